@@ -1,0 +1,90 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// ReadAll reads all entries of a file; their payloads are skipped. A file that
+// is not there is an error that errors.Is fs.ErrNotExist.
+func ReadAll[T proto.Message](s Store, r *Row, ids ...uint32) ([]T, error) {
+	rd, err := Open(s, r, ids...)
+	if err != nil {
+		return nil, err
+	}
+	defer rd.Close() //nolint:errcheck // only read from
+	var all []T
+	for {
+		m, err := nextAs[T](rd)
+		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, m)
+	}
+}
+
+// ReadOptional is ReadAll for a file that may be absent: criu writes none for a
+// sort of which there is nothing.
+func ReadOptional[T proto.Message](s Store, r *Row, ids ...uint32) ([]T, error) {
+	all, err := ReadAll[T](s, r, ids...)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return all, err
+}
+
+// ReadOne reads the entry of a file that has exactly one.
+func ReadOne[T proto.Message](s Store, r *Row, ids ...uint32) (T, error) {
+	var none T
+	all, err := ReadAll[T](s, r, ids...)
+	if err != nil {
+		return none, err
+	}
+	if len(all) != 1 {
+		return none, fileError(r.FileName(ids...), fmt.Errorf("%d entries, there must be exactly one", len(all)))
+	}
+	return all[0], nil
+}
+
+func nextAs[T proto.Message](rd *Reader) (T, error) {
+	var none T
+	m, err := rd.NextAny()
+	if err != nil {
+		return none, err
+	}
+	t, ok := m.(T)
+	if !ok {
+		return none, rd.fail(fmt.Errorf("entry is a %s, not a %T", typeName(m), none))
+	}
+	return t, nil
+}
+
+// WriteOne makes a file with the one entry m.
+func WriteOne(s Store, r *Row, m proto.Message, ids ...uint32) error {
+	return WriteAll(s, r, []proto.Message{m}, ids...)
+}
+
+// WriteAll makes a file with the given entries, which have no payload. Without
+// entries it makes none, as criu does.
+func WriteAll[T proto.Message](s Store, r *Row, all []T, ids ...uint32) error {
+	if len(all) == 0 {
+		return nil
+	}
+	w, err := Create(s, r, ids...)
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if err := w.Put(m); err != nil {
+			break // Close returns it
+		}
+	}
+	return w.Close()
+}

@@ -1,0 +1,80 @@
+package image
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// sequence knows which message comes next in a file of its row. Reader and
+// Writer both go by it, so neither takes one sort of entry for another.
+type sequence struct {
+	row   *Row
+	count int    // entries so far
+	subs  uint64 // entries made by row.Sub still to come
+	ended bool   // the rest of the file was payload
+}
+
+// next makes an empty message for the next entry.
+func (s *sequence) next() proto.Message {
+	switch {
+	case s.count == 0 && s.row.Head != nil:
+		return s.row.Head()
+	case s.subs > 0:
+		return s.row.Sub()
+	}
+	return s.row.New()
+}
+
+// check refuses a message of another type than the next entry's.
+func (s *sequence) check(m proto.Message) error {
+	if s.ended || s.row.Single && s.count > 0 {
+		return fmt.Errorf("entry %d in a file that has only %d", s.count+1, s.count)
+	}
+	want, got := typeName(s.next()), typeName(m)
+	if want != got {
+		return fmt.Errorf("entry %d is a %s, not a %s", s.count+1, want, got)
+	}
+	return nil
+}
+
+func typeName(m proto.Message) protoreflect.FullName {
+	return m.ProtoReflect().Descriptor().FullName()
+}
+
+// took notes that m was the entry, and returns the length of its payload.
+func (s *sequence) took(m proto.Message) int64 {
+	switch {
+	case s.subs > 0:
+		s.subs--
+	case s.row.Subs != nil:
+		s.subs = s.row.Subs(m)
+	}
+	s.count++
+	if s.row.Payload == nil {
+		return 0
+	}
+	n := s.row.Payload(m)
+	s.ended = n == RestOfFile
+	return n
+}
+
+// complete tells whether the file may end here.
+func (s *sequence) complete() error {
+	switch {
+	case s.subs > 0:
+		return fmt.Errorf("%d more entries of %s should follow", s.subs, typeName(s.next()))
+	case s.count == 0 && (s.row.Single || s.row.Head != nil):
+		return fmt.Errorf("there is no entry, a %s must come first", typeName(s.next()))
+	}
+	return nil
+}
+
+// padding is the number of zeros behind n bytes of payload; n >= 0.
+func (r *Row) padding(n int64) int64 {
+	if r.Align == 0 || n%r.Align == 0 {
+		return 0
+	}
+	return r.Align - n%r.Align
+}
