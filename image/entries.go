@@ -20,7 +20,7 @@ func ReadAll[T proto.Message](s Store, r *Row, ids ...uint32) ([]T, error) {
 	var all []T
 	for {
 		m, err := nextAs[T](rd)
-		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) {
 			return all, nil
 		}
 		if err != nil {
