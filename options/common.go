@@ -12,15 +12,15 @@ type Common struct {
 	_         bool      `opt:"log-pid" no:"yes" group:"Logging" supported:"accepted; one process does all the work, so all lines stand in one log" help:"Have a log file for each restored process."`
 	Stats     bool      `opt:"display-stats" no:"yes" group:"Logging" rpc:"display_stats" help:"Print times and page counts at the end."`
 
-	_ string `opt:"config" arg:"FILE" group:"Configuration" rpc:"config_file" supported:"accepted; the command line reads it before anything else" help:"Read options from FILE instead of the default files."`
-	_ bool   `opt:"no-default-config" group:"Configuration" supported:"accepted; the command line acts on it before anything else" help:"Do not read /etc/criu/default.conf and ~/.criu/default.conf."`
+	_ string `opt:"config" arg:"FILE" group:"Configuration" rpc:"config_file" by:"cli" help:"Read options from FILE instead of the default files."`
+	_ bool   `opt:"no-default-config" group:"Configuration" by:"cli" help:"Do not read /etc/criu/default.conf and ~/.criu/default.conf."`
 
 	Unprivileged bool   `opt:"unprivileged" no:"yes" group:"General" rpc:"unprivileged" help:"Try with fewer privileges than root has."`
 	_            bool   `opt:"deprecated" no:"yes" group:"General" supported:"accepted; nothing in Glis is deprecated" help:"Allow deprecated functions."`
 	_            string `opt:"libdir,L" arg:"DIR" group:"General" supported:"no; Glis loads no plugins" help:"Directory of plugins."`
 	_            int    `opt:"close" arg:"FD" group:"General" supported:"no; start Glis without the descriptor instead" help:"Close descriptor FD before anything else."`
-	_            bool   `opt:"help,h" group:"General" supported:"accepted; the command line acts on it before anything else" help:"Show this text. After a command: only what that command uses."`
-	_            bool   `opt:"version,V" group:"General" supported:"accepted; the command line acts on it before anything else" help:"Show the version."`
+	_            bool   `opt:"help,h" group:"General" by:"cli" help:"Show this text. After a command: only what that command uses."`
+	_            bool   `opt:"version,V" group:"General" by:"cli" help:"Show the version."`
 }
 
 // Both holds the settings that mean the same, or two halves of the same, when

@@ -22,6 +22,7 @@
 //	supported:"no; why"  known but refused, with the reason
 //	supported:"accepted; why"  known and without effect, with the reason
 //	only:"a,b; why"      only these values are built; the others are refused
+//	by:"cli"             the command line acts on it itself
 //	own:"yes"            an option of Glis that criu does not have
 //
 // A blank field (_) is an option that leaves nothing behind: it is refused, or

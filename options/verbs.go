@@ -43,7 +43,7 @@ type Restore struct {
 	// ExecCmd is the program, with its arguments, that takes Glis's place
 	// after the restore; empty without --exec-cmd.
 	ExecCmd []string
-	_       bool `opt:"exec-cmd" group:"Processes" rpc:"exec_cmd" supported:"accepted; the command line carries it out after the restore" help:"After the restore become the program named after '--', which thereby is the parent of the restored processes."`
+	_       bool `opt:"exec-cmd" group:"Processes" rpc:"exec_cmd" by:"cli" help:"After the restore become the program named after '--', which thereby is the parent of the restored processes."`
 
 	InheritFD []InheritFD `opt:"inherit-fd" arg:"fd[N]:RES" group:"Outside resources" rpc:"inherit_fd" supported:"no; handing in open descriptors is not built yet" help:"Use Glis's own descriptor N for RES: tty[RDEV:DEV], pipe[INODE], socket[INODE], file[MNTID:INODE], /memfd:NAME or a path without the leading slash."`
 	_         string      `opt:"join-ns,J" arg:"NS:TARGET" group:"Namespaces" rpc:"join_ns" supported:"no; namespaces are not built yet" help:"Restore into the namespace of a PID or of a file."`
@@ -66,7 +66,7 @@ type Check struct {
 	Extra        bool   `opt:"extra" no:"yes" group:"Check" help:"Look at features too that only some processes need."`
 	Experimental bool   `opt:"experimental" no:"yes" group:"Check" help:"Look at experimental features too."`
 	All          bool   `opt:"all" group:"Check" help:"The same as --extra --experimental."`
-	_            bool   `opt:"ms" group:"Check" supported:"no; deprecated in criu as well, see --extra and --all" help:"Older name of checks."`
+	_            bool   `opt:"ms" group:"Check" supported:"no; criu has given it up as well, see --extra and --all" help:"Older name of checks."`
 }
 
 // Inspect holds the settings of a look into images.
