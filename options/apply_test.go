@@ -137,19 +137,19 @@ func TestResolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := NewDump()
-	d.ImagesDir, d.LogFile, d.Pidfile = "img", "dump.log", "/run/p"
+	d.ImagesDir, d.LogFile = "img", "dump.log"
 	if err := Resolve(d); err != nil {
 		t.Fatal(err)
 	}
-	if d.ImagesDir != cwd+"/img" || d.WorkDir != cwd+"/img" || d.LogFile != cwd+"/img/dump.log" || d.Pidfile != "/run/p" {
+	if d.ImagesDir != cwd+"/img" || d.WorkDir != cwd+"/img" || d.LogFile != cwd+"/img/dump.log" {
 		t.Errorf("resolved: %+v", d)
 	}
 	r := NewRestore()
-	r.WorkDir, r.LogFile = "work", "-"
+	r.WorkDir, r.LogFile, r.Pidfile = "work", "-", "/run/p"
 	if err := Resolve(r); err != nil {
 		t.Fatal(err)
 	}
-	if r.ImagesDir != cwd || r.WorkDir != cwd+"/work" || r.LogFile != "-" {
+	if r.ImagesDir != cwd || r.WorkDir != cwd+"/work" || r.LogFile != "-" || r.Pidfile != "/run/p" {
 		t.Errorf("resolved: %+v", r)
 	}
 }

@@ -28,31 +28,26 @@ type Common struct {
 type Both struct {
 	LeaveStopped bool   `opt:"leave-stopped,s" group:"Processes" clears:"LeaveRunning" rpc:"leave_stopped" help:"Leave the processes stopped afterwards."`
 	ShellJob     bool   `opt:"shell-job,j" no:"yes" group:"Processes" rpc:"shell_job" help:"Accept a session and process group whose leader stays outside, as with a program started from a shell. Needed for dump and restore alike."`
-	Pidfile      string `opt:"pidfile" arg:"FILE" path:"work" group:"Files" help:"Write the PID of the restored root process to FILE, which must not exist yet."`
 	Root         string `opt:"root,r" arg:"DIR" path:"work" group:"Namespaces" rpc:"root" supported:"no; mount namespaces are not built yet" help:"Root of the mount namespace."`
 
 	TCPEstablished bool `opt:"tcp-established" no:"yes" group:"Network" rpc:"tcp_established" help:"Save and restore established TCP connections."`
 	TCPClose       bool `opt:"tcp-close" no:"yes" group:"Network" rpc:"tcp_close" supported:"no; restoring TCP connections as closed sockets is not built yet" help:"Do not save established TCP connections; restore their sockets closed."`
 	SkipInFlight   bool `opt:"skip-in-flight" no:"yes" group:"Network" rpc:"tcp_skip_in_flight" help:"Leave out TCP connections that are not fully established yet instead of failing."`
-	_              bool `opt:"weak-sysctls" no:"yes" group:"Network" rpc:"weak_sysctls" supported:"no; network namespaces are not built yet" help:"Skip sysctls that this kernel does not have."`
 
 	NetworkLock NetworkLock `opt:"network-lock" arg:"METHOD" def:"nftables" group:"Network" rpc:"network_lock" help:"How the packets of dumped connections are held back: 'nftables' (default), 'iptables', which is held with nftables too and needs no other program, or 'skip'. Restore takes what dump used."`
 	_           string      `opt:"empty-ns" arg:"NS" group:"Namespaces" rpc:"empty_ns" supported:"no; namespaces are not built yet" help:"Make namespace NS ('net') but leave its contents to others."`
 
-	FileLocks        bool           `opt:"file-locks,l" no:"yes" group:"Open files" rpc:"file_locks" help:"Save and restore file locks. Safe only if nobody outside the tree uses them."`
-	LinkRemap        bool           `opt:"link-remap" no:"yes" group:"Open files" rpc:"link_remap" help:"Allow to give deleted files that are still linked elsewhere a temporary name."`
-	EvasiveDevices   bool           `opt:"evasive-devices" no:"yes" group:"Open files" rpc:"evasive_devices" help:"Use any path that leads to the same device if the original one does not."`
-	_                bool           `opt:"force-irmap" no:"yes" group:"Open files" rpc:"force_irmap" supported:"no; finding the paths of watched inodes by search is not built yet" help:"Always find the paths of inotify and fanotify watches by search."`
-	_                string         `opt:"irmap-scan-path" arg:"DIR" group:"Open files" rpc:"irmap_scan_paths" supported:"no; finding the paths of watched inodes by search is not built yet" help:"Search DIR for watched inodes too."`
-	FileValidation   FileValidation `opt:"file-validation" arg:"METHOD" def:"filesize" only:"filesize; comparing build IDs is not built yet" group:"Open files" help:"How a file is known to be still the same: 'filesize' or 'buildid'."`
-	SkipFileRWXCheck bool           `opt:"skip-file-rwx-check" no:"yes" group:"Open files" rpc:"skip_file_rwx_check" help:"Do not compare the permissions of files."`
-	_                bool           `opt:"allow-uprobes" no:"yes" group:"Memory" supported:"no; uprobe mappings are not built yet" help:"Accept mappings made by uprobes."`
+	FileLocks      bool           `opt:"file-locks,l" no:"yes" group:"Open files" rpc:"file_locks" help:"Save and restore file locks. Safe only if nobody outside the tree uses them."`
+	LinkRemap      bool           `opt:"link-remap" no:"yes" group:"Open files" rpc:"link_remap" help:"Allow to give deleted files that are still linked elsewhere a temporary name."`
+	EvasiveDevices bool           `opt:"evasive-devices" no:"yes" group:"Open files" rpc:"evasive_devices" help:"Use any path that leads to the same device if the original one does not."`
+	_              bool           `opt:"force-irmap" no:"yes" group:"Open files" rpc:"force_irmap" supported:"no; finding the paths of watched inodes by search is not built yet" help:"Always find the paths of inotify and fanotify watches by search."`
+	_              string         `opt:"irmap-scan-path" arg:"DIR" group:"Open files" rpc:"irmap_scan_paths" supported:"no; finding the paths of watched inodes by search is not built yet" help:"Search DIR for watched inodes too."`
+	FileValidation FileValidation `opt:"file-validation" arg:"METHOD" def:"filesize" only:"filesize; comparing build IDs is not built yet" group:"Open files" help:"How a file is known to be still the same: 'filesize' or 'buildid'."`
+	_              bool           `opt:"allow-uprobes" no:"yes" group:"Memory" supported:"no; uprobe mappings are not built yet" help:"Accept mappings made by uprobes."`
 
 	External  []External `opt:"external" arg:"RES" group:"Outside resources" rpc:"external" supported:"no; resources outside the tree are not built yet" help:"Treat RES as a resource outside the tree. Dump: tty[RDEV:DEV], file[MNTID:INODE], dev[MAJOR/MINOR]:NAME, unix[INODE], mnt[PATH]:NAME, mnt[]:FLAGS, net[INODE]:NAME, pid[INODE]:NAME. Restore: dev[NAME]:PATH, veth[NAME]:OUTER@BRIDGE, macvlan[NAME]:OUTER, mnt[NAME]:PATH, netdev[NAME]:ORIGINAL."`
 	ExtUnixSk ExtUnix    `opt:"ext-unix-sk,x" arg:"[INODES]" group:"Outside resources" rpc:"ext_unix_sk" help:"Accept UNIX sockets whose other end stays outside; with INODES (separated by commas) these."`
 	_         string     `opt:"ext-mount-map,M" arg:"KEY:VALUE" group:"Outside resources" rpc:"ext_mnt" supported:"no; mount namespaces are not built yet" help:"Old form of --external mnt."`
-	_         bool       `opt:"enable-external-sharing" group:"Outside resources" rpc:"ext_sharing" supported:"no; mount namespaces are not built yet" help:"Let --ext-mount-map auto accept shared mounts."`
-	_         bool       `opt:"enable-external-masters" group:"Outside resources" rpc:"ext_masters" supported:"no; mount namespaces are not built yet" help:"Let --ext-mount-map auto accept slave mounts."`
 	_         string     `opt:"action-script" arg:"FILE" group:"General" supported:"no; action scripts are not built yet" help:"Run FILE at each stage; CRTOOLS_SCRIPT_ACTION names the stage."`
 
 	Cgroups CgroupMode `opt:"manage-cgroups" arg:"[MODE]" implied:"soft" def:"ignore" only:"ignore; saving and restoring cgroups is not built yet" group:"Cgroups" rpc:"manage_cgroups_mode" help:"What is done about cgroups: 'none', 'props', 'soft', 'full', 'strict' or 'ignore'."`

@@ -26,6 +26,9 @@ type Dump struct {
 	_ string `opt:"skip-mnt" arg:"DIR" group:"Namespaces" rpc:"skip_mnt" supported:"no; mount namespaces are not built yet" help:"Leave out the mount on DIR."`
 	_ string `opt:"enable-fs" arg:"NAMES" group:"Namespaces" rpc:"enable_fs" supported:"no; mount namespaces are not built yet" help:"Try to save mounts of these file systems too."`
 
+	_ bool `opt:"enable-external-sharing" group:"Outside resources" rpc:"ext_sharing" supported:"no; mount namespaces are not built yet" help:"Let --ext-mount-map auto accept shared mounts."`
+	_ bool `opt:"enable-external-masters" group:"Outside resources" rpc:"ext_masters" supported:"no; mount namespaces are not built yet" help:"Let --ext-mount-map auto accept slave mounts."`
+
 	_ bool   `opt:"page-server" no:"yes" group:"Page server" rpc:"ps" supported:"no; the page server is not built yet" help:"Send pages to a page server."`
 	_ string `opt:"address" arg:"ADDR" group:"Page server" supported:"no; the page server is not built yet" help:"Address of the page server."`
 	_ int    `opt:"port" arg:"PORT" min:"1" group:"Page server" supported:"no; the page server is not built yet" help:"Port of the page server."`
@@ -45,10 +48,13 @@ type Restore struct {
 	ExecCmd []string
 	_       bool `opt:"exec-cmd" group:"Processes" rpc:"exec_cmd" by:"cli" help:"After the restore become the program named after '--', which thereby is the parent of the restored processes."`
 
-	InheritFD []InheritFD `opt:"inherit-fd" arg:"fd[N]:RES" group:"Outside resources" rpc:"inherit_fd" supported:"no; handing in open descriptors is not built yet" help:"Use Glis's own descriptor N for RES: tty[RDEV:DEV], pipe[INODE], socket[INODE], file[MNTID:INODE], /memfd:NAME or a path without the leading slash."`
-	_         string      `opt:"join-ns,J" arg:"NS:TARGET" group:"Namespaces" rpc:"join_ns" supported:"no; namespaces are not built yet" help:"Restore into the namespace of a PID or of a file."`
-	_         string      `opt:"veth-pair" arg:"IN=OUT" group:"Network" rpc:"veths" supported:"no; network namespaces are not built yet" help:"Name of a veth device's other end."`
-	_         bool        `opt:"mntns-compat-mode" no:"yes" group:"Namespaces" rpc:"mntns_compat_mode" supported:"no; mount namespaces are not built yet" help:"Build mounts without MOVE_MOUNT_SET_GROUP."`
+	Pidfile          string      `opt:"pidfile" arg:"FILE" path:"work" group:"Files" help:"Write the PID of the restored root process to FILE, which must not exist yet."`
+	_                bool        `opt:"weak-sysctls" no:"yes" group:"Network" rpc:"weak_sysctls" supported:"no; network namespaces are not built yet" help:"Skip sysctls that this kernel does not have."`
+	SkipFileRWXCheck bool        `opt:"skip-file-rwx-check" no:"yes" group:"Open files" rpc:"skip_file_rwx_check" help:"Do not compare the permissions of files."`
+	InheritFD        []InheritFD `opt:"inherit-fd" arg:"fd[N]:RES" group:"Outside resources" rpc:"inherit_fd" supported:"no; handing in open descriptors is not built yet" help:"Use Glis's own descriptor N for RES: tty[RDEV:DEV], pipe[INODE], socket[INODE], file[MNTID:INODE], /memfd:NAME or a path without the leading slash."`
+	_                string      `opt:"join-ns,J" arg:"NS:TARGET" group:"Namespaces" rpc:"join_ns" supported:"no; namespaces are not built yet" help:"Restore into the namespace of a PID or of a file."`
+	_                string      `opt:"veth-pair" arg:"IN=OUT" group:"Network" rpc:"veths" supported:"no; network namespaces are not built yet" help:"Name of a veth device's other end."`
+	_                bool        `opt:"mntns-compat-mode" no:"yes" group:"Namespaces" rpc:"mntns_compat_mode" supported:"no; mount namespaces are not built yet" help:"Build mounts without MOVE_MOUNT_SET_GROUP."`
 
 	LSMProfile string `opt:"lsm-profile" arg:"TYPE:NAME" group:"General" rpc:"lsm_profile" supported:"no; restoring security labels is not built yet" help:"Security profile of the restored processes; TYPE is 'apparmor' or 'selinux'."`
 	_          string `opt:"lsm-mount-context" arg:"CONTEXT" group:"General" rpc:"lsm_mount_context" supported:"no; restoring security labels is not built yet" help:"Security context of mounts that had one."`

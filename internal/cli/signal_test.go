@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"glis.dev/glis/options"
+)
+
+// childEnv makes the test binary the program under test.
+const childEnv = "GLIS_CLI_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) == "" {
+		os.Exit(m.Run())
+	}
+	app := App{
+		Name: "glis", Stdout: os.Stdout, Stderr: os.Stderr, Engine: &blockingEngine{}, Start: time.Now(),
+		Getenv: func(string) string { return "" },
+		System: System{Privileges: func() (Privileges, error) { return Privileges{true, ^uint64(0)}, nil }, Exec: become},
+	}
+	os.Exit(app.Run(os.Args[1:]))
+}
+
+// blockingEngine says that it is there and then waits for the end.
+type blockingEngine struct{ fakeEngine }
+
+func (*blockingEngine) Dump(ctx context.Context, _ *options.Dump, _ *slog.Logger) (DumpStats, error) {
+	fmt.Println("ready")
+	<-ctx.Done()
+	return DumpStats{}, fmt.Errorf("dumping: %w", ctx.Err())
+}
+
+func (*blockingEngine) Restore(context.Context, *options.Restore, *slog.Logger) (*Restored, error) {
+	return &Restored{Wait: func() error {
+		fmt.Println("ready")
+		select {}
+	}}, nil
+}
+
+// child starts the program and returns when it is ready.
+func child(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], append(args, "-D", t.TempDir())...)
+	cmd.Env = append(os.Environ(), childEnv+"=1")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("%q, %v, %s", line, err, stderr.String())
+	}
+	return cmd, &stderr
+}
+
+// TestSignalDuringDump: the engine is told and the exit status is an error's.
+func TestSignalDuringDump(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		cmd, stderr := child(t, "dump", "-t", "1")
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		want := "Error (dump): dumping: context canceled (" + sig.String() + " signal received)\n"
+		if code := cmd.ProcessState.ExitCode(); code != 1 || stderr.String() != want {
+			t.Errorf("%v: %d, %q, want %q", sig, code, stderr.String(), want)
+		}
+	}
+}
+
+// TestNohup: a signal that was ignored at the start stays ignored.
+func TestNohup(t *testing.T) {
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	cmd, stderr := child(t, "dump", "-t", "1")
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM} {
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = cmd.Wait()
+	if !strings.Contains(stderr.String(), "terminated") {
+		t.Errorf("%q", stderr.String())
+	}
+}
+
+// TestSignalWhileWaiting: once the processes run, a signal ends Glis as it
+// ends criu.
+func TestSignalWhileWaiting(t *testing.T) {
+	cmd, _ := child(t, "restore")
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if st, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() || st.Signal() != syscall.SIGTERM {
+		t.Errorf("%v", cmd.ProcessState)
+	}
+}
+
+// TestExecCmd: the program takes Glis's place, with its exit status, in the
+// working directory.
+func TestExecCmd(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "restore", "-D", dir, "--exec-cmd", "--", "sh", "-c", "pwd; exit 7")
+	cmd.Env = append(os.Environ(), childEnv+"=1")
+	out, _ := cmd.Output()
+	if code := cmd.ProcessState.ExitCode(); code != 7 || string(out) != dir+"\n" {
+		t.Errorf("%d, %q", code, out)
+	}
+}
