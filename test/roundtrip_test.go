@@ -1,0 +1,75 @@
+package test
+
+import (
+	"testing"
+
+	"glis.dev/glis/internal/testkit"
+)
+
+// target is a C program in targets/ and what is special about it.
+type target struct {
+	name        string // of the test
+	src         string // file in targets/ without .c; name if empty
+	args        []string
+	flags       []string // for gcc
+	generations int
+	changing    bool     // see testkit.Program
+	dump        []string // options
+	restore     []string
+	noCRIU      string // why CRIU 4.2 cannot do it, "" if it can
+}
+
+// targets is every feature that is saved; the same table feeds the
+// interchange with CRIU.
+var targets = []target{
+	{name: "tree"},
+	{name: "orphan", noCRIU: "orphans of a session get another parent"},
+	{name: "zombies"},
+	{name: "threads", args: []string{"20"}, generations: 3},
+	{name: "threads1000", src: "threads", args: []string{"1000"}},
+	{name: "static", src: "threads", args: []string{"3"}, flags: []string{"-static"}},
+	{name: "regs", flags: []string{"-mno-red-zone"}},
+	{name: "signals"},
+	{name: "pending"},
+	{name: "rseq"},
+	{name: "robust"},
+	{name: "syscalls", changing: true},
+	{name: "restart", changing: true, noCRIU: "EINTR from calls with a restart block"},
+	{name: "comm"},
+	{name: "creds", args: []string{"root"}},
+	{name: "credsall", src: "creds", args: []string{"all"}, noCRIU: "other uids need CAP_SYS_RESOURCE"},
+	{name: "attrs", args: []string{"basic"}},
+	{name: "attrsmore", src: "attrs", args: []string{"more"}, noCRIU: "timer slack, personality and core filter are lost"},
+	{name: "itimers", args: []string{"long"}},
+	{name: "itimershort", src: "itimers", args: []string{"short"}},
+}
+
+// program builds the target.
+func (x target) program(t testing.TB) testkit.Program {
+	t.Helper()
+	src := x.src
+	if src == "" {
+		src = x.name
+	}
+	path := testkit.BuildC(t, "targets/"+src+".c", x.flags...)
+	return testkit.Program{
+		Argv:        append([]string{path}, x.args...),
+		Generations: x.generations,
+		Changing:    x.changing,
+		DumpArgs:    x.dump,
+		RestoreArgs: x.restore,
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	testkit.RequireRoot(t)
+	e := testkit.FindEngine(t)
+	for _, x := range targets {
+		t.Run(x.name, func(t *testing.T) {
+			if !e.Glis && x.noCRIU != "" {
+				t.Skip("CRIU cannot: " + x.noCRIU)
+			}
+			testkit.RoundTrip(t, testkit.Engines{Saver: e, Restorer: e}, x.program(t))
+		})
+	}
+}

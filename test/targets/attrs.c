@@ -1,0 +1,82 @@
+// Attributes of a task: umask, working directory, limits, scheduling, nice,
+// timer slack, personality and out-of-memory score.
+#include "ctl.h"
+#include <sched.h>
+#include <sys/personality.h>
+#include <sys/resource.h>
+
+static int more; // also what CRIU's images have no field for
+
+static void file(const char *path) {
+	char buf[64] = "";
+	int fd = CHECK(open(path, O_RDONLY | O_CLOEXEC));
+	CHECK(read(fd, buf, sizeof buf - 1));
+	close(fd);
+	obs("%s %s", path, strtok(buf, "\n"));
+}
+
+static void look(void) {
+	mode_t m = umask(0);
+	umask(m);
+	obs("umask %o", m);
+	char cwd[400];
+	MUST(getcwd(cwd, sizeof cwd));
+	obs("cwd %s", cwd + strlen(ctl_dir));
+	for (int i = 0; i < 16; i++) {
+		struct rlimit r;
+		CHECK(getrlimit(i, &r));
+		obs("rlimit %d %llx %llx", i, (unsigned long long)r.rlim_cur, (unsigned long long)r.rlim_max);
+	}
+	struct sched_param sp;
+	CHECK(sched_getparam(0, &sp));
+	errno = 0;
+	obs("sched %d prio %d nice %d", CHECK(sched_getscheduler(0)), sp.sched_priority, getpriority(PRIO_PROCESS, 0));
+	obs("thp %d", prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
+	file("/proc/self/oom_score_adj");
+	if (more) {
+		obs("timerslack %d personality %x", prctl(PR_GET_TIMERSLACK), personality(-1));
+		file("/proc/self/coredump_filter");
+	}
+}
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	int pol[] = {SCHED_OTHER, SCHED_BATCH, SCHED_IDLE, SCHED_FIFO, SCHED_RR | SCHED_RESET_ON_FORK};
+	pid_t kids[5];
+	more = !strcmp(argv[1], "more");
+	CHECK(mkdir("sub", 0700));
+	for (int i = 0; i < 5; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "kid%d", i);
+		ctl_party(name);
+		if ((kids[i] = CHECK(fork())))
+			continue;
+		ctl_child(name);
+		CHECK(sched_setscheduler(0, pol[i], &(struct sched_param){i < 3 ? 0 : 3}));
+		if (i < 2)
+			CHECK(setpriority(PRIO_PROCESS, 0, i ? -3 : 7));
+		CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){100 + i, 200}));
+		CHECK(setrlimit(RLIMIT_CORE, &(struct rlimit){i, RLIM_INFINITY}));
+		umask(i * 011);
+		CHECK(chdir("sub"));
+		do
+			look();
+		while (savepoint());
+		_exit(0);
+	}
+	CHECK(prctl(PR_SET_TIMERSLACK, 123456));
+	CHECK(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+	CHECK(personality(ADDR_NO_RANDOMIZE));
+	int fd = CHECK(open("/proc/self/oom_score_adj", O_WRONLY));
+	CHECK(write(fd, "321", 3));
+	close(fd);
+	fd = CHECK(open("/proc/self/coredump_filter", O_WRONLY));
+	CHECK(write(fd, "0x7", 3));
+	close(fd);
+	do
+		look();
+	while (savepoint());
+	for (int i = 0; i < 5; i++)
+		reap(kids[i]);
+	return 0;
+}
