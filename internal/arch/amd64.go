@@ -1,0 +1,132 @@
+//go:build amd64
+
+package arch
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// Regs are the general registers as ptrace(2) gives them.
+type Regs = unix.PtraceRegs
+
+// Supported returns nil where this CPU is one Glis knows.
+func Supported() error { return nil }
+
+// TaskSize is the end of user address space (4-level page tables).
+const TaskSize = 0x7ffffffff000
+
+// Selectors of a 64-bit task (arch/x86/include/asm/segment.h).
+const (
+	userCS64 = 0x33
+	userSS   = 0x2b
+)
+
+// code is the batch loop. r15 points to the entry, r14 counts the entries
+// left, r12 points to Control. It touches no stack.
+//
+// A failed call (unless it may fail) ends the loop with r14 > 0. The end
+// sends this thread the signal that its tracer stops it by; without a tracer
+// that signal does nothing, and rt_sigreturn puts the thread back to where it
+// was before the batch.
+var code = []byte{
+	0x4d, 0x85, 0xf6, //             00 loop: test r14,r14
+	0x74, 0x4b, //                   03       jz end
+	0x49, 0x8b, 0x07, //             05       mov rax,[r15]
+	0x49, 0x8b, 0x7f, 0x08, //       08       mov rdi,[r15+8]
+	0x49, 0x8b, 0x77, 0x10, //       0c       mov rsi,[r15+16]
+	0x49, 0x8b, 0x57, 0x18, //       10       mov rdx,[r15+24]
+	0x4d, 0x8b, 0x57, 0x20, //       14       mov r10,[r15+32]
+	0x4d, 0x8b, 0x47, 0x28, //       18       mov r8,[r15+40]
+	0x4d, 0x8b, 0x4f, 0x30, //       1c       mov r9,[r15+48]
+	0x0f, 0x05, //                   20       syscall
+	0x49, 0x89, 0x47, 0x38, //       22       mov [r15+56],rax
+	0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, // 26 cmp rax,-4095
+	0x73, 0x15, //                   2c       jae fail
+	0x49, 0x8b, 0x4f, 0x40, //       2e       mov rcx,[r15+64]
+	0x48, 0x85, 0xc9, //             32       test rcx,rcx
+	0x74, 0x03, //                   35       jz next
+	0x48, 0x89, 0x01, //             37       mov [rcx],rax
+	0x49, 0x83, 0xc7, 0x50, //       3a next: add r15,80
+	0x49, 0xff, 0xce, //             3e       dec r14
+	0xeb, 0xbd, //                   41       jmp loop
+	0x41, 0xf6, 0x47, 0x48, 0x01, // 43 fail: test byte [r15+72],1
+	0x75, 0xf0, //                   48       jnz next
+	0x90, 0x90, 0x90, 0x90, 0x90, 0x90, // 4a
+	0x49, 0x8b, 0x3c, 0x24, //       50 end:  mov rdi,[r12]
+	0x49, 0x8b, 0x74, 0x24, 0x08, // 54       mov rsi,[r12+8]
+	0x49, 0x8b, 0x54, 0x24, 0x10, // 59       mov rdx,[r12+16]
+	0xb8, 0xea, 0, 0, 0, //          5e       mov eax,234 (tgkill)
+	0x0f, 0x05, //                   63       syscall, stops here
+	0x49, 0x8b, 0x64, 0x24, 0x18, // 65       mov rsp,[r12+24]
+	0xb8, 0x0f, 0, 0, 0, //          6a       mov eax,15 (rt_sigreturn)
+	0x0f, 0x05, //                   6f       syscall
+	0xf4, //                         71       hlt, never reached
+}
+
+// Offsets into code.
+const (
+	codeStopped = 0x65
+	codeSyscall = 0x63 // a bare syscall instruction, for one call at a time
+)
+
+// Code returns the machine code of the batch loop; it is position
+// independent.
+func Code() []byte { return code }
+
+// StubCode is what a fresh process runs until its first batch: pause(2) for
+// ever. The system-call instruction is at StubSyscall.
+func StubCode() []byte {
+	return []byte{0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7}
+}
+
+// StubSyscall is the offset of the system-call instruction in StubCode.
+const StubSyscall = 5
+
+// ELFMachine is e_machine of this CPU (EM_X86_64).
+const ELFMachine = 62
+
+// SyscallInsn is the system-call instruction.
+var SyscallInsn = [...]byte{0x0f, 0x05}
+
+// CodeSyscall is the offset of a system-call instruction in Code.
+const CodeSyscall = codeSyscall
+
+// StartBatch sets the registers so that a thread runs count entries at
+// address entries, with the loop at address base and Control at control.
+func StartBatch(r *Regs, base, entries, count, control uint64) {
+	r.Rip, r.R15, r.R14, r.R12 = base, entries, count, control
+	r.Orig_rax = ^uint64(0)
+}
+
+// BatchStopped tells whether a thread stands at the end of a batch whose loop
+// is at base, and how many entries were left when it ended.
+func BatchStopped(r *Regs, base uint64) (left uint64, ok bool) {
+	return r.R14, r.Rip == base+codeStopped
+}
+
+// SetCall sets the registers so that the system-call instruction at insn
+// makes this call.
+func SetCall(r *Regs, insn, nr uint64, args [6]uint64) {
+	r.Rip, r.Rax, r.Orig_rax = insn, nr, ^uint64(0)
+	r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9 = args[0], args[1], args[2], args[3], args[4], args[5]
+}
+
+// Return returns the result of the system call that a thread just left.
+func Return(r *Regs) int64 { return int64(r.Rax) }
+
+// IP and SP return the instruction and stack pointers.
+func IP(r *Regs) uint64 { return r.Rip }
+
+// SP returns the stack pointer.
+func SP(r *Regs) uint64 { return r.Rsp }
+
+// SetIP moves the instruction pointer.
+func SetIP(r *Regs, ip uint64) { r.Rip = ip }
+
+// Native tells whether the registers are those of a 64-bit task.
+func Native(r *Regs) bool { return r.Cs == userCS64 }
+
+// InSyscall returns the system call that the thread was in when it stopped.
+func InSyscall(r *Regs) (nr uint64, ok bool) {
+	return r.Orig_rax, int64(r.Orig_rax) >= 0
+}

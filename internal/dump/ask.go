@@ -1,0 +1,126 @@
+package dump
+
+import (
+	"fmt"
+
+	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/kind/task"
+	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/scan"
+)
+
+// asked is a thread with its batch under way and what will read the answers.
+type asked struct {
+	thread  *scan.Thread
+	core    *criu_core.CoreEntry
+	batch   *remote.Batch
+	answers []kind.Answer
+	memory  func(*mm.MmEntry) error
+}
+
+// ask has every thread tell what only it can know: one batch each, all
+// started before the first is waited for.
+func (d *dump) ask() error {
+	var all []*asked
+	for _, t := range d.tree.Tasks {
+		for _, th := range t.Threads {
+			a, err := d.askThread(th)
+			if err != nil {
+				return fmt.Errorf("%v: %w", t, err)
+			}
+			all = append(all, a)
+		}
+	}
+	for _, a := range all {
+		if err := d.answer(a); err != nil {
+			return fmt.Errorf("%v: %w", a.thread.Task, err)
+		}
+	}
+	return nil
+}
+
+func (d *dump) askThread(th *scan.Thread) (*asked, error) {
+	t := th.Task
+	a := &asked{thread: th, core: task.CoreHead(t, th), batch: t.Arena.Batch(&th.Thread)}
+	q := &kind.Question{Env: d.env, Task: t, Thread: th, Batch: a.batch}
+	facets := d.kinds.Thread
+	if th == t.Leader() {
+		facets = d.kinds.All()
+		a.memory = mem.Ask(q)
+	}
+	for _, f := range facets {
+		answer, err := f.Dump(q)
+		if err != nil {
+			return nil, fmt.Errorf("thread %d, %s: %w", th.TID, f.Name(), err)
+		}
+		if answer != nil {
+			a.answers = append(a.answers, answer)
+		}
+	}
+	return a, a.batch.Start()
+}
+
+func (d *dump) answer(a *asked) error {
+	if err := a.batch.Wait(); err != nil {
+		return err
+	}
+	for _, answer := range a.answers {
+		if err := answer(a.core); err != nil {
+			return fmt.Errorf("thread %d: %w", a.thread.TID, err)
+		}
+	}
+	d.cores[a.thread] = a.core
+	if a.memory != nil {
+		d.memory[a.thread.Task] = a.memory
+	}
+	return nil
+}
+
+// putCores hands in the entries of all threads, pending signals added.
+func (d *dump) putCores() error {
+	for _, t := range d.tree.Tasks {
+		if t.Zombie {
+			if err := d.sink.Put(image.Core, task.ZombieCore(t), nil, uint32(t.VPID)); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, th := range t.Threads {
+			core := d.cores[th]
+			task.PutPending(core, th)
+			if th == t.Leader() {
+				core.Ids = kobjIDs(t.IDs)
+			}
+			if err := d.sink.Put(image.Core, core, nil, uint32(th.VTID)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dumpMemory describes the address spaces: what is mapped where.
+func (d *dump) dumpMemory() error {
+	for _, t := range d.tree.Tasks {
+		if t.Zombie {
+			continue
+		}
+		s, err := mem.Dump(d.env, t)
+		if err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+		if err := d.memory[t](s.Entry); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+		d.spaces = append(d.spaces, s)
+		if err := d.sink.Put(image.MM, s.Entry, nil, uint32(t.VPID)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+// Package dump is the order of work of a dump: collect, freeze, dump, write,
+// thaw. It knows no kind of thing by name but memory, whose pages are a stage
+// of their own.
+package dump
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"time"
+
+	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/kinds"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/options"
+)
+
+// Run dumps the tree of task o.Tree into store, which must be empty of
+// checkpoints. If it fails, or ctx ends first, the tree runs on as before and
+// what was written is removed.
+func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logger) error {
+	if err := arch.Supported(); err != nil {
+		return err
+	}
+	d := newDump(o, store, log)
+	if err := d.checkTarget(); err != nil {
+		return err
+	}
+	if err := d.checkStore(); err != nil {
+		return err
+	}
+	err := tracee.Run(func() error { return d.run(ctx) })
+	if err != nil {
+		return errors.Join(err, d.discard())
+	}
+	return nil
+}
+
+type dump struct {
+	opts    *options.Dump
+	log     *slog.Logger
+	store   image.Store
+	sink    *sink
+	kinds   *kinds.Set
+	env     *kind.DumpEnv
+	tree    *scan.Tree
+	freezer *freezer
+	files   *files
+	self    int
+	runID   string
+
+	types  map[*scan.File]fdinfo.FdTypes
+	cores  map[*scan.Thread]*criu_core.CoreEntry
+	memory map[*scan.Task]func(*mm.MmEntry) error
+	spaces []*mem.Space
+	xstate [16 << 10]byte
+
+	times struct{ start, freezing, frozen, pages time.Duration }
+	pages mem.Stats
+}
+
+func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
+	tree := &scan.Tree{}
+	d := &dump{
+		opts: o, log: log, store: store, sink: newSink(store), kinds: kinds.New(), tree: tree,
+		freezer: &freezer{tree: tree}, files: newFiles(tree), self: os.Getpid(), runID: newRunID(),
+		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Thread]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
+	}
+	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files}
+	return d
+}
+
+// run is the dump proper, on the tracer's thread.
+func (d *dump) run(ctx context.Context) error {
+	start := time.Now()
+	defer d.freezer.close()
+	err := d.freeze(ctx)
+	if err == nil {
+		d.times.freezing = time.Since(start)
+		err = d.dumpFrozen(ctx)
+	}
+	if err != nil {
+		return errors.Join(err, d.freezer.thaw())
+	}
+	if d.opts.LeaveRunning || d.opts.LeaveStopped {
+		return d.letGo(start)
+	}
+	d.times.frozen = time.Since(start)
+	if err := d.writeAll(); err != nil {
+		return errors.Join(err, d.freezer.thaw())
+	}
+	// Past this point there is no way back: the images are whole.
+	return d.freezer.kill()
+}
+
+// freeze stops the tree within --timeout seconds.
+func (d *dump) freeze(ctx context.Context) error {
+	if d.opts.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d.opts.Timeout, fmt.Errorf("the tree did not stop within %v (--timeout)", d.opts.Timeout))
+		defer cancel()
+	}
+	return d.freezer.freeze(ctx, proc.PID(d.opts.Tree))
+}
+
+// dumpFrozen is all that happens while the tree stands still.
+func (d *dump) dumpFrozen(ctx context.Context) error {
+	steps := []struct {
+		name string
+		f    func() error
+	}{
+		{"collect", d.collect},
+		{"share", d.share},
+		{"descriptors", d.files.scanAll},
+		{"ask", d.ask},
+		{"memory", d.dumpMemory},
+		{"tree", d.putTree},
+		{"files", func() error { return d.dumpFiles(ctx) }},
+		{"fdinfo", d.putFdinfo},
+		{"pages", func() error { return d.dumpPages(ctx) }},
+		{"pending signals", d.readPending},
+		{"cores", d.putCores},
+		{"restart", d.prepareThaw},
+	}
+	for _, s := range steps {
+		if err := context.Cause(ctx); err != nil {
+			return fmt.Errorf("dump stopped before %q: %w", s.name, err)
+		}
+		from := time.Now()
+		if err := s.f(); err != nil {
+			return err
+		}
+		d.log.Debug("stage done", "stage", s.name, "took", time.Since(from))
+	}
+	return nil
+}
+
+func (d *dump) dumpPages(ctx context.Context) error {
+	from := time.Now()
+	var err error
+	d.pages, err = mem.Pages(ctx, d.env, d.spaces, d.store)
+	d.times.pages = time.Since(from)
+	return err
+}
+
+// prepareThaw lets the kinds mend what stopping a thread did to the system
+// call it was in.
+func (d *dump) prepareThaw() error {
+	for _, t := range d.tree.Tasks {
+		for _, th := range t.Threads {
+			if err := d.kinds.Thaw(th); err != nil {
+				return fmt.Errorf("%v: %w", t, err)
+			}
+		}
+	}
+	return nil
+}
+
+// letGo lets the tree run on and then writes what was learnt.
+func (d *dump) letGo(start time.Time) error {
+	if d.opts.LeaveStopped {
+		d.freezer.stopAll()
+	}
+	err := d.freezer.thaw()
+	d.times.frozen = time.Since(start)
+	if err != nil {
+		return err
+	}
+	return d.writeAll()
+}
+
+// writeAll writes what was kept in memory; the inventory is last, as the mark
+// of a whole checkpoint.
+func (d *dump) writeAll() error {
+	if err := d.sink.finish(); err != nil {
+		return err
+	}
+	if err := d.writeStats(); err != nil {
+		return err
+	}
+	if err := d.writeInventory(); err != nil {
+		return err
+	}
+	runtime.KeepAlive(d)
+	return d.store.Sync()
+}

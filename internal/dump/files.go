@@ -1,0 +1,220 @@
+package dump
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// files finds every open file of the tree once, however many descriptors
+// refer to it.
+type files struct {
+	tree *scan.Tree
+	// descriptors that may be the same open file description: same device,
+	// inode and flags. Within a bucket they are ordered by kcmp(2).
+	same map[fileKey][]*scan.File
+	// files that are no descriptors, by inode and flags.
+	linked map[fileKey]*scan.File
+	tables map[uint32]*scan.Task // who was read first, by shared table
+}
+
+type fileKey struct {
+	dev, ino uint64
+	flags    uint32
+}
+
+func newFiles(tree *scan.Tree) *files {
+	return &files{tree: tree, same: map[fileKey][]*scan.File{}, linked: map[fileKey]*scan.File{}, tables: map[uint32]*scan.Task{}}
+}
+
+// scanAll reads the descriptor tables of all tasks.
+func (f *files) scanAll() error {
+	for _, t := range f.tree.Tasks {
+		if t.Zombie {
+			continue
+		}
+		if o := f.tables[t.IDs.Files]; o != nil {
+			t.FDs = o.FDs
+			continue
+		}
+		f.tables[t.IDs.Files] = t
+		if err := f.scanTable(t); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+	}
+	return nil
+}
+
+func (f *files) scanTable(t *scan.Task) error {
+	fds, err := t.Dir.FDs()
+	if err != nil {
+		return err
+	}
+	t.FDs = make([]scan.Ref, 0, len(fds))
+	for _, n := range fds {
+		file, err := look(t, n)
+		if err != nil {
+			return fmt.Errorf("descriptor %d: %w", n, err)
+		}
+		cloexec := file.Flags&unix.O_CLOEXEC != 0
+		file.Flags &^= unix.O_CLOEXEC
+		if file, err = f.once(file); err != nil {
+			return err
+		}
+		file.Users = append(file.Users, scan.User{Task: t, FD: n})
+		t.FDs = append(t.FDs, scan.Ref{FD: n, Cloexec: cloexec, File: file})
+	}
+	return nil
+}
+
+// look reads what /proc tells of one descriptor.
+func look(t *scan.Task, n int32) (*scan.File, error) {
+	f := &scan.File{Task: t, FD: n, Path: fmt.Sprintf("fd/%d", n)}
+	var err error
+	if f.Link, err = t.Dir.Link(f.Path); err != nil {
+		return nil, err
+	}
+	if f.Info, err = t.Dir.FDInfo(n); err != nil {
+		return nil, err
+	}
+	f.Pos, f.Flags, f.MntID = f.Info.Pos, f.Info.Flags, f.Info.MntID
+	return f, statAt(t, f.Path, &f.Stat)
+}
+
+func statAt(t *scan.Task, path string, st *unix.Stat_t) error {
+	if err := unix.Fstatat(t.Dir.Fd(), path, st, 0); err != nil {
+		return fmt.Errorf("/proc/%d/%s: stat: %w", t.PID, path, err)
+	}
+	return nil
+}
+
+// once returns the file that this is, if it is known already, or makes it
+// known.
+func (f *files) once(file *scan.File) (*scan.File, error) {
+	key := fileKey{file.Stat.Dev, file.Stat.Ino, file.Flags}
+	var failed error
+	i, same := slices.BinarySearchFunc(f.same[key], file, func(a, b *scan.File) int {
+		r, err := linux.Kcmp(int(a.Task.PID), int(b.Task.PID), linux.KCMP_FILE, uintptr(a.FD), uintptr(b.FD))
+		if err != nil {
+			failed = fmt.Errorf("%v: compare with %v: %w", b, a, err)
+		}
+		return order(r)
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	if same {
+		return f.same[key][i], nil
+	}
+	f.number(file)
+	f.same[key] = slices.Insert(f.same[key], i, file)
+	return file, nil
+}
+
+func (f *files) number(file *scan.File) {
+	file.ID = uint32(len(f.tree.Files)) + 1
+	f.tree.Files = append(f.tree.Files, file)
+}
+
+// Linked implements kind.Files.
+func (f *files) Linked(t *scan.Task, path string, flags uint32) (*scan.File, error) {
+	file := &scan.File{Task: t, FD: -1, Path: path, Flags: flags, MntID: -1}
+	if err := statAt(t, path, &file.Stat); err != nil {
+		return nil, err
+	}
+	key := fileKey{file.Stat.Dev, file.Stat.Ino, flags}
+	if known := f.linked[key]; known != nil {
+		return known, nil
+	}
+	var err error
+	if file.Link, err = t.Dir.Link(path); err != nil {
+		return nil, err
+	}
+	f.linked[key] = file
+	f.number(file)
+	return file, nil
+}
+
+// Mapped implements kind.Files. The device that /proc/PID/maps shows may
+// differ from what stat(2) does (btrfs, overlayfs), so it is part of a key of
+// its own and the file is looked at once.
+func (f *files) Mapped(t *scan.Task, v *proc.VMA, flags uint32) (*scan.File, error) {
+	key := fileKey{1<<63 | uint64(v.DevMajor)<<32 | uint64(v.DevMinor), v.Inode, flags}
+	if known := f.linked[key]; known != nil {
+		return known, nil
+	}
+	file, err := f.Linked(t, fmt.Sprintf("map_files/%x-%x", v.Start, v.End), flags)
+	if err == nil {
+		f.linked[key] = file
+	}
+	return file, err
+}
+
+// dumpFiles hands every open file to its kind. Kinds may make further files
+// known while it goes (a file within a file), so the list may grow.
+func (d *dump) dumpFiles(ctx context.Context) error {
+	for i := 0; i < len(d.tree.Files); i++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := d.dumpFile(ctx, d.tree.Files[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *dump) dumpFile(ctx context.Context, f *scan.File) error {
+	for _, k := range d.kinds.Files {
+		if !k.Match(f) {
+			continue
+		}
+		e, err := k.Dump(ctx, d.env, f)
+		if err != nil {
+			return err
+		}
+		e.Type, e.Id = k.Type().Enum(), proto.Uint32(f.ID)
+		d.types[f] = k.Type()
+		return d.sink.Put(image.Files, e, nil)
+	}
+	return fmt.Errorf("%v: no kind knows it", f)
+}
+
+// putFdinfo writes who has which file under which number.
+func (d *dump) putFdinfo() error {
+	done := map[uint32]bool{}
+	for _, t := range d.tree.Tasks {
+		if t.Zombie || done[t.IDs.Files] {
+			continue
+		}
+		done[t.IDs.Files] = true
+		slices.SortFunc(t.FDs, func(a, b scan.Ref) int { return cmp.Compare(a.FD, b.FD) })
+		for _, r := range t.FDs {
+			if err := d.sink.Put(image.FdInfo, d.fdinfo(r), nil, t.IDs.Files); err != nil {
+				return err
+			}
+		}
+		if len(t.FDs) == 0 {
+			d.sink.Touch(image.FdInfo, t.IDs.Files)
+		}
+	}
+	return nil
+}
+
+func (d *dump) fdinfo(r scan.Ref) *fdinfo.FdinfoEntry {
+	flags := uint32(0)
+	if r.Cloexec {
+		flags = unix.FD_CLOEXEC
+	}
+	return &fdinfo.FdinfoEntry{Id: proto.Uint32(r.File.ID), Flags: proto.Uint32(flags), Type: d.types[r.File].Enum(), Fd: proto.Uint32(uint32(r.FD))}
+}

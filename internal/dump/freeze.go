@@ -1,0 +1,277 @@
+package dump
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/tracee"
+)
+
+// seizeOptions: syscall stops are told apart from SIGTRAP, and a seccomp
+// filter of the target is suspended while we make it call what it never
+// would (the kernel lifts that by itself should we die).
+const seizeOptions = linux.PTRACE_O_TRACESYSGOOD | linux.PTRACE_O_SUSPEND_SECCOMP
+
+// freezer stops a tree: every thread of every task, until nothing new
+// appears.
+type freezer struct {
+	tree   *scan.Tree
+	seized []*scan.Thread // in order, for thaw
+	seen   map[proc.TID]bool
+	// noSuspend is set when we may not suspend seccomp filters (we run under
+	// one ourselves): tasks that have one must then be refused.
+	noSuspend bool
+}
+
+// freeze stops the tree of task pid. Whatever happens, thaw lets go of what
+// was seized so far.
+func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
+	f.seen = map[proc.TID]bool{}
+	level := []proc.PID{pid}
+	for len(level) > 0 {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("freeze: %w", err)
+		}
+		tasks, err := f.add(level)
+		if err != nil {
+			return err
+		}
+		if err := f.stop(tasks); err != nil {
+			return err
+		}
+		if level, err = f.newChildren(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add opens the tasks of one level of the tree.
+func (f *freezer) add(pids []proc.PID) ([]*scan.Task, error) {
+	var out []*scan.Task
+	for _, pid := range pids {
+		t, err := f.open(pid)
+		if errors.Is(err, proc.ErrGone) && f.tree.Root != nil {
+			continue // a child that ended before it was stopped
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+func (f *freezer) open(pid proc.PID) (*scan.Task, error) {
+	dir, err := proc.Open(pid)
+	if err != nil {
+		return nil, fmt.Errorf("task %d: %w", pid, err)
+	}
+	t := &scan.Task{PID: pid, Dir: dir}
+	if t.Stat, err = dir.Stat(); err != nil {
+		return nil, fmt.Errorf("task %d: %w", pid, err)
+	}
+	n, err := unix.PidfdOpen(int(pid), 0)
+	if err != nil {
+		return nil, fmt.Errorf("%v: open a pidfd: %w", t, gone(err))
+	}
+	t.Pidfd = fd.New(n)
+	t.Zombie = t.Stat.State == 'Z' && t.Stat.NumThreads <= 1
+	if t.Parent = f.tree.Task(proc.PID(t.Stat.PPID)); f.tree.Root == nil {
+		f.tree.Root, t.Parent = t, nil
+	}
+	if t.Parent != nil {
+		t.Parent.Children = append(t.Parent.Children, t)
+	}
+	f.tree.Add(t)
+	return t, nil
+}
+
+func gone(err error) error {
+	if err == unix.ESRCH {
+		return proc.ErrGone
+	}
+	return err
+}
+
+// stop seizes and stops all threads of these tasks, all at the same time,
+// until their lists of threads have nothing new.
+func (f *freezer) stop(tasks []*scan.Task) error {
+	for {
+		var fresh []*scan.Thread
+		for _, t := range tasks {
+			if t.Zombie {
+				continue
+			}
+			th, err := f.seize(t)
+			if err != nil {
+				return err
+			}
+			fresh = append(fresh, th...)
+		}
+		if len(fresh) == 0 {
+			return f.settled(tasks)
+		}
+		for _, th := range fresh {
+			if err := f.await(th); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// seize asks all threads of a task that were not seen before to stop.
+func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
+	tids, err := t.Dir.Threads()
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", t, err)
+	}
+	var fresh []*scan.Thread
+	for _, tid := range tids {
+		if f.seen[tid] {
+			continue
+		}
+		err := f.seizeOne(tid)
+		if errors.Is(err, tracee.ErrGone) {
+			continue
+		}
+		if err != nil {
+			return nil, f.whyNot(t, tid, err)
+		}
+		th := &scan.Thread{Thread: remote.Thread{Tgid: t.PID, TID: tid}, Task: t}
+		f.seen[tid] = true
+		f.seized = append(f.seized, th)
+		if err := tracee.Interrupt(tid); err != nil && !errors.Is(err, tracee.ErrGone) {
+			return nil, err
+		}
+		fresh = append(fresh, th)
+	}
+	return fresh, nil
+}
+
+func (f *freezer) seizeOne(tid proc.TID) error {
+	if !f.noSuspend {
+		err := tracee.Seize(tid, seizeOptions)
+		if !errors.Is(err, unix.EPERM) {
+			return err
+		}
+	}
+	err := tracee.Seize(tid, seizeOptions&^linux.PTRACE_O_SUSPEND_SECCOMP)
+	f.noSuspend = f.noSuspend || err == nil
+	return err
+}
+
+// whyNot turns a refused seize into what the user can understand.
+func (f *freezer) whyNot(t *scan.Task, tid proc.TID, err error) error {
+	st, serr := t.Dir.Status()
+	switch {
+	case serr != nil:
+	case st.Kthread:
+		return fmt.Errorf("%v is a kernel thread: only processes can be dumped", t)
+	case st.TracerPid != 0:
+		return kind.Unsupported(t, "it is traced by process %d (strace, gdb?); end that first", st.TracerPid)
+	case st.State == 'Z':
+		return kind.Unsupported(t, "its first thread has ended while others go on")
+	}
+	return fmt.Errorf("%v: seize thread %d: %w", t, tid, err)
+}
+
+// await waits until a thread that was asked to has stopped. One that ended
+// instead is forgotten.
+func (f *freezer) await(th *scan.Thread) error {
+	s, err := tracee.WaitTrap(th.TID)
+	switch {
+	case errors.Is(err, tracee.ErrGone):
+		f.forget(th)
+		return nil
+	case err != nil:
+		return err
+	}
+	if s.Signal() != unix.SIGTRAP { // the trap of a group stop names its signal
+		th.Task.Stopped = true
+	}
+	if th.Regs, err = tracee.Regs(th.TID); err != nil {
+		return err
+	}
+	if th.Mask, err = tracee.Sigmask(th.TID); err != nil {
+		return err
+	}
+	if !arch.Native(&th.Regs) {
+		return kind.Unsupported(th.Task, "thread %d is a 32-bit one", th.TID)
+	}
+	th.Task.Threads = append(th.Task.Threads, th)
+	return nil
+}
+
+func (f *freezer) forget(th *scan.Thread) {
+	for i, x := range f.seized {
+		if x == th {
+			f.seized = append(f.seized[:i], f.seized[i+1:]...)
+			return
+		}
+	}
+}
+
+// settled looks at tasks that are wholly stopped: the leader must be there.
+func (f *freezer) settled(tasks []*scan.Task) error {
+	for _, t := range tasks {
+		if t.Zombie {
+			continue
+		}
+		var err error
+		if t.Stat, err = t.Dir.Stat(); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+		if len(t.Threads) == 0 && t.Stat.State == 'Z' && t != f.tree.Root {
+			t.Zombie = true // it ended while we were at it
+			continue
+		}
+		if err := leaderFirst(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func leaderFirst(t *scan.Task) error {
+	for i, th := range t.Threads {
+		if proc.PID(th.TID) == t.PID {
+			t.Threads[0], t.Threads[i] = t.Threads[i], t.Threads[0]
+			return nil
+		}
+	}
+	if len(t.Threads) == 0 {
+		return fmt.Errorf("%v has ended: %w", t, proc.ErrGone)
+	}
+	return kind.Unsupported(t, "its first thread has ended while others go on")
+}
+
+// newChildren returns the children of stopped tasks that the tree lacks. A
+// task that is stopped forks no more, but orphans may still come to it.
+func (f *freezer) newChildren() ([]proc.PID, error) {
+	var out []proc.PID
+	for _, t := range f.tree.Tasks {
+		for _, th := range t.Threads {
+			kids, err := t.Dir.Children(th.TID)
+			if err != nil {
+				return nil, fmt.Errorf("%v: %w", t, err)
+			}
+			for _, k := range kids {
+				if f.tree.Task(k) == nil {
+					out = append(out, k)
+				}
+			}
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,89 @@
+package dump
+
+import (
+	"fmt"
+	"slices"
+
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/scan"
+)
+
+// object is one sort of kernel object that tasks may share.
+type object struct {
+	typ int // KCMP_*
+	id  func(*scan.IDs) *uint32
+}
+
+var objects = []object{
+	{linux.KCMP_VM, func(i *scan.IDs) *uint32 { return &i.VM }},
+	{linux.KCMP_FILES, func(i *scan.IDs) *uint32 { return &i.Files }},
+	{linux.KCMP_FS, func(i *scan.IDs) *uint32 { return &i.FS }},
+	{linux.KCMP_SIGHAND, func(i *scan.IDs) *uint32 { return &i.Sighand }},
+}
+
+// share finds out which tasks share tables, and numbers those as criu does:
+// 1 is the engine's own, the tree begins with 2.
+func (d *dump) share() error {
+	for _, o := range objects {
+		if err := d.shareObject(o); err != nil {
+			return err
+		}
+	}
+	for _, t := range d.tree.Tasks {
+		if o := sharer(d.tree, t, func(a, b *scan.IDs) bool { return a.VM == b.VM }); o != nil {
+			return kind.Unsupported(t, "it shares its memory with %v (vfork in progress, or CLONE_VM); try again a moment later", o)
+		}
+	}
+	return nil
+}
+
+// shareObject numbers one sort of object. kcmp(2) gives an order, so a task
+// is looked up among the others by halving.
+func (d *dump) shareObject(o object) error {
+	var sorted []*scan.Task
+	for _, t := range d.tree.Tasks {
+		if t.Zombie {
+			continue
+		}
+		var failed error
+		i, same := slices.BinarySearchFunc(sorted, t, func(a, b *scan.Task) int {
+			r, err := linux.Kcmp(int(a.PID), int(b.PID), o.typ, 0, 0)
+			if err != nil {
+				failed = fmt.Errorf("%v: compare with %v: %w", b, a, err)
+			}
+			return order(r)
+		})
+		if failed != nil {
+			return failed
+		}
+		if same {
+			*o.id(&t.IDs) = *o.id(&sorted[i].IDs)
+			continue
+		}
+		*o.id(&t.IDs) = uint32(len(sorted)) + 2
+		sorted = slices.Insert(sorted, i, t)
+	}
+	return nil
+}
+
+// order turns a result of kcmp(2) into that of a comparison.
+func order(r int) int {
+	switch r {
+	case 1:
+		return -1
+	case 2:
+		return 1
+	}
+	return 0
+}
+
+// sharer returns another task of the tree for which same holds, or nil.
+func sharer(tree *scan.Tree, t *scan.Task, same func(a, b *scan.IDs) bool) *scan.Task {
+	for _, o := range tree.Tasks {
+		if o != t && !o.Zombie && !t.Zombie && same(&o.IDs, &t.IDs) {
+			return o
+		}
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package dump
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/proc"
+)
+
+// checkTarget refuses what can't be a target before anything is touched.
+func (d *dump) checkTarget() error {
+	pid := proc.PID(d.opts.Tree)
+	dir, err := proc.Open(pid)
+	if errors.Is(err, proc.ErrGone) {
+		return fmt.Errorf("there is no process %d; give the number of a running one with -t", pid)
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	st, err := dir.Status()
+	if err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	switch {
+	case st.Kthread:
+		return fmt.Errorf("process %d (%s) is a kernel thread: only user processes can be dumped", pid, st.Name)
+	case st.Tgid != int32(pid):
+		return fmt.Errorf("%d is a thread of process %d (%s); give the process with -t", pid, st.Tgid, st.Name)
+	case st.State == 'Z':
+		return fmt.Errorf("process %d (%s) has ended already (zombie): there is nothing to dump", pid, st.Name)
+	}
+	return d.checkAncestors(pid)
+}
+
+// checkAncestors refuses to freeze ourselves: the target must not be Glis or
+// a process above it.
+func (d *dump) checkAncestors(pid proc.PID) error {
+	for at := proc.PID(d.self); at > 0; {
+		if at == pid && int(at) == d.self {
+			return fmt.Errorf("process %d is Glis itself, which can't stand still while it works", pid)
+		}
+		if at == pid {
+			return fmt.Errorf("process %d is an ancestor of Glis itself; start Glis from outside of that tree", pid)
+		}
+		dir, err := proc.Open(at)
+		if err != nil {
+			return nil // above our PID namespace
+		}
+		st, err := dir.Stat()
+		dir.Close()
+		if err != nil {
+			return err
+		}
+		at = proc.PID(st.PPID)
+	}
+	return nil
+}
+
+// checkStore refuses a place that holds a checkpoint already.
+func (d *dump) checkStore() error {
+	names, err := d.store.List()
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if _, _, ok := image.RowFor(n); ok {
+			return fmt.Errorf("%v holds another checkpoint (%s); give an empty directory with -D, or remove that one", d.store, n)
+		}
+	}
+	return nil
+}
+
+// discard removes what a failed dump wrote.
+func (d *dump) discard() error {
+	errs := []error{d.sink.close()}
+	names, err := d.store.List()
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, n := range names {
+		if _, _, ok := image.RowFor(n); !ok {
+			continue
+		}
+		if err := d.store.Remove(n); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// newRunID returns a random UUID, which criu keeps in the inventory.
+func newRunID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

@@ -1,0 +1,137 @@
+package dump
+
+import (
+	"fmt"
+	"time"
+
+	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/inventory"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/seccomp"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/stats"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/timens"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/scan"
+)
+
+// Numbers of the namespaces in ids images: all tasks share the engine's.
+var nsIDs = struct{ pid, net, ipc, uts, time, mnt, user, cgroup uint32 }{1, 2, 3, 4, 5, 6, 7, 8}
+
+func kobjIDs(i scan.IDs) *criu_core.TaskKobjIdsEntry {
+	return &criu_core.TaskKobjIdsEntry{
+		VmId: proto.Uint32(i.VM), FilesId: proto.Uint32(i.Files), FsId: proto.Uint32(i.FS), SighandId: proto.Uint32(i.Sighand),
+		PidNsId: proto.Uint32(nsIDs.pid), NetNsId: proto.Uint32(nsIDs.net), IpcNsId: proto.Uint32(nsIDs.ipc), UtsNsId: proto.Uint32(nsIDs.uts),
+		MntNsId: proto.Uint32(nsIDs.mnt), UserNsId: proto.Uint32(nsIDs.user), CgroupNsId: proto.Uint32(nsIDs.cgroup), TimeNsId: proto.Uint32(nsIDs.time),
+	}
+}
+
+// putTree writes the images that no kind owns: who is whose child, and what
+// is shared.
+func (d *dump) putTree() error {
+	for _, t := range d.tree.Tasks {
+		if err := d.sink.Put(image.PsTree, pstreeEntry(t), nil); err != nil {
+			return err
+		}
+		if t.Zombie {
+			continue
+		}
+		if err := d.sink.Put(image.Ids, kobjIDs(t.IDs), nil, uint32(t.VPID)); err != nil {
+			return err
+		}
+		if err := d.putFS(t); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+	}
+	if err := d.sink.Put(image.Seccomp, &seccomp.SeccompEntry{}, nil); err != nil {
+		return err
+	}
+	return d.putTimens()
+}
+
+func pstreeEntry(t *scan.Task) *pstree.PstreeEntry {
+	e := &pstree.PstreeEntry{Pid: proto.Uint32(uint32(t.VPID)), Ppid: proto.Uint32(0), Pgid: proto.Uint32(innermost(t.Status.NSpgid, t.Stat.Pgrp)), Sid: proto.Uint32(innermost(t.Status.NSsid, t.Stat.Session))}
+	if t.Parent != nil {
+		e.Ppid = proto.Uint32(uint32(t.Parent.VPID))
+	}
+	for _, th := range t.Threads {
+		e.Threads = append(e.Threads, uint32(th.VTID))
+	}
+	if t.Zombie {
+		e.Threads = []uint32{uint32(t.VPID)}
+	}
+	return e
+}
+
+func innermost(numbers []int32, own int32) uint32 { return uint32(vpid(numbers, own)) }
+
+// putFS writes working directory, root and umask.
+func (d *dump) putFS(t *scan.Task) error {
+	cwd, err := d.files.Linked(t, "cwd", unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	root, err := d.files.Linked(t, "root", unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	return d.sink.Put(image.FS, &fs.FsEntry{CwdId: proto.Uint32(cwd.ID), RootId: proto.Uint32(root.ID), Umask: proto.Uint32(t.Status.Umask)}, nil, uint32(t.VPID))
+}
+
+// putTimens writes the clocks as the tree saw them: criu reads it even where
+// there is no time namespace.
+func (d *dump) putTimens() error {
+	e := &timens.TimensEntry{}
+	for _, c := range []struct {
+		clock int32
+		into  **timens.Timespec
+	}{{unix.CLOCK_MONOTONIC, &e.Monotonic}, {unix.CLOCK_BOOTTIME, &e.Boottime}} {
+		var ts unix.Timespec
+		if err := unix.ClockGettime(c.clock, &ts); err != nil {
+			return fmt.Errorf("clock_gettime: %w", err)
+		}
+		*c.into = &timens.Timespec{TvSec: proto.Uint64(uint64(ts.Sec)), TvNsec: proto.Uint64(uint64(ts.Nsec))}
+	}
+	return d.sink.Put(image.Timens, e, nil, 0)
+}
+
+// writeInventory is the last act on the images: without it there is no
+// checkpoint.
+func (d *dump) writeInventory() error {
+	root := d.tree.Root.IDs
+	_ = root
+	e := &inventory.InventoryEntry{
+		ImgVersion: proto.Uint32(2), FdinfoPerId: proto.Bool(true), NsPerId: proto.Bool(true), Lsmtype: inventory.Lsmtype_NO_LSM.Enum(),
+		RootIds:           kobjIDs(scan.IDs{VM: 1, Files: 1, FS: 1, Sighand: 1}),
+		NetworkLockMethod: proto.Uint32(networkLockSkip), DumpCriuRunId: proto.String(d.runID), DumpUptime: proto.Uint64(uptime()),
+	}
+	return image.WriteOne(d.store, image.Inventory, e)
+}
+
+// networkLockSkip is criu's number for "no lock to take back at restore".
+const networkLockSkip = 2
+
+// uptime returns microseconds since boot.
+func uptime() uint64 {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return 0
+	}
+	return uint64(ts.Nano() / 1000)
+}
+
+func us(t time.Duration) *uint32 { return proto.Uint32(uint32(t.Microseconds())) }
+
+// writeStats writes stats-dump, in criu's units: microseconds and pages.
+func (d *dump) writeStats() error {
+	s, p := &d.times, &d.pages
+	return image.WriteOne(d.store, image.StatsDump, &stats.StatsEntry{Dump: &stats.DumpStatsEntry{
+		FreezingTime: us(s.freezing), FrozenTime: us(s.frozen), MemdumpTime: us(s.pages), MemwriteTime: us(s.pages),
+		PagesScanned: proto.Uint64(p.Scanned), PagesSkippedParent: proto.Uint64(p.SkippedParent), PagesWritten: proto.Uint64(p.Written), PagesLazy: proto.Uint64(0),
+		IrmapResolve: proto.Uint32(0), PagePipes: proto.Uint64(0), PagePipeBufs: proto.Uint64(0),
+		ShpagesScanned: proto.Uint64(p.SharedScanned), ShpagesSkippedParent: proto.Uint64(0), ShpagesWritten: proto.Uint64(p.SharedWritten),
+	}})
+}

@@ -1,0 +1,113 @@
+// Package kind is the contract between the order of work (dump, restore) and
+// the kinds of things a process holds. A kind says how its thing is read from
+// a frozen task and how it is made again; when that happens is not its
+// business.
+package kind
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/options"
+)
+
+// ErrUnsupported marks a state that Glis can't carry over. Whoever returns it
+// names the state, why, and what the user can do.
+var ErrUnsupported = errors.New("not supported")
+
+// Unsupported is an error for a state that can't be carried over: it reads
+// "WHAT: not supported: WHY".
+func Unsupported(what any, why string, args ...any) error {
+	return fmt.Errorf("%v: %w: %s", what, ErrUnsupported, fmt.Sprintf(why, args...))
+}
+
+// DumpEnv is what a kind has at hand while it reads a frozen tree.
+type DumpEnv struct {
+	Log     *slog.Logger
+	Options *options.Dump
+	Tree    *scan.Tree
+	Images  Sink
+	Files   Files
+}
+
+// Sink takes image entries. Entries may be kept in memory until the tree runs
+// again: don't change a message after Put.
+type Sink interface {
+	// Put appends an entry, with the raw payload that follows it (nil if
+	// none), to the image file of this row and these ids, in order of calls.
+	Put(row *image.Row, m proto.Message, payload []byte, ids ...uint32) error
+}
+
+// Files finds the open file behind something that is no descriptor, so that
+// it gets an entry in files.img like the others.
+type Files interface {
+	// Linked returns the file that /proc/PID/path links to ("exe", "cwd",
+	// "root", "map_files/…"), opened with flags. Same inode and flags, same
+	// file.
+	Linked(t *scan.Task, path string, flags uint32) (*scan.File, error)
+	// Mapped is Linked for a mapping whose device, inode and name
+	// /proc/PID/maps has told already.
+	Mapped(t *scan.Task, v *proc.VMA, flags uint32) (*scan.File, error)
+}
+
+// File is one sort of open file description.
+type File interface {
+	// Type is the tag in files.img and the name in logs.
+	Type() fdinfo.FdTypes
+	// Match tells whether an open file is of this sort.
+	Match(f *scan.File) bool
+	// Dump returns the entry for files.img (Type and Id are filled in by the
+	// caller), and puts whatever else it needs into other images.
+	Dump(ctx context.Context, env *DumpEnv, f *scan.File) (*fdinfo.FileEntry, error)
+	// Plan adds what makes the file again. It makes no system call.
+	Plan(p *plan.Plan, e *fdinfo.FileEntry) error
+}
+
+// Facet is one part of a task's or thread's own state.
+type Facet interface {
+	Name() string
+	// Dump queues the calls whose answers only the thread itself can give.
+	// The answer (may be nil) is called when they have run and fills in the
+	// image entry.
+	Dump(q *Question) (Answer, error)
+	// Restore queues the calls that bring the state back.
+	Restore(r *Redo) error
+}
+
+// Checker is a Facet that can say from the images, the machine and the
+// engine's privileges alone that it can't be restored.
+type Checker interface {
+	Check(env *plan.CheckEnv, core *criu_core.CoreEntry) error
+}
+
+// Question is a facet's look at a frozen thread.
+type Question struct {
+	Env    *DumpEnv
+	Task   *scan.Task
+	Thread *scan.Thread
+	Batch  *remote.Batch
+}
+
+// Answer fills in the image entry of the thread that was asked.
+type Answer func(core *criu_core.CoreEntry) error
+
+// Redo is a thread that a facet's state comes back to.
+type Redo struct {
+	Env    *plan.Env
+	Batch  *remote.Batch
+	Leader *criu_core.CoreEntry // of the thread-group leader: what belongs to the process
+	Core   *criu_core.CoreEntry // of this thread
+	PID    scan.VPID            // of the process
+	TID    scan.VPID            // of this thread
+}

@@ -1,0 +1,49 @@
+// Package kinds is the list of all kinds: the only place that names them all.
+package kinds
+
+import (
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/kind/socket/unix"
+	"glis.dev/glis/internal/kind/task"
+	"glis.dev/glis/internal/scan"
+)
+
+// Set is the kinds of one dump or restore. Kinds may keep what they learnt in
+// themselves, so a Set is not shared.
+type Set struct {
+	Files   []kind.File  // in order of matching; the last one matches all
+	Process []kind.Facet // of a process, in order of restore
+	Thread  []kind.Facet // of each thread, in order of restore
+}
+
+// New returns the kinds for one dump or restore.
+func New() *Set {
+	return &Set{
+		Files: []kind.File{
+			unix.New(),
+			&file.Pipe{},
+			&file.Eventfd{},
+			&file.Epoll{},
+			&file.TTY{},
+			&file.Memfd{},
+			&file.Regular{},
+			&file.Unknown{},
+		},
+		Process: task.ProcessFacets(),
+		Thread:  task.ThreadFacets(),
+	}
+}
+
+// All returns the facets of a process's leader: the process's, then its own.
+func (s *Set) All() []kind.Facet {
+	return append(append([]kind.Facet{}, s.Process...), s.Thread...)
+}
+
+// FixRseq moves a thread that was stopped inside a restartable sequence to
+// where the kernel would have sent it.
+func (s *Set) FixRseq(th *scan.Thread) error { return task.FixRseq(th) }
+
+// Thaw makes a thread that goes on enter again the system call that it left
+// only because it was stopped.
+func (s *Set) Thaw(th *scan.Thread) error { return task.Thaw(th) }

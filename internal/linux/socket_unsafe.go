@@ -1,0 +1,48 @@
+package linux
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Getsockopt reads an option of any size into buf and returns how many bytes
+// it has, see getsockopt(2).
+func Getsockopt(fd, level, name int, buf []byte) (int, error) {
+	n := uint32(len(buf))
+	_, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(unsafe.Pointer(&n)), 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
+// Setsockopt sets an option of any size, see setsockopt(2).
+func Setsockopt(fd, level, name int, value []byte) error {
+	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(unsafe.SliceData(value))), uintptr(len(value)), 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// SocketFilter reads the classic BPF program of a socket, none if there is
+// none. A program attached as eBPF is EACCES. See SO_GET_FILTER in
+// include/uapi/asm-generic/socket.h (Linux 3.8): its length counts
+// instructions, not bytes.
+func SocketFilter(fd int) ([]unix.SockFilter, error) {
+	var n uint32
+	_, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER, 0, uintptr(unsafe.Pointer(&n)), 0)
+	if e != 0 {
+		return nil, e
+	}
+	if n == 0 || n > unix.BPF_MAXINSNS {
+		return nil, nil
+	}
+	prog := make([]unix.SockFilter, n)
+	_, _, e = unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER, uintptr(unsafe.Pointer(&prog[0])), uintptr(unsafe.Pointer(&n)), 0)
+	if e != 0 {
+		return nil, e
+	}
+	return prog[:min(int(n), len(prog))], nil
+}

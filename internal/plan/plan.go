@@ -1,0 +1,159 @@
+// Package plan is what a restore decided before it did anything: which things
+// are made again, what each needs, in which order. It can be printed and
+// tested without a process.
+package plan
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/options"
+)
+
+// ID is the number of an open file in files.img.
+type ID uint32
+
+// Node is one open file to be made again.
+type Node interface {
+	// ID is its number in files.img.
+	ID() ID
+	// Needs are the files that must have been created before this one.
+	Needs() []ID
+	// String is one line for people: kind, name, what is special.
+	String() string
+	// Create makes it, in the engine. The engine hands the descriptor to
+	// every task that uses it and closes it.
+	Create(ctx context.Context, env *Env) (*fd.FD, error)
+}
+
+// Filler is a Node that gets contents once every node is created: queues,
+// memberships. own is the descriptor that Create returned.
+type Filler interface {
+	Fill(ctx context.Context, env *Env, own *fd.FD) error
+}
+
+// Member is a Node that some task must finish itself, since what it keeps
+// names the task's own descriptor numbers (epoll). Finish is called once, for
+// one task that has it as descriptor n, when all descriptors of that task are
+// at their numbers; it queues calls.
+type Member interface {
+	Finish(b Batcher, n int32) error
+}
+
+// Batcher is the part of remote.Batch that nodes queue calls with.
+type Batcher interface {
+	Add(name string, nr uintptr, args ...uint64)
+	Put(data []byte) uint64
+}
+
+// Source is where Plan reads further images from.
+type Source interface {
+	// Entries returns all entries of an image file with their payloads; none
+	// if there is no such file.
+	Entries(row *image.Row, ids ...uint32) ([]Entry, error)
+}
+
+// Entry is one entry of an image with the raw bytes that follow it.
+type Entry struct {
+	Message proto.Message
+	Payload []byte
+}
+
+// Env is what nodes and facets have at hand while a tree is made again.
+type Env struct {
+	Log     *slog.Logger
+	Options *options.Restore
+	Store   image.Store
+	// File returns the descriptor of a node that is created already.
+	File func(ID) (*fd.FD, error)
+}
+
+// CheckEnv is what can be known before anything is made.
+type CheckEnv struct {
+	Log     *slog.Logger
+	Options *options.Restore
+	Store   image.Store
+	// Capable tells whether the engine has a capability (CAP_*) in effect.
+	Capable func(capability int) bool
+}
+
+// Plan is the set of files to make.
+type Plan struct {
+	Source  Source
+	Options *options.Restore
+	nodes   map[ID]Node
+	order   []ID
+	users   map[ID][]Use
+}
+
+// Use is a descriptor of a restored task that refers to a file.
+type Use struct {
+	Task    uint32 // PID in the images
+	FD      int32
+	Cloexec bool
+}
+
+// New returns an empty plan over these images.
+func New(src Source, o *options.Restore) *Plan {
+	return &Plan{Source: src, Options: o, nodes: map[ID]Node{}, users: map[ID][]Use{}}
+}
+
+// Add adds a node. Two nodes with one ID mean broken images.
+func (p *Plan) Add(n Node) error {
+	if p.nodes[n.ID()] != nil {
+		return fmt.Errorf("files.img: file %#x is there twice", n.ID())
+	}
+	p.nodes[n.ID()] = n
+	p.order = append(p.order, n.ID())
+	return nil
+}
+
+// Node returns the node with this ID, or nil.
+func (p *Plan) Node(id ID) Node { return p.nodes[id] }
+
+// Use records that a task has this file as a descriptor.
+func (p *Plan) Use(id ID, u Use) { p.users[id] = append(p.users[id], u) }
+
+// Users returns who has a file as a descriptor.
+func (p *Plan) Users(id ID) []Use { return p.users[id] }
+
+// Nodes returns all nodes, each after those it needs. It fails on a need that
+// is missing and on a circle.
+func (p *Plan) Nodes() ([]Node, error) {
+	var out []Node
+	state := map[ID]int{} // 1 being visited, 2 done
+	var visit func(id ID, path []ID) error
+	visit = func(id ID, path []ID) error {
+		n := p.nodes[id]
+		switch {
+		case n == nil:
+			return fmt.Errorf("files.img: file %#x is needed by %#x and missing", id, path[len(path)-1])
+		case state[id] == 2:
+			return nil
+		case state[id] == 1:
+			return fmt.Errorf("files.img: files need each other in a circle: %#x", append(path, id))
+		}
+		state[id] = 1
+		for _, need := range n.Needs() {
+			if err := visit(need, append(path, id)); err != nil {
+				return err
+			}
+		}
+		state[id] = 2
+		out = append(out, n)
+		return nil
+	}
+	ids := slices.Clone(p.order)
+	for _, id := range ids {
+		if err := visit(id, []ID{id}); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}

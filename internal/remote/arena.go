@@ -1,0 +1,307 @@
+package remote
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/tracee"
+)
+
+// Arena is memory that we mapped in a process: the batch loop, what batches
+// read and what they write. It is private to the process, so nothing but one
+// mapping has to be taken back, and it needs no right that the task lacks.
+type Arena struct {
+	pid  proc.PID
+	base Addr
+	size uint64
+	top  uint64 // first free byte
+}
+
+// ErrArenaFull says that a batch has outgrown its arena.
+var ErrArenaFull = errors.New("too much for one batch")
+
+const codeSpace = 256
+
+// MapArena maps an arena of size bytes in the thread's process with one
+// injected mmap(2), at the address at if that is not 0.
+func MapArena(t *Thread, insn Addr, at Addr, size uint64) (*Arena, error) {
+	size = (size + arch.PageSize - 1) &^ (arch.PageSize - 1)
+	flags := uint64(unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE)
+	if at != 0 {
+		flags |= unix.MAP_FIXED_NOREPLACE
+	}
+	v, err := t.Inject(insn, unix.SYS_MMAP, uint64(at), size, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, flags, ^uint64(0), 0)
+	if err != nil {
+		return nil, fmt.Errorf("task %d: no memory for Glis's own %d KiB (address space limit?): %w", t.Tgid, size>>10, err)
+	}
+	a := &Arena{pid: t.Tgid, base: Addr(v), size: size}
+	if err := Write(a.pid, a.base, arch.Code()); err != nil {
+		return nil, errors.Join(err, a.Unmap(t, insn))
+	}
+	a.Reset()
+	return a, nil
+}
+
+// Base and Size tell where the arena is.
+func (a *Arena) Base() Addr { return a.base }
+
+// Size is the arena's size in bytes.
+func (a *Arena) Size() uint64 { return a.size }
+
+// Inherit returns the same arena as a forked child of its process has it:
+// same place and code, other memory.
+func (a *Arena) Inherit(child proc.PID) *Arena {
+	c := &Arena{pid: child, base: a.base, size: a.size}
+	c.Reset()
+	return c
+}
+
+// Syscall returns the address of a system-call instruction in the arena.
+func (a *Arena) Syscall() Addr { return a.base + arch.CodeSyscall }
+
+// Reset makes all of the arena free for new batches. No batch may be running.
+func (a *Arena) Reset() { a.top = codeSpace }
+
+// Unmap takes the arena away by an injected munmap(2). The thread must not
+// use it any more; insn must be outside of it.
+func (a *Arena) Unmap(t *Thread, insn Addr) error {
+	_, err := t.Inject(insn, unix.SYS_MUNMAP, uint64(a.base), a.size)
+	if err != nil {
+		return fmt.Errorf("task %d: take Glis's memory away: %w", a.pid, err)
+	}
+	return nil
+}
+
+// Batch is a list of system calls for one thread, run in one stop. Build it,
+// Run it, then ask the Calls for their results. One batch of an arena is
+// built at a time; any number may run.
+type Batch struct {
+	arena   *Arena
+	thread  *Thread
+	at      Addr // of data
+	data    []byte
+	entries []arch.Entry
+	names   []string
+	fetched bool
+	sealed  bool
+	left    uint64
+}
+
+// Call is one system call of a batch.
+type Call struct {
+	b *Batch
+	i int
+}
+
+// Batch begins a batch for a thread of the arena's process.
+func (a *Arena) Batch(t *Thread) *Batch {
+	b := &Batch{arena: a, thread: t, at: a.base + Addr((a.top+15)&^15)}
+	if t.control == 0 || t.arena != a {
+		t.arena = a
+		t.control = b.control()
+	}
+	return b
+}
+
+// control lays down the thread's arch.Control, and the frame from which it
+// resumes by itself should the tracer die.
+func (b *Batch) control() Addr {
+	t := b.thread
+	var sp uint64
+	if len(t.XState) > 0 {
+		frame, buf := b.Alloc(arch.SigFrameSize(t.XState))
+		r := t.Regs
+		arch.FoldRestart(&r, true)
+		sp = arch.SigFrame(buf, uint64(frame), &r, t.Mask, t.XState)
+	}
+	return b.U64(uint64(t.Tgid), uint64(t.TID), uint64(t.signal), sp)
+}
+
+// Alloc reserves n zeroed bytes, aligned to 16, for input or output. The
+// slice is good for writing until the next Alloc.
+func (b *Batch) Alloc(n int) (Addr, []byte) {
+	off := (len(b.data) + 15) &^ 15
+	b.data = append(b.data, make([]byte, off+n-len(b.data))...)
+	return b.at + Addr(off), b.data[off : off+n : off+n]
+}
+
+// Bytes puts data into the arena and returns where.
+func (b *Batch) Bytes(data []byte) Addr {
+	at, buf := b.Alloc(len(data))
+	copy(buf, data)
+	return at
+}
+
+// String puts a string with its terminating NUL into the arena.
+func (b *Batch) String(s string) Addr {
+	at, buf := b.Alloc(len(s) + 1)
+	copy(buf, s)
+	return at
+}
+
+// U64 puts 64-bit words into the arena.
+func (b *Batch) U64(v ...uint64) Addr {
+	at, buf := b.Alloc(8 * len(v))
+	for i, x := range v {
+		binary.LittleEndian.PutUint64(buf[8*i:], x)
+	}
+	return at
+}
+
+// Call adds a system call. If it fails, the batch ends there and Run returns
+// an error that tells its name.
+func (b *Batch) Call(name string, nr uintptr, args ...uint64) Call {
+	e := arch.Entry{Nr: uint64(nr)}
+	copy(e.Args[:], args)
+	b.entries = append(b.entries, e)
+	b.names = append(b.names, name)
+	return Call{b, len(b.entries) - 1}
+}
+
+// Try adds a system call that may fail; see Call.Result.
+func (b *Batch) Try(name string, nr uintptr, args ...uint64) Call {
+	c := b.Call(name, nr, args...)
+	b.entries[c.i].Flags |= arch.EntryMayFail
+	return c
+}
+
+// Into copies the result of the call, when it comes, to an address: a place
+// where a later call of the batch reads it.
+func (c Call) Into(at Addr) Call {
+	c.b.entries[c.i].Forward = uint64(at)
+	return c
+}
+
+// Len returns the number of calls so far.
+func (b *Batch) Len() int { return len(b.entries) }
+
+// Run runs the batch and waits for its end.
+func (b *Batch) Run() error {
+	if err := b.Start(); err != nil {
+		return err
+	}
+	return b.Wait()
+}
+
+// Start lets the thread run the batch.
+func (b *Batch) Start() error {
+	at, err := b.seal()
+	if err != nil {
+		return err
+	}
+	r := b.thread.Regs
+	arch.StartBatch(&r, uint64(b.arena.base), uint64(at), uint64(len(b.entries)), uint64(b.thread.control))
+	if err := b.thread.enter(&r); err != nil {
+		return err
+	}
+	b.thread.busy = true
+	return tracee.Cont(b.thread.TID, 0)
+}
+
+// seal writes the batch into the task and returns where its entries are.
+func (b *Batch) seal() (Addr, error) {
+	entries, buf := b.Alloc(len(b.entries) * arch.EntrySize)
+	for i := range b.entries {
+		putEntry(buf[i*arch.EntrySize:], &b.entries[i])
+	}
+	end := uint64(b.at-b.arena.base) + uint64(len(b.data))
+	if end > b.arena.size {
+		return 0, fmt.Errorf("task %d: batch of %d calls: %w", b.arena.pid, len(b.entries), ErrArenaFull)
+	}
+	b.arena.top, b.sealed = end, true
+	return entries, Write(b.arena.pid, b.at, b.data)
+}
+
+func putEntry(buf []byte, e *arch.Entry) {
+	le := binary.LittleEndian
+	le.PutUint64(buf, e.Nr)
+	for i, a := range e.Args {
+		le.PutUint64(buf[8+8*i:], a)
+	}
+	le.PutUint64(buf[arch.EntryRet:], e.Ret)
+	le.PutUint64(buf[arch.EntryRet+8:], e.Forward)
+	le.PutUint64(buf[arch.EntryRet+16:], e.Flags)
+}
+
+// Wait waits for the end of a batch that was started. The error names the
+// call that failed.
+func (b *Batch) Wait() error {
+	for {
+		s, err := tracee.Wait(b.thread.TID)
+		if err != nil {
+			return err
+		}
+		if s.Exited() {
+			return fmt.Errorf("thread %d: %v in a batch: %w", b.thread.TID, s, tracee.ErrGone)
+		}
+		if s.Event() == 0 && s.Signal() == b.thread.signal {
+			done, err := b.atEnd()
+			if done || err != nil {
+				return err
+			}
+		} else if !b.thread.foreign(s) {
+			return fmt.Errorf("thread %d: %v in a batch of %d calls", b.thread.TID, s, len(b.entries))
+		}
+		if err := tracee.Cont(b.thread.TID, 0); err != nil {
+			return err
+		}
+	}
+}
+
+// atEnd tells whether the thread stands at the end of the batch loop, and how
+// that came about.
+func (b *Batch) atEnd() (bool, error) {
+	r, err := tracee.Regs(b.thread.TID)
+	if err != nil {
+		return false, err
+	}
+	left, ok := arch.BatchStopped(&r, uint64(b.arena.base))
+	if !ok {
+		return false, nil
+	}
+	b.thread.busy, b.left = false, left
+	if left == 0 {
+		return true, nil
+	}
+	c := Call{b, len(b.entries) - int(left)}
+	_, err = c.Result()
+	e := b.entries[c.i]
+	return true, fmt.Errorf("task %d: %s(%#x): %w", b.thread.TID, b.names[c.i], e.Args, err)
+}
+
+// fetch reads back what the batch wrote.
+func (b *Batch) fetch() error {
+	if b.fetched {
+		return nil
+	}
+	b.fetched = true
+	return ReadFull(b.arena.pid, b.at, b.data)
+}
+
+// Output returns n bytes at an address of the batch (from Alloc) after it
+// has run.
+func (b *Batch) Output(at Addr, n int) ([]byte, error) {
+	if err := b.fetch(); err != nil {
+		return nil, err
+	}
+	off := int(at - b.at)
+	return b.data[off : off+n : off+n], nil
+}
+
+// Result returns what the call returned, and its error if it failed.
+func (c Call) Result() (int64, error) {
+	if err := c.b.fetch(); err != nil {
+		return 0, err
+	}
+	off := len(c.b.data) - len(c.b.entries)*arch.EntrySize + c.i*arch.EntrySize + arch.EntryRet
+	v := int64(binary.LittleEndian.Uint64(c.b.data[off:]))
+	if v < 0 && v > -4096 {
+		return v, unix.Errno(-v)
+	}
+	return v, nil
+}

@@ -1,0 +1,92 @@
+// Package remote runs system calls in tasks that are stopped: many of them in
+// one stop. What it says of a task (addresses, descriptor numbers) are types
+// of their own, so that they can't be mixed up with the engine's.
+package remote
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/tracee"
+)
+
+// Addr is an address in a task's memory.
+type Addr uint64
+
+// FD is a descriptor number in a task.
+type FD int32
+
+// Thread is a stopped thread whose state is in our hands. Regs and Mask are
+// the thread's own, as they were when it stopped; they are what it resumes
+// from, whatever ran in it meanwhile.
+type Thread struct {
+	Tgid   proc.PID
+	TID    proc.TID
+	Regs   arch.Regs
+	Mask   uint64
+	XState []byte // NT_X86_XSTATE, may be cut after its last component in use
+
+	signal  unix.Signal // that ends batches, see ChooseSignal
+	control Addr        // of this thread's arch.Control in the arena
+	arena   *Arena      // that control lives in
+	busy    bool        // a batch is running
+	entered bool        // regs or mask were changed since the stop
+	stopped bool        // a SIGSTOP came while we were at it
+}
+
+// ChooseSignal picks the signal that ends the batches of a thread: one whose
+// arrival does nothing should the tracer be gone, and that is not pending,
+// since a batch must not eat a signal of the target's. caught, blocked and
+// pending are masks with signal 1 in bit 0.
+func ChooseSignal(caught, blocked, pending uint64) (unix.Signal, error) {
+	candidates := []unix.Signal{unix.SIGURG, unix.SIGWINCH, unix.SIGCHLD}
+	in := func(mask uint64, s unix.Signal) bool { return mask>>(uint(s)-1)&1 != 0 }
+	for _, avoid := range []uint64{caught | blocked | pending, blocked | pending, pending} {
+		for _, s := range candidates {
+			if !in(avoid, s) {
+				return s, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("SIGURG, SIGWINCH and SIGCHLD are all pending: no signal is left to stop the task with; let it handle one and try again")
+}
+
+// SetSignal says which signal ends batches of this thread.
+func (t *Thread) SetSignal(s unix.Signal) { t.signal = s }
+
+// batchMask blocks everything but the signal that ends batches.
+func (t *Thread) batchMask() uint64 { return ^uint64(0) &^ (1 << (uint(t.signal) - 1)) }
+
+// Restore puts the thread's own registers and mask back; it stays stopped.
+func (t *Thread) Restore() error {
+	if !t.entered {
+		return nil
+	}
+	if err := tracee.SetRegs(t.TID, &t.Regs); err != nil {
+		return err
+	}
+	if err := tracee.SetSigmask(t.TID, t.Mask); err != nil {
+		return err
+	}
+	t.entered = false
+	return nil
+}
+
+// StopOnRelease makes Release leave the thread stopped by SIGSTOP.
+func (t *Thread) StopOnRelease() { t.stopped = true }
+
+// Release restores the thread and lets it go. A SIGSTOP that came meanwhile
+// is handed on.
+func (t *Thread) Release() error {
+	if err := t.Restore(); err != nil {
+		return err
+	}
+	sig := unix.Signal(0)
+	if t.stopped {
+		sig = unix.SIGSTOP
+	}
+	return tracee.Detach(t.TID, sig)
+}

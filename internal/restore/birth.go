@@ -1,0 +1,182 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"glis.dev/glis/options"
+)
+
+// birth is how a task comes into the world: a session and a group are mostly
+// inherited, so who is cloned when decides where a task ends up.
+type birth struct {
+	want    uint32 // session that it must be cloned into, unless any
+	any     bool
+	session uint32  // that it is cloned into
+	early   []*task // children to clone before it makes its own session
+	late    []*task
+	// helper is a process that makes the session this task is in, and clones
+	// it there as its sibling, because the session's leader has ended.
+	helper bool
+	// groupHelper is set on the task that makes, with a process that then
+	// ends, the group it joins: the group's leader has ended.
+	groupHelper bool
+}
+
+// foreign stands for the session or group that the engine itself is in: the
+// one that a tree with --shell-job comes back into.
+const foreign = 0
+
+// planBirths decides sessions, groups and the order of cloning.
+func (tr *tree) planBirths(o *options.Restore) error {
+	if err := tr.adopt(o); err != nil {
+		return err
+	}
+	for _, t := range slices.Backward(tr.tasks) {
+		if err := tr.settleWant(t); err != nil {
+			return err
+		}
+	}
+	tr.root.birth.session = foreign
+	for _, t := range tr.tasks {
+		if err := tr.planChildren(t); err != nil {
+			return err
+		}
+	}
+	return tr.planGroups()
+}
+
+// adopt puts the parts of the tree that belong to a session or group of the
+// outside world into the engine's own (--shell-job).
+func (tr *tree) adopt(o *options.Restore) error {
+	sid, pgid := tr.root.sid, tr.root.pgid
+	outside := tr.byPID[sid] == nil
+	if !outside && tr.byPID[pgid] != nil {
+		return nil
+	}
+	if outside && sid != tr.root.pid && !o.ShellJob {
+		return fmt.Errorf("%v: its session %d has its leader outside of the tree; with --shell-job it comes back into this terminal's session", tr.root, sid)
+	}
+	for _, t := range tr.tasks {
+		if outside && t.sid == sid {
+			t.sid = foreign
+		}
+		if tr.byPID[pgid] == nil && t.pgid == pgid {
+			t.pgid = foreign
+		}
+	}
+	return nil
+}
+
+// planChildren sorts a task's children by whether they are cloned before or
+// after it makes its own session.
+func (tr *tree) planChildren(t *task) error {
+	leader := t.sid == t.pid
+	for _, c := range t.children {
+		want := c.birth.want
+		c.birth.session = want
+		switch {
+		case c.birth.any:
+			c.birth.session = t.sid
+			t.birth.late = append(t.birth.late, c)
+		case want == t.sid:
+			t.birth.late = append(t.birth.late, c)
+		case leader && want == t.birth.session:
+			t.birth.early = append(t.birth.early, c)
+		case tr.byPID[want] == nil && want != foreign:
+			c.birth.helper = true
+			t.birth.late = append(t.birth.late, c)
+		default:
+			return fmt.Errorf("%v: it is in session %d, which its parent %v has never been in: Glis can't put it there yet", c, want, t)
+		}
+	}
+	return nil
+}
+
+// settleWant decides which session a task must be cloned into, its children
+// having been settled before: any is set for one that makes its own session
+// and whose children don't care.
+func (tr *tree) settleWant(t *task) error {
+	b := &t.birth
+	if t.sid != t.pid {
+		b.want = t.sid
+		return nil
+	}
+	b.any = true
+	for _, c := range t.children {
+		want := c.birth.want
+		switch {
+		case c.birth.any || want == t.pid:
+		case tr.byPID[want] == nil && want != foreign:
+			// A helper of its own makes that session.
+		case !b.any && want != b.want:
+			return fmt.Errorf("%v: its children are in more sessions (%d, %d) than it can have been in", t, b.want, want)
+		default:
+			b.want, b.any = want, false
+		}
+	}
+	return nil
+}
+
+// planGroups finds groups whose leader is not in the tree: the first member
+// makes them.
+func (tr *tree) planGroups() error {
+	made := map[uint32]bool{foreign: true}
+	for _, t := range tr.tasks {
+		if t.zombie && tr.byPID[t.pgid] == nil && t.pgid != foreign {
+			continue
+		}
+		if tr.byPID[t.pgid] != nil || made[t.pgid] {
+			continue
+		}
+		if t.birth.helper && t.pgid == t.sid {
+			continue // the helper that makes the session makes the group, too
+		}
+		t.birth.groupHelper, made[t.pgid] = true, true
+	}
+	return nil
+}
+
+// checkSharing refuses what clone3(2) from a parent can't make: tables shared
+// by tasks that are not parent and child.
+func (tr *tree) checkSharing() error {
+	first := map[uint32]*task{}
+	for _, t := range tr.tasks {
+		if t.zombie {
+			continue
+		}
+		o := first[t.ids.GetVmId()]
+		if o != nil {
+			return fmt.Errorf("%v: shares its memory with %v: not supported yet", t, o)
+		}
+		first[t.ids.GetVmId()] = t
+	}
+	return errors.Join(
+		tr.checkShared("descriptors", func(t *task) uint32 { return t.ids.GetFilesId() }),
+		tr.checkShared("working directory", func(t *task) uint32 { return t.ids.GetFsId() }))
+}
+
+func (tr *tree) checkShared(what string, id func(*task) uint32) error {
+	owners := map[uint32][]*task{}
+	for _, t := range tr.tasks {
+		if t.zombie {
+			continue
+		}
+		o := owners[id(t)]
+		if len(o) > 0 && !slices.Contains(o, t.parent) {
+			return fmt.Errorf("%v: shares its %s with %v, which is not its parent: not supported yet", t, what, o[0])
+		}
+		owners[id(t)] = append(o, t)
+	}
+	return nil
+}
+
+// sharesWithParent tells whether a table is the parent's.
+func (t *task) sharesFiles() bool {
+	return t.parent != nil && !t.parent.zombie && t.ids.GetFilesId() == t.parent.ids.GetFilesId()
+}
+
+func (t *task) sharesFS() bool {
+	return t.parent != nil && !t.parent.zombie && t.ids.GetFsId() == t.parent.ids.GetFsId()
+}

@@ -1,0 +1,300 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/stub"
+	"glis.dev/glis/internal/tracee"
+)
+
+// live is what became of a task: a stopped process with our memory in it.
+type live struct {
+	thread  *remote.Thread // the leader
+	threads []*remote.Thread
+	arena   *remote.Arena
+	table   *fdTable
+	insn    remote.Addr // a system-call instruction outside of the arena; the stub's
+	gone    bool
+}
+
+// createTree makes all tasks, parents before children: a child begins as a
+// copy of its parent, so a parent's memory is complete before.
+func (r *restore) createTree(ctx context.Context) error {
+	root := r.tree.root
+	st, err := r.startStub()
+	if err != nil {
+		return err
+	}
+	if err := r.clone(st, root, linux.CLONE_PARENT); err != nil {
+		return err
+	}
+	if err := kill(st); err != nil {
+		return err
+	}
+	return r.build(ctx, root)
+}
+
+// startStub starts the process that the root is cloned from, with our memory
+// in it and its end of the transport at the number that all tasks will have.
+func (r *restore) startStub() (*live, error) {
+	var spaces []*mem.Space
+	for _, t := range r.tree.tasks {
+		if !t.zombie {
+			spaces = append(spaces, t.space)
+		}
+	}
+	size := r.arenaSize()
+	at, err := mem.Hole(spaces, size+stub.Size+arch.PageSize, lowestAddress)
+	if err != nil {
+		return nil, err
+	}
+	r.stubAt = at
+	th, err := stub.Start(stub.Options{At: at, Socket: r.transport.theirs.Int(), Sibling: r.opts.RestoreSibling})
+	if err != nil {
+		return nil, err
+	}
+	l := &live{thread: th, threads: []*remote.Thread{th}, table: newFDTable(r.transport.number), insn: stub.Syscall(at)}
+	r.undo.Push("the stub process", func() error { return kill(l) })
+	if l.arena, err = remote.MapArena(th, l.insn, at+stub.Size+arch.PageSize, size); err != nil {
+		return nil, err
+	}
+	r.transport.theirs.Close()
+	b := l.arena.Batch(th)
+	b.Call("dup3", unix.SYS_DUP3, stub.Socket, uint64(r.transport.number), unix.O_CLOEXEC)
+	b.Call("close", unix.SYS_CLOSE, stub.Socket)
+	resetSignals(b)
+	return l, b.Run()
+}
+
+// lowestAddress is below everything that programs map by themselves, and
+// above vm.mmap_min_addr.
+const lowestAddress = 0x10000
+
+// resetSignals undoes what the engine inherited from whoever started it: an
+// ignored signal stays ignored over exec.
+func resetSignals(b *remote.Batch) {
+	zero := b.U64(0, 0, 0, 0)
+	for sig := uint64(1); sig <= linux.NSIG; sig++ {
+		if sig != uint64(unix.SIGKILL) && sig != uint64(unix.SIGSTOP) {
+			b.Call("rt_sigaction", unix.SYS_RT_SIGACTION, sig, uint64(zero), 0, linux.KernelSigsetSize)
+		}
+	}
+}
+
+// arenaSize estimates the room that the largest task's batches need; it is
+// address space, of which only what is used costs memory.
+func (r *restore) arenaSize() uint64 {
+	size := uint64(0)
+	for _, t := range r.tree.tasks {
+		if t.zombie {
+			continue
+		}
+		n := 512<<10 + t.space.BatchSize() + uint64(len(t.fds))*600 + uint64(len(t.threads))*(8<<10) + uint64(len(t.children))*400
+		size = max(size, n)
+	}
+	for _, e := range r.tree.files {
+		size += uint64(len(e.GetEpfd().GetTfd())) * 300
+	}
+	return (size + arch.PageSize - 1) &^ (arch.PageSize - 1)
+}
+
+// clone has a live task clone a task of the tree. The child is stopped and
+// traced from its first instruction on.
+func (r *restore) clone(by *live, t *task, extra uint64) error {
+	return r.cloneAs(by, t, t.pid, extra, exitSignal(extra))
+}
+
+// exitSignal is SIGCHLD, but for CLONE_PARENT, where the kernel takes the
+// caller's own.
+func exitSignal(flags uint64) uint64 {
+	if flags&linux.CLONE_PARENT != 0 {
+		return 0
+	}
+	return uint64(unix.SIGCHLD)
+}
+
+func (r *restore) cloneAs(by *live, t *task, pid uint32, extra, signal uint64) error {
+	b := by.arena.Batch(by.thread)
+	args := linux.CloneArgs{Flags: linux.CLONE_PTRACE | extra, ExitSignal: signal, SetTidSize: 1}
+	args.SetTid = uint64(b.Bytes([]byte{byte(pid), byte(pid >> 8), byte(pid >> 16), byte(pid >> 24)}))
+	c := b.Call("clone3", unix.SYS_CLONE3, uint64(b.Bytes(args.Bytes())), linux.CloneArgsSize)
+	if err := b.Run(); err != nil {
+		if errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("%v can't come back: number %d is in use (as a process, session or group): %w", t, pid, err)
+		}
+		return fmt.Errorf("%v: %w", t, err)
+	}
+	got, err := c.Result()
+	if err != nil {
+		return err
+	}
+	th := &remote.Thread{Tgid: proc.PID(got), TID: proc.TID(got), Regs: by.thread.Regs}
+	th.SetSignal(unix.SIGURG)
+	l := &live{thread: th, threads: []*remote.Thread{th}, arena: by.arena.Inherit(th.Tgid)}
+	r.undo.Push(fmt.Sprint("process ", got), func() error { return kill(l) })
+	t.live = l
+	if err := firstStop(th); err != nil {
+		return err
+	}
+	by.arena.Reset()
+	if t.live.table = newFDTable(r.transport.number); extra&linux.CLONE_FILES != 0 {
+		t.live.table = by.table
+	}
+	return nil
+}
+
+// firstStop waits for the stop that an auto-attached child begins with.
+func firstStop(th *remote.Thread) error {
+	if _, err := tracee.WaitTrap(th.TID); err != nil {
+		return fmt.Errorf("process %d just cloned: %w", th.TID, err)
+	}
+	var err error
+	th.Regs, err = tracee.Regs(th.TID)
+	return err
+}
+
+// kill ends a process that is not to stay and waits for its end: a traced
+// thread stays a zombie until its tracer has seen it, the leader last. It does
+// nothing the second time.
+func kill(l *live) error {
+	if l.gone {
+		return nil
+	}
+	l.gone = true
+	if err := unix.Kill(int(l.thread.Tgid), unix.SIGKILL); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("kill %d: %w", l.thread.Tgid, err)
+	}
+	for _, th := range slices.Backward(l.threads) {
+		if err := awaitDeath(th.TID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func awaitDeath(tid proc.TID) error {
+	for {
+		s, err := tracee.Wait(tid)
+		if errors.Is(err, tracee.ErrGone) || err == nil && s.Exited() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := tracee.Cont(tid, 0); err != nil && !errors.Is(err, tracee.ErrGone) {
+			return err
+		}
+	}
+}
+
+// build makes a cloned task's memory, then its children.
+func (r *restore) build(ctx context.Context, t *task) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if t.zombie {
+		return nil // dies when the rest of the tree is there
+	}
+	if err := r.layout(ctx, t); err != nil {
+		return fmt.Errorf("%v: %w", t, err)
+	}
+	if err := r.cloneChildren(ctx, t, t.birth.early); err != nil {
+		return err
+	}
+	if err := r.enterSession(t); err != nil {
+		return fmt.Errorf("%v: %w", t, err)
+	}
+	return r.cloneChildren(ctx, t, t.birth.late)
+}
+
+func (r *restore) cloneChildren(ctx context.Context, t *task, kids []*task) error {
+	for _, c := range kids {
+		if err := r.cloneChild(t, c); err != nil {
+			return err
+		}
+		if err := r.build(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *restore) cloneChild(t, c *task) error {
+	if c.birth.helper {
+		return r.cloneByHelper(t, c)
+	}
+	return r.clone(t.live, c, shared(c))
+}
+
+// shared returns the clone flags for the tables that a task shares with its
+// parent.
+func shared(c *task) (flags uint64) {
+	if c.zombie {
+		return 0
+	}
+	if c.sharesFiles() {
+		flags |= linux.CLONE_FILES
+	}
+	if c.sharesFS() {
+		flags |= linux.CLONE_FS
+	}
+	return flags
+}
+
+// cloneByHelper makes a task in a session whose leader has ended: a process
+// with the leader's number makes the session, clones the task as its sibling
+// and ends.
+func (r *restore) cloneByHelper(t, c *task) error {
+	h := &task{pid: c.sid}
+	if err := r.cloneAs(t.live, h, c.sid, 0, uint64(unix.SIGCHLD)); err != nil {
+		return fmt.Errorf("leader of the session of %v: %w", c, err)
+	}
+	b := h.live.arena.Batch(h.live.thread)
+	b.Call("setsid", unix.SYS_SETSID)
+	if err := b.Run(); err != nil {
+		return err
+	}
+	if err := r.clone(h.live, c, linux.CLONE_PARENT|shared(c)); err != nil {
+		return err
+	}
+	c.live.arena = t.live.arena.Inherit(c.live.thread.Tgid)
+	if err := kill(h.live); err != nil {
+		return err
+	}
+	return r.reapHelper(t.live, c.sid)
+}
+
+// reapHelper has a task reap a helper that was its child.
+func (r *restore) reapHelper(by *live, pid uint32) error {
+	b := by.arena.Batch(by.thread)
+	b.Call("wait4", unix.SYS_WAIT4, uint64(pid), 0, linux.WALL, 0)
+	err := b.Run()
+	by.arena.Reset()
+	return err
+}
+
+// enterSession makes a task the leader of its session or group.
+func (r *restore) enterSession(t *task) error {
+	b := t.live.arena.Batch(t.live.thread)
+	switch {
+	case t.sid == t.pid:
+		b.Call("setsid", unix.SYS_SETSID)
+	case t.pgid == t.pid:
+		b.Call("setpgid", unix.SYS_SETPGID, 0, 0)
+	default:
+		return nil
+	}
+	err := b.Run()
+	t.live.arena.Reset()
+	return err
+}

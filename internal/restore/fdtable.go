@@ -1,0 +1,56 @@
+package restore
+
+import "fmt"
+
+// fdTable is what a task's descriptor table will look like: the kernel gives
+// out the lowest free number, so a batch can be built before its descriptors
+// exist. Tasks that share a table share this, too.
+type fdTable struct {
+	used map[int32]bool
+	low  int32 // every number below is in use
+}
+
+func newFDTable(taken ...int32) *fdTable {
+	t := &fdTable{used: map[int32]bool{}}
+	for _, n := range taken {
+		t.used[n] = true
+	}
+	return t
+}
+
+// alloc takes the lowest free number.
+func (t *fdTable) alloc() int32 {
+	for t.used[t.low] {
+		t.low++
+	}
+	t.used[t.low] = true
+	return t.low
+}
+
+// take marks a number as used.
+func (t *fdTable) take(n int32) { t.used[n] = true }
+
+// free marks a number as unused.
+func (t *fdTable) free(n int32) {
+	delete(t.used, n)
+	t.low = min(t.low, n)
+}
+
+// transport picks the number under which every task has its end of the
+// socket that descriptors come through: one that no task of the tree uses,
+// and low, since the kernel's tables grow with the highest number.
+func (tr *tree) transport(limit int32) (int32, error) {
+	used, top := map[int32]bool{}, int32(2)
+	for _, t := range tr.tasks {
+		for _, e := range t.fds {
+			used[int32(e.GetFd())] = true
+			top = max(top, int32(e.GetFd()))
+		}
+	}
+	for n := min(top+1, limit-1); n > 2; n-- {
+		if !used[n] {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("every descriptor below the limit of %d is in use by the tree; raise the hard limit (ulimit -Hn)", limit)
+}

@@ -1,0 +1,181 @@
+package restore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/remote"
+)
+
+// files makes the open files of the plan when they are first needed, and
+// closes them after their last use, so that the engine never holds more
+// descriptors than it must.
+type files struct {
+	plan *plan.Plan
+	env  *plan.Env
+	open map[plan.ID]*fd.FD
+	left map[plan.ID]int // uses to come
+}
+
+func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
+	f := &files{plan: p, env: env, open: map[plan.ID]*fd.FD{}, left: map[plan.ID]int{}}
+	env.File = func(id plan.ID) (*fd.FD, error) {
+		if d := f.open[id]; d != nil {
+			return d, nil
+		}
+		return nil, fmt.Errorf("file %#x: not created yet", id)
+	}
+	nodes, err := p.Nodes()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range nodes {
+		f.left[n.ID()] += len(p.Users(n.ID()))
+		for _, need := range n.Needs() {
+			f.left[need]++
+		}
+	}
+	return f, nil
+}
+
+// get returns the engine's descriptor of a file, which it makes first if
+// need be, along with those it needs.
+func (f *files) get(ctx context.Context, id plan.ID) (*fd.FD, error) {
+	if d := f.open[id]; d != nil {
+		return d, nil
+	}
+	n := f.plan.Node(id)
+	if n == nil {
+		return nil, fmt.Errorf("files.img: file %#x is missing", id)
+	}
+	for _, need := range n.Needs() {
+		if _, err := f.get(ctx, need); err != nil {
+			return nil, err
+		}
+	}
+	d, err := n.Create(ctx, f.env)
+	if err != nil {
+		return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
+	}
+	f.open[id] = d
+	if filler, ok := n.(plan.Filler); ok {
+		if err := filler.Fill(ctx, f.env, d); err != nil {
+			return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
+		}
+	}
+	for _, need := range n.Needs() {
+		f.release(need)
+	}
+	return d, nil
+}
+
+// release counts one use as done.
+func (f *files) release(id plan.ID) {
+	if f.left[id]--; f.left[id] == 0 {
+		f.open[id].Close()
+		delete(f.open, id)
+	}
+}
+
+func (f *files) close() {
+	for _, d := range f.open {
+		d.Close()
+	}
+	f.open = map[plan.ID]*fd.FD{}
+}
+
+// descriptors gives a task its descriptors: they arrive at the lowest
+// numbers, in ascending order of where they belong, and are then moved there
+// from the highest on, so that no move hits one that still has to move.
+func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task) error {
+	if t.sharesFiles() {
+		return nil
+	}
+	own := slices.Clone(t.fds)
+	slices.SortFunc(own, func(a, b *fdinfo.FdinfoEntry) int { return cmp.Compare(a.GetFd(), b.GetFd()) })
+	at := make([]int32, len(own))
+	for i := range own {
+		at[i] = t.live.table.alloc()
+	}
+	if err := r.sendOwn(ctx, b, own); err != nil {
+		return err
+	}
+	for i := len(own) - 1; i >= 0; i-- {
+		r.settle(b, t, own[i], at[i])
+	}
+	return r.finishMembers(b, t, own)
+}
+
+// sendOwn sends a task's descriptors in messages that are either all
+// close-on-exec or not.
+func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.FdinfoEntry) error {
+	for len(own) > 0 {
+		n, fds := 0, []int(nil)
+		for n < len(own) && n < fd.MaxRights && own[n].GetFlags() == own[0].GetFlags() {
+			f, err := r.files.get(ctx, plan.ID(own[n].GetId()))
+			if err != nil {
+				return err
+			}
+			fds = append(fds, f.Int())
+			n++
+		}
+		flags := uint64(0)
+		if own[0].GetFlags()&unix.FD_CLOEXEC != 0 {
+			flags = unix.MSG_CMSG_CLOEXEC
+		}
+		if err := r.transport.send(b, fds, flags); err != nil {
+			return err
+		}
+		for _, e := range own[:n] {
+			r.files.release(plan.ID(e.GetId()))
+		}
+		own = own[n:]
+	}
+	return nil
+}
+
+// settle moves a descriptor from where it arrived to where it belongs.
+func (r *restore) settle(b *remote.Batch, t *task, e *fdinfo.FdinfoEntry, at int32) {
+	want := int32(e.GetFd())
+	if at == want {
+		return
+	}
+	flags := uint64(0)
+	if e.GetFlags()&unix.FD_CLOEXEC != 0 {
+		flags = unix.O_CLOEXEC
+	}
+	b.Call("dup3", unix.SYS_DUP3, uint64(at), uint64(want), flags)
+	b.Call("close", unix.SYS_CLOSE, uint64(at))
+	t.live.table.free(at)
+	t.live.table.take(want)
+}
+
+// finishMembers lets files that keep numbers of descriptors (epoll) be
+// finished by the first task that has them.
+func (r *restore) finishMembers(b *remote.Batch, t *task, own []*fdinfo.FdinfoEntry) error {
+	for _, e := range own {
+		id := plan.ID(e.GetId())
+		m, ok := r.plan.Node(id).(plan.Member)
+		if !ok || r.finished[id] {
+			continue
+		}
+		r.finished[id] = true
+		if err := m.Finish(batcher{b}, int32(e.GetFd())); err != nil {
+			return fmt.Errorf("file %#x: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// batcher is the view of a batch that nodes have.
+type batcher struct{ b *remote.Batch }
+
+func (b batcher) Add(name string, nr uintptr, args ...uint64) { b.b.Call(name, nr, args...) }
+func (b batcher) Put(data []byte) uint64                      { return uint64(b.b.Bytes(data)) }

@@ -1,0 +1,206 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/scan"
+)
+
+// finishTree gives every task what does not concern its address space:
+// descriptors, directories, groups, what belongs to the process, threads.
+func (r *restore) finishTree(ctx context.Context) error {
+	for _, t := range r.tree.tasks {
+		if err := r.joinGroup(t); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+	}
+	for _, t := range r.tree.tasks {
+		if t.zombie {
+			continue
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if err := r.finishTask(ctx, t); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+	}
+	return nil
+}
+
+// joinGroup puts a task into its process group, which exists by now unless
+// its leader has ended.
+func (r *restore) joinGroup(t *task) error {
+	if t.pgid == t.pid || t.pgid == foreign {
+		return nil
+	}
+	if t.birth.groupHelper {
+		return r.groupByHelper(t)
+	}
+	b := t.live.arena.Batch(t.live.thread)
+	b.Call("setpgid", unix.SYS_SETPGID, 0, uint64(t.pgid))
+	err := b.Run()
+	t.live.arena.Reset()
+	return err
+}
+
+// groupByHelper makes a group whose leader has ended: a child with the
+// leader's number makes it, the task joins, the child ends. It has no exit
+// signal, so the task never hears of it.
+func (r *restore) groupByHelper(t *task) error {
+	h := &task{pid: t.pgid}
+	if err := r.cloneAs(t.live, h, t.pgid, 0, 0); err != nil {
+		return fmt.Errorf("leader of its group: %w", err)
+	}
+	b := h.live.arena.Batch(h.live.thread)
+	b.Call("setpgid", unix.SYS_SETPGID, 0, 0)
+	if err := b.Run(); err != nil {
+		return err
+	}
+	b = t.live.arena.Batch(t.live.thread)
+	b.Call("setpgid", unix.SYS_SETPGID, 0, uint64(t.pgid))
+	if err := b.Run(); err != nil {
+		return err
+	}
+	if err := kill(h.live); err != nil {
+		return err
+	}
+	return r.reapHelper(t.live, t.pgid)
+}
+
+func (r *restore) finishTask(ctx context.Context, t *task) error {
+	l := t.live
+	b := l.arena.Batch(l.thread)
+	if err := r.descriptors(ctx, b, t); err != nil {
+		return err
+	}
+	if err := r.places(ctx, b, t); err != nil {
+		return err
+	}
+	b.Call("close", unix.SYS_CLOSE, uint64(r.transport.number))
+	flushChildSignals(b)
+	redo := &kind.Redo{Env: r.env, Batch: b, Leader: t.core(), Core: t.core(), PID: scan.VPID(t.pid), TID: scan.VPID(t.pid)}
+	for _, f := range r.kinds.Process {
+		if err := f.Restore(redo); err != nil {
+			return fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	}
+	r.cloneThreads(b, t)
+	if err := b.Run(); err != nil {
+		return err
+	}
+	l.arena.Reset()
+	return r.awaitThreads(t)
+}
+
+// places sets what a task's address space and file system context refer to
+// by descriptor: executable, working directory, root.
+func (r *restore) places(ctx context.Context, b *remote.Batch, t *task) error {
+	uses := []mem.Use{{ID: plan.ID(t.space.Entry.GetExeFileId())}}
+	cwd, root := mem.Use{ID: plan.ID(t.fs.GetCwdId())}, mem.Use{ID: plan.ID(t.fs.GetRootId())}
+	if !t.sharesFS() {
+		for _, u := range []mem.Use{cwd, root} {
+			if u != uses[0] && u != uses[len(uses)-1] {
+				uses = append(uses, u)
+			}
+		}
+	}
+	numbers, err := r.lend(ctx, b, t, uses)
+	if err != nil {
+		return err
+	}
+	t.space.Finish(b, uint64(numbers[uses[0]]))
+	if !t.sharesFS() {
+		r.enterRoot(ctx, b, root, numbers)
+		b.Call("fchdir", unix.SYS_FCHDIR, uint64(numbers[cwd]))
+		b.Call("umask", unix.SYS_UMASK, uint64(t.fs.GetUmask()))
+	}
+	r.takeBack(b, t, numbers)
+	return nil
+}
+
+// enterRoot changes the root directory, unless it is the engine's own.
+func (r *restore) enterRoot(ctx context.Context, b *remote.Batch, root mem.Use, numbers map[mem.Use]int32) {
+	var ours, its unix.Stat_t
+	f, err := r.files.get(ctx, root.ID)
+	if err == nil && unix.Fstat(f.Int(), &its) == nil && unix.Stat("/", &ours) == nil && ours.Dev == its.Dev && ours.Ino == its.Ino {
+		return
+	}
+	b.Call("fchdir", unix.SYS_FCHDIR, uint64(numbers[root]))
+	b.Call("chroot", unix.SYS_CHROOT, uint64(b.String(".")))
+}
+
+// flushChildSignals forgets the SIGCHLDs of helpers and zombies: setting a
+// signal to be ignored drops those that are queued. The signals facet then
+// sets every action.
+func flushChildSignals(b *remote.Batch) {
+	ignore := b.U64(1, 0, 0, 0) // SIG_IGN
+	b.Call("rt_sigaction", unix.SYS_RT_SIGACTION, uint64(unix.SIGCHLD), uint64(ignore), 0, linux.KernelSigsetSize)
+}
+
+const threadFlags = linux.CLONE_VM | linux.CLONE_FS | linux.CLONE_FILES | linux.CLONE_SIGHAND | linux.CLONE_THREAD | linux.CLONE_SYSVSEM | linux.CLONE_PTRACE
+
+// cloneThreads queues the births of all threads but the leader.
+func (r *restore) cloneThreads(b *remote.Batch, t *task) {
+	for _, tid := range t.threads[1:] {
+		args := linux.CloneArgs{Flags: threadFlags, SetTidSize: 1}
+		args.SetTid = uint64(b.Bytes([]byte{byte(tid), byte(tid >> 8), byte(tid >> 16), byte(tid >> 24)}))
+		b.Call("clone3", unix.SYS_CLONE3, uint64(b.Bytes(args.Bytes())), linux.CloneArgsSize)
+		th := &remote.Thread{Tgid: proc.PID(t.pid), TID: proc.TID(tid)}
+		th.SetSignal(unix.SIGURG)
+		t.live.threads = append(t.live.threads, th)
+	}
+}
+
+func (r *restore) awaitThreads(t *task) error {
+	for _, th := range t.live.threads[1:] {
+		if err := firstStop(th); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restoreThreads has every thread of the tree bring back its own state: one
+// batch each, all started before the first is waited for.
+func (r *restore) restoreThreads() error {
+	var all []*remote.Batch
+	for _, t := range r.tree.tasks {
+		if t.zombie {
+			continue
+		}
+		for i, th := range t.live.threads {
+			b, err := r.restoreThread(t, th, t.threads[i])
+			if err != nil {
+				return fmt.Errorf("%v: thread %d: %w", t, t.threads[i], err)
+			}
+			all = append(all, b)
+		}
+	}
+	for _, b := range all {
+		if err := b.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *restore) restoreThread(t *task, th *remote.Thread, tid uint32) (*remote.Batch, error) {
+	b := t.live.arena.Batch(th)
+	redo := &kind.Redo{Env: r.env, Batch: b, Leader: t.core(), Core: t.cores[tid], PID: scan.VPID(t.pid), TID: scan.VPID(tid)}
+	for _, f := range r.kinds.Thread {
+		if err := f.Restore(redo); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	}
+	return b, b.Start()
+}

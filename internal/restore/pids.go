@@ -1,0 +1,33 @@
+package restore
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkPIDs refuses to begin when a number that the tree needs is taken. A
+// number may be taken though no process shows: as a session or group of
+// somebody; then clone3 says so later.
+func (tr *tree) checkPIDs() error {
+	for _, t := range tr.tasks {
+		for _, tid := range t.threads {
+			if err := unix.Kill(int(tid), 0); err == unix.ESRCH {
+				continue
+			}
+			return fmt.Errorf("%v can't come back: number %d is in use by %s; end that process, or restore in another PID namespace", t, tid, commOf(tid))
+		}
+	}
+	return nil
+}
+
+// commOf names a process for messages.
+func commOf(pid uint32) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return "another task"
+	}
+	return fmt.Sprintf("another task (%s)", strings.TrimSpace(string(b)))
+}

@@ -1,0 +1,119 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/kinds"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/options"
+)
+
+// makePlan decides from images alone how the tree comes back, and refuses
+// what can't. No process exists yet.
+func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, env *plan.CheckEnv) (*plan.Plan, error) {
+	if err := tr.planBirths(o); err != nil {
+		return nil, err
+	}
+	if err := tr.checkSharing(); err != nil {
+		return nil, err
+	}
+	p := plan.New(source{store}, o)
+	if err := planFiles(p, tr, set); err != nil {
+		return nil, err
+	}
+	planUses(p, tr)
+	if _, err := p.Nodes(); err != nil {
+		return nil, err
+	}
+	return p, errors.Join(checkUses(p, tr), check(tr, set, env))
+}
+
+func planFiles(p *plan.Plan, tr *tree, set *kinds.Set) error {
+	byType := map[fdinfo.FdTypes]kind.File{}
+	for _, k := range set.Files {
+		if byType[k.Type()] == nil {
+			byType[k.Type()] = k
+		}
+	}
+	for _, e := range tr.files {
+		k := byType[e.GetType()]
+		if k == nil {
+			return fmt.Errorf("files.img: file %#x is a %v: %w", e.GetId(), e.GetType(), kind.ErrUnsupported)
+		}
+		if err := k.Plan(p, e); err != nil {
+			return fmt.Errorf("files.img: file %#x (%v): %w", e.GetId(), e.GetType(), err)
+		}
+	}
+	return nil
+}
+
+// planUses records which task has which file as which descriptor.
+func planUses(p *plan.Plan, tr *tree) {
+	for _, t := range tr.tasks {
+		if t.zombie || t.sharesFiles() {
+			continue
+		}
+		for _, e := range t.fds {
+			p.Use(plan.ID(e.GetId()), plan.Use{Task: t.pid, FD: int32(e.GetFd()), Cloexec: e.GetFlags()&unix.FD_CLOEXEC != 0})
+		}
+	}
+}
+
+// checkUses makes sure that every file that is used is there.
+func checkUses(p *plan.Plan, tr *tree) error {
+	for _, t := range tr.tasks {
+		if t.zombie {
+			continue
+		}
+		ids := []uint32{t.fs.GetCwdId(), t.fs.GetRootId()}
+		for _, e := range t.fds {
+			ids = append(ids, e.GetId())
+		}
+		for _, u := range t.space.Files() {
+			if !u.Shared {
+				ids = append(ids, uint32(u.ID))
+			}
+		}
+		for _, id := range ids {
+			if p.Node(plan.ID(id)) == nil {
+				return fmt.Errorf("files.img: file %#x is missing, %v has it open", id, t)
+			}
+		}
+	}
+	return nil
+}
+
+// check asks the facets whether they can do what the images want.
+func check(tr *tree, set *kinds.Set, env *plan.CheckEnv) error {
+	for _, t := range tr.tasks {
+		if t.zombie {
+			continue
+		}
+		if err := mem.CheckVdso(t.space); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+		for _, tid := range t.threads {
+			facets := set.Thread
+			if tid == t.pid {
+				facets = set.All()
+			}
+			for _, f := range facets {
+				c, ok := f.(kind.Checker)
+				if !ok {
+					continue
+				}
+				if err := c.Check(env, t.cores[tid]); err != nil {
+					return fmt.Errorf("%v: %s: %w", t, f.Name(), err)
+				}
+			}
+		}
+	}
+	return nil
+}

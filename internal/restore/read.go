@@ -1,0 +1,223 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	fsimg "github.com/checkpoint-restore/go-criu/v8/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/plan"
+)
+
+// Limits on what images may ask for, so that broken ones can't exhaust the
+// machine before they are found out.
+const (
+	maxTasks   = 1 << 16
+	maxThreads = 1 << 17
+	maxPID     = 1 << 22 // PID_MAX_LIMIT, include/linux/threads.h
+	maxFD      = 1 << 30
+)
+
+// task is a process as the images have it, and what became of it.
+type task struct {
+	pid, ppid, pgid, sid uint32
+	threads              []uint32 // the leader first
+	parent               *task
+	children             []*task
+	zombie               bool
+	cores                map[uint32]*criu_core.CoreEntry // by thread
+	ids                  *criu_core.TaskKobjIdsEntry
+	fs                   *fsimg.FsEntry
+	fds                  []*fdinfo.FdinfoEntry
+	space                *mem.Space
+
+	birth birth
+	live  *live
+}
+
+func (t *task) core() *criu_core.CoreEntry { return t.cores[t.pid] }
+
+func (t *task) String() string {
+	name := ""
+	if c := t.core(); c != nil {
+		name = c.GetTc().GetComm()
+	}
+	return fmt.Sprintf("task %d (%s)", t.pid, name)
+}
+
+// tree is everything a restore is about, from images alone.
+type tree struct {
+	root  *task
+	tasks []*task // parents before children
+	byPID map[uint32]*task
+	files []*fdinfo.FileEntry
+	nfds  int
+}
+
+// read turns images into a tree; it checks what later stages rely on.
+func read(s image.Store) (*tree, error) {
+	if _, err := image.ReadInventory(s); err != nil {
+		return nil, err
+	}
+	entries, err := image.ReadAll[*pstree.PstreeEntry](s, image.PsTree)
+	if err != nil {
+		return nil, err
+	}
+	tr := &tree{byPID: map[uint32]*task{}}
+	for _, e := range entries {
+		if err := tr.add(e); err != nil {
+			return nil, fmt.Errorf("pstree.img: %w", err)
+		}
+	}
+	if tr.root == nil {
+		return nil, errors.New("pstree.img: no task in it")
+	}
+	if tr.files, err = image.ReadOptional[*fdinfo.FileEntry](s, image.Files); err != nil {
+		return nil, err
+	}
+	for _, t := range tr.tasks {
+		if err := tr.readTask(s, t); err != nil {
+			return nil, err
+		}
+	}
+	return tr, nil
+}
+
+func (tr *tree) add(e *pstree.PstreeEntry) error {
+	t := &task{pid: e.GetPid(), ppid: e.GetPpid(), pgid: e.GetPgid(), sid: e.GetSid(), threads: e.GetThreads(), cores: map[uint32]*criu_core.CoreEntry{}}
+	switch {
+	case len(tr.tasks) >= maxTasks || len(t.threads) > maxThreads:
+		return fmt.Errorf("too many tasks or threads")
+	case t.pid == 0 || t.pid > maxPID || t.pgid > maxPID || t.sid > maxPID:
+		return fmt.Errorf("task %d: no such number can be (group %d, session %d)", t.pid, t.pgid, t.sid)
+	case len(t.threads) == 0:
+		t.threads = []uint32{t.pid}
+	case t.threads[0] != t.pid:
+		return fmt.Errorf("task %d: its first thread is %d", t.pid, t.threads[0])
+	}
+	for _, tid := range t.threads {
+		if tid == 0 || tid > maxPID || tr.byPID[tid] != nil {
+			return fmt.Errorf("task %d: number %d is there twice or can't be", t.pid, tid)
+		}
+		tr.byPID[tid] = t
+	}
+	t.parent = tr.byPID[t.ppid]
+	switch {
+	case tr.root == nil && t.parent == nil:
+		tr.root = t
+	case t.parent == nil || t.parent == t:
+		return fmt.Errorf("task %d: its parent %d is missing", t.pid, t.ppid)
+	default:
+		t.parent.children = append(t.parent.children, t)
+	}
+	tr.tasks = append(tr.tasks, t)
+	return nil
+}
+
+func (tr *tree) readTask(s image.Store, t *task) error {
+	for _, tid := range t.threads {
+		c, err := image.ReadOne[*criu_core.CoreEntry](s, image.Core, tid)
+		if err != nil {
+			return err
+		}
+		t.cores[tid] = c
+	}
+	if t.core().GetTc() == nil {
+		return fmt.Errorf("%s: the entry of a process is missing in it", image.Core.FileName(t.pid))
+	}
+	switch state := t.core().GetTc().GetTaskState(); state {
+	case taskDead:
+		t.zombie = true
+		return nil
+	case taskAlive, taskStopped:
+	default:
+		return fmt.Errorf("%s: task state %d is not one that Glis can restore", image.Core.FileName(t.pid), state)
+	}
+	return tr.readLiving(s, t)
+}
+
+// States of a task in images (criu's TASK_ALIVE and so on).
+const (
+	taskAlive   = 1
+	taskDead    = 2
+	taskStopped = 3
+)
+
+func (tr *tree) readLiving(s image.Store, t *task) error {
+	var err error
+	if t.ids, err = readIDs(s, t); err != nil {
+		return err
+	}
+	if t.fs, err = image.ReadOne[*fsimg.FsEntry](s, image.FS, t.pid); err != nil {
+		return err
+	}
+	if t.fds, err = image.ReadOptional[*fdinfo.FdinfoEntry](s, image.FdInfo, t.ids.GetFilesId()); err != nil {
+		return err
+	}
+	seen := map[uint32]bool{}
+	for _, e := range t.fds {
+		if e.GetFd() > maxFD || seen[e.GetFd()] {
+			return fmt.Errorf("%s: descriptor %d is there twice or can't be", image.FdInfo.FileName(t.ids.GetFilesId()), e.GetFd())
+		}
+		seen[e.GetFd()] = true
+	}
+	tr.nfds += len(t.fds)
+	t.space, err = mem.Read(s, t.pid)
+	return err
+}
+
+// readIDs reads what a task shares; older images have it in the core entry.
+func readIDs(s image.Store, t *task) (*criu_core.TaskKobjIdsEntry, error) {
+	ids, err := image.ReadOne[*criu_core.TaskKobjIdsEntry](s, image.Ids, t.pid)
+	if errors.Is(err, fs.ErrNotExist) && t.core().GetIds() != nil {
+		return t.core().GetIds(), nil
+	}
+	return ids, err
+}
+
+// source hands images to kinds while they plan.
+type source struct{ store image.Store }
+
+// Entries implements plan.Source.
+func (s source) Entries(row *image.Row, ids ...uint32) ([]plan.Entry, error) {
+	rd, err := image.Open(s.store, row, ids...)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer rd.Close()
+	return allEntries(rd, row)
+}
+
+// maxPayload is the most raw bytes that one entry may bring along when it is
+// read into memory.
+const maxPayload = 64 << 20
+
+func allEntries(rd *image.Reader, row *image.Row) ([]plan.Entry, error) {
+	var out []plan.Entry
+	for {
+		m, err := rd.NextAny()
+		if err == io.EOF {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		e := plan.Entry{Message: m}
+		if row.Payload != nil {
+			if e.Payload, err = rd.PayloadBytes(maxPayload); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, e)
+	}
+}

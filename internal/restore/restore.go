@@ -1,0 +1,139 @@
+// Package restore is the order of work of a restore: read, plan, create,
+// finish, resume, or undo. It knows no kind of thing by name but memory.
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/kinds"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/internal/undo"
+	"glis.dev/glis/options"
+)
+
+// Run makes the tree in store again and returns the number of its root task,
+// which is a child of this process (or its sibling, with RestoreSibling). If
+// it fails nothing of the tree remains.
+func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.Logger) (root int, err error) {
+	if err := arch.Supported(); err != nil {
+		return 0, err
+	}
+	r := &restore{opts: o, log: log, store: store, kinds: kinds.New(), finished: map[plan.ID]bool{}}
+	if err := r.prepare(); err != nil {
+		return 0, err
+	}
+	defer r.close()
+	if err := tracee.Run(func() error { return r.run(ctx) }); err != nil {
+		return 0, err
+	}
+	return int(r.tree.root.pid), nil
+}
+
+type restore struct {
+	opts      *options.Restore
+	log       *slog.Logger
+	store     image.Store
+	kinds     *kinds.Set
+	tree      *tree
+	plan      *plan.Plan
+	env       *plan.Env
+	files     *files
+	transport *transport
+	undo      undo.Stack
+	finished  map[plan.ID]bool
+	pages     mem.Stats
+	shared    map[mem.Use]*fd.FD
+}
+
+// prepare is all that needs no process: images, plan, and whether the numbers
+// of the tree are free.
+func (r *restore) prepare() error {
+	var err error
+	if r.tree, err = read(r.store); err != nil {
+		return err
+	}
+	env := &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable}
+	if r.plan, err = makePlan(r.tree, r.store, r.opts, r.kinds, env); err != nil {
+		return err
+	}
+	if err := r.tree.checkPIDs(); err != nil {
+		return err
+	}
+	r.env = &plan.Env{Log: r.log, Options: r.opts, Store: r.store}
+	if r.files, err = newFiles(r.plan, r.env); err != nil {
+		return err
+	}
+	for _, t := range r.tree.tasks {
+		if t.zombie {
+			continue
+		}
+		for _, u := range t.space.Files() {
+			r.files.left[u.ID]++ // mappings keep a file from being closed early
+		}
+	}
+	limit, err := raiseFileLimit()
+	if err != nil {
+		return err
+	}
+	number, err := r.tree.transport(limit)
+	if err != nil {
+		return err
+	}
+	r.transport, err = newTransport(number)
+	return err
+}
+
+// raiseFileLimit raises the engine's soft limit of open files to the hard one
+// and returns it.
+func raiseFileLimit() (int32, error) {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0, fmt.Errorf("getrlimit: %w", err)
+	}
+	l.Cur = l.Max
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0, fmt.Errorf("setrlimit: %w", err)
+	}
+	return int32(min(l.Max, maxFD)), nil
+}
+
+func (r *restore) close() {
+	r.files.close()
+	r.transport.close()
+	for _, f := range r.shared {
+		f.Close()
+	}
+}
+
+// run is the restore proper, on the tracer's thread.
+func (r *restore) run(ctx context.Context) error {
+	steps := []struct {
+		name string
+		f    func() error
+	}{
+		{"create", func() error { return r.createTree(ctx) }},
+		{"zombies", r.makeZombies},
+		{"finish", func() error { return r.finishTree(ctx) }},
+		{"threads", r.restoreThreads},
+		{"resume", r.resume},
+	}
+	for _, s := range steps {
+		from := time.Now()
+		if err := s.f(); err != nil {
+			return errors.Join(err, r.undo.Run())
+		}
+		r.log.Debug("stage done", "stage", s.name, "took", time.Since(from))
+	}
+	return nil
+}

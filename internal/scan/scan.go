@@ -1,0 +1,141 @@
+// Package scan is the read-only picture of a frozen tree: its tasks, threads,
+// open files and who shares what. The stages of a dump fill it in; kinds only
+// read it.
+package scan
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
+)
+
+// VPID is a process or thread number as the task's own PID namespace has it:
+// the one that images carry. proc.PID and proc.TID are the engine's view.
+type VPID uint32
+
+// Tree is everything a dump is about.
+type Tree struct {
+	Root  *Task
+	Tasks []*Task // parents before children
+	Files []*File // open file descriptions, each once; IDs start at 1
+	byPID map[proc.PID]*Task
+}
+
+// Task is one process of the tree.
+type Task struct {
+	PID      proc.PID
+	VPID     VPID
+	Parent   *Task // nil for the root
+	Children []*Task
+	Threads  []*Thread // the leader first
+	Dir      *proc.Dir
+	Pidfd    *fd.FD
+	Stat     proc.Stat
+	Status   proc.Status
+	Zombie   bool
+	Stopped  bool // by a job-control signal
+	VMAs     []proc.VMA
+	FDs      []Ref // ascending
+	IDs      IDs
+	Arena    *remote.Arena // memory of ours in it; nil for a zombie
+	Insn     remote.Addr   // a system-call instruction of the task's own
+}
+
+// IDs name the kernel objects that tasks may share; equal numbers, same
+// object (as in ids-PID.img).
+type IDs struct{ VM, Files, FS, Sighand uint32 }
+
+// Thread is one thread of a task.
+type Thread struct {
+	remote.Thread
+	VTID    VPID
+	Task    *Task
+	Status  proc.Status // of this thread
+	Rseq    linux.RseqConfig
+	Pending []linux.Siginfo // thread-directed
+	Shared  []linux.Siginfo // process-directed; only in the leader
+}
+
+// Leader returns the thread-group leader.
+func (t *Task) Leader() *Thread { return t.Threads[0] }
+
+// String names the task as messages do: "task 12 (nginx)".
+func (t *Task) String() string { return fmt.Sprintf("task %d (%s)", t.PID, t.Stat.Comm) }
+
+// Add puts a task into the tree.
+func (t *Tree) Add(task *Task) {
+	if t.byPID == nil {
+		t.byPID = map[proc.PID]*Task{}
+	}
+	t.byPID[task.PID] = task
+	t.Tasks = append(t.Tasks, task)
+}
+
+// Task returns the task with this number, or nil.
+func (t *Tree) Task(pid proc.PID) *Task { return t.byPID[pid] }
+
+// Ref is one use of an open file: a descriptor of a task.
+type Ref struct {
+	FD      int32
+	Cloexec bool
+	File    *File
+}
+
+// File is an open file description (or a file that is only mapped, or a
+// task's exe, cwd or root).
+type File struct {
+	ID    uint32
+	Task  *Task  // through which we look at it
+	FD    int32  // its number there, -1 if it is no descriptor
+	Path  string // below /proc/PID: "fd/3", "map_files/…", "exe", "cwd", "root"
+	Link  string // what readlink(2) says of Path
+	Stat  unix.Stat_t
+	Flags uint32 // O_*, without O_CLOEXEC
+	Pos   int64
+	MntID int32
+	Info  proc.FDInfo // zero if it is no descriptor
+	Users []User      // every descriptor that refers to it, in task order
+}
+
+// User is a descriptor of a task that refers to a file.
+type User struct {
+	Task *Task
+	FD   int32
+}
+
+// String names the file as messages do.
+func (f *File) String() string {
+	if f.FD >= 0 {
+		return fmt.Sprintf("%v, descriptor %d (%s)", f.Task, f.FD, f.Link)
+	}
+	return fmt.Sprintf("%v, %s (%s)", f.Task, f.Path, f.Link)
+}
+
+// Borrow duplicates the descriptor into the engine. The duplicate shares the
+// open file description: never seek, never set O_NONBLOCK, read queues only by
+// peeking. The caller closes it.
+func (f *File) Borrow() (*fd.FD, error) {
+	if f.FD < 0 {
+		return nil, fmt.Errorf("%v: not a descriptor", f)
+	}
+	d, err := fd.Borrow(f.Task.Pidfd.Int(), f.FD)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", f, err)
+	}
+	return d, nil
+}
+
+// Find returns the file behind a descriptor of a task, or nil.
+func (t *Task) Find(n int32) *File {
+	i, ok := slices.BinarySearchFunc(t.FDs, n, func(r Ref, n int32) int { return int(r.FD - n) })
+	if !ok {
+		return nil
+	}
+	return t.FDs[i].File
+}

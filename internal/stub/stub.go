@@ -1,0 +1,135 @@
+// Package stub makes the process that restored ones are cloned from: one page
+// of code at an address that is free in all of them, and nothing else.
+package stub
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/tracee"
+)
+
+// Size is the address space that the stub's code takes, in bytes.
+const Size = arch.PageSize
+
+const codeOffset = 0x100
+
+// Options say how a stub is started.
+type Options struct {
+	At      remote.Addr // where its code goes
+	Socket  int         // descriptor of ours that the stub gets as Socket below
+	Sibling bool        // child of our parent instead of ours (CLONE_PARENT)
+}
+
+// Socket is the number that Options.Socket has in the stub; it has no other.
+const Socket = 0
+
+// Start starts a stub and stops it. It dies with its tracer, and so does
+// every process cloned from it, until those are let go. Call it on the
+// tracer's thread.
+func Start(o Options) (*remote.Thread, error) {
+	exe, err := memfd(elf(uint64(o.At)))
+	if err != nil {
+		return nil, fmt.Errorf("stub: %w", err)
+	}
+	defer unix.Close(exe)
+	attr := &syscall.ProcAttr{
+		Env:   []string{},
+		Files: []uintptr{uintptr(o.Socket)},
+		Sys:   &syscall.SysProcAttr{},
+	}
+	if o.Sibling {
+		attr.Sys.Cloneflags = linux.CLONE_PARENT
+	}
+	pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{"glis"}, attr)
+	if err != nil {
+		return nil, fmt.Errorf("stub: start: %w", err)
+	}
+	t := &remote.Thread{Tgid: proc.PID(pid), TID: proc.TID(pid)}
+	if err := seize(t); err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		return nil, fmt.Errorf("stub: %w", err)
+	}
+	return t, nil
+}
+
+func seize(t *remote.Thread) error {
+	if err := tracee.Seize(t.TID, linux.PTRACE_O_TRACESYSGOOD|linux.PTRACE_O_EXITKILL); err != nil {
+		return err
+	}
+	if err := tracee.Interrupt(t.TID); err != nil {
+		return err
+	}
+	if _, err := tracee.WaitTrap(t.TID); err != nil {
+		return err
+	}
+	var err error
+	if t.Regs, err = tracee.Regs(t.TID); err != nil {
+		return err
+	}
+	if t.Mask, err = tracee.Sigmask(t.TID); err != nil {
+		return err
+	}
+	t.SetSignal(unix.SIGURG)
+	return nil
+}
+
+// Syscall returns the address of the system-call instruction of a stub.
+func Syscall(at remote.Addr) remote.Addr { return at + codeOffset + arch.StubSyscall }
+
+// memfd returns a descriptor of an executable file in memory. Its number is
+// above those that ForkExec moves around.
+func memfd(content []byte) (int, error) {
+	n, err := unix.MemfdCreate("glis", unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3
+		n, err = unix.MemfdCreate("glis", unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(n), "glis")
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		return -1, err
+	}
+	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 64)
+}
+
+// elf returns a static executable of one page whose code loops in pause(2),
+// see elf(5).
+func elf(base uint64) []byte {
+	b := make([]byte, arch.PageSize)
+	le := binary.LittleEndian
+	copy(b, "\x7fELF\x02\x01\x01")
+	le.PutUint16(b[16:], 2) // ET_EXEC
+	le.PutUint16(b[18:], arch.ELFMachine)
+	le.PutUint32(b[20:], 1)
+	le.PutUint64(b[24:], base+codeOffset) // e_entry
+	le.PutUint64(b[32:], 64)              // e_phoff
+	le.PutUint16(b[52:], 64)              // e_ehsize
+	le.PutUint16(b[54:], 56)              // e_phentsize
+	le.PutUint16(b[56:], 2)               // e_phnum
+	segment(b[64:], 1, 5, base, arch.PageSize)
+	segment(b[120:], 0x6474e551, 6, 0, 0) // PT_GNU_STACK, not executable
+	copy(b[codeOffset:], arch.StubCode())
+	return b
+}
+
+func segment(b []byte, typ, flags uint32, at, size uint64) {
+	le := binary.LittleEndian
+	le.PutUint32(b, typ)
+	le.PutUint32(b[4:], flags)
+	le.PutUint64(b[16:], at)
+	le.PutUint64(b[24:], at)
+	le.PutUint64(b[32:], size)
+	le.PutUint64(b[40:], size)
+	le.PutUint64(b[48:], arch.PageSize)
+}

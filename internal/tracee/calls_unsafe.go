@@ -1,0 +1,108 @@
+package tracee
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+)
+
+func ptrace(req int, tid proc.TID, addr, data uintptr) error {
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(req), uintptr(tid), addr, data, 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// Regs returns the general registers of a stopped thread.
+func Regs(tid proc.TID) (arch.Regs, error) {
+	var r arch.Regs
+	iov := unix.Iovec{Base: (*byte)(unsafe.Pointer(&r)), Len: uint64(unsafe.Sizeof(r))}
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GETREGSET, uintptr(tid), linux.NT_PRSTATUS, uintptr(unsafe.Pointer(&iov)), 0, 0)
+	return r, wrap("read registers of", tid, errnoErr(e))
+}
+
+// SetRegs sets the general registers of a stopped thread.
+func SetRegs(tid proc.TID, r *arch.Regs) error {
+	iov := unix.Iovec{Base: (*byte)(unsafe.Pointer(r)), Len: uint64(unsafe.Sizeof(*r))}
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_SETREGSET, uintptr(tid), linux.NT_PRSTATUS, uintptr(unsafe.Pointer(&iov)), 0, 0)
+	return wrap("set registers of", tid, errnoErr(e))
+}
+
+// XState reads the whole extended register state (XSAVE layout, not
+// compacted) of a stopped thread into buf and returns the part that was
+// filled.
+func XState(tid proc.TID, buf []byte) ([]byte, error) {
+	iov := unix.Iovec{Base: &buf[0], Len: uint64(len(buf))}
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GETREGSET, uintptr(tid), linux.NT_X86_XSTATE, uintptr(unsafe.Pointer(&iov)), 0, 0)
+	if e != 0 {
+		return nil, wrap("read extended registers of", tid, e)
+	}
+	return buf[:iov.Len], nil
+}
+
+// SetXState sets the extended register state; the size must be the kernel's.
+func SetXState(tid proc.TID, state []byte) error {
+	if len(state) == 0 {
+		return wrap("set extended registers of", tid, unix.EINVAL)
+	}
+	iov := unix.Iovec{Base: &state[0], Len: uint64(len(state))}
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_SETREGSET, uintptr(tid), linux.NT_X86_XSTATE, uintptr(unsafe.Pointer(&iov)), 0, 0)
+	return wrap("set extended registers of", tid, errnoErr(e))
+}
+
+// Sigmask returns the mask of blocked signals, signal 1 in bit 0.
+func Sigmask(tid proc.TID) (mask uint64, err error) {
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GETSIGMASK, uintptr(tid), linux.KernelSigsetSize, uintptr(unsafe.Pointer(&mask)), 0, 0)
+	return mask, wrap("read signal mask of", tid, errnoErr(e))
+}
+
+// SetSigmask sets the mask of blocked signals of a stopped thread.
+func SetSigmask(tid proc.TID, mask uint64) error {
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_SETSIGMASK, uintptr(tid), linux.KernelSigsetSize, uintptr(unsafe.Pointer(&mask)), 0, 0)
+	return wrap("set signal mask of", tid, errnoErr(e))
+}
+
+// Rseq returns the registration of rseq(2); its Pointer is 0 without one.
+func Rseq(tid proc.TID) (c linux.RseqConfig, err error) {
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GET_RSEQ_CONFIG, uintptr(tid), unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)), 0, 0)
+	return c, wrap("read rseq registration of", tid, errnoErr(e))
+}
+
+// Pending returns the queued signals of a thread, or those of its process if
+// shared is set, oldest first. They stay queued.
+func Pending(tid proc.TID, shared bool) (out []linux.Siginfo, err error) {
+	args := linux.PeekSiginfoArgs{}
+	if shared {
+		args.Flags = linux.PTRACE_PEEKSIGINFO_SHARED
+	}
+	for {
+		var buf [32]linux.Siginfo
+		args.Off, args.Nr = uint64(len(out)), int32(len(buf))
+		n, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_PEEKSIGINFO, uintptr(tid), uintptr(unsafe.Pointer(&args)), uintptr(unsafe.Pointer(&buf)), 0, 0)
+		if e != 0 {
+			return nil, wrap("read pending signals of", tid, e)
+		}
+		if n == 0 {
+			return out, nil
+		}
+		out = append(out, buf[:n]...)
+	}
+}
+
+// Siginfo returns the siginfo of the signal-delivery stop a thread is in.
+func Siginfo(tid proc.TID) (si linux.Siginfo, err error) {
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GETSIGINFO, uintptr(tid), 0, uintptr(unsafe.Pointer(&si)), 0, 0)
+	return si, wrap("read signal of", tid, errnoErr(e))
+}
+
+func errnoErr(e unix.Errno) error {
+	if e == 0 {
+		return nil
+	}
+	return e
+}

@@ -1,0 +1,175 @@
+// Package tracee is the only package that says ptrace: threads that are
+// seized, stopped, read and let go again.
+//
+// ptrace(2) ties a tracee to one OS thread. Tracer is that thread: everything
+// here must be called inside the function given to Run.
+package tracee
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+)
+
+// ErrGone says that the thread ended, or was never there.
+var ErrGone = errors.New("the thread is gone")
+
+// Run calls f on an OS thread of its own. The thread ends with f, and with it
+// the kernel lets go of every tracee that f still holds (or kills it, where
+// PTRACE_O_EXITKILL was given).
+func Run(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		// Never unlocked: a thread that may still hold tracees must not be
+		// handed to other goroutines.
+		runtime.LockOSThread()
+		done <- f()
+	}()
+	return <-done
+}
+
+// Stop is why a tracee stopped, as wait4(2) tells it.
+type Stop struct{ status unix.WaitStatus }
+
+// Exited tells whether the thread is gone, by exit or by signal.
+func (s Stop) Exited() bool { return s.status.Exited() || s.status.Signaled() }
+
+// ExitStatus returns the raw wait status of a thread that is gone.
+func (s Stop) ExitStatus() unix.WaitStatus { return s.status }
+
+// Signal returns the signal of the stop.
+func (s Stop) Signal() unix.Signal { return unix.Signal(s.status>>8) & 0x7f }
+
+// Event returns the PTRACE_EVENT_* number, 0 for a signal-delivery stop.
+func (s Stop) Event() int { return int(s.status >> 16) }
+
+// Syscall tells whether this is a system-call entry or exit stop
+// (PTRACE_O_TRACESYSGOOD).
+func (s Stop) Syscall() bool {
+	return s.status.Stopped() && s.Event() == 0 && (s.status>>8)&0xff == 0x80|unix.WaitStatus(unix.SIGTRAP)
+}
+
+// Trap tells whether this is the stop that Interrupt asked for, or a group
+// stop, or the first stop of an auto-attached child.
+func (s Stop) Trap() bool { return s.status.Stopped() && s.Event() == linux.PTRACE_EVENT_STOP }
+
+func (s Stop) String() string {
+	switch {
+	case s.status.Exited():
+		return fmt.Sprintf("exit with %d", s.status.ExitStatus())
+	case s.status.Signaled():
+		return fmt.Sprintf("death by %v", s.status.Signal())
+	case s.Trap():
+		return fmt.Sprintf("trap (%v)", s.Signal())
+	}
+	return fmt.Sprintf("stop by %v, event %d", s.Signal(), s.Event())
+}
+
+// Seize attaches to a thread without stopping it. options are PTRACE_O_*.
+// ErrGone if there is no such thread.
+func Seize(tid proc.TID, options uintptr) error {
+	return wrap("seize", tid, ptrace(linux.PTRACE_SEIZE, tid, 0, options))
+}
+
+// Interrupt asks a seized thread to stop; Wait then reports Trap.
+func Interrupt(tid proc.TID) error {
+	return wrap("interrupt", tid, ptrace(linux.PTRACE_INTERRUPT, tid, 0, 0))
+}
+
+// Cont lets a stopped thread run, with sig delivered to it (0: none).
+func Cont(tid proc.TID, sig unix.Signal) error {
+	return wrap("continue", tid, ptrace(linux.PTRACE_CONT, tid, 0, uintptr(sig)))
+}
+
+// ContSyscall lets a stopped thread run up to the next system-call stop.
+func ContSyscall(tid proc.TID) error {
+	return wrap("continue to system call", tid, ptrace(linux.PTRACE_SYSCALL, tid, 0, 0))
+}
+
+// Listen leaves a thread that is in a group stop stopped but attached.
+func Listen(tid proc.TID) error {
+	return wrap("listen", tid, ptrace(linux.PTRACE_LISTEN, tid, 0, 0))
+}
+
+// Detach lets a stopped thread go, with sig delivered to it (0: none).
+func Detach(tid proc.TID, sig unix.Signal) error {
+	return wrap("detach", tid, ptrace(linux.PTRACE_DETACH, tid, 0, uintptr(sig)))
+}
+
+// SetOptions changes the PTRACE_O_* options of a stopped thread.
+func SetOptions(tid proc.TID, options uintptr) error {
+	return wrap("set options", tid, ptrace(linux.PTRACE_SETOPTIONS, tid, 0, options))
+}
+
+// Wait waits for one thread, never for any: a process that uses this as a
+// library has children of its own.
+func Wait(tid proc.TID) (Stop, error) { return wait(tid, 0) }
+
+// TryWait is Wait that does not block; ok tells whether there was a report.
+func TryWait(tid proc.TID) (s Stop, ok bool, err error) {
+	s, err = wait(tid, unix.WNOHANG)
+	return s, err == nil && s.status != noReport, err
+}
+
+// noReport marks that wait4 had nothing to say.
+const noReport = unix.WaitStatus(0xffffffff)
+
+func wait(tid proc.TID, flags int) (Stop, error) {
+	for {
+		var st unix.WaitStatus
+		got, err := unix.Wait4(int(tid), &st, linux.WALL|flags, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return Stop{}, wrap("wait for", tid, err)
+		case got == 0:
+			return Stop{noReport}, nil
+		}
+		return Stop{st}, nil
+	}
+}
+
+// WaitTrap waits for the stop that Interrupt asked for (or that an
+// auto-attached child begins with). Signals that come first are delivered to
+// the thread, as they would have been without us.
+func WaitTrap(tid proc.TID) (Stop, error) {
+	for {
+		s, err := Wait(tid)
+		if err != nil {
+			return s, err
+		}
+		if s.Exited() {
+			return s, fmt.Errorf("thread %d: %v: %w", tid, s, ErrGone)
+		}
+		if s.Trap() {
+			return s, nil
+		}
+		if err := Cont(tid, s.deliver()); err != nil {
+			return s, err
+		}
+	}
+}
+
+// deliver returns the signal to hand on after a stop: event stops carry none.
+func (s Stop) deliver() unix.Signal {
+	if s.Event() != 0 || s.Syscall() {
+		return 0
+	}
+	return s.Signal()
+}
+
+func wrap(what string, tid proc.TID, err error) error {
+	switch err {
+	case nil:
+		return nil
+	case unix.ESRCH, unix.ECHILD:
+		return fmt.Errorf("ptrace: %s thread %d: %w", what, tid, ErrGone)
+	}
+	return fmt.Errorf("ptrace: %s thread %d: %w", what, tid, err)
+}
