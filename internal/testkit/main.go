@@ -28,6 +28,11 @@ func Main(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "testkit: become child subreaper: %v\n", err)
 		return 1
 	}
+	// Whatever the shell left open in us must not become part of every target.
+	if err := unix.CloseRange(3, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		fmt.Fprintf(os.Stderr, "testkit: close_range: %v\n", err)
+		return 1
+	}
 	dir, err := os.MkdirTemp("", "glis-cache-")
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "testkit: %v\n", err)

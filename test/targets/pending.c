@@ -61,8 +61,8 @@ int main(int argc, char **argv) {
 	CHECK(sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 99}));
 	CHECK(kill(getpid(), SIGTERM));
 	do {
-		pthread_barrier_wait(&turn);
 		queued("main");
+		pthread_barrier_wait(&turn); // one after the other: obs knows no threads
 		pthread_barrier_wait(&turn);
 	} while (savepoint());
 	pthread_barrier_wait(&turn);

@@ -1,0 +1,58 @@
+// Memory that children inherited is still shared copy-on-write: the sum of
+// all shares (Pss) after a restore is that of one copy and what was changed.
+#include "ctl.h"
+#define MIB (48L << 20)
+#define KIDS 6
+
+static char *mem;
+
+static long pss(pid_t pid) {
+	char path[64], line[256];
+	long kb = 0;
+	snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
+	FILE *f = fopen(path, "re");
+	MUST(f);
+	while (fgets(line, sizeof line, f))
+		if (sscanf(line, "Pss: %ld", &kb) == 1)
+			break;
+	fclose(f);
+	return kb;
+}
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	mem = CHECK(mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	CHECK(madvise(mem, MIB, MADV_NOHUGEPAGE));
+	for (long i = 0; i < MIB; i += 8)
+		*(uint64_t *)(mem + i) = i * 0x9e3779b97f4a7c15;
+	pid_t kids[KIDS];
+	for (int k = 0; k < KIDS; k++) {
+		char name[16];
+		snprintf(name, sizeof name, "kid%d", k);
+		ctl_party(name);
+		if ((kids[k] = CHECK(fork())))
+			continue;
+		ctl_child(name);
+		memset(mem + k * 40960, k, 20000);
+		if (!strcmp(argv[1], "split"))
+			CHECK(munmap(mem + MIB - 4096 * (k + 1), 4096 * (k + 1)));
+		do
+			obs("memory %llx", (unsigned long long)fnv(mem, 4 << 20));
+		while (savepoint());
+		for (;;)
+			pause(); // the parent still looks
+	}
+	memset(mem + (1 << 20), 1, 50000); // written by the parent after the fork
+	do {
+		for (int k = 0; k < KIDS; k++)
+			ctl_await("at", ctl_party_name[k]);
+		long sum = pss(getpid());
+		for (int k = 0; k < KIDS; k++)
+			sum += pss(kids[k]);
+		obs("memory %llx", (unsigned long long)fnv(mem, 4 << 20));
+		obs("one copy %d", sum < MIB / 1024 * 3 / 2);
+	} while (savepoint());
+	for (int k = 0; k < KIDS; k++)
+		CHECK(kill(kids[k], SIGKILL)), CHECK(waitpid(kids[k], NULL, 0));
+	return 0;
+}
