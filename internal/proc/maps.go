@@ -3,6 +3,7 @@ package proc
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -173,6 +174,9 @@ func (r *vmaReader) record(b []byte, last int) {
 		}
 	}
 	r.err = t.err
+	if len(r.out) == cap(r.out) {
+		r.out = slices.Grow(r.out, max(64, len(r.out))) // append would copy 10,000 of them a dozen times
+	}
 	r.out = append(r.out, v)
 }
 

@@ -42,7 +42,7 @@ func (t *text) number(base, limit uint64, want string) uint64 {
 		if v >= base {
 			break
 		}
-		if n > (limit-v)/base {
+		if v > limit || n > (limit-v)/base {
 			t.fail(want + " of at most " + strconv.FormatUint(limit, 10))
 			return 0
 		}
