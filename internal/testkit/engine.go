@@ -109,6 +109,8 @@ func (e Engine) Save(t testing.TB, pid int, dir string, args ...string) {
 	if err := reap(tree); err != nil {
 		t.Fatalf("after the dump: %v", err)
 	}
+	// What the tree forked between our look at it and the freeze.
+	reapDead(Tree(os.Getpid())[1:])
 }
 
 // Restore brings the tree back detached and returns its root's PID.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -110,6 +111,16 @@ func lookText(path, prefix string) []string {
 		out = append(out, prefix+strings.TrimSpace(line))
 	}
 	return out
+}
+
+// Diff returns the lines only one of two pictures has, "" if none, without
+// those that contain one of the words.
+func Diff(a, b []string, without ...string) string {
+	has := func(line string) bool {
+		return slices.ContainsFunc(without, func(w string) bool { return strings.Contains(line, w) })
+	}
+	a, b = slices.Clone(a), slices.Clone(b)
+	return diffLines(slices.DeleteFunc(a, has), slices.DeleteFunc(b, has))
 }
 
 // diffLines returns the lines only one side has, "-" first, or "".

@@ -31,6 +31,19 @@ type Observations struct{ Seen [][]string }
 // run; all others must be what the native run printed.
 func RoundTrip(t *testing.T, e Engines, p Program) {
 	t.Helper()
+	want := Restored(t, e, p)
+	t.Run("running", func(t *testing.T) {
+		NoLeaks(t)
+		compare(t, want, p.run(t, func(t *testing.T, proc *Proc, n int) {
+			LeaveRunning(t, e.Saver, proc.PID, p)
+		}))
+	})
+}
+
+// Restored is the first half of RoundTrip: natively, then killed and restored.
+// It returns what the native run saw.
+func Restored(t *testing.T, e Engines, p Program) Observations {
+	t.Helper()
 	want := Native(t, p)
 	t.Run("restored", func(t *testing.T) {
 		NoLeaks(t)
@@ -43,12 +56,7 @@ func RoundTrip(t *testing.T, e Engines, p Program) {
 			Unharmed(t, proc.PID)
 		}))
 	})
-	t.Run("running", func(t *testing.T) {
-		NoLeaks(t)
-		compare(t, want, p.run(t, func(t *testing.T, proc *Proc, n int) {
-			LeaveRunning(t, e.Saver, proc.PID, p)
-		}))
-	})
+	return want
 }
 
 // Native runs the program without an engine: a target that fails by itself

@@ -72,7 +72,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *fmt,
 
 // obs notes a line that must equal the native run's; with a leading "=" it
 // must only stay the same within one run.
-__attribute__((format(printf, 1, 2))) static void obs(const char *fmt, ...) {
+__attribute__((unused, format(printf, 1, 2))) static void obs(const char *fmt, ...) {
 	va_list ap;
 	va_start(ap, fmt);
 	ctl_len += vsnprintf(ctl_buf + ctl_len, sizeof ctl_buf - ctl_len, fmt, ap);
@@ -109,7 +109,7 @@ __attribute__((unused)) static void ctl_child(const char *name) {
 
 // savepoint writes down what was noted, waits until the test lets it go on,
 // and returns 0 when the program is to end.
-static int savepoint(void) {
+__attribute__((unused)) static int savepoint(void) {
 	char path[400];
 	ctl_write(ctl_path(path, "obs", ctl_name), ctl_buf, ctl_len);
 	ctl_len = 0;
