@@ -31,12 +31,14 @@ const bashCounter = `i=0; while :; do echo $i; i=$((i+1)); sleep .01; done | cat
 
 const nodeCounter = `
 const fs = require("fs"); let n = 0; const kept = new Map();
-setInterval(async () => {
+setInterval(() => {}, 3);
+(async () => { for (;;) {
   kept.set(n % 500, Buffer.alloc(1000, n % 251));
   const text = await fs.promises.readFile("count", "utf8").catch(() => "");
   if (text.split("\n").length - 1 != n) { fs.writeFileSync("error", "count has other lines"); process.exit(1); }
   fs.appendFileSync("count", n++ + "\n");
-}, 5);
+  await new Promise((done) => setTimeout(done, 5));
+}})();
 `
 
 // counter is a program that appends 0, 1, 2… to the file "count", one number

@@ -1,0 +1,189 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
+)
+
+// A dump with --leave-stopped leaves the tree stopped, and SIGCONT is all it
+// takes to go on.
+func TestLeaveStopped(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.NoLeaks(t)
+	e := testkit.FindEngine(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/exitcode.c"), "exit", "3", ".")
+	p.AwaitAt(t, 0)
+	e.Save(t, p.PID, testkit.NewDir(t), "--leave-stopped")
+	pid := strconv.Itoa(p.PID)
+	if got := strings.Join(testkit.Status(t, pid, "State", "TracerPid"), ", "); got != "State: T (stopped), TracerPid: 0" {
+		t.Errorf("after the dump: %s", got)
+	}
+	if err := unix.Kill(p.PID, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	p.Go(t, 0, true)
+	p.WaitExit(t, 3)
+}
+
+// A task that ends by a signal after a detached restore ends by that signal.
+func TestSignalledLater(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.NoLeaks(t)
+	e := testkit.FindEngine(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/exitcode.c"), "signal", "9", ".")
+	p.AwaitAt(t, 0)
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img)
+	e.Restore(t, img)
+	p.Go(t, 0, true)
+	if ws := p.Wait(t); !ws.Signaled() || ws.Signal() != unix.SIGKILL {
+		t.Errorf("ended with %#x, want killed", uint32(ws))
+	}
+}
+
+// With -S the restored root is a child of who called the engine, at once.
+func TestRestoreSibling(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.NoLeaks(t)
+	e := testkit.FindEngine(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/exitcode.c"), "exit", "7", ".")
+	p.AwaitAt(t, 0)
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img)
+	e.Restore(t, img, "-S")
+	want := "PPid: " + strconv.Itoa(os.Getpid())
+	if got := testkit.Status(t, strconv.Itoa(p.PID), "PPid"); len(got) != 1 || got[0] != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+	p.Go(t, 0, true)
+	p.WaitExit(t, 7)
+}
+
+// Ctrl-C during a dump that would kill: the target goes on.
+func TestInterruptedDump(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/hold.c"), "600", ".")
+	p.AwaitAt(t, 0)
+	img := testkit.NewDir(t)
+	before := testkit.Look(t, p.PID)
+	r := e.Interrupt(t, p.PID, unix.SIGINT, "dump", "-t", strconv.Itoa(p.PID), "-D", img)
+	if r.Code == 0 {
+		t.Skip("the dump was done before the signal came")
+	}
+	testkit.Unharmed(t, p.PID)
+	if diff := testkit.Diff(before, testkit.Look(t, p.PID)); diff != "" {
+		t.Errorf("the interrupted dump changed the target:\n%s", diff)
+	}
+	empty(t, img)
+	p.Go(t, 0, true)
+	p.WaitExit(t, 0)
+}
+
+// jobScript is what a user does in a shell: start a job, save it, and restore
+// it into the same terminal.
+const jobScript = `
+await() { while [ ! -e "$1" ]; do [ -e error ] && { touch failed; exit 1; }; sleep .01; done; }
+exec 3<&0 # a job in the background would get /dev/null as its input
+"$TARGET" . <&3 3<&- & p=$!
+exec 3<&-
+await at.0
+"$ENGINE" dump -t $p -D "$IMG" -o dump.log -v4 --shell-job $DUMPOPTS || { echo dump > failed; exit 1; }
+wait $p
+"$ENGINE" restore -d -D "$IMG" -o restore.log -v4 --shell-job || { echo restore > failed; exit 1; }
+touch end go.0
+await at.1
+touch done
+`
+
+// A job of an interactive terminal comes back to that terminal.
+func TestShellJob(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.NoLeaks(t)
+	e := testkit.FindEngine(t)
+	dir, img := testkit.NewDir(t), testkit.NewDir(t)
+	master, slave := openPTY(t)
+	p := testkit.StartWith(t, dir, jobAttr(slave, "PATH="+os.Getenv("PATH"), "IMG="+img, "ENGINE="+e.Path,
+		"TARGET="+testkit.BuildC(t, "targets/tty.c"), "DUMPOPTS="+strings.Join(e.Dump, " ")),
+		testkit.RequireProgram(t, "bash", "bash"), "-c", jobScript)
+	testkit.Await(t, dir, p.PID, "the script", func() bool {
+		return exists(dir, "done") || exists(dir, "failed")
+	})
+	if exists(dir, "failed") {
+		what, _ := os.ReadFile(filepath.Join(dir, "failed"))
+		step := strings.TrimSpace(string(what))
+		t.Fatalf("%s failed:\n%s", step, testkit.LogTail(filepath.Join(img, step+".log")))
+	}
+	p.Wait(t)
+	first, _ := os.ReadFile(filepath.Join(dir, "obs.0.root"))
+	if second, _ := os.ReadFile(filepath.Join(dir, "obs.1.root")); string(second) != string(first) {
+		t.Errorf("before:\n%s\nafter:\n%s", first, second)
+	}
+	slave.Close()
+	for n := range 2 {
+		if want := fmt.Sprintf("written %d", n); !strings.Contains(readPTY(t, master, want), want) {
+			t.Errorf("the terminal did not show %q", want)
+		}
+	}
+}
+
+func exists(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
+}
+
+// jobAttr makes the terminal the controlling one of a new session.
+func jobAttr(tty *os.File, env ...string) *os.ProcAttr {
+	return &os.ProcAttr{Env: env, Files: []*os.File{tty, tty, tty}, Sys: &unix.SysProcAttr{Setsid: true, Setctty: true}}
+}
+
+// openPTY returns both sides of a new pseudo terminal (pty(7)).
+func openPTY(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { slave.Close() })
+	return master, slave
+}
+
+// readPTY reads what was shown until it contains want or nothing comes.
+func readPTY(t *testing.T, master *os.File, want string) string {
+	t.Helper()
+	var shown string
+	buf := make([]byte, 4096)
+	fds := []unix.PollFd{{Fd: int32(master.Fd()), Events: unix.POLLIN}}
+	for !strings.Contains(shown, want) {
+		if n, err := unix.Poll(fds, int(time.Second.Milliseconds())); n == 0 || err != nil {
+			break
+		}
+		n, err := unix.Read(int(fds[0].Fd), buf)
+		if n <= 0 || err != nil {
+			break
+		}
+		shown += string(buf[:n])
+	}
+	return shown
+}
