@@ -1,0 +1,119 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fown"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/memfd"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/scan"
+)
+
+// Memfd is memfd_create(2), and the file behind shared anonymous memory, which
+// CRIU's images have as a memfd called "/dev/zero". What they hold is a part of
+// memory and is written by that stage, as pagemap-shmem-INODE.img.
+type Memfd struct {
+	dev    uint64            // of a dump: the kernel's own tmpfs
+	inodes map[uint64]uint32 // of a dump: numbers in memfd.img by inode
+	sets   map[uint64]*memfdSet
+}
+
+// Type implements kind.File.
+func (*Memfd) Type() fdinfo.FdTypes { return fdinfo.FdTypes_MEMFD }
+
+const (
+	memfdPrefix = "/memfd:"
+	anonName    = "/dev/zero" // what the kernel calls shared anonymous memory
+)
+
+// Match implements kind.File.
+func (k *Memfd) Match(f *scan.File) bool {
+	return f.Stat.Mode&unix.S_IFMT == unix.S_IFREG && f.Stat.Nlink == 0 && f.Flags&unix.O_PATH == 0 &&
+		strings.HasSuffix(f.Link, deletedSuffix) &&
+		(strings.HasPrefix(f.Link, memfdPrefix) || f.Link == anonName+deletedSuffix) && f.Stat.Dev == k.device()
+}
+
+// device returns the number of the tmpfs that memfds are on; a file elsewhere
+// may be called as one.
+func (k *Memfd) device() uint64 {
+	if k.dev != 0 {
+		return k.dev
+	}
+	n, err := createMemfd("glis", 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(n)
+	var st unix.Stat_t
+	if unix.Fstat(n, &st) == nil {
+		k.dev = st.Dev
+	}
+	return k.dev
+}
+
+// Dump implements kind.File.
+func (k *Memfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	if err := refuseLocks(f); err != nil {
+		return nil, err
+	}
+	d, own, err := look(env, f)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	id := k.inodes[f.Stat.Ino]
+	if id == 0 {
+		if k.inodes == nil {
+			k.inodes = map[uint64]uint32{}
+		}
+		id = uint32(len(k.inodes)) + 1
+		k.inodes[f.Stat.Ino] = id
+		if err := dumpMemfd(env, f, d, id); err != nil {
+			return nil, err
+		}
+	}
+	return &fdinfo.FileEntry{Memfd: &memfd.MemfdFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Pos: proto.Uint64(uint64(f.Pos)), Fown: own, InodeId: proto.Uint32(id)}}, nil
+}
+
+// look opens a file for questions: a descriptor is borrowed, what is only
+// mapped has no owner.
+func look(env *kind.DumpEnv, f *scan.File) (*fd.FD, *fown.FownEntry, error) {
+	if f.FD < 0 {
+		n, err := f.Task.Dir.Open(f.Path, unix.O_RDONLY)
+		if err != nil {
+			return nil, nil, err
+		}
+		return fd.New(n), noOwner(), nil
+	}
+	d, err := f.Borrow()
+	if err != nil {
+		return nil, nil, err
+	}
+	own, err := readOwner(env, f, d)
+	if err != nil {
+		return nil, nil, errors.Join(err, d.Close())
+	}
+	return d, own, nil
+}
+
+func dumpMemfd(env *kind.DumpEnv, f *scan.File, d *fd.FD, id uint32) error {
+	seals, err := unix.FcntlInt(uintptr(d.Int()), unix.F_GET_SEALS, 0)
+	if err != nil {
+		return fmt.Errorf("%v: ask for its seals: %w", f, err)
+	}
+	name := strings.TrimSuffix(f.Link, deletedSuffix)
+	name = strings.TrimPrefix(name, memfdPrefix)
+	return env.Images.Put(image.Memfd, &memfd.MemfdInodeEntry{
+		Name: proto.String(name), Uid: proto.Uint32(f.Stat.Uid), Gid: proto.Uint32(f.Stat.Gid), Size: proto.Uint64(uint64(f.Stat.Size)),
+		Shmid: proto.Uint32(uint32(f.Stat.Ino)), Seals: proto.Uint32(uint32(seals)), InodeId: proto.Uint64(uint64(id)), Mode: proto.Uint32(f.Stat.Mode),
+	}, nil)
+}

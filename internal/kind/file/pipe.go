@@ -1,0 +1,157 @@
+package file
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/pipe"
+	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/scan"
+)
+
+// Pipe is pipe(2). Several file descriptions may belong to one pipe: its two
+// ends, and whatever was opened through /proc/PID/fd.
+type Pipe struct {
+	pipes map[uint64]*pipeEnds // of a dump, by inode
+	sets  map[uint32]*pipeSet  // of a restore, by pipe_id
+}
+
+// What CRIU's format can't say of a pipe. Both files are absent if there is
+// nothing to say, and CRIU ignores them.
+var (
+	// pipeInodes has user, group and mode of pipes that are not root's: a
+	// program reopens /dev/stdout only if it may.
+	pipeInodes = &image.Row{Name: "glis-pipes", Pattern: "glis-pipes.img", Magic: 0x47504950, Common: image.CommonMagic,
+		New: func() proto.Message { return &ghost.GhostFileEntry{} }}
+	// pipePackets has the length of each packet (O_DIRECT) of a pipe whose
+	// data, in pipes-data.img, is more than one.
+	pipePackets = &image.Row{Name: "glis-pipe-packets", Pattern: "glis-pipe-packets.img", Magic: 0x474b5450, Common: image.CommonMagic,
+		New: func() proto.Message { return &pipedata.PipeDataEntry{} }}
+)
+
+// pipeEnds is a pipe and the files of the tree that belong to it.
+type pipeEnds struct {
+	readers, writers []*scan.File
+	dumped           bool
+}
+
+// Type implements kind.File.
+func (*Pipe) Type() fdinfo.FdTypes { return fdinfo.FdTypes_PIPE }
+
+// Match implements kind.File.
+func (*Pipe) Match(f *scan.File) bool {
+	return f.Stat.Mode&unix.S_IFMT == unix.S_IFIFO && strings.HasPrefix(f.Link, "pipe:[")
+}
+
+// Dump implements kind.File.
+func (k *Pipe) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	d, err := f.Borrow()
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	own, err := readOwner(env, f, d)
+	if err != nil {
+		return nil, err
+	}
+	if k.pipes == nil {
+		k.index(env.Tree)
+	}
+	p := k.pipes[f.Stat.Ino]
+	if p == nil {
+		return nil, fmt.Errorf("%v: a pipe that was not there when the tree was looked at", f)
+	}
+	if !p.dumped {
+		p.dumped = true
+		if err := p.dump(env, f, d); err != nil {
+			return nil, err
+		}
+	}
+	return &fdinfo.FileEntry{Pipe: &pipe.PipeEntry{Id: proto.Uint32(f.ID), PipeId: proto.Uint32(uint32(f.Stat.Ino)), Flags: proto.Uint32(f.Flags), Fown: own}}, nil
+}
+
+// index finds all pipes of the tree.
+func (k *Pipe) index(t *scan.Tree) {
+	k.pipes = map[uint64]*pipeEnds{}
+	for _, f := range t.Files {
+		if !k.Match(f) || f.FD < 0 {
+			continue
+		}
+		p := k.pipes[f.Stat.Ino]
+		if p == nil {
+			p = &pipeEnds{}
+			k.pipes[f.Stat.Ino] = p
+		}
+		if access(f.Flags) != unix.O_WRONLY {
+			p.readers = append(p.readers, f)
+		}
+		if access(f.Flags) != unix.O_RDONLY {
+			p.writers = append(p.writers, f)
+		}
+	}
+}
+
+// dump writes down what the ends of a pipe share. f is one of them, borrowed
+// as d.
+func (p *pipeEnds) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) error {
+	if err := p.complete(f, d); err != nil {
+		return err
+	}
+	if err := p.dumpInode(env, f); err != nil {
+		return err
+	}
+	size, err := unix.FcntlInt(uintptr(d.Int()), unix.F_GETPIPE_SZ, 0)
+	if err != nil {
+		return fmt.Errorf("%v: ask for its size: %w", f, err)
+	}
+	data, err := p.queue(f, d, size)
+	if err != nil {
+		return fmt.Errorf("%v: %w", f, err)
+	}
+	return data.put(env, uint32(f.Stat.Ino), uint32(size))
+}
+
+// complete makes sure that nobody outside of the tree holds an end that nobody
+// in it has. A borrowed descriptor is the same file description, so it doesn't
+// count as another end: a reader without writers sees POLLHUP, a writer
+// without readers POLLERR.
+func (p *pipeEnds) complete(f *scan.File, d *fd.FD) error {
+	want, end := int16(0), ""
+	switch {
+	case len(p.writers) == 0:
+		want, end = unix.POLLHUP, "writing"
+	case len(p.readers) == 0:
+		want, end = unix.POLLERR, "reading"
+	default:
+		return nil
+	}
+	fds := []unix.PollFd{{Fd: int32(d.Int())}}
+	if _, err := unix.Poll(fds, 0); err != nil {
+		return fmt.Errorf("%v: poll: %w", f, err)
+	}
+	if fds[0].Revents&want != 0 {
+		return nil
+	}
+	return kind.Unsupported(f, "its end for %s is held outside of the tree; dump the process at the other end too, or start the program with a file instead", end)
+}
+
+// dumpInode notes owner and mode if they are not what a restore gives anyway.
+func (p *pipeEnds) dumpInode(env *kind.DumpEnv, f *scan.File) error {
+	if f.Stat.Uid == 0 && f.Stat.Gid == 0 && f.Stat.Mode&0o7777 == pipeMode {
+		return nil
+	}
+	e := &ghost.GhostFileEntry{Uid: proto.Uint32(f.Stat.Uid), Gid: proto.Uint32(f.Stat.Gid), Mode: proto.Uint32(f.Stat.Mode), Ino: proto.Uint64(f.Stat.Ino)}
+	return env.Images.Put(pipeInodes, e, nil)
+}
+
+// pipeMode is the mode of a new pipe (get_pipe_inode of fs/pipe.c).
+const pipeMode = 0o600

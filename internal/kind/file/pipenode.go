@@ -1,0 +1,288 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
+	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/plan"
+)
+
+// pipeSet is a pipe to be made again. The first of its nodes makes it and
+// fills it; the others open it through that one's descriptor, but the other
+// end that pipe2(2) gave goes to the first node it fits.
+type pipeSet struct {
+	id    uint32
+	nodes []*pipeNode
+	queue *pipeQueue
+	size  uint32 // bytes; 0: leave it
+	inode *ghost.GhostFileEntry
+	spare *fd.FD    // the other end of pipe2(2)
+	heir  *pipeNode // who gets it; nil: nobody
+}
+
+// limits on numbers in images.
+const (
+	maxPipeSize = 1 << 31 // F_SETPIPE_SZ takes no more
+	maxPacket   = image.PageSize
+)
+
+// Plan implements kind.File.
+func (k *Pipe) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
+	in := e.GetPipe()
+	if in == nil {
+		return entryError(e, "a pipe without its entry")
+	}
+	b, err := newBase(e, in.GetId(), in.GetFlags(), in.GetFown())
+	if err != nil {
+		return err
+	}
+	if access(b.flags) == unix.O_ACCMODE {
+		return entryError(e, "a pipe with flags %#o: it can't be", b.flags)
+	}
+	if k.sets == nil {
+		if err := k.read(p.Source); err != nil {
+			return err
+		}
+	}
+	n := &pipeNode{base: b, set: k.set(in.GetPipeId())}
+	n.set.nodes = append(n.set.nodes, n)
+	return p.Add(n)
+}
+
+func (k *Pipe) set(id uint32) *pipeSet {
+	s := k.sets[id]
+	if s == nil {
+		s = &pipeSet{id: id, queue: &pipeQueue{}}
+		k.sets[id] = s
+	}
+	return s
+}
+
+// read reads what the ends of each pipe share.
+func (k *Pipe) read(src plan.Source) error {
+	k.sets = map[uint32]*pipeSet{}
+	return errors.Join(k.readData(src), k.readPackets(src), k.readInodes(src))
+}
+
+func (k *Pipe) readData(src plan.Source) error {
+	all, err := src.Entries(image.PipesData)
+	for _, e := range all {
+		m := e.Message.(*pipedata.PipeDataEntry)
+		s := k.set(m.GetPipeId())
+		if s.queue.data != nil || m.GetSize() > maxPipeSize {
+			return fmt.Errorf("pipes-data.img: pipe %#x is there twice, or has a size of %d bytes", m.GetPipeId(), m.GetSize())
+		}
+		s.size, s.queue.data = m.GetSize(), slices.Concat([]byte{}, e.Payload)
+	}
+	return err
+}
+
+func (k *Pipe) readPackets(src plan.Source) error {
+	all, err := src.Entries(pipePackets)
+	left := map[uint32]int{}
+	for _, e := range all {
+		m := e.Message.(*pipedata.PipeDataEntry)
+		id, n := m.GetPipeId(), m.GetBytes()
+		s := k.set(id)
+		if _, seen := left[id]; !seen {
+			left[id] = len(s.queue.data)
+		}
+		if n == 0 || n > maxPacket || int(n) > left[id] {
+			return fmt.Errorf("%s: pipe %#x has a packet of %d bytes where %d are left", pipePackets.FileName(), id, n, left[id])
+		}
+		left[id] -= int(n)
+		s.queue.packets = append(s.queue.packets, n)
+	}
+	for id, n := range left {
+		if n > 0 {
+			return fmt.Errorf("%s: the packets of pipe %#x leave %d bytes over", pipePackets.FileName(), id, n)
+		}
+	}
+	return err
+}
+
+func (k *Pipe) readInodes(src plan.Source) error {
+	all, err := src.Entries(pipeInodes)
+	for _, e := range all {
+		m := e.Message.(*ghost.GhostFileEntry)
+		k.set(uint32(m.GetIno())).inode = m
+	}
+	return err
+}
+
+// pipeNode is one file description of a pipe.
+type pipeNode struct {
+	base
+	set *pipeSet
+}
+
+// String implements plan.Node.
+func (n *pipeNode) String() string {
+	s := fmt.Sprintf("pipe %#x: %s end of pipe %#x", n.id, [...]string{"read", "write", "read and write"}[access(n.flags)], n.set.id)
+	if n.first() {
+		s += fmt.Sprintf(", made with %d bytes in it", len(n.set.queue.data))
+	}
+	return s
+}
+
+func (n *pipeNode) first() bool { return n.set.nodes[0] == n }
+
+// Needs implements plan.Node.
+func (n *pipeNode) Needs() []plan.ID {
+	if n.first() {
+		return nil
+	}
+	return []plan.ID{n.set.nodes[0].id}
+}
+
+// Check implements plan.NodeChecker: a large pipe needs a privilege.
+func (n *pipeNode) Check(env *plan.CheckEnv) error {
+	if !n.first() || n.set.size <= defaultPipeSize || env.Capable(unix.CAP_SYS_RESOURCE) {
+		return nil
+	}
+	most, err := pipeMaxSize()
+	if err != nil {
+		return err
+	}
+	if uint64(n.set.size) > most {
+		return fmt.Errorf("pipe %#x: it held up to %d bytes, and without CAP_SYS_RESOURCE no pipe may hold more than %d; raise /proc/sys/fs/pipe-max-size", n.set.id, n.set.size, most)
+	}
+	return nil
+}
+
+func pipeMaxSize() (uint64, error) {
+	const name = "/proc/sys/fs/pipe-max-size"
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return 0, fmt.Errorf("read the largest size of a pipe: %w", err)
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", name, err)
+	}
+	return n, nil
+}
+
+// Create implements plan.Node.
+func (n *pipeNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
+	if n.first() {
+		d, err := n.set.create()
+		if err != nil {
+			return nil, fmt.Errorf("pipe %#x: %w", n.set.id, err)
+		}
+		return n.ready(d)
+	}
+	if n.set.heir == n && n.set.spare != nil {
+		d := n.set.spare
+		n.set.spare = nil
+		return n.ready(d)
+	}
+	first, err := env.File(n.set.nodes[0].id)
+	if err != nil {
+		return nil, err
+	}
+	d, err := reopen(first, n.flags)
+	if err != nil {
+		return nil, fmt.Errorf("pipe %#x: %w", n.set.id, err)
+	}
+	return d, nil
+}
+
+// Drop lets go of what is held for a node that was not created.
+func (n *pipeNode) Drop() {
+	if n.set.spare != nil {
+		n.set.spare.Close()
+		n.set.spare = nil
+	}
+}
+
+// create makes the pipe as it was and returns the first node's end.
+func (s *pipeSet) create() (*fd.FD, error) {
+	r, w, err := newPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fill(w); err != nil {
+		return nil, errors.Join(err, r.Close(), w.Close())
+	}
+	own, err := s.share(r, w)
+	if err != nil {
+		return nil, errors.Join(err, r.Close(), w.Close())
+	}
+	return own, nil
+}
+
+// share hands out the two ends. An end that nobody gets is closed, so that the
+// other one sees what it saw: the end of the file, or nobody to write to.
+func (s *pipeSet) share(r, w *fd.FD) (*fd.FD, error) {
+	ends := map[uint32]*fd.FD{unix.O_RDONLY: r, unix.O_WRONLY: w}
+	flags := s.nodes[0].flags
+	own, other := ends[access(flags)], uint32(unix.O_WRONLY)
+	switch access(flags) {
+	case unix.O_WRONLY:
+		other = unix.O_RDONLY
+	case unix.O_RDWR:
+		d, err := reopen(r, flags)
+		return d, errors.Join(err, r.Close(), w.Close())
+	}
+	i := slices.IndexFunc(s.nodes, func(n *pipeNode) bool { return access(n.flags) == other })
+	if i < 0 {
+		return own, ends[other].Close()
+	}
+	s.heir, s.spare = s.nodes[i], ends[other]
+	return own, nil
+}
+
+// fill gives a new pipe its size, owner and data.
+func (s *pipeSet) fill(w *fd.FD) error {
+	if s.size != 0 && s.size != defaultPipeSize {
+		if _, err := unix.FcntlInt(uintptr(w.Int()), unix.F_SETPIPE_SZ, int(s.size)); err != nil {
+			return fmt.Errorf("let it hold %d bytes: %w", s.size, err)
+		}
+	}
+	if s.inode != nil {
+		if err := unix.Fchown(w.Int(), int(s.inode.GetUid()), int(s.inode.GetGid())); err != nil {
+			return fmt.Errorf("give it to user %d: %w", s.inode.GetUid(), err)
+		}
+		if err := unix.Fchmod(w.Int(), s.inode.GetMode()&0o7777); err != nil {
+			return fmt.Errorf("set its mode: %w", err)
+		}
+	}
+	return s.queue.write(w)
+}
+
+// write puts the queue into an empty pipe.
+func (q *pipeQueue) write(w *fd.FD) error {
+	pieces := q.packets
+	if pieces == nil {
+		pieces = []uint32{uint32(len(q.data))}
+	} else if _, err := unix.FcntlInt(uintptr(w.Int()), unix.F_SETFL, unix.O_NONBLOCK|unix.O_DIRECT); err != nil {
+		return fmt.Errorf("set packet mode: %w", err)
+	}
+	rest := q.data
+	for _, n := range pieces {
+		for n > 0 {
+			done, err := unix.Write(w.Int(), rest[:n])
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("put its %d bytes back, %d are left: %w", len(q.data), len(rest), err)
+			}
+			rest, n = rest[done:], n-uint32(done)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fown"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/regfile"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/scan"
+)
+
+// Regular is everything that comes back by opening its path: regular files,
+// directories, what is opened with O_PATH, and devices that keep no state for
+// whoever has them open. Executables, mapped files and working directories are
+// of this kind too.
+type Regular struct {
+	roots   map[*scan.Task]bool // who has a root of its own
+	maps    *os.File            // /proc/PID/maps of mapsOf
+	mapsOf  *scan.Task
+	noQuery bool            // this kernel has no PROCMAP_QUERY
+	remaps  map[uint32]bool // of a restore: files that were deleted
+}
+
+// Type implements kind.File.
+func (*Regular) Type() fdinfo.FdTypes { return fdinfo.FdTypes_REG }
+
+// Match implements kind.File.
+func (*Regular) Match(f *scan.File) bool {
+	if !strings.HasPrefix(f.Link, "/") {
+		return false
+	}
+	if f.Flags&unix.O_PATH != 0 {
+		return true
+	}
+	switch f.Stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK:
+		return true
+	case unix.S_IFCHR:
+		// A terminal is opened by path on behalf of its own kind, see TTY.
+		return harmless(f) || f.FD < 0 && isTTY(f.Stat.Rdev)
+	}
+	return false
+}
+
+// Devices of drivers/char/mem.c, all of major number 1.
+const (
+	memMajor     = 1
+	minorNull    = 3
+	minorZero    = 5
+	minorFull    = 7
+	minorRandom  = 8
+	minorURandom = 9
+	minorKmsg    = 11
+)
+
+// harmless tells whether a device keeps nothing for its openers. /dev/kmsg
+// has a position in the log for each reader, but none for writers.
+func harmless(f *scan.File) bool {
+	if unix.Major(f.Stat.Rdev) != memMajor {
+		return false
+	}
+	switch unix.Minor(f.Stat.Rdev) {
+	case minorNull, minorZero, minorFull, minorRandom, minorURandom:
+		return true
+	case minorKmsg:
+		return access(f.Flags) == unix.O_WRONLY
+	}
+	return false
+}
+
+// regEntry is an entry with all that belongs to it, in one piece of memory:
+// programs have thousands of them.
+type regEntry struct {
+	file                    fdinfo.FileEntry
+	reg                     regfile.RegFileEntry
+	id, flags, mode         uint32
+	pos, size               uint64
+	name                    string
+	fown                    fown.FownEntry
+	uid, euid, sig, typ, to uint32
+}
+
+// Dump implements kind.File.
+func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	if err := k.reachable(f); err != nil {
+		return nil, err
+	}
+	if err := refuseLocks(f); err != nil {
+		return nil, err
+	}
+	e := &regEntry{id: f.ID, flags: f.Flags, mode: f.Stat.Mode, pos: position(f), name: f.Link}
+	e.reg = regfile.RegFileEntry{Id: &e.id, Flags: &e.flags, Pos: &e.pos, Name: &e.name, Mode: &e.mode, Fown: &e.fown}
+	e.fown = fown.FownEntry{Uid: &e.uid, Euid: &e.euid, Signum: &e.sig, PidType: &e.typ, Pid: &e.to}
+	e.file.Reg = &e.reg
+	if sizeMatters(f) {
+		e.size = uint64(f.Stat.Size)
+		e.reg.Size = &e.size
+	}
+	if f.FD < 0 {
+		return &e.file, k.buildID(f, &e.reg)
+	}
+	return &e.file, dumpOwner(env, f, &e.reg)
+}
+
+// dumpOwner fills in the owner of a descriptor. With O_PATH there is none.
+func dumpOwner(env *kind.DumpEnv, f *scan.File, e *regfile.RegFileEntry) error {
+	if f.Flags&unix.O_PATH != 0 {
+		return nil
+	}
+	d, err := f.Borrow()
+	if err != nil {
+		return err
+	}
+	e.Fown, err = readOwner(env, f, d)
+	return errors.Join(err, d.Close())
+}
+
+// position is where the file stands. Writers of /dev/kmsg have none, which
+// CRIU writes as -1.
+func position(f *scan.File) uint64 {
+	if f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Major(f.Stat.Rdev) == memMajor && unix.Minor(f.Stat.Rdev) == minorKmsg {
+		return noPosition
+	}
+	return uint64(f.Pos)
+}
+
+const noPosition = ^uint64(0)
+
+// sizeMatters: a log file that is only appended to may be rotated meanwhile.
+func sizeMatters(f *scan.File) bool {
+	return f.Stat.Mode&unix.S_IFMT == unix.S_IFREG && (access(f.Flags) != unix.O_WRONLY || f.Flags&unix.O_APPEND == 0)
+}
+
+const deletedSuffix = " (deleted)"
+
+// reachable makes sure that a restore will find the file by its path.
+func (k *Regular) reachable(f *scan.File) error {
+	if isTTY(f.Stat.Rdev) && f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR {
+		return nil // another terminal takes its place
+	}
+	if f.Stat.Nlink == 0 {
+		return deleted(f)
+	}
+	st, err := k.statPath(f)
+	switch {
+	case err == nil && st.Dev == f.Stat.Dev && st.Ino == f.Stat.Ino:
+		return nil
+	case strings.HasSuffix(f.Link, deletedSuffix):
+		return deleted(f)
+	case err == nil:
+		return kind.Unsupported(f, "another file has this path by now (the open one has inode %d, that one %d), or a mount hides it; Glis can't carry over a file without a path yet", f.Stat.Ino, st.Ino)
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
+		return kind.Unsupported(f, "the path leads nowhere (it is below another mount, or its directory was deleted); Glis can't carry over a file without a path yet")
+	}
+	return fmt.Errorf("%v: look for it by its path: %w", f, err)
+}
+
+func deleted(f *scan.File) error {
+	return kind.Unsupported(f, "the file was deleted while it was open, and Glis can't carry over its contents yet; close it, or keep a name for it")
+}
+
+// statPath looks for a file by its path, in the task's own root.
+func (k *Regular) statPath(f *scan.File) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	flags := 0
+	if f.Stat.Mode&unix.S_IFMT == unix.S_IFLNK {
+		flags = unix.AT_SYMLINK_NOFOLLOW
+	}
+	own, err := k.ownRoot(f.Task)
+	if err != nil {
+		return st, err
+	}
+	if own {
+		// The kernel tells paths as the engine sees them, and they are
+		// opened by those.
+		return st, unix.Fstatat(unix.AT_FDCWD, f.Link, &st, flags)
+	}
+	return st, unix.Fstatat(f.Task.Dir.Fd(), "root"+f.Link, &st, flags)
+}
+
+// ownRoot tells whether a task has changed its root, see chroot(2).
+func (k *Regular) ownRoot(t *scan.Task) (bool, error) {
+	own, known := k.roots[t]
+	if known {
+		return own, nil
+	}
+	root, err := t.Dir.Link("root")
+	if err != nil {
+		return false, err
+	}
+	if k.roots == nil {
+		k.roots = map[*scan.Task]bool{}
+	}
+	k.roots[t] = root != "/"
+	return root != "/", nil
+}

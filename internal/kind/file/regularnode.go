@@ -1,0 +1,233 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/regfile"
+	remap "github.com/checkpoint-restore/go-criu/v8/crit/images/remap-file-path"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/plan"
+)
+
+// notForOpen are flags of open(2) that must not be given again: they would
+// change the file. What was made with O_TMPFILE is an ordinary file if it has
+// a path.
+const notForOpen = unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOCTTY | unix.O_ASYNC | (unix.O_TMPFILE &^ unix.O_DIRECTORY)
+
+// Plan implements kind.File.
+func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
+	in := e.GetReg()
+	if in == nil {
+		return entryError(e, "a regular file without its entry")
+	}
+	b, err := newBase(e, in.GetId(), in.GetFlags(), in.GetFown())
+	if err != nil {
+		return err
+	}
+	if err := checkRegular(in); err != nil {
+		return entryError(e, "%v", err)
+	}
+	if err := k.readRemaps(p.Source); err != nil {
+		return err
+	}
+	if k.remaps[in.GetId()] {
+		return entryError(e, "%s was deleted while it was open; Glis can't bring such a file back yet", in.GetName())
+	}
+	return p.Add(&regularNode{base: b, entry: in})
+}
+
+// checkRegular refuses what no dump writes.
+func checkRegular(e *regfile.RegFileEntry) error {
+	name := e.GetName()
+	switch {
+	case e.GetExt():
+		return fmt.Errorf("%s is a file from outside (--external file), which Glis can't take over yet", name)
+	case !strings.HasPrefix(name, "/") || strings.ContainsRune(name, 0) || len(name) >= unix.PathMax:
+		return fmt.Errorf("%.80q is no absolute path", name)
+	case slices.Contains(strings.Split(name, "/"), ".."):
+		return fmt.Errorf("%.80q goes up again, as no path of an open file does", name)
+	case e.GetPos() > 1<<63-1 && e.GetPos() != noPosition:
+		return fmt.Errorf("%s stands at %d: no file is that long", name, e.GetPos())
+	case e.GetSize() > 1<<63-1:
+		return fmt.Errorf("%s has %d bytes: no file is that long", name, e.GetSize())
+	}
+	switch e.GetMode() & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK, unix.S_IFCHR, 0:
+		return nil
+	}
+	return fmt.Errorf("%s is neither file nor directory (mode %#o), which Glis can't open yet", name, e.GetMode())
+}
+
+// readRemaps finds out once which files come back in another way than by
+// their path.
+func (k *Regular) readRemaps(src plan.Source) error {
+	if k.remaps != nil {
+		return nil
+	}
+	k.remaps = map[uint32]bool{}
+	all, err := src.Entries(image.RemapFile)
+	for _, e := range all {
+		k.remaps[e.Message.(*remap.RemapFilePathEntry).GetOrigId()] = true
+	}
+	return err
+}
+
+type regularNode struct {
+	base
+	entry *regfile.RegFileEntry
+}
+
+// String implements plan.Node.
+func (n *regularNode) String() string {
+	return fmt.Sprintf("file %#x: %s, flags %#o, at %d", n.id, n.entry.GetName(), n.flags, int64(n.entry.GetPos()))
+}
+
+// Create implements plan.Node.
+func (n *regularNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
+	d, err := n.open(env)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", n.entry.GetName(), err)
+	}
+	return d, nil
+}
+
+// open looks before it opens: to open a device or a FIFO that took the file's
+// place could have an effect, or wait for ever.
+func (n *regularNode) open(env *plan.Env) (*fd.FD, error) {
+	var st, now unix.Stat_t
+	if err := unix.Fstatat(unix.AT_FDCWD, n.entry.GetName(), &st, n.follow()); err != nil {
+		return nil, missing(err)
+	}
+	if err := n.check(env, &st); err != nil {
+		return nil, err
+	}
+	num, err := unix.Open(n.entry.GetName(), n.openFlags(), 0)
+	if err != nil {
+		return nil, fmt.Errorf("open with flags %#o: %w", n.flags, err)
+	}
+	d := fd.New(num)
+	err = unix.Fstat(num, &now)
+	if err == nil && (now.Dev != st.Dev || now.Ino != st.Ino) {
+		err = errors.New("it was replaced while it was being opened; try again")
+	}
+	if err == nil {
+		err = n.position(d)
+	}
+	if err == nil {
+		err = n.sameBuild(d)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func missing(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("the file is missing; put it back as it was at the dump: %w", err)
+	}
+	return err
+}
+
+func (n *regularNode) follow() int {
+	if n.flags&unix.O_PATH != 0 && n.flags&unix.O_NOFOLLOW != 0 {
+		return unix.AT_SYMLINK_NOFOLLOW
+	}
+	return 0
+}
+
+func (n *regularNode) openFlags() int {
+	flags := n.flags &^ notForOpen
+	if flags&unix.O_PATH != 0 {
+		flags &= unix.O_PATH | unix.O_NOFOLLOW | unix.O_DIRECTORY
+	}
+	return int(flags) | unix.O_NOCTTY | unix.O_CLOEXEC
+}
+
+// permissions are the bits that CRIU lets be ignored.
+const permissions = 0o777
+
+// check compares the file with what it was. It may have grown.
+func (n *regularNode) check(env *plan.Env, st *unix.Stat_t) error {
+	now, was := st.Mode, n.entry.GetMode()
+	if was == 0 {
+		was = now // older images don't tell
+	}
+	if was&unix.S_IFMT != now&unix.S_IFMT {
+		return fmt.Errorf("it is %s now, and was %s at the dump", typeName(now), typeName(was))
+	}
+	if skip := env.Options != nil && env.Options.SkipFileRWXCheck; skip {
+		now, was = now&^permissions, was&^permissions
+	}
+	if now != was {
+		return fmt.Errorf("its mode is %#o now, and was %#o at the dump; set it back, or restore with --skip-file-rwx-check", now&^unix.S_IFMT, was&^unix.S_IFMT)
+	}
+	if n.entry.Size != nil && uint64(st.Size) < n.entry.GetSize() {
+		return fmt.Errorf("it is %d bytes long now, shorter than the %d at the dump; put it back as it was", st.Size, n.entry.GetSize())
+	}
+	return nil
+}
+
+func typeName(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return "a regular file"
+	case unix.S_IFDIR:
+		return "a directory"
+	case unix.S_IFLNK:
+		return "a symbolic link"
+	case unix.S_IFCHR:
+		return "a character device"
+	case unix.S_IFBLK:
+		return "a block device"
+	case unix.S_IFIFO:
+		return "a FIFO"
+	case unix.S_IFSOCK:
+		return "a socket"
+	}
+	return fmt.Sprintf("of type %#o", mode&unix.S_IFMT)
+}
+
+// position moves a new file to where it was.
+func (n *regularNode) position(d *fd.FD) error {
+	pos := n.entry.GetPos()
+	if pos == 0 || pos == noPosition || n.flags&unix.O_PATH != 0 {
+		return nil
+	}
+	if _, err := unix.Seek(d.Int(), int64(pos), unix.SEEK_SET); err != nil {
+		return fmt.Errorf("go to position %d: %w", pos, err)
+	}
+	return nil
+}
+
+// sameBuild compares the build-id, where the dump noted one.
+func (n *regularNode) sameBuild(d *fd.FD) error {
+	want := n.entry.GetBuildId()
+	if len(want) == 0 {
+		return nil
+	}
+	if access(n.flags) == unix.O_WRONLY || n.flags&unix.O_PATH != 0 {
+		r, err := reopen(d, unix.O_RDONLY)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		d = r
+	}
+	id, err := elfBuildID(preader{d})
+	if err != nil {
+		return fmt.Errorf("read its build-id: %w", err)
+	}
+	if got := packBuildID(id); !slices.Equal(got, want) {
+		return fmt.Errorf("it is another build (build-id %08x) than at the dump (%08x); install the same version again", got, want)
+	}
+	return nil
+}

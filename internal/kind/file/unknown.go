@@ -1,0 +1,61 @@
+package file
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+)
+
+// Unknown is the last kind: it takes what no other does, and refuses it by
+// name.
+type Unknown struct{}
+
+// Type implements kind.File.
+func (Unknown) Type() fdinfo.FdTypes { return fdinfo.FdTypes_UND }
+
+// Match implements kind.File.
+func (Unknown) Match(*scan.File) bool { return true }
+
+// Dump implements kind.File.
+func (Unknown) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	return nil, kind.Unsupported(f, "Glis can't carry over %s yet; let the program close it first", describe(f))
+}
+
+// describe says what an open file is.
+func describe(f *scan.File) string {
+	if name, ok := strings.CutPrefix(f.Link, "anon_inode:"); ok {
+		name = strings.Trim(name, "[]")
+		return article(name)
+	}
+	if before, _, ok := strings.Cut(f.Link, ":["); ok && !strings.HasPrefix(f.Link, "/") {
+		if before == "socket" {
+			return "a socket of this family"
+		}
+		return "a " + before + " namespace"
+	}
+	switch f.Stat.Mode & unix.S_IFMT {
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return fmt.Sprintf("%s %d:%d", typeName(f.Stat.Mode), unix.Major(f.Stat.Rdev), unix.Minor(f.Stat.Rdev))
+	}
+	return typeName(f.Stat.Mode)
+}
+
+// article puts "a" or "an" before the name of an anonymous file.
+func article(name string) string {
+	if strings.IndexAny(name, "aeiou") == 0 {
+		return "an " + name + " file"
+	}
+	return "a " + name + " file"
+}
+
+// Plan implements kind.File.
+func (Unknown) Plan(_ *plan.Plan, e *fdinfo.FileEntry) error {
+	return entryError(e, "it is of type %v, which Glis can't restore yet", e.GetType())
+}
