@@ -209,55 +209,71 @@ func checkpoint(t *testing.T, e testkit.Engine) (img string, p *testkit.Proc, ex
 	return img, p, exe
 }
 
+// harm damages one thing a restore needs. It returns what the refusal has to
+// name and how to repair the damage.
+type harm func(t *testing.T, img string, p *testkit.Proc, exe string) (words []string, repair func())
+
+func missingExecutable(t *testing.T, _ string, _ *testkit.Proc, exe string) ([]string, func()) {
+	rename(t, exe, exe+".away")
+	return []string{exe}, func() { rename(t, exe+".away", exe) }
+}
+
+func otherExecutable(t *testing.T, _ string, _ *testkit.Proc, exe string) ([]string, func()) {
+	rename(t, exe, exe+".away")
+	other := testkit.BuildC(t, "targets/ticker.c", "-Wl,--build-id=0x12345678")
+	text, err := os.ReadFile(other)
+	if err == nil {
+		err = os.WriteFile(exe, text, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{exe, "build"}, func() { rename(t, exe+".away", exe) }
+}
+
+func missingFile(t *testing.T, _ string, p *testkit.Proc, _ string) ([]string, func()) {
+	count := filepath.Join(p.Dir, "count")
+	rename(t, count, count+".away")
+	return []string{count}, func() { rename(t, count+".away", count) }
+}
+
+func shorterFile(t *testing.T, _ string, p *testkit.Proc, _ string) ([]string, func()) {
+	count := filepath.Join(p.Dir, "count")
+	return []string{count}, cut(t, count, 1)
+}
+
+func pidInUse(t *testing.T, _ string, p *testkit.Proc, _ string) ([]string, func()) {
+	return []string{strconv.Itoa(p.PID)}, occupy(t, p.PID).Kill
+}
+
+func noCheckpoint(t *testing.T, img string, _ *testkit.Proc, _ string) ([]string, func()) {
+	rename(t, img, img+".away")
+	if err := os.Mkdir(img, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return []string{img}, func() {
+		if err := os.Remove(img); err != nil {
+			t.Errorf("the restore left something in an empty folder: %v", err)
+			os.RemoveAll(img)
+		}
+		rename(t, img+".away", img)
+	}
+}
+
 // TestBadRestore damages one thing, is refused, and repairs it: the restore
 // has to work then, which also shows that the refusal left nothing behind.
 func TestBadRestore(t *testing.T) {
 	e := glisOnly(t)
 	tests := []struct {
 		name string
-		harm func(t *testing.T, img string, p *testkit.Proc, exe string) (words []string, repair func())
+		harm harm
 	}{
-		{"missing executable", func(t *testing.T, _ string, _ *testkit.Proc, exe string) ([]string, func()) {
-			rename(t, exe, exe+".away")
-			return []string{exe}, func() { rename(t, exe+".away", exe) }
-		}},
-		{"another executable", func(t *testing.T, _ string, _ *testkit.Proc, exe string) ([]string, func()) {
-			rename(t, exe, exe+".away")
-			other := testkit.BuildC(t, "targets/ticker.c", "-Wl,--build-id=0x12345678")
-			text, err := os.ReadFile(other)
-			if err == nil {
-				err = os.WriteFile(exe, text, 0o755)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			return []string{exe, "build"}, func() { rename(t, exe+".away", exe) }
-		}},
-		{"missing file", func(t *testing.T, _ string, p *testkit.Proc, _ string) ([]string, func()) {
-			count := filepath.Join(p.Dir, "count")
-			rename(t, count, count+".away")
-			return []string{count}, func() { rename(t, count+".away", count) }
-		}},
-		{"shorter file", func(t *testing.T, _ string, p *testkit.Proc, _ string) ([]string, func()) {
-			return []string{filepath.Join(p.Dir, "count")}, cut(t, filepath.Join(p.Dir, "count"), 1)
-		}},
-		{"pid in use", func(t *testing.T, _ string, p *testkit.Proc, _ string) ([]string, func()) {
-			other := occupy(t, p.PID)
-			return []string{strconv.Itoa(p.PID)}, other.Kill
-		}},
-		{"no checkpoint", func(t *testing.T, img string, _ *testkit.Proc, _ string) ([]string, func()) {
-			rename(t, img, img+".away")
-			if err := os.Mkdir(img, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			return []string{img}, func() {
-				if err := os.Remove(img); err != nil {
-					t.Errorf("the restore left something in an empty folder: %v", err)
-					os.RemoveAll(img)
-				}
-				rename(t, img+".away", img)
-			}
-		}},
+		{"missing executable", missingExecutable},
+		{"another executable", otherExecutable},
+		{"missing file", missingFile},
+		{"shorter file", shorterFile},
+		{"pid in use", pidInUse},
+		{"no checkpoint", noCheckpoint},
 	}
 	for _, x := range tests {
 		t.Run(x.name, func(t *testing.T) {

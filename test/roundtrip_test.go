@@ -92,6 +92,7 @@ func TestRoundTrip(t *testing.T) {
 	for _, x := range targets {
 		t.Run(x.name, func(t *testing.T) {
 			if !e.Glis && x.noCRIU != "" {
+				testkit.Native(t, x.program(t))
 				t.Skip("CRIU cannot: " + x.noCRIU)
 			}
 			testkit.RoundTrip(t, testkit.Engines{Saver: e, Restorer: e}, x.program(t))

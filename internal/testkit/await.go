@@ -23,7 +23,12 @@ const awaited = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_MOVED_TO | unix.IN_CLO
 // Patience runs out.
 func Await(t testing.TB, dir string, pid int, what string, cond func() bool) {
 	t.Helper()
-	if err := await(dir, pid, cond); err != nil {
+	failed := func() bool { return targetError(dir) != "" }
+	err := await(dir, pid, func() bool { return failed() || cond() })
+	if err == nil && failed() && !cond() {
+		err = errors.New("the target failed")
+	}
+	if err != nil {
 		t.Fatalf("waiting for %s: %v%s", what, err, targetError(dir))
 	}
 }

@@ -89,8 +89,11 @@ static int ctl_exists(const char *what, const char *who) {
 }
 
 static void ctl_await(const char *what, const char *who) {
-	while (!ctl_exists(what, who))
+	while (!ctl_exists(what, who)) {
+		if (ctl_exists("error", NULL))
+			_exit(97); // another task of the target has failed
 		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	}
 }
 
 static void ctl_init(int argc, char **argv) {
