@@ -1,0 +1,323 @@
+package mem
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/pages"
+	"glis.dev/glis/internal/scan"
+)
+
+// Memory that tasks share since a fork is stored once. criu has no word for
+// that, but it has one for pages that are in a parent checkpoint: so a child's
+// pages that are, physically, its parent's are said to be there, and the
+// checkpoint gets a parent made of links:
+//
+//	parent -> cow
+//	cow/pagemap-CHILD.img = pagemap-PARENT.img
+//	cow/pages-N.img       = pages-N.img
+//
+// If the parent shares pages with its own parent, cow has such a parent too.
+// criu then finds equal contents and lets the child keep what it has from its
+// parent; Glis knows it from the start.
+
+// CowDir is the directory of those links.
+const CowDir = "cow"
+
+// deepest is how long a chain of inheritance may be; what goes beyond is
+// stored again.
+const deepest = 64
+
+// family links the images of tasks that share memory with their parents.
+type family struct {
+	dirs   []*os.File // dirs[0] is the checkpoint, dirs[i] i times CowDir below
+	parent map[*Space]*Space
+	id     map[*Space]uint32 // of its pages file
+	shares map[*Space]int    // length of its chain, 0 if it shares nothing
+	linked []map[uint32]bool // pages files that are in dirs[i]
+}
+
+// cow finds out which pages children share with their parents. Stores other
+// than directories, and file systems without hard links, get all pages of all
+// tasks.
+func (d *drainer) cow(spaces []*Space) error {
+	dir, ok := d.store.(*image.Dir)
+	if !ok {
+		return nil
+	}
+	f := &family{parent: map[*Space]*Space{}, id: map[*Space]uint32{}, shares: map[*Space]int{}}
+	byTask := map[*scan.Task]*Space{}
+	any := false
+	for _, s := range spaces {
+		byTask[s.task] = s
+		p := byTask[s.task.Parent]
+		if p == nil || f.shares[p] >= deepest {
+			continue
+		}
+		n, err := s.compare(p)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			f.parent[s], f.shares[s], any = p, f.shares[p]+1, true
+		}
+	}
+	if !any {
+		return nil
+	}
+	if err := f.begin(dir); err != nil {
+		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) {
+			d.env.Log.Warn("the image directory's file system has no hard links, memory shared by forked tasks is stored once per task", "dir", dir)
+			unshare(spaces)
+			return nil
+		}
+		return err
+	}
+	d.family = f
+	return nil
+}
+
+func unshare(spaces []*Space) {
+	for _, s := range spaces {
+		for i := range s.found {
+			s.found[i].shared = false
+		}
+	}
+}
+
+// compare marks the pages of s that its parent has too: the same frame or
+// the same place in swap, in a mapping that both have.
+func (s *Space) compare(p *Space) (shared uint64, err error) {
+	cands := s.candidates(p)
+	if len(cands) == 0 {
+		return 0, nil
+	}
+	own, err := pages.OpenScanner(s.task.Dir)
+	if err != nil {
+		return 0, err
+	}
+	defer own.Close() //nolint:errcheck // only read from
+	its, err := pages.OpenScanner(p.task.Dir)
+	if err != nil {
+		return 0, err
+	}
+	defer its.Close() //nolint:errcheck // only read from
+	m := matcher{own: own, its: its}
+	var out []stretch
+	for _, f := range s.found {
+		if !cands[f.area] {
+			out = append(out, f)
+			continue
+		}
+		if out, err = m.split(out, f); err != nil {
+			return 0, err
+		}
+	}
+	s.found = out
+	return m.shared, nil
+}
+
+// candidates are the areas of s that its parent has at the same place.
+func (s *Space) candidates(p *Space) map[int]bool {
+	out := map[int]bool{}
+	j := 0
+	for i := range s.areas {
+		a := &s.areas[i]
+		for j < len(p.areas) && p.areas[j].Start < a.Start {
+			j++
+		}
+		if j == len(p.areas) {
+			break
+		}
+		if a.private() && a.inheritable(&p.areas[j]) {
+			out[i] = true
+		}
+	}
+	return out
+}
+
+// matcher compares the pages of two tasks.
+type matcher struct {
+	own, its *pages.Scanner
+	words    []uint64
+	shared   uint64
+}
+
+// Bits of a pagemap word that tell a page from another.
+const (
+	wordPage      = linux.PM_PRESENT | linux.PM_SWAP | linux.PM_PFN_MASK
+	wordExclusive = 1 << 56 // PM_MMAP_EXCLUSIVE: nobody else has the page
+	mostWords     = 4096
+)
+
+// split appends f in parts that are shared and parts that are not.
+func (m *matcher) split(out []stretch, f stretch) ([]stretch, error) {
+	for at := f.Start; at < f.End; {
+		part := pages.Span{Start: at, End: min(f.End, at+mostWords*page)}
+		if err := m.read(part); err != nil {
+			return nil, err
+		}
+		for i, w := range m.words {
+			out = extend(out, stretch{Span: pages.Span{Start: at, End: at + page}, area: f.area, shared: w != 0}, i == 0 && at == f.Start)
+			if at += page; w != 0 {
+				m.shared++
+			}
+		}
+	}
+	return out, nil
+}
+
+// extend appends a page, to the last stretch if it continues that.
+func extend(out []stretch, p stretch, begin bool) []stretch {
+	if n := len(out); n > 0 && !begin && out[n-1].shared == p.shared && out[n-1].End == p.Start {
+		out[n-1].End = p.End
+		return out
+	}
+	return append(out, p)
+}
+
+// read leaves in words those of the task whose pages are its parent's too, 0
+// for the others.
+func (m *matcher) read(part pages.Span) error {
+	m.words = m.words[:0]
+	some := false
+	err := m.own.Words(part, func(_, w uint64) {
+		w = shareable(w)
+		some = some || w != 0
+		m.words = append(m.words, w)
+	})
+	if err != nil || !some {
+		return err
+	}
+	i := 0
+	return m.its.Words(part, func(_, w uint64) {
+		if shareable(w) != m.words[i] {
+			m.words[i] = 0
+		}
+		i++
+	})
+}
+
+// shareable returns what tells a page from others, 0 if it can't be another
+// task's too, or without the right to see frame numbers.
+func shareable(w uint64) uint64 {
+	if w&linux.PM_FILE != 0 || w&linux.PM_PFN_MASK == 0 || w&wordExclusive != 0 || w&(linux.PM_PRESENT|linux.PM_SWAP) == 0 {
+		return 0
+	}
+	return w & wordPage
+}
+
+// begin makes the directory of links and finds out whether links work.
+func (f *family) begin(dir *image.Dir) error {
+	f.dirs, f.linked = []*os.File{dir.File()}, []map[uint32]bool{nil}
+	if err := f.deepen(); err != nil {
+		return err
+	}
+	at := int(f.dirs[1].Fd())
+	const trial, again = "trial.tmp", "trial2.tmp"
+	n, err := unix.Openat(at, trial, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_WRONLY, 0o600)
+	if err == nil {
+		err = errors.Join(unix.Close(n), unix.Linkat(at, trial, at, again, 0))
+	}
+	_, _ = unix.Unlinkat(at, trial, 0), unix.Unlinkat(at, again, 0)
+	if err != nil {
+		return errors.Join(fmt.Errorf("%s/%s: make a hard link: %w", dir, CowDir, err), f.close(), removeCow(dir))
+	}
+	return nil
+}
+
+// deepen makes the next directory and the link to it by which criu finds it.
+func (f *family) deepen() error {
+	up := f.dirs[len(f.dirs)-1]
+	at := int(up.Fd())
+	if err := unix.Symlinkat(CowDir, at, image.ParentLink); err != nil {
+		return fmt.Errorf("%s/%s: make link: %w", up.Name(), image.ParentLink, err)
+	}
+	if err := unix.Mkdirat(at, CowDir, 0o700); err != nil {
+		return errors.Join(fmt.Errorf("%s/%s: make directory: %w", up.Name(), CowDir, err), unix.Unlinkat(at, image.ParentLink, 0))
+	}
+	n, err := unix.Openat(at, CowDir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("%s/%s: %w", up.Name(), CowDir, err)
+	}
+	f.dirs = append(f.dirs, os.NewFile(uintptr(n), filepath.Join(up.Name(), CowDir)))
+	f.linked = append(f.linked, map[uint32]bool{})
+	return nil
+}
+
+// inherit links what a task shares with its ancestors; its own images have
+// the number id. The ancestors' images are there already.
+func (f *family) inherit(s *Space, id uint32) error {
+	f.id[s] = id
+	anc := s
+	for level := 1; f.shares[anc] > 0; level++ {
+		anc = f.parent[anc]
+		if level == len(f.dirs) {
+			if err := f.deepen(); err != nil {
+				return err
+			}
+		}
+		if err := f.link(level, image.Pagemap.FileName(anc.PID), image.Pagemap.FileName(s.PID)); err != nil {
+			return err
+		}
+		pagesID := f.id[anc]
+		if f.linked[level][pagesID] {
+			continue
+		}
+		f.linked[level][pagesID] = true
+		name := image.Pages.FileName(pagesID)
+		if err := f.link(level, name, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *family) link(level int, from, to string) error {
+	if err := unix.Linkat(int(f.dirs[0].Fd()), from, int(f.dirs[level].Fd()), to, 0); err != nil {
+		return fmt.Errorf("%s/%s: link to %s: %w", f.dirs[level].Name(), to, from, err)
+	}
+	return nil
+}
+
+// close closes the directories of links; the checkpoint's is its store's.
+func (f *family) close() error {
+	var errs []error
+	for _, d := range f.dirs[min(1, len(f.dirs)):] {
+		errs = append(errs, d.Close())
+	}
+	f.dirs = nil
+	return errors.Join(errs...)
+}
+
+// Discard removes what Pages makes in a store beside image files: the links
+// to memory that tasks share. It is for a dump that failed.
+func Discard(store image.Store) error {
+	dir, ok := store.(*image.Dir)
+	if !ok {
+		return nil
+	}
+	return removeCow(dir)
+}
+
+// removeCow removes the directory of links if the link to it is there: then
+// it is one of ours.
+func removeCow(dir *image.Dir) error {
+	at := fmt.Sprintf("/proc/self/fd/%d", dir.File().Fd())
+	link := filepath.Join(at, image.ParentLink)
+	if to, err := os.Readlink(link); err != nil || to != CowDir {
+		return nil //nolint:nilerr // nothing of ours
+	}
+	err := os.RemoveAll(filepath.Join(at, CowDir))
+	if e := os.Remove(link); e != nil && !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	return err
+}

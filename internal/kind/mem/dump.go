@@ -1,0 +1,262 @@
+package mem
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/vma"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/pages"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// Ask queues what only the task itself can tell of its memory. The function
+// it returns puts the answers into the entry once they are there.
+func Ask(q *kind.Question) func(*mm.MmEntry) error {
+	brk := q.Batch.Call("brk", unix.SYS_BRK, 0)
+	dumpable := q.Batch.Call("prctl(PR_GET_DUMPABLE)", unix.SYS_PRCTL, unix.PR_GET_DUMPABLE)
+	thp := q.Batch.Call("prctl(PR_GET_THP_DISABLE)", unix.SYS_PRCTL, linux.PR_GET_THP_DISABLE)
+	return func(e *mm.MmEntry) error {
+		top, err := brk.Result()
+		if err != nil {
+			return err
+		}
+		d, err := dumpable.Result()
+		if err != nil {
+			return err
+		}
+		t, err := thp.Result()
+		if err != nil {
+			return err
+		}
+		e.MmBrk, e.Dumpable, e.ThpDisabled = proto.Uint64(uint64(top)), proto.Int32(int32(d)), proto.Bool(t != 0)
+		// Since Linux 6.18 the answer has the flags in its upper bits.
+		if t > 1 {
+			putVarint(e, mmTHP, uint64(t)&^1)
+		}
+		return nil
+	}
+}
+
+// Dump describes a frozen task's address space. It refuses, by name, mappings
+// that can't be carried over.
+func Dump(env *kind.DumpEnv, t *scan.Task) (*Space, error) {
+	exe, err := env.Files.Linked(t, "exe", unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	st := &t.Stat
+	s := &Space{PID: uint32(t.VPID), areas: make([]area, 0, len(t.VMAs))}
+	s.task = t
+	s.Entry = &mm.MmEntry{
+		MmStartCode: &st.StartCode, MmEndCode: &st.EndCode, MmStartData: &st.StartData, MmEndData: &st.EndData,
+		MmStartStack: &st.StartStack, MmStartBrk: &st.StartBrk, MmBrk: proto.Uint64(0),
+		MmArgStart: &st.ArgStart, MmArgEnd: &st.ArgEnd, MmEnvStart: &st.EnvStart, MmEnvEnd: &st.EnvEnd,
+		ExeFileId: proto.Uint32(exe.ID),
+	}
+	if err := s.dumpAuxv(t.Dir); err != nil {
+		return nil, err
+	}
+	for i := range t.VMAs {
+		if err := s.dumpVMA(env, &t.VMAs[i]); err != nil {
+			return nil, err
+		}
+	}
+	s.findStacks()
+	if err := s.find(); err != nil {
+		return nil, err
+	}
+	s.putEntries()
+	putVarint(s.Entry, mmExtra, mmExtraCow)
+	return s, nil
+}
+
+// criuAuxv is how many words of the auxiliary vector criu takes; the kernel
+// adds the end by itself.
+const criuAuxv = 44
+
+func (s *Space) dumpAuxv(d *proc.Dir) error {
+	auxv, err := d.Auxv()
+	if err != nil {
+		return err
+	}
+	for len(auxv) >= 8 && len(s.Entry.MmSavedAuxv) < criuAuxv {
+		s.Entry.MmSavedAuxv = append(s.Entry.MmSavedAuxv, binary.LittleEndian.Uint64(auxv))
+		auxv = auxv[8:]
+	}
+	const null = 16 // bytes of AT_NULL
+	if len(auxv) > null {
+		putBytes(s.Entry, mmAuxv, auxv)
+	}
+	return nil
+}
+
+func (s *Space) dumpVMA(env *kind.DumpEnv, v *proc.VMA) error {
+	a := area{Span: pages.Span{Start: v.Start, End: v.End}, offset: v.Offset, prot: uint32(v.Prot)}
+	a.flags = unix.MAP_PRIVATE
+	if v.Shared {
+		a.flags = unix.MAP_SHARED
+	}
+	if err := a.setFlags(v); err != nil {
+		return kind.Unsupported(fmt.Sprintf("%v, memory %v", s.task, v), "%v", err)
+	}
+	switch {
+	case v.Name == "[vsyscall]":
+		a.status, a.flags = statusVsyscall|statusAnonPrivate, a.flags|unix.MAP_ANONYMOUS
+	case v.Name == "[vdso]":
+		a.status, a.flags = statusRegular|statusVdso|statusAnonPrivate, a.flags|unix.MAP_ANONYMOUS
+	case v.Name == "[vvar]" || v.Name == "[vvar_vclock]":
+		a.status, a.flags = statusRegular|statusVvar|statusAnonPrivate, a.flags|unix.MAP_ANONYMOUS
+		// criu has vvar and vvar_vclock, its second part since Linux 6.13, as one.
+		if n := len(s.areas); n > 0 && s.areas[n-1].is(statusVvar) && s.areas[n-1].End == a.Start {
+			s.areas[n-1].End = a.End
+			return nil
+		}
+	case v.Inode != 0 || v.DevMajor != 0 || v.DevMinor != 0:
+		if err := s.dumpFileMap(env, v, &a); err != nil {
+			return err
+		}
+	default:
+		a.anonymous(v)
+	}
+	s.areas = append(s.areas, a)
+	return nil
+}
+
+// anonymous is private memory that no file is behind. (Shared memory always
+// has one, which nobody else can open.)
+func (a *area) anonymous(v *proc.VMA) {
+	a.status, a.flags = statusRegular|statusAnonPrivate, a.flags|unix.MAP_ANONYMOUS
+	if v.Name == "[heap]" {
+		a.status |= statusHeap
+	}
+	if name, ok := strings.CutPrefix(v.Name, "[anon:"); ok {
+		a.name = strings.TrimSuffix(name, "]")
+	}
+}
+
+// dumpFileMap makes the mapped file known. Whether a shared mapping could
+// become writable tells how the file was opened; for a private one it does not
+// matter.
+func (s *Space) dumpFileMap(env *kind.DumpEnv, v *proc.VMA, a *area) error {
+	a.access = unix.O_RDONLY
+	if v.Shared && v.Flags.Has(proc.VmMayWrite) {
+		a.access = unix.O_RDWR
+	}
+	f, err := env.Files.Mapped(s.task, v, a.access)
+	if err != nil {
+		return fmt.Errorf("memory %v: %w", v, err)
+	}
+	a.file = plan.ID(f.ID)
+	switch {
+	case strings.HasPrefix(f.Link, "/SYSV") && isShmem(f):
+		return kind.Unsupported(fmt.Sprintf("%v, memory %v", s.task, v), "it is System V shared memory; detach it (shmdt) before the dump")
+	case f.Stat.Mode&unix.S_IFMT == unix.S_IFREG:
+	case f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && f.Stat.Rdev == devZero:
+	default:
+		return kind.Unsupported(fmt.Sprintf("%v, memory %v", s.task, v), "it is the memory of a device, socket or ring, which only its driver could bring back")
+	}
+	a.status = statusRegular | statusFilePrivate
+	if v.Shared {
+		a.status = statusRegular | statusFileShared
+	}
+	if isShmem(f) {
+		a.status |= statusMemfd
+	}
+	if name, ok := strings.CutPrefix(v.Name, "[anon_shmem:"); ok {
+		a.name = strings.TrimSuffix(name, "]")
+	}
+	return nil
+}
+
+var devZero = unix.Mkdev(1, 5)
+
+// isShmem tells whether a file is on the kernel's own tmpfs: a memfd, or what
+// is behind shared anonymous memory.
+func isShmem(f *scan.File) bool {
+	if f.Stat.Mode&unix.S_IFMT != unix.S_IFREG || f.Stat.Nlink != 0 || !strings.HasSuffix(f.Link, " (deleted)") {
+		return false
+	}
+	for _, p := range [...]string{"/memfd:", "/dev/zero", "/SYSV"} {
+		if strings.HasPrefix(f.Link, p) {
+			dev, err := shmemDevice()
+			return err == nil && f.Stat.Dev == dev
+		}
+	}
+	return false
+}
+
+// shmemDevice returns the device number of the kernel's own tmpfs.
+func shmemDevice() (uint64, error) {
+	n, err := unix.MemfdCreate("glis", unix.MFD_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("memfd_create: %w", err)
+	}
+	defer unix.Close(n) //nolint:errcheck // nothing was written
+	var st unix.Stat_t
+	err = unix.Fstat(n, &st)
+	return st.Dev, err
+}
+
+// entry is a VmaEntry with the values that it points to.
+type entry struct {
+	vma.VmaEntry
+	start, end, pgoff, shmid     uint64
+	prot, flags, status, fdflags uint32
+	fd                           int64
+	madv                         uint64
+}
+
+// putEntries fills in the list of mappings. Tasks have thousands of them, so
+// all are allocated at once.
+func (s *Space) putEntries() {
+	all := make([]entry, len(s.areas)+len(s.guard))
+	s.Entry.Vmas = make([]*vma.VmaEntry, len(all))
+	for i := range s.areas {
+		s.Entry.Vmas[i] = all[i].fill(&s.areas[i])
+	}
+	for i, g := range s.guard {
+		a := area{Span: g, status: statusGuard}
+		s.Entry.Vmas[len(s.areas)+i] = all[len(s.areas)+i].fill(&a)
+	}
+}
+
+func (e *entry) fill(a *area) *vma.VmaEntry {
+	e.start, e.end, e.pgoff, e.shmid = a.Start, a.End, a.offset, uint64(a.file)
+	e.prot, e.flags, e.status, e.fdflags = a.prot, a.flags, a.status, a.access
+	e.fd, e.madv = -1, a.madvise
+	e.Start, e.End, e.Pgoff, e.Shmid = &e.start, &e.end, &e.pgoff, &e.shmid
+	e.Prot, e.Flags, e.Status, e.Fd = &e.prot, &e.flags, &e.status, &e.fd
+	if a.madvise != 0 {
+		e.Madv = &e.madv
+	}
+	if a.status&statusFile != 0 {
+		e.Fdflags = &e.fdflags
+	}
+	if a.extra != 0 {
+		putVarint(&e.VmaEntry, vmaExtra, a.extra)
+	}
+	if a.name != "" {
+		putBytes(&e.VmaEntry, vmaName, []byte(a.name))
+	}
+	return &e.VmaEntry
+}
+
+// findStacks notes the pages that stack pointers point into.
+func (s *Space) findStacks() {
+	for _, th := range s.task.Threads {
+		s.stacks = append(s.stacks, arch.SP(&th.Regs)&^(page-1))
+	}
+	slices.Sort(s.stacks)
+	s.stacks = slices.Compact(s.stacks)
+}

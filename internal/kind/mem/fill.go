@@ -1,0 +1,191 @@
+package mem
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/pages"
+	"glis.dev/glis/internal/proc"
+)
+
+// Fill writes the task's pages into its mappings, which Map has made. pid is
+// the task as the engine sees it. What the task has already, from its
+// parent, is left alone, so that it stays shared.
+func (s *Space) Fill(ctx context.Context, pid proc.PID, store image.Store) (Stats, error) {
+	var st Stats
+	if len(s.pieces) == 0 {
+		return st, nil
+	}
+	todo := s.toWrite(&st)
+	if len(todo) == 0 {
+		return st, nil
+	}
+	own, err := openContents(store, s.PID)
+	if err != nil {
+		return st, err
+	}
+	defer own.close()
+	if s.parent != nil && s.extra&mmExtraCow == 0 {
+		if todo, err = s.compareContents(ctx, store, own, todo, &st); err != nil {
+			return st, err
+		}
+	}
+	for _, t := range todo {
+		st.Restored += t.Len() / page
+	}
+	return st, pages.Fill(ctx, pid, own.cut(todo))
+}
+
+// toWrite returns the parts of memory to write, ascending: all that is stored
+// but the vdso, which is the kernel's, and what is known to be the parent's.
+func (s *Space) toWrite(st *Stats) []pages.Span {
+	out := make([]pages.Span, 0, len(s.pieces))
+	for i := range s.areas {
+		a := &s.areas[i]
+		if !a.mapped() {
+			continue
+		}
+		for _, p := range s.pieces[a.first:a.last] {
+			if p.up && a.from != nil && s.extra&mmExtraCow != 0 {
+				out = s.uncovered(out, a, p.Span, st)
+				continue
+			}
+			out = append(out, p.Span)
+		}
+	}
+	return out
+}
+
+// uncovered appends what of p the parent does not have.
+func (s *Space) uncovered(out []pages.Span, a *area, p pages.Span, st *Stats) []pages.Span {
+	at := p.Start
+	for _, x := range s.parentPieces(a.from) {
+		if x.End <= at {
+			continue
+		}
+		if x.Start >= p.End {
+			break
+		}
+		if x.Start > at {
+			out = append(out, pages.Span{Start: at, End: x.Start})
+			at = x.Start
+		}
+		end := min(x.End, p.End)
+		st.SharedCow += (end - at) / page
+		at = end
+	}
+	if at < p.End {
+		out = append(out, pages.Span{Start: at, End: p.End})
+	}
+	return out
+}
+
+// contents is the open images of a task's pages.
+type contents struct {
+	pagemap  *image.PagemapFile
+	resolved *image.Resolved
+}
+
+func openContents(store image.Store, pid uint32) (*contents, error) {
+	m, err := image.OpenPagemap(store, image.Pagemap, uint64(pid))
+	if err != nil {
+		return nil, err
+	}
+	r, err := m.Resolve()
+	if err != nil {
+		_ = m.Close() // the first error is the one that matters
+		return nil, err
+	}
+	return &contents{m, r}, nil
+}
+
+func (c *contents) close() {
+	_ = c.resolved.Close() // only read from
+	_ = c.pagemap.Close()
+}
+
+// cut returns where the contents of the spans, which are all stored, are.
+func (c *contents) cut(spans []pages.Span) []pages.Piece {
+	out := make([]pages.Piece, 0, len(spans))
+	from := c.resolved.Pieces
+	for _, s := range spans {
+		for s.Start < s.End {
+			for len(from) > 0 && from[0].End() <= s.Start {
+				from = from[1:]
+			}
+			if len(from) == 0 || from[0].Vaddr >= s.End {
+				break
+			}
+			start, end := max(s.Start, from[0].Vaddr), min(s.End, from[0].End())
+			out = append(out, pages.Piece{Span: pages.Span{Start: start, End: end}, From: from[0].Source, Offset: from[0].Offset + int64(start-from[0].Vaddr)})
+			s.Start = end
+		}
+	}
+	return out
+}
+
+// compareContents takes from todo the pages that the parent has at the same
+// place with the same contents, as criu does, which does not note what tasks
+// share.
+func (s *Space) compareContents(ctx context.Context, store image.Store, own *contents, todo []pages.Span, st *Stats) ([]pages.Span, error) {
+	its, err := openContents(store, s.parent.PID)
+	if err != nil {
+		return nil, err
+	}
+	defer its.close()
+	var out []pages.Span
+	for _, mine := range own.cut(todo) {
+		a := s.at(mine.Start)
+		if a == nil || a.from == nil || !a.private() {
+			out = add(out, mine.Span)
+			continue
+		}
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		if out, err = compareOne(out, mine, its.cut([]pages.Span{mine.Span}), st); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// compareOne appends what of mine differs from theirs.
+func compareOne(out []pages.Span, mine pages.Piece, theirs []pages.Piece, st *Stats) ([]pages.Span, error) {
+	var a, b [page]byte
+	at := mine.Start
+	for _, t := range theirs {
+		if t.Start > at {
+			out = add(out, pages.Span{Start: at, End: t.Start})
+		}
+		for at = t.Start; at < t.End; at += page {
+			if _, err := mine.From.ReadAt(a[:], mine.Offset+int64(at-mine.Start)); err != nil {
+				return nil, fmt.Errorf("read the page of %#x: %w", at, err)
+			}
+			if _, err := t.From.ReadAt(b[:], t.Offset+int64(at-t.Start)); err != nil {
+				return nil, fmt.Errorf("read the parent's page of %#x: %w", at, err)
+			}
+			st.Compared++
+			if bytes.Equal(a[:], b[:]) {
+				st.SharedCow++
+				continue
+			}
+			out = add(out, pages.Span{Start: at, End: at + page})
+		}
+	}
+	if at < mine.End {
+		out = add(out, pages.Span{Start: at, End: mine.End})
+	}
+	return out, nil
+}
+
+// add appends p, to the last span if it adjoins that.
+func add(out []pages.Span, p pages.Span) []pages.Span {
+	if n := len(out); n > 0 && out[n-1].End == p.Start {
+		out[n-1].End = p.End
+		return out
+	}
+	return append(out, p)
+}

@@ -1,0 +1,316 @@
+package mem
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/vma"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/pages"
+	"glis.dev/glis/internal/plan"
+)
+
+// piece is a run of stored pages.
+type piece struct {
+	pages.Span
+	up bool // it is in a parent checkpoint
+}
+
+// Limits of what an image may ask for.
+const (
+	mostAreas = 1 << 20
+	mostAuxv  = 1 << 9 // bytes; the kernel's own limit is below
+	mostName  = 80     // ANON_VMA_NAME_MAX_LEN, with its NUL
+	mostVdso  = 1 << 16
+)
+
+// Read reads and checks what a task's images say of its memory: mm-PID.img
+// and pagemap-PID.img. What it returns can be relied on: mappings in order and
+// apart, in user space, of known sorts, with stored pages only where a task
+// can have pages of its own.
+func Read(store image.Store, pid uint32) (*Space, error) {
+	name := image.MM.FileName(pid)
+	e, err := image.ReadOne[*mm.MmEntry](store, image.MM, pid)
+	if err != nil {
+		return nil, err
+	}
+	s := &Space{PID: pid, Entry: e}
+	s.store = store
+	if err := s.readEntry(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := s.readPagemap(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Space) readEntry() error {
+	e := s.Entry
+	if len(e.Aios) > 0 {
+		return kind.Unsupported("rings of asynchronous I/O (io_setup)", "Glis can't restore them yet")
+	}
+	if len(e.Vmas) > mostAreas {
+		return fmt.Errorf("%d mappings are more than a task can have", len(e.Vmas))
+	}
+	if len(e.Vmas) == 0 {
+		return errors.New("no mappings in it (written by criu before 2.0?)")
+	}
+	if err := s.readAuxv(); err != nil {
+		return err
+	}
+	s.areas = make([]area, 0, len(e.Vmas))
+	for _, v := range e.Vmas {
+		if err := s.readVMA(v); err != nil {
+			return fmt.Errorf("mapping %x-%x: %w", v.GetStart(), v.GetEnd(), err)
+		}
+	}
+	return s.checkGuards()
+}
+
+func (s *Space) readAuxv() error {
+	for _, v := range s.Entry.MmSavedAuxv {
+		s.auxv = binary.LittleEndian.AppendUint64(s.auxv, v)
+	}
+	err := extras(s.Entry, func(n protowire.Number, v uint64, b []byte) {
+		switch n {
+		case mmExtra:
+			s.extra = v
+		case mmAuxv:
+			s.auxv = append(s.auxv, b...)
+		case mmTHP:
+			s.thp = v
+		}
+	})
+	if err == nil && (len(s.auxv) > mostAuxv || len(s.auxv)%16 != 0) {
+		err = fmt.Errorf("auxiliary vector of %d bytes", len(s.auxv))
+	}
+	return err
+}
+
+// mapFlags are the mmap(2) flags that an image may have.
+const mapFlags = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_GROWSDOWN | unix.MAP_LOCKED | unix.MAP_NORESERVE | linux.MAP_DROPPABLE
+
+func (s *Space) readVMA(v *vma.VmaEntry) error {
+	a := area{
+		Span: pages.Span{Start: v.GetStart(), End: v.GetEnd()}, offset: v.GetPgoff(), prot: v.GetProt(), flags: v.GetFlags(), status: v.GetStatus(),
+		access: v.GetFdflags(), madvise: v.GetMadv(),
+	}
+	if a.is(statusVsyscall) {
+		return nil // every task has it, at its fixed address
+	}
+	err := extras(v, func(n protowire.Number, v uint64, b []byte) {
+		switch n {
+		case vmaExtra:
+			a.extra = v
+		case vmaName:
+			a.name = string(b)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if a.Start >= a.End || a.Start%page != 0 || a.End%page != 0 || a.End > arch.TaskSize {
+		return errors.New("no such addresses can be")
+	}
+	if a.status == statusGuard {
+		s.guard = append(s.guard, a.Span)
+		return nil
+	}
+	if n := len(s.areas); n > 0 && s.areas[n-1].End > a.Start {
+		return errors.New("it is not behind the one before it")
+	}
+	if err := a.check(v); err != nil {
+		return err
+	}
+	s.areas = append(s.areas, a)
+	return nil
+}
+
+// check refuses what is not known or makes no sense.
+func (a *area) check(v *vma.VmaEntry) error {
+	if err := a.checkSort(); err != nil {
+		return err
+	}
+	const prot = unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC
+	known := uint64(0)
+	for _, x := range &advices {
+		known |= 1 << x.n
+	}
+	switch {
+	case a.prot&^prot != 0:
+		return fmt.Errorf("protection %#x", a.prot)
+	case a.flags&unix.MAP_HUGETLB != 0:
+		return kind.Unsupported("huge pages (MAP_HUGETLB)", "Glis can't restore them yet")
+	case a.flags&^mapFlags != 0:
+		return fmt.Errorf("flags %#x", a.flags)
+	case a.madvise&^known != 0:
+		return fmt.Errorf("advice %#x", a.madvise)
+	case a.offset%page != 0 || a.offset > 1<<62:
+		return fmt.Errorf("offset %#x", a.offset)
+	case a.access&^(unix.O_ACCMODE|unix.O_LARGEFILE) != 0 || a.access&unix.O_ACCMODE == unix.O_ACCMODE:
+		return fmt.Errorf("file opened with %#x", a.access)
+	case a.extra&^(extraLockOnFault|extraSealed) != 0:
+		return fmt.Errorf("properties %#x are of a newer Glis", a.extra)
+	case len(a.name) >= mostName:
+		return fmt.Errorf("name of %d bytes", len(a.name))
+	}
+	a.access &= unix.O_ACCMODE
+	return a.setFile(v)
+}
+
+// checkSort makes sure that flags and status agree on what it is.
+func (a *area) checkSort() error {
+	const sorts = statusPrivate | statusFileShared | statusAnonShared
+	switch {
+	case a.status&^uint32(statusKnown) != 0:
+		return fmt.Errorf("status %#x is not known", a.status)
+	case a.status&(statusSysVIPC|statusSocket|statusAIORing|statusShadowStack) != 0:
+		return kind.Unsupported(fmt.Sprintf("memory of a special sort (status %#x)", a.status), "Glis can't restore System V shared memory, packet rings, rings of asynchronous I/O and shadow stacks yet")
+	case !a.is(statusRegular):
+		return fmt.Errorf("status %#x is that of no mapping", a.status)
+	}
+	share := a.flags & (unix.MAP_SHARED | unix.MAP_PRIVATE | linux.MAP_DROPPABLE)
+	anon := a.flags&unix.MAP_ANONYMOUS != 0
+	ok := false
+	switch a.status & sorts {
+	case statusAnonPrivate:
+		ok = anon && (share == unix.MAP_PRIVATE || share == linux.MAP_DROPPABLE)
+	case statusAnonShared:
+		ok = anon && share == unix.MAP_SHARED
+	case statusFilePrivate:
+		ok = !anon && share == unix.MAP_PRIVATE
+	case statusFileShared:
+		ok = !anon && share == unix.MAP_SHARED
+	}
+	if ok && a.status&(statusVdso|statusVvar) != 0 {
+		ok = a.status&sorts == statusAnonPrivate && a.status&(statusVdso|statusVvar) != statusVdso|statusVvar
+	}
+	if !ok {
+		return fmt.Errorf("status %#x and flags %#x don't go together", a.status, a.flags)
+	}
+	return nil
+}
+
+// setFile takes over which file is mapped.
+func (a *area) setFile(v *vma.VmaEntry) error {
+	switch {
+	case a.status&statusFile != 0:
+		if v.GetShmid() == 0 || v.GetShmid() > 1<<32-1 {
+			return fmt.Errorf("file %#x", v.GetShmid())
+		}
+		if v.Fdflags == nil {
+			a.access = oldAccess(a)
+		}
+		a.file = plan.ID(v.GetShmid())
+	case a.is(statusAnonShared):
+		return kind.Unsupported("shared memory written by criu without root", "dump with criu as root, or with Glis")
+	}
+	return nil
+}
+
+// oldAccess is how a file must be opened for a mapping that does not say it.
+func oldAccess(a *area) uint32 {
+	if a.is(statusFileShared) && a.prot&unix.PROT_WRITE != 0 {
+		return unix.O_RDWR
+	}
+	return unix.O_RDONLY
+}
+
+// checkGuards makes sure that guard regions are in private memory, each in
+// one mapping.
+func (s *Space) checkGuards() error {
+	slices.SortFunc(s.guard, func(a, b pages.Span) int { return compareUint(a.Start, b.Start) })
+	for i, g := range s.guard {
+		if i > 0 && s.guard[i-1].End > g.Start {
+			return fmt.Errorf("guard regions at %#x overlap", g.Start)
+		}
+		for at := g.Start; at < g.End; {
+			a := s.at(at)
+			if a == nil || !a.mapped() {
+				return fmt.Errorf("guard region %x-%x is in no mapping", g.Start, g.End)
+			}
+			at = a.End
+		}
+	}
+	return nil
+}
+
+func compareUint(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// at returns the area that an address is in, or nil.
+func (s *Space) at(addr uint64) *area {
+	i, found := slices.BinarySearchFunc(s.areas, addr, func(a area, addr uint64) int { return compareUint(a.Start, addr) })
+	if found {
+		return &s.areas[i]
+	}
+	if i > 0 && s.areas[i-1].End > addr {
+		return &s.areas[i-1]
+	}
+	return nil
+}
+
+// readPagemap reads which pages are stored.
+func (s *Space) readPagemap() error {
+	m, err := image.OpenPagemap(s.store, image.Pagemap, uint64(s.PID))
+	if err != nil {
+		return err
+	}
+	defer m.Close() //nolint:errcheck // only read from
+	r, err := m.Resolve()
+	if err != nil {
+		return err
+	}
+	defer r.Close() //nolint:errcheck // only read from
+	s.pieces = make([]piece, 0, len(r.Pieces))
+	i := 0
+	for _, p := range r.Pieces {
+		if i, err = s.addPiece(i, p); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	for ; i < len(s.areas); i++ {
+		s.areas[i].first, s.areas[i].last = len(s.pieces), len(s.pieces)
+	}
+	return s.readVdso(r.Pieces)
+}
+
+// addPiece splits a piece by the areas that it is in, the first of which is
+// not before areas[i]. It returns the area that it ends in.
+func (s *Space) addPiece(i int, p image.Piece) (int, error) {
+	if p.Source == nil {
+		return i, kind.Unsupported(fmt.Sprintf("pages at %#x that are in no file", p.Vaddr), "they were to be fetched later from a page server")
+	}
+	for at := p.Vaddr; at < p.End(); {
+		for i < len(s.areas) && s.areas[i].End <= at {
+			if i++; i < len(s.areas) {
+				s.areas[i].first, s.areas[i].last = len(s.pieces), len(s.pieces)
+			}
+		}
+		if i == len(s.areas) || s.areas[i].Start > at || !s.areas[i].private() {
+			return i, fmt.Errorf("page at %#x is in no mapping that has pages of its own", at)
+		}
+		end := min(p.End(), s.areas[i].End)
+		s.pieces = append(s.pieces, piece{pages.Span{Start: at, End: end}, p.Depth > 0})
+		s.areas[i].last = len(s.pieces)
+		at = end
+	}
+	return i, nil
+}

@@ -1,0 +1,229 @@
+package pages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
+)
+
+// Output is where pages go.
+type Output interface{ io.WriterAt }
+
+// Source is the pages of one task that go, one behind the other, into one
+// file.
+type Source struct {
+	PID   proc.PID
+	Spans []Span
+	To    Output
+
+	bytes uint64
+	mem   memFile
+}
+
+// Hook sees every chunk that was copied and where in its file it is. It is
+// called by several goroutines.
+type Hook func(s *Source, chunk []byte, off int64) error
+
+// Drain copies the pages of stopped tasks. hook may be nil.
+func Drain(ctx context.Context, all []*Source, hook Hook) error {
+	total := uint64(0)
+	for _, s := range all {
+		s.bytes = 0
+		for _, x := range s.Spans {
+			s.bytes += x.Len()
+		}
+		total += s.bytes
+	}
+	if total == 0 {
+		return nil
+	}
+	c := cutter{sources: all}
+	err := parallel(ctx, workers(total), c.next, func(p part, buf []byte) error {
+		return p.copy(buf, hook)
+	})
+	for _, s := range all {
+		err = errors.Join(err, s.mem.close())
+	}
+	return err
+}
+
+// part is a chunk of a source: the first span begins skip bytes late, size
+// bytes are wanted in all.
+type part struct {
+	source *Source
+	spans  []Span
+	skip   uint64
+	size   uint64
+	off    int64
+}
+
+// cutter cuts sources into parts.
+type cutter struct {
+	sources []*Source
+	rest    []Span
+	skip    uint64 // of the first of rest
+	off     int64
+	begun   bool
+}
+
+func (c *cutter) next() (part, bool) {
+	for {
+		if len(c.sources) == 0 {
+			return part{}, false
+		}
+		if !c.begun {
+			c.rest, c.skip, c.off, c.begun = c.sources[0].Spans, 0, 0, true
+		}
+		if len(c.rest) > 0 {
+			return c.cut(), true
+		}
+		c.sources, c.begun = c.sources[1:], false
+	}
+}
+
+func (c *cutter) cut() part {
+	p := part{source: c.sources[0], skip: c.skip, off: c.off}
+	n := 0
+	for n < len(c.rest) && n < mostSpans && p.size < Chunk {
+		left := c.rest[n].Len() - c.skip
+		take := min(left, Chunk-p.size)
+		p.size += take
+		if take < left {
+			c.skip += take
+			p.spans = c.rest[:n+1]
+			c.rest = c.rest[n:]
+			c.off += int64(p.size)
+			return p
+		}
+		c.skip = 0
+		n++
+	}
+	p.spans, c.rest = c.rest[:n], c.rest[n:]
+	c.off += int64(p.size)
+	return p
+}
+
+// remote returns the part as process_vm_readv(2) takes it.
+func (p *part) remote() []unix.RemoteIovec {
+	out := make([]unix.RemoteIovec, len(p.spans))
+	skip, left := p.skip, p.size
+	for i, s := range p.spans {
+		n := min(s.Len()-skip, left)
+		out[i] = unix.RemoteIovec{Base: uintptr(s.Start + skip), Len: int(n)}
+		skip, left = 0, left-n
+	}
+	return out
+}
+
+func (p *part) copy(buf []byte, hook Hook) error {
+	buf = buf[:p.size]
+	if err := p.source.read(p.remote(), buf); err != nil {
+		return err
+	}
+	if _, err := p.source.To.WriteAt(buf, p.off); err != nil {
+		return fmt.Errorf("write pages of task %d: %w", p.source.PID, err)
+	}
+	if hook != nil {
+		return hook(p.source, buf, p.off)
+	}
+	return nil
+}
+
+// read fills buf from the task. What the task itself may not read is read
+// through /proc/PID/mem, a page at first and then more at a time.
+func (s *Source) read(from []unix.RemoteIovec, buf []byte) error {
+	most := arch.PageSize
+	for len(buf) > 0 {
+		local := []unix.Iovec{{Base: &buf[0]}}
+		local[0].SetLen(len(buf))
+		n, err := unix.ProcessVMReadv(int(s.PID), local, from, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil && err != unix.EFAULT {
+			return fmt.Errorf("task %d: read memory at %#x: %w", s.PID, from[0].Base, err)
+		}
+		buf, from = advance(buf, from, max(n, 0))
+		if len(buf) == 0 {
+			return nil
+		}
+		step := min(from[0].Len, most)
+		if err := s.mem.read(s.PID, buf[:step], uint64(from[0].Base)); err != nil {
+			return err
+		}
+		buf, from = advance(buf, from, step)
+		most *= 2
+	}
+	return nil
+}
+
+// advance drops the first n bytes.
+func advance(buf []byte, from []unix.RemoteIovec, n int) ([]byte, []unix.RemoteIovec) {
+	buf = buf[n:]
+	for n > 0 {
+		k := min(n, from[0].Len)
+		from[0].Base += uintptr(k)
+		from[0].Len -= k
+		n -= k
+		if from[0].Len == 0 {
+			from = from[1:]
+		}
+	}
+	return buf, from
+}
+
+// memFile is /proc/PID/mem, opened when it is first needed.
+type memFile struct {
+	mu sync.Mutex
+	fd int
+	ok bool
+}
+
+func (m *memFile) open(pid proc.PID) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ok {
+		return m.fd, nil
+	}
+	f, err := remote.OpenMem(pid)
+	if err != nil {
+		return -1, err
+	}
+	defer f.Close()
+	if m.fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		return -1, err
+	}
+	m.ok = true
+	return m.fd, nil
+}
+
+func (m *memFile) read(pid proc.PID, buf []byte, at uint64) error {
+	fd, err := m.open(pid)
+	if err != nil {
+		return err
+	}
+	n, err := unix.Pread(fd, buf, int64(at))
+	if err == nil && n < len(buf) {
+		err = unix.EIO
+	}
+	if err != nil {
+		return fmt.Errorf("task %d: the page at %#x can't be read (a guard region on a kernel before 6.15, or broken memory): %w", pid, at, err)
+	}
+	return nil
+}
+
+func (m *memFile) close() error {
+	if !m.ok {
+		return nil
+	}
+	m.ok = false
+	return unix.Close(m.fd)
+}

@@ -1,0 +1,64 @@
+package pages
+
+import (
+	"context"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Chunk is how much is copied at a time, in bytes: small enough to stay in
+// the CPU's cache between being read and being written. Whether ctx has ended
+// is looked at between chunks.
+const Chunk = 512 << 10
+
+// mostSpans is how many pieces one vectored call takes (UIO_MAXIOV).
+const mostSpans = 1024
+
+// mostWorkers is enough to be limited by memory instead of a CPU.
+const mostWorkers = 4
+
+// workers returns how many goroutines copy n bytes.
+func workers(n uint64) int {
+	return max(1, min(runtime.GOMAXPROCS(0), mostWorkers, int(n/(4*Chunk))))
+}
+
+// parallel runs work in n goroutines with a buffer each, until next has no
+// more to give or one of them fails. next is called by one at a time.
+func parallel[T any](ctx context.Context, n int, next func() (T, bool), work func(job T, buf []byte) error) error {
+	if n == 1 {
+		buf := make([]byte, Chunk)
+		for job, ok := next(); ok; job, ok = next() {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			if err := work(job, buf); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	turn := make(chan struct{}, 1)
+	turn <- struct{}{}
+	g, ctx := errgroup.WithContext(ctx)
+	for range n {
+		g.Go(func() error {
+			buf := make([]byte, Chunk)
+			for {
+				<-turn
+				job, ok := next()
+				turn <- struct{}{}
+				if !ok {
+					return nil
+				}
+				if err := context.Cause(ctx); err != nil {
+					return err
+				}
+				if err := work(job, buf); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
