@@ -46,3 +46,15 @@ func SocketFilter(fd int) ([]unix.SockFilter, error) {
 	}
 	return prog[:min(int(n), len(prog))], nil
 }
+
+// Getpeername writes the address of a socket's peer into buf, family first,
+// and returns its length, see getpeername(2). Unlike a decoded address it keeps
+// every byte of a unix socket's name.
+func Getpeername(fd int, buf []byte) (int, error) {
+	n := uint32(len(buf))
+	_, _, e := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(unsafe.Pointer(&n)))
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}

@@ -1,0 +1,21 @@
+// Package extra is the images that Glis writes beside criu's: what criu's
+// format has no field for. criu ignores files it does not know, so it restores
+// such a checkpoint without what is in them.
+package extra
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+)
+
+const magicSockets uint32 = 0x474c5301 // "GLS", 1
+
+// Sockets is what criu's entries of sockets have no field for; see SocketEntry.
+var Sockets = &image.Row{
+	Name: "glis-sockets", Pattern: "glis-sockets.img", Magic: magicSockets, Common: image.CommonMagic,
+	New: func() proto.Message { return &SocketEntry{} },
+}
+
+// Table returns every sort of additional image file, in a slice of its own.
+func Table() []*image.Row { return []*image.Row{Sockets} }

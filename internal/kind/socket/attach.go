@@ -1,0 +1,89 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+)
+
+const maxFilter = 4096 // BPF_MAXINSNS
+
+// Attachment is what is attached to a socket by name or as a program.
+type Attachment struct {
+	Filter []unix.SockFilter // classic BPF
+	Device string            // SO_BINDTODEVICE
+}
+
+// Empty tells whether nothing is attached.
+func (a *Attachment) Empty() bool { return len(a.Filter) == 0 && a.Device == "" }
+
+// errEBPF is a filter that can't be read.
+var errEBPF = errors.New("an eBPF program is attached as its filter (SO_ATTACH_BPF), which the kernel doesn't give out")
+
+// ReadAttachment reads what is attached; filter is false if the socket is
+// known to have no filter.
+func ReadAttachment(fd int, filter bool) (Attachment, error) {
+	var a Attachment
+	var err error
+	if filter {
+		a.Filter, err = linux.SocketFilter(fd)
+		if errors.Is(err, unix.EACCES) {
+			return a, errEBPF
+		}
+		if err != nil {
+			return a, fmt.Errorf("read SO_GET_FILTER: %w", err)
+		}
+	}
+	index, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX)
+	if err != nil || index == 0 {
+		return a, wrap("read SO_BINDTOIFINDEX", err)
+	}
+	var name [unix.IFNAMSIZ]byte
+	n, err := linux.Getsockopt(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, name[:])
+	if err != nil {
+		return a, fmt.Errorf("read SO_BINDTODEVICE (interface %d): %w", index, err)
+	}
+	a.Device, _, _ = strings.Cut(string(name[:n]), "\x00")
+	return a, nil
+}
+
+func wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// put writes the attachment as criu does.
+func (a *Attachment) put(e *sk_opts.SkOptsEntry) {
+	if a.Device != "" {
+		e.SoBoundDev = &a.Device
+	}
+	for _, f := range a.Filter {
+		e.SoFilter = append(e.SoFilter, uint64(f.Code)<<48|uint64(f.Jt)<<40|uint64(f.Jf)<<32|uint64(f.K))
+	}
+}
+
+// Attach attaches what criu's entry has. A filter would drop what is queued
+// anew, so this comes with the queues filled and before Last.
+func Attach(fd int, e *sk_opts.SkOptsEntry) error {
+	if d := e.GetSoBoundDev(); d != "" {
+		if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, d); err != nil {
+			return fmt.Errorf("set SO_BINDTODEVICE to %q (is that interface there?): %w", d, err)
+		}
+	}
+	if len(e.GetSoFilter()) == 0 {
+		return nil
+	}
+	prog := make([]unix.SockFilter, 0, len(e.GetSoFilter()))
+	for _, f := range e.GetSoFilter() {
+		prog = append(prog, unix.SockFilter{Code: uint16(f >> 48), Jt: uint8(f >> 40), Jf: uint8(f >> 32), K: uint32(f)})
+	}
+	fprog := &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
+	return wrap("set SO_ATTACH_FILTER", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, fprog))
+}

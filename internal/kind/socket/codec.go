@@ -1,0 +1,102 @@
+package socket
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image/extra"
+)
+
+// valueOf decodes what getsockopt(2) gave. Two ints are taken as one word: that
+// is right on little-endian machines, the only ones there are here.
+func valueOf(b []byte) Value {
+	v := Value{OK: true}
+	switch len(b) {
+	case 4:
+		v.Lo = uint64(binary.LittleEndian.Uint32(b))
+	case 8:
+		v.Lo = binary.LittleEndian.Uint64(b)
+	case 16:
+		v.Lo, v.Hi = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+	}
+	return v
+}
+
+// bytes is the value as setsockopt(2) takes it.
+func (v Value) bytes(size int) []byte {
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, 16), v.Lo)
+	return binary.LittleEndian.AppendUint64(b, v.Hi)[:size]
+}
+
+// Encode returns criu's entry for the values, and what it has no place for, as
+// far as that differs from a new socket's.
+func (t Table) Encode(values, fresh []Value) (*sk_opts.SkOptsEntry, []*extra.SocketOption) {
+	e := &sk_opts.SkOptsEntry{}
+	var more []*extra.SocketOption
+	for i := range t {
+		o, v := &t[i], values[i]
+		if !v.OK || o.carry(e, v) || v == fresh[i] {
+			continue
+		}
+		more = append(more, &extra.SocketOption{
+			Level: proto.Uint32(uint32(o.Level)), Name: proto.Uint32(uint32(o.Opt)), Value: v.bytes(o.Size),
+		})
+	}
+	return e, more
+}
+
+// carry puts a value into criu's entry and tells whether it arrived there
+// whole.
+func (o *Option) carry(e *sk_opts.SkOptsEntry, v Value) bool {
+	if o.Field == nil {
+		return false
+	}
+	o.Field.Put(e, v)
+	got, ok := o.Field.Get(e)
+	return ok && got == v
+}
+
+// Decode is the inverse of Encode. An option that neither has is not OK.
+func (t Table) Decode(e *sk_opts.SkOptsEntry, more []*extra.SocketOption) ([]Value, error) {
+	values := make([]Value, len(t))
+	for i := range t {
+		if f := t[i].Field; f != nil {
+			if v, ok := f.Get(e); ok {
+				values[i] = v
+			}
+		}
+	}
+	for _, x := range more {
+		i := t.index(int(x.GetLevel()), int(x.GetName()))
+		if i < 0 {
+			return nil, fmt.Errorf("socket option %d of level %d: this Glis doesn't know it", x.GetName(), x.GetLevel())
+		}
+		if len(x.Value) != t[i].Size {
+			return nil, fmt.Errorf("%s: value of %d bytes, it should have %d", t[i].Name, len(x.Value), t[i].Size)
+		}
+		values[i] = valueOf(x.Value)
+	}
+	return values, nil
+}
+
+func (t Table) index(level, opt int) int {
+	for i := range t {
+		if t[i].Level == level && t[i].Opt == opt {
+			return i
+		}
+	}
+	return -1
+}
+
+// named returns the index of an option, -1 for "".
+func (t Table) named(name string) int {
+	for i := range t {
+		if t[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,166 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+)
+
+// Kernel is the options of a family as the running kernel has them.
+type Kernel struct {
+	Table Table
+	Fresh []Value // of a new socket; not OK: the kernel doesn't have the option
+	fixed []bool  // can't be set on this family
+	after []int   // index of Table[i].After, or -1
+	last  Saved   // what Save returned last
+}
+
+// NewKernel learns what the kernel has from a new socket, which it changes.
+func NewKernel(t Table, fd int) (*Kernel, error) {
+	k := &Kernel{Table: t, Fresh: make([]Value, len(t)), fixed: make([]bool, len(t)), after: make([]int, len(t))}
+	for i := range t {
+		k.after[i] = -1
+		if t[i].After != "" {
+			k.after[i] = t.named(t[i].After)
+		}
+		v, err := t[i].get(fd)
+		switch {
+		case errors.Is(err, unix.ENOPROTOOPT), errors.Is(err, unix.EOPNOTSUPP):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		k.Fresh[i] = v
+		if t[i].Ask {
+			k.fixed[i] = linux.Setsockopt(fd, t[i].Level, t[i].Opt, Uint(uint32(1^v.Lo)).bytes(t[i].Size)) != nil
+		}
+	}
+	return k, nil
+}
+
+func (o *Option) get(fd int) (Value, error) {
+	var buf [16]byte
+	n, err := linux.Getsockopt(fd, o.Level, o.Opt, buf[:o.Size])
+	if err != nil {
+		return Value{}, fmt.Errorf("read %s: %w", o.Name, err)
+	}
+	if n != o.Size {
+		return Value{}, fmt.Errorf("read %s: the kernel tells %d bytes, not %d", o.Name, n, o.Size)
+	}
+	return valueOf(buf[:n]), nil
+}
+
+// Read reads the options of a socket that are not OK in values yet. It makes
+// one system call for each, some 0.15 µs.
+func (k *Kernel) Read(fd int, values []Value) error {
+	for i := range k.Table {
+		if values[i].OK {
+			continue
+		}
+		values[i] = k.Fresh[i]
+		if !k.Fresh[i].OK || k.fixed[i] || k.after[i] >= 0 && values[k.after[i]].Lo == 0 {
+			continue
+		}
+		v, err := k.Table[i].get(fd)
+		if err != nil {
+			return err
+		}
+		values[i] = v
+	}
+	return nil
+}
+
+// Know marks the value of an option as read, if the table has that option.
+func (k *Kernel) Know(values []Value, name string, v Value) {
+	if i := k.Table.named(name); i >= 0 {
+		values[i] = v
+	}
+}
+
+// Value returns the value of an option among values.
+func (k *Kernel) Value(values []Value, name string) (Value, bool) {
+	i := k.Table.named(name)
+	if i < 0 {
+		return Value{}, false
+	}
+	return values[i], values[i].OK
+}
+
+// Set sets those options of a socket that are due from one point to another
+// and that a new socket has otherwise. touched are names of options that the
+// restore itself has changed since the socket was new.
+func (k *Kernel) Set(fd int, want []Value, from, to When, touched ...string) error {
+	sized := false
+	for i := range k.Table {
+		o := &k.Table[i]
+		if o.When < from || o.When > to || !want[i].OK {
+			continue
+		}
+		locks := sized && o.Opt == unix.SO_BUF_LOCK && o.Level == unix.SOL_SOCKET
+		if want[i] == k.Fresh[i] && !locks && !slices.Contains(touched, o.Name) {
+			continue
+		}
+		if err := k.set(fd, i, want[i]); err != nil {
+			return err
+		}
+		// A size that was set is locked against the kernel's own tuning.
+		sized = sized || o.Force != 0
+	}
+	return nil
+}
+
+func (k *Kernel) set(fd, i int, v Value) error {
+	o := &k.Table[i]
+	switch {
+	case k.fixed[i]:
+		// An older kernel let it be set; on this family it never did anything.
+		return nil
+	case !k.Fresh[i].OK:
+		return fmt.Errorf("%s: this kernel doesn't have it", o.Name)
+	case o.Force != 0:
+		return o.setSize(fd, uint32(v.Lo))
+	case o.Opt == unix.SO_LINGER && o.Level == unix.SOL_SOCKET && uint32(v.Lo) == 0:
+		// The seconds of a lingering that is off stay from when it was on.
+		if err := o.set(fd, o.Opt, Value{Lo: v.Lo | 1}); err != nil {
+			return err
+		}
+	}
+	return o.set(fd, o.Opt, v)
+}
+
+func (o *Option) set(fd, opt int, v Value) error {
+	err := linux.Setsockopt(fd, o.Level, opt, v.bytes(o.Size))
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("set %s to %#x: it needs CAP_NET_ADMIN: %w", o.Name, v.Lo, err)
+	}
+	if err != nil {
+		return fmt.Errorf("set %s to %#x: %w", o.Name, v.Lo, err)
+	}
+	return nil
+}
+
+// setSize sets a buffer size, of which the kernel makes twice as much, beyond
+// the limits of sysctl(8) if that is allowed.
+func (o *Option) setSize(fd int, bytes uint32) error {
+	half := Uint(bytes / 2)
+	err := o.set(fd, o.Force, half)
+	if errors.Is(err, unix.EPERM) {
+		err = o.set(fd, o.Opt, half)
+	}
+	if err != nil {
+		return err
+	}
+	got, err := o.get(fd)
+	if err != nil {
+		return err
+	}
+	// An odd size can only come from sysctl(8), and can't be set.
+	if uint32(got.Lo) != bytes&^1 {
+		return fmt.Errorf("set %s to %d bytes: the kernel allows %d; more needs CAP_NET_ADMIN or a higher net.core.[rw]mem_max", o.Name, bytes, uint32(got.Lo))
+	}
+	return nil
+}

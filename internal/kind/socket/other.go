@@ -1,0 +1,127 @@
+package socket
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+)
+
+// Others returns a kind for every sort of socket in images that can't be
+// carried over yet, and one for those that images have no place for: they
+// refuse by name. They come after the kinds that can.
+func Others() []kind.File {
+	return []kind.File{
+		&other{fdinfo.FdTypes_INETSK, []int{unix.AF_INET, unix.AF_INET6}},
+		&other{fdinfo.FdTypes_NETLINKSK, []int{unix.AF_NETLINK}},
+		&other{fdinfo.FdTypes_PACKETSK, []int{unix.AF_PACKET}},
+		&other{fdinfo.FdTypes_UND, nil},
+	}
+}
+
+// other is sockets of some families, of all if there are none.
+type other struct {
+	typ      fdinfo.FdTypes
+	families []int
+}
+
+// Type implements kind.File.
+func (o *other) Type() fdinfo.FdTypes { return o.typ }
+
+// Match implements kind.File.
+func (o *other) Match(f *scan.File) bool {
+	return f.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK && (len(o.families) == 0 || IsFamily(f, o.families...))
+}
+
+// Dump implements kind.File.
+func (o *other) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	if f.FD < 0 {
+		return nil, kind.Unsupported(f, "a socket that is no descriptor")
+	}
+	d, err := f.Borrow()
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return nil, kind.Unsupported(f, "%s; let the process close it before the dump", describe(d))
+}
+
+// Plan implements kind.File.
+func (o *other) Plan(_ *plan.Plan, e *fdinfo.FileEntry) error {
+	return fmt.Errorf("files.img: file %#x: %w: sockets of type %v can't be restored yet", e.GetId(), kind.ErrUnsupported, o.typ)
+}
+
+// IsFamily tells whether a file is a socket of one of these address families.
+func IsFamily(f *scan.File, families ...int) bool {
+	if f.FD < 0 {
+		return false
+	}
+	d, err := f.Borrow()
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	got, err := unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return false
+	}
+	for _, want := range families {
+		if got == want {
+			return true
+		}
+	}
+	return false
+}
+
+// describe says which family, type, protocol and state a socket has, and the
+// addresses it has.
+func describe(d *fd.FD) string {
+	n := d.Int()
+	family := option(n, unix.SO_DOMAIN)
+	s := fmt.Sprintf("%s %s of protocol %d", FamilyName(family), TypeName(option(n, unix.SO_TYPE)), option(n, unix.SO_PROTOCOL))
+	inet := family == unix.AF_INET || family == unix.AF_INET6
+	if info, err := unix.GetsockoptTCPInfo(n, unix.IPPROTO_TCP, unix.TCP_INFO); inet && err == nil {
+		s += " in state " + StateName(int(info.State))
+	} else if option(n, unix.SO_ACCEPTCONN) == 1 {
+		s += " in state " + StateName(10)
+	}
+	if sa, err := unix.Getsockname(n); err == nil {
+		s += " at " + addressString(sa)
+	}
+	if sa, err := unix.Getpeername(n); err == nil {
+		s += " connected to " + addressString(sa)
+	}
+	return s
+}
+
+// option returns an int option, or -1.
+func option(fd, name int) int {
+	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, name)
+	if err != nil {
+		return -1
+	}
+	return v
+}
+
+func addressString(sa unix.Sockaddr) string {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrNetlink:
+		return fmt.Sprintf("port %d, groups %#x", a.Pid, a.Groups)
+	case *unix.SockaddrLinklayer:
+		return fmt.Sprintf("interface %d, protocol %#04x", a.Ifindex, a.Protocol<<8|a.Protocol>>8)
+	case *unix.SockaddrVM:
+		return fmt.Sprintf("%d:%d", a.CID, a.Port)
+	}
+	return fmt.Sprintf("an address of type %T", sa)
+}

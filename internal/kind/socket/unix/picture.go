@@ -1,0 +1,81 @@
+package unix
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockdiag"
+)
+
+// show is what the picture has of each socket.
+const show = sockdiag.ShowName | sockdiag.ShowPeer | sockdiag.ShowIcons | sockdiag.ShowRQLen | sockdiag.ShowMemInfo
+
+// single is how many sockets are asked for one by one before all of the
+// namespace are: the kernel searches all for each, and a process with one
+// socket should not pay for the thousands of others.
+const single = 8
+
+// picture is what the kernel tells about unix sockets that stand still, by
+// inode. It is filled as it is asked.
+type picture struct {
+	socks map[uint32]*sockdiag.Unix // nil: there is no unix socket of that number
+	asked int
+	whole bool
+	tree  map[uint32]bool // inodes that descriptors of the tree refer to
+}
+
+// note learns, once, which sockets descriptors of the tree refer to.
+func (p *picture) note(t *scan.Tree) {
+	if p.tree != nil {
+		return
+	}
+	p.tree = map[uint32]bool{}
+	for _, f := range t.Files {
+		if f.Stat.Mode&sys.S_IFMT == sys.S_IFSOCK {
+			p.tree[uint32(f.Stat.Ino)] = true
+		}
+	}
+}
+
+// get returns the socket with this inode, or nil if it is no unix socket of
+// the engine's network namespace.
+func (p *picture) get(ino uint32) (*sockdiag.Unix, error) {
+	if u, ok := p.socks[ino]; ok || p.whole {
+		return u, nil
+	}
+	if p.socks == nil {
+		p.socks = map[uint32]*sockdiag.Unix{}
+	}
+	c, err := sockdiag.Open(0)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if p.asked++; p.asked > single {
+		p.whole = true
+		err = c.EachUnix(show, p.add)
+	} else {
+		err = p.ask(c, ino)
+	}
+	return p.socks[ino], err
+}
+
+func (p *picture) ask(c *sockdiag.Conn, ino uint32) error {
+	u, err := c.Unix(ino, 0, show)
+	if errors.Is(err, sys.ENOENT) {
+		u, err = nil, nil
+	}
+	p.socks[ino] = u
+	return err
+}
+
+func (p *picture) add(u *sockdiag.Unix) error {
+	own := *u
+	own.Name, own.Icons = bytes.Clone(u.Name), slices.Clone(u.Icons)
+	p.socks[u.Ino] = &own
+	return nil
+}

@@ -1,0 +1,235 @@
+// Package unix is the kind of AF_UNIX sockets.
+package unix
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
+	sk_unix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
+	sys "golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockdiag"
+)
+
+// Kind is AF_UNIX sockets in one dump or one restore: it keeps what it has
+// learnt, so the next one needs a new Kind. It is not for use by several
+// goroutines at once.
+type Kind struct {
+	picture picture
+	kernel  *socket.Kernel
+	values  []socket.Value
+	sizes   map[sizeKey]uint32
+
+	planned  bool // the images below are read
+	nodes    map[uint32]*node
+	messages map[uint32][]plan.Entry
+	extras   map[uint32]*extra.SocketEntry
+}
+
+// New returns the kind for one dump or restore.
+func New() *Kind {
+	return &Kind{nodes: map[uint32]*node{}, sizes: map[sizeKey]uint32{}}
+}
+
+// table is the options of a unix socket.
+func table() socket.Table {
+	return append(append(socket.Common(), socket.Passing()...), socket.Ends()...)
+}
+
+// Type implements kind.File.
+func (k *Kind) Type() fdinfo.FdTypes { return fdinfo.FdTypes_UNIXSK }
+
+// Match implements kind.File. The first time, or soon after, it asks the
+// kernel for all unix sockets of the network namespace.
+func (k *Kind) Match(f *scan.File) bool {
+	if f.Stat.Mode&sys.S_IFMT != sys.S_IFSOCK {
+		return false
+	}
+	if u, err := k.picture.get(uint32(f.Stat.Ino)); err == nil && u != nil {
+		return true
+	}
+	// It may be one that Dump has to refuse.
+	return socket.IsFamily(f, sys.AF_UNIX)
+}
+
+// Dump implements kind.File.
+func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	u, err := k.picture.get(uint32(f.Stat.Ino))
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", f, err)
+	}
+	if u == nil {
+		return nil, kind.Unsupported(f, "AF_UNIX socket of another network namespace than Glis's: run Glis in that namespace (nsenter -n)")
+	}
+	k.picture.note(env.Tree)
+	what, why, err := k.picture.state(u)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", f, err)
+	}
+	if why != "" {
+		return nil, kind.Unsupported(fmt.Sprintf("%v: %s", f, describe(u)), "%s", why)
+	}
+	d, err := f.Borrow()
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	e, err := k.dump(&look{env: env, file: f, fd: d, u: u, role: what})
+	if err != nil {
+		return nil, err
+	}
+	return &fdinfo.FileEntry{Usk: e}, nil
+}
+
+// look is one socket while it is looked at.
+type look struct {
+	env    *kind.DumpEnv
+	file   *scan.File
+	fd     *fd.FD
+	u      *sockdiag.Unix
+	role   role
+	kernel *socket.Kernel
+	opts   socket.Saved
+}
+
+// refuse says that the socket can't be carried over.
+func (l *look) refuse(why string, args ...any) error {
+	return kind.Unsupported(fmt.Sprintf("%v: %s", l.file, describe(l.u)), why, args...)
+}
+
+// fail adds to an error which socket it is about.
+func (l *look) fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%v: %s: %w", l.file, describe(l.u), err)
+}
+
+// dump returns the entry of a socket, and puts its queue and what criu's entry
+// has no place for into other images.
+func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
+	owner, err := file.ReadOwner(l.env, l.file, l.fd)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.options(l); err != nil {
+		return nil, l.fail(err)
+	}
+	if err := l.checkOrphan(); err != nil {
+		return nil, err
+	}
+	pending, err := l.pending()
+	if err != nil {
+		return nil, err
+	}
+	if err := k.queue(l); err != nil {
+		return nil, err
+	}
+	if err := l.putExtra(pending); err != nil {
+		return nil, err
+	}
+	e := &sk_unix.UnixSkEntry{
+		Id: &l.file.ID, Ino: &l.u.Ino, Type: proto.Uint32(uint32(l.u.Type)), State: proto.Uint32(uint32(l.u.State)),
+		Flags: &l.file.Flags, Uflags: proto.Uint32(0), Backlog: &l.u.WQueue, Peer: &l.u.Peer,
+		Fown: owner, Opts: l.opts.Entry, Name: []byte{},
+	}
+	if l.u.Shutdown != 0 {
+		e.Shutdown = sk_opts.SkShutdown(l.u.Shutdown).Enum()
+	}
+	return e, nil
+}
+
+// options reads the socket's options; sizes and whether there is a filter come
+// from the picture.
+func (k *Kind) options(l *look) error {
+	if err := k.learn(); err != nil {
+		return err
+	}
+	l.kernel = k.kernel
+	clear(k.values)
+	filter := true
+	if l.u.HasMem {
+		k.kernel.Know(k.values, "SO_SNDBUF", socket.Uint(l.u.Mem.Sndbuf))
+		k.kernel.Know(k.values, "SO_RCVBUF", socket.Uint(l.u.Mem.Rcvbuf))
+		filter = l.u.Mem.Optmem != 0 // a filter is charged to it
+	}
+	var err error
+	l.opts, err = k.kernel.Save(l.fd.Int(), k.values, filter)
+	return err
+}
+
+// learn finds out, once, which options the kernel has.
+func (k *Kind) learn() error {
+	if k.kernel != nil {
+		return nil
+	}
+	pair, err := sys.Socketpair(sys.AF_UNIX, sys.SOCK_STREAM|sys.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make a socket to learn from: %w", err)
+	}
+	defer sys.Close(pair[0])
+	defer sys.Close(pair[1])
+	if k.kernel, err = socket.NewKernel(table(), pair[0]); err != nil {
+		return err
+	}
+	k.values = make([]socket.Value, len(k.kernel.Table))
+	return nil
+}
+
+// checkOrphan refuses a socket whose peer is gone if the peer had a name, since
+// getpeername(2) still tells it; or if there is no peer to be gone yet: a
+// client that waits to be accepted has a listener's name as its peer's.
+func (l *look) checkOrphan() error {
+	if l.role != orphan {
+		return nil
+	}
+	name, err := peerName(l.fd.Int())
+	if err != nil {
+		return l.fail(err)
+	}
+	if len(name) > 0 {
+		return l.refuse("its peer had a name (%s) and is closed, or hasn't accepted it yet, which isn't supported yet", nameString(name))
+	}
+	return nil
+}
+
+// pending returns the error that the next call on the socket would report (an
+// errno, 0 if none), without taking it away.
+func (l *look) pending() (uint32, error) {
+	// Nothing but the end of the peer makes one on a stream.
+	if l.u.Type == sys.SOCK_STREAM && l.role != orphan {
+		return 0, nil
+	}
+	events, err := poll(l.fd.Int(), 0)
+	switch {
+	case err != nil:
+		return 0, l.fail(err)
+	case events&sys.POLLERR == 0:
+		return 0, nil
+	case l.u.Type == sys.SOCK_STREAM:
+		return uint32(sys.ECONNRESET), nil
+	}
+	return 0, l.refuse("an error (SO_ERROR) waits to be reported, which isn't supported yet on such a socket; let the process read it first")
+}
+
+// putExtra writes what criu's entry has no place for.
+func (l *look) putExtra(pending uint32) error {
+	if pending == 0 && len(l.opts.Options) == 0 {
+		return nil
+	}
+	e := &extra.SocketEntry{Id: &l.file.ID, Options: l.opts.Options}
+	if pending != 0 {
+		e.Error = &pending
+	}
+	return l.env.Images.Put(extra.Sockets, e, nil)
+}

@@ -1,0 +1,379 @@
+package unix
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"github.com/google/go-cmp/cmp"
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+)
+
+// states are sockets in every state that can be carried over.
+var states = []struct {
+	name string
+	make func(s *sockets)
+}{
+	{"fresh pair", func(s *sockets) { s.pair(sys.SOCK_STREAM) }},
+	{"unconnected", func(s *sockets) {
+		for _, typ := range []int{sys.SOCK_STREAM, sys.SOCK_DGRAM, sys.SOCK_SEQPACKET} {
+			n, err := sys.Socket(sys.AF_UNIX, typ|sys.SOCK_CLOEXEC, 0)
+			s.must(err)
+			s.own(n)
+		}
+	}},
+	{"unconnected, shut down", func(s *sockets) {
+		n, err := sys.Socket(sys.AF_UNIX, sys.SOCK_STREAM|sys.SOCK_CLOEXEC, 0)
+		s.must(err)
+		s.must(sys.Shutdown(s.own(n), sys.SHUT_WR))
+	}},
+	{"bytes both ways", func(s *sockets) {
+		a, b := s.pair(sys.SOCK_STREAM)
+		s.send(a, "hello", " ", "world")
+		s.send(b, "back")
+	}},
+	{"nonblocking", func(s *sockets) {
+		a, _ := s.pair(sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
+		_, err := sys.FcntlInt(uintptr(a), sys.F_SETOWN, os.Getpid())
+		s.must(err)
+		_, err = sys.FcntlInt(uintptr(a), 10, int(sys.SIGURG)) // F_SETSIG
+		s.must(err)
+	}},
+	{"writer shut down", func(s *sockets) {
+		a, _ := s.pair(sys.SOCK_STREAM)
+		s.send(a, "last words")
+		s.must(sys.Shutdown(a, sys.SHUT_WR))
+	}},
+	{"reader shut down", func(s *sockets) {
+		a, b := s.pair(sys.SOCK_STREAM)
+		s.send(b, "unread")
+		s.must(sys.Shutdown(a, sys.SHUT_RD))
+	}},
+	{"both shut down", func(s *sockets) {
+		a, b := s.pair(sys.SOCK_STREAM)
+		s.send(a, "there")
+		s.send(b, "here")
+		s.must(sys.Shutdown(a, sys.SHUT_RDWR))
+	}},
+	{"peer closed", func(s *sockets) {
+		a, _ := s.pair(sys.SOCK_STREAM)
+		s.close(a)
+	}},
+	{"peer closed, bytes left", func(s *sockets) {
+		a, b := s.pair(sys.SOCK_STREAM)
+		s.send(a, "left behind")
+		s.set(b, sys.SO_RCVLOWAT, 3)
+		s.close(a)
+	}},
+	{"peer closed with unread bytes", func(s *sockets) {
+		a, b := s.pair(sys.SOCK_STREAM)
+		s.send(a, "left behind")
+		s.send(b, "never read")
+		s.close(a)
+	}},
+	{"messages", func(s *sockets) {
+		for _, typ := range []int{sys.SOCK_SEQPACKET, sys.SOCK_DGRAM} {
+			a, b := s.pair(typ)
+			s.send(a, "", "a", "", "", "ccc", strings.Repeat("x", 100_000), "")
+			s.send(b, "back")
+		}
+	}},
+	{"only empty messages", func(s *sockets) {
+		a, _ := s.pair(sys.SOCK_DGRAM)
+		s.send(a, "", "", "")
+	}},
+	{"seqpacket shut down", func(s *sockets) {
+		a, b := s.pair(sys.SOCK_SEQPACKET)
+		s.send(a, "", "a", "", "")
+		s.send(b, "")
+		s.must(sys.Shutdown(a, sys.SHUT_WR))
+	}},
+	{"seqpacket, peer closed", func(s *sockets) {
+		a, _ := s.pair(sys.SOCK_SEQPACKET)
+		s.send(a, "a", "", "bb", "", "")
+		s.close(a)
+	}},
+	{"datagram shut down", func(s *sockets) {
+		a, b := s.pair(sys.SOCK_DGRAM)
+		s.send(a, "a", "")
+		s.must(sys.Shutdown(b, sys.SHUT_RD))
+	}},
+	{"datagram, peer closed", func(s *sockets) {
+		a, _ := s.pair(sys.SOCK_DGRAM)
+		s.send(a, "a", "", "bb")
+		s.close(a)
+	}},
+	{"message larger than its sender's buffer now is", func(s *sockets) {
+		a, _ := s.pair(sys.SOCK_SEQPACKET)
+		s.set(a, sys.SO_SNDBUFFORCE, 4<<20)
+		s.send(a, strings.Repeat("y", 3<<20))
+		s.set(a, sys.SO_SNDBUF, 10000)
+	}},
+	{"full queue", func(s *sockets) {
+		a, _ := s.pair(sys.SOCK_STREAM)
+		for {
+			if err := sys.Sendmsg(a, []byte("0123456789abcdef0123456789abcdef"), nil, nil, sys.MSG_DONTWAIT); err == sys.EAGAIN {
+				return
+			} else {
+				s.must(err)
+			}
+		}
+	}},
+	{"options", func(s *sockets) {
+		a, b := s.pair(sys.SOCK_STREAM)
+		s.send(a, "data")
+		for _, n := range []int{a, b} {
+			s.set(n, sys.SO_KEEPALIVE, 1)
+			s.set(n, sys.SO_RCVLOWAT, 3)
+			s.set(n, sys.SO_TIMESTAMPNS_NEW, 1)
+			s.set(n, sys.SO_PEEK_OFF, 2)
+			s.set(n, sys.SO_RCVBUF, 50000)
+			s.set(n, sys.SO_INCOMING_CPU, 0)
+		}
+		s.must(sys.SetsockoptTimeval(a, sys.SOL_SOCKET, sys.SO_RCVTIMEO, &sys.Timeval{Sec: 3, Usec: 500000}))
+		s.must(sys.SetsockoptLinger(b, sys.SOL_SOCKET, sys.SO_LINGER, &sys.Linger{Onoff: 1, Linger: 7}))
+	}},
+	{"passing options, nothing queued", func(s *sockets) {
+		a, _ := s.pair(sys.SOCK_STREAM)
+		s.set(a, sys.SO_PASSCRED, 1)
+		s.set(a, sys.SO_PASSPIDFD, 1)
+	}},
+	{"filter", func(s *sockets) {
+		a, b := s.pair(sys.SOCK_DGRAM)
+		s.send(a, "before the filter")
+		drop := sys.SockFilter{Code: 6}
+		s.must(sys.SetsockoptSockFprog(b, sys.SOL_SOCKET, sys.SO_ATTACH_FILTER, &sys.SockFprog{Len: 1, Filter: &drop}))
+		s.set(b, sys.SO_LOCK_FILTER, 1)
+	}},
+}
+
+// Every state looks the same after a restore as before, is not changed by the
+// dump, and then behaves the same; also when it was restored already.
+func TestStates(t *testing.T) {
+	for _, st := range states {
+		t.Run(st.name, func(t *testing.T) {
+			old := &sockets{t: t}
+			st.make(old)
+			before := lookAll(t, old.fds)
+			in, err := dumpTree(t, scanned(t, old.fds...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(before, lookAll(t, old.fds)); d != "" {
+				t.Errorf("the dump changed it:\n%s", d)
+			}
+			second, err := restored(t, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, err = dumpTree(t, scanned(t, second...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			third, err := restored(t, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compareAll(t, old.fds, before, third)
+		})
+	}
+}
+
+func lookAll(t *testing.T, fds []int) []seen {
+	t.Helper()
+	var out []seen
+	for _, n := range fds {
+		out = append(out, look1(t, n))
+	}
+	return out
+}
+
+func compareAll(t *testing.T, old []int, before []seen, now []int) {
+	t.Helper()
+	if d := cmp.Diff(before, lookAll(t, now)); d != "" {
+		t.Errorf("looks different after the restore:\n%s", d)
+	}
+	for i := range old {
+		typ := before[i].Type
+		if d := cmp.Diff(drain(old[i]).join(typ), drain(now[i]).join(typ)); d != "" {
+			t.Errorf("socket %d behaves differently after the restore:\n%s", i, short(d))
+		}
+	}
+}
+
+func short(s string) string { return s[:min(len(s), 2000)] }
+
+// The connection of a pair works after a restore, in both directions.
+func TestPairIsConnected(t *testing.T) {
+	for _, typ := range []int{sys.SOCK_STREAM, sys.SOCK_DGRAM, sys.SOCK_SEQPACKET} {
+		s := &sockets{t: t}
+		s.pair(typ)
+		in, err := dumpTree(t, scanned(t, s.fds...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fds, err := restored(t, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.send(fds[0], "to b")
+		s.send(fds[1], "to a")
+		if a, b := drain(fds[0]), drain(fds[1]); !cmp.Equal(a.Messages, []string{"to a"}) || len(b.Messages) == 0 || b.Messages[0][:4] != "to b" {
+			t.Errorf("type %d: a got %q, b got %q", typ, a.Messages, b.Messages)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	tests := []struct {
+		name, want string
+		make       func(s *sockets)
+	}{
+		{"listener", "listening", func(s *sockets) {
+			n, err := sys.Socket(sys.AF_UNIX, sys.SOCK_STREAM|sys.SOCK_CLOEXEC, 0)
+			s.must(err)
+			s.must(sys.Bind(s.own(n), &sys.SockaddrUnix{Name: "@glis-test-" + s.t.Name()}))
+			s.must(sys.Listen(n, 5))
+		}},
+		{"named", "with a name", func(s *sockets) {
+			n, err := sys.Socket(sys.AF_UNIX, sys.SOCK_DGRAM|sys.SOCK_CLOEXEC, 0)
+			s.must(err)
+			s.must(sys.Bind(s.own(n), &sys.SockaddrUnix{Name: "@glis-test-" + s.t.Name()}))
+		}},
+		{"in flight", "isn't accepted", func(s *sockets) {
+			listenAndConnect(s)
+			s.fds = s.fds[1:]
+		}},
+		{"never accepted, listener closed", "its peer had a name", func(s *sockets) { s.close(listenAndConnect(s)) }},
+		{"in flight, shut down", "its peer had a name", func(s *sockets) {
+			listenAndConnect(s)
+			s.fds = s.fds[1:]
+			s.must(sys.Shutdown(s.fds[0], sys.SHUT_RDWR))
+		}},
+		{"peer outside", "outside", func(s *sockets) {
+			s.pair(sys.SOCK_STREAM)
+			s.fds = s.fds[:1]
+		}},
+		{"descriptors", "SCM_RIGHTS", func(s *sockets) {
+			a, b := s.pair(sys.SOCK_STREAM)
+			s.must(sys.Sendmsg(a, []byte("x"), sys.UnixRights(b), nil, 0))
+		}},
+		{"descriptors in messages", "SCM_RIGHTS", func(s *sockets) {
+			a, b := s.pair(sys.SOCK_SEQPACKET)
+			s.must(sys.Sendmsg(a, []byte("x"), sys.UnixRights(b), nil, 0))
+		}},
+		{"credentials", "SO_PASSCRED", func(s *sockets) {
+			a, b := s.pair(sys.SOCK_STREAM)
+			s.set(b, sys.SO_PASSCRED, 1)
+			s.send(a, "x")
+		}},
+		{"urgent byte at the end", "urgent", func(s *sockets) {
+			a, _ := s.pair(sys.SOCK_STREAM)
+			s.send(a, "abc")
+			s.must(sys.Sendto(a, []byte("X"), sys.MSG_OOB, nil))
+		}},
+		{"urgent byte at the start, in line", "urgent", func(s *sockets) {
+			a, b := s.pair(sys.SOCK_STREAM)
+			s.set(b, sys.SO_OOBINLINE, 1)
+			s.must(sys.Sendto(a, []byte("X"), sys.MSG_OOB, nil))
+			s.send(a, "abc")
+		}},
+		{"urgent byte in the middle, read", "urgent", func(s *sockets) {
+			a, b := s.pair(sys.SOCK_STREAM)
+			s.send(a, "abc")
+			s.must(sys.Sendto(a, []byte("X"), sys.MSG_OOB, nil))
+			s.send(a, "def")
+			_, _, err := sys.Recvfrom(b, make([]byte, 1), sys.MSG_OOB)
+			s.must(err)
+		}},
+		{"empty message that was peeked at", "empty messages", func(s *sockets) {
+			a, b := s.pair(sys.SOCK_SEQPACKET)
+			s.send(a, "", "abc")
+			_, _, err := sys.Recvfrom(b, make([]byte, 9), sys.MSG_PEEK)
+			s.must(err)
+		}},
+		{"left by its peer", "isn't connected back", func(s *sockets) {
+			a, b := s.pair(sys.SOCK_DGRAM)
+			s.must(disconnect(a))
+			s.fds = []int{b, a}
+		}},
+		{"one that left, with something queued", "nobody", func(s *sockets) {
+			a, b := s.pair(sys.SOCK_DGRAM)
+			s.must(disconnect(a))
+			s.send(b, "x")
+			s.fds = []int{a, b}
+		}},
+		{"error at a seqpacket socket", "SO_ERROR", func(s *sockets) {
+			a, b := s.pair(sys.SOCK_SEQPACKET)
+			s.send(b, "never read")
+			s.close(a)
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &sockets{t: t}
+			tt.make(s)
+			_, err := dumpTree(t, scanned(t, s.fds...))
+			if !refused(err) {
+				t.Fatalf("not refused: %v", err)
+			}
+			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "descriptor") || !strings.Contains(err.Error(), "AF_UNIX SOCK_") {
+				t.Errorf("the message %q doesn't say %q, or not where", err, tt.want)
+			}
+		})
+	}
+}
+
+// listenAndConnect returns a listener whose client is the second socket.
+func listenAndConnect(s *sockets) int {
+	l, err := sys.Socket(sys.AF_UNIX, sys.SOCK_STREAM|sys.SOCK_CLOEXEC, 0)
+	s.must(err)
+	sa := &sys.SockaddrUnix{Name: "@glis-test-" + s.t.Name()}
+	s.must(sys.Bind(s.own(l), sa))
+	s.must(sys.Listen(l, 5))
+	c, err := sys.Socket(sys.AF_UNIX, sys.SOCK_STREAM|sys.SOCK_CLOEXEC, 0)
+	s.must(err)
+	s.must(sys.Connect(s.own(c), sa))
+	return l
+}
+
+// An interrupted or refused dump leaves SO_PEEK_OFF and SO_PASSCRED alone.
+func TestRefusedLeavesNoTrace(t *testing.T) {
+	s := &sockets{t: t}
+	a, b := s.pair(sys.SOCK_SEQPACKET)
+	s.send(a, "one", "")
+	s.must(sys.Sendmsg(a, []byte("x"), sys.UnixRights(b), nil, 0))
+	s.must(sys.Shutdown(a, sys.SHUT_WR))
+	before := lookAll(t, s.fds)
+	if _, err := dumpTree(t, scanned(t, s.fds...)); !refused(err) {
+		t.Fatalf("not refused: %v", err)
+	}
+	if d := cmp.Diff(before, lookAll(t, s.fds)); d != "" {
+		t.Error(d)
+	}
+}
+
+// Many sockets are asked for in one request.
+func TestMany(t *testing.T) {
+	s := &sockets{t: t}
+	for range 3 * single {
+		s.pair(sys.SOCK_STREAM)
+	}
+	in, err := dumpTree(t, scanned(t, s.fds...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(in[image.Files]); n != len(s.fds) {
+		t.Errorf("%d entries for %d sockets", n, len(s.fds))
+	}
+	if e := extras(in); len(e) != 0 {
+		t.Errorf("%d sockets have options that differ from a new one's", len(e))
+	}
+	first := in[image.Files][0].Message.(*fdinfo.FileEntry).GetUsk()
+	if first.GetPeer() != in[image.Files][1].Message.(*fdinfo.FileEntry).GetUsk().GetIno() {
+		t.Error("the first socket isn't connected to the second")
+	}
+}
