@@ -23,29 +23,34 @@ func noOwner() *fown.FownEntry {
 // readOwner reads who is told of I/O on a file, and by which signal: see
 // F_GETOWN_EX and F_GETSIG in fcntl(2).
 func readOwner(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fown.FownEntry, error) {
+	e := noOwner()
+	return e, fillOwner(env, f, d, e)
+}
+
+// fillOwner is readOwner into an entry that has all its values.
+func fillOwner(env *kind.DumpEnv, f *scan.File, d *fd.FD, e *fown.FownEntry) error {
 	sig, err := unix.FcntlInt(uintptr(d.Int()), linux.F_GETSIG, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%v: ask for its signal: %w", f, err)
+		return fmt.Errorf("%v: ask for its signal: %w", f, err)
 	}
 	who, err := linux.FcntlGetOwnerEx(d.Int())
 	if err != nil {
-		return nil, fmt.Errorf("%v: ask for its owner: %w", f, err)
+		return fmt.Errorf("%v: ask for its owner: %w", f, err)
 	}
-	e := noOwner()
 	*e.Signum = uint32(sig)
 	if who.PID == 0 {
-		return e, nil
+		return nil
 	}
 	pid, err := ownerNumber(env.Tree, f, who)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	uid, euid, err := linux.FcntlGetOwnerUIDs(d.Int())
 	if err != nil {
-		return nil, fmt.Errorf("%v: ask for the user of its owner (needs a kernel with CONFIG_CHECKPOINT_RESTORE): %w", f, err)
+		return fmt.Errorf("%v: ask for the user of its owner (needs a kernel with CONFIG_CHECKPOINT_RESTORE): %w", f, err)
 	}
 	*e.Pid, *e.PidType, *e.Uid, *e.Euid = pid, uint32(who.Type), uid, euid
-	return e, nil
+	return nil
 }
 
 // ownerNumber returns the owner's number in the tree's own namespace. An owner

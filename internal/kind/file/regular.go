@@ -21,8 +21,9 @@ import (
 // whoever has them open. Executables, mapped files and working directories are
 // of this kind too.
 type Regular struct {
-	roots   map[*scan.Task]bool // who has a root of its own
-	maps    *os.File            // /proc/PID/maps of mapsOf
+	dir     *os.File // the root of dirOf
+	dirOf   *scan.Task
+	maps    *os.File // /proc/PID/maps of mapsOf
 	mapsOf  *scan.Task
 	noQuery bool            // this kernel has no PROCMAP_QUERY
 	remaps  map[uint32]bool // of a restore: files that were deleted
@@ -118,8 +119,7 @@ func dumpOwner(env *kind.DumpEnv, f *scan.File, e *regfile.RegFileEntry) error {
 	if err != nil {
 		return err
 	}
-	e.Fown, err = readOwner(env, f, d)
-	return errors.Join(err, d.Close())
+	return errors.Join(fillOwner(env, f, d, e.Fown), d.Close())
 }
 
 // position is where the file stands. Writers of /dev/kmsg have none, which
@@ -145,6 +145,9 @@ func (k *Regular) reachable(f *scan.File) error {
 	if isTTY(f.Stat.Rdev) && f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR {
 		return nil // another terminal takes its place
 	}
+	if strings.HasPrefix(f.Link, memfdPrefix) && strings.HasSuffix(f.Link, deletedSuffix) {
+		return kind.Unsupported(f, "it is a memfd of huge pages, which Glis can't carry over yet")
+	}
 	if f.Stat.Nlink == 0 {
 		return deleted(f)
 	}
@@ -166,38 +169,46 @@ func deleted(f *scan.File) error {
 	return kind.Unsupported(f, "the file was deleted while it was open, and Glis can't carry over its contents yet; close it, or keep a name for it")
 }
 
-// statPath looks for a file by its path, in the task's own root.
+// statPath looks for a file by its path, in the task's own root. The kernel
+// tells paths as the engine sees them, and they are opened by those: if the
+// task has changed its root, see chroot(2), that is no way to look for them.
 func (k *Regular) statPath(f *scan.File) (unix.Stat_t, error) {
 	var st unix.Stat_t
 	flags := 0
 	if f.Stat.Mode&unix.S_IFMT == unix.S_IFLNK {
 		flags = unix.AT_SYMLINK_NOFOLLOW
 	}
-	own, err := k.ownRoot(f.Task)
+	root, err := k.root(f.Task)
 	if err != nil {
 		return st, err
 	}
-	if own {
-		// The kernel tells paths as the engine sees them, and they are
-		// opened by those.
+	if root == nil {
 		return st, unix.Fstatat(unix.AT_FDCWD, f.Link, &st, flags)
 	}
-	return st, unix.Fstatat(f.Task.Dir.Fd(), "root"+f.Link, &st, flags)
+	return st, unix.Fstatat(int(root.Fd()), strings.TrimLeft(f.Link, "/"), &st, flags|unix.AT_EMPTY_PATH)
 }
 
-// ownRoot tells whether a task has changed its root, see chroot(2).
-func (k *Regular) ownRoot(t *scan.Task) (bool, error) {
-	own, known := k.roots[t]
-	if known {
-		return own, nil
+// root returns the root directory of a task, or nil if it is one of its own.
+// It is opened once for all files of a task: the way through /proc costs as
+// much as the rest.
+func (k *Regular) root(t *scan.Task) (*os.File, error) {
+	if k.dirOf == t {
+		return k.dir, nil
 	}
-	root, err := t.Dir.Link("root")
+	name, err := t.Dir.Link("root")
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	if k.roots == nil {
-		k.roots = map[*scan.Task]bool{}
+	if k.dir != nil {
+		k.dir.Close()
 	}
-	k.roots[t] = root != "/"
-	return root != "/", nil
+	k.dir, k.dirOf = nil, t
+	if name == "/" {
+		n, err := t.Dir.Open("root", unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return nil, err
+		}
+		k.dir = os.NewFile(uintptr(n), "root")
+	}
+	return k.dir, nil
 }

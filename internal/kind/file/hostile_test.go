@@ -1,0 +1,78 @@
+package file
+
+import (
+	"testing"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+)
+
+// Entries without what they should have.
+func TestEmptyEntries(t *testing.T) {
+	for _, k := range allKinds() {
+		im := &images{}
+		_ = im.Put(image.Files, &fdinfo.FileEntry{Id: proto.Uint32(1), Type: k.Type().Enum()}, nil)
+		_, err := planAll(im, nil)
+		mustFail(t, err, "file 0x1")
+	}
+}
+
+func TestWrongNumber(t *testing.T) {
+	im := eventfdImage(2, 0)
+	im.rows[image.Files.FileName()][0].Message.(*fdinfo.FileEntry).Id = proto.Uint32(2)
+	_, err := planAll(im, nil)
+	mustFail(t, err, "file 0x2: inside it is called 0x1")
+}
+
+// FuzzPlan plans whatever decodes as an entry; it must neither panic nor make
+// anything.
+func FuzzPlan(f *testing.F) {
+	for _, im := range []*images{eventfdImage(3, 1), pipeImages(7, 0, 1), epollImage(3, 4), memfdImage(inode("x", 1, 2), 3)} {
+		for _, e := range im.rows[image.Files.FileName()] {
+			b, err := proto.MarshalOptions{AllowPartial: true}.Marshal(e.Message)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(b)
+		}
+	}
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		m := &fdinfo.FileEntry{}
+		if proto.Unmarshal(b, m) != nil {
+			return
+		}
+		im := memfdImage(inode("x", 10, 0), 0)
+		im.rows[image.Files.FileName()] = nil
+		_ = im.Put(image.Files, m, nil)
+		if p, err := planAll(im, nil); err == nil {
+			for _, n := range must(p.Nodes()) {
+				_ = n.String()
+			}
+		}
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// BenchmarkRegular is what one open regular file costs while the tree stands
+// still.
+func BenchmarkRegular(b *testing.B) {
+	t := &testing.T{}
+	g := self(t)
+	name := b.TempDir() + "/file"
+	f := g.add(open(t, name, 0o102))
+	k := &Regular{}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := k.Dump(b.Context(), g.env, f); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,33 @@
+package file
+
+import (
+	"fmt"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestUnknown(t *testing.T) {
+	timer, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC)
+	own(t, timer, err)
+	watches, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	own(t, watches, err)
+	sock, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	own(t, sock, err)
+	fifo := t.TempDir() + "/fifo"
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[int]string{
+		timer:                               "a timerfd file",
+		watches:                             "an inotify file",
+		sock:                                "a socket of this family",
+		open(t, fifo, unix.O_RDWR):          "a FIFO",
+		open(t, "/proc/self/ns/uts", 0):     "a uts namespace",
+		open(t, "/dev/kmsg", unix.O_RDONLY): "a character device 1:11",
+	} {
+		g := self(t)
+		g.add(n)
+		mustFail(t, g.dump(), want, fmt.Sprintf("descriptor %d", n))
+	}
+}
