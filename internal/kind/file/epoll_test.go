@@ -32,19 +32,6 @@ func watch(t *testing.T, ep, n int, events uint32, data int32) {
 	}
 }
 
-// entries returns what an epoll file watches in the images.
-func (g *target) members(id uint32) []*eventpoll.EventpollTfdEntry {
-	g.t.Helper()
-	all, _ := g.im.Entries(image.Files)
-	for _, e := range all {
-		if m := e.Message.(*fdinfo.FileEntry); m.GetId() == id {
-			return m.GetEpfd().GetTfd()
-		}
-	}
-	g.t.Fatalf("no file %d", id)
-	return nil
-}
-
 // calls is a Batcher that runs what is queued in the test's own process.
 type calls struct {
 	t    *testing.T

@@ -155,6 +155,14 @@ func TestMemfdMapped(t *testing.T) {
 	if len(all) == 0 || all[0].Message.(*memfd.MemfdInodeEntry).GetName() != "/dev/zero" {
 		t.Errorf("entries are %v", all)
 	}
+	r := newRedo(t, g.im)
+	made := r.mustCreate()
+	if link, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", made[1].Int())); link != "/dev/zero (deleted)" {
+		t.Errorf("it is called %s", link)
+	}
+	if err := r.late(); err != nil {
+		t.Error(err)
+	}
 }
 
 // A deleted file may be called like a memfd.

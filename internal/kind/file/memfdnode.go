@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/memfd"
@@ -148,16 +149,53 @@ func (n *memfdNode) Drop() {
 
 // create makes the memfd with its contents.
 func (s *memfdSet) create(ctx context.Context, env *plan.Env) error {
-	num, err := createMemfd(s.inode.GetName(), s.createFlags())
+	d, err := s.empty()
 	if err != nil {
 		return err
 	}
-	d := fd.New(num)
 	if err := s.fill(ctx, env, d); err != nil {
 		return errors.Join(err, d.Close())
 	}
 	s.hold = d
 	return nil
+}
+
+// empty makes a memfd, or, if it was that, the file behind shared anonymous
+// memory.
+func (s *memfdSet) empty() (*fd.FD, error) {
+	if s.anonymous() {
+		d, err := createShared(int(s.inode.GetSize()))
+		if !errors.Is(err, unix.EPERM) {
+			return d, err
+		}
+		// Without CAP_CHECKPOINT_RESTORE only a memfd will do, as with CRIU.
+	}
+	num, err := createMemfd(s.inode.GetName(), s.createFlags())
+	if err != nil {
+		return nil, err
+	}
+	return fd.New(num), nil
+}
+
+// anonymous tells whether it is the file behind shared anonymous memory.
+func (s *memfdSet) anonymous() bool {
+	size := s.inode.GetSize()
+	return s.inode.GetName() == anonName && s.inode.GetSeals() == unix.F_SEAL_SEAL && size > 0 && size%image.PageSize == 0
+}
+
+// createShared makes shared anonymous memory and returns the file behind it.
+func createShared(size int) (*fd.FD, error) {
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes of shared memory: %w", size, err)
+	}
+	defer unix.Munmap(mem) //nolint:errcheck // the file is what is wanted
+	at := reflect.ValueOf(mem).Pointer()
+	num, err := unix.Open(fmt.Sprintf("/proc/self/map_files/%x-%x", at, at+uintptr(size)), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the file behind shared memory: %w", err)
+	}
+	return fd.New(num), nil
 }
 
 // createFlags: F_SEAL_SEAL alone is what a memfd without MFD_ALLOW_SEALING

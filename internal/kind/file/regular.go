@@ -90,7 +90,7 @@ type regEntry struct {
 
 // Dump implements kind.File.
 func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	if err := k.reachable(f); err != nil {
+	if err := k.reachable(env, f); err != nil {
 		return nil, err
 	}
 	if err := refuseLocks(f); err != nil {
@@ -141,7 +141,7 @@ func sizeMatters(f *scan.File) bool {
 const deletedSuffix = " (deleted)"
 
 // reachable makes sure that a restore will find the file by its path.
-func (k *Regular) reachable(f *scan.File) error {
+func (k *Regular) reachable(env *kind.DumpEnv, f *scan.File) error {
 	if isTTY(f.Stat.Rdev) && f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR {
 		return nil // another terminal takes its place
 	}
@@ -154,6 +154,8 @@ func (k *Regular) reachable(f *scan.File) error {
 	st, err := k.statPath(f)
 	switch {
 	case err == nil && st.Dev == f.Stat.Dev && st.Ino == f.Stat.Ino:
+		return nil
+	case err == nil && env.Options.EvasiveDevices && f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == f.Stat.Rdev:
 		return nil
 	case strings.HasSuffix(f.Link, deletedSuffix):
 		return deleted(f)

@@ -39,10 +39,10 @@ func newTerminal(t *testing.T) (master, slave int) {
 func TestTTYDump(t *testing.T) {
 	_, s := newTerminal(t)
 	g := self(t)
-	f := g.add(s)
+	g.add(s)
 	mustFail(t, g.dump(), "use --shell-job", "/dev/pts/")
 	g = self(t)
-	f = g.add(s)
+	f := g.add(s)
 	g.env.Options.ShellJob = true
 	g.task.Stat.TTY, g.task.Stat.Session, g.task.Stat.Tpgid = uint32(f.Stat.Rdev), 4711, 4712
 	g.mustDump()
