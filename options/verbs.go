@@ -41,7 +41,7 @@ type Restore struct {
 	Both
 
 	Detach  bool `opt:"restore-detached,d" alias:"daemon" no:"yes" group:"Processes" help:"Return as soon as the processes run instead of waiting for their end."`
-	Sibling bool `opt:"restore-sibling,S" no:"yes" group:"Processes" rpc:"rst_sibling" supported:"no; restoring the root process as a sibling is not built yet" help:"Make the root process a child of Glis's parent. Only with --restore-detached."`
+	Sibling bool `opt:"restore-sibling,S" no:"yes" group:"Processes" rpc:"rst_sibling" help:"Make the root process a child of Glis's parent. Only with --restore-detached."`
 
 	// ExecCmd is the program, with its arguments, that takes Glis's place
 	// after the restore; empty without --exec-cmd.

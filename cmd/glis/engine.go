@@ -2,31 +2,79 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"os"
 
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
 	"glis.dev/glis/internal/cli"
+	"glis.dev/glis/internal/dump"
+	"glis.dev/glis/internal/feature"
+	"glis.dev/glis/internal/restore"
 	"glis.dev/glis/options"
 )
 
 // engine joins the command line to what does the work.
 type engine struct{}
 
-var errNotBuilt = errors.New("this is not built yet")
-
-func (engine) Dump(context.Context, *options.Dump, *slog.Logger) (cli.DumpStats, error) {
-	return cli.DumpStats{}, errNotBuilt
+func (engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger) (cli.DumpStats, error) {
+	store, err := image.OpenDir(o.ImagesDir)
+	if err != nil {
+		return cli.DumpStats{}, err
+	}
+	defer store.Close()
+	s, err := dump.Run(ctx, o, store, log)
+	return cli.DumpStats{
+		FreezingTime: s.GetFreezingTime(), FrozenTime: s.GetFrozenTime(), MemdumpTime: s.GetMemdumpTime(), MemwriteTime: s.GetMemwriteTime(),
+		PagesScanned: s.GetPagesScanned(), PagesSkippedParent: s.GetPagesSkippedParent(), PagesWritten: s.GetPagesWritten(), PagesLazy: s.GetPagesLazy(),
+	}, err
 }
 
-func (engine) Restore(context.Context, *options.Restore, *slog.Logger) (*cli.Restored, error) {
-	return nil, errNotBuilt
+func (engine) Restore(ctx context.Context, o *options.Restore, log *slog.Logger) (*cli.Restored, error) {
+	store, err := image.OpenDir(o.ImagesDir)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	done, err := restore.Run(ctx, o, store, log)
+	if err != nil {
+		return nil, err
+	}
+	s := done.Stats
+	return &cli.Restored{
+		Stats: cli.RestoreStats{
+			PagesCompared: s.GetPagesCompared(), PagesSkippedCow: s.GetPagesSkippedCow(), PagesRestored: s.GetPagesRestored(),
+			ForkingTime: s.GetForkingTime(), RestoreTime: s.GetRestoreTime(),
+		},
+		Wait: func() (int, error) { return wait(done.PID) },
+	}, nil
 }
 
-func (engine) Check(context.Context, *options.Check, *slog.Logger) (cli.CheckReport, error) {
-	return cli.CheckReport{}, errNotBuilt
+// wait waits for the end of the restored root process.
+func wait(pid int) (int, error) {
+	for {
+		var ws unix.WaitStatus
+		_, err := unix.Wait4(pid, &ws, 0, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return 0, fmt.Errorf("wait for process %d: %w", pid, err)
+		case ws.Signaled():
+			return 128 + int(ws.Signal()), nil
+		case ws.Exited():
+			return ws.ExitStatus(), nil
+		}
+	}
 }
 
-func (engine) Inspect(context.Context, *options.Inspect, io.Writer, *slog.Logger) error {
-	return errNotBuilt
+func (engine) Check(ctx context.Context, o *options.Check, log *slog.Logger) (cli.CheckReport, error) {
+	required, optional, err := feature.New().Check(ctx, os.Stdout, feature.Scope{Feature: o.Feature, Extra: o.Extra})
+	return cli.CheckReport{Required: required, Optional: optional}, err
+}
+
+func (engine) Inspect(ctx context.Context, o *options.Inspect, w io.Writer, log *slog.Logger) error {
+	return fmt.Errorf("inspect: %w", os.ErrInvalid)
 }

@@ -27,9 +27,10 @@ type Engine interface {
 // Restored is a tree that runs again.
 type Restored struct {
 	Stats RestoreStats
-	// Wait returns when all processes Glis is the parent of have ended. It is
-	// called if the options say that the restore waits.
-	Wait func() error
+	// Wait returns when the root process has ended, with its exit status, or
+	// 128 and the signal that killed it. It is called if the options say that
+	// the restore waits.
+	Wait func() (status int, err error)
 }
 
 // CheckReport is what a check found to be missing, each with its reason.

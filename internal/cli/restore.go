@@ -8,8 +8,8 @@ import (
 	"glis.dev/glis/options"
 )
 
-// restore brings a process tree back. As with criu the exit status tells
-// whether that worked, not how the processes ended later.
+// restore brings a process tree back. If it stays until the root process has
+// ended, its exit status becomes that process's.
 func (a *App) restore(c *call) int {
 	o, ok := c.settings.(*options.Restore)
 	if !ok {
@@ -62,17 +62,18 @@ func (a *App) restoreIn(s *session, o *options.Restore) int {
 	if o.Stats {
 		printRestoreStats(a.Stdout, r.Stats)
 	}
+	status := exitOK
 	switch {
 	case len(o.ExecCmd) > 0:
 		err = a.System.Exec(o.WorkDir, o.ExecCmd)
 	case o.Waits() && r.Wait != nil:
-		err = r.Wait()
+		status, err = r.Wait()
 	}
 	if err != nil {
 		return s.fail(err, "")
 	}
 	s.close()
-	return exitOK
+	return status
 }
 
 // printRestoreStats prints the figures in criu's words.

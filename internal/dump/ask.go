@@ -37,6 +37,14 @@ func (d *dump) ask() error {
 		}
 	}
 	for _, a := range all {
+		if err := a.batch.Wait(); err != nil {
+			return fmt.Errorf("%v: %w", a.thread.Task, err)
+		}
+	}
+	if err := d.readPending(); err != nil {
+		return err
+	}
+	for _, a := range all {
 		if err := d.answer(a); err != nil {
 			return fmt.Errorf("%v: %w", a.thread.Task, err)
 		}
@@ -46,7 +54,7 @@ func (d *dump) ask() error {
 
 func (d *dump) askThread(th *scan.Thread) (*asked, error) {
 	t := th.Task
-	a := &asked{thread: th, core: task.CoreHead(t, th), batch: t.Arena.Batch(&th.Thread)}
+	a := &asked{thread: th, core: task.CoreHead(th), batch: t.Arena.Batch(&th.Thread)}
 	q := &kind.Question{Env: d.env, Task: t, Thread: th, Batch: a.batch}
 	facets := d.kinds.Thread
 	if th == t.Leader() {
@@ -66,9 +74,6 @@ func (d *dump) askThread(th *scan.Thread) (*asked, error) {
 }
 
 func (d *dump) answer(a *asked) error {
-	if err := a.batch.Wait(); err != nil {
-		return err
-	}
 	for _, answer := range a.answers {
 		if err := answer(a.core); err != nil {
 			return fmt.Errorf("thread %d: %w", a.thread.TID, err)
@@ -81,18 +86,17 @@ func (d *dump) answer(a *asked) error {
 	return nil
 }
 
-// putCores hands in the entries of all threads, pending signals added.
+// putCores hands in the entries of all threads.
 func (d *dump) putCores() error {
 	for _, t := range d.tree.Tasks {
 		if t.Zombie {
-			if err := d.sink.Put(image.Core, task.ZombieCore(t), nil, uint32(t.VPID)); err != nil {
+			if err := d.sink.Put(image.Core, task.DeadCore(t), nil, uint32(t.VPID)); err != nil {
 				return err
 			}
 			continue
 		}
 		for _, th := range t.Threads {
 			core := d.cores[th]
-			task.PutPending(core, th)
 			if th == t.Leader() {
 				core.Ids = kobjIDs(t.IDs)
 			}

@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
@@ -89,7 +90,7 @@ func (d *dump) readThread(th *scan.Thread) error {
 // asked with its frame.
 const (
 	arenaProcess = 192 << 10
-	arenaThread  = 12 << 10
+	arenaThread  = 32 << 10
 )
 
 func (d *dump) mapArena(t *scan.Task) error {
@@ -110,7 +111,7 @@ func findInsn(t *scan.Task) (remote.Addr, error) {
 	for _, name := range []string{"[vdso]", ""} {
 		for i := range t.VMAs {
 			v := &t.VMAs[i]
-			if v.Prot&proc.ProtExec == 0 || v.Name == "[vsyscall]" || name != "" && v.Name != name {
+			if v.Prot&unix.PROT_EXEC == 0 || v.Name == "[vsyscall]" || name != "" && v.Name != name {
 				continue
 			}
 			end := min(v.End, v.Start+1<<20)

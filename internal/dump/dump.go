@@ -15,6 +15,7 @@ import (
 	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/stats"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/arch"
@@ -30,22 +31,20 @@ import (
 // Run dumps the tree of task o.Tree into store, which must be empty of
 // checkpoints. If it fails, or ctx ends first, the tree runs on as before and
 // what was written is removed.
-func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logger) error {
+// The figures are those of stats-dump.
+func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logger) (*stats.DumpStatsEntry, error) {
 	if err := arch.Supported(); err != nil {
-		return err
+		return nil, err
 	}
 	d := newDump(o, store, log)
-	if err := d.checkTarget(); err != nil {
-		return err
-	}
-	if err := d.checkStore(); err != nil {
-		return err
+	if err := errors.Join(d.checkTarget(), d.checkStore()); err != nil {
+		return nil, err
 	}
 	err := tracee.Run(func() error { return d.run(ctx) })
 	if err != nil {
-		return errors.Join(err, d.discard())
+		return nil, errors.Join(err, d.discard())
 	}
-	return nil
+	return d.stats(), nil
 }
 
 type dump struct {
@@ -92,14 +91,14 @@ func (d *dump) run(ctx context.Context) error {
 		err = d.dumpFrozen(ctx)
 	}
 	if err != nil {
-		return errors.Join(err, d.freezer.thaw())
+		return errors.Join(err, d.thaw())
 	}
 	if d.opts.LeaveRunning || d.opts.LeaveStopped {
 		return d.letGo(start)
 	}
 	d.times.frozen = time.Since(start)
 	if err := d.writeAll(); err != nil {
-		return errors.Join(err, d.freezer.thaw())
+		return errors.Join(err, d.thaw())
 	}
 	// Past this point there is no way back: the images are whole.
 	return d.freezer.kill()
@@ -130,9 +129,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		{"files", func() error { return d.dumpFiles(ctx) }},
 		{"fdinfo", d.putFdinfo},
 		{"pages", func() error { return d.dumpPages(ctx) }},
-		{"pending signals", d.readPending},
 		{"cores", d.putCores},
-		{"restart", d.prepareThaw},
 	}
 	for _, s := range steps {
 		if err := context.Cause(ctx); err != nil {
@@ -155,17 +152,16 @@ func (d *dump) dumpPages(ctx context.Context) error {
 	return err
 }
 
-// prepareThaw lets the kinds mend what stopping a thread did to the system
-// call it was in.
-func (d *dump) prepareThaw() error {
-	for _, t := range d.tree.Tasks {
-		for _, th := range t.Threads {
-			if err := d.kinds.Thaw(th); err != nil {
-				return fmt.Errorf("%v: %w", t, err)
-			}
+// thaw lets the tree go on. Before, the kinds mend what stopping a thread did
+// to the system call it was in.
+func (d *dump) thaw() error {
+	errs := []error{d.readPending()}
+	for _, th := range d.freezer.seized {
+		if th.Task.Arena != nil {
+			d.kinds.Thaw(th)
 		}
 	}
-	return nil
+	return errors.Join(append(errs, d.freezer.thaw())...)
 }
 
 // letGo lets the tree run on and then writes what was learnt.
@@ -173,7 +169,7 @@ func (d *dump) letGo(start time.Time) error {
 	if d.opts.LeaveStopped {
 		d.freezer.stopAll()
 	}
-	err := d.freezer.thaw()
+	err := d.thaw()
 	d.times.frozen = time.Since(start)
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func (d *dump) checkTarget() error {
 	switch {
 	case st.Kthread:
 		return fmt.Errorf("process %d (%s) is a kernel thread: only user processes can be dumped", pid, st.Name)
-	case st.Tgid != int32(pid):
+	case st.Tgid != pid:
 		return fmt.Errorf("%d is a thread of process %d (%s); give the process with -t", pid, st.Tgid, st.Name)
 	case st.State == 'Z':
 		return fmt.Errorf("process %d (%s) has ended already (zombie): there is nothing to dump", pid, st.Name)

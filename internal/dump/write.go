@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -53,7 +54,7 @@ func (d *dump) putTree() error {
 }
 
 func pstreeEntry(t *scan.Task) *pstree.PstreeEntry {
-	e := &pstree.PstreeEntry{Pid: proto.Uint32(uint32(t.VPID)), Ppid: proto.Uint32(0), Pgid: proto.Uint32(innermost(t.Status.NSpgid, t.Stat.Pgrp)), Sid: proto.Uint32(innermost(t.Status.NSsid, t.Stat.Session))}
+	e := &pstree.PstreeEntry{Pid: proto.Uint32(uint32(t.VPID)), Ppid: proto.Uint32(0), Pgid: proto.Uint32(innermost(t.Status.NSpgid, int32(t.Stat.Pgrp))), Sid: proto.Uint32(innermost(t.Status.NSsid, int32(t.Stat.Session)))}
 	if t.Parent != nil {
 		e.Ppid = proto.Uint32(uint32(t.Parent.VPID))
 	}
@@ -78,7 +79,7 @@ func (d *dump) putFS(t *scan.Task) error {
 	if err != nil {
 		return err
 	}
-	return d.sink.Put(image.FS, &fs.FsEntry{CwdId: proto.Uint32(cwd.ID), RootId: proto.Uint32(root.ID), Umask: proto.Uint32(t.Status.Umask)}, nil, uint32(t.VPID))
+	return d.sink.Put(image.FS, &fs.FsEntry{CwdId: proto.Uint32(cwd.ID), RootId: proto.Uint32(root.ID), Umask: proto.Uint32(task.Umask(t))}, nil, uint32(t.VPID))
 }
 
 // putTimens writes the clocks as the tree saw them: criu reads it even where
@@ -101,8 +102,6 @@ func (d *dump) putTimens() error {
 // writeInventory is the last act on the images: without it there is no
 // checkpoint.
 func (d *dump) writeInventory() error {
-	root := d.tree.Root.IDs
-	_ = root
 	e := &inventory.InventoryEntry{
 		ImgVersion: proto.Uint32(2), FdinfoPerId: proto.Bool(true), NsPerId: proto.Bool(true), Lsmtype: inventory.Lsmtype_NO_LSM.Enum(),
 		RootIds:           kobjIDs(scan.IDs{VM: 1, Files: 1, FS: 1, Sighand: 1}),
@@ -127,11 +126,15 @@ func us(t time.Duration) *uint32 { return proto.Uint32(uint32(t.Microseconds()))
 
 // writeStats writes stats-dump, in criu's units: microseconds and pages.
 func (d *dump) writeStats() error {
+	return image.WriteOne(d.store, image.StatsDump, &stats.StatsEntry{Dump: d.stats()})
+}
+
+func (d *dump) stats() *stats.DumpStatsEntry {
 	s, p := &d.times, &d.pages
-	return image.WriteOne(d.store, image.StatsDump, &stats.StatsEntry{Dump: &stats.DumpStatsEntry{
+	return &stats.DumpStatsEntry{
 		FreezingTime: us(s.freezing), FrozenTime: us(s.frozen), MemdumpTime: us(s.pages), MemwriteTime: us(s.pages),
 		PagesScanned: proto.Uint64(p.Scanned), PagesSkippedParent: proto.Uint64(p.SkippedParent), PagesWritten: proto.Uint64(p.Written), PagesLazy: proto.Uint64(0),
 		IrmapResolve: proto.Uint32(0), PagePipes: proto.Uint64(0), PagePipeBufs: proto.Uint64(0),
 		ShpagesScanned: proto.Uint64(p.SharedScanned), ShpagesSkippedParent: proto.Uint64(0), ShpagesWritten: proto.Uint64(p.SharedWritten),
-	}})
+	}
 }

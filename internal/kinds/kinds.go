@@ -13,8 +13,12 @@ import (
 // themselves, so a Set is not shared.
 type Set struct {
 	Files   []kind.File  // in order of matching; the last one matches all
-	Process []kind.Facet // of a process, in order of restore
+	Process []kind.Facet // of a process
 	Thread  []kind.Facet // of each thread, in order of restore
+	// The process's facets come back in two parts: Early before other threads
+	// exist, the rest with the leader's own when those are done.
+	Early  []kind.Facet
+	Leader []kind.Facet
 }
 
 // New returns the kinds for one dump or restore.
@@ -32,6 +36,8 @@ func New() *Set {
 		},
 		Process: task.ProcessFacets(),
 		Thread:  task.ThreadFacets(),
+		Early:   task.BeforeThreads(),
+		Leader:  task.LeaderFacets(),
 	}
 }
 
@@ -46,4 +52,4 @@ func (s *Set) FixRseq(th *scan.Thread) error { return task.FixRseq(th) }
 
 // Thaw makes a thread that goes on enter again the system call that it left
 // only because it was stopped.
-func (s *Set) Thaw(th *scan.Thread) error { return task.Thaw(th) }
+func (s *Set) Thaw(th *scan.Thread) { task.Thaw(th, task.Deliverable(th)) }

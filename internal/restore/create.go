@@ -59,7 +59,7 @@ func (r *restore) startStub() (*live, error) {
 		return nil, err
 	}
 	r.stubAt = at
-	th, err := stub.Start(stub.Options{At: at, Socket: r.transport.theirs.Int(), Sibling: r.opts.RestoreSibling})
+	th, err := stub.Start(stub.Options{At: at, Socket: r.transport.theirs.Int(), Sibling: r.opts.Sibling})
 	if err != nil {
 		return nil, err
 	}

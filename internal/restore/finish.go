@@ -8,6 +8,7 @@ import (
 
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
+	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
@@ -88,11 +89,8 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 	}
 	b.Call("close", unix.SYS_CLOSE, uint64(r.transport.number))
 	flushChildSignals(b)
-	redo := &kind.Redo{Env: r.env, Batch: b, Leader: t.core(), Core: t.core(), PID: scan.VPID(t.pid), TID: scan.VPID(t.pid)}
-	for _, f := range r.kinds.Process {
-		if err := f.Restore(redo); err != nil {
-			return fmt.Errorf("%s: %w", f.Name(), err)
-		}
+	if err := restoreFacets(r.kinds.Early, r.redo(b, t, t.pid)); err != nil {
+		return err
 	}
 	r.cloneThreads(b, t)
 	if err := b.Run(); err != nil {
@@ -170,15 +168,47 @@ func (r *restore) awaitThreads(t *task) error {
 	return nil
 }
 
-// restoreThreads has every thread of the tree bring back its own state: one
-// batch each, all started before the first is waited for.
+// redo is what facets need to bring a thread's state back.
+func (r *restore) redo(b *remote.Batch, t *task, tid uint32) *kind.Redo {
+	return &kind.Redo{
+		Env: r.env, Batch: b, Leader: t.core(), Core: t.cores[tid], Extra: t.extra[tid],
+		PID: scan.VPID(t.pid), TID: scan.VPID(tid), Host: t.live.thread.Tgid,
+	}
+}
+
+func restoreFacets(list []kind.Facet, redo *kind.Redo) error {
+	for _, f := range list {
+		if err := f.Restore(redo); err != nil {
+			return fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	}
+	return nil
+}
+
+// restoreThreads has every thread of the tree bring back its own state, one
+// batch each: first all that are not leaders, then the leaders, since a
+// change of credentials in any thread concerns the whole process.
 func (r *restore) restoreThreads() error {
+	for _, leaders := range []bool{false, true} {
+		if err := r.restoreSome(leaders); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restoreSome starts the batches of all leaders, or of all others, before it
+// waits for the first.
+func (r *restore) restoreSome(leaders bool) error {
 	var all []*remote.Batch
 	for _, t := range r.tree.tasks {
 		if t.zombie {
 			continue
 		}
 		for i, th := range t.live.threads {
+			if (i == 0) != leaders {
+				continue
+			}
 			b, err := r.restoreThread(t, th, t.threads[i])
 			if err != nil {
 				return fmt.Errorf("%v: thread %d: %w", t, t.threads[i], err)
@@ -196,11 +226,31 @@ func (r *restore) restoreThreads() error {
 
 func (r *restore) restoreThread(t *task, th *remote.Thread, tid uint32) (*remote.Batch, error) {
 	b := t.live.arena.Batch(th)
-	redo := &kind.Redo{Env: r.env, Batch: b, Leader: t.core(), Core: t.cores[tid], PID: scan.VPID(t.pid), TID: scan.VPID(tid)}
-	for _, f := range r.kinds.Thread {
-		if err := f.Restore(redo); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	list := r.kinds.Thread
+	if tid == t.pid {
+		list = r.kinds.Leader
+	}
+	if err := restoreFacets(list, r.redo(b, t, tid)); err != nil {
+		return nil, err
+	}
+	t.wakes[tid].Prepare(b)
+	return b, b.Start()
+}
+
+// restoreDumpable comes when the credentials of all threads have changed,
+// which makes a process undumpable.
+func (r *restore) restoreDumpable() error {
+	for _, t := range r.tree.tasks {
+		if t.zombie {
+			continue
+		}
+		b := t.live.arena.Batch(t.live.thread)
+		if err := facets.RestoreDumpable(b, scan.VPID(t.pid), t.space.Entry.Dumpable); err != nil {
+			return err
+		}
+		if err := b.Run(); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
-	return b, b.Start()
+	return nil
 }

@@ -5,9 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/mem"
-	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
 )
 
@@ -45,7 +43,7 @@ func (r *restore) lend(ctx context.Context, b *remote.Batch, t *task, uses []mem
 	numbers := map[mem.Use]int32{}
 	var fds []int
 	for _, u := range uses {
-		f, err := r.lendable(ctx, t, u)
+		f, err := r.files.get(ctx, u.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -53,15 +51,6 @@ func (r *restore) lend(ctx context.Context, b *remote.Batch, t *task, uses []mem
 		numbers[u] = t.live.table.alloc()
 	}
 	return numbers, r.transport.send(b, fds, unix.MSG_CMSG_CLOEXEC)
-}
-
-// lendable returns the engine's descriptor of a file that memory is mapped
-// from: a file of the plan, or shared memory that another task has already.
-func (r *restore) lendable(ctx context.Context, t *task, u mem.Use) (*fd.FD, error) {
-	if u.Shared {
-		return r.sharedMemory(u)
-	}
-	return r.files.get(ctx, plan.ID(u.ID))
 }
 
 // takeBack closes what lend gave.

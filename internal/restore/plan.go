@@ -77,9 +77,7 @@ func checkUses(p *plan.Plan, tr *tree) error {
 			ids = append(ids, e.GetId())
 		}
 		for _, u := range t.space.Files() {
-			if !u.Shared {
-				ids = append(ids, uint32(u.ID))
-			}
+			ids = append(ids, uint32(u.ID))
 		}
 		for _, id := range ids {
 			if p.Node(plan.ID(id)) == nil {

@@ -12,7 +12,9 @@ import (
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
+	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -33,6 +35,8 @@ type task struct {
 	children             []*task
 	zombie               bool
 	cores                map[uint32]*criu_core.CoreEntry // by thread
+	extra                map[uint32]kind.Extra           // by thread
+	wakes                map[uint32]*facets.Wake         // by thread
 	ids                  *criu_core.TaskKobjIdsEntry
 	fs                   *fsimg.FsEntry
 	fds                  []*fdinfo.FdinfoEntry
@@ -91,7 +95,7 @@ func read(s image.Store) (*tree, error) {
 }
 
 func (tr *tree) add(e *pstree.PstreeEntry) error {
-	t := &task{pid: e.GetPid(), ppid: e.GetPpid(), pgid: e.GetPgid(), sid: e.GetSid(), threads: e.GetThreads(), cores: map[uint32]*criu_core.CoreEntry{}}
+	t := &task{pid: e.GetPid(), ppid: e.GetPpid(), pgid: e.GetPgid(), sid: e.GetSid(), threads: e.GetThreads(), cores: map[uint32]*criu_core.CoreEntry{}, extra: map[uint32]kind.Extra{}, wakes: map[uint32]*facets.Wake{}}
 	switch {
 	case len(tr.tasks) >= maxTasks || len(t.threads) > maxThreads:
 		return fmt.Errorf("too many tasks or threads")
@@ -145,9 +149,9 @@ func (tr *tree) readTask(s image.Store, t *task) error {
 
 // States of a task in images (criu's TASK_ALIVE and so on).
 const (
-	taskAlive   = 1
-	taskDead    = 2
-	taskStopped = 3
+	taskAlive   = facets.StateAlive
+	taskDead    = facets.StateDead
+	taskStopped = facets.StateStopped
 )
 
 func (tr *tree) readLiving(s image.Store, t *task) error {
@@ -169,8 +173,25 @@ func (tr *tree) readLiving(s image.Store, t *task) error {
 		seen[e.GetFd()] = true
 	}
 	tr.nfds += len(t.fds)
+	for _, tid := range t.threads {
+		if err := t.readThread(s, tid); err != nil {
+			return err
+		}
+	}
 	t.space, err = mem.Read(s, t.pid)
 	return err
+}
+
+// readThread reads what a thread begins to run with.
+func (t *task) readThread(s image.Store, tid uint32) error {
+	var err error
+	if t.extra[tid], err = facets.ReadExtra(source{s}, tid); err != nil {
+		return err
+	}
+	if t.wakes[tid], err = facets.ReadWake(t.cores[tid], t.extra[tid]); err != nil {
+		return fmt.Errorf("%s: %w", image.Core.FileName(tid), err)
+	}
+	return nil
 }
 
 // readIDs reads what a task shares; older images have it in the core entry.

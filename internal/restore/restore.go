@@ -9,35 +9,46 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/stats"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/arch"
-	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kinds"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/tracee"
 	"glis.dev/glis/internal/undo"
 	"glis.dev/glis/options"
 )
 
-// Run makes the tree in store again and returns the number of its root task,
-// which is a child of this process (or its sibling, with RestoreSibling). If
-// it fails nothing of the tree remains.
-func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.Logger) (root int, err error) {
+// Restored is a tree that runs again.
+type Restored struct {
+	PID   int // of the root task
+	Stats *stats.RestoreStatsEntry
+}
+
+// Run makes the tree in store again. Its root is a child of this process (or
+// its sibling, with o.Sibling). If it fails nothing of the tree remains.
+func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.Logger) (*Restored, error) {
 	if err := arch.Supported(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	r := &restore{opts: o, log: log, store: store, kinds: kinds.New(), finished: map[plan.ID]bool{}}
 	if err := r.prepare(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer r.close()
+	start := time.Now()
 	if err := tracee.Run(func() error { return r.run(ctx) }); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return int(r.tree.root.pid), nil
+	s := r.stats(time.Since(start))
+	if err := writeStats(store, s); err != nil {
+		log.Warn("The tree runs, but its statistics could not be written", "err", err)
+	}
+	return &Restored{PID: int(r.tree.root.pid), Stats: s}, nil
 }
 
 type restore struct {
@@ -53,7 +64,8 @@ type restore struct {
 	undo      undo.Stack
 	finished  map[plan.ID]bool
 	pages     mem.Stats
-	shared    map[mem.Use]*fd.FD
+	stubAt    remote.Addr
+	forking   time.Duration
 }
 
 // prepare is all that needs no process: images, plan, and whether the numbers
@@ -111,9 +123,6 @@ func raiseFileLimit() (int32, error) {
 func (r *restore) close() {
 	r.files.close()
 	r.transport.close()
-	for _, f := range r.shared {
-		f.Close()
-	}
 }
 
 // run is the restore proper, on the tracer's thread.
@@ -126,6 +135,8 @@ func (r *restore) run(ctx context.Context) error {
 		{"zombies", r.makeZombies},
 		{"finish", func() error { return r.finishTree(ctx) }},
 		{"threads", r.restoreThreads},
+		{"dumpable", r.restoreDumpable},
+		{"pidfile", r.writePidfile},
 		{"resume", r.resume},
 	}
 	for _, s := range steps {

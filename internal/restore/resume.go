@@ -6,8 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/arch"
 	facets "glis.dev/glis/internal/kind/task"
-	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/tracee"
 )
@@ -19,21 +19,21 @@ func (r *restore) resume() error {
 		if t.zombie {
 			continue
 		}
-		if err := r.setRegisters(t); err != nil {
+		if err := r.ready(t); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
 	return r.release()
 }
 
-// setRegisters makes all threads of a task ready to go on where they were.
+// ready makes all threads of a task ready to go on where they were.
 // The leader comes last, since it is the one that unmaps the arena: at the
 // exit of that system call it gets its registers.
-func (r *restore) setRegisters(t *task) error {
+func (r *restore) ready(t *task) error {
 	l := t.live
 	for i := len(l.threads) - 1; i >= 0; i-- {
-		th, core := l.threads[i], t.cores[t.threads[i]]
-		if err := facets.Rearm(th, l.arena, r.store, core); err != nil {
+		th, wake := l.threads[i], t.wakes[t.threads[i]]
+		if err := facets.Rearm(th, l.arena, wake); err != nil {
 			return err
 		}
 		if i == 0 {
@@ -41,11 +41,22 @@ func (r *restore) setRegisters(t *task) error {
 				return err
 			}
 		}
-		if err := facets.SetRegisters(th, r.store, core); err != nil {
+		if err := setRegisters(th, wake); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// setRegisters sets what a thread begins to run with.
+func setRegisters(th *remote.Thread, w *facets.Wake) error {
+	if err := tracee.SetXState(th.TID, arch.PadXState(w.XState)); err != nil {
+		return err
+	}
+	if err := tracee.SetRegs(th.TID, &w.Regs); err != nil {
+		return err
+	}
+	return tracee.SetSigmask(th.TID, w.Mask)
 }
 
 // release is the point of no return: from the first detach on, tasks run.
@@ -85,51 +96,28 @@ func (r *restore) makeZombies() error {
 }
 
 func (r *restore) makeZombie(t *task) error {
-	l := t.live
-	b := l.arena.Batch(l.thread)
+	th := t.live.thread
+	b := t.live.arena.Batch(th)
 	b.Call("prctl", unix.SYS_PRCTL, unix.PR_SET_NAME, uint64(b.String(t.core().GetTc().GetComm())))
 	status := unix.WaitStatus(t.core().GetTc().GetExitCode())
-	none := b.U64(0, 0)
-	b.Call("setrlimit", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_CORE, uint64(none), 0)
+	if !status.Signaled() {
+		b.Call("exit_group", unix.SYS_EXIT_GROUP, uint64(status.ExitStatus()))
+		if err := b.Start(); err != nil {
+			return err
+		}
+		return awaitDeath(th.TID)
+	}
+	// It must not leave a core file again.
+	b.Call("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	if err := b.Run(); err != nil {
 		return err
 	}
-	if err := end(l.thread, l.arena, status); err != nil {
+	if err := tracee.SetSigmask(th.TID, 0); err != nil {
 		return err
 	}
-	return awaitExit(l.thread.TID, status)
-}
-
-// end makes a thread exit, or die of a signal.
-func end(th *remote.Thread, a *remote.Arena, status unix.WaitStatus) error {
-	b := a.Batch(th)
-	if status.Signaled() {
-		// Its action is the default one, and it is blocked until the mask
-		// below: the kernel kills at the next step.
-		b.Call("kill", unix.SYS_KILL, uint64(th.Tgid), uint64(status.Signal()))
-		zero := b.U64(0)
-		b.Call("rt_sigprocmask", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uint64(zero), 0, 8)
-	} else {
-		b.Call("exit_group", unix.SYS_EXIT_GROUP, uint64(status.ExitStatus()))
+	// With the signal as what the thread goes on with, it dies of it.
+	if err := tracee.Cont(th.TID, status.Signal()); err != nil {
+		return err
 	}
-	return b.Start()
-}
-
-func awaitExit(tid proc.TID, want unix.WaitStatus) error {
-	for {
-		s, err := tracee.Wait(tid)
-		if err != nil {
-			return err
-		}
-		if s.Exited() {
-			return nil
-		}
-		sig := unix.Signal(0)
-		if want.Signaled() && s.Event() == 0 && s.Signal() == want.Signal() {
-			sig = s.Signal()
-		}
-		if err := tracee.Cont(tid, sig); err != nil {
-			return err
-		}
-	}
+	return awaitDeath(th.TID)
 }

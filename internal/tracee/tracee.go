@@ -24,13 +24,28 @@ var ErrGone = errors.New("the thread is gone")
 // PTRACE_O_EXITKILL was given).
 func Run(f func() error) error {
 	done := make(chan error, 1)
-	go func() {
-		// Never unlocked: a thread that may still hold tracees must not be
-		// handed to other goroutines.
-		runtime.LockOSThread()
-		done <- f()
-	}()
+	go onOwnThread(func() { done <- f() })
 	return <-done
+}
+
+// onOwnThread calls f on a thread that ends with it. Never unlocked: a thread
+// that may still hold tracees must not be handed to other goroutines. The
+// process's first thread can't end before the process does, so it is kept
+// busy until f has another one.
+func onOwnThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f()
+		return
+	}
+	away := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		close(away)
+		f()
+	}()
+	<-away
+	runtime.UnlockOSThread()
 }
 
 // Stop is why a tracee stopped, as wait4(2) tells it.

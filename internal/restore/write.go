@@ -1,0 +1,47 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/stats"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+)
+
+// writePidfile writes the root's number where the user wants it; the file
+// must not be there yet.
+func (r *restore) writePidfile() error {
+	if r.opts.Pidfile == "" {
+		return nil
+	}
+	f, err := os.OpenFile(r.opts.Pidfile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("--pidfile: %w", err)
+	}
+	r.undo.Push("the PID file", func() error { return os.Remove(r.opts.Pidfile) })
+	_, err = f.WriteString(strconv.Itoa(int(r.tree.root.pid)))
+	return errors.Join(err, f.Close())
+}
+
+// stats returns the figures of this restore in criu's units: microseconds and
+// pages.
+func (r *restore) stats(took time.Duration) *stats.RestoreStatsEntry {
+	return &stats.RestoreStatsEntry{
+		PagesCompared: proto.Uint64(0), PagesSkippedCow: proto.Uint64(r.pages.SkippedParent), PagesRestored: proto.Uint64(r.pages.Written),
+		ForkingTime: proto.Uint32(uint32(r.forking.Microseconds())), RestoreTime: proto.Uint32(uint32(took.Microseconds())),
+	}
+}
+
+// writeStats writes stats-restore, over that of an earlier restore.
+func writeStats(s image.Store, e *stats.RestoreStatsEntry) error {
+	if err := s.Remove(image.StatsRestore.FileName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return image.WriteOne(s, image.StatsRestore, &stats.StatsEntry{Restore: e})
+}
