@@ -77,7 +77,7 @@ func members(f *scan.File) ([]*eventpoll.EventpollTfdEntry, error) {
 			return nil, err
 		}
 		out = append(out, &eventpoll.EventpollTfdEntry{
-			Id: proto.Uint32(f.ID), Tfd: proto.Uint32(uint32(n)), Events: proto.Uint32(m.Events), Data: proto.Uint64(m.Data),
+			Id: proto.Uint32(0), Tfd: proto.Uint32(uint32(n)), Events: proto.Uint32(m.Events), Data: proto.Uint64(m.Data),
 			Dev: proto.Uint32(m.Dev), Inode: proto.Uint64(m.Ino), Pos: proto.Uint64(uint64(m.Pos)),
 		})
 	}
