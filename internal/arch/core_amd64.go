@@ -290,17 +290,19 @@ func ClearTID(c *core.CoreEntry) uint64 { return c.GetThreadInfo().GetClearTidAd
 
 // Segments returns an error if the thread uses segments of its own: a local
 // descriptor table, or thread-local segments of 32-bit code. Images have no
-// place for the first and Glis none for the second.
+// place for the first, and a restored task would lack the second.
 func Segments(r *Regs) error {
-	const local, rpl = 4, 3
+	const rpl = 3
 	for _, s := range [...]struct {
 		name string
 		sel  uint64
-	}{{"cs", r.Cs &^ userCS64}, {"ss", r.Ss &^ userSS}, {"ds", r.Ds &^ userSS}, {"es", r.Es &^ userSS}, {"fs", r.Fs &^ userSS}, {"gs", r.Gs &^ userSS}} {
-		if s.sel&^rpl != 0 {
+	}{{"ds", r.Ds}, {"es", r.Es}, {"fs", r.Fs}, {"gs", r.Gs}} {
+		if s.sel&^rpl != 0 && s.sel != userSS {
 			return fmt.Errorf("segment register %s holds %#x", s.name, s.sel)
 		}
 	}
-	_ = local
+	if r.Cs != userCS64 || r.Ss != userSS {
+		return fmt.Errorf("segment registers cs and ss hold %#x and %#x", r.Cs, r.Ss)
+	}
 	return nil
 }

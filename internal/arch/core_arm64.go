@@ -8,7 +8,7 @@ const Machine = core.CoreEntry_AARCH64
 func PutCore(c *core.CoreEntry, r *Regs, xstate []byte) error { return ErrUnsupported }
 func GetCore(c *core.CoreEntry) (r Regs, x []byte, err error) { return r, nil, ErrUnsupported }
 func XStateSize() int                                         { return 0 }
-func TrimXState(xstate []byte) []byte                         { return xstate }
+func TrimXState(xstate []byte) []byte                         { return append([]byte(nil), xstate...) }
 func PadXState(xstate []byte) []byte                          { return xstate }
 func XStateExtra(xstate []byte) ([]byte, error)               { return nil, ErrUnsupported }
 func AddXStateExtra(xstate, extra []byte) ([]byte, error)     { return nil, ErrUnsupported }

@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,9 +59,9 @@ func xInUse(xstate []byte) uint64 {
 // gives and the only size PTRACE_SETREGSET takes.
 func XStateSize() int { return layout().size }
 
-// TrimXState cuts a state after its last component in use. It returns a part
-// of xstate.
-func TrimXState(xstate []byte) []byte { return layout().trim(xstate) }
+// TrimXState returns a copy of a state that ends after its last component in
+// use.
+func TrimXState(xstate []byte) []byte { return bytes.Clone(layout().trim(xstate)) }
 
 func (l *xlayout) trim(xstate []byte) []byte {
 	used := xInUse(xstate) &^ xLegacy

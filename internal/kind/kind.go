@@ -110,4 +110,10 @@ type Redo struct {
 	Core   *criu_core.CoreEntry // of this thread
 	PID    scan.VPID            // of the process
 	TID    scan.VPID            // of this thread
+	Host   proc.PID             // of the process, as the engine's /proc has it
+	Extra  Extra                // what criu's fields can't say about this thread
 }
+
+// Extra is what Glis knows about one thread that criu's images have no field
+// for, by name; usually nil.
+type Extra map[string][]byte

@@ -1,0 +1,138 @@
+package arch
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// CalledNr returns the number of the system call made by the instruction at
+// the end of code, if the number was loaded right before it (mov eax,imm32),
+// as compilers do for calls with a fixed number.
+func CalledNr(code []byte) (nr uint64, ok bool) {
+	const load, loadSize = 0xb8, 5
+	at := len(code) - syscallSize - loadSize
+	if at < 0 || code[at] != load || [2]byte(code[len(code)-syscallSize:]) != SyscallInsn {
+		return 0, false
+	}
+	return uint64(binary.LittleEndian.Uint32(code[at+1:])), true
+}
+
+// CalledNrSize is how many bytes before AfterSyscall CalledNr looks at.
+const CalledNrSize = 7
+
+// SysRestart is restart_syscall(2): what a thread is in that went on from the
+// kernel's restart block before.
+const SysRestart = unix.SYS_RESTART_SYSCALL
+
+// RestartCode returns the kernel's own error number that the call of a thread
+// ended with (-512 and below), if it did.
+func RestartCode(r *Regs) (code int64, ok bool) {
+	if _, in := InSyscall(r); !in {
+		return 0, false
+	}
+	switch c := int64(r.Rax); c {
+	case eRESTARTSYS, eRESTARTNOINTR, eRESTARTNOHAND, eRESTART_RESTARTBLOCK:
+		return c, true
+	}
+	return 0, false
+}
+
+// Numbers of the kernel's own errors for SetInterrupted.
+const (
+	RestartNoHand = eRESTARTNOHAND
+	RestartBlock  = eRESTART_RESTARTBLOCK
+)
+
+// ValidRestart tells whether a number is one of the kernel's own that say how
+// an interrupted call goes on.
+func ValidRestart(code int64) bool {
+	return code == eRESTARTSYS || code == eRESTARTNOINTR || code == eRESTARTNOHAND || code == eRESTART_RESTARTBLOCK
+}
+
+// Again makes the thread enter system call nr anew with the same arguments. r
+// must be as after the call.
+func Again(r *Regs, nr uint64) {
+	r.Rax, r.Orig_rax = nr, ^uint64(0)
+	r.Rip -= syscallSize
+}
+
+// AtCall tells whether registers are those that Again and FoldRestart leave:
+// about to make call nr.
+func AtCall(r *Regs, nr uint64) bool { return r.Rax == nr }
+
+// SetInterrupted is the reverse of FoldRestart: it makes registers that stand
+// before (folded) or after the system call nr those of a thread whose call
+// was interrupted with this code, so that the kernel decides how it goes on.
+func SetInterrupted(r *Regs, nr uint64, code int64, folded bool) {
+	if folded {
+		r.Rip += syscallSize
+	}
+	r.Rax, r.Orig_rax = uint64(code), nr
+}
+
+// Finish makes the thread stand after its system call with this result.
+func Finish(r *Regs, result int64) { r.Rax, r.Orig_rax = uint64(result), ^uint64(0) }
+
+// Endless tells whether a system call that ends with EINTR whenever its thread
+// is stopped (signal(7), last section) has no timeout, so that making it again
+// changes nothing.
+func Endless(nr uint64, a [6]uint64) bool {
+	switch nr {
+	case unix.SYS_EPOLL_WAIT, unix.SYS_EPOLL_PWAIT:
+		return int32(a[3]) < 0
+	case unix.SYS_EPOLL_PWAIT2, unix.SYS_SEMTIMEDOP:
+		return a[3] == 0
+	case unix.SYS_SEMOP:
+		return true
+	case unix.SYS_RT_SIGTIMEDWAIT:
+		return a[2] == 0
+	case unix.SYS_IO_GETEVENTS, unix.SYS_IO_PGETEVENTS:
+		return a[4] == 0
+	}
+	return false
+}
+
+// SleepArgs tells which arguments of a sleeping call (by index) are the time to
+// sleep and where the kernel leaves the rest.
+func SleepArgs(nr uint64) (request, rest int, ok bool) {
+	switch nr {
+	case unix.SYS_NANOSLEEP:
+		return 0, 1, true
+	case unix.SYS_CLOCK_NANOSLEEP:
+		return 2, 3, true
+	}
+	return 0, 0, false
+}
+
+// From include/uapi/linux/futex.h.
+const (
+	FutexWait          = 0
+	FutexWaitBitset    = 9
+	FutexWaitRequeuePI = 11
+	futexFlags         = 128 | 256 // FUTEX_PRIVATE_FLAG, FUTEX_CLOCK_REALTIME
+)
+
+// BlockCall finds out which of the calls that use the kernel's restart block
+// a thread is in by the arguments alone: nanosleep, clock_nanosleep, futex or
+// poll. It says so only where the arguments fit no other.
+func BlockCall(a [6]uint64) (nr uint64, ok bool) {
+	const pointer = 1 << 16 // mmap_min_addr: addresses begin here
+	op, isInt := a[1]&^futexFlags, a[2]>>32 == 0 || int64(a[2]) == int64(int32(a[2]))
+	fits := [...]struct {
+		nr uint64
+		is bool
+	}{
+		{unix.SYS_FUTEX, a[0] >= pointer && a[0]%4 == 0 && a[3] >= pointer && (op == FutexWait || op == FutexWaitBitset || op == FutexWaitRequeuePI)},
+		{unix.SYS_POLL, a[1] < pointer && (a[0] >= pointer || a[1] == 0) && isInt && a[2] != 0},
+		{unix.SYS_NANOSLEEP, a[0] >= pointer && (a[1] == 0 || a[1] >= pointer)},
+		{unix.SYS_CLOCK_NANOSLEEP, a[0] < pointer && a[1] == 0 && a[2] >= pointer},
+	}
+	n := 0
+	for _, f := range fits {
+		if f.is {
+			n, nr = n+1, f.nr
+		}
+	}
+	return nr, n == 1
+}

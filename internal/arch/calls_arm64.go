@@ -1,0 +1,19 @@
+package arch
+
+const (
+	CalledNrSize  = 0
+	SysRestart    = 128
+	RestartNoHand = -514
+	RestartBlock  = -516
+)
+
+func CalledNr(code []byte) (nr uint64, ok bool)                  { return 0, false }
+func RestartCode(r *Regs) (code int64, ok bool)                  { return 0, false }
+func ValidRestart(code int64) bool                               { return false }
+func Again(r *Regs, nr uint64)                                   {}
+func AtCall(r *Regs, nr uint64) bool                             { return false }
+func SetInterrupted(r *Regs, nr uint64, code int64, folded bool) {}
+func Finish(r *Regs, result int64)                               {}
+func Endless(nr uint64, a [6]uint64) bool                        { return false }
+func SleepArgs(nr uint64) (request, rest int, ok bool)           { return 0, 0, false }
+func BlockCall(a [6]uint64) (nr uint64, ok bool)                 { return 0, false }

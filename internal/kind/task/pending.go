@@ -1,0 +1,94 @@
+package task
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/siginfo"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+)
+
+// Signals are those that wait for one thread.
+type Signals struct{}
+
+// Name implements kind.Facet.
+func (Signals) Name() string { return "pending signals" }
+
+// Dump implements kind.Facet.
+func (Signals) Dump(q *kind.Question) (kind.Answer, error) {
+	return func(c *core.CoreEntry) error {
+		c.ThreadCore.SignalsP = putSignals(q.Thread.Pending, q.Thread.Status.SigPnd)
+		return nil
+	}, nil
+}
+
+// Restore implements kind.Facet. A thread may send itself anything.
+func (Signals) Restore(r *kind.Redo) error {
+	return eachSignal(r.Core.GetThreadCore().GetSignalsP(), func(sig uint64, info []byte) {
+		r.Batch.Call("rt_tgsigqueueinfo", unix.SYS_RT_TGSIGQUEUEINFO, uint64(r.PID), uint64(r.TID), sig, uint64(r.Batch.Bytes(info)))
+	})
+}
+
+// SharedSignals are those that wait for any thread of a process.
+type SharedSignals struct{}
+
+// Name implements kind.Facet.
+func (SharedSignals) Name() string { return "pending signals of the process" }
+
+// Dump implements kind.Facet.
+func (SharedSignals) Dump(q *kind.Question) (kind.Answer, error) {
+	return func(c *core.CoreEntry) error {
+		c.Tc.SignalsS = putSignals(q.Thread.Shared, q.Thread.Status.ShdPnd)
+		return nil
+	}, nil
+}
+
+// Restore implements kind.Facet.
+func (SharedSignals) Restore(r *kind.Redo) error {
+	return eachSignal(r.Leader.GetTc().GetSignalsS(), func(sig uint64, info []byte) {
+		r.Batch.Call("rt_sigqueueinfo", unix.SYS_RT_SIGQUEUEINFO, uint64(r.PID), sig, uint64(r.Batch.Bytes(info)))
+	})
+}
+
+// putSignals writes queued signals for the image. A signal of the set that is
+// not in the queue came when the queue was full: it has no details.
+func putSignals(queue []linux.Siginfo, set uint64) *siginfo.SignalQueueEntry {
+	out := &siginfo.SignalQueueEntry{}
+	for i := range queue {
+		out.Signals = append(out.Signals, &siginfo.SiginfoEntry{Siginfo: queue[i][:]})
+		set &^= 1 << (uint(signo(&queue[i])) - 1)
+	}
+	for _, sig := range [...]unix.Signal{unix.SIGKILL, unix.SIGSTOP, unix.SIGCONT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
+		set &^= 1 << (uint(sig) - 1) // these take each other away again
+	}
+	for sig := uint32(1); sig <= linux.NSIG; sig++ {
+		if set>>(sig-1)&1 != 0 {
+			var info linux.Siginfo // si_code 0 is SI_USER, as the kernel makes up then
+			binary.LittleEndian.PutUint32(info[:], sig)
+			out.Signals = append(out.Signals, &siginfo.SiginfoEntry{Siginfo: info[:]})
+		}
+	}
+	return out
+}
+
+// signo returns the number of a queued signal.
+func signo(s *linux.Siginfo) int32 { return int32(binary.LittleEndian.Uint32(s[:])) }
+
+// eachSignal calls queue for every signal of an image, oldest first.
+func eachSignal(q *siginfo.SignalQueueEntry, queue func(sig uint64, info []byte)) error {
+	for _, s := range q.GetSignals() {
+		if len(s.Siginfo) != linux.SiginfoSize {
+			return fmt.Errorf("pending signal: %d bytes of siginfo, expected %d", len(s.Siginfo), linux.SiginfoSize)
+		}
+		sig := int32(binary.LittleEndian.Uint32(s.Siginfo))
+		if sig < 1 || sig > linux.NSIG || sig == int32(unix.SIGKILL) || sig == int32(unix.SIGSTOP) {
+			return fmt.Errorf("pending signal: number %d cannot be pending", sig)
+		}
+		queue(uint64(sig), s.Siginfo)
+	}
+	return nil
+}

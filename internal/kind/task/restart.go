@@ -1,0 +1,196 @@
+package task
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/scan"
+)
+
+// A thread that is stopped in a system call gets one of the kernel's own error
+// numbers as its result, and the kernel decides when it runs again: make the
+// call anew, go on with the rest of a timeout (the "restart block"), or end
+// with EINTR if there is a handler to run. In the same task all of that goes
+// on working by itself. A restored task has no restart block, and its
+// registers come from an image that criu must be able to read, too. So:
+//
+//   - a call to be made anew is in the image as it is for criu: registers
+//     before the call. If a signal waits, the code is kept as well, since a
+//     handler may turn it into EINTR;
+//   - a sleep knows its rest: the kernel has left it where the program asked
+//     for it. Rearm makes the restored thread sleep for that time and stop at
+//     once, which gives it a restart block like the one it had. criu's field
+//     says EINTR, as criu would;
+//   - calls with the end of their time as an absolute number, or with no end,
+//     are just made again;
+//   - what is left of a poll, of a sleep or of a futex wait for a given time
+//     nobody says. These calls are made again with their whole time: "at
+//     least that long" is what they promise, while an EINTR would be one that
+//     the program never gets unless it has a handler. A task that only runs
+//     on after a dump keeps its time to the nanosecond.
+//   - epoll_wait and a few others end with EINTR by being stopped. If they
+//     have no timeout they are made again too (Thaw does the same for a task
+//     that runs on), else EINTR it is, as after SIGSTOP and SIGCONT.
+
+// restart is what an image says beyond the registers about a thread that was
+// interrupted in a system call.
+type restart struct {
+	Nr   uint64 // system call
+	Code int64  // the kernel's own error number
+	// Rest is what was left of a sleep, for Code ERESTART_RESTARTBLOCK.
+	Rest unix.Timespec
+}
+
+const restartSize = 32
+
+func (r *restart) encode() []byte {
+	b := make([]byte, 0, restartSize)
+	for _, v := range [...]uint64{r.Nr, uint64(r.Code), uint64(r.Rest.Sec), uint64(r.Rest.Nsec)} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return b
+}
+
+// getRestart reads it; nil if there is none.
+func getRestart(x kind.Extra) (*restart, error) {
+	b, err := sized(x, extraRestart, restartSize)
+	if b == nil || err != nil {
+		return nil, err
+	}
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	r := &restart{Nr: word(0), Code: int64(word(1))}
+	r.Rest.Sec, r.Rest.Nsec = int64(word(2)), int64(word(3))
+	if !arch.ValidRestart(r.Code) || r.Nr > 1<<16 || !validTime(r.Rest) {
+		return nil, fmt.Errorf("core image: extra state %q: call %d, code %d, rest %d.%09d s makes no sense", extraRestart, r.Nr, r.Code, r.Rest.Sec, r.Rest.Nsec)
+	}
+	return r, nil
+}
+
+func validTime(t unix.Timespec) bool { return t.Sec >= 0 && t.Nsec >= 0 && t.Nsec < 1e9 }
+
+// Deliverable tells whether a signal waits that the thread does not block: one
+// that will run a handler or end the process as soon as the thread runs.
+func Deliverable(t *scan.Thread) bool {
+	for _, queue := range [...]uint64{t.Status.SigPnd, t.Status.ShdPnd} {
+		if queue&^t.Mask != 0 {
+			return true
+		}
+	}
+	for i := range t.Pending {
+		if !blocked(t.Mask, signo(&t.Pending[i])) {
+			return true
+		}
+	}
+	shared := t.Task.Leader().Shared
+	for i := range shared {
+		if !blocked(t.Mask, signo(&shared[i])) {
+			return true
+		}
+	}
+	return false
+}
+
+func blocked(mask uint64, sig int32) bool { return sig < 1 || mask>>(sig-1)&1 != 0 }
+
+// Thaw makes a thread's registers those with which it should run on in the
+// same task, after a dump that leaves it alive or one that failed. Call it
+// once, before the registers are put back for the last time. pending is what
+// Deliverable says then.
+//
+// Nearly always the registers are right as they are: the kernel restarts an
+// interrupted call itself.
+func Thaw(t *scan.Thread, pending bool) {
+	if again(&t.Regs, pending) {
+		arch.Rewind(&t.Regs)
+	}
+}
+
+// again tells whether a call ended with EINTR only because we stopped it, and
+// can be made again without any difference.
+func again(r *arch.Regs, pending bool) bool {
+	nr, ok := arch.InSyscall(r)
+	return ok && !pending && arch.Interrupted(r) && arch.Endless(nr, arch.CallArgs(r))
+}
+
+// foldRestart returns the registers for the image, and what else is to be
+// said (nil if nothing).
+func foldRestart(t *scan.Thread) (arch.Regs, *restart, error) {
+	r, pending := t.Regs, Deliverable(t)
+	nr, _ := arch.InSyscall(&r)
+	code, interrupted := arch.RestartCode(&r)
+	switch {
+	case again(&r, pending):
+		arch.Rewind(&r)
+	case !interrupted:
+	case arch.NeedsBlock(&r):
+		return foldBlock(t, r, pending)
+	default:
+		arch.FoldRestart(&r, false)
+		if pending {
+			return r, &restart{Nr: nr, Code: code}, nil
+		}
+	}
+	return r, nil, nil
+}
+
+// foldBlock is foldRestart for calls that go on from the restart block.
+func foldBlock(t *scan.Thread, r arch.Regs, pending bool) (arch.Regs, *restart, error) {
+	args := arch.CallArgs(&r)
+	nr, ok := blockCall(t, &r)
+	if !ok {
+		// Unknown, so EINTR is all that is left.
+		arch.FoldRestart(&r, false)
+		return r, nil, nil
+	}
+	if rest, ok, err := sleepRest(t, nr, args); err != nil {
+		return r, nil, err
+	} else if ok {
+		arch.FoldRestart(&r, false)
+		return r, &restart{Nr: nr, Code: arch.RestartBlock, Rest: rest}, nil
+	}
+	arch.Again(&r, nr)
+	if pending {
+		// A handler turns this code into EINTR, as it does with the other.
+		return r, &restart{Nr: nr, Code: arch.RestartNoHand}, nil
+	}
+	return r, nil, nil
+}
+
+// blockCall finds out which system call a thread with a restart block made.
+// Once it was interrupted before, the kernel only says restart_syscall.
+func blockCall(t *scan.Thread, r *arch.Regs) (nr uint64, ok bool) {
+	if nr, _ := arch.InSyscall(r); nr != arch.SysRestart {
+		return nr, true
+	}
+	var code [arch.CalledNrSize]byte
+	if err := remote.ReadFull(t.Tgid, remote.Addr(arch.AfterSyscall(r)-arch.CalledNrSize), code[:]); err == nil {
+		if nr, ok := arch.CalledNr(code[:]); ok {
+			return nr, true
+		}
+	}
+	return arch.BlockCall(arch.CallArgs(r))
+}
+
+// sleepRest reads what is left of a sleep, if the program asked the kernel to
+// tell: it has just done so.
+func sleepRest(t *scan.Thread, nr uint64, args [6]uint64) (rest unix.Timespec, ok bool, err error) {
+	_, at, ok := arch.SleepArgs(nr)
+	if !ok || args[at] == 0 {
+		return rest, false, nil
+	}
+	var b [16]byte
+	if err := remote.ReadFull(t.Tgid, remote.Addr(args[at]), b[:]); err != nil {
+		return rest, false, err
+	}
+	rest.Sec = int64(binary.LittleEndian.Uint64(b[:]))
+	rest.Nsec = int64(binary.LittleEndian.Uint64(b[8:]))
+	if !validTime(rest) {
+		return rest, false, nil
+	}
+	return rest, true, nil
+}

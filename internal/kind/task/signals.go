@@ -1,0 +1,126 @@
+package task
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/criu-sa"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/remote"
+)
+
+// Sigactions are the signal handlers of a process.
+type Sigactions struct{}
+
+// Name implements kind.Facet.
+func (Sigactions) Name() string { return "signal handlers" }
+
+// actions are the signals whose action can be set, in the order of images.
+func actions(yield func(i int, sig uint64) bool) {
+	i := 0
+	for sig := uint64(1); sig <= linux.NSIG; sig++ {
+		if sig == uint64(unix.SIGKILL) || sig == uint64(unix.SIGSTOP) {
+			continue
+		}
+		if !yield(i, sig) {
+			return
+		}
+		i++
+	}
+}
+
+const actionCount = linux.NSIG - 2
+
+// Dump implements kind.Facet.
+func (Sigactions) Dump(q *kind.Question) (kind.Answer, error) {
+	at, _ := q.Batch.Alloc(actionCount * linux.KernelSigactionSize)
+	for i, sig := range actions {
+		q.Batch.Call("rt_sigaction", unix.SYS_RT_SIGACTION, sig, 0, uint64(at)+uint64(i)*linux.KernelSigactionSize, linux.KernelSigsetSize)
+	}
+	return func(c *core.CoreEntry) error {
+		b, err := q.Batch.Output(at, actionCount*linux.KernelSigactionSize)
+		if err == nil {
+			c.Tc.Sigactions = getActions(b)
+		}
+		return err
+	}, nil
+}
+
+// getActions reads struct kernel_sigaction: handler, flags, restorer, mask.
+func getActions(b []byte) []*criu_sa.SaEntry {
+	v := make([]uint64, len(b)/8)
+	for i := range v {
+		v[i] = binary.LittleEndian.Uint64(b[8*i:])
+	}
+	out := make([]*criu_sa.SaEntry, len(v)/4)
+	entries := make([]criu_sa.SaEntry, len(out))
+	native := new(bool)
+	for i := range out {
+		w, e := v[4*i:], &entries[i]
+		e.Sigaction, e.Flags, e.Restorer, e.Mask, e.CompatSigaction = &w[0], &w[1], &w[2], &w[3], native
+		out[i] = e
+	}
+	return out
+}
+
+// Restore implements kind.Facet.
+func (Sigactions) Restore(r *kind.Redo) error {
+	sas := r.Leader.GetTc().GetSigactions()
+	if len(sas) != actionCount {
+		return fmt.Errorf("core-%d.img: %d signal handlers, expected %d (made by a very old criu?)", r.PID, len(sas), actionCount)
+	}
+	for i, sig := range actions {
+		sa := sas[i]
+		if sa.GetCompatSigaction() {
+			return kind.Unsupported(fmt.Sprintf("core-%d.img, handler of signal %d", r.PID, sig), "it is a 32-bit one")
+		}
+		act := r.Batch.U64(sa.GetSigaction(), sa.GetFlags(), sa.GetRestorer(), sa.GetMask())
+		r.Batch.Call("rt_sigaction", unix.SYS_RT_SIGACTION, sig, uint64(act), 0, linux.KernelSigsetSize)
+	}
+	return nil
+}
+
+// AltStack is the stack that a thread's signal handlers run on.
+type AltStack struct{}
+
+// Name implements kind.Facet.
+func (AltStack) Name() string { return "alternate signal stack" }
+
+const stackTSize = 24 // stack_t: ss_sp, ss_flags and padding, ss_size
+
+// Dump implements kind.Facet.
+func (AltStack) Dump(q *kind.Question) (kind.Answer, error) {
+	at, _ := q.Batch.Alloc(stackTSize)
+	q.Batch.Call("sigaltstack", unix.SYS_SIGALTSTACK, 0, uint64(at))
+	return func(c *core.CoreEntry) error {
+		b, err := q.Batch.Output(at, stackTSize)
+		if err != nil {
+			return err
+		}
+		sp, flags, size := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint64(b[16:])
+		c.ThreadCore.Sas = &core.ThreadSasEntry{SsSp: &sp, SsFlags: &flags, SsSize: &size}
+		return nil
+	}, nil
+}
+
+// Restore implements kind.Facet.
+func (AltStack) Restore(r *kind.Redo) error {
+	sas := r.Core.GetThreadCore().GetSas()
+	if sas == nil {
+		return nil
+	}
+	// SS_ONSTACK says that the stack was in use. It follows from the stack
+	// pointer and can't be set.
+	flags := sas.GetSsFlags() &^ linux.SS_ONSTACK
+	at := putStack(r.Batch, sas.GetSsSp(), flags, sas.GetSsSize())
+	r.Batch.Call("sigaltstack", unix.SYS_SIGALTSTACK, uint64(at), 0)
+	return nil
+}
+
+func putStack(b *remote.Batch, sp uint64, flags uint32, size uint64) remote.Addr {
+	return b.U64(sp, uint64(flags), size)
+}
