@@ -20,6 +20,7 @@ type Arena struct {
 	base Addr
 	size uint64
 	top  uint64 // first free byte
+	gen  int    // counts resets
 }
 
 // ErrArenaFull says that a batch has outgrown its arena.
@@ -65,7 +66,7 @@ func (a *Arena) Inherit(child proc.PID) *Arena {
 func (a *Arena) Syscall() Addr { return a.base + arch.CodeSyscall }
 
 // Reset makes all of the arena free for new batches. No batch may be running.
-func (a *Arena) Reset() { a.top = codeSpace }
+func (a *Arena) Reset() { a.top, a.gen = codeSpace, a.gen+1 }
 
 // Unmap takes the arena away by an injected munmap(2). The thread must not
 // use it any more; insn must be outside of it.
@@ -101,8 +102,8 @@ type Call struct {
 // Batch begins a batch for a thread of the arena's process.
 func (a *Arena) Batch(t *Thread) *Batch {
 	b := &Batch{arena: a, thread: t, at: a.base + Addr((a.top+15)&^15)}
-	if t.control == 0 || t.arena != a {
-		t.arena = a
+	if t.control == 0 || t.arena != a || t.gen != a.gen {
+		t.arena, t.gen = a, a.gen
 		t.control = b.control()
 	}
 	return b

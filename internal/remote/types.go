@@ -32,6 +32,7 @@ type Thread struct {
 	signal  unix.Signal // that ends batches, see ChooseSignal
 	control Addr        // of this thread's arch.Control in the arena
 	arena   *Arena      // that control lives in
+	gen     int         // of the arena when control was laid down
 	busy    bool        // a batch is running
 	entered bool        // regs or mask were changed since the stop
 	stopped bool        // a SIGSTOP came while we were at it
