@@ -92,45 +92,37 @@ type watched struct {
 	used map[int32]bool   // numbers that members have in the image
 }
 
-// find returns a number under which the task has a member.
+// find returns a number under which the task has a member: mostly its own.
 func (w *watched) find(m *proc.EpollTarget) (int32, error) {
 	nth := w.nth[m.FD]
 	w.nth[m.FD]++
-	for _, n := range w.candidates(m) {
-		same, err := w.is(n, m, nth)
-		if err != nil {
-			return 0, err
-		}
-		if same && !w.used[n] {
-			w.used[n] = true
-			return n, nil
+	if ok, err := w.take(m.FD, m, nth); ok || err != nil {
+		return m.FD, err
+	}
+	for _, r := range w.own.Task.FDs {
+		if ok, err := w.take(r.FD, m, nth); ok || err != nil {
+			return r.FD, err
 		}
 	}
 	return 0, kind.Unsupported(w.file, "it watches what was descriptor %d (inode %d), which %v has closed or replaced while somebody else still has it; remove it from the epoll file before closing it", m.FD, m.Ino, w.own.Task)
 }
 
-// candidates are the numbers that may be a member: its own first, then those
-// of other descriptors with the same inode.
-func (w *watched) candidates(m *proc.EpollTarget) []int32 {
-	out := make([]int32, 0, 4)
-	if t := w.own.Task.Find(m.FD); t != nil && t.Stat.Ino == m.Ino {
-		if t.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK && w.nth[m.FD] == 1 {
-			return append(out, m.FD)
-		}
-		out = append(out, m.FD)
+// take tells whether descriptor n is the member, and stands for no other yet.
+func (w *watched) take(n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
+	t := w.own.Task.Find(n)
+	if t == nil || t.Stat.Ino != m.Ino || w.used[n] {
+		return false, nil
 	}
-	for _, r := range w.own.Task.FDs {
-		if r.FD != m.FD && r.File.Stat.Ino == m.Ino {
-			out = append(out, r.FD)
-		}
+	same, err := w.is(t, n, m, nth)
+	if same {
+		w.used[n] = true
 	}
-	return out
+	return same, err
 }
 
-// is tells whether descriptor n is the member. A socket has an inode of its
+// is tells whether descriptor n, which is file t, is the member. A socket has an inode of its
 // own, so that there is no need to ask the kernel, which has to search.
-func (w *watched) is(n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
-	t := w.own.Task.Find(n)
+func (w *watched) is(t *scan.File, n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
 	if t.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return true, nil
 	}

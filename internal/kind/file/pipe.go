@@ -22,6 +22,7 @@ import (
 // ends, and whatever was opened through /proc/PID/fd.
 type Pipe struct {
 	pipes map[uint64]*pipeEnds // of a dump, by inode
+	seen  int                  // files of the tree that are in pipes, if they are pipes
 	sets  map[uint32]*pipeSet  // of a restore, by pipe_id
 }
 
@@ -63,9 +64,7 @@ func (k *Pipe) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if err != nil {
 		return nil, err
 	}
-	if k.pipes == nil {
-		k.index(env.Tree)
-	}
+	k.index(env.Tree)
 	p := k.pipes[f.Stat.Ino]
 	if p == nil {
 		return nil, fmt.Errorf("%v: a pipe that was not there when the tree was looked at", f)
@@ -79,11 +78,14 @@ func (k *Pipe) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	return &fdinfo.FileEntry{Pipe: &pipe.PipeEntry{Id: proto.Uint32(f.ID), PipeId: proto.Uint32(uint32(f.Stat.Ino)), Flags: proto.Uint32(f.Flags), Fown: own}}, nil
 }
 
-// index finds all pipes of the tree.
+// index finds the pipes among the files that became known since the last time.
 func (k *Pipe) index(t *scan.Tree) {
-	k.pipes = map[uint64]*pipeEnds{}
-	for _, f := range t.Files {
-		if !k.Match(f) || f.FD < 0 {
+	if k.pipes == nil {
+		k.pipes = map[uint64]*pipeEnds{}
+	}
+	for ; k.seen < len(t.Files); k.seen++ {
+		f := t.Files[k.seen]
+		if !k.Match(f) {
 			continue
 		}
 		p := k.pipes[f.Stat.Ino]

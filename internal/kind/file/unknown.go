@@ -35,8 +35,11 @@ func describe(f *scan.File) string {
 		return article(name)
 	}
 	if before, _, ok := strings.Cut(f.Link, ":["); ok && !strings.HasPrefix(f.Link, "/") {
-		if before == "socket" {
+		switch before {
+		case "socket":
 			return "a socket of this family"
+		case "pidfd":
+			return article(before)
 		}
 		return "a " + before + " namespace"
 	}

@@ -18,7 +18,10 @@ func TestUnknown(t *testing.T) {
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	process, err := unix.PidfdOpen(unix.Getpid(), 0)
+	own(t, process, err)
 	for n, want := range map[int]string{
+		process:                             "a pidfd file",
 		timer:                               "a timerfd file",
 		watches:                             "an inotify file",
 		sock:                                "a socket of this family",
