@@ -84,6 +84,7 @@ func (a *Arena) Unmap(t *Thread, insn Addr) error {
 type Batch struct {
 	arena   *Arena
 	thread  *Thread
+	control Addr // of the thread's arch.Control
 	at      Addr // of data
 	data    []byte
 	entries []arch.Entry
@@ -102,16 +103,15 @@ type Call struct {
 // Batch begins a batch for a thread of the arena's process.
 func (a *Arena) Batch(t *Thread) *Batch {
 	b := &Batch{arena: a, thread: t, at: a.base + Addr((a.top+15)&^15)}
-	if t.control == 0 || t.arena != a || t.gen != a.gen {
-		t.arena, t.gen = a, a.gen
-		t.control = b.control()
+	if b.control = t.control; t.control == 0 || t.arena != a || t.gen != a.gen {
+		b.control = b.layControl()
 	}
 	return b
 }
 
-// control lays down the thread's arch.Control, and the frame from which it
+// layControl lays down the thread's arch.Control, and the frame from which it
 // resumes by itself should the tracer die.
-func (b *Batch) control() Addr {
+func (b *Batch) layControl() Addr {
 	t := b.thread
 	var sp uint64
 	if len(t.XState) > 0 {
@@ -196,11 +196,12 @@ func (b *Batch) Start() error {
 		return err
 	}
 	r := b.thread.Regs
-	arch.StartBatch(&r, uint64(b.arena.base), uint64(at), uint64(len(b.entries)), uint64(b.thread.control))
+	arch.StartBatch(&r, uint64(b.arena.base), uint64(at), uint64(len(b.entries)), uint64(b.control))
 	if err := b.thread.enter(&r); err != nil {
 		return err
 	}
-	b.thread.busy = true
+	t := b.thread
+	t.busy, t.control, t.arena, t.gen = true, b.control, b.arena, b.arena.gen
 	return tracee.Cont(b.thread.TID, 0)
 }
 
@@ -246,12 +247,21 @@ func (b *Batch) Wait() error {
 				return err
 			}
 		} else if !b.thread.foreign(s) {
-			return fmt.Errorf("thread %d: %v in a batch of %d calls", b.thread.TID, s, len(b.entries))
+			return b.strange(s)
 		}
 		if err := tracee.Cont(b.thread.TID, 0); err != nil {
 			return err
 		}
 	}
+}
+
+// strange describes a stop that must not happen.
+func (b *Batch) strange(s tracee.Stop) error {
+	r, err := tracee.Regs(b.thread.TID)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("thread %d: %v in a batch of %d calls at %#x, ip %#x, sp %#x", b.thread.TID, s, len(b.entries), b.arena.base, arch.IP(&r), arch.SP(&r))
 }
 
 // atEnd tells whether the thread stands at the end of the batch loop, and how

@@ -174,7 +174,7 @@ func (tr *tree) readLiving(s image.Store, t *task) error {
 	}
 	tr.nfds += len(t.fds)
 	for _, tid := range t.threads {
-		if err := t.readThread(s, tid); err != nil {
+		if err := t.readThread(tid); err != nil {
 			return err
 		}
 	}
@@ -183,9 +183,9 @@ func (tr *tree) readLiving(s image.Store, t *task) error {
 }
 
 // readThread reads what a thread begins to run with.
-func (t *task) readThread(s image.Store, tid uint32) error {
+func (t *task) readThread(tid uint32) error {
 	var err error
-	if t.extra[tid], err = facets.ReadExtra(source{s}, tid); err != nil {
+	if t.extra[tid], err = facets.ReadExtra(t.cores[tid]); err != nil {
 		return err
 	}
 	if t.wakes[tid], err = facets.ReadWake(t.cores[tid], t.extra[tid]); err != nil {
