@@ -25,6 +25,9 @@ const CalledNrSize = 7
 // kernel's restart block before.
 const SysRestart = unix.SYS_RESTART_SYSCALL
 
+// SysArchPrctl is arch_prctl(2).
+const SysArchPrctl = unix.SYS_ARCH_PRCTL
+
 // RestartCode returns the kernel's own error number that the call of a thread
 // ended with (-512 and below), if it did.
 func RestartCode(r *Regs) (code int64, ok bool) {

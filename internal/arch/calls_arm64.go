@@ -3,6 +3,7 @@ package arch
 const (
 	CalledNrSize  = 0
 	SysRestart    = 128
+	SysArchPrctl  = 0 // there is none
 	RestartNoHand = -514
 	RestartBlock  = -516
 )

@@ -163,7 +163,7 @@ func (XStatePermission) Dump(q *kind.Question) (kind.Answer, error) {
 		return nil, nil
 	}
 	at, _ := q.Batch.Alloc(8)
-	call := q.Batch.Try("arch_prctl ARCH_GET_XCOMP_PERM", unix.SYS_ARCH_PRCTL, archGetXcompPerm, uint64(at))
+	call := q.Batch.Try("arch_prctl ARCH_GET_XCOMP_PERM", arch.SysArchPrctl, archGetXcompPerm, uint64(at))
 	return func(c *core.CoreEntry) error {
 		if _, err := call.Result(); err != nil {
 			return nil // a kernel that never gives it
@@ -188,7 +188,7 @@ func (XStatePermission) Restore(r *kind.Redo) error {
 	own := binary.LittleEndian.Uint64(b)
 	for bit := range 64 {
 		if own>>bit&1 != 0 {
-			r.Batch.Call("arch_prctl ARCH_REQ_XCOMP_PERM", unix.SYS_ARCH_PRCTL, archReqXcompPerm, uint64(bit))
+			r.Batch.Call("arch_prctl ARCH_REQ_XCOMP_PERM", arch.SysArchPrctl, archReqXcompPerm, uint64(bit))
 		}
 	}
 	return nil

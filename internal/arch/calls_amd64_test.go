@@ -1,0 +1,118 @@
+package arch
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestCalledNr(t *testing.T) {
+	tests := []struct {
+		code []byte
+		nr   uint64
+		ok   bool
+	}{
+		{[]byte{0xb8, 0xe6, 0, 0, 0, 0x0f, 0x05}, 230, true},
+		{[]byte{0x90, 0xb8, 0x23, 0, 0, 0, 0x0f, 0x05}, 35, true},
+		{[]byte{0x48, 0x89, 0xf8, 0x90, 0x90, 0x0f, 0x05}, 0, false}, // mov rax,rdi
+		{[]byte{0xb8, 0xe6, 0, 0, 0, 0xcd, 0x80}, 0, false},          // int 0x80
+		{[]byte{0x0f, 0x05}, 0, false},
+		{nil, 0, false},
+	}
+	for _, x := range tests {
+		if nr, ok := CalledNr(x.code); nr != x.nr || ok != x.ok {
+			t.Errorf("%x: %d, %v; want %d, %v", x.code, nr, ok, x.nr, x.ok)
+		}
+	}
+}
+
+func TestBlockCall(t *testing.T) {
+	const p, q = 0x7f0000001000, 0x7fff00002000
+	tests := []struct {
+		name string
+		args [6]uint64
+		nr   uint64 // 0: can't be told
+	}{
+		{"nanosleep", [6]uint64{p, q}, unix.SYS_NANOSLEEP},
+		{"clock_nanosleep", [6]uint64{1, 0, p, q}, unix.SYS_CLOCK_NANOSLEEP},
+		{"clock_nanosleep realtime", [6]uint64{0, 0, p, 0}, unix.SYS_CLOCK_NANOSLEEP},
+		{"poll", [6]uint64{p, 3, 5000}, unix.SYS_POLL},
+		{"poll for ever, sign extended", [6]uint64{p, 3, ^uint64(0)}, unix.SYS_POLL},
+		{"poll for ever, zero extended", [6]uint64{p, 3, 0xffffffff}, unix.SYS_POLL},
+		{"poll of nothing", [6]uint64{0, 0, 5000}, unix.SYS_POLL},
+		{"futex, private", [6]uint64{p, 128, 0xffffffff00000001, q}, unix.SYS_FUTEX},
+		{"futex or poll", [6]uint64{p, 128, 7, q}, 0},
+		{"nanosleep without rest or poll of nothing", [6]uint64{p, 0, 7}, 0},
+		{"garbage", [6]uint64{5, 6, 1 << 40, 8}, 0},
+	}
+	for _, x := range tests {
+		if nr, ok := BlockCall(x.args); ok != (x.nr != 0) || ok && nr != x.nr {
+			t.Errorf("%s: %d, %v; want %d", x.name, nr, ok, x.nr)
+		}
+	}
+}
+
+func TestEndless(t *testing.T) {
+	tests := []struct {
+		nr   uint64
+		args [6]uint64
+		want bool
+	}{
+		{unix.SYS_EPOLL_WAIT, [6]uint64{3, 1, 1, ^uint64(0)}, true},
+		{unix.SYS_EPOLL_WAIT, [6]uint64{3, 1, 1, 0xffffffff}, true},
+		{unix.SYS_EPOLL_WAIT, [6]uint64{3, 1, 1, 1000}, false},
+		{unix.SYS_EPOLL_PWAIT, [6]uint64{3, 1, 1, ^uint64(0)}, true},
+		{unix.SYS_EPOLL_PWAIT2, [6]uint64{3, 1, 1, 0}, true},
+		{unix.SYS_EPOLL_PWAIT2, [6]uint64{3, 1, 1, 4096}, false},
+		{unix.SYS_RT_SIGTIMEDWAIT, [6]uint64{1, 1, 0}, true},
+		{unix.SYS_RT_SIGTIMEDWAIT, [6]uint64{1, 1, 1}, false},
+		{unix.SYS_SEMOP, [6]uint64{}, true},
+		{unix.SYS_SEMTIMEDOP, [6]uint64{0, 0, 0, 9}, false},
+		{unix.SYS_READ, [6]uint64{}, false},
+	}
+	for _, x := range tests {
+		if got := Endless(x.nr, x.args); got != x.want {
+			t.Errorf("call %d %v: %v", x.nr, x.args, got)
+		}
+	}
+}
+
+// TestFold checks that SetInterrupted undoes FoldRestart, and what folding
+// makes of each code.
+func TestFold(t *testing.T) {
+	for _, code := range []int64{eRESTARTSYS, eRESTARTNOINTR, eRESTARTNOHAND} {
+		r := Regs{Rip: 0x1002, Rax: uint64(code), Orig_rax: unix.SYS_READ}
+		want := r
+		if got, ok := RestartCode(&r); !ok || got != code {
+			t.Errorf("code %d: %d, %v", code, got, ok)
+		}
+		FoldRestart(&r, false)
+		if r.Rip != 0x1000 || !AtCall(&r, unix.SYS_READ) || r.Orig_rax != ^uint64(0) {
+			t.Errorf("code %d folded: %+v", code, r)
+		}
+		SetInterrupted(&r, unix.SYS_READ, code, true)
+		if r != want {
+			t.Errorf("code %d unfolded: %+v, want %+v", code, r, want)
+		}
+	}
+	r := Regs{Rip: 0x1002, Rax: ^uint64(515), Orig_rax: unix.SYS_NANOSLEEP} // -516
+	if !NeedsBlock(&r) {
+		t.Fatal("-516 is not taken for a restart block")
+	}
+	want := r
+	FoldRestart(&r, false)
+	if r.Rip != 0x1002 || int64(r.Rax) != -int64(unix.EINTR) {
+		t.Errorf("folded: %+v", r)
+	}
+	SetInterrupted(&r, unix.SYS_NANOSLEEP, RestartBlock, false)
+	if r != want {
+		t.Errorf("unfolded: %+v, want %+v", r, want)
+	}
+	Finish(&r, -22)
+	if int64(r.Rax) != -22 || r.Orig_rax != ^uint64(0) || r.Rip != 0x1002 {
+		t.Errorf("finished: %+v", r)
+	}
+	if _, ok := RestartCode(&Regs{Rax: ^uint64(511), Orig_rax: ^uint64(0)}); ok {
+		t.Error("a number in rax outside of a system call is taken for a code")
+	}
+}
