@@ -218,22 +218,39 @@ func (r *restore) build(ctx context.Context, t *task) error {
 }
 
 func (r *restore) cloneChildren(ctx context.Context, t *task, kids []*task) error {
+	helpers := map[uint32]*live{}
 	for _, c := range kids {
-		if err := r.cloneChild(t, c); err != nil {
+		if err := r.cloneChild(t, c, helpers); err != nil {
 			return err
 		}
 		if err := r.build(ctx, c); err != nil {
 			return err
 		}
 	}
+	for sid, h := range helpers {
+		if err := kill(h); err != nil {
+			return err
+		}
+		if err := r.reapHelper(t.live, sid); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-func (r *restore) cloneChild(t, c *task) error {
-	if c.birth.helper {
-		return r.cloneByHelper(t, c)
+// cloneChild clones a child, or has the helper that leads its session do so.
+func (r *restore) cloneChild(t, c *task, helpers map[uint32]*live) error {
+	if !c.birth.helper {
+		return r.clone(t.live, c, shared(c))
 	}
-	return r.clone(t.live, c, shared(c))
+	if helpers[c.sid] == nil {
+		h, err := r.sessionHelper(t, c)
+		if err != nil {
+			return fmt.Errorf("leader of the session of %v: %w", c, err)
+		}
+		helpers[c.sid] = h
+	}
+	return r.clone(helpers[c.sid], c, linux.CLONE_PARENT|shared(c))
 }
 
 // shared returns the clone flags for the tables that a task shares with its
@@ -251,27 +268,17 @@ func shared(c *task) (flags uint64) {
 	return flags
 }
 
-// cloneByHelper makes a task in a session whose leader has ended: a process
-// with the leader's number makes the session, clones the task as its sibling
-// and ends.
-func (r *restore) cloneByHelper(t, c *task) error {
+// sessionHelper stands in for the leader of a session that has ended: a
+// process with its number makes the session, clones the members that are
+// children of t as its own siblings, and ends.
+func (r *restore) sessionHelper(t, c *task) (*live, error) {
 	h := &task{pid: c.sid}
 	if err := r.cloneAs(t.live, h, c.sid, 0, uint64(unix.SIGCHLD)); err != nil {
-		return fmt.Errorf("leader of the session of %v: %w", c, err)
+		return nil, err
 	}
 	b := h.live.arena.Batch(h.live.thread)
 	b.Call("setsid", unix.SYS_SETSID)
-	if err := b.Run(); err != nil {
-		return err
-	}
-	if err := r.clone(h.live, c, linux.CLONE_PARENT|shared(c)); err != nil {
-		return err
-	}
-	c.live.arena = t.live.arena.Inherit(c.live.thread.Tgid)
-	if err := kill(h.live); err != nil {
-		return err
-	}
-	return r.reapHelper(t.live, c.sid)
+	return h.live, b.Run()
 }
 
 // reapHelper has a task reap a helper that was its child.

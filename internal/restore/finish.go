@@ -16,14 +16,19 @@ import (
 	"glis.dev/glis/internal/scan"
 )
 
-// finishTree gives every task what does not concern its address space:
-// descriptors, directories, groups, what belongs to the process, threads.
-func (r *restore) finishTree(ctx context.Context) error {
+// joinGroups puts every task into its process group.
+func (r *restore) joinGroups() error {
 	for _, t := range r.tree.tasks {
 		if err := r.joinGroup(t); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
+	return nil
+}
+
+// finishTree gives every task what does not concern its address space:
+// descriptors, directories, what belongs to the process, threads.
+func (r *restore) finishTree(ctx context.Context) error {
 	for _, t := range r.tree.tasks {
 		if t.zombie {
 			continue
@@ -87,7 +92,6 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 	if err := r.places(ctx, b, t); err != nil {
 		return err
 	}
-	b.Call("close", unix.SYS_CLOSE, uint64(r.transport.number))
 	flushChildSignals(b)
 	if err := restoreFacets(r.kinds.Early, r.redo(b, t, t.pid)); err != nil {
 		return err
@@ -237,14 +241,18 @@ func (r *restore) restoreThread(t *task, th *remote.Thread, tid uint32) (*remote
 	return b, b.Start()
 }
 
-// restoreDumpable comes when the credentials of all threads have changed,
-// which makes a process undumpable.
-func (r *restore) restoreDumpable() error {
+// seal is the last batch in each task: it closes the transport, which tasks
+// that share their descriptors have needed up to now, and brings back
+// dumpable, which the changes of credentials have cleared.
+func (r *restore) seal() error {
 	for _, t := range r.tree.tasks {
 		if t.zombie {
 			continue
 		}
 		b := t.live.arena.Batch(t.live.thread)
+		if !t.sharesFiles() {
+			b.Call("close", unix.SYS_CLOSE, uint64(r.transport.number))
+		}
 		if err := facets.RestoreDumpable(b, scan.VPID(t.pid), t.space.Entry.Dumpable); err != nil {
 			return err
 		}

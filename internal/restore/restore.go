@@ -132,10 +132,11 @@ func (r *restore) run(ctx context.Context) error {
 		f    func() error
 	}{
 		{"create", func() error { return r.createTree(ctx) }},
+		{"groups", r.joinGroups},
 		{"zombies", r.makeZombies},
 		{"finish", func() error { return r.finishTree(ctx) }},
 		{"threads", r.restoreThreads},
-		{"dumpable", r.restoreDumpable},
+		{"seal", r.seal},
 		{"pidfile", r.writePidfile},
 		{"resume", r.resume},
 	}
