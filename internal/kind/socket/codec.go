@@ -59,9 +59,10 @@ func (o *Option) carry(e *sk_opts.SkOptsEntry, v Value) bool {
 	return ok && got == v
 }
 
-// Decode is the inverse of Encode. An option that neither has is not OK.
-func (t Table) Decode(e *sk_opts.SkOptsEntry, more []*extra.SocketOption) ([]Value, error) {
-	values := make([]Value, len(t))
+// Decode is the inverse of Encode: it fills values. An option that neither has
+// is not OK.
+func (t Table) Decode(e *sk_opts.SkOptsEntry, more []*extra.SocketOption, values []Value) error {
+	clear(values)
 	for i := range t {
 		if f := t[i].Field; f != nil {
 			if v, ok := f.Get(e); ok {
@@ -72,14 +73,14 @@ func (t Table) Decode(e *sk_opts.SkOptsEntry, more []*extra.SocketOption) ([]Val
 	for _, x := range more {
 		i := t.index(int(x.GetLevel()), int(x.GetName()))
 		if i < 0 {
-			return nil, fmt.Errorf("socket option %d of level %d: this Glis doesn't know it", x.GetName(), x.GetLevel())
+			return fmt.Errorf("socket option %d of level %d: this Glis doesn't know it", x.GetName(), x.GetLevel())
 		}
 		if len(x.Value) != t[i].Size {
-			return nil, fmt.Errorf("%s: value of %d bytes, it should have %d", t[i].Name, len(x.Value), t[i].Size)
+			return fmt.Errorf("%s: value of %d bytes, it should have %d", t[i].Name, len(x.Value), t[i].Size)
 		}
 		values[i] = valueOf(x.Value)
 	}
-	return values, nil
+	return nil
 }
 
 func (t Table) index(level, opt int) int {

@@ -17,6 +17,7 @@ type Kernel struct {
 	fixed []bool  // can't be set on this family
 	after []int   // index of Table[i].After, or -1
 	last  Saved   // what Save returned last
+	fresh Saved   // what New returns
 }
 
 // NewKernel learns what the kernel has from a new socket, which it changes.

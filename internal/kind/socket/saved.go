@@ -40,20 +40,41 @@ func (k *Kernel) Save(fd int, values []Value, filter bool) (Saved, error) {
 	return k.last, nil
 }
 
+// New returns the options of a new socket.
+func (k *Kernel) New() Saved {
+	if k.fresh.Entry == nil {
+		k.fresh = k.encode(k.Fresh)
+	}
+	return k.fresh
+}
+
 func (k *Kernel) encode(values []Value) Saved {
 	s := Saved{Values: slices.Clone(values)}
 	s.Entry, s.Options = k.Table.Encode(s.Values, k.Fresh)
 	return s
 }
 
-// Load decodes what Save has encoded.
-func (t Table) Load(e *sk_opts.SkOptsEntry, more []*extra.SocketOption) (Saved, error) {
-	values, err := t.Decode(e, more)
-	if err != nil {
-		return Saved{}, err
-	}
+// Loader decodes what Save has encoded, from images.
+type Loader struct {
+	Table Table
+	last  []Value
+	next  []Value
+}
+
+// Load decodes the options of one socket. Those that are alike share their
+// Values.
+func (l *Loader) Load(e *sk_opts.SkOptsEntry, more []*extra.SocketOption) (Saved, error) {
 	if n := len(e.GetSoFilter()); n > maxFilter {
 		return Saved{}, fmt.Errorf("socket filter of %d instructions, more than %d", n, maxFilter)
 	}
-	return Saved{Values: values, Entry: e, Options: more}, nil
+	if l.next == nil {
+		l.next = make([]Value, len(l.Table))
+	}
+	if err := l.Table.Decode(e, more, l.next); err != nil {
+		return Saved{}, err
+	}
+	if l.last == nil || !slices.Equal(l.last, l.next) {
+		l.last = slices.Clone(l.next)
+	}
+	return Saved{Values: l.last, Entry: e, Options: more}, nil
 }

@@ -80,9 +80,20 @@ func scanned(t testing.TB, fds ...int) *scan.Tree {
 // dumpTree dumps all files of a tree.
 func dumpTree(t testing.TB, tree *scan.Tree) (images, error) {
 	t.Helper()
+	return dumpWith(t, New(), tree)
+}
+
+// surveyed is New for which one socket is many.
+func surveyed() *Kind {
+	k := New()
+	k.seen.from = 1
+	return k
+}
+
+func dumpWith(t testing.TB, k *Kind, tree *scan.Tree) (images, error) {
+	t.Helper()
 	out := images{}
 	env := &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: &options.Dump{}, Tree: tree, Images: out}
-	k := New()
 	for _, f := range tree.Files {
 		if !k.Match(f) {
 			return nil, fmt.Errorf("%v: no match", f)
@@ -303,3 +314,8 @@ func disconnect(n int) error {
 	}
 	return nil
 }
+
+// nowhere forgets what a dump puts.
+type nowhere struct{}
+
+func (nowhere) Put(*image.Row, proto.Message, []byte, ...uint32) error { return nil }

@@ -2,11 +2,13 @@ package unix
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	sys "golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/sockmem"
 )
 
 type sizeKey struct {
@@ -31,6 +33,21 @@ func (k *Kind) compare(l *look, messages [][]byte) error {
 		sum += uint64(n)
 	}
 	if uint64(peer.Mem.WmemAlloc) > sum {
+		return errHidden
+	}
+	return nil
+}
+
+// count is compare for a socket whose peer is closed and can't be asked.
+func (k *Kind) count(l *look, messages [][]byte) error {
+	n, err := k.queued(l)
+	if errors.Is(err, sockmem.ErrUnavailable) {
+		return fmt.Errorf("%w: whether there are isn't known (%w)", errHidden, err)
+	}
+	if err != nil {
+		return err
+	}
+	if n != len(messages) {
 		return errHidden
 	}
 	return nil

@@ -17,9 +17,11 @@ import (
 )
 
 // node is a socket to be made again. Of a pair the node that was planned first
-// makes both sockets and fills both queues; the second one takes its own.
+// makes both sockets; the second one takes its own and, since it is the one
+// that needs the other, fills both queues.
 type node struct {
 	kind     *Kind
+	plan     *plan.Plan
 	id       plan.ID
 	ino      uint32
 	peerIno  uint32
@@ -105,6 +107,9 @@ func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	if n.peer != nil && !n.first {
 		own := n.peer.other
 		n.peer.other = nil
+		if own == nil {
+			return nil, fmt.Errorf("%v: the pair isn't made yet", n)
+		}
 		return own, nil
 	}
 	if n.role == alone {
@@ -117,6 +122,10 @@ func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	if n.role == paired && n.peer == nil {
 		return nil, fmt.Errorf("%v: its peer, socket %d, is missing", n, n.peerIno)
 	}
+	// The peer of a pair is only made when a task is given it.
+	if n.role == paired && len(n.plan.Users(n.id)) > 0 && len(n.plan.Users(n.peer.id)) == 0 {
+		return nil, fmt.Errorf("%v: no task has the peer as a descriptor", n)
+	}
 	pair, err := sys.Socketpair(sys.AF_UNIX, n.typ|sys.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%v: socketpair: %w", n, err)
@@ -127,7 +136,7 @@ func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
 
 // Fill implements plan.Filler.
 func (n *node) Fill(_ context.Context, env *plan.Env, own *fd.FD) error {
-	if n.peer != nil && !n.first {
+	if n.peer != nil && n.first {
 		return nil
 	}
 	if err := n.kind.learn(); err != nil {

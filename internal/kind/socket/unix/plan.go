@@ -34,6 +34,7 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err != nil {
 		return fmt.Errorf("files.img: file %#x: unix socket: %w", e.GetId(), err)
 	}
+	n.plan = p
 	if k.nodes[n.ino] != nil {
 		return fmt.Errorf("files.img: file %#x: unix socket %d is there twice", e.GetId(), n.ino)
 	}
@@ -99,7 +100,7 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 		return nil, err
 	}
 	x := k.extras[u.GetId()]
-	opts, err := table().Load(u.GetOpts(), x.GetOptions())
+	opts, err := k.loader.Load(u.GetOpts(), x.GetOptions())
 	if err != nil {
 		return nil, err
 	}

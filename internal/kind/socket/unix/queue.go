@@ -123,8 +123,8 @@ func (k *Kind) peekMessages(l *look) ([][]byte, error) {
 		return nil, errNobody
 	case l.role == paired:
 		return messages, k.compare(l, messages)
-	case len(messages) == 0 && l.u.Shutdown&shutRead == 0:
-		return nil, errHidden // there is something to read, after all
+	case l.role == orphan:
+		return messages, k.count(l, messages)
 	}
 	return messages, nil
 }

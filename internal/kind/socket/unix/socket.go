@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fown"
 	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
 	sk_unix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
 	sys "golang.org/x/sys/unix"
@@ -26,11 +27,17 @@ import (
 // goroutines at once.
 type Kind struct {
 	picture picture
+	seen    survey
 	kernel  *socket.Kernel
 	values  []socket.Value
+	nobody  *fown.FownEntry // shared by all that have no owner
 	sizes   map[sizeKey]uint32
 
+	lengths   map[*scan.Task]map[int32]int // messages queued, by descriptor
+	noLengths error
+
 	planned  bool // the images below are read
+	loader   socket.Loader
 	nodes    map[uint32]*node
 	messages map[uint32][]plan.Entry
 	extras   map[uint32]*extra.SocketEntry
@@ -38,7 +45,7 @@ type Kind struct {
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{nodes: map[uint32]*node{}, sizes: map[sizeKey]uint32{}}
+	return &Kind{nodes: map[uint32]*node{}, sizes: map[sizeKey]uint32{}, loader: socket.Loader{Table: table()}, seen: survey{from: many}}
 }
 
 // table is the options of a unix socket.
@@ -79,12 +86,15 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if why != "" {
 		return nil, kind.Unsupported(fmt.Sprintf("%v: %s", f, describe(u)), "%s", why)
 	}
-	d, err := f.Borrow()
-	if err != nil {
+	if err := k.survey(env); err != nil {
+		return nil, fmt.Errorf("%v: %w", f, err)
+	}
+	l := &look{env: env, file: f, u: u, role: what, skip: k.seen.of(f)}
+	if err := l.borrow(); err != nil {
 		return nil, err
 	}
-	defer d.Close()
-	e, err := k.dump(&look{env: env, file: f, fd: d, u: u, role: what})
+	defer l.giveBack()
+	e, err := k.dump(l)
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +105,29 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 type look struct {
 	env    *kind.DumpEnv
 	file   *scan.File
-	fd     *fd.FD
+	fd     *fd.FD // nil if nothing has to be asked through it
 	u      *sockdiag.Unix
 	role   role
+	skip   defaults
 	kernel *socket.Kernel
 	opts   socket.Saved
+}
+
+// borrow gets the socket into the engine, unless sock_diag and the survey have
+// told all there is to know.
+func (l *look) borrow() error {
+	if l.skip.options && l.skip.owner && l.role == paired && l.u.Type == sys.SOCK_STREAM && l.u.RQueue == 0 {
+		return nil
+	}
+	var err error
+	l.fd, err = l.file.Borrow()
+	return err
+}
+
+func (l *look) giveBack() {
+	if l.fd != nil {
+		l.fd.Close()
+	}
 }
 
 // refuse says that the socket can't be carried over.
@@ -118,7 +146,7 @@ func (l *look) fail(err error) error {
 // dump returns the entry of a socket, and puts its queue and what criu's entry
 // has no place for into other images.
 func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
-	owner, err := file.ReadOwner(l.env, l.file, l.fd)
+	owner, err := k.owner(l)
 	if err != nil {
 		return nil, err
 	}
@@ -140,13 +168,24 @@ func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
 	}
 	e := &sk_unix.UnixSkEntry{
 		Id: &l.file.ID, Ino: &l.u.Ino, Type: proto.Uint32(uint32(l.u.Type)), State: proto.Uint32(uint32(l.u.State)),
-		Flags: &l.file.Flags, Uflags: proto.Uint32(0), Backlog: &l.u.WQueue, Peer: &l.u.Peer,
+		Flags: &l.file.Flags, Uflags: new(uint32), Backlog: &l.u.WQueue, Peer: &l.u.Peer,
 		Fown: owner, Opts: l.opts.Entry, Name: []byte{},
 	}
 	if l.u.Shutdown != 0 {
 		e.Shutdown = sk_opts.SkShutdown(l.u.Shutdown).Enum()
 	}
 	return e, nil
+}
+
+// owner reads whom the socket's signals go to.
+func (k *Kind) owner(l *look) (*fown.FownEntry, error) {
+	if !l.skip.owner {
+		return file.ReadOwner(l.env, l.file, l.fd)
+	}
+	if k.nobody == nil {
+		k.nobody = &fown.FownEntry{Uid: new(uint32), Euid: new(uint32), Signum: new(uint32), PidType: new(uint32), Pid: new(uint32)}
+	}
+	return k.nobody, nil
 }
 
 // options reads the socket's options; sizes and whether there is a filter come
@@ -156,6 +195,10 @@ func (k *Kind) options(l *look) error {
 		return err
 	}
 	l.kernel = k.kernel
+	if l.skip.options {
+		l.opts = k.kernel.New()
+		return nil
+	}
 	clear(k.values)
 	filter := true
 	if l.u.HasMem {
@@ -179,7 +222,7 @@ func (k *Kind) learn() error {
 	}
 	defer sys.Close(pair[0])
 	defer sys.Close(pair[1])
-	if k.kernel, err = socket.NewKernel(table(), pair[0]); err != nil {
+	if k.kernel, err = socket.NewKernel(k.loader.Table, pair[0]); err != nil {
 		return err
 	}
 	k.values = make([]socket.Value, len(k.kernel.Table))

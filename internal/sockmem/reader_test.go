@@ -1,0 +1,137 @@
+package sockmem
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func open(t testing.TB) *Reader {
+	t.Helper()
+	r, err := Open()
+	if errors.Is(err, ErrUnavailable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func self(t testing.TB) int {
+	t.Helper()
+	p, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(p) })
+	return p
+}
+
+func TestEach(t *testing.T) {
+	r, me := open(t), self(t)
+	fds := map[int32]bool{}
+	for range 100 {
+		p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(p[0])
+		defer unix.Close(p[1])
+		fds[int32(p[0])], fds[int32(p[1])] = true, true
+	}
+	var one int32
+	for one = range fds {
+		break
+	}
+	read := func() []byte {
+		var mine []byte
+		found := 0
+		err := r.Each(me, func(s Socket) error {
+			if fds[s.FD] {
+				found++
+			}
+			if s.FD == one {
+				mine = bytes.Clone(s.Sock)
+			}
+			return nil
+		})
+		if err != nil || found != len(fds) {
+			t.Fatalf("found %d of %d: %v", found, len(fds), err)
+		}
+		return mine
+	}
+	before := read()
+	if !bytes.Equal(before, read()) {
+		t.Error("an idle socket's memory changes")
+	}
+	if err := unix.SetsockoptInt(int(one), unix.SOL_SOCKET, unix.SO_MARK, 0x1234567); err != nil {
+		t.Skip(err)
+	}
+	if after := read(); bytes.Equal(before, after) || !bytes.Contains(after, []byte{0x67, 0x45, 0x23, 0x01}) {
+		t.Error("a mark that was set doesn't show")
+	}
+}
+
+func TestQueued(t *testing.T) {
+	r, me := open(t), self(t)
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	for range 5 {
+		if err := unix.Sendmsg(p[0], nil, nil, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[int32]uint32{int32(p[0]): 0, int32(p[1]): 5}
+	err = r.Each(me, func(s Socket) error {
+		if n, ok := want[s.FD]; ok && n != s.Queued {
+			t.Errorf("%d messages are queued, not %d", s.Queued, n)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func BenchmarkEach(b *testing.B) {
+	r, me := open(b), self(b)
+	for range 200 {
+		p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer unix.Close(p[0])
+		defer unix.Close(p[1])
+	}
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		if err := r.Each(me, func(Socket) error { n++; return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	for b.Loop() {
+		r, err := Open()
+		if err != nil {
+			b.Skip(err)
+		}
+		if err := r.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
