@@ -98,7 +98,7 @@ func (d *dump) putCores() error {
 		for _, th := range t.Threads {
 			core := d.cores[th]
 			if th == t.Leader() {
-				core.Ids = kobjIDs(t.IDs)
+				core.Ids = d.kobjIDs(t.IDs)
 			}
 			if err := d.sink.Put(image.Core, core, nil, uint32(th.VTID)); err != nil {
 				return err

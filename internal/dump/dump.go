@@ -59,6 +59,7 @@ type dump struct {
 	files   *files
 	self    int
 	runID   string
+	ownTime bool // the tree is in a time namespace that is not the engine's
 
 	types  map[*scan.File]fdinfo.FdTypes
 	cores  map[*scan.Thread]*criu_core.CoreEntry

@@ -10,11 +10,11 @@ import (
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/seccomp"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/stats"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/timens"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/scan"
 )
@@ -40,7 +40,7 @@ func (d *dump) putTree() error {
 		if t.Zombie {
 			continue
 		}
-		if err := d.sink.Put(image.Ids, kobjIDs(t.IDs), nil, uint32(t.VPID)); err != nil {
+		if err := d.sink.Put(image.Ids, d.kobjIDs(t.IDs), nil, uint32(t.VPID)); err != nil {
 			return err
 		}
 		if err := d.putFS(t); err != nil {
@@ -82,22 +82,35 @@ func (d *dump) putFS(t *scan.Task) error {
 	return d.sink.Put(image.FS, &fs.FsEntry{CwdId: proto.Uint32(cwd.ID), RootId: proto.Uint32(root.ID), Umask: proto.Uint32(task.Umask(t))}, nil, uint32(t.VPID))
 }
 
-// putTimens writes the clocks as the tree saw them: criu reads it even where
-// there is no time namespace.
+// putTimens writes the clocks as the tree sees them.
 func (d *dump) putTimens() error {
-	e := &timens.TimensEntry{}
-	for _, c := range []struct {
-		clock int32
-		into  **timens.Timespec
-	}{{unix.CLOCK_MONOTONIC, &e.Monotonic}, {unix.CLOCK_BOOTTIME, &e.Boottime}} {
-		var ts unix.Timespec
-		if err := unix.ClockGettime(c.clock, &ts); err != nil {
-			return fmt.Errorf("clock_gettime: %w", err)
-		}
-		*c.into = &timens.Timespec{TvSec: proto.Uint64(uint64(ts.Sec)), TvNsec: proto.Uint64(uint64(ts.Nsec))}
+	c, err := ns.ClocksOf(d.tree.Root.PID)
+	if err != nil {
+		return err
 	}
-	return d.sink.Put(image.Timens, e, nil, 0)
+	return d.sink.Put(image.Timens, c.Entry(), nil, d.timensImage())
 }
+
+// timensImage is the number of the image that has the tree's clocks: that of
+// its time namespace, or 0 if that is the engine's.
+func (d *dump) timensImage() uint32 {
+	if d.ownTime {
+		return ownTimeNS
+	}
+	return 0
+}
+
+// kobjIDs is what ids-PID.img says.
+func (d *dump) kobjIDs(i scan.IDs) *criu_core.TaskKobjIdsEntry {
+	e := kobjIDs(i)
+	if d.ownTime {
+		e.TimeNsId = proto.Uint32(ownTimeNS)
+	}
+	return e
+}
+
+// ownTimeNS is the number of a time namespace that is not the engine's.
+const ownTimeNS = 9
 
 // writeInventory is the last act on the images: without it there is no
 // checkpoint.

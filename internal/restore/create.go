@@ -10,6 +10,7 @@ import (
 
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind/mem"
+	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
@@ -73,7 +74,14 @@ func (r *restore) startStub() (*live, error) {
 	b.Call("dup3", unix.SYS_DUP3, stub.Socket, uint64(r.transport.number), unix.O_CLOEXEC)
 	b.Call("close", unix.SYS_CLOSE, stub.Socket)
 	resetSignals(b)
-	return l, b.Run()
+	if err := b.Run(); err != nil {
+		return nil, err
+	}
+	l.arena.Reset()
+	if err := facets.FreeCPUs(th.Tgid); err != nil {
+		return nil, err
+	}
+	return l, r.enterTime(l)
 }
 
 // lowestAddress is below everything that programs map by themselves, and

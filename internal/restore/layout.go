@@ -2,9 +2,11 @@ package restore
 
 import (
 	"context"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/remote"
 )
@@ -47,10 +49,35 @@ func (r *restore) lend(ctx context.Context, b *remote.Batch, t *task, uses []mem
 		if err != nil {
 			return nil, err
 		}
+		f, mine, err := withAccess(f, u.Access)
+		if err != nil {
+			return nil, fmt.Errorf("file %#x: %w", u.ID, err)
+		}
+		if mine {
+			defer f.Close()
+		}
 		fds = append(fds, f.Int())
 		numbers[u] = t.live.table.alloc()
 	}
 	return numbers, r.transport.send(b, fds, unix.MSG_CMSG_CLOEXEC)
+}
+
+// withAccess returns a descriptor that may be mapped for this access: images
+// name the file, but not always opened as the mapping needs it. mine tells
+// whether it is a new one.
+func withAccess(f *fd.FD, access uint32) (_ *fd.FD, mine bool, err error) {
+	if access&unix.O_ACCMODE != unix.O_RDWR {
+		return f, false, nil
+	}
+	flags, err := unix.FcntlInt(uintptr(f.Int()), unix.F_GETFL, 0)
+	if err != nil || flags&unix.O_ACCMODE == unix.O_RDWR {
+		return f, false, err
+	}
+	n, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.Int()), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, false, fmt.Errorf("open for writing: %w", err)
+	}
+	return fd.New(n), true, nil
 }
 
 // takeBack closes what lend gave.

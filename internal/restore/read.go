@@ -10,6 +10,7 @@ import (
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	fsimg "github.com/checkpoint-restore/go-criu/v8/crit/images/fs"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/seccomp"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/kind"
@@ -42,6 +43,8 @@ type task struct {
 	fds                  []*fdinfo.FdinfoEntry
 	space                *mem.Space
 
+	badThreads bool // the image does not say what threads it has
+
 	birth birth
 	live  *live
 }
@@ -58,6 +61,7 @@ func (t *task) String() string {
 
 // tree is everything a restore is about, from images alone.
 type tree struct {
+	ids   *criu_core.TaskKobjIdsEntry // of the engine that dumped it
 	root  *task
 	tasks []*task // parents before children
 	byPID map[uint32]*task
@@ -67,14 +71,18 @@ type tree struct {
 
 // read turns images into a tree; it checks what later stages rely on.
 func read(s image.Store) (*tree, error) {
-	if _, err := image.ReadInventory(s); err != nil {
+	inv, err := image.ReadInventory(s)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := image.ReadOptional[*seccomp.SeccompEntry](s, image.Seccomp); err != nil {
 		return nil, err
 	}
 	entries, err := image.ReadAll[*pstree.PstreeEntry](s, image.PsTree)
 	if err != nil {
 		return nil, err
 	}
-	tr := &tree{byPID: map[uint32]*task{}}
+	tr := &tree{byPID: map[uint32]*task{}, ids: inv.GetRootIds()}
 	for _, e := range entries {
 		if err := tr.add(e); err != nil {
 			return nil, fmt.Errorf("pstree.img: %w", err)
@@ -104,7 +112,8 @@ func (tr *tree) add(e *pstree.PstreeEntry) error {
 	case len(t.threads) == 0:
 		t.threads = []uint32{t.pid}
 	case t.threads[0] != t.pid:
-		return fmt.Errorf("task %d: its first thread is %d", t.pid, t.threads[0])
+		// criu writes anything there for a task that has ended.
+		t.badThreads, t.threads = true, []uint32{t.pid}
 	}
 	for _, tid := range t.threads {
 		if tid == 0 || tid > maxPID || tr.byPID[tid] != nil {
@@ -141,6 +150,9 @@ func (tr *tree) readTask(s image.Store, t *task) error {
 		t.zombie = true
 		return nil
 	case taskAlive, taskStopped:
+		if t.badThreads {
+			return fmt.Errorf("pstree.img: task %d: its first thread is not itself", t.pid)
+		}
 	default:
 		return fmt.Errorf("%s: task state %d is not one that Glis can restore", image.Core.FileName(t.pid), state)
 	}

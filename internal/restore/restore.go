@@ -15,6 +15,7 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kinds"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
@@ -65,6 +66,7 @@ type restore struct {
 	finished  map[plan.ID]bool
 	pages     mem.Stats
 	stubAt    remote.Addr
+	clocks    *ns.Clocks // to go on from, in a time namespace; nil: the engine's
 	forking   time.Duration
 }
 
@@ -80,6 +82,9 @@ func (r *restore) prepare() error {
 		return err
 	}
 	if err := r.tree.checkPIDs(); err != nil {
+		return err
+	}
+	if r.clocks, err = wantClocks(r.tree, r.store); err != nil {
 		return err
 	}
 	r.env = &plan.Env{Log: r.log, Options: r.opts, Store: r.store}
