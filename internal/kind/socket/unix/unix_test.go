@@ -141,7 +141,7 @@ var states = []struct {
 	{"passing options, nothing queued", func(s *sockets) {
 		a, _ := s.pair(sys.SOCK_STREAM)
 		s.set(a, sys.SO_PASSCRED, 1)
-		s.set(a, sys.SO_PASSPIDFD, 1)
+		_ = sys.SetsockoptInt(a, sys.SOL_SOCKET, sys.SO_PASSPIDFD, 1) // Linux 6.5
 	}},
 	{"filter", func(s *sockets) {
 		a, b := s.pair(sys.SOCK_DGRAM)

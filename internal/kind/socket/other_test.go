@@ -1,0 +1,111 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+func scanned(t *testing.T, n int) *scan.File {
+	t.Helper()
+	p, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := fd.New(p)
+	t.Cleanup(func() { d.Close() })
+	task := &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: d, Stat: proc.Stat{Comm: "test"}}
+	f := &scan.File{Task: task, FD: int32(n)}
+	if err := unix.Fstat(n, &f.Stat); err != nil {
+		t.Fatal(err)
+	}
+	f.Link = fmt.Sprintf("socket:[%d]", f.Stat.Ino)
+	return f
+}
+
+func TestOthersRefuse(t *testing.T) {
+	listen := func(n int) error {
+		return errors.Join(unix.Bind(n, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(n, 5))
+	}
+	tests := []struct {
+		name                string
+		family, typ, number int
+		prepare             func(int) error
+		sort                fdinfo.FdTypes
+		want                []string
+	}{
+		{"tcp listener", unix.AF_INET, unix.SOCK_STREAM, 0, listen, fdinfo.FdTypes_INETSK, []string{"AF_INET SOCK_STREAM", "LISTEN", "127.0.0.1:"}},
+		{"udp", unix.AF_INET6, unix.SOCK_DGRAM, 0, nil, fdinfo.FdTypes_INETSK, []string{"AF_INET6 SOCK_DGRAM of protocol 17"}},
+		{"netlink", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE, nil, fdinfo.FdTypes_NETLINKSK, []string{"AF_NETLINK SOCK_RAW of protocol 0", "port 0"}},
+		{"packet", unix.AF_PACKET, unix.SOCK_DGRAM, 0, nil, fdinfo.FdTypes_PACKETSK, []string{"AF_PACKET SOCK_DGRAM"}},
+		{"vsock", unix.AF_VSOCK, unix.SOCK_STREAM, 0, nil, fdinfo.FdTypes_UND, []string{"AF_VSOCK"}},
+		{"alg", unix.AF_ALG, unix.SOCK_SEQPACKET, 0, nil, fdinfo.FdTypes_UND, []string{"AF_ALG SOCK_SEQPACKET"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n, err := unix.Socket(tt.family, tt.typ|unix.SOCK_CLOEXEC, tt.number)
+			if err != nil {
+				t.Skip(err)
+			}
+			defer unix.Close(n)
+			if tt.prepare != nil {
+				if err := tt.prepare(n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f := scanned(t, n)
+			for _, k := range Others() {
+				if !k.Match(f) {
+					continue
+				}
+				if k.Type() != tt.sort {
+					t.Errorf("type %v, want %v", k.Type(), tt.sort)
+				}
+				_, err := k.Dump(context.Background(), nil, f)
+				checkRefusal(t, err, append(tt.want, "descriptor", "close it")...)
+				return
+			}
+			t.Error("no kind took it")
+		})
+	}
+}
+
+func checkRefusal(t *testing.T, err error, want ...string) {
+	t.Helper()
+	if !errors.Is(err, kind.ErrUnsupported) {
+		t.Fatalf("not refused: %v", err)
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%q isn't in %q", w, err)
+		}
+	}
+}
+
+func TestOthersRefuseImages(t *testing.T) {
+	for _, k := range Others() {
+		err := k.Plan(nil, &fdinfo.FileEntry{Id: proto.Uint32(7), Type: k.Type().Enum()})
+		checkRefusal(t, err, "0x7", k.Type().String())
+	}
+}
+
+func TestOthersLeaveUnixAlone(t *testing.T) {
+	a, _ := newPair(t)
+	for _, k := range Others() {
+		if k.Type() != fdinfo.FdTypes_UND && k.Match(scanned(t, a)) {
+			t.Errorf("%v took a unix socket", k.Type())
+		}
+	}
+}
