@@ -58,9 +58,16 @@ func (r *restart) encode() []byte {
 
 // getRestart reads it; nil if there is none.
 func getRestart(x kind.Extra) (*restart, error) {
-	b, err := sized(x, extraRestart, restartSize)
-	if b == nil || err != nil {
-		return nil, err
+	b, ok := x[extraRestart]
+	if !ok {
+		return nil, nil
+	}
+	return decodeRestart(b)
+}
+
+func decodeRestart(b []byte) (*restart, error) {
+	if len(b) != restartSize {
+		return nil, fmt.Errorf("core image: extra state %q: %d bytes, expected %d", extraRestart, len(b), restartSize)
 	}
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	r := &restart{Nr: word(0), Code: int64(word(1))}

@@ -1,0 +1,224 @@
+package task
+
+import (
+	"errors"
+	"testing"
+
+	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/tracee"
+)
+
+// TestInterruptedCalls stops a program in all sorts of system calls, twice,
+// since the kernel tells less about a call that was interrupted before.
+func TestInterruptedCalls(t *testing.T) {
+	const again = true // made anew
+	tests := []struct {
+		name  string
+		nr    int64
+		again bool
+		rest  bool // its rest of time is known
+	}{
+		{"nanosleep", unix.SYS_NANOSLEEP, false, true},
+		{"clock_nanosleep", unix.SYS_CLOCK_NANOSLEEP, false, true},
+		{"norest", unix.SYS_NANOSLEEP, again, false},
+		{"poll", unix.SYS_POLL, again, false},
+		{"polltime", unix.SYS_POLL, again, false},
+		{"futex", unix.SYS_FUTEX, again, false},
+		{"read", unix.SYS_READ, again, false},
+		{"pause", unix.SYS_PAUSE, again, false},
+		{"epoll", unix.SYS_EPOLL_WAIT, again, false},
+		{"sigwait", unix.SYS_RT_SIGTIMEDWAIT, again, false},
+		{"epolltime", unix.SYS_EPOLL_WAIT, false, false},
+	}
+	for _, x := range tests {
+		t.Run(x.name, func(t *testing.T) {
+			pid := start(t, "calls.c", x.name)
+			for range 2 {
+				awaitIn(t, pid, x.nr, arch.SysRestart)
+				c := dumpOnce(t, pid)
+				g := c.ThreadInfo.Gpregs
+				if made := g.GetAx() == uint64(x.nr); made != x.again {
+					t.Errorf("made anew: %v, want %v (ax %d)", made, x.again, int64(g.GetAx()))
+				}
+				if !x.again && int64(g.GetAx()) != -int64(unix.EINTR) {
+					t.Errorf("ax is %d, want EINTR for criu", int64(g.GetAx()))
+				}
+				r := restartOf(t, c)
+				if (r != nil) != x.rest {
+					t.Errorf("rest %+v", r)
+				}
+				if x.rest && (r.Nr != uint64(x.nr) || r.Rest.Sec < 3000 || r.Rest.Sec > 3600) {
+					t.Errorf("rest %+v of an hour, in call %d", r, x.nr)
+				}
+				switch x.name {
+				case "epolltime":
+					return // EINTR, as after SIGSTOP and SIGCONT: it has ended
+				case "norest":
+					return // the second time it could be a poll, see arch.BlockCall
+				}
+			}
+		})
+	}
+}
+
+func restartOf(t *testing.T, c *core.CoreEntry) *restart {
+	t.Helper()
+	x, err := ReadExtra(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := getRestart(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// dumpOnce returns the leader's core image and lets the process go on.
+func dumpOnce(t *testing.T, pid proc.PID) *core.CoreEntry {
+	t.Helper()
+	var cores []*core.CoreEntry
+	err := tracee.Run(func() error {
+		task, err := freeze(pid)
+		if err != nil {
+			return err
+		}
+		if cores, err = ask(task); err != nil {
+			return err
+		}
+		return release(task)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cores[0]
+}
+
+// TestRearm takes a sleeping thread's restart block away by having it make
+// system calls of its own, and gives it one back from the image.
+func TestRearm(t *testing.T) {
+	for name, nr := range map[string]int64{"nanosleep": unix.SYS_NANOSLEEP, "clock_nanosleep": unix.SYS_CLOCK_NANOSLEEP} {
+		t.Run(name, func(t *testing.T) {
+			pid := start(t, "calls.c", name)
+			awaitIn(t, pid, nr)
+			before := restartOf(t, dumpOnce(t, pid))
+			awaitIn(t, pid, nr, arch.SysRestart)
+			wakeFromImage(t, pid, nil)
+			// It must be asleep again, for what was left.
+			awaitIn(t, pid, arch.SysRestart)
+			after := restartOf(t, dumpOnce(t, pid))
+			if before == nil || after == nil || after.Rest.Nano() > before.Rest.Nano() || after.Rest.Sec < 3000 {
+				t.Errorf("left before %+v, after %+v", before, after)
+			}
+			awaitIn(t, pid, arch.SysRestart)
+		})
+	}
+}
+
+// wakeFromImage does what a restore does: everything from the core image, the
+// arena taken away by the thread itself.
+func wakeFromImage(t *testing.T, pid proc.PID, frozen func(*scan.Task) error) (w *Wake) {
+	t.Helper()
+	err := tracee.Run(func() error {
+		task, err := freeze(pid)
+		if err != nil {
+			return err
+		}
+		defer task.Dir.Close()
+		if frozen != nil {
+			if err := frozen(task); err != nil {
+				return err
+			}
+		}
+		cores, err := ask(task)
+		if err != nil {
+			return err
+		}
+		x, err := ReadExtra(cores[0])
+		if err != nil {
+			return err
+		}
+		if w, err = ReadWake(cores[0], x); err != nil {
+			return err
+		}
+		th := &task.Leader().Thread
+		b := task.Arena.Batch(th)
+		// A poll of no time leaves no restart block of a sleep behind.
+		b.Call("sched_yield", unix.SYS_SCHED_YIELD)
+		w.Prepare(b)
+		if err := b.Run(); err != nil {
+			return err
+		}
+		return errors.Join(
+			Rearm(th, task.Arena, w),
+			task.Arena.Unmap(th, task.Arena.Syscall()),
+			tracee.SetXState(th.TID, arch.PadXState(w.XState)),
+			tracee.SetRegs(th.TID, &w.Regs),
+			tracee.SetSigmask(th.TID, w.Mask),
+			tracee.Detach(th.TID, 0))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// TestSignalWaiting: with a signal that will be delivered, the kernel must
+// decide how a call goes on, so the restored thread is given its code.
+func TestSignalWaiting(t *testing.T) {
+	for name, nr := range map[string]int64{"pause": unix.SYS_PAUSE, "poll": unix.SYS_POLL, "read": unix.SYS_READ} {
+		pid := start(t, "calls.c", name)
+		awaitIn(t, pid, nr)
+		// Ignored by default, but queued for a process that is traced.
+		w := wakeFromImage(t, pid, func(*scan.Task) error { return unix.Kill(int(pid), unix.SIGWINCH) })
+		if code, ok := arch.RestartCode(&w.Regs); !ok || int64(w.Regs.Orig_rax) != nr {
+			t.Errorf("%s: code %d, %v, call %d", name, code, ok, int64(w.Regs.Orig_rax))
+		}
+		awaitIn(t, pid, nr) // nothing handled it: the call goes on
+	}
+}
+
+func TestDecodeRestart(t *testing.T) {
+	good := restart{Nr: unix.SYS_NANOSLEEP, Code: arch.RestartBlock, Rest: unix.Timespec{Sec: 5, Nsec: 999_999_999}}
+	if got, err := decodeRestart(good.encode()); err != nil || *got != good {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range []restart{
+		{Nr: 1 << 20, Code: arch.RestartBlock},
+		{Nr: 35, Code: -4},
+		{Nr: 35, Code: arch.RestartBlock, Rest: unix.Timespec{Sec: -1}},
+		{Nr: 35, Code: arch.RestartBlock, Rest: unix.Timespec{Nsec: 1e9}},
+	} {
+		if _, err := decodeRestart(bad.encode()); err == nil {
+			t.Errorf("accepted: %+v", bad)
+		}
+	}
+}
+
+func TestUnfold(t *testing.T) {
+	w := &Wake{}
+	w.Regs.Rax, w.Regs.Rip = unix.SYS_READ, 0x1000
+	if err := w.unfold(&restart{Nr: unix.SYS_READ, Code: -512}); err != nil || w.Regs.Rip != 0x1002 || int64(w.Regs.Rax) != -512 || w.Regs.Orig_rax != unix.SYS_READ {
+		t.Errorf("%+v, %v", w.Regs, err)
+	}
+	if err := w.unfold(&restart{Nr: unix.SYS_READ, Code: -512}); err == nil {
+		t.Error("a call that the registers don't make is accepted")
+	}
+	if err := w.unfold(&restart{Nr: unix.SYS_READ, Code: arch.RestartBlock}); err == nil {
+		t.Error("a rest of a call that does not sleep is accepted")
+	}
+}
+
+func FuzzDecodeRestart(f *testing.F) {
+	f.Add((&restart{Nr: 35, Code: arch.RestartBlock, Rest: unix.Timespec{Sec: 1}}).encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := decodeRestart(b); err == nil && string(r.encode()) != string(b) {
+			t.Fatalf("%x comes back as %x", b, r.encode())
+		}
+	})
+}
