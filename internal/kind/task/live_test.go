@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(testkit.Main(m)) }
 
 // start runs a C program of testdata until it says that it is ready.
-func start(t *testing.T, src string, args ...string) proc.PID {
+func start(t testing.TB, src string, args ...string) proc.PID {
 	t.Helper()
 	testkit.RequireRoot(t)
 	path := testkit.BuildC(t, "testdata/"+src)
@@ -102,7 +102,7 @@ func freeze(pid proc.PID) (*scan.Task, error) {
 		return nil, err
 	}
 	task.Insn = insn
-	task.Arena, err = remote.MapArena(&task.Leader().Thread, insn, 0, 1<<18)
+	task.Arena, err = remote.MapArena(&task.Leader().Thread, insn, 0, 4<<20)
 	return task, err
 }
 
