@@ -110,6 +110,40 @@ func checkMemfd(t *testing.T, n int, name string, content []byte) {
 	}
 }
 
+func TestMemfdSealing(t *testing.T) {
+	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
+	plan := func(flags uint32) *redo {
+		im := memfdImage(inode("x", 10, seals), 0)
+		all, _ := im.Entries(image.Files)
+		all[0].Message.(*fdinfo.FileEntry).GetMemfd().Flags = &flags
+		return newRedo(t, im)
+	}
+	has := func(r *redo) int {
+		got, err := unix.FcntlInt(uintptr(r.mustCreate()[1].Int()), unix.F_GET_SEALS, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := has(plan(unix.O_RDONLY)); got != seals {
+		t.Errorf("nobody can write to it, and its seals are %#x", got)
+	}
+	r := plan(unix.O_RDWR)
+	if got := has(r); got != 0 {
+		t.Errorf("it is sealed (%#x) before it is mapped", got)
+	}
+	b := &calls{t: t}
+	n := r.plan.Node(1).(*memfdNode)
+	for range 2 { // whoever has it, it is sealed once
+		if err := n.Finish(b, 7); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := fmt.Sprintf("[[7 %d %d]]", unix.F_ADD_SEALS, seals); fmt.Sprint(b.argv) != want {
+		t.Errorf("queued %v, want %s", b.argv, want)
+	}
+}
+
 func TestMemfdWithoutSealing(t *testing.T) {
 	g := self(t)
 	g.add(newMemfd(t, "", 0))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/memfd"
@@ -20,9 +21,11 @@ import (
 // memfdSet is a memfd to be made again. The first of its nodes that is created
 // makes it, with its contents; the others open it through hold.
 type memfdSet struct {
-	inode *memfd.MemfdInodeEntry
-	hold  *fd.FD
-	given bool // the original file description has been handed out
+	inode  *memfd.MemfdInodeEntry
+	nodes  []*memfdNode
+	hold   *fd.FD
+	given  bool // the original file description has been handed out
+	sealed bool
 }
 
 // Bounds on what memfd.img may say.
@@ -54,7 +57,9 @@ func (k *Memfd) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	case in.GetPos() > 1<<63-1:
 		return entryError(e, "a memfd that stands at %d: none is that long", in.GetPos())
 	}
-	return p.Add(&memfdNode{base: b, set: set, pos: int64(in.GetPos())})
+	n := &memfdNode{base: b, set: set, pos: int64(in.GetPos())}
+	set.nodes = append(set.nodes, n)
+	return p.Add(n)
 }
 
 func (k *Memfd) read(src plan.Source) error {
@@ -125,17 +130,52 @@ func (n *memfdNode) open() (*fd.FD, error) {
 	return n.ready(fd.New(num))
 }
 
-// Late implements plan.Later: seals may forbid mappings that were there before
-// them, so they come when all memory is mapped.
+// seals returns what is still to be sealed. F_SEAL_SEAL alone comes from how
+// the memfd is made.
+func (s *memfdSet) seals() int {
+	seals := int(s.inode.GetSeals())
+	if s.sealed || seals == unix.F_SEAL_SEAL {
+		return 0
+	}
+	return seals
+}
+
+// writable tells whether anybody of the tree has it open or mapped for
+// writing.
+func (s *memfdSet) writable() bool {
+	return slices.ContainsFunc(s.nodes, func(n *memfdNode) bool { return access(n.flags) != unix.O_RDONLY })
+}
+
+// Finish implements plan.Member: seals may forbid mappings that were there
+// before them, so they come when all memory is mapped. Only who may write may
+// seal.
+func (n *memfdNode) Finish(b plan.Batcher, own int32) error {
+	if seals := n.set.seals(); seals != 0 && access(n.flags) != unix.O_RDONLY {
+		b.Add(fmt.Sprintf("fcntl(%d, F_ADD_SEALS, %#x)", own, seals), unix.SYS_FCNTL, uint64(own), unix.F_ADD_SEALS, uint64(seals))
+		n.set.sealed = true
+	}
+	return nil
+}
+
+// Late is Finish for a memfd that nobody has as a descriptor any more, or for
+// reading only. It is called when all tasks have their memory and descriptors.
 func (n *memfdNode) Late(context.Context, *plan.Env) error {
 	defer n.Drop()
-	seals := int(n.set.inode.GetSeals())
-	if n.set.hold == nil || seals == 0 || seals == unix.F_SEAL_SEAL {
+	if n.set.hold == nil {
 		return nil
 	}
-	if _, err := unix.FcntlInt(uintptr(n.set.hold.Int()), unix.F_ADD_SEALS, seals); err != nil {
-		return fmt.Errorf("memfd %q: seal it (%#x): %w", n.set.inode.GetName(), seals, err)
+	return n.set.seal(n.set.hold)
+}
+
+func (s *memfdSet) seal(d *fd.FD) error {
+	seals := s.seals()
+	if seals == 0 {
+		return nil
 	}
+	if _, err := unix.FcntlInt(uintptr(d.Int()), unix.F_ADD_SEALS, seals); err != nil {
+		return fmt.Errorf("memfd %q: seal it (%#x): %w", s.inode.GetName(), seals, err)
+	}
+	s.sealed = true
 	return nil
 }
 
@@ -231,13 +271,15 @@ func (s *memfdSet) fill(ctx context.Context, env *plan.Env, d *fd.FD) error {
 	if err := unix.Fchown(d.Int(), int(s.inode.GetUid()), int(s.inode.GetGid())); err != nil {
 		return fmt.Errorf("give it to user %d: %w", s.inode.GetUid(), err)
 	}
-	if s.inode.Mode == nil {
+	if s.inode.Mode != nil {
+		if err := unix.Fchmod(d.Int(), s.inode.GetMode()&0o7777); err != nil {
+			return fmt.Errorf("set its mode to %#o: %w", s.inode.GetMode()&0o7777, err)
+		}
+	}
+	if s.writable() {
 		return nil
 	}
-	if err := unix.Fchmod(d.Int(), s.inode.GetMode()&0o7777); err != nil {
-		return fmt.Errorf("set its mode to %#o: %w", s.inode.GetMode()&0o7777, err)
-	}
-	return nil
+	return s.seal(d)
 }
 
 // pwriter writes to a descriptor without moving its position.
