@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
-	"glis.dev/glis/internal/remote"
 )
 
 // Output is where pages go.
@@ -24,8 +24,9 @@ type Source struct {
 	Spans []Span
 	To    Output
 
-	bytes uint64
-	mem   memFile
+	bytes   uint64
+	mem     memFile
+	pagemap procFile
 }
 
 // Hook sees every chunk that was copied and where in its file it is. It is
@@ -50,7 +51,7 @@ func Drain(ctx context.Context, all []*Source, hook Hook) error {
 		return p.copy(buf, hook)
 	})
 	for _, s := range all {
-		err = errors.Join(err, s.mem.close())
+		err = errors.Join(err, s.mem.close(), s.pagemap.close())
 	}
 	return err
 }
@@ -137,9 +138,15 @@ func (p *part) copy(buf []byte, hook Hook) error {
 	return nil
 }
 
-// read fills buf from the task. What the task itself may not read is read
-// through /proc/PID/mem, a page at first and then more at a time.
+// read fills buf from the task.
 func (s *Source) read(from []unix.RemoteIovec, buf []byte) error {
+	alone, err := s.exclusive(from, buf)
+	if err != nil {
+		return err
+	}
+	if !alone {
+		return s.readMem(from, buf)
+	}
 	most := arch.PageSize
 	for len(buf) > 0 {
 		local := []unix.Iovec{{Base: &buf[0]}}
@@ -155,12 +162,50 @@ func (s *Source) read(from []unix.RemoteIovec, buf []byte) error {
 		if len(buf) == 0 {
 			return nil
 		}
+		// What the task itself may not read is read through /proc/PID/mem, a
+		// page at first and then more at a time.
 		step := min(from[0].Len, most)
 		if err := s.mem.read(s.PID, buf[:step], uint64(from[0].Base)); err != nil {
 			return err
 		}
 		buf, from = advance(buf, from, step)
 		most *= 2
+	}
+	return nil
+}
+
+// pmExclusive marks a page that one process alone has, in a pagemap word.
+const pmExclusive = 1 << 56
+
+// exclusive tells whether nobody else has any of the pages. It uses buf as
+// scratch.
+//
+// process_vm_readv(2), the faster way to read, pins pages, and since Linux 6.0
+// that gives the task a copy of its own of a page that it shares with a fork:
+// its memory would grow by being read.
+func (s *Source) exclusive(from []unix.RemoteIovec, buf []byte) (bool, error) {
+	fd, err := s.pagemap.open(s.PID, "pagemap", unix.O_RDONLY)
+	if err != nil {
+		return false, err
+	}
+	alone := true
+	for _, r := range from {
+		span := Span{uint64(r.Base), uint64(r.Base) + uint64(r.Len)}
+		err := words(fd, span, buf, func(_, w uint64) { alone = alone && w&(pmExclusive|linux.PM_SWAP) != 0 })
+		if err != nil {
+			return false, fmt.Errorf("task %d: %w", s.PID, err)
+		}
+	}
+	return alone, nil
+}
+
+// readMem is read through /proc/PID/mem.
+func (s *Source) readMem(from []unix.RemoteIovec, buf []byte) error {
+	for _, r := range from {
+		if err := s.mem.read(s.PID, buf[:r.Len], uint64(r.Base)); err != nil {
+			return err
+		}
+		buf = buf[r.Len:]
 	}
 	return nil
 }
@@ -180,50 +225,78 @@ func advance(buf []byte, from []unix.RemoteIovec, n int) ([]byte, []unix.RemoteI
 	return buf, from
 }
 
-// memFile is /proc/PID/mem, opened when it is first needed.
-type memFile struct {
+// procFile is a file of /proc/PID, opened when it is first needed.
+type procFile struct {
 	mu sync.Mutex
 	fd int
 	ok bool
 }
 
-func (m *memFile) open(pid proc.PID) (int, error) {
+func (m *procFile) open(pid proc.PID, name string, flags int) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ok {
 		return m.fd, nil
 	}
-	f, err := remote.OpenMem(pid)
+	path := fmt.Sprintf("/proc/%d/%s", pid, name)
+	n, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, err
+		return -1, fmt.Errorf("open %s: %w", path, err)
 	}
-	defer f.Close()
-	if m.fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-		return -1, err
-	}
-	m.ok = true
-	return m.fd, nil
+	m.fd, m.ok = n, true
+	return n, nil
 }
 
-func (m *memFile) read(pid proc.PID, buf []byte, at uint64) error {
-	fd, err := m.open(pid)
-	if err != nil {
-		return err
-	}
-	n, err := unix.Pread(fd, buf, int64(at))
-	if err == nil && n < len(buf) {
-		err = unix.EIO
-	}
-	if err != nil {
-		return fmt.Errorf("task %d: the page at %#x can't be read (a guard region on a kernel before 6.15, or broken memory): %w", pid, at, err)
-	}
-	return nil
-}
-
-func (m *memFile) close() error {
+func (m *procFile) close() error {
 	if !m.ok {
 		return nil
 	}
 	m.ok = false
 	return unix.Close(m.fd)
+}
+
+// memFile is /proc/PID/mem: it reads and writes whatever the protection of a
+// page says, and never unshares what it reads.
+type memFile struct{ procFile }
+
+func (m *memFile) read(pid proc.PID, buf []byte, at uint64) error {
+	fd, err := m.open(pid, "mem", unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	for len(buf) > 0 {
+		n, err := unix.Pread(fd, buf, int64(at))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == nil && n == 0:
+			err = unix.ESRCH
+		}
+		if err != nil {
+			return fmt.Errorf("task %d: the page at %#x can't be read (a guard region on a kernel before 6.15, or broken memory): %w", pid, at, err)
+		}
+		buf, at = buf[n:], at+uint64(n)
+	}
+	return nil
+}
+
+func (m *memFile) write(pid proc.PID, buf []byte, at uint64) error {
+	fd, err := m.open(pid, "mem", unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	for len(buf) > 0 {
+		n, err := unix.Pwrite(fd, buf, int64(at))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == nil && n == 0:
+			err = unix.ESRCH
+		}
+		if err != nil {
+			return fmt.Errorf("task %d: write memory at %#x: %w", pid, at, err)
+		}
+		buf, at = buf[n:], at+uint64(n)
+	}
+	return nil
 }

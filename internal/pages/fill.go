@@ -108,18 +108,3 @@ func (f *filler) write(c chunk, buf []byte) error {
 	}
 	return nil
 }
-
-func (m *memFile) write(pid proc.PID, buf []byte, at uint64) error {
-	fd, err := m.open(pid)
-	if err != nil {
-		return err
-	}
-	n, err := unix.Pwrite(fd, buf, int64(at))
-	if err == nil && n < len(buf) {
-		err = unix.EIO
-	}
-	if err != nil {
-		return fmt.Errorf("task %d: write memory at %#x: %w", pid, at, err)
-	}
-	return nil
-}

@@ -146,12 +146,19 @@ func (s *Scanner) Words(span Span, f func(addr, word uint64)) error {
 	if s.words == nil {
 		s.words = make([]byte, wordsPerRead*8)
 	}
+	if err := words(s.fd, span, s.words, f); err != nil {
+		return fmt.Errorf("task %d: %w", s.pid, err)
+	}
+	return nil
+}
+
+// words is Words with a pagemap and a buffer of the caller's.
+func words(fd int, span Span, buf []byte, f func(addr, word uint64)) error {
 	for at := span.Start; at < span.End; {
-		n := min((span.End-at)/arch.PageSize, wordsPerRead)
-		buf := s.words[:n*8]
-		got, err := unix.Pread(s.fd, buf, int64(at/arch.PageSize*8))
+		n := min((span.End-at)/arch.PageSize, uint64(len(buf)/8))
+		got, err := unix.Pread(fd, buf[:n*8], int64(at/arch.PageSize*8))
 		if err != nil || got < 8 {
-			return fmt.Errorf("task %d: read its pagemap at %#x: %w", s.pid, at, orEOF(err))
+			return fmt.Errorf("read pagemap at %#x: %w", at, orEOF(err))
 		}
 		for i := 0; i+8 <= got; i += 8 {
 			f(at, binary.LittleEndian.Uint64(buf[i:]))

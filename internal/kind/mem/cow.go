@@ -93,12 +93,8 @@ func unshare(spaces []*Space) {
 }
 
 // compare marks the pages of s that its parent has too: the same frame or
-// the same place in swap, in a mapping that both have.
+// the same place in swap, at the same address.
 func (s *Space) compare(p *Space) (shared uint64, err error) {
-	cands := s.candidates(p)
-	if len(cands) == 0 {
-		return 0, nil
-	}
 	own, err := pages.OpenScanner(s.task.Dir)
 	if err != nil {
 		return 0, err
@@ -112,35 +108,12 @@ func (s *Space) compare(p *Space) (shared uint64, err error) {
 	m := matcher{own: own, its: its}
 	var out []stretch
 	for _, f := range s.found {
-		if !cands[f.area] {
-			out = append(out, f)
-			continue
-		}
 		if out, err = m.split(out, f); err != nil {
 			return 0, err
 		}
 	}
 	s.found = out
 	return m.shared, nil
-}
-
-// candidates are the areas of s that its parent has at the same place.
-func (s *Space) candidates(p *Space) map[int]bool {
-	out := map[int]bool{}
-	j := 0
-	for i := range s.areas {
-		a := &s.areas[i]
-		for j < len(p.areas) && p.areas[j].Start < a.Start {
-			j++
-		}
-		if j == len(p.areas) {
-			break
-		}
-		if a.private() && a.inheritable(&p.areas[j]) {
-			out[i] = true
-		}
-	}
-	return out
 }
 
 // matcher compares the pages of two tasks.

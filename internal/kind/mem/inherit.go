@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/pages"
 )
 
 // How a task's mappings relate to those of the parent it was forked from.
@@ -12,12 +13,12 @@ import (
 // agree: nothing changes them but mapping anew.
 const sameKind = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_GROWSDOWN | unix.MAP_NORESERVE | linux.MAP_DROPPABLE
 
-// inheritable tells whether a may be what a fork left of p: the same memory,
-// or the same file, at the same place.
+// inheritable tells whether a may be what a fork left of a part of p: the
+// same memory, or the same file, at the same place.
 func (a *area) inheritable(p *area) bool {
 	const kinds = statusPrivate | statusFileShared | statusAnonShared | statusVdso | statusVvar | statusMemfd
-	return a.Span == p.Span && (a.flags^p.flags)&sameKind == 0 && (a.status^p.status)&kinds == 0 &&
-		a.file == p.file && a.offset == p.offset && a.access == p.access
+	return p.Start <= a.Start && a.End <= p.End && (a.flags^p.flags)&sameKind == 0 && (a.status^p.status)&kinds == 0 &&
+		a.file == p.file && (a.file == 0 || a.offset-p.offset == a.Start-p.Start) && a.access == p.access
 }
 
 // forkable tells whether the fork leaves it as it is now wanted: what was
@@ -29,19 +30,17 @@ func (a *area) forkable(p *area) bool {
 }
 
 // link finds out what of its mappings the task has already, as a fork of its
-// parent, and what of the contents.
+// parent.
 func (s *Space) link(parent *Space) {
 	s.parent = parent
-	for i := range s.areas {
-		s.areas[i].from = nil
-	}
 	if parent == nil {
 		return
 	}
+	s.splitAt(parent.areas)
 	j := 0
 	for i := range s.areas {
 		a := &s.areas[i]
-		for j < len(parent.areas) && parent.areas[j].Start < a.Start {
+		for j < len(parent.areas) && parent.areas[j].End <= a.Start {
 			j++
 		}
 		if j == len(parent.areas) {
@@ -51,6 +50,66 @@ func (s *Space) link(parent *Space) {
 			a.from = p
 		}
 	}
+}
+
+// splitAt splits areas where an area of the parent begins or ends: the kernel
+// joins mappings of a task that it has to keep apart in another.
+func (s *Space) splitAt(others []area) {
+	out := make([]area, 0, len(s.areas))
+	for _, a := range s.areas {
+		for len(others) > 0 && others[0].End <= a.Start {
+			others = others[1:]
+		}
+		for _, p := range others {
+			if p.Start >= a.End || !a.mapped() {
+				break
+			}
+			for _, at := range [...]uint64{p.Start, p.End} {
+				if at <= a.Start || at >= a.End {
+					continue
+				}
+				low := a
+				low.End = at
+				if out, a.Start = append(out, low), at; a.file != 0 {
+					a.offset += low.Len()
+				}
+			}
+		}
+		out = append(out, a)
+	}
+	if len(out) > len(s.areas) {
+		s.areas = out
+		s.assign()
+	}
+}
+
+// assign finds out which pieces each area has, and splits those that reach
+// into the next area. It returns an address that is in none, or that belongs
+// to an area without pages of its own.
+func (s *Space) assign() (stray uint64, ok bool) {
+	all := s.pieces
+	s.pieces = make([]piece, 0, len(all)+len(s.areas))
+	for i := range s.areas {
+		a := &s.areas[i]
+		a.first = len(s.pieces)
+		for len(all) > 0 && all[0].Start < a.End {
+			p := &all[0]
+			if p.Start < a.Start || !a.private() {
+				return p.Start, false
+			}
+			if p.End <= a.End {
+				s.pieces, all = append(s.pieces, *p), all[1:]
+				continue
+			}
+			s.pieces = append(s.pieces, piece{pages.Span{Start: p.Start, End: a.End}, p.up})
+			p.Start = a.End
+		}
+		a.last = len(s.pieces)
+	}
+	if len(all) > 0 {
+		return all[0].Start, false
+	}
+	return 0, true
 }
 
 // mostDrops is how many pieces of an inherited mapping are dropped one by one;
@@ -71,13 +130,13 @@ func (s *Space) eachDrop(a, p *area, f func(start, end uint64)) {
 	}
 	own := s.pieces[a.first:a.last]
 	for _, x := range s.parentPieces(p) {
-		at := x.Start
-		for at < x.End {
+		at, to := max(x.Start, a.Start), min(x.End, a.End)
+		for at < to {
 			for len(own) > 0 && own[0].End <= at {
 				own = own[1:]
 			}
-			if len(own) == 0 || own[0].Start >= x.End {
-				f(at, x.End)
+			if len(own) == 0 || own[0].Start >= to {
+				f(at, to)
 				break
 			}
 			if own[0].Start > at {

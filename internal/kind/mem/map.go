@@ -51,7 +51,8 @@ const (
 // BatchSize returns the room in bytes that the batches of Clear, Map and
 // Finish need at most.
 func (s *Space) BatchSize() uint64 {
-	n := uint64(16<<10) + uint64(len(s.areas)*callsPerArea+len(s.guard))*arch.EntrySize
+	// Areas may be split at the bounds of the parent's: room for twice as many.
+	n := uint64(16<<10) + uint64(2*len(s.areas)*callsPerArea+len(s.guard))*arch.EntrySize
 	for i := range s.areas {
 		n += uint64(len(s.areas[i].name) + 16)
 	}

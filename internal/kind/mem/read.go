@@ -279,38 +279,15 @@ func (s *Space) readPagemap() error {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // only read from
-	s.pieces = make([]piece, 0, len(r.Pieces))
-	i := 0
-	for _, p := range r.Pieces {
-		if i, err = s.addPiece(i, p); err != nil {
-			return fmt.Errorf("%s: %w", m.Name, err)
+	s.pieces = make([]piece, len(r.Pieces))
+	for i, p := range r.Pieces {
+		if p.Source == nil {
+			return kind.Unsupported(fmt.Sprintf("%s: pages at %#x that are in no file", m.Name, p.Vaddr), "they were to be fetched later from a page server")
 		}
+		s.pieces[i] = piece{pages.Span{Start: p.Vaddr, End: p.End()}, p.Depth > 0}
 	}
-	for ; i < len(s.areas); i++ {
-		s.areas[i].first, s.areas[i].last = len(s.pieces), len(s.pieces)
+	if stray, ok := s.assign(); !ok {
+		return fmt.Errorf("%s: page at %#x is in no mapping that has pages of its own", m.Name, stray)
 	}
 	return s.readVdso(r.Pieces)
-}
-
-// addPiece splits a piece by the areas that it is in, the first of which is
-// not before areas[i]. It returns the area that it ends in.
-func (s *Space) addPiece(i int, p image.Piece) (int, error) {
-	if p.Source == nil {
-		return i, kind.Unsupported(fmt.Sprintf("pages at %#x that are in no file", p.Vaddr), "they were to be fetched later from a page server")
-	}
-	for at := p.Vaddr; at < p.End(); {
-		for i < len(s.areas) && s.areas[i].End <= at {
-			if i++; i < len(s.areas) {
-				s.areas[i].first, s.areas[i].last = len(s.pieces), len(s.pieces)
-			}
-		}
-		if i == len(s.areas) || s.areas[i].Start > at || !s.areas[i].private() {
-			return i, fmt.Errorf("page at %#x is in no mapping that has pages of its own", at)
-		}
-		end := min(p.End(), s.areas[i].End)
-		s.pieces = append(s.pieces, piece{pages.Span{Start: at, End: end}, p.Depth > 0})
-		s.areas[i].last = len(s.pieces)
-		at = end
-	}
-	return i, nil
 }
