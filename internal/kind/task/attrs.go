@@ -2,6 +2,7 @@ package task
 
 import (
 	"encoding/binary"
+	"errors"
 
 	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"golang.org/x/sys/unix"
@@ -17,38 +18,59 @@ type Attributes struct{}
 
 // attribute is one of them.
 type attribute struct {
-	name   string // of the entry
-	call   string
-	nr     uintptr
-	get    []uint64
-	set    []uint64 // the value comes after
-	usual  uint64
-	usual2 uint64 // what it is in some other state that restores it by itself
+	name     string // in the image
+	call     string // that sets it, for messages
+	get      call
+	set      call     // the value is the argument after these
+	usual    []uint64 // not worth a word
+	settable uint64   // bits without which the value can't be set
+	hide     uint64   // bits that are only for reading
+	always   bool     // set even if nothing is in the image, to usual[0]
+	absent   bool     // some kernels don't have it
 }
+
+type call struct {
+	nr   uintptr
+	args []uint64
+}
+
+func prctl(args ...uint64) call { return call{unix.SYS_PRCTL, args} }
+
+// From include/uapi/linux/prctl.h and ioprio.h.
+const (
+	prMCEKill, prMCEKillGet            = 33, 34
+	prMCEKillSet, prMCEKillDefault     = 1, 2
+	prGetSpeculation, prSetSpeculation = 52, 53
+	specControl, specEnable            = 1, 2
+	ioprioWhoProcess                   = 1
+	usualTimerSlack                    = 50_000 // nanoseconds, init/init_task.c
+)
 
 // attributes returns the list; a function, since it must not change.
-func attributes() [3]attribute {
-	const (
-		ioprioGet, ioprioSet = unix.SYS_IOPRIO_GET, unix.SYS_IOPRIO_SET
-		whoProcess           = 1      // IOPRIO_WHO_PROCESS
-		mceKill, mceKillGet  = 33, 34 // PR_MCE_KILL, PR_MCE_KILL_GET
-		mceSet, mceDefault   = 1, 2   // PR_MCE_KILL_SET, PR_MCE_KILL_DEFAULT
-		slack                = 50_000 // nanoseconds, INIT_TASK
-	)
-	return [3]attribute{
+func attributes() []attribute {
+	list := []attribute{
 		// 0 is what every real-time thread has.
-		{"timer-slack", "prctl PR_SET_TIMERSLACK", unix.SYS_PRCTL, []uint64{unix.PR_GET_TIMERSLACK}, []uint64{unix.PR_SET_TIMERSLACK}, slack, 0},
-		{"mce-kill", "prctl PR_MCE_KILL", unix.SYS_PRCTL, []uint64{mceKillGet}, []uint64{mceKill, mceSet}, mceDefault, mceDefault},
-		{"io-priority", "ioprio_set", ioprioSet, []uint64{whoProcess, 0}, []uint64{whoProcess, 0}, 0, 0},
+		{name: "timer-slack", call: "prctl PR_SET_TIMERSLACK", get: prctl(unix.PR_GET_TIMERSLACK), set: prctl(unix.PR_SET_TIMERSLACK), usual: []uint64{usualTimerSlack, 0}, always: true},
+		{name: "mce-kill", call: "prctl PR_MCE_KILL", get: prctl(prMCEKillGet), set: prctl(prMCEKill, prMCEKillSet), usual: []uint64{prMCEKillDefault}},
+		{name: "io-priority", call: "ioprio_set", get: call{unix.SYS_IOPRIO_GET, []uint64{ioprioWhoProcess, 0}}, set: call{unix.SYS_IOPRIO_SET, []uint64{ioprioWhoProcess, 0}}, usual: []uint64{0}},
 	}
+	for i, name := range [...]string{"spec-store-bypass", "spec-indirect-branch", "spec-l1d-flush"} {
+		list = append(list, attribute{
+			name: name, call: "prctl PR_SET_SPECULATION_CTRL", get: prctl(prGetSpeculation, uint64(i)), set: prctl(prSetSpeculation, uint64(i)),
+			usual: []uint64{specControl | specEnable}, settable: specControl, hide: specControl, absent: true,
+		})
+	}
+	return list
 }
 
-// getNr returns the system call that reads it.
-func (a *attribute) getNr() uintptr {
-	if a.nr == unix.SYS_IOPRIO_SET {
-		return unix.SYS_IOPRIO_GET
+// special tells whether a value is to be kept.
+func (a *attribute) special(v uint64) bool {
+	for _, u := range a.usual {
+		if v == u {
+			return false
+		}
 	}
-	return a.nr
+	return v&a.settable == a.settable
 }
 
 func attributeNamed(name string) bool {
@@ -66,20 +88,22 @@ func (Attributes) Name() string { return "attributes" }
 // Dump implements kind.Facet.
 func (Attributes) Dump(q *kind.Question) (kind.Answer, error) {
 	all := attributes()
-	var calls [len(all)]remote.Call
+	calls := make([]remote.Call, len(all))
 	for i, a := range all {
-		calls[i] = q.Batch.Call(a.call, a.getNr(), a.get...)
+		calls[i] = q.Batch.Try(a.name, a.get.nr, a.get.args...)
 	}
 	return func(c *core.CoreEntry) error {
 		for i, a := range all {
 			v, err := calls[i].Result()
+			if a.absent && (errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL)) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
-			if uint64(v) == a.usual || uint64(v) == a.usual2 {
-				continue
+			if a.special(uint64(v)) {
+				putExtra(c, a.name, binary.LittleEndian.AppendUint64(nil, uint64(v)&^a.hide))
 			}
-			putExtra(c, a.name, binary.LittleEndian.AppendUint64(nil, uint64(v)))
 		}
 		return nil
 	}, nil
@@ -88,17 +112,55 @@ func (Attributes) Dump(q *kind.Question) (kind.Answer, error) {
 // Restore implements kind.Facet.
 func (Attributes) Restore(r *kind.Redo) error {
 	for _, a := range attributes() {
-		value := a.usual
+		value := a.usual[0]
 		b, err := sized(r.Extra, a.name, 8)
 		if err != nil {
 			return err
 		}
 		if b != nil {
 			value = binary.LittleEndian.Uint64(b)
-		} else if a.name != "timer-slack" {
+		} else if !a.always {
 			continue
 		}
-		r.Batch.Call(a.call, a.nr, append(append([]uint64(nil), a.set...), value)...)
+		r.Batch.Call(a.call, a.set.nr, append(append([]uint64(nil), a.set.args...), value)...)
 	}
+	return nil
+}
+
+// MemPolicy is which NUMA nodes a thread's memory comes from by default, see
+// set_mempolicy(2).
+type MemPolicy struct{}
+
+const nodeBytes = 128 // of a set of nodes: 1024 is the most Linux is built for
+
+// Name implements kind.Facet.
+func (MemPolicy) Name() string { return "NUMA policy" }
+
+// Dump implements kind.Facet. A kernel without NUMA has no policies.
+func (MemPolicy) Dump(q *kind.Question) (kind.Answer, error) {
+	at, _ := q.Batch.Alloc(8 + nodeBytes)
+	call := q.Batch.Try("get_mempolicy", unix.SYS_GET_MEMPOLICY, uint64(at), uint64(at)+8, nodeBytes*8)
+	return func(c *core.CoreEntry) error {
+		if _, err := call.Result(); errors.Is(err, unix.ENOSYS) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		b, err := q.Batch.Output(at, 8+nodeBytes)
+		if err == nil && binary.LittleEndian.Uint32(b) != 0 { // MPOL_DEFAULT
+			putExtra(c, extraMemPolicy, b)
+		}
+		return err
+	}, nil
+}
+
+// Restore implements kind.Facet.
+func (MemPolicy) Restore(r *kind.Redo) error {
+	b, err := sized(r.Extra, extraMemPolicy, 8+nodeBytes)
+	if b == nil || err != nil {
+		return err
+	}
+	// The kernel counts one bit less than it is told.
+	r.Batch.Call("set_mempolicy", unix.SYS_SET_MEMPOLICY, uint64(binary.LittleEndian.Uint32(b)), uint64(r.Batch.Bytes(b[8:])), nodeBytes*8)
 	return nil
 }

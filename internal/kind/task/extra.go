@@ -28,11 +28,12 @@ const (
 	extraAffinity    = "affinity"
 	extraPersonality = "personality"
 	extraCoreFilter  = "coredump-filter"
+	extraMemPolicy   = "memory-policy"
 )
 
 func knownExtra(name string) bool {
 	switch name {
-	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter:
+	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy:
 		return true
 	}
 	return attributeNamed(name)

@@ -3,6 +3,7 @@ package task
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -191,6 +192,7 @@ func checkState(t *testing.T, cores []*core.CoreEntry) {
 		Secbits: 0x4 | 0x40 | 0x80, NoNewPrivs: 1, PDeath: uint32(unix.SIGUSR2), StackFlags: 1 << 31, Signals: []int32{int32(unix.SIGUSR2), 43, 35, 41, 35, 42},
 		Slack: []byte{0x40, 0xe2, 1, 0, 0, 0, 0, 0}, IOPrio: []byte{2, 0x60, 0, 0, 0, 0, 0, 0}, MCE: []byte{1, 0, 0, 0, 0, 0, 0, 0}, Affinity: []byte{1},
 	}
+	t.Logf("extra: %q", slices.Sorted(maps.Keys(extra)))
 	// The kernel sorts nothing, but hands out the queue in order of arrival.
 	slices.Sort(got.Signals)
 	slices.Sort(want.Signals)

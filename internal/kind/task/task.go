@@ -73,6 +73,7 @@ func threadFirst() []kind.Facet {
 		Attributes{},
 		Sched{},
 		newAffinity(),
+		MemPolicy{},
 		Signals{},
 		Seccomp{},
 	}

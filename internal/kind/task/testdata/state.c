@@ -71,6 +71,9 @@ static void *thread(void *arg) {
 		CHECK(sched_setaffinity(0, sizeof one, &one));
 		CHECK(personality(ADDR_NO_RANDOMIZE | STICKY_TIMEOUTS));
 		CHECK(syscall(SYS_ioprio_set, 1, 0, 3 << 13 | 2));
+		if (prctl(PR_GET_SPECULATION_CTRL, 0, 0, 0, 0) & 1)
+			CHECK(prctl(PR_SET_SPECULATION_CTRL, 0, 4, 0, 0));
+		syscall(SYS_set_mempolicy, 1 /* MPOL_PREFERRED */, (unsigned long[]){1, 0}, 65);
 		CHECK(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0));
 		queue(SIGRTMIN + 1, 41, 1);
 		queue(SIGRTMIN + 1, 42, 1);
