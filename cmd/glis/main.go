@@ -4,10 +4,18 @@ package main
 
 import (
 	"os"
+	"runtime/debug"
 
 	"glis.dev/glis/internal/cli"
 )
 
+// memoryLimit is the size of the heap, in bytes, from which on garbage is
+// collected; the engine stays below 64 MiB whatever the target's size.
+const memoryLimit = 40 << 20
+
 func main() {
+	// Short and small: collecting garbage only pays when there is much of it.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(memoryLimit)
 	os.Exit(cli.Main(engine{}))
 }

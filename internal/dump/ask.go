@@ -118,10 +118,23 @@ func (d *dump) dumpMemory() error {
 		if err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
+		d.spaces = append(d.spaces, s)
+	}
+	return nil
+}
+
+// putMemory hands in the descriptions, with what the tasks said about them.
+func (d *dump) putMemory() error {
+	i := 0
+	for _, t := range d.tree.Tasks {
+		if t.Zombie {
+			continue
+		}
+		s := d.spaces[i]
+		i++
 		if err := d.memory[t](s.Entry); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
-		d.spaces = append(d.spaces, s)
 		if err := d.sink.Put(image.MM, s.Entry, nil, uint32(t.VPID)); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -14,22 +15,45 @@ import (
 	"glis.dev/glis/internal/tracee"
 )
 
-// collect reads what /proc and ptrace tell of every stopped task, and maps
-// our memory into it. Nothing runs in a task before its registers, its mask
-// and its extended state are in hand.
+// collect reads what /proc and ptrace tell of every stopped task. Nothing runs
+// in a task before its registers, its mask and its extended state are in hand.
 func (d *dump) collect() error {
+	if err := besides(d.readProc, d.readXStates); err != nil {
+		return err
+	}
+	for _, th := range d.freezer.seized {
+		if err := d.prepareThread(th); err != nil {
+			return err
+		}
+	}
+	return d.mapArenas()
+}
+
+// readProc reads the files of /proc, of all tasks and threads at once.
+func (d *dump) readProc() error {
 	if err := d.sameNamespaces(); err != nil {
 		return err
 	}
-	for _, t := range d.tree.Tasks {
-		if err := d.readTask(t); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
+	tasks := d.tree.Tasks
+	err := inParallel(len(tasks), func(i int) error {
+		if err := readTask(tasks[i]); err != nil {
+			return fmt.Errorf("%v: %w", tasks[i], err)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	threads := d.freezer.seized
+	return inParallel(len(threads), func(i int) error {
+		if err := readThread(threads[i]); err != nil {
+			return fmt.Errorf("%v: %w", threads[i].Task, err)
+		}
+		return nil
+	})
 }
 
-func (d *dump) readTask(t *scan.Task) error {
+func readTask(t *scan.Task) error {
 	var err error
 	if t.Status, err = t.Dir.Status(); err != nil {
 		return err
@@ -38,15 +62,35 @@ func (d *dump) readTask(t *scan.Task) error {
 	if t.Zombie {
 		return nil
 	}
-	if t.VMAs, err = t.Dir.Smaps(); err != nil {
-		return err
-	}
-	for _, th := range t.Threads {
-		if err := d.readThread(th); err != nil {
+	t.VMAs, err = t.Dir.Smaps()
+	return err
+}
+
+func readThread(th *scan.Thread) error {
+	t := th.Task
+	if th.Status = t.Status; th != t.Leader() {
+		var err error
+		if th.Status, err = t.Dir.ThreadStatus(th.TID); err != nil {
 			return err
 		}
 	}
-	return d.mapArena(t)
+	th.VTID = vpid(th.Status.NSpid, int32(th.TID))
+	return nil
+}
+
+// readXStates reads what only ptrace tells.
+func (d *dump) readXStates() error {
+	for _, th := range d.freezer.seized {
+		state, err := tracee.XState(th.TID, d.xstate[:])
+		if err != nil {
+			return err
+		}
+		th.XState = slices.Clone(arch.TrimXState(state))
+		if th.Rseq, err = tracee.Rseq(th.TID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // vpid returns the innermost of the numbers that a task has.
@@ -57,33 +101,21 @@ func vpid(numbers []int32, own int32) scan.VPID {
 	return scan.VPID(numbers[len(numbers)-1])
 }
 
-// readThread reads what only ptrace tells of a thread, and makes its saved
-// registers fit to be resumed from.
-func (d *dump) readThread(th *scan.Thread) error {
-	t := th.Task
-	var err error
-	if th == t.Leader() {
-		th.Status = t.Status
-	} else if th.Status, err = t.Dir.ThreadStatus(th.TID); err != nil {
-		return err
-	}
-	th.VTID = vpid(th.Status.NSpid, int32(th.TID))
+// prepareThread makes a thread fit for batches, and its saved registers fit to
+// be resumed from.
+func (d *dump) prepareThread(th *scan.Thread) error {
 	if d.freezer.noSuspend && th.Status.Seccomp != 0 {
-		return kind.Unsupported(t, "it has a seccomp filter, and Glis runs under one itself, so it can't suspend the target's; run Glis outside of the container")
+		return kind.Unsupported(th.Task, "it has a seccomp filter, and Glis runs under one itself, so it can't suspend the target's; run Glis outside of the container")
 	}
-	if th.XState, err = tracee.XState(th.TID, d.xstate[:]); err != nil {
-		return err
-	}
-	th.XState = arch.TrimXState(th.XState)
-	if th.Rseq, err = tracee.Rseq(th.TID); err != nil {
-		return err
-	}
-	s, err := remote.ChooseSignal(t.Status.SigCgt, th.Status.SigBlk, th.Status.SigPnd|th.Status.ShdPnd)
+	s, err := remote.ChooseSignal(th.Status.SigCgt, th.Status.SigBlk, th.Status.SigPnd|th.Status.ShdPnd)
 	if err != nil {
-		return err
+		return fmt.Errorf("%v: %w", th.Task, err)
 	}
 	th.SetSignal(s)
-	return d.kinds.FixRseq(th)
+	if err := d.kinds.FixRseq(th); err != nil {
+		return fmt.Errorf("%v: %w", th.Task, err)
+	}
+	return nil
 }
 
 // Room in a task's arena: what the leader is asked, and what each thread is
@@ -93,7 +125,20 @@ const (
 	arenaThread  = 32 << 10
 )
 
-func (d *dump) mapArena(t *scan.Task) error {
+// mapArenas maps our memory into every task.
+func (d *dump) mapArenas() error {
+	for _, t := range d.tree.Tasks {
+		if t.Zombie {
+			continue
+		}
+		if err := mapArena(t); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+	}
+	return nil
+}
+
+func mapArena(t *scan.Task) error {
 	insn, err := findInsn(t)
 	if err != nil {
 		return err

@@ -122,10 +122,8 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		f    func() error
 	}{
 		{"collect", d.collect},
-		{"share", d.share},
-		{"descriptors", d.files.scanAll},
-		{"ask", d.ask},
-		{"memory", d.dumpMemory},
+		{"ask", func() error { return besides(d.look, d.ask) }},
+		{"memory", d.putMemory},
 		{"tree", d.putTree},
 		{"files", func() error { return d.dumpFiles(ctx) }},
 		{"fdinfo", d.putFdinfo},
@@ -141,6 +139,16 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 			return err
 		}
 		d.log.Debug("stage done", "stage", s.name, "took", time.Since(from))
+	}
+	return nil
+}
+
+// look is what needs no tracer and nothing of what the tasks are asked.
+func (d *dump) look() error {
+	for _, f := range []func() error{d.share, d.files.scanAll, d.dumpMemory} {
+		if err := f(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

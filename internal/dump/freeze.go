@@ -53,7 +53,7 @@ func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
 			return err
 		}
 	}
-	return nil
+	return f.readOwn()
 }
 
 // add opens the tasks of one level of the tree.
@@ -200,16 +200,25 @@ func (f *freezer) await(th *scan.Thread) error {
 	if s.Signal() != unix.SIGTRAP { // the trap of a group stop names its signal
 		th.Task.Stopped = true
 	}
-	if th.Regs, err = tracee.Regs(th.TID); err != nil {
-		return err
-	}
-	if th.Mask, err = tracee.Sigmask(th.TID); err != nil {
-		return err
-	}
-	if !arch.Native(&th.Regs) {
-		return kind.Unsupported(th.Task, "thread %d is a 32-bit one", th.TID)
-	}
 	th.Task.Threads = append(th.Task.Threads, th)
+	return nil
+}
+
+// readOwn reads what a stopped thread resumes from. No thread of the tree runs
+// anything of ours before.
+func (f *freezer) readOwn() error {
+	for _, th := range f.seized {
+		var err error
+		if th.Regs, err = tracee.Regs(th.TID); err != nil {
+			return err
+		}
+		if th.Mask, err = tracee.Sigmask(th.TID); err != nil {
+			return err
+		}
+		if !arch.Native(&th.Regs) {
+			return kind.Unsupported(th.Task, "thread %d is a 32-bit one", th.TID)
+		}
+	}
 	return nil
 }
 
@@ -259,19 +268,21 @@ func leaderFirst(t *scan.Task) error {
 // newChildren returns the children of stopped tasks that the tree lacks. A
 // task that is stopped forks no more, but orphans may still come to it.
 func (f *freezer) newChildren() ([]proc.PID, error) {
+	lists := make([][]proc.PID, len(f.seized))
+	err := inParallel(len(f.seized), func(i int) (err error) {
+		th := f.seized[i]
+		if lists[i], err = th.Task.Dir.Children(th.TID); err != nil {
+			return fmt.Errorf("%v: %w", th.Task, err)
+		}
+		return nil
+	})
 	var out []proc.PID
-	for _, t := range f.tree.Tasks {
-		for _, th := range t.Threads {
-			kids, err := t.Dir.Children(th.TID)
-			if err != nil {
-				return nil, fmt.Errorf("%v: %w", t, err)
-			}
-			for _, k := range kids {
-				if f.tree.Task(k) == nil {
-					out = append(out, k)
-				}
+	for _, kids := range lists {
+		for _, k := range kids {
+			if f.tree.Task(k) == nil {
+				out = append(out, k)
 			}
 		}
 	}
-	return out, nil
+	return out, err
 }

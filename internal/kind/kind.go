@@ -74,6 +74,10 @@ type File interface {
 	Plan(p *plan.Plan, e *fdinfo.FileEntry) error
 }
 
+// Planner is a File that has something to check when all entries of
+// files.img were planned: that peers are there, for one.
+type Planner interface{ Planned() error }
+
 // Facet is one part of a task's or thread's own state.
 type Facet interface {
 	Name() string

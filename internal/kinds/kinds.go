@@ -4,6 +4,7 @@ package kinds
 import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/unix"
 	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/scan"
@@ -23,9 +24,9 @@ type Set struct {
 
 // New returns the kinds for one dump or restore.
 func New() *Set {
+	files := append([]kind.File{unix.New()}, socket.Others()...)
 	return &Set{
-		Files: []kind.File{
-			unix.New(),
+		Files: append(files,
 			&file.Pipe{},
 			&file.Eventfd{},
 			&file.Epoll{},
@@ -33,7 +34,7 @@ func New() *Set {
 			&file.Memfd{},
 			&file.Regular{},
 			&file.Unknown{},
-		},
+		),
 		Process: task.ProcessFacets(),
 		Thread:  task.ThreadFacets(),
 		Early:   task.BeforeThreads(),

@@ -51,6 +51,13 @@ func planFiles(p *plan.Plan, tr *tree, set *kinds.Set) error {
 			return fmt.Errorf("files.img: file %#x (%v): %w", e.GetId(), e.GetType(), err)
 		}
 	}
+	for _, k := range set.Files {
+		if p, ok := k.(kind.Planner); ok {
+			if err := p.Planned(); err != nil {
+				return fmt.Errorf("files.img: %w", err)
+			}
+		}
+	}
 	return nil
 }
 

@@ -1,0 +1,46 @@
+package dump
+
+import (
+	"runtime"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// inParallel calls f for 0…n-1 from as many goroutines as there are CPUs. It
+// is for what needs no tracer: reading /proc, which is most of a dump's work,
+// while the CPUs that the tree ran on stand idle.
+func inParallel(n int, f func(i int) error) error {
+	var g errgroup.Group
+	var next atomic.Int64
+	for range min(runtime.GOMAXPROCS(0), (n+few-1)/few) {
+		g.Go(func() error {
+			for {
+				end := int(next.Add(few))
+				for i := end - few; i < min(end, n); i++ {
+					if err := f(i); err != nil {
+						return err
+					}
+				}
+				if end >= n {
+					return nil
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// few is how many calls a goroutine takes at a time.
+const few = 4
+
+// besides runs f on another goroutine while the caller does g.
+func besides(f, g func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	err := g()
+	if other := <-done; err == nil {
+		err = other
+	}
+	return err
+}
