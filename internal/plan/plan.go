@@ -50,6 +50,28 @@ type Member interface {
 type Batcher interface {
 	Add(name string, nr uintptr, args ...uint64)
 	Put(data []byte) uint64
+	// InUse tells whether the task has descriptor n.
+	InUse(n int32) bool
+	// Spare returns a descriptor number that the task does not use. What is
+	// put there must be closed by a later call.
+	Spare() int32
+}
+
+// Checked is a Node that can say, before anything is made, that it can't be.
+type Checked interface {
+	Check(env *CheckEnv) error
+}
+
+// Later is a Node that has something left to do when all tasks have their
+// memory and descriptors.
+type Later interface {
+	Late(ctx context.Context, env *Env) error
+}
+
+// Dropper is a Node that may hold something for other nodes. Drop is called at
+// the end of every restore, however it ends.
+type Dropper interface {
+	Drop()
 }
 
 // Source is where Plan reads further images from.

@@ -18,10 +18,11 @@ import (
 // closes them after their last use, so that the engine never holds more
 // descriptors than it must.
 type files struct {
-	plan *plan.Plan
-	env  *plan.Env
-	open map[plan.ID]*fd.FD
-	left map[plan.ID]int // uses to come
+	plan  *plan.Plan
+	nodes []plan.Node
+	env   *plan.Env
+	open  map[plan.ID]*fd.FD
+	left  map[plan.ID]int // uses to come
 }
 
 func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
@@ -32,11 +33,11 @@ func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
 		}
 		return nil, fmt.Errorf("file %#x: not created yet", id)
 	}
-	nodes, err := p.Nodes()
-	if err != nil {
+	var err error
+	if f.nodes, err = p.Nodes(); err != nil {
 		return nil, err
 	}
-	for _, n := range nodes {
+	for _, n := range f.nodes {
 		f.left[n.ID()] += len(p.Users(n.ID()))
 		for _, need := range n.Needs() {
 			f.left[need]++
@@ -84,11 +85,28 @@ func (f *files) release(id plan.ID) {
 	}
 }
 
+// late lets files be completed that had to wait for all tasks.
+func (f *files) late(ctx context.Context) error {
+	for _, n := range f.nodes {
+		if l, ok := n.(plan.Later); ok {
+			if err := l.Late(ctx, f.env); err != nil {
+				return fmt.Errorf("file %#x: %w", n.ID(), err)
+			}
+		}
+	}
+	return nil
+}
+
 func (f *files) close() {
 	for _, d := range f.open {
 		d.Close()
 	}
 	f.open = map[plan.ID]*fd.FD{}
+	for _, n := range f.nodes {
+		if h, ok := n.(plan.Dropper); ok {
+			h.Drop()
+		}
+	}
 }
 
 // descriptors gives a task its descriptors: they arrive at the lowest
@@ -167,7 +185,7 @@ func (r *restore) finishMembers(b *remote.Batch, t *task, own []*fdinfo.FdinfoEn
 			continue
 		}
 		r.finished[id] = true
-		if err := m.Finish(batcher{b}, int32(e.GetFd())); err != nil {
+		if err := m.Finish(batcher{b, t.live.table}, int32(e.GetFd())); err != nil {
 			return fmt.Errorf("file %#x: %w", id, err)
 		}
 	}
@@ -175,7 +193,16 @@ func (r *restore) finishMembers(b *remote.Batch, t *task, own []*fdinfo.FdinfoEn
 }
 
 // batcher is the view of a batch that nodes have.
-type batcher struct{ b *remote.Batch }
+type batcher struct {
+	b     *remote.Batch
+	table *fdTable
+}
 
 func (b batcher) Add(name string, nr uintptr, args ...uint64) { b.b.Call(name, nr, args...) }
 func (b batcher) Put(data []byte) uint64                      { return uint64(b.b.Bytes(data)) }
+func (b batcher) InUse(n int32) bool                          { return b.table.used[n] }
+func (b batcher) Spare() int32 {
+	n := b.table.alloc()
+	b.table.free(n)
+	return n
+}

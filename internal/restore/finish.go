@@ -40,7 +40,7 @@ func (r *restore) finishTree(ctx context.Context) error {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
-	return nil
+	return r.files.late(ctx)
 }
 
 // joinGroup puts a task into its process group, which exists by now unless

@@ -32,7 +32,7 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 	if _, err := p.Nodes(); err != nil {
 		return nil, err
 	}
-	return p, errors.Join(checkUses(p, tr), check(tr, set, env))
+	return p, errors.Join(checkUses(p, tr), checkFiles(p, env), check(tr, set, env))
 }
 
 func planFiles(p *plan.Plan, tr *tree, set *kinds.Set) error {
@@ -89,6 +89,22 @@ func checkUses(p *plan.Plan, tr *tree) error {
 		for _, id := range ids {
 			if p.Node(plan.ID(id)) == nil {
 				return fmt.Errorf("files.img: file %#x is missing, %v has it open", id, t)
+			}
+		}
+	}
+	return nil
+}
+
+// checkFiles asks the files whether they can be made.
+func checkFiles(p *plan.Plan, env *plan.CheckEnv) error {
+	nodes, err := p.Nodes()
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if c, ok := n.(plan.Checked); ok {
+			if err := c.Check(env); err != nil {
+				return err
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package file
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -11,10 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
-	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
-	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
@@ -76,10 +73,14 @@ func members(f *scan.File) ([]*eventpoll.EventpollTfdEntry, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, &eventpoll.EventpollTfdEntry{
+		e := &eventpoll.EventpollTfdEntry{
 			Id: proto.Uint32(0), Tfd: proto.Uint32(uint32(n)), Events: proto.Uint32(m.Events), Data: proto.Uint64(m.Data),
 			Dev: proto.Uint32(m.Dev), Inode: proto.Uint64(m.Ino), Pos: proto.Uint64(uint64(m.Pos)),
-		})
+		}
+		if n != m.FD {
+			putVarint(e, tfdNumber, uint64(m.FD))
+		}
+		out = append(out, e)
 	}
 	return out, nil
 }
@@ -89,40 +90,42 @@ type watched struct {
 	file *scan.File
 	own  scan.User
 	nth  map[int32]uint32 // how many members were added under this number so far
-	used map[int32]bool   // numbers that members have in the image
+	used map[int32]bool   // numbers that stand for a member
 }
 
-// find returns a number under which the task has a member: mostly its own.
+// find returns a number under which the task has a member: mostly its own. CRIU
+// can't restore two members under one number, so that is the last choice.
 func (w *watched) find(m *proc.EpollTarget) (int32, error) {
 	nth := w.nth[m.FD]
 	w.nth[m.FD]++
-	if ok, err := w.take(m.FD, m, nth); ok || err != nil {
+	if same, err := w.is(m.FD, m, nth); same || err != nil {
+		w.used[m.FD] = true
 		return m.FD, err
 	}
+	found := int32(-1)
 	for _, r := range w.own.Task.FDs {
-		if ok, err := w.take(r.FD, m, nth); ok || err != nil {
-			return r.FD, err
+		same, err := w.is(r.FD, m, nth)
+		if err != nil {
+			return 0, err
+		}
+		if same && (found < 0 || !w.used[r.FD]) {
+			found = r.FD
 		}
 	}
-	return 0, kind.Unsupported(w.file, "it watches what was descriptor %d (inode %d), which %v has closed or replaced while somebody else still has it; remove it from the epoll file before closing it", m.FD, m.Ino, w.own.Task)
+	if found < 0 {
+		return 0, kind.Unsupported(w.file, "it watches what was descriptor %d (inode %d), which %v has closed or replaced while somebody else still has it; remove it from the epoll file before closing it", m.FD, m.Ino, w.own.Task)
+	}
+	w.used[found] = true
+	return found, nil
 }
 
-// take tells whether descriptor n is the member, and stands for no other yet.
-func (w *watched) take(n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
+// is tells whether descriptor n is the member. A socket has an inode of its
+// own, so that there is no need to ask the kernel, which has to search.
+func (w *watched) is(n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
 	t := w.own.Task.Find(n)
-	if t == nil || t.Stat.Ino != m.Ino || w.used[n] {
+	if t == nil || t.Stat.Ino != m.Ino {
 		return false, nil
 	}
-	same, err := w.is(t, n, m, nth)
-	if same {
-		w.used[n] = true
-	}
-	return same, err
-}
-
-// is tells whether descriptor n, which is file t, is the member. A socket has an inode of its
-// own, so that there is no need to ask the kernel, which has to search.
-func (w *watched) is(t *scan.File, n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
 	if t.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return true, nil
 	}
@@ -135,79 +138,4 @@ func (w *watched) is(t *scan.File, n int32, m *proc.EpollTarget, nth uint32) (bo
 		return false, fmt.Errorf("%v: compare what it watches with descriptor %d (kcmp): %w", w.file, n, err)
 	}
 	return same, nil
-}
-
-// Plan implements kind.File.
-func (*Epoll) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
-	in := e.GetEpfd()
-	if in == nil {
-		return entryError(e, "an epoll file without its entry")
-	}
-	b, err := newBase(e, in.GetId(), in.GetFlags(), in.GetFown())
-	if err != nil {
-		return err
-	}
-	n := &epollNode{base: b, members: in.GetTfd()}
-	seen := map[uint32]bool{}
-	for _, m := range n.members {
-		if m.GetTfd() > maxFD || seen[m.GetTfd()] {
-			return entryError(e, "an epoll file that watches descriptor %d: it can't, or is there twice", m.GetTfd())
-		}
-		seen[m.GetTfd()] = true
-	}
-	return p.Add(n)
-}
-
-// maxFD is above every descriptor number: fs.nr_open is at most this.
-const maxFD = 1 << 30
-
-type epollNode struct {
-	base
-	members []*eventpoll.EventpollTfdEntry
-}
-
-// String implements plan.Node.
-func (n *epollNode) String() string {
-	return fmt.Sprintf("epoll %#x: %d members", n.id, len(n.members))
-}
-
-// Create implements plan.Node.
-func (n *epollNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
-	num, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("epoll %#x: %w", n.id, err)
-	}
-	return n.ready(fd.New(num))
-}
-
-// Finish implements plan.Member. The task must be the first of the tree that
-// has the file.
-//
-// A member that is ready becomes so anew, whatever the program was told
-// before: edge-triggered ones may report an edge once more. A one-shot member
-// that had fired comes back armed for errors and hang-ups only, which the
-// kernel always adds.
-func (n *epollNode) Finish(b plan.Batcher, own int32) error {
-	if len(n.members) == 0 {
-		return nil
-	}
-	size := uint64(binary.Size(unix.EpollEvent{}))
-	events := make([]byte, 0, size*uint64(len(n.members)))
-	for _, m := range n.members {
-		events = appendEvent(events, m.GetEvents(), m.GetData(), int(size))
-	}
-	at := b.Put(events)
-	for i, m := range n.members {
-		b.Add(fmt.Sprintf("epoll_ctl(%d, ADD, %d)", own, m.GetTfd()), unix.SYS_EPOLL_CTL,
-			uint64(own), unix.EPOLL_CTL_ADD, uint64(m.GetTfd()), at+uint64(i)*size)
-	}
-	return nil
-}
-
-// appendEvent appends a struct epoll_event of this size: it is packed on
-// amd64 only.
-func appendEvent(b []byte, events uint32, data uint64, size int) []byte {
-	b = binary.NativeEndian.AppendUint32(b, events)
-	b = append(b, make([]byte, size-12)...)
-	return binary.NativeEndian.AppendUint64(b, data)
 }

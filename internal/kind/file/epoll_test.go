@@ -3,6 +3,7 @@ package file
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/eventpoll"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/internal/plan"
 )
 
 func newEpoll(t *testing.T) int {
@@ -38,7 +40,12 @@ type calls struct {
 	mem  []byte
 	list []string
 	argv [][]uint64
+	used map[int32]bool
 }
+
+func (c *calls) Spare() int32 { return 100 }
+
+func (c *calls) InUse(n int32) bool { return c.used[n] }
 
 func (c *calls) Add(name string, _ uintptr, args ...uint64) {
 	c.list = append(c.list, name)
@@ -127,17 +134,65 @@ func TestEpollGone(t *testing.T) {
 	g.add(ep) // ev is open, but not known as one of the task's
 	mustFail(t, g.dump(), fmt.Sprintf("what was descriptor %d ", ev), "anon_inode:[eventpoll]")
 
-	// Added twice, under two numbers of which one is closed by now.
+}
+
+// Added twice, under two numbers of which one is closed by now.
+func TestEpollTwice(t *testing.T) {
+	ep, ev := newEpoll(t), newEventfd(t)
+	watch(t, ep, ev, unix.EPOLLIN, 1)
 	twice, err := unix.Dup(ev)
 	if err != nil {
 		t.Fatal(err)
 	}
 	watch(t, ep, twice, unix.EPOLLIN, 2)
 	unix.Close(twice)
-	g = self(t)
+	g := self(t)
 	g.add(ep)
 	g.add(ev)
-	mustFail(t, g.dump(), fmt.Sprintf("what was descriptor %d ", twice))
+	g.mustDump()
+	r := newRedo(t, g.im)
+	r.mustCreate()
+	b := &calls{t: t}
+	if err := r.plan.Node(1).(*epollNode).Finish(b, 9); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(b.list, ", ")
+	for _, want := range []string{
+		fmt.Sprintf("epoll_ctl(9, ADD, %d)", ev),
+		fmt.Sprintf("dup3(%d, %d), epoll_ctl(9, ADD, %d), close(%d)", ev, twice, twice, twice),
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in %q", want, got)
+		}
+	}
+}
+
+// The number of a member may belong to something else by now.
+func TestEpollNumberTaken(t *testing.T) {
+	im := epollImage(5)
+	all, _ := im.Entries(image.Files)
+	putVarint(all[0].Message.(*fdinfo.FileEntry).GetEpfd().GetTfd()[0], tfdNumber, 7)
+	r := newRedo(t, im)
+	r.plan.Use(1, plan.Use{Task: 3, FD: 9})
+	r.plan.Use(1, plan.Use{Task: 3, FD: 7, Cloexec: false})
+	for _, c := range []struct {
+		own  int32
+		want string
+	}{
+		{9, "dup3(7, 100), dup3(5, 7), epoll_ctl(9, ADD, 7), dup3(100, 7), close(100)"},
+		{7, "dup3(7, 100), dup3(5, 7), epoll_ctl(100, ADD, 7), dup3(100, 7), close(100)"},
+	} {
+		b := &calls{t: t, used: map[int32]bool{7: true}}
+		if err := r.plan.Node(1).(*epollNode).Finish(b, c.own); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(b.list, ", "); got != c.want {
+			t.Errorf("queued %s, want %s", got, c.want)
+		}
+		if flags := b.argv[3][2]; flags != 0 {
+			t.Errorf("the descriptor comes back with flags %#o", flags)
+		}
+	}
 }
 
 func TestEpollFinish(t *testing.T) {

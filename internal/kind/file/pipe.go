@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pipe"
 	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
 	"golang.org/x/sys/unix"
@@ -25,19 +24,6 @@ type Pipe struct {
 	seen  int                  // files of the tree that are in pipes, if they are pipes
 	sets  map[uint32]*pipeSet  // of a restore, by pipe_id
 }
-
-// What CRIU's format can't say of a pipe. Both files are absent if there is
-// nothing to say, and CRIU ignores them.
-var (
-	// pipeInodes has user, group and mode of pipes that are not root's: a
-	// program reopens /dev/stdout only if it may.
-	pipeInodes = &image.Row{Name: "glis-pipes", Pattern: "glis-pipes.img", Magic: 0x47504950, Common: image.CommonMagic,
-		New: func() proto.Message { return &ghost.GhostFileEntry{} }}
-	// pipePackets has the length of each packet (O_DIRECT) of a pipe whose
-	// data, in pipes-data.img, is more than one.
-	pipePackets = &image.Row{Name: "glis-pipe-packets", Pattern: "glis-pipe-packets.img", Magic: 0x474b5450, Common: image.CommonMagic,
-		New: func() proto.Message { return &pipedata.PipeDataEntry{} }}
-)
 
 // pipeEnds is a pipe and the files of the tree that belong to it.
 type pipeEnds struct {
@@ -108,18 +94,18 @@ func (p *pipeEnds) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) error {
 	if err := p.complete(f, d); err != nil {
 		return err
 	}
-	if err := p.dumpInode(env, f); err != nil {
-		return err
-	}
 	size, err := unix.FcntlInt(uintptr(d.Int()), unix.F_GETPIPE_SZ, 0)
 	if err != nil {
 		return fmt.Errorf("%v: ask for its size: %w", f, err)
 	}
-	data, err := p.queue(f, d, size)
+	q, err := p.queue(f, d, size)
 	if err != nil {
 		return fmt.Errorf("%v: %w", f, err)
 	}
-	return data.put(env, uint32(f.Stat.Ino), uint32(size))
+	e := &pipedata.PipeDataEntry{PipeId: proto.Uint32(uint32(f.Stat.Ino)), Bytes: proto.Uint32(uint32(len(q.data))), Size: proto.Uint32(uint32(size))}
+	q.putPackets(e)
+	putInode(e, f)
+	return env.Images.Put(image.PipesData, e, q.data)
 }
 
 // complete makes sure that nobody outside of the tree holds an end that nobody
@@ -146,13 +132,15 @@ func (p *pipeEnds) complete(f *scan.File, d *fd.FD) error {
 	return kind.Unsupported(f, "its end for %s is held outside of the tree; dump the process at the other end too, or start the program with a file instead", end)
 }
 
-// dumpInode notes owner and mode if they are not what a restore gives anyway.
-func (p *pipeEnds) dumpInode(env *kind.DumpEnv, f *scan.File) error {
+// putInode notes owner and mode if they are not what a restore gives anyway:
+// a program reopens /dev/stdout only if it may.
+func putInode(e *pipedata.PipeDataEntry, f *scan.File) {
 	if f.Stat.Uid == 0 && f.Stat.Gid == 0 && f.Stat.Mode&0o7777 == pipeMode {
-		return nil
+		return
 	}
-	e := &ghost.GhostFileEntry{Uid: proto.Uint32(f.Stat.Uid), Gid: proto.Uint32(f.Stat.Gid), Mode: proto.Uint32(f.Stat.Mode), Ino: proto.Uint64(f.Stat.Ino)}
-	return env.Images.Put(pipeInodes, e, nil)
+	putVarint(e, pipeUser, uint64(f.Stat.Uid))
+	putVarint(e, pipeGroup, uint64(f.Stat.Gid))
+	putVarint(e, pipeAccess, uint64(f.Stat.Mode&0o7777))
 }
 
 // pipeMode is the mode of a new pipe (get_pipe_inode of fs/pipe.c).

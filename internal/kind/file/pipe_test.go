@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pipe"
 	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
 	"golang.org/x/sys/unix"
@@ -294,20 +293,22 @@ func TestPipeHostile(t *testing.T) {
 	_ = twice.Put(image.PipesData, dataEntry(7, 1, 0), []byte("b"))
 	large := pipeImages(7, 0)
 	_ = large.Put(image.PipesData, dataEntry(7, 0, 1<<32-1), nil)
-	packets := pipeImages(7, 0)
-	_ = packets.Put(image.PipesData, dataEntry(7, 3, 0), []byte("abc"))
-	_ = packets.Put(pipePackets, dataEntry(7, 4, 0), nil)
-	few := pipeImages(7, 0)
-	_ = few.Put(image.PipesData, dataEntry(7, 3, 0), []byte("abc"))
-	_ = few.Put(pipePackets, dataEntry(7, 2, 0), nil)
+	withPackets := func(lengths ...byte) *images {
+		im, e := pipeImages(7, 0), dataEntry(7, 3, 0)
+		putBytes(e, pipePackets, lengths)
+		_ = im.Put(image.PipesData, e, []byte("abc"))
+		return im
+	}
 	for _, c := range []struct {
 		im   *images
 		want string
 	}{
 		{twice, "is there twice"},
 		{large, "size of 4294967295"},
-		{packets, "a packet of 4 bytes where 3 are left"},
-		{few, "leave 1 bytes over"},
+		{withPackets(4), "a packet of 4 bytes where 3 are left"},
+		{withPackets(2), "leave 1 bytes over"},
+		{withPackets(1, 0), "a packet of 0 bytes"},
+		{withPackets(0x80), "a packet of 0 bytes"},
 		{pipeImages(7, 3), "flags 03"},
 	} {
 		_, err := planAll(c.im, nil)
@@ -355,12 +356,11 @@ func TestPipeDrop(t *testing.T) {
 }
 
 func FuzzPipePlan(f *testing.F) {
-	f.Add(uint32(7), uint32(0), uint32(3), uint32(65536), uint32(1), []byte("abc"))
-	f.Fuzz(func(_ *testing.T, id, flags, n, size, packet uint32, data []byte) {
-		im := pipeImages(id, flags, flags^1)
-		_ = im.Put(image.PipesData, dataEntry(id, n, size), data)
-		_ = im.Put(pipePackets, dataEntry(id, packet, 0), nil)
-		_ = im.Put(pipeInodes, &ghost.GhostFileEntry{Ino: proto.Uint64(uint64(n))}, nil)
+	f.Add(uint32(7), uint32(0), uint32(65536), []byte("abc"), []byte{0xe2, 0x5d, 2, 1, 2})
+	f.Fuzz(func(_ *testing.T, id, flags, size uint32, data, unknown []byte) {
+		im, e := pipeImages(id, flags, flags^1), dataEntry(id, uint32(len(data)), size)
+		e.ProtoReflect().SetUnknown(unknown)
+		_ = im.Put(image.PipesData, e, data)
 		if p, err := planAll(im, nil); err == nil {
 			_ = p.Node(1).String()
 		}

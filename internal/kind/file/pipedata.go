@@ -6,11 +6,10 @@ import (
 
 	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/fd"
-	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -21,18 +20,36 @@ type pipeQueue struct {
 	packets []uint32
 }
 
-// put writes the queue into the images.
-func (q *pipeQueue) put(env *kind.DumpEnv, id, size uint32) error {
-	e := &pipedata.PipeDataEntry{PipeId: proto.Uint32(id), Bytes: proto.Uint32(uint32(len(q.data))), Size: proto.Uint32(size)}
-	if err := env.Images.Put(image.PipesData, e, q.data); err != nil {
-		return err
+// putPackets adds the lengths of the packets to a pipe's entry.
+func (q *pipeQueue) putPackets(e *pipedata.PipeDataEntry) {
+	if q.packets == nil {
+		return
 	}
+	var b []byte
 	for _, n := range q.packets {
-		if err := env.Images.Put(pipePackets, &pipedata.PipeDataEntry{PipeId: proto.Uint32(id), Bytes: proto.Uint32(n)}, nil); err != nil {
-			return err
+		b = protowire.AppendVarint(b, uint64(n))
+	}
+	putBytes(e, pipePackets, b)
+}
+
+// getPackets reads the lengths of the packets of a pipe with n bytes in it.
+func getPackets(e *pipedata.PipeDataEntry, n int) ([]uint32, error) {
+	_, b, ok := extra(e, pipePackets)
+	if !ok {
+		return nil, nil
+	}
+	var out []uint32
+	for left := uint64(n); len(b) > 0; {
+		v, size := protowire.ConsumeVarint(b)
+		if size < 0 || v == 0 || v > min(maxPacket, left) {
+			return nil, fmt.Errorf("a packet of %d bytes where %d are left", v, left)
+		}
+		b, left, out = b[size:], left-v, append(out, uint32(v))
+		if len(b) == 0 && left > 0 {
+			return nil, fmt.Errorf("its packets leave %d bytes over", left)
 		}
 	}
-	return nil
+	return out, nil
 }
 
 // queue copies the data in a pipe of this size and leaves it where it is. d is

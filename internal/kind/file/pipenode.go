@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
 	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
 	"golang.org/x/sys/unix"
 
@@ -26,10 +25,9 @@ type pipeSet struct {
 	id    uint32
 	nodes []*pipeNode
 	queue *pipeQueue
-	size  uint32 // bytes; 0: leave it
-	inode *ghost.GhostFileEntry
-	spare *fd.FD    // the other end of pipe2(2)
-	heir  *pipeNode // who gets it; nil: nobody
+	entry *pipedata.PipeDataEntry // nil if CRIU had no reading end of it
+	spare *fd.FD                  // the other end of pipe2(2)
+	heir  *pipeNode               // who gets it; nil: nobody
 }
 
 // limits on numbers in images.
@@ -73,51 +71,17 @@ func (k *Pipe) set(id uint32) *pipeSet {
 // read reads what the ends of each pipe share.
 func (k *Pipe) read(src plan.Source) error {
 	k.sets = map[uint32]*pipeSet{}
-	return errors.Join(k.readData(src), k.readPackets(src), k.readInodes(src))
-}
-
-func (k *Pipe) readData(src plan.Source) error {
 	all, err := src.Entries(image.PipesData)
 	for _, e := range all {
 		m := e.Message.(*pipedata.PipeDataEntry)
 		s := k.set(m.GetPipeId())
-		if s.queue.data != nil || m.GetSize() > maxPipeSize {
+		if s.entry != nil || m.GetSize() > maxPipeSize {
 			return fmt.Errorf("pipes-data.img: pipe %#x is there twice, or has a size of %d bytes", m.GetPipeId(), m.GetSize())
 		}
-		s.size, s.queue.data = m.GetSize(), slices.Concat([]byte{}, e.Payload)
-	}
-	return err
-}
-
-func (k *Pipe) readPackets(src plan.Source) error {
-	all, err := src.Entries(pipePackets)
-	left := map[uint32]int{}
-	for _, e := range all {
-		m := e.Message.(*pipedata.PipeDataEntry)
-		id, n := m.GetPipeId(), m.GetBytes()
-		s := k.set(id)
-		if _, seen := left[id]; !seen {
-			left[id] = len(s.queue.data)
+		s.entry, s.queue.data = m, e.Payload
+		if s.queue.packets, err = getPackets(m, len(e.Payload)); err != nil {
+			return fmt.Errorf("pipes-data.img: pipe %#x has %w", m.GetPipeId(), err)
 		}
-		if n == 0 || n > maxPacket || int(n) > left[id] {
-			return fmt.Errorf("%s: pipe %#x has a packet of %d bytes where %d are left", pipePackets.FileName(), id, n, left[id])
-		}
-		left[id] -= int(n)
-		s.queue.packets = append(s.queue.packets, n)
-	}
-	for id, n := range left {
-		if n > 0 {
-			return fmt.Errorf("%s: the packets of pipe %#x leave %d bytes over", pipePackets.FileName(), id, n)
-		}
-	}
-	return err
-}
-
-func (k *Pipe) readInodes(src plan.Source) error {
-	all, err := src.Entries(pipeInodes)
-	for _, e := range all {
-		m := e.Message.(*ghost.GhostFileEntry)
-		k.set(uint32(m.GetIno())).inode = m
 	}
 	return err
 }
@@ -147,17 +111,17 @@ func (n *pipeNode) Needs() []plan.ID {
 	return []plan.ID{n.set.nodes[0].id}
 }
 
-// Check implements plan.NodeChecker: a large pipe needs a privilege.
+// Check implements plan.Checked: a large pipe needs a privilege.
 func (n *pipeNode) Check(env *plan.CheckEnv) error {
-	if !n.first() || n.set.size <= defaultPipeSize || env.Capable(unix.CAP_SYS_RESOURCE) {
+	if !n.first() || n.set.size() <= defaultPipeSize || env.Capable(unix.CAP_SYS_RESOURCE) {
 		return nil
 	}
 	most, err := pipeMaxSize()
 	if err != nil {
 		return err
 	}
-	if uint64(n.set.size) > most {
-		return fmt.Errorf("pipe %#x: it held up to %d bytes, and without CAP_SYS_RESOURCE no pipe may hold more than %d; raise /proc/sys/fs/pipe-max-size", n.set.id, n.set.size, most)
+	if uint64(n.set.size()) > most {
+		return fmt.Errorf("pipe %#x: it held up to %d bytes, and without CAP_SYS_RESOURCE no pipe may hold more than %d; raise /proc/sys/fs/pipe-max-size", n.set.id, n.set.size(), most)
 	}
 	return nil
 }
@@ -247,20 +211,38 @@ func (s *pipeSet) share(r, w *fd.FD) (*fd.FD, error) {
 
 // fill gives a new pipe its size, owner and data.
 func (s *pipeSet) fill(w *fd.FD) error {
-	if s.size != 0 && s.size != defaultPipeSize {
-		if _, err := unix.FcntlInt(uintptr(w.Int()), unix.F_SETPIPE_SZ, int(s.size)); err != nil {
-			return fmt.Errorf("let it hold %d bytes: %w", s.size, err)
+	if s.size() != 0 && s.size() != defaultPipeSize {
+		if _, err := unix.FcntlInt(uintptr(w.Int()), unix.F_SETPIPE_SZ, int(s.size())); err != nil {
+			return fmt.Errorf("let it hold %d bytes: %w", s.size(), err)
 		}
 	}
-	if s.inode != nil {
-		if err := unix.Fchown(w.Int(), int(s.inode.GetUid()), int(s.inode.GetGid())); err != nil {
-			return fmt.Errorf("give it to user %d: %w", s.inode.GetUid(), err)
-		}
-		if err := unix.Fchmod(w.Int(), s.inode.GetMode()&0o7777); err != nil {
-			return fmt.Errorf("set its mode: %w", err)
-		}
+	if err := s.own(w); err != nil {
+		return err
 	}
 	return s.queue.write(w)
+}
+
+// size is how much the pipe held, in bytes; 0 if that is not known.
+func (s *pipeSet) size() uint32 { return s.entry.GetSize() }
+
+// own gives a new pipe to whom it belonged.
+func (s *pipeSet) own(w *fd.FD) error {
+	if s.entry == nil {
+		return nil
+	}
+	uid, _, ok := extra(s.entry, pipeUser)
+	gid, _, _ := extra(s.entry, pipeGroup)
+	mode, _, _ := extra(s.entry, pipeAccess)
+	if !ok {
+		return nil
+	}
+	if err := unix.Fchown(w.Int(), int(uid), int(gid)); err != nil {
+		return fmt.Errorf("give it to user %d: %w", uid, err)
+	}
+	if err := unix.Fchmod(w.Int(), uint32(mode&0o7777)); err != nil {
+		return fmt.Errorf("set its mode: %w", err)
+	}
+	return nil
 }
 
 // write puts the queue into an empty pipe.

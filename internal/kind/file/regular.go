@@ -100,10 +100,7 @@ func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	e.reg = regfile.RegFileEntry{Id: &e.id, Flags: &e.flags, Pos: &e.pos, Name: &e.name, Mode: &e.mode, Fown: &e.fown}
 	e.fown = fown.FownEntry{Uid: &e.uid, Euid: &e.euid, Signum: &e.sig, PidType: &e.typ, Pid: &e.to}
 	e.file.Reg = &e.reg
-	if sizeMatters(f) {
-		e.size = uint64(f.Stat.Size)
-		e.reg.Size = &e.size
-	}
+	e.dumpSize(f)
 	if f.FD < 0 {
 		return &e.file, k.buildID(f, &e.reg)
 	}
@@ -133,9 +130,18 @@ func position(f *scan.File) uint64 {
 
 const noPosition = ^uint64(0)
 
-// sizeMatters: a log file that is only appended to may be rotated meanwhile.
-func sizeMatters(f *scan.File) bool {
-	return f.Stat.Mode&unix.S_IFMT == unix.S_IFREG && (access(f.Flags) != unix.O_WRONLY || f.Flags&unix.O_APPEND == 0)
+// dumpSize notes how long a regular file is. CRIU does not compare the size of
+// a log, which somebody else may append to; Glis wants it not to shrink.
+func (e *regEntry) dumpSize(f *scan.File) {
+	if f.Stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return
+	}
+	e.size = uint64(f.Stat.Size)
+	if access(f.Flags) == unix.O_WRONLY && f.Flags&unix.O_APPEND != 0 {
+		putVarint(&e.reg, regSize, e.size)
+		return
+	}
+	e.reg.Size = &e.size
 }
 
 const deletedSuffix = " (deleted)"

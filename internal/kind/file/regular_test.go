@@ -114,8 +114,9 @@ func TestRegularEntry(t *testing.T) {
 	if e.GetName() != name || e.GetSize() != 10 || e.GetMode() != unix.S_IFREG|0o640 || e.GetId() != 1 {
 		t.Errorf("entry is %v", e)
 	}
-	if e := all[1].Message.(*fdinfo.FileEntry).GetReg(); e.Size != nil {
-		t.Errorf("size of a log file was noted: %v", e)
+	e = all[1].Message.(*fdinfo.FileEntry).GetReg()
+	if size, _, ok := extra(e, regSize); e.Size != nil || !ok || size != 10 {
+		t.Errorf("size of a log file was noted for CRIU, or not at all: %v", e)
 	}
 }
 
@@ -218,6 +219,17 @@ func TestRegularRestoreRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLogIsShorter(t *testing.T) {
+	name := tempFile(t, "0123456789")
+	g := self(t)
+	g.add(open(t, name, unix.O_WRONLY|unix.O_APPEND))
+	g.mustDump()
+	if err := os.Truncate(name, 9); err != nil {
+		t.Fatal(err)
+	}
+	mustFail(t, newRedo(t, g.im).create(), "9 bytes long now, shorter than the 10", name)
 }
 
 func TestSkipRWXCheck(t *testing.T) {

@@ -41,7 +41,11 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if k.remaps[in.GetId()] {
 		return entryError(e, "%s was deleted while it was open; Glis can't bring such a file back yet", in.GetName())
 	}
-	return p.Add(&regularNode{base: b, entry: in})
+	n := &regularNode{base: b, entry: in, size: in.GetSize()}
+	if size, _, ok := extra(in, regSize); ok {
+		n.size = size
+	}
+	return p.Add(n)
 }
 
 // checkRegular refuses what no dump writes.
@@ -83,6 +87,7 @@ func (k *Regular) readRemaps(src plan.Source) error {
 type regularNode struct {
 	base
 	entry *regfile.RegFileEntry
+	size  uint64 // that the file must have at least
 }
 
 // String implements plan.Node.
@@ -170,8 +175,8 @@ func (n *regularNode) check(env *plan.Env, st *unix.Stat_t) error {
 	if now != was {
 		return fmt.Errorf("its mode is %#o now, and was %#o at the dump; set it back, or restore with --skip-file-rwx-check", now&^unix.S_IFMT, was&^unix.S_IFMT)
 	}
-	if n.entry.Size != nil && uint64(st.Size) < n.entry.GetSize() {
-		return fmt.Errorf("it is %d bytes long now, shorter than the %d at the dump; put it back as it was", st.Size, n.entry.GetSize())
+	if uint64(st.Size) < n.size {
+		return fmt.Errorf("it is %d bytes long now, shorter than the %d at the dump; put it back as it was", st.Size, n.size)
 	}
 	return nil
 }

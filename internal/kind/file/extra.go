@@ -1,0 +1,61 @@
+package file
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// What criu's messages can't say travels in them as fields that criu does not
+// know and skips.
+const (
+	// In RegFileEntry. CRIU wants a file to have the very size it had, so it
+	// gets none for files that are only appended to.
+	regSize protowire.Number = 1500 // varint: bytes
+
+	// In EventpollTfdEntry. CRIU has a number the file has now.
+	tfdNumber protowire.Number = 1500 // varint: the number it was added under
+
+	// In PipeDataEntry.
+	pipeUser    protowire.Number = 1500 // varint: owner of the pipe, as the two below
+	pipeGroup   protowire.Number = 1501
+	pipeAccess  protowire.Number = 1502 // varint: mode, without the type
+	pipePackets protowire.Number = 1503 // bytes: lengths of the packets, each a varint
+)
+
+// putVarint adds a field of ours.
+func putVarint(m proto.Message, n protowire.Number, v uint64) {
+	r := m.ProtoReflect()
+	b := protowire.AppendTag(r.GetUnknown(), n, protowire.VarintType)
+	r.SetUnknown(protowire.AppendVarint(b, v))
+}
+
+// putBytes adds a field of ours.
+func putBytes(m proto.Message, n protowire.Number, v []byte) {
+	r := m.ProtoReflect()
+	b := protowire.AppendTag(r.GetUnknown(), n, protowire.BytesType)
+	r.SetUnknown(protowire.AppendBytes(b, v))
+}
+
+// extra returns a field that criu does not know: its number if it is one, its
+// bytes if it has any. Fields that nobody here knows are of a newer criu.
+func extra(m proto.Message, want protowire.Number) (v uint64, b []byte, ok bool) {
+	for rest := []byte(m.ProtoReflect().GetUnknown()); len(rest) > 0; {
+		n, typ, size := protowire.ConsumeField(rest)
+		if size < 0 {
+			return 0, nil, false
+		}
+		field := rest[protowire.SizeTag(n):size]
+		rest = rest[size:]
+		if n != want {
+			continue
+		}
+		switch typ {
+		case protowire.VarintType:
+			v, size = protowire.ConsumeVarint(field)
+		case protowire.BytesType:
+			b, size = protowire.ConsumeBytes(field)
+		}
+		ok = size >= 0
+	}
+	return v, b, ok
+}
