@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +15,7 @@ import (
 	"glis.dev/glis/internal/cli"
 	"glis.dev/glis/internal/dump"
 	"glis.dev/glis/internal/feature"
+	"glis.dev/glis/internal/inspect"
 	"glis.dev/glis/internal/restore"
 	"glis.dev/glis/options"
 )
@@ -40,6 +43,9 @@ func (engine) Restore(ctx context.Context, o *options.Restore, log *slog.Logger)
 	}
 	defer store.Close()
 	done, err := restore.Run(ctx, o, store, log)
+	if errors.Is(err, restore.ErrOwnNumber) {
+		return nil, errors.Join(err, startAgain())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +57,23 @@ func (engine) Restore(ctx context.Context, o *options.Restore, log *slog.Logger)
 		},
 		Wait: func() (int, error) { return wait(done.PID) },
 	}, nil
+}
+
+// restarts counts, in the environment, how often this program has started
+// itself again.
+const restarts = "GLIS_RESTARTS"
+
+// startAgain replaces this program by itself: its threads get other numbers.
+// It returns only if that can't be or doesn't help.
+func startAgain() error {
+	n, _ := strconv.Atoi(os.Getenv(restarts))
+	if n >= 8 {
+		return nil
+	}
+	if err := os.Setenv(restarts, strconv.Itoa(n+1)); err != nil {
+		return err
+	}
+	return unix.Exec("/proc/self/exe", os.Args, os.Environ())
 }
 
 // wait waits for the end of the restored root process.
@@ -76,5 +99,10 @@ func (engine) Check(ctx context.Context, o *options.Check, log *slog.Logger) (cl
 }
 
 func (engine) Inspect(ctx context.Context, o *options.Inspect, w io.Writer, log *slog.Logger) error {
-	return fmt.Errorf("inspect: %w", os.ErrInvalid)
+	store, err := image.OpenDir(o.ImagesDir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return inspect.Run(ctx, o, store, w)
 }

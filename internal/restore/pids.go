@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -17,10 +18,22 @@ func (tr *tree) checkPIDs() error {
 			if err := unix.Kill(int(tid), 0); err == unix.ESRCH {
 				continue
 			}
+			if ownThread(tid) {
+				return fmt.Errorf("%v: number %d: %w", t, tid, ErrOwnNumber)
+			}
 			return fmt.Errorf("%v can't come back: number %d is in use by %s; end that process, or restore in another PID namespace", t, tid, commOf(tid))
 		}
 	}
 	return nil
+}
+
+// ErrOwnNumber says that a number which the tree needs is that of a thread of
+// this very program, which numbers by chance. Started again, it has others.
+var ErrOwnNumber = errors.New("the number is in use by Glis itself, by chance; run it again")
+
+func ownThread(tid uint32) bool {
+	_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid))
+	return err == nil
 }
 
 // commOf names a process for messages.
