@@ -343,6 +343,7 @@ func damage(name string, good []byte) map[string][]byte {
 
 // occupy starts a process with this PID. os/exec cannot ask for a number, so
 // it sets the last one given out and tries again when somebody else was first.
+// Afterwards numbers go on elsewhere, so that nobody takes the neighbours.
 func occupy(t *testing.T, pid int) *testkit.Proc {
 	t.Helper()
 	const lastPID = "/proc/sys/kernel/ns_last_pid"
@@ -352,6 +353,9 @@ func occupy(t *testing.T, pid int) *testkit.Proc {
 		}
 		p := testkit.Start(t, testkit.NewDir(t), testkit.RequireProgram(t, "sleep", "coreutils"), "3600")
 		if p.PID == pid {
+			if err := os.WriteFile(lastPID, []byte(strconv.Itoa(pid+500)), 0); err != nil {
+				t.Fatal(err)
+			}
 			return p
 		}
 		p.Kill()

@@ -120,7 +120,7 @@ __attribute__((unused)) static int savepoint(void) {
 		ctl_await("at", ctl_party_name[i]);
 	int root = strcmp(ctl_name, "root") == 0, end = ctl_exists("end", NULL);
 	// Made without opening it: who sees the file must not find it open.
-	if (mknod(ctl_path(path, "at", root ? NULL : ctl_name), S_IFREG | 0666, 0))
+	if (mknod(ctl_path(path, "at", root ? NULL : ctl_name), S_IFREG | 0666, 0) && errno != EEXIST)
 		_exit(98);
 	if (end) {
 		ctl_done = 1;
