@@ -1,0 +1,18 @@
+package inspect
+
+import (
+	lock "github.com/checkpoint-restore/go-criu/v8/crit/images/file-lock"
+
+	"glis.dev/glis/image"
+)
+
+// readLocks reads the locks on files.
+func (r *reader) readLocks() error {
+	return optional(r, image.FileLocks, nil, func(e *lock.FileLockEntry) error {
+		r.rep.Locks = append(r.rep.Locks, Lock{
+			PID: e.GetPid(), FD: e.GetFd(), Kind: lockKindWord(e.GetFlag()), Type: lockTypeWord(e.GetType()),
+			Start: e.GetStart(), Len: e.GetLen(),
+		})
+		return nil
+	})
+}

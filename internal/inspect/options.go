@@ -1,0 +1,88 @@
+package inspect
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	skopts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
+
+	"glis.dev/glis/image/extra"
+)
+
+// socketOptions lists the options in criu's message of which it is certain that
+// they are not at their default. Others, such as the sizes of buffers, have
+// defaults that the images do not tell.
+func socketOptions(o *skopts.SkOptsEntry) []Option {
+	var set []Option
+	for _, b := range []struct {
+		name string
+		on   bool
+	}{
+		{"SO_REUSEADDR", o.GetReuseaddr()}, {"SO_REUSEPORT", o.GetSoReuseport()}, {"SO_PASSCRED", o.GetSoPasscred()},
+		{"SO_PASSSEC", o.GetSoPasssec()}, {"SO_DONTROUTE", o.GetSoDontroute()}, {"SO_NO_CHECK", o.GetSoNoCheck()},
+		{"SO_BROADCAST", o.GetSoBroadcast()}, {"SO_KEEPALIVE", o.GetSoKeepalive()}, {"SO_OOBINLINE", o.GetSoOobinline() != 0},
+	} {
+		if b.on {
+			set = append(set, Option{b.name, "1"})
+		}
+	}
+	for _, n := range []struct {
+		name  string
+		value uint32
+	}{{"SO_PRIORITY", o.GetSoPriority()}, {"SO_MARK", o.GetSoMark()}, {"SO_BUF_LOCK", o.GetSoBufLock()}} {
+		if n.value != 0 {
+			set = append(set, Option{n.name, strconv.FormatUint(uint64(n.value), 10)})
+		}
+	}
+	if n := o.GetSoRcvlowat(); o.GetSoRcvlowat() > 1 {
+		set = append(set, Option{"SO_RCVLOWAT", strconv.FormatUint(uint64(n), 10)})
+	}
+	if dev := o.GetSoBoundDev(); dev != "" && checkName(dev) == nil {
+		set = append(set, Option{"SO_BINDTODEVICE", dev})
+	}
+	if n := len(o.GetSoFilter()); n > 0 {
+		set = append(set, Option{"SO_ATTACH_FILTER", fmt.Sprintf("%d instructions", n)})
+	}
+	return set
+}
+
+// extraOptions adds the options that criu's messages have no field for.
+func (r *reader) extraOptions(byID map[uint32]*Socket) error {
+	options := map[uint32]*File{}
+	for _, f := range r.rep.Files {
+		if f.Socket != nil && byID[f.ID] == f.Socket {
+			options[f.ID] = f
+		}
+	}
+	const longest = 4096
+	return optional(r, extra.Sockets, nil, func(e *extra.SocketEntry) error {
+		r.rep.MadeBy = "glis"
+		f := options[e.GetId()]
+		if f == nil {
+			return fmt.Errorf("socket %d does not exist", e.GetId())
+		}
+		if n := e.GetError(); n != 0 {
+			f.Options = append(f.Options, Option{"SO_ERROR", strconv.FormatUint(uint64(n), 10)})
+		}
+		for _, o := range e.GetOptions() {
+			if len(o.GetValue()) > longest {
+				return errOptionSize
+			}
+			f.Options = append(f.Options, Option{optionWord(o.GetLevel(), o.GetName()), optionValue(o.GetValue())})
+		}
+		return r.spend(len(e.GetOptions()))
+	})
+}
+
+// optionValue writes an option as the number it mostly is.
+func optionValue(b []byte) string {
+	if len(b) == 4 || len(b) == 8 {
+		little := slices.Clone(b)
+		slices.Reverse(little)
+		if n, err := strconv.ParseUint(fmt.Sprintf("%x", little), 16, 64); err == nil {
+			return strconv.FormatUint(n, 10)
+		}
+	}
+	return fmt.Sprintf("%#x", b)
+}
