@@ -189,14 +189,36 @@ func (s *Source) exclusive(from []unix.RemoteIovec, buf []byte) (bool, error) {
 		return false, err
 	}
 	alone := true
-	for _, r := range from {
-		span := Span{uint64(r.Base), uint64(r.Base) + uint64(r.Len)}
-		err := words(fd, span, buf, func(_, w uint64) { alone = alone && w&(pmExclusive|linux.PM_SWAP) != 0 })
+	for len(from) > 0 && alone {
+		n := neighbours(from)
+		run := from[:n]
+		from = from[n:]
+		last := run[n-1]
+		all := Span{uint64(run[0].Base), uint64(last.Base) + uint64(last.Len)}
+		err := words(fd, all, buf, func(at, w uint64) {
+			for uint64(run[0].Base)+uint64(run[0].Len) <= at {
+				run = run[1:]
+			}
+			if at >= uint64(run[0].Base) && w&(pmExclusive|linux.PM_SWAP) == 0 {
+				alone = false
+			}
+		})
 		if err != nil {
 			return false, fmt.Errorf("task %d: %w", s.PID, err)
 		}
 	}
 	return alone, nil
+}
+
+// neighbours returns how many of the first parts are so close together that
+// the words between them cost less than another call.
+func neighbours(from []unix.RemoteIovec) int {
+	const near = 32 * arch.PageSize
+	n := 1
+	for n < len(from) && from[n].Base-from[n-1].Base-uintptr(from[n-1].Len) <= near {
+		n++
+	}
+	return n
 }
 
 // readMem is read through /proc/PID/mem.

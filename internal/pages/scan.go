@@ -123,8 +123,16 @@ func (s *Scanner) walk(run []Area, first int, found Found) error {
 	if s.how == scanGuards {
 		arg.ReturnMask |= linux.PAGE_IS_GUARD
 	}
+	// The kernel says that it stopped earlier than it did if it found more than
+	// 512 regions before it came to the end: it then finds some again.
+	done := uint64(0)
 	return linux.PagemapScan(s.fd, arg, s.vec, func(regions []linux.PageRegion) {
 		for _, r := range regions {
+			r.Start = max(r.Start, done)
+			if r.Start >= r.End {
+				continue
+			}
+			done = r.End
 			for len(run) > 0 && run[0].End <= r.Start {
 				run, first = run[1:], first+1
 			}

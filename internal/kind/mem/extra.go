@@ -42,31 +42,3 @@ func putBytes(m proto.Message, n protowire.Number, v []byte) {
 	b := protowire.AppendTag(r.GetUnknown(), n, protowire.BytesType)
 	r.SetUnknown(protowire.AppendBytes(b, v))
 }
-
-// extras calls f for every field of m that its type lacks; v or b is its
-// value.
-func extras(m proto.Message, f func(n protowire.Number, v uint64, b []byte)) error {
-	for rest := []byte(m.ProtoReflect().GetUnknown()); len(rest) > 0; {
-		n, typ, size := protowire.ConsumeTag(rest)
-		if size < 0 {
-			return protowire.ParseError(size)
-		}
-		rest = rest[size:]
-		var v uint64
-		var b []byte
-		switch typ {
-		case protowire.VarintType:
-			v, size = protowire.ConsumeVarint(rest)
-		case protowire.BytesType:
-			b, size = protowire.ConsumeBytes(rest)
-		default:
-			size = protowire.ConsumeFieldValue(n, typ, rest)
-		}
-		if size < 0 {
-			return protowire.ParseError(size)
-		}
-		f(n, v, b)
-		rest = rest[size:]
-	}
-	return nil
-}

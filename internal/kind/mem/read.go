@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/vma"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -16,7 +14,6 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"
-	"glis.dev/glis/internal/plan"
 )
 
 // piece is a run of stored pages.
@@ -38,15 +35,14 @@ const (
 // apart, in user space, of known sorts, with stored pages only where a task
 // can have pages of its own.
 func Read(store image.Store, pid uint32) (*Space, error) {
-	name := image.MM.FileName(pid)
-	e, err := image.ReadOne[*mm.MmEntry](store, image.MM, pid)
+	raw, err := rawEntry(store, pid)
 	if err != nil {
 		return nil, err
 	}
-	s := &Space{PID: pid, Entry: e}
+	s := &Space{PID: pid}
 	s.store = store
-	if err := s.readEntry(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if err := s.readEntry(raw); err != nil {
+		return nil, fmt.Errorf("%s: %w", image.MM.FileName(pid), err)
 	}
 	if err := s.readPagemap(); err != nil {
 		return nil, err
@@ -54,24 +50,31 @@ func Read(store image.Store, pid uint32) (*Space, error) {
 	return s, nil
 }
 
-func (s *Space) readEntry() error {
-	e := s.Entry
-	if len(e.Aios) > 0 {
+func (s *Space) readEntry(raw []byte) error {
+	e, vmas, err := splitEntry(raw)
+	if err != nil {
+		return err
+	}
+	s.Entry = e
+	switch {
+	case len(e.Aios) > 0:
 		return kind.Unsupported("rings of asynchronous I/O (io_setup)", "Glis can't restore them yet")
-	}
-	if len(e.Vmas) > mostAreas {
-		return fmt.Errorf("%d mappings are more than a task can have", len(e.Vmas))
-	}
-	if len(e.Vmas) == 0 {
+	case len(vmas) > mostAreas:
+		return fmt.Errorf("%d mappings are more than a task can have", len(vmas))
+	case len(vmas) == 0:
 		return errors.New("no mappings in it (written by criu before 2.0?)")
 	}
 	if err := s.readAuxv(); err != nil {
 		return err
 	}
-	s.areas = make([]area, 0, len(e.Vmas))
-	for _, v := range e.Vmas {
-		if err := s.readVMA(v); err != nil {
-			return fmt.Errorf("mapping %x-%x: %w", v.GetStart(), v.GetEnd(), err)
+	s.areas = make([]area, 0, len(vmas))
+	for _, b := range vmas {
+		a, err := decodeArea(b)
+		if err == nil {
+			err = s.readArea(&a)
+		}
+		if err != nil {
+			return fmt.Errorf("mapping %x-%x: %w", a.Start, a.End, err)
 		}
 	}
 	return s.checkGuards()
@@ -81,7 +84,7 @@ func (s *Space) readAuxv() error {
 	for _, v := range s.Entry.MmSavedAuxv {
 		s.auxv = binary.LittleEndian.AppendUint64(s.auxv, v)
 	}
-	err := extras(s.Entry, func(n protowire.Number, v uint64, b []byte) {
+	err := eachField(s.Entry.ProtoReflect().GetUnknown(), func(n protowire.Number, v uint64, b []byte) error {
 		switch n {
 		case mmExtra:
 			s.extra = v
@@ -90,6 +93,7 @@ func (s *Space) readAuxv() error {
 		case mmTHP:
 			s.thp = v
 		}
+		return nil
 	})
 	if err == nil && (len(s.auxv) > mostAuxv || len(s.auxv)%16 != 0) {
 		err = fmt.Errorf("auxiliary vector of %d bytes", len(s.auxv))
@@ -100,24 +104,9 @@ func (s *Space) readAuxv() error {
 // mapFlags are the mmap(2) flags that an image may have.
 const mapFlags = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_GROWSDOWN | unix.MAP_LOCKED | unix.MAP_NORESERVE | linux.MAP_DROPPABLE
 
-func (s *Space) readVMA(v *vma.VmaEntry) error {
-	a := area{
-		Span: pages.Span{Start: v.GetStart(), End: v.GetEnd()}, offset: v.GetPgoff(), prot: v.GetProt(), flags: v.GetFlags(), status: v.GetStatus(),
-		access: v.GetFdflags(), madvise: v.GetMadv(),
-	}
+func (s *Space) readArea(a *area) error {
 	if a.is(statusVsyscall) {
 		return nil // every task has it, at its fixed address
-	}
-	err := extras(v, func(n protowire.Number, v uint64, b []byte) {
-		switch n {
-		case vmaExtra:
-			a.extra = v
-		case vmaName:
-			a.name = string(b)
-		}
-	})
-	if err != nil {
-		return err
 	}
 	if a.Start >= a.End || a.Start%page != 0 || a.End%page != 0 || a.End > arch.TaskSize {
 		return errors.New("no such addresses can be")
@@ -129,15 +118,15 @@ func (s *Space) readVMA(v *vma.VmaEntry) error {
 	if n := len(s.areas); n > 0 && s.areas[n-1].End > a.Start {
 		return errors.New("it is not behind the one before it")
 	}
-	if err := a.check(v); err != nil {
+	if err := a.check(); err != nil {
 		return err
 	}
-	s.areas = append(s.areas, a)
+	s.areas = append(s.areas, *a)
 	return nil
 }
 
 // check refuses what is not known or makes no sense.
-func (a *area) check(v *vma.VmaEntry) error {
+func (a *area) check() error {
 	if err := a.checkSort(); err != nil {
 		return err
 	}
@@ -165,7 +154,7 @@ func (a *area) check(v *vma.VmaEntry) error {
 		return fmt.Errorf("name of %d bytes", len(a.name))
 	}
 	a.access &= unix.O_ACCMODE
-	return a.setFile(v)
+	return a.checkFile()
 }
 
 // checkSort makes sure that flags and status agree on what it is.
@@ -201,29 +190,17 @@ func (a *area) checkSort() error {
 	return nil
 }
 
-// setFile takes over which file is mapped.
-func (a *area) setFile(v *vma.VmaEntry) error {
+// checkFile makes sure that a mapping of a file says which.
+func (a *area) checkFile() error {
 	switch {
-	case a.status&statusFile != 0:
-		if v.GetShmid() == 0 || v.GetShmid() > 1<<32-1 {
-			return fmt.Errorf("file %#x", v.GetShmid())
-		}
-		if v.Fdflags == nil {
-			a.access = oldAccess(a)
-		}
-		a.file = plan.ID(v.GetShmid())
 	case a.is(statusAnonShared):
 		return kind.Unsupported("shared memory written by criu without root", "dump with criu as root, or with Glis")
+	case a.status&statusFile == 0:
+		a.file = 0 // what criu has there means nothing to others
+	case a.file == 0:
+		return errors.New("no file for a mapping of one")
 	}
 	return nil
-}
-
-// oldAccess is how a file must be opened for a mapping that does not say it.
-func oldAccess(a *area) uint32 {
-	if a.is(statusFileShared) && a.prot&unix.PROT_WRITE != 0 {
-		return unix.O_RDWR
-	}
-	return unix.O_RDONLY
 }
 
 // checkGuards makes sure that guard regions are in private memory, each in

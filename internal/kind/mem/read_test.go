@@ -1,0 +1,270 @@
+package mem
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/pagemap"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/vma"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/arch"
+)
+
+// store holds images in memory.
+type store map[string][]byte
+
+type stored struct {
+	*bytes.Reader
+}
+
+func (stored) Close() error   { return nil }
+func (stored) File() *os.File { return nil }
+
+func (s store) Create(string) (image.WriteFile, error) { return nil, fs.ErrPermission }
+func (s store) Remove(string) error                    { return fs.ErrPermission }
+func (s store) Sync() error                            { return nil }
+func (s store) List() ([]string, error)                { return nil, nil }
+func (s store) String() string                         { return "memory" }
+func (s store) Open(name string) (image.ReadFile, error) {
+	b, ok := s[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return stored{bytes.NewReader(b)}, nil
+}
+
+// imageOf is an image file with these entries.
+func imageOf(row *image.Row, entries ...[]byte) []byte {
+	var b []byte
+	if row.Common != 0 {
+		b = binary.LittleEndian.AppendUint32(b, row.Common)
+	}
+	b = binary.LittleEndian.AppendUint32(b, row.Magic)
+	for _, e := range entries {
+		b = append(binary.LittleEndian.AppendUint32(b, uint32(len(e))), e...)
+	}
+	return b
+}
+
+func marshal(t testing.TB, m proto.Message) []byte {
+	t.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// vmaOf is a private anonymous mapping of pages 16 to 20, changed by f.
+func vmaOf(f func(*vma.VmaEntry)) *vma.VmaEntry {
+	v := &vma.VmaEntry{
+		Start: proto.Uint64(0x10000), End: proto.Uint64(0x14000), Pgoff: proto.Uint64(0), Shmid: proto.Uint64(0), Prot: proto.Uint32(3),
+		Flags: proto.Uint32(unix.MAP_PRIVATE | unix.MAP_ANONYMOUS), Status: proto.Uint32(statusRegular | statusAnonPrivate), Fd: proto.Int64(-1),
+	}
+	if f != nil {
+		f(v)
+	}
+	return v
+}
+
+func mmOf(vmas ...*vma.VmaEntry) *mm.MmEntry {
+	z := proto.Uint64(0)
+	return &mm.MmEntry{
+		MmStartCode: z, MmEndCode: z, MmStartData: z, MmEndData: z, MmStartStack: z, MmStartBrk: z, MmBrk: z,
+		MmArgStart: z, MmArgEnd: z, MmEnvStart: z, MmEnvEnd: z, ExeFileId: proto.Uint32(1), Vmas: vmas, MmSavedAuxv: []uint64{6, 4096},
+	}
+}
+
+// pagemapOf is a pagemap with runs of pages that are there.
+func pagemapOf(t testing.TB, runs ...[2]uint64) []byte {
+	entries := [][]byte{marshal(t, &pagemap.PagemapHead{PagesId: proto.Uint32(1)})}
+	for _, r := range runs {
+		entries = append(entries, marshal(t, &pagemap.PagemapEntry{Vaddr: proto.Uint64(r[0]), CompatNrPages: proto.Uint32(0), NrPages: proto.Uint64(r[1]), Flags: proto.Uint32(image.PagePresent)}))
+	}
+	return imageOf(image.Pagemap, entries...)
+}
+
+func storeOf(t testing.TB, e *mm.MmEntry, runs ...[2]uint64) store {
+	n := uint64(0)
+	for _, r := range runs {
+		n += r[1]
+	}
+	return store{"mm-1.img": imageOf(image.MM, marshal(t, e)), "pagemap-1.img": pagemapOf(t, runs...), "pages-1.img": make([]byte, n*page)}
+}
+
+// TestReadGood reads what is in order, and finds the pages of each mapping.
+func TestReadGood(t *testing.T) {
+	next := func(v *vma.VmaEntry) { v.Start, v.End = proto.Uint64(0x14000), proto.Uint64(0x18000) }
+	s, err := Read(storeOf(t, mmOf(vmaOf(nil), vmaOf(next)), [2]uint64{0x11000, 5}, [2]uint64{0x17000, 1}), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.areas) != 2 || len(s.pieces) != 3 {
+		t.Fatalf("%d mappings with %d pieces, want 2 with 3", len(s.areas), len(s.pieces))
+	}
+	if a := s.areas[0]; a.first != 0 || a.last != 1 {
+		t.Errorf("the first mapping has pieces %d to %d", a.first, a.last)
+	}
+	if a := s.areas[1]; a.first != 1 || a.last != 3 {
+		t.Errorf("the second mapping has pieces %d to %d", a.first, a.last)
+	}
+}
+
+// TestReadBad refuses what makes no sense or can't be restored.
+func TestReadBad(t *testing.T) {
+	change := func(f func(*vma.VmaEntry)) *mm.MmEntry { return mmOf(vmaOf(f)) }
+	for _, c := range []struct {
+		name string
+		mm   *mm.MmEntry
+		runs [][2]uint64
+		want string
+	}{
+		{"no mappings", mmOf(), nil, "no mappings"},
+		{"empty", change(func(v *vma.VmaEntry) { v.End = v.Start }), nil, "no such addresses"},
+		{"backwards", change(func(v *vma.VmaEntry) { v.End = proto.Uint64(0x1000) }), nil, "no such addresses"},
+		{"unaligned", change(func(v *vma.VmaEntry) { v.Start = proto.Uint64(0x10001) }), nil, "no such addresses"},
+		{"in the kernel", change(func(v *vma.VmaEntry) { v.End = proto.Uint64(arch.TaskSize + page) }), nil, "no such addresses"},
+		{"twice", mmOf(vmaOf(nil), vmaOf(nil)), nil, "not behind the one before"},
+		{"protection", change(func(v *vma.VmaEntry) { v.Prot = proto.Uint32(8) }), nil, "protection 0x8"},
+		{"flags", change(func(v *vma.VmaEntry) { v.Flags = proto.Uint32(0x10022) }), nil, "flags 0x10022"},
+		{"huge", change(func(v *vma.VmaEntry) { v.Flags = proto.Uint32(0x40022) }), nil, "huge pages"},
+		{"status", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(1 << 20) }), nil, "status 0x100000"},
+		{"nothing", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(0) }), nil, "no mapping"},
+		{"shared and private", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(statusRegular | statusFileShared) }), nil, "don't go together"},
+		{"vdso and vvar", change(func(v *vma.VmaEntry) {
+			v.Status = proto.Uint32(statusRegular | statusAnonPrivate | statusVdso | statusVvar)
+		}), nil, "don't go together"},
+		{"System V", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(statusRegular | statusAnonShared | statusSysVIPC) }), nil, "special sort"},
+		{"advice", change(func(v *vma.VmaEntry) { v.Madv = proto.Uint64(1 << unix.MADV_DONTNEED) }), nil, "advice"},
+		{"offset", change(func(v *vma.VmaEntry) { v.Pgoff = proto.Uint64(7) }), nil, "offset"},
+		{"access", change(func(v *vma.VmaEntry) { v.Fdflags = proto.Uint32(unix.O_TRUNC) }), nil, "opened with"},
+		{"file", change(func(v *vma.VmaEntry) { v.Shmid = proto.Uint64(1 << 40) }), nil, "file 0x10000000000"},
+		{"no file", change(func(v *vma.VmaEntry) {
+			v.Flags, v.Status = proto.Uint32(unix.MAP_PRIVATE), proto.Uint32(statusRegular|statusFilePrivate)
+		}), nil, "no file"},
+		{"guard alone", mmOf(vmaOf(nil), vmaOf(func(v *vma.VmaEntry) {
+			v.Start, v.End, v.Status = proto.Uint64(0x20000), proto.Uint64(0x21000), proto.Uint32(statusGuard)
+		})), nil, "in no mapping"},
+		{"auxv", func() *mm.MmEntry { e := mmOf(vmaOf(nil)); e.MmSavedAuxv = []uint64{1}; return e }(), nil, "auxiliary vector"},
+		{"stray page", mmOf(vmaOf(nil)), [][2]uint64{{0x14000, 1}}, "page at 0x14000 is in no mapping"},
+		{"page before", mmOf(vmaOf(nil)), [][2]uint64{{0xf000, 2}}, "page at 0xf000 is in no mapping"},
+		{"page behind", mmOf(vmaOf(nil)), [][2]uint64{{0x13000, 2}}, "page at 0x14000 is in no mapping"},
+		{"page of a shared file", change(func(v *vma.VmaEntry) {
+			v.Flags, v.Status, v.Shmid = proto.Uint32(unix.MAP_SHARED), proto.Uint32(statusRegular|statusFileShared), proto.Uint64(3)
+		}), [][2]uint64{{0x10000, 1}}, "page at 0x10000 is in no mapping"},
+	} {
+		_, err := Read(storeOf(t, c.mm, c.runs...), 1)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want an error that says %q", c.name, err, c.want)
+		}
+	}
+}
+
+// TestReadCut reads images of which bytes are missing, and one with bytes too
+// many.
+func TestReadCut(t *testing.T) {
+	good := storeOf(t, mmOf(vmaOf(nil)), [2]uint64{0x10000, 2})
+	for name, b := range good {
+		for n := range len(b) {
+			bad := store{}
+			for k, v := range good {
+				bad[k] = v
+			}
+			bad[name] = b[:n]
+			// A pagemap that ends behind a whole entry is a good one.
+			if s, err := Read(bad, 1); err == nil && (name != "pagemap-1.img" || len(s.pieces) != 0) {
+				t.Fatalf("%s cut at %d of %d is taken", name, n, len(b))
+			}
+			if n == 4096 {
+				break
+			}
+		}
+	}
+	good["mm-1.img"] = append(good["mm-1.img"], 0)
+	if _, err := Read(good, 1); err == nil {
+		t.Error("a byte behind the entry is taken")
+	}
+}
+
+// FuzzRead feeds anything to Read, and the result of what it takes to what
+// relies on it.
+func FuzzRead(f *testing.F) {
+	next := func(v *vma.VmaEntry) { v.Start, v.End = proto.Uint64(0x14000), proto.Uint64(0x18000) }
+	guard := func(v *vma.VmaEntry) { v.End, v.Status = proto.Uint64(0x11000), proto.Uint32(statusGuard) }
+	vdso := func(v *vma.VmaEntry) { v.Status = proto.Uint32(*v.Status | statusVdso) }
+	for _, e := range []*mm.MmEntry{mmOf(vmaOf(nil), vmaOf(next)), mmOf(vmaOf(nil), vmaOf(guard)), mmOf(vmaOf(vdso))} {
+		f.Add(marshal(f, e), pagemapOf(f, [2]uint64{0x11000, 3}))
+		f.Add(marshal(f, e), pagemapOf(f, [2]uint64{0x10000, 4}, [2]uint64{0x16000, 1}))
+	}
+	f.Fuzz(func(t *testing.T, mmEntry, pagemap []byte) {
+		s, err := Read(store{"mm-1.img": imageOf(image.MM, mmEntry), "pagemap-1.img": pagemap, "pages-1.img": make([]byte, 16*page)}, 1)
+		if err != nil {
+			return
+		}
+		checkSpace(t, s)
+		parent, err := Read(storeOf(t, mmOf(vmaOf(nil), vmaOf(next)), [2]uint64{0x10000, 1}, [2]uint64{0x13000, 3}), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.link(parent)
+		checkSpace(t, s)
+		_ = CheckVdso(s)
+		_, _ = Hole([]*Space{s, parent}, 1<<20, 0x10000)
+	})
+}
+
+// checkSpace fails the test unless all that Read promises holds.
+func checkSpace(t *testing.T, s *Space) {
+	t.Helper()
+	at, next := uint64(0), 0
+	for i := range s.areas {
+		a := &s.areas[i]
+		if a.Start < at || a.End <= a.Start || a.End > arch.TaskSize {
+			t.Fatalf("%v is not behind %x", a, at)
+		}
+		if at = a.End; a.first != next {
+			t.Fatalf("%v begins with piece %d, not %d", a, a.first, next)
+		}
+		for _, p := range s.pieces[a.first:a.last] {
+			if p.Start < a.Start || p.End > a.End || !a.private() {
+				t.Fatalf("%v has pages %x-%x", a, p.Start, p.End)
+			}
+		}
+		if next = a.last; a.from != nil && (a.from.Start > a.Start || a.from.End < a.End) {
+			t.Fatalf("%v is inherited from %v", a, a.from)
+		}
+	}
+	if next != len(s.pieces) {
+		t.Fatalf("%d pieces belong to mappings, of %d", next, len(s.pieces))
+	}
+}
+
+// FuzzDecodeArea compares the decoder with the one of the message.
+func FuzzDecodeArea(f *testing.F) {
+	f.Add(marshal(f, vmaOf(nil)))
+	f.Add(marshal(f, vmaOf(func(v *vma.VmaEntry) { v.Madv, v.Fdflags = proto.Uint64(1<<16), proto.Uint32(2) })))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var v vma.VmaEntry
+		want := proto.Unmarshal(b, &v)
+		a, err := decodeArea(b)
+		if want != nil || err != nil {
+			if want != nil && err == nil {
+				t.Fatalf("taken, though %v", want)
+			}
+			return
+		}
+		got := [...]uint64{a.Start, a.End, a.offset, uint64(a.file), uint64(a.prot), uint64(a.flags), uint64(a.status), a.madvise}
+		have := [...]uint64{v.GetStart(), v.GetEnd(), v.GetPgoff(), v.GetShmid(), uint64(v.GetProt()), uint64(v.GetFlags()), uint64(v.GetStatus()), v.GetMadv()}
+		if got != have {
+			t.Fatalf("%x, want %x", got, have)
+		}
+	})
+}
