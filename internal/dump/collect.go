@@ -9,6 +9,7 @@ import (
 
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
@@ -18,7 +19,7 @@ import (
 // collect reads what /proc and ptrace tell of every stopped task. Nothing runs
 // in a task before its registers, its mask and its extended state are in hand.
 func (d *dump) collect() error {
-	if err := besides(d.readProc, d.readXStates); err != nil {
+	if err := par.Besides(d.readProc, d.readXStates); err != nil {
 		return err
 	}
 	for _, th := range d.freezer.seized {
@@ -35,7 +36,7 @@ func (d *dump) readProc() error {
 		return err
 	}
 	tasks := d.tree.Tasks
-	err := inParallel(len(tasks), func(i int) error {
+	err := par.Do(len(tasks), func(i int) error {
 		if err := readTask(tasks[i]); err != nil {
 			return fmt.Errorf("%v: %w", tasks[i], err)
 		}
@@ -45,7 +46,7 @@ func (d *dump) readProc() error {
 		return err
 	}
 	threads := d.freezer.seized
-	return inParallel(len(threads), func(i int) error {
+	return par.Do(len(threads), func(i int) error {
 		if err := readThread(threads[i]); err != nil {
 			return fmt.Errorf("%v: %w", threads[i].Task, err)
 		}

@@ -22,6 +22,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kinds"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
@@ -122,7 +123,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		f    func() error
 	}{
 		{"collect", d.collect},
-		{"ask", func() error { return besides(d.look, d.ask) }},
+		{"ask", func() error { return par.Besides(d.look, d.ask) }},
 		{"memory", d.putMemory},
 		{"tree", d.putTree},
 		{"files", func() error { return d.dumpFiles(ctx) }},

@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
@@ -269,7 +270,7 @@ func leaderFirst(t *scan.Task) error {
 // task that is stopped forks no more, but orphans may still come to it.
 func (f *freezer) newChildren() ([]proc.PID, error) {
 	lists := make([][]proc.PID, len(f.seized))
-	err := inParallel(len(f.seized), func(i int) (err error) {
+	err := par.Do(len(f.seized), func(i int) (err error) {
 		th := f.seized[i]
 		if lists[i], err = th.Task.Dir.Children(th.TID); err != nil {
 			return fmt.Errorf("%v: %w", th.Task, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
@@ -11,6 +12,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kinds"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/options"
 )
@@ -120,19 +122,25 @@ func check(tr *tree, set *kinds.Set, env *plan.CheckEnv) error {
 		if err := mem.CheckVdso(t.space); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
-		for _, tid := range t.threads {
+		err := par.Do(len(t.threads), func(i int) error {
 			facets := set.Thread
-			if tid == t.pid {
+			if i == 0 {
 				facets = set.All()
 			}
-			for _, f := range facets {
-				c, ok := f.(kind.Checker)
-				if !ok {
-					continue
-				}
-				if err := c.Check(env, t.cores[tid]); err != nil {
-					return fmt.Errorf("%v: %s: %w", t, f.Name(), err)
-				}
+			return checkThread(facets, env, t.cores[t.threads[i]])
+		})
+		if err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+	}
+	return nil
+}
+
+func checkThread(facets []kind.Facet, env *plan.CheckEnv, core *criu_core.CoreEntry) error {
+	for _, f := range facets {
+		if c, ok := f.(kind.Checker); ok {
+			if err := c.Check(env, core); err != nil {
+				return fmt.Errorf("%s: %w", f.Name(), err)
 			}
 		}
 	}

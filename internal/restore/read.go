@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	facets "glis.dev/glis/internal/kind/task"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -94,12 +95,33 @@ func read(s image.Store) (*tree, error) {
 	if tr.files, err = image.ReadOptional[*fdinfo.FileEntry](s, image.Files); err != nil {
 		return nil, err
 	}
-	for _, t := range tr.tasks {
-		if err := tr.readTask(s, t); err != nil {
-			return nil, err
-		}
+	if err := tr.readTasks(s); err != nil {
+		return nil, err
 	}
 	return tr, nil
+}
+
+// readTasks reads the images of all tasks and threads, on all CPUs.
+func (tr *tree) readTasks(s image.Store) error {
+	if err := par.Do(len(tr.tasks), func(i int) error { return readTask(s, tr.tasks[i]) }); err != nil {
+		return err
+	}
+	var threads []*thread
+	for _, t := range tr.tasks {
+		tr.nfds += len(t.fds)
+		for _, tid := range t.threads {
+			if !t.zombie {
+				threads = append(threads, &thread{task: t, tid: tid})
+			}
+		}
+	}
+	if err := par.Do(len(threads), func(i int) error { return threads[i].read(s) }); err != nil {
+		return err
+	}
+	for _, th := range threads {
+		th.task.cores[th.tid], th.task.extra[th.tid], th.task.wakes[th.tid] = th.core, th.extra, th.wake
+	}
+	return nil
 }
 
 func (tr *tree) add(e *pstree.PstreeEntry) error {
@@ -134,14 +156,12 @@ func (tr *tree) add(e *pstree.PstreeEntry) error {
 	return nil
 }
 
-func (tr *tree) readTask(s image.Store, t *task) error {
-	for _, tid := range t.threads {
-		c, err := image.ReadOne[*criu_core.CoreEntry](s, image.Core, tid)
-		if err != nil {
-			return err
-		}
-		t.cores[tid] = c
+func readTask(s image.Store, t *task) error {
+	c, err := image.ReadOne[*criu_core.CoreEntry](s, image.Core, t.pid)
+	if err != nil {
+		return err
 	}
+	t.cores[t.pid] = c
 	if t.core().GetTc() == nil {
 		return fmt.Errorf("%s: the entry of a process is missing in it", image.Core.FileName(t.pid))
 	}
@@ -156,7 +176,7 @@ func (tr *tree) readTask(s image.Store, t *task) error {
 	default:
 		return fmt.Errorf("%s: task state %d is not one that Glis can restore", image.Core.FileName(t.pid), state)
 	}
-	return tr.readLiving(s, t)
+	return readLiving(s, t)
 }
 
 // States of a task in images (criu's TASK_ALIVE and so on).
@@ -166,7 +186,7 @@ const (
 	taskStopped = facets.StateStopped
 )
 
-func (tr *tree) readLiving(s image.Store, t *task) error {
+func readLiving(s image.Store, t *task) error {
 	var err error
 	if t.ids, err = readIDs(s, t); err != nil {
 		return err
@@ -184,24 +204,31 @@ func (tr *tree) readLiving(s image.Store, t *task) error {
 		}
 		seen[e.GetFd()] = true
 	}
-	tr.nfds += len(t.fds)
-	for _, tid := range t.threads {
-		if err := t.readThread(tid); err != nil {
-			return err
-		}
-	}
 	t.space, err = mem.Read(s, t.pid)
 	return err
 }
 
-// readThread reads what a thread begins to run with.
-func (t *task) readThread(tid uint32) error {
+// thread is one thread's images.
+type thread struct {
+	task  *task
+	tid   uint32
+	core  *criu_core.CoreEntry
+	extra kind.Extra
+	wake  *facets.Wake // what it begins to run with
+}
+
+func (th *thread) read(s image.Store) error {
 	var err error
-	if t.extra[tid], err = facets.ReadExtra(t.cores[tid]); err != nil {
-		return err
+	if th.core = th.task.cores[th.tid]; th.core == nil {
+		if th.core, err = image.ReadOne[*criu_core.CoreEntry](s, image.Core, th.tid); err != nil {
+			return err
+		}
 	}
-	if t.wakes[tid], err = facets.ReadWake(t.cores[tid], t.extra[tid]); err != nil {
-		return fmt.Errorf("%s: %w", image.Core.FileName(tid), err)
+	if th.extra, err = facets.ReadExtra(th.core); err == nil {
+		th.wake, err = facets.ReadWake(th.core, th.extra)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", image.Core.FileName(th.tid), err)
 	}
 	return nil
 }

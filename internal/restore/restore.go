@@ -77,7 +77,7 @@ func (r *restore) prepare() error {
 	if r.tree, err = read(r.store); err != nil {
 		return err
 	}
-	env := &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable}
+	env := &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable()}
 	if r.plan, err = makePlan(r.tree, r.store, r.opts, r.kinds, env); err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/plan"
 )
 
 // Registers are the general and extended registers, and where in an
@@ -56,15 +55,6 @@ func putRegisters(q *kind.Question, c *core.CoreEntry) error {
 
 // Restore implements kind.Facet.
 func (Registers) Restore(*kind.Redo) error { return nil }
-
-// Check implements kind.Checker: the CPU must have what the thread used.
-func (Registers) Check(_ *plan.CheckEnv, c *core.CoreEntry) error {
-	x, err := ReadExtra(c)
-	if err == nil {
-		_, err = ReadWake(c, x)
-	}
-	return err
-}
 
 // where names the thread that is asked, for messages.
 func where(q *kind.Question) string {

@@ -265,7 +265,6 @@ func TestCheck(t *testing.T) {
 		{"oom", ProcFiles{}, env(), task(&core.TaskCoreEntry{OomScoreAdj: proto.Int32(-1000)}), "CAP_SYS_RESOURCE"},
 		{"oom with leave", ProcFiles{}, env(all...), task(&core.TaskCoreEntry{OomScoreAdj: proto.Int32(-1000)}), ""},
 		{"oom of nonsense", ProcFiles{}, env(all...), task(&core.TaskCoreEntry{OomScoreAdj: proto.Int32(1001)}), "no sense"},
-		{"registers", Registers{}, env(), task(nil), "no x86-64 registers"},
 	}
 	for _, x := range tests {
 		err := x.facet.Check(x.env, x.c)

@@ -1,4 +1,5 @@
-package dump
+// Package par spreads work that needs no tracer over the CPUs.
+package par
 
 import (
 	"runtime"
@@ -7,10 +8,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// inParallel calls f for 0…n-1 from as many goroutines as there are CPUs. It
+// Do calls f for 0…n-1 from as many goroutines as there are CPUs. It
 // is for what needs no tracer: reading /proc, which is most of a dump's work,
 // while the CPUs that the tree ran on stand idle.
-func inParallel(n int, f func(i int) error) error {
+func Do(n int, f func(i int) error) error {
 	var g errgroup.Group
 	var next atomic.Int64
 	for range min(runtime.GOMAXPROCS(0), (n+few-1)/few) {
@@ -34,8 +35,8 @@ func inParallel(n int, f func(i int) error) error {
 // few is how many calls a goroutine takes at a time.
 const few = 4
 
-// besides runs f on another goroutine while the caller does g.
-func besides(f, g func() error) error {
+// Besides runs f on another goroutine while the caller does g.
+func Besides(f, g func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
 	err := g()
