@@ -42,7 +42,7 @@ func (*blockingEngine) Dump(ctx context.Context, _ *options.Dump, _ *slog.Logger
 }
 
 func (*blockingEngine) Restore(context.Context, *options.Restore, *slog.Logger) (*Restored, error) {
-	return &Restored{Wait: func() error {
+	return &Restored{Wait: func() (int, error) {
 		fmt.Println("ready")
 		select {}
 	}}, nil
