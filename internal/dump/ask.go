@@ -2,6 +2,7 @@ package dump
 
 import (
 	"fmt"
+	"slices"
 
 	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
@@ -23,33 +24,51 @@ type asked struct {
 	memory  func(*mm.MmEntry) error
 }
 
-// ask has every thread tell what only it can know: one batch each, all
-// started before the first is waited for.
+// atOnce is how many threads run their batches at the same time. Each takes
+// room in its task's arena until it is done.
+const atOnce = 48
+
+// ask has every thread tell what only it can know: one batch each, many
+// started before the first is waited for. Afterwards a thread has its own
+// registers again.
 func (d *dump) ask() error {
-	var all []*asked
-	for _, t := range d.tree.Tasks {
-		for _, th := range t.Threads {
+	for threads := range slices.Chunk(d.threads(), atOnce) {
+		all := make([]*asked, 0, len(threads))
+		for _, th := range threads {
 			a, err := d.askThread(th)
 			if err != nil {
-				return fmt.Errorf("%v: %w", t, err)
+				return fmt.Errorf("%v: %w", th.Task, err)
 			}
 			all = append(all, a)
 		}
-	}
-	for _, a := range all {
-		if err := a.batch.Wait(); err != nil {
-			return fmt.Errorf("%v: %w", a.thread.Task, err)
+		for _, a := range all {
+			if err := a.batch.Wait(); err != nil {
+				return fmt.Errorf("%v: %w", a.thread.Task, err)
+			}
+			if err := d.readPending(a.thread); err != nil {
+				return err
+			}
+			if err := d.answer(a); err != nil {
+				return fmt.Errorf("%v: %w", a.thread.Task, err)
+			}
+			if err := a.thread.Restore(); err != nil {
+				return err
+			}
 		}
-	}
-	if err := d.readPending(); err != nil {
-		return err
-	}
-	for _, a := range all {
-		if err := d.answer(a); err != nil {
-			return fmt.Errorf("%v: %w", a.thread.Task, err)
+		for _, a := range all {
+			a.thread.Task.Arena.Reset()
 		}
 	}
 	return nil
+}
+
+// threads returns all threads, tasks in order, each leader first.
+func (d *dump) threads() []*scan.Thread {
+	out := make([]*scan.Thread, 0, len(d.freezer.seized))
+	for _, t := range d.tree.Tasks {
+		out = append(out, t.Threads...)
+	}
+	return out
 }
 
 func (d *dump) askThread(th *scan.Thread) (*asked, error) {

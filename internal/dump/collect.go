@@ -145,7 +145,7 @@ func mapArena(t *scan.Task) error {
 		return err
 	}
 	t.Insn = insn
-	size := uint64(arenaProcess + len(t.Threads)*arenaThread)
+	size := uint64(arenaProcess + min(len(t.Threads), atOnce)*arenaThread)
 	t.Arena, err = remote.MapArena(&t.Leader().Thread, insn, 0, size)
 	return err
 }
@@ -206,21 +206,15 @@ func (d *dump) sameNamespaces() error {
 	return nil
 }
 
-// readPending reads the queued signals. It comes late: signals may arrive as
-// long as the tree is frozen.
-func (d *dump) readPending() error {
-	for _, t := range d.tree.Tasks {
-		for i, th := range t.Threads {
-			var err error
-			if th.Pending, err = tracee.Pending(th.TID, false); err != nil {
-				return fmt.Errorf("%v: %w", t, err)
-			}
-			if i == 0 {
-				if th.Shared, err = tracee.Pending(th.TID, true); err != nil {
-					return fmt.Errorf("%v: %w", t, err)
-				}
-			}
-		}
+// readPending reads the signals that are queued for a thread, and by its leader
+// those for the process.
+func (d *dump) readPending(th *scan.Thread) error {
+	var err error
+	if th.Pending, err = tracee.Pending(th.TID, false); err == nil && th == th.Task.Leader() {
+		th.Shared, err = tracee.Pending(th.TID, true)
+	}
+	if err != nil {
+		return fmt.Errorf("%v: %w", th.Task, err)
 	}
 	return nil
 }

@@ -165,9 +165,10 @@ func (d *dump) dumpPages(ctx context.Context) error {
 // thaw lets the tree go on. Before, the kinds mend what stopping a thread did
 // to the system call it was in.
 func (d *dump) thaw() error {
-	errs := []error{d.readPending()}
+	var errs []error
 	for _, th := range d.freezer.seized {
 		if th.Task.Arena != nil {
+			errs = append(errs, d.readPending(th))
 			d.kinds.Thaw(th)
 		}
 	}

@@ -114,7 +114,9 @@ func (f *files) once(file *scan.File) (*scan.File, error) {
 		return nil, failed
 	}
 	if same {
-		return f.same[key][i], nil
+		known := f.same[key][i]
+		known.Info.Locks = append(known.Info.Locks, file.Info.Locks...) // each task shows its own
+		return known, nil
 	}
 	f.number(file)
 	f.same[key] = slices.Insert(f.same[key], i, file)

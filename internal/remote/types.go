@@ -63,6 +63,9 @@ func (t *Thread) batchMask() uint64 { return ^uint64(0) &^ (1 << (uint(t.signal)
 
 // Restore puts the thread's own registers and mask back; it stays stopped.
 func (t *Thread) Restore() error {
+	if err := t.settle(); err != nil {
+		return err
+	}
 	if !t.entered {
 		return nil
 	}
@@ -73,6 +76,24 @@ func (t *Thread) Restore() error {
 		return err
 	}
 	t.entered = false
+	return nil
+}
+
+// settle waits until the thread stands still, should a batch that nobody waited
+// for still be under way.
+func (t *Thread) settle() error {
+	if !t.busy {
+		return nil
+	}
+	s, err := tracee.Wait(t.TID)
+	if err != nil {
+		return err
+	}
+	if s.Exited() {
+		return fmt.Errorf("thread %d: %v in a batch: %w", t.TID, s, tracee.ErrGone)
+	}
+	t.stopped = t.stopped || s.Event() == 0 && s.Signal() == unix.SIGSTOP
+	t.busy = false
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -72,7 +73,9 @@ func (r *restore) startStub() (*live, error) {
 	r.transport.theirs.Close()
 	b := l.arena.Batch(th)
 	b.Call("dup3", unix.SYS_DUP3, stub.Socket, uint64(r.transport.number), unix.O_CLOEXEC)
-	b.Call("close", unix.SYS_CLOSE, stub.Socket)
+	// Whatever else it has is from who started the engine.
+	b.Call("close_range", unix.SYS_CLOSE_RANGE, 0, uint64(r.transport.number)-1, 0)
+	b.Call("close_range", unix.SYS_CLOSE_RANGE, uint64(r.transport.number)+1, math.MaxUint32, 0)
 	resetSignals(b)
 	if err := b.Run(); err != nil {
 		return nil, err
