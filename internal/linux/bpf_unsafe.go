@@ -1,8 +1,6 @@
 package linux
 
 import (
-	"encoding/binary"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,8 +26,45 @@ type BPFInsn struct {
 	Imm  int32
 }
 
-func bpf(cmd uintptr, attr []byte) (int, error) {
-	r, _, e := unix.Syscall(unix.SYS_BPF, cmd, uintptr(unsafe.Pointer(&attr[0])), uintptr(len(attr)))
+// The parts of union bpf_attr. Their pointers are typed, so that they follow
+// their targets if the stack moves.
+type (
+	bpfMapCreate struct {
+		MapType, KeySize, ValueSize, MaxEntries uint32
+	}
+	bpfProgLoad struct {
+		ProgType, InsnCnt            uint32
+		Insns                        *BPFInsn
+		License                      *byte
+		LogLevel, LogSize            uint32
+		LogBuf                       *byte
+		KernVersion, ProgFlags       uint32
+		Name                         [16]byte
+		Ifindex, ExpectedAttachType  uint32
+		BTFFD, FuncInfoRecSize       uint32
+		FuncInfo                     uint64
+		FuncInfoCnt, LineInfoRecSize uint32
+		LineInfo                     uint64
+		LineInfoCnt, AttachBTFID     uint32
+		AttachProgFD, CoreReloCount  uint32
+	}
+	bpfLinkCreate struct {
+		ProgFD, TargetFD, AttachType, Flags uint32
+		IterInfo                            *bpfIterTask
+		IterInfoLen, _                      uint32
+	}
+	bpfIterCreate struct {
+		LinkFD, Flags uint32
+	}
+	// bpfIterTask is the part of union bpf_iter_link_info for tasks. One of
+	// the three is not 0.
+	bpfIterTask struct {
+		TID, PID, PIDFD, _ uint32
+	}
+)
+
+func bpf[T any](cmd uintptr, attr *T) (int, error) {
+	r, _, e := unix.Syscall(unix.SYS_BPF, cmd, uintptr(unsafe.Pointer(attr)), unsafe.Sizeof(*attr))
 	if e != 0 {
 		return -1, e
 	}
@@ -39,53 +74,41 @@ func bpf(cmd uintptr, attr []byte) (int, error) {
 // BPFArray creates an array map with one value of size bytes and returns its
 // descriptor. It needs CAP_BPF (Linux 5.8).
 func BPFArray(size int) (int, error) {
-	attr := make([]byte, 72)
-	le := binary.NativeEndian
-	le.PutUint32(attr, BPF_MAP_TYPE_ARRAY)
-	le.PutUint32(attr[4:], 4)
-	le.PutUint32(attr[8:], uint32(size))
-	le.PutUint32(attr[12:], 1)
-	return bpf(BPF_MAP_CREATE, attr)
+	return bpf(BPF_MAP_CREATE, &bpfMapCreate{MapType: BPF_MAP_TYPE_ARRAY, KeySize: 4, ValueSize: uint32(size), MaxEntries: 1})
 }
 
 // BPFLoadIterator loads a program that is called by the iterator whose function
 // has this type id in the kernel's BTF, and returns its descriptor. It needs
 // CAP_BPF and CAP_PERFMON (Linux 5.8).
 func BPFLoadIterator(prog []BPFInsn, license string, function uint32) (int, error) {
-	attr := make([]byte, 120)
-	le := binary.NativeEndian
 	text := append([]byte(license), 0)
-	le.PutUint32(attr, BPF_PROG_TYPE_TRACING)
-	le.PutUint32(attr[4:], uint32(len(prog)))
-	le.PutUint64(attr[8:], uint64(uintptr(unsafe.Pointer(&prog[0]))))
-	le.PutUint64(attr[16:], uint64(uintptr(unsafe.Pointer(&text[0]))))
-	le.PutUint32(attr[68:], BPF_TRACE_ITER)
-	le.PutUint32(attr[108:], function)
-	n, err := bpf(BPF_PROG_LOAD, attr)
-	runtime.KeepAlive(prog)
-	runtime.KeepAlive(text)
-	return n, err
+	return bpf(BPF_PROG_LOAD, &bpfProgLoad{
+		ProgType: BPF_PROG_TYPE_TRACING, InsnCnt: uint32(len(prog)), Insns: unsafe.SliceData(prog), License: &text[0],
+		ExpectedAttachType: BPF_TRACE_ITER, AttachBTFID: function,
+	})
 }
 
 // BPFTaskIterator makes an iterator over the files (or threads, memory, as the
 // program's kind is) of the process behind a pidfd, and returns a descriptor to
 // read what the program writes. Linux 6.1.
 func BPFTaskIterator(prog, pidfd int) (int, error) {
-	attr := make([]byte, 64)
-	info := make([]byte, 16)
-	le := binary.NativeEndian
-	le.PutUint32(info[8:], uint32(pidfd))
-	le.PutUint32(attr, uint32(prog))
-	le.PutUint32(attr[8:], BPF_TRACE_ITER)
-	le.PutUint64(attr[16:], uint64(uintptr(unsafe.Pointer(&info[0]))))
-	le.PutUint32(attr[24:], uint32(len(info)))
-	link, err := bpf(BPF_LINK_CREATE, attr)
-	runtime.KeepAlive(info)
+	return bpfIterator(prog, &bpfIterTask{PIDFD: uint32(pidfd)})
+}
+
+// BPFThreadIterator is like BPFTaskIterator for one thread by its number in the
+// caller's PID namespace, alive or not: who has the number is looked up by
+// every read. Linux 6.1.
+func BPFThreadIterator(prog, tid int) (int, error) {
+	return bpfIterator(prog, &bpfIterTask{TID: uint32(tid)})
+}
+
+func bpfIterator(prog int, over *bpfIterTask) (int, error) {
+	link, err := bpf(BPF_LINK_CREATE, &bpfLinkCreate{
+		ProgFD: uint32(prog), AttachType: BPF_TRACE_ITER, IterInfo: over, IterInfoLen: uint32(unsafe.Sizeof(*over)),
+	})
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(link)
-	attr = make([]byte, 8)
-	le.PutUint32(attr, uint32(link))
-	return bpf(BPF_ITER_CREATE, attr)
+	return bpf(BPF_ITER_CREATE, &bpfIterCreate{LinkFD: uint32(link)})
 }
