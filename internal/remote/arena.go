@@ -71,8 +71,21 @@ func (a *Arena) Reset() { a.top, a.gen = codeSpace, a.gen+1 }
 // Unmap takes the arena away by an injected munmap(2). The thread must not
 // use it any more; insn must be outside of it.
 func (a *Arena) Unmap(t *Thread, insn Addr) error {
-	_, err := t.Inject(insn, unix.SYS_MUNMAP, uint64(a.base), a.size)
-	if err != nil {
+	if err := a.StartUnmap(t, insn); err != nil {
+		return err
+	}
+	return a.FinishUnmap(t)
+}
+
+// StartUnmap begins Unmap and does not wait; FinishUnmap must follow. So
+// several processes can do it at the same time.
+func (a *Arena) StartUnmap(t *Thread, insn Addr) error {
+	return t.startInject(insn, unix.SYS_MUNMAP, []uint64{uint64(a.base), a.size})
+}
+
+// FinishUnmap waits for what StartUnmap began.
+func (a *Arena) FinishUnmap(t *Thread) error {
+	if _, err := t.finishInject(unix.SYS_MUNMAP); err != nil {
 		return fmt.Errorf("task %d: take Glis's memory away: %w", a.pid, err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -122,7 +123,14 @@ func (r *restore) arenaSize() uint64 {
 // clone has a live task clone a task of the tree. The child is stopped and
 // traced from its first instruction on.
 func (r *restore) clone(by *live, t *task, extra uint64) error {
-	return r.cloneAs(by, t, t.pid, extra, exitSignal(extra))
+	return r.cloneAll(by, []birthOrder{{t, t.pid, extra, exitSignal(extra)}})
+}
+
+// birthOrder says how a task is cloned.
+type birthOrder struct {
+	task          *task
+	pid           uint32
+	extra, signal uint64
 }
 
 // exitSignal is SIGCHLD, but for CLONE_PARENT, where the kernel takes the
@@ -134,34 +142,43 @@ func exitSignal(flags uint64) uint64 {
 	return uint64(unix.SIGCHLD)
 }
 
-func (r *restore) cloneAs(by *live, t *task, pid uint32, extra, signal uint64) error {
+// cloneAll has a live task clone others, in one batch.
+func (r *restore) cloneAll(by *live, orders []birthOrder) error {
 	b := by.arena.Batch(by.thread)
-	args := linux.CloneArgs{Flags: linux.CLONE_PTRACE | extra, ExitSignal: signal, SetTidSize: 1}
-	args.SetTid = uint64(b.Bytes([]byte{byte(pid), byte(pid >> 8), byte(pid >> 16), byte(pid >> 24)}))
-	c := b.Call("clone3", unix.SYS_CLONE3, uint64(b.Bytes(args.Bytes())), linux.CloneArgsSize)
-	if err := b.Run(); err != nil {
+	calls := make([]remote.Call, len(orders))
+	for i, o := range orders {
+		args := linux.CloneArgs{Flags: linux.CLONE_PTRACE | o.extra, ExitSignal: o.signal, SetTidSize: 1}
+		args.SetTid = uint64(b.Bytes(binary.LittleEndian.AppendUint32(nil, o.pid)))
+		calls[i] = b.Call("clone3", unix.SYS_CLONE3, uint64(b.Bytes(args.Bytes())), linux.CloneArgsSize)
+	}
+	failed := b.Run()
+	for i, o := range orders {
+		pid, err := calls[i].Result()
 		if errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("%v can't come back: number %d is in use (as a process, session or group): %w", t, pid, err)
+			return fmt.Errorf("%v can't come back: number %d is in use (as a process, session or group): %w", o.task, o.pid, err)
 		}
-		return fmt.Errorf("%v: %w", t, err)
-	}
-	got, err := c.Result()
-	if err != nil {
-		return err
-	}
-	th := &remote.Thread{Tgid: proc.PID(got), TID: proc.TID(got), Regs: by.thread.Regs}
-	th.SetSignal(unix.SIGURG)
-	l := &live{thread: th, threads: []*remote.Thread{th}, arena: by.arena.Inherit(th.Tgid)}
-	r.undo.Push(fmt.Sprint("process ", got), func() error { return kill(l) })
-	t.live = l
-	if err := firstStop(th); err != nil {
-		return err
+		if err != nil || pid == 0 {
+			return fmt.Errorf("%v: %w", o.task, errors.Join(failed, err))
+		}
+		if err := r.adopt(by, o, proc.PID(pid)); err != nil {
+			return err
+		}
 	}
 	by.arena.Reset()
-	if t.live.table = newFDTable(r.transport.number); extra&linux.CLONE_FILES != 0 {
-		t.live.table = by.table
+	return failed
+}
+
+// adopt takes charge of a process that was just cloned.
+func (r *restore) adopt(by *live, o birthOrder, pid proc.PID) error {
+	th := &remote.Thread{Tgid: pid, TID: proc.TID(pid)}
+	th.SetSignal(unix.SIGURG)
+	l := &live{thread: th, threads: []*remote.Thread{th}, arena: by.arena.Inherit(pid), table: newFDTable(r.transport.number)}
+	if o.extra&linux.CLONE_FILES != 0 {
+		l.table = by.table
 	}
-	return nil
+	r.undo.Push(fmt.Sprint("process ", pid), func() error { return kill(l) })
+	o.task.live = l
+	return firstStop(th)
 }
 
 // firstStop waits for the stop that an auto-attached child begins with.
@@ -219,19 +236,36 @@ func (r *restore) build(ctx context.Context, t *task) error {
 	if err := r.layout(ctx, t); err != nil {
 		return fmt.Errorf("%v: %w", t, err)
 	}
-	if err := r.cloneChildren(ctx, t, t.birth.early); err != nil {
-		return err
-	}
-	if err := r.enterSession(t); err != nil {
-		return fmt.Errorf("%v: %w", t, err)
+	if len(t.birth.early) > 0 {
+		if err := r.cloneChildren(ctx, t, t.birth.early); err != nil {
+			return err
+		}
+		b := t.live.arena.Batch(t.live.thread)
+		enterSession(b, t)
+		if err := b.Run(); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+		t.live.arena.Reset()
 	}
 	return r.cloneChildren(ctx, t, t.birth.late)
 }
 
+// cloneChildren clones those children that need no helper in one go.
 func (r *restore) cloneChildren(ctx context.Context, t *task, kids []*task) error {
 	helpers := map[uint32]*live{}
+	var orders []birthOrder
 	for _, c := range kids {
-		if err := r.cloneChild(t, c, helpers); err != nil {
+		if !c.birth.helper {
+			orders = append(orders, birthOrder{c, c.pid, shared(c), uint64(unix.SIGCHLD)})
+		}
+	}
+	for some := range slices.Chunk(orders, clonesAtOnce) {
+		if err := r.cloneAll(t.live, some); err != nil {
+			return err
+		}
+	}
+	for _, c := range kids {
+		if err := r.cloneByHelper(t, c, helpers); err != nil {
 			return err
 		}
 		if err := r.build(ctx, c); err != nil {
@@ -249,10 +283,14 @@ func (r *restore) cloneChildren(ctx context.Context, t *task, kids []*task) erro
 	return nil
 }
 
-// cloneChild clones a child, or has the helper that leads its session do so.
-func (r *restore) cloneChild(t, c *task, helpers map[uint32]*live) error {
+// clonesAtOnce is how many children are cloned in one batch.
+const clonesAtOnce = 256
+
+// cloneByHelper has the helper that leads a child's session clone it, if that
+// is how it comes.
+func (r *restore) cloneByHelper(t, c *task, helpers map[uint32]*live) error {
 	if !c.birth.helper {
-		return r.clone(t.live, c, shared(c))
+		return nil
 	}
 	if helpers[c.sid] == nil {
 		h, err := r.sessionHelper(t, c)
@@ -284,7 +322,7 @@ func shared(c *task) (flags uint64) {
 // children of t as its own siblings, and ends.
 func (r *restore) sessionHelper(t, c *task) (*live, error) {
 	h := &task{pid: c.sid}
-	if err := r.cloneAs(t.live, h, c.sid, 0, uint64(unix.SIGCHLD)); err != nil {
+	if err := r.cloneAll(t.live, []birthOrder{{h, c.sid, 0, uint64(unix.SIGCHLD)}}); err != nil {
 		return nil, err
 	}
 	b := h.live.arena.Batch(h.live.thread)
@@ -301,18 +339,12 @@ func (r *restore) reapHelper(by *live, pid uint32) error {
 	return err
 }
 
-// enterSession makes a task the leader of its session or group.
-func (r *restore) enterSession(t *task) error {
-	b := t.live.arena.Batch(t.live.thread)
+// enterSession queues what makes a task the leader of its session or group.
+func enterSession(b *remote.Batch, t *task) {
 	switch {
 	case t.sid == t.pid:
 		b.Call("setsid", unix.SYS_SETSID)
 	case t.pgid == t.pid:
 		b.Call("setpgid", unix.SYS_SETPGID, 0, 0)
-	default:
-		return nil
 	}
-	err := b.Run()
-	t.live.arena.Reset()
-	return err
 }

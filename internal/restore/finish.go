@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -16,10 +17,23 @@ import (
 	"glis.dev/glis/internal/scan"
 )
 
-// joinGroups puts every task into its process group.
-func (r *restore) joinGroups() error {
+// makeGroups makes the groups whose leaders have ended, and puts zombies into
+// theirs; all others join when they are finished.
+func (r *restore) makeGroups() error {
 	for _, t := range r.tree.tasks {
-		if err := r.joinGroup(t); err != nil {
+		var err error
+		switch {
+		case t.birth.groupHelper:
+			err = r.groupByHelper(t)
+		case t.zombie:
+			b := t.live.arena.Batch(t.live.thread)
+			enterSession(b, t)
+			joinGroup(b, t)
+			if err = b.Run(); err == nil {
+				t.live.arena.Reset()
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
@@ -43,20 +57,12 @@ func (r *restore) finishTree(ctx context.Context) error {
 	return r.files.late(ctx)
 }
 
-// joinGroup puts a task into its process group, which exists by now unless
-// its leader has ended.
-func (r *restore) joinGroup(t *task) error {
-	if t.pgid == t.pid || t.pgid == foreign {
-		return nil
+// joinGroup queues what puts a task into its process group, which exists by
+// now.
+func joinGroup(b *remote.Batch, t *task) {
+	if t.pgid != t.pid && t.pgid != foreign && !t.birth.groupHelper {
+		b.Call("setpgid", unix.SYS_SETPGID, 0, uint64(t.pgid))
 	}
-	if t.birth.groupHelper {
-		return r.groupByHelper(t)
-	}
-	b := t.live.arena.Batch(t.live.thread)
-	b.Call("setpgid", unix.SYS_SETPGID, 0, uint64(t.pgid))
-	err := b.Run()
-	t.live.arena.Reset()
-	return err
 }
 
 // groupByHelper makes a group whose leader has ended: a child with the
@@ -64,7 +70,7 @@ func (r *restore) joinGroup(t *task) error {
 // signal, so the task never hears of it.
 func (r *restore) groupByHelper(t *task) error {
 	h := &task{pid: t.pgid}
-	if err := r.cloneAs(t.live, h, t.pgid, 0, 0); err != nil {
+	if err := r.cloneAll(t.live, []birthOrder{{h, t.pgid, 0, 0}}); err != nil {
 		return fmt.Errorf("leader of its group: %w", err)
 	}
 	b := h.live.arena.Batch(h.live.thread)
@@ -86,6 +92,7 @@ func (r *restore) groupByHelper(t *task) error {
 func (r *restore) finishTask(ctx context.Context, t *task) error {
 	l := t.live
 	b := l.arena.Batch(l.thread)
+	joinGroup(b, t)
 	if err := r.descriptors(ctx, b, t); err != nil {
 		return err
 	}
@@ -96,13 +103,40 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 	if err := restoreFacets(r.kinds.Early, r.redo(b, t, t.pid)); err != nil {
 		return err
 	}
+	if len(t.threads) == 1 {
+		if err := r.finishLeader(b, t); err != nil {
+			return err
+		}
+	}
 	r.cloneThreads(b, t)
 	if err := b.Run(); err != nil {
 		return err
 	}
+	if len(t.threads) == 1 {
+		return nil // what Rearm needs lies in the arena
+	}
 	l.arena.Reset()
 	return r.awaitThreads(t)
 }
+
+// finishLeader queues the leader's last calls: its own state, when all other
+// threads of the process have theirs.
+func (r *restore) finishLeader(b *remote.Batch, t *task) error {
+	if err := restoreFacets(r.kinds.Leader, r.redo(b, t, t.pid)); err != nil {
+		return err
+	}
+	if err := facets.RestoreDumpable(b, scan.VPID(t.pid), t.space.Entry.Dumpable); err != nil {
+		return err
+	}
+	if !t.sharesFiles() && !t.lendsFiles() {
+		b.Call("close", unix.SYS_CLOSE, uint64(r.transport.number))
+	}
+	t.wakes[t.pid].Prepare(b)
+	return nil
+}
+
+// lendsFiles tells whether a child shares the task's descriptors.
+func (t *task) lendsFiles() bool { return slices.ContainsFunc(t.children, (*task).sharesFiles) }
 
 // places sets what a task's address space and file system context refer to
 // by descriptor: executable, working directory, root.
@@ -206,7 +240,7 @@ func (r *restore) restoreThreads() error {
 func (r *restore) restoreSome(leaders bool) error {
 	var all []*remote.Batch
 	for _, t := range r.tree.tasks {
-		if t.zombie {
+		if t.zombie || len(t.threads) == 1 {
 			continue
 		}
 		for i, th := range t.live.threads {
@@ -230,32 +264,28 @@ func (r *restore) restoreSome(leaders bool) error {
 
 func (r *restore) restoreThread(t *task, th *remote.Thread, tid uint32) (*remote.Batch, error) {
 	b := t.live.arena.Batch(th)
-	list := r.kinds.Thread
 	if tid == t.pid {
-		list = r.kinds.Leader
+		if err := r.finishLeader(b, t); err != nil {
+			return nil, err
+		}
+		return b, b.Start()
 	}
-	if err := restoreFacets(list, r.redo(b, t, tid)); err != nil {
+	if err := restoreFacets(r.kinds.Thread, r.redo(b, t, tid)); err != nil {
 		return nil, err
 	}
 	t.wakes[tid].Prepare(b)
 	return b, b.Start()
 }
 
-// seal is the last batch in each task: it closes the transport, which tasks
-// that share their descriptors have needed up to now, and brings back
-// dumpable, which the changes of credentials have cleared.
+// seal closes the transport of tasks that share their descriptors with
+// children, which have needed it up to now.
 func (r *restore) seal() error {
 	for _, t := range r.tree.tasks {
-		if t.zombie {
+		if t.zombie || t.sharesFiles() || !t.lendsFiles() {
 			continue
 		}
 		b := t.live.arena.Batch(t.live.thread)
-		if !t.sharesFiles() {
-			b.Call("close", unix.SYS_CLOSE, uint64(r.transport.number))
-		}
-		if err := facets.RestoreDumpable(b, scan.VPID(t.pid), t.space.Entry.Dumpable); err != nil {
-			return err
-		}
+		b.Call("close", unix.SYS_CLOSE, uint64(r.transport.number))
 		if err := b.Run(); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}

@@ -16,6 +16,9 @@ import (
 // filled.
 func (r *restore) layout(ctx context.Context, t *task) error {
 	b := t.live.arena.Batch(t.live.thread)
+	if len(t.birth.early) == 0 {
+		enterSession(b, t)
+	}
 	var parent *mem.Space
 	if t.parent != nil {
 		parent = t.parent.space

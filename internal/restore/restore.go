@@ -137,7 +137,7 @@ func (r *restore) run(ctx context.Context) error {
 		f    func() error
 	}{
 		{"create", func() error { return r.createTree(ctx) }},
-		{"groups", r.joinGroups},
+		{"groups", r.makeGroups},
 		{"zombies", r.makeZombies},
 		{"finish", func() error { return r.finishTree(ctx) }},
 		{"threads", r.restoreThreads},

@@ -3,6 +3,7 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -14,35 +15,39 @@ import (
 
 // resume gives every thread its registers, takes our memory out of the tasks
 // and lets them go. Nothing of a task's own has run before.
+//
+// The leader of a task is the one that unmaps the arena; at the exit of that
+// system call it gets its registers. The leaders of all tasks do so at the
+// same time.
 func (r *restore) resume() error {
-	for _, t := range r.tree.tasks {
-		if t.zombie {
-			continue
-		}
-		if err := r.ready(t); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
+	living := slices.DeleteFunc(slices.Clone(r.tree.tasks), func(t *task) bool { return t.zombie })
+	for _, f := range []func(*task) error{
+		r.ready,
+		func(t *task) error { return t.live.arena.StartUnmap(t.live.thread, t.live.arena.Syscall()) },
+		func(t *task) error { return t.live.arena.FinishUnmap(t.live.thread) },
+		func(t *task) error { return setRegisters(t.live.thread, t.wakes[t.pid]) },
+	} {
+		for _, t := range living {
+			if err := f(t); err != nil {
+				return fmt.Errorf("%v: %w", t, err)
+			}
 		}
 	}
 	return r.release()
 }
 
-// ready makes all threads of a task ready to go on where they were.
-// The leader comes last, since it is the one that unmaps the arena: at the
-// exit of that system call it gets its registers.
+// ready makes the threads of a task, but for the leader, ready to go on where
+// they were, and has the leader be as it was in its system call.
 func (r *restore) ready(t *task) error {
-	l := t.live
-	for i := len(l.threads) - 1; i >= 0; i-- {
-		th, wake := l.threads[i], t.wakes[t.threads[i]]
-		if err := facets.Rearm(th, l.arena, wake); err != nil {
+	for i, th := range t.live.threads {
+		wake := t.wakes[t.threads[i]]
+		if err := facets.Rearm(th, t.live.arena, wake); err != nil {
 			return err
 		}
-		if i == 0 {
-			if err := l.arena.Unmap(th, l.arena.Syscall()); err != nil {
+		if i > 0 {
+			if err := setRegisters(th, wake); err != nil {
 				return err
 			}
-		}
-		if err := setRegisters(th, wake); err != nil {
-			return err
 		}
 	}
 	return nil
