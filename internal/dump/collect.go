@@ -32,29 +32,20 @@ func (d *dump) collect() error {
 
 // readProc reads the files of /proc, of all tasks and threads at once.
 func (d *dump) readProc() error {
-	if err := d.sameNamespaces(); err != nil {
-		return err
-	}
-	tasks := d.tree.Tasks
-	err := par.Do(len(tasks), func(i int) error {
-		if err := readTask(tasks[i]); err != nil {
-			return fmt.Errorf("%v: %w", tasks[i], err)
-		}
-		return nil
-	})
+	own, err := d.ownNamespaces()
 	if err != nil {
 		return err
 	}
-	threads := d.freezer.seized
-	return par.Do(len(threads), func(i int) error {
-		if err := readThread(threads[i]); err != nil {
-			return fmt.Errorf("%v: %w", threads[i].Task, err)
+	tasks := d.tree.Tasks
+	return par.Do(len(tasks), func(i int) error {
+		if err := readTask(tasks[i], own); err != nil {
+			return fmt.Errorf("%v: %w", tasks[i], err)
 		}
 		return nil
 	})
 }
 
-func readTask(t *scan.Task) error {
+func readTask(t *scan.Task, own map[string]string) error {
 	var err error
 	if t.Status, err = t.Dir.Status(); err != nil {
 		return err
@@ -63,20 +54,15 @@ func readTask(t *scan.Task) error {
 	if t.Zombie {
 		return nil
 	}
+	if err := sameNamespaces(t, own); err != nil {
+		return err
+	}
+	t.Leader().Status = t.Status
+	for _, th := range t.Threads {
+		th.VTID = vpid(th.Status.NSpid, int32(th.TID))
+	}
 	t.VMAs, err = t.Dir.Smaps()
 	return err
-}
-
-func readThread(th *scan.Thread) error {
-	t := th.Task
-	if th.Status = t.Status; th != t.Leader() {
-		var err error
-		if th.Status, err = t.Dir.ThreadStatus(th.TID); err != nil {
-			return err
-		}
-	}
-	th.VTID = vpid(th.Status.NSpid, int32(th.TID))
-	return nil
 }
 
 // readXStates reads what only ptrace tells.
@@ -126,28 +112,41 @@ const (
 	arenaThread  = 32 << 10
 )
 
-// mapArenas maps our memory into every task.
+// mapArenas maps our memory into every task, into all at the same time.
 func (d *dump) mapArenas() error {
+	var begun []*scan.Task
+	var failed error
+	arenas := map[*scan.Task]*remote.Arena{}
 	for _, t := range d.tree.Tasks {
 		if t.Zombie {
 			continue
 		}
-		if err := mapArena(t); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
+		a, err := startArena(t)
+		if err != nil {
+			failed = fmt.Errorf("%v: %w", t, err)
+			break
+		}
+		begun, arenas[t] = append(begun, t), a
+	}
+	for _, t := range begun {
+		err := arenas[t].FinishMap(&t.Leader().Thread, t.Insn)
+		if err == nil {
+			t.Arena = arenas[t]
+		} else if failed == nil {
+			failed = err
 		}
 	}
-	return nil
+	return failed
 }
 
-func mapArena(t *scan.Task) error {
+func startArena(t *scan.Task) (*remote.Arena, error) {
 	insn, err := findInsn(t)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t.Insn = insn
 	size := uint64(arenaProcess + min(len(t.Threads), atOnce)*arenaThread)
-	t.Arena, err = remote.MapArena(&t.Leader().Thread, insn, 0, size)
-	return err
+	return remote.StartArena(&t.Leader().Thread, insn, 0, size)
 }
 
 // findInsn finds a system-call instruction: in the vdso, or else in any code
@@ -174,33 +173,36 @@ func findInsn(t *scan.Task) (remote.Addr, error) {
 // namespaces that a task of the tree must share with the engine so far.
 var namespaces = []string{"mnt", "pid", "user", "net", "ipc", "uts", "cgroup", "time"}
 
-// sameNamespaces refuses tasks that live in namespaces of their own.
-func (d *dump) sameNamespaces() error {
+// ownNamespaces reads the engine's own namespaces, by name.
+func (d *dump) ownNamespaces() (map[string]string, error) {
 	self, err := proc.Open(proc.PID(d.self))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer self.Close()
+	own := map[string]string{}
 	for _, ns := range namespaces {
-		own, err := self.Link("ns/" + ns)
+		if own[ns], err = self.Link("ns/" + ns); err != nil {
+			return nil, err
+		}
+	}
+	its, err := d.tree.Root.Dir.Link("ns/time")
+	if err == nil && its != own["time"] {
+		// Only its clocks matter, and they come back.
+		own["time"], d.ownTime = its, true
+	}
+	return own, err
+}
+
+// sameNamespaces refuses a task that lives in namespaces of its own.
+func sameNamespaces(t *scan.Task, own map[string]string) error {
+	for _, ns := range namespaces {
+		its, err := t.Dir.Link("ns/" + ns)
 		if err != nil {
 			return err
 		}
-		for _, t := range d.tree.Tasks {
-			if t.Zombie {
-				continue
-			}
-			its, err := t.Dir.Link("ns/" + ns)
-			if err != nil {
-				return fmt.Errorf("%v: %w", t, err)
-			}
-			if ns == "time" && t == d.tree.Root && its != own {
-				// Only its clocks matter, and they come back.
-				own, d.ownTime = its, true
-			}
-			if its != own {
-				return kind.Unsupported(t, "it is in a %s namespace of its own (%s); run Glis in the same namespace", ns, its)
-			}
+		if its != own[ns] {
+			return kind.Unsupported(t, "it is in a %s namespace of its own (%s); run Glis in the same namespace", ns, its)
 		}
 	}
 	return nil

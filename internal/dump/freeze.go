@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/arch"
@@ -29,6 +31,9 @@ type freezer struct {
 	tree   *scan.Tree
 	seized []*scan.Thread // in order, for thaw
 	seen   map[proc.TID]bool
+	// reading reads what /proc says of each thread that has stopped, while
+	// others are still waited for.
+	reading errgroup.Group
 	// noSuspend is set when we may not suspend seccomp filters (we run under
 	// one ourselves): tasks that have one must then be refused.
 	noSuspend bool
@@ -38,6 +43,7 @@ type freezer struct {
 // was seized so far.
 func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
 	f.seen = map[proc.TID]bool{}
+	f.reading.SetLimit(runtime.GOMAXPROCS(0))
 	level := []proc.PID{pid}
 	for len(level) > 0 {
 		if err := ctx.Err(); err != nil {
@@ -54,7 +60,7 @@ func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
 			return err
 		}
 	}
-	return f.readOwn()
+	return errors.Join(f.readOwn(), f.reading.Wait())
 }
 
 // add opens the tasks of one level of the tree.
@@ -202,6 +208,12 @@ func (f *freezer) await(th *scan.Thread) error {
 		th.Task.Stopped = true
 	}
 	th.Task.Threads = append(th.Task.Threads, th)
+	if proc.PID(th.TID) != th.Tgid {
+		f.reading.Go(func() (err error) {
+			th.Status, err = th.Task.Dir.ThreadStatus(th.TID)
+			return err
+		})
+	}
 	return nil
 }
 

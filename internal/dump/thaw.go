@@ -17,7 +17,7 @@ import (
 func (f *freezer) thaw() error {
 	errs := []error{f.unmapArenas()}
 	for _, th := range f.seized {
-		if err := th.Release(); err != nil && !errors.Is(err, tracee.ErrGone) {
+		if err := alive(th.Release()); err != nil {
 			errs = append(errs, fmt.Errorf("%v: let thread %d go: %w", th.Task, th.TID, err))
 		}
 	}
@@ -25,19 +25,38 @@ func (f *freezer) thaw() error {
 	return errors.Join(errs...)
 }
 
-// unmapArenas takes our memory out of all tasks.
+// unmapArenas takes our memory out of all tasks, out of all at the same time.
 func (f *freezer) unmapArenas() error {
 	var errs []error
+	var begun []*scan.Task
 	for _, t := range f.tree.Tasks {
 		if t.Arena == nil {
 			continue
 		}
-		if err := t.Arena.Unmap(&t.Leader().Thread, t.Insn); err != nil && !errors.Is(err, tracee.ErrGone) {
-			errs = append(errs, err)
+		th := &t.Leader().Thread
+		err := th.Restore()
+		if err == nil {
+			err = t.Arena.StartUnmap(th, t.Insn)
 		}
+		if err != nil {
+			errs = append(errs, alive(err))
+			continue
+		}
+		begun = append(begun, t)
+	}
+	for _, t := range begun {
+		errs = append(errs, alive(t.Arena.FinishUnmap(&t.Leader().Thread)))
 		t.Arena = nil
 	}
 	return errors.Join(errs...)
+}
+
+// alive drops an error that says no more than that the thread is gone.
+func alive(err error) error {
+	if errors.Is(err, tracee.ErrGone) {
+		return nil
+	}
+	return err
 }
 
 // stopAll leaves the tree stopped by SIGSTOP instead of running

@@ -31,21 +31,37 @@ const codeSpace = 256
 // MapArena maps an arena of size bytes in the thread's process with one
 // injected mmap(2), at the address at if that is not 0.
 func MapArena(t *Thread, insn Addr, at Addr, size uint64) (*Arena, error) {
+	a, err := StartArena(t, insn, at, size)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.FinishMap(t, insn)
+}
+
+// StartArena begins MapArena and does not wait; FinishMap must follow. So
+// several processes can do it at the same time.
+func StartArena(t *Thread, insn Addr, at Addr, size uint64) (*Arena, error) {
 	size = (size + arch.PageSize - 1) &^ (arch.PageSize - 1)
 	flags := uint64(unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE)
 	if at != 0 {
 		flags |= unix.MAP_FIXED_NOREPLACE
 	}
-	v, err := t.Inject(insn, unix.SYS_MMAP, uint64(at), size, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, flags, ^uint64(0), 0)
+	args := []uint64{uint64(at), size, unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC, flags, ^uint64(0), 0}
+	return &Arena{pid: t.Tgid, size: size}, t.startInject(insn, unix.SYS_MMAP, args)
+}
+
+// FinishMap waits for what StartArena began.
+func (a *Arena) FinishMap(t *Thread, insn Addr) error {
+	v, err := t.finishInject(unix.SYS_MMAP)
 	if err != nil {
-		return nil, fmt.Errorf("task %d: no memory for Glis's own %d KiB (address space limit?): %w", t.Tgid, size>>10, err)
+		return fmt.Errorf("task %d: no memory for Glis's own %d KiB (address space limit?): %w", t.Tgid, a.size>>10, err)
 	}
-	a := &Arena{pid: t.Tgid, base: Addr(v), size: size}
+	a.base = Addr(v)
 	if err := Write(a.pid, a.base, arch.Code()); err != nil {
-		return nil, errors.Join(err, a.Unmap(t, insn))
+		return errors.Join(err, a.Unmap(t, insn))
 	}
 	a.Reset()
-	return a, nil
+	return nil
 }
 
 // Base and Size tell where the arena is.

@@ -50,14 +50,8 @@ func (r *restore) createTree(ctx context.Context) error {
 // startStub starts the process that the root is cloned from, with our memory
 // in it and its end of the transport at the number that all tasks will have.
 func (r *restore) startStub() (*live, error) {
-	var spaces []*mem.Space
-	for _, t := range r.tree.tasks {
-		if !t.zombie {
-			spaces = append(spaces, t.space)
-		}
-	}
 	size := r.arenaSize()
-	at, err := mem.Hole(spaces, size+stub.Size+arch.PageSize, lowestAddress)
+	at, err := mem.Hole(r.tree.spaces(), size+stub.Size+arch.PageSize, lowestAddress)
 	if err != nil {
 		return nil, err
 	}

@@ -115,12 +115,12 @@ func checkFiles(p *plan.Plan, env *plan.CheckEnv) error {
 
 // check asks the facets whether they can do what the images want.
 func check(tr *tree, set *kinds.Set, env *plan.CheckEnv) error {
+	if err := mem.CheckVdso(tr.spaces()...); err != nil {
+		return err
+	}
 	for _, t := range tr.tasks {
 		if t.zombie {
 			continue
-		}
-		if err := mem.CheckVdso(t.space); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
 		}
 		err := par.Do(len(t.threads), func(i int) error {
 			facets := set.Thread

@@ -70,6 +70,17 @@ type tree struct {
 	nfds  int
 }
 
+// spaces returns the address spaces of all living tasks.
+func (tr *tree) spaces() []*mem.Space {
+	var out []*mem.Space
+	for _, t := range tr.tasks {
+		if !t.zombie {
+			out = append(out, t.space)
+		}
+	}
+	return out
+}
+
 // read turns images into a tree; it checks what later stages rely on.
 func read(s image.Store) (*tree, error) {
 	inv, err := image.ReadInventory(s)
