@@ -28,6 +28,7 @@ type fakeEngine struct {
 	inspect *options.Inspect
 	err     error
 	waited  bool
+	status  int // of the root process
 	report  CheckReport
 }
 
@@ -42,7 +43,7 @@ func (f *fakeEngine) Restore(_ context.Context, o *options.Restore, _ *slog.Logg
 	if f.err != nil {
 		return nil, f.err
 	}
-	return &Restored{Stats: RestoreStats{PagesRestored: 16}, Wait: func() error { f.waited = true; return nil }}, nil
+	return &Restored{Stats: RestoreStats{PagesRestored: 16}, Wait: func() (int, error) { f.waited = true; return f.status, nil }}, nil
 }
 
 func (f *fakeEngine) Check(_ context.Context, o *options.Check, _ *slog.Logger) (CheckReport, error) {
@@ -285,8 +286,12 @@ func TestRestore(t *testing.T) {
 	}
 	for _, test := range tests {
 		r := newTestRun()
-		code := r.Run(append([]string{"-D", dir}, strings.Fields(test.line)...))
-		if code != 0 || r.engine.waited != test.waited || !reflect.DeepEqual(r.became, test.became) || r.errOut.Len() > 0 {
+		r.engine.status = 7
+		code, want := r.Run(append([]string{"-D", dir}, strings.Fields(test.line)...)), 0
+		if test.waited {
+			want = 7
+		}
+		if code != want || r.engine.waited != test.waited || !reflect.DeepEqual(r.became, test.became) || r.errOut.Len() > 0 {
 			t.Errorf("%s: %d, waited %t, became %q, %s", test.line, code, r.engine.waited, r.became, r.errOut.String())
 		}
 	}
