@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kind/task"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 )
@@ -33,26 +34,18 @@ const atOnce = 48
 // registers again.
 func (d *dump) ask() error {
 	for threads := range slices.Chunk(d.threads(), atOnce) {
-		all := make([]*asked, 0, len(threads))
-		for _, th := range threads {
-			a, err := d.askThread(th)
-			if err != nil {
-				return fmt.Errorf("%v: %w", th.Task, err)
-			}
-			all = append(all, a)
+		all, err := d.askSome(threads)
+		if err != nil {
+			return err
 		}
 		for _, a := range all {
-			if err := a.batch.Wait(); err != nil {
+			if err := a.batch.Start(); err != nil {
 				return fmt.Errorf("%v: %w", a.thread.Task, err)
 			}
-			if err := d.readPending(a.thread); err != nil {
-				return err
-			}
-			if err := d.answer(a); err != nil {
+		}
+		for _, a := range all {
+			if err := d.hear(a); err != nil {
 				return fmt.Errorf("%v: %w", a.thread.Task, err)
-			}
-			if err := a.thread.Restore(); err != nil {
-				return err
 			}
 		}
 		for _, a := range all {
@@ -60,6 +53,43 @@ func (d *dump) ask() error {
 		}
 	}
 	return nil
+}
+
+// askSome builds the batches of some threads, those of different tasks at the
+// same time.
+func (d *dump) askSome(threads []*scan.Thread) ([]*asked, error) {
+	all := make([]*asked, len(threads))
+	var begins []int // of each task's threads
+	for i, th := range threads {
+		if i == 0 || th.Task != threads[i-1].Task {
+			begins = append(begins, i)
+		}
+	}
+	err := par.Do(len(begins), func(n int) error {
+		for i := begins[n]; i < len(threads) && threads[i].Task == threads[begins[n]].Task; i++ {
+			a, err := d.askThread(threads[i])
+			if err != nil {
+				return fmt.Errorf("%v: %w", threads[i].Task, err)
+			}
+			all[i] = a
+		}
+		return nil
+	})
+	return all, err
+}
+
+// hear waits for a thread's answers.
+func (d *dump) hear(a *asked) error {
+	if err := a.batch.Wait(); err != nil {
+		return err
+	}
+	if err := d.readPending(a.thread); err != nil {
+		return err
+	}
+	if err := d.answer(a); err != nil {
+		return err
+	}
+	return a.thread.Restore()
 }
 
 // threads returns all threads, tasks in order, each leader first.
@@ -89,7 +119,7 @@ func (d *dump) askThread(th *scan.Thread) (*asked, error) {
 			a.answers = append(a.answers, answer)
 		}
 	}
-	return a, a.batch.Start()
+	return a, a.batch.Seal()
 }
 
 func (d *dump) answer(a *asked) error {

@@ -120,6 +120,7 @@ type Batch struct {
 	names   []string
 	fetched bool
 	sealed  bool
+	first   Addr // of the entries, once sealed
 	left    uint64
 }
 
@@ -220,12 +221,11 @@ func (b *Batch) Run() error {
 
 // Start lets the thread run the batch.
 func (b *Batch) Start() error {
-	at, err := b.seal()
-	if err != nil {
+	if err := b.Seal(); err != nil {
 		return err
 	}
 	r := b.thread.Regs
-	arch.StartBatch(&r, uint64(b.arena.base), uint64(at), uint64(len(b.entries)), uint64(b.control))
+	arch.StartBatch(&r, uint64(b.arena.base), uint64(b.first), uint64(len(b.entries)), uint64(b.control))
 	if err := b.thread.enter(&r); err != nil {
 		return err
 	}
@@ -234,18 +234,22 @@ func (b *Batch) Start() error {
 	return tracee.Cont(b.thread.TID, 0)
 }
 
-// seal writes the batch into the task and returns where its entries are.
-func (b *Batch) seal() (Addr, error) {
+// Seal ends the building of the batch and writes it into the task, which needs
+// no tracer. Start does it if nobody has.
+func (b *Batch) Seal() error {
+	if b.sealed {
+		return nil
+	}
 	entries, buf := b.Alloc(len(b.entries) * arch.EntrySize)
 	for i := range b.entries {
 		putEntry(buf[i*arch.EntrySize:], &b.entries[i])
 	}
 	end := uint64(b.at-b.arena.base) + uint64(len(b.data))
 	if end > b.arena.size {
-		return 0, fmt.Errorf("task %d: batch of %d calls: %w", b.arena.pid, len(b.entries), ErrArenaFull)
+		return fmt.Errorf("task %d: batch of %d calls: %w", b.arena.pid, len(b.entries), ErrArenaFull)
 	}
-	b.arena.top, b.sealed = end, true
-	return entries, Write(b.arena.pid, b.at, b.data)
+	b.arena.top, b.sealed, b.first = end, true, entries
+	return Write(b.arena.pid, b.at, b.data)
 }
 
 func putEntry(buf []byte, e *arch.Entry) {
