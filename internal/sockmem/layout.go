@@ -1,11 +1,11 @@
 package sockmem
 
 import (
+	"errors"
 	"fmt"
-	"os"
-)
 
-const btfFile = "/sys/kernel/btf/vmlinux"
+	"glis.dev/glis/internal/bpf"
+)
 
 // layout is where things are in the running kernel.
 type layout struct {
@@ -15,6 +15,8 @@ type layout struct {
 	file     int    // size of struct file
 	queue    int    // offset of sk_receive_queue in struct sock
 	length   int    // offset of qlen in struct sk_buff_head
+	group    int    // offset of sk_reuseport_cb in struct sock
+	program  int    // offset of prog in struct sock_reuseport
 }
 
 // maxStruct is more bytes than any of the structures has.
@@ -22,36 +24,38 @@ const maxStruct = 4096
 
 // kernelLayout reads the layout from the kernel's type information: some 5 MB.
 func kernelLayout() (*layout, error) {
-	b, err := os.ReadFile(btfFile)
+	x, err := bpf.Kernel()
+	if errors.Is(err, bpf.ErrBTF) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	x, err := parseBTF(b)
-	if err != nil {
-		return nil, err
-	}
-	return x.layout()
+	defer x.Close() //nolint:errcheck // nothing was written
+	return findLayout(x)
 }
 
-func (x *btfInfo) layout() (*layout, error) {
-	l := &layout{sk: -1, queue: -1, length: -1}
-	err := x.each(func(t *btfType) bool {
+func findLayout(x *bpf.Types) (*layout, error) {
+	l := &layout{sk: -1, queue: -1, length: -1, group: -1, program: -1}
+	err := x.Each(func(t *bpf.Type) bool {
 		switch {
-		case t.kind == btfFunc && x.named(t.at, "bpf_iter_task_file"):
-			l.function = t.id
-		case t.kind != btfStruct:
-		case x.named(t.at, "socket"):
-			l.sk = x.member(t, "sk")
-		case x.named(t.at, "sock"):
-			l.queue = x.member(t, "sk_receive_queue")
-		case x.named(t.at, "sk_buff_head"):
-			l.length = x.member(t, "qlen")
-		case x.named(t.at, "unix_sock"):
-			l.sock = int(t.size)
-		case x.named(t.at, "file"):
-			l.file = int(t.size)
+		case t.Kind == bpf.KindFunc && x.Named(t, "bpf_iter_task_file"):
+			l.function = t.ID
+		case t.Kind != bpf.KindStruct:
+		case x.Named(t, "socket"):
+			l.sk = x.Member(t, "sk")
+		case x.Named(t, "sock"):
+			l.queue, l.group = x.Member(t, "sk_receive_queue"), x.Member(t, "sk_reuseport_cb")
+		case x.Named(t, "sock_reuseport"):
+			l.program = x.Member(t, "prog")
+		case x.Named(t, "sk_buff_head"):
+			l.length = x.Member(t, "qlen")
+		case x.Named(t, "unix_sock"):
+			l.sock = int(t.Size)
+		case x.Named(t, "file"):
+			l.file = int(t.Size)
 		}
-		return l.function == 0 || l.sk < 0 || l.sock == 0 || l.file == 0 || l.queue < 0 || l.length < 0
+		return l.function == 0 || l.sk < 0 || l.sock == 0 || l.file == 0 || l.queue < 0 || l.length < 0 || l.group < 0 || l.program < 0
 	})
 	if err != nil {
 		return nil, err
@@ -64,5 +68,5 @@ func (x *btfInfo) layout() (*layout, error) {
 
 func (l *layout) sound() bool {
 	in := func(n int) bool { return n >= 0 && n <= maxStruct }
-	return l.function != 0 && in(l.sk) && in(l.sock) && in(l.file) && l.file > 0 && in(l.queue) && in(l.length) && l.queue+l.length+4 <= l.sock
+	return l.function != 0 && in(l.sk) && in(l.sock) && in(l.file) && l.file > 0 && in(l.queue) && in(l.length) && in(l.program) && in(l.group) && l.group+8 <= l.sock && l.queue+l.length+4 <= l.sock
 }

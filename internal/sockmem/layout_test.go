@@ -1,51 +1,40 @@
 package sockmem
 
 import (
-	"encoding/binary"
 	"errors"
 	"os"
 	"testing"
+
+	"glis.dev/glis/internal/bpf"
+	"glis.dev/glis/internal/bpf/bpftest"
 )
 
-// btf builds a BTF file of types and names.
-func btf(types []uint32, names string) []byte {
-	le := binary.NativeEndian
-	b := le.AppendUint16(nil, 0xeb9f)
-	b = append(b, 1, 0)
-	for _, v := range []uint32{24, 0, uint32(4 * len(types)), uint32(4 * len(types)), uint32(len(names))} {
-		b = le.AppendUint32(b, v)
-	}
-	for _, v := range types {
-		b = le.AppendUint32(b, v)
-	}
-	return append(b, names...)
-}
-
-const names = "\x00socket\x00sk\x00unix_sock\x00file\x00bpf_iter_task_file\x00sock\x00sk_receive_queue\x00sk_buff_head\x00qlen\x00"
+const names = "\x00socket\x00sk\x00unix_sock\x00file\x00bpf_iter_task_file\x00sock\x00sk_receive_queue\x00sk_buff_head\x00qlen\x00sk_reuseport_cb\x00sock_reuseport\x00prog\x00"
 
 // whole has everything that is asked for: names at 1, 8, 11, 21, 26, 45, 50,
-// 67, 80.
+// 67, 80, 85, 101, 116.
 func whole() []uint32 {
 	return []uint32{
-		1, btfStruct<<24 | 1, 128, 8, 0, 24 * 8, // struct socket { sk at 24 }
-		11, btfStruct << 24, 1088,
-		21, btfStruct << 24, 184,
-		26, btfFunc << 24, 9,
-		45, btfStruct<<24 | 1, 776, 50, 0, 192 * 8, // struct sock { sk_receive_queue at 192 }
-		67, btfStruct<<24 | 1, 24, 80, 0, 16 * 8, // struct sk_buff_head { qlen at 16 }
+		1, bpf.KindStruct<<24 | 1, 128, 8, 0, 24 * 8, // struct socket { sk at 24 }
+		11, bpf.KindStruct << 24, 1088,
+		21, bpf.KindStruct << 24, 184,
+		26, bpf.KindFunc << 24, 9,
+		45, bpf.KindStruct<<24 | 2, 776, 50, 0, 192 * 8, 85, 0, 700 * 8, // struct sock { sk_receive_queue at 192, sk_reuseport_cb at 700 }
+		67, bpf.KindStruct<<24 | 1, 24, 80, 0, 16 * 8, // struct sk_buff_head { qlen at 16 }
+		101, bpf.KindStruct<<24 | 1, 48, 116, 0, 24 * 8, // struct sock_reuseport { prog at 24 }
 	}
 }
 
 func TestLayout(t *testing.T) {
-	x, err := parseBTF(btf(whole(), names))
+	x, err := bpf.Parse(bpftest.File(whole(), names))
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := x.layout()
+	l, err := findLayout(x)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (layout{function: 4, sk: 24, sock: 1088, file: 184, queue: 192, length: 16}); *l != want {
+	if want := (layout{function: 4, sk: 24, sock: 1088, file: 184, queue: 192, length: 16, group: 700, program: 24}); *l != want {
 		t.Errorf("%+v, want %+v", *l, want)
 	}
 }
@@ -61,21 +50,21 @@ func TestLayoutBad(t *testing.T) {
 	}{
 		{"empty", nil},
 		{"no magic", make([]byte, 64)},
-		{"cut", btf(whole(), names)[:60]},
-		{"cut type", btf(whole()[:4], names)},
-		{"unknown kind", btf(append([]uint32{0, 31 << 24, 0}, whole()...), names)},
-		{"nothing asked for", btf([]uint32{11, btfStruct << 24, 1088}, names)},
-		{"no sk", btf(append([]uint32{1, btfStruct << 24, 128}, whole()[6:]...), names)},
-		{"huge", btf(huge, names)},
-		{"queue outside", btf(outside, names)},
+		{"cut", bpftest.File(whole(), names)[:60]},
+		{"cut type", bpftest.File(whole()[:4], names)},
+		{"unknown kind", bpftest.File(append([]uint32{0, 31 << 24, 0}, whole()...), names)},
+		{"nothing asked for", bpftest.File([]uint32{11, bpf.KindStruct << 24, 1088}, names)},
+		{"no sk", bpftest.File(append([]uint32{1, bpf.KindStruct << 24, 128}, whole()[6:]...), names)},
+		{"huge", bpftest.File(huge, names)},
+		{"queue outside", bpftest.File(outside, names)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			x, err := parseBTF(tt.in)
+			x, err := bpf.Parse(tt.in)
 			if err == nil {
-				_, err = x.layout()
+				_, err = findLayout(x)
 			}
-			if !errors.Is(err, errBTF) && !errors.Is(err, ErrUnavailable) {
+			if !errors.Is(err, bpf.ErrBTF) && !errors.Is(err, ErrUnavailable) {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -83,7 +72,7 @@ func TestLayoutBad(t *testing.T) {
 }
 
 func TestLayoutLive(t *testing.T) {
-	if _, err := os.Stat(btfFile); err != nil {
+	if _, err := os.Stat(bpf.File); err != nil {
 		t.Skip(err)
 	}
 	l, err := kernelLayout()
@@ -96,14 +85,14 @@ func TestLayoutLive(t *testing.T) {
 }
 
 func FuzzLayout(f *testing.F) {
-	f.Add(btf(whole(), names))
-	f.Add(btf(whole()[:7], names))
+	f.Add(bpftest.File(whole(), names))
+	f.Add(bpftest.File(whole()[:7], names))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		x, err := parseBTF(b)
+		x, err := bpf.Parse(b)
 		if err != nil {
 			return
 		}
-		l, err := x.layout()
+		l, err := findLayout(x)
 		if err == nil && (l.sock > maxStruct || l.file > maxStruct || l.sk > maxStruct) {
 			t.Errorf("%+v", *l)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/bpf"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -35,6 +36,9 @@ type Socket struct {
 	// Queued is how many buffers wait to be read: messages, or pieces of a
 	// stream. On a listener it is the connections to be accepted.
 	Queued uint32
+	// Chosen tells that a program chooses among the sockets that share its
+	// port (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF).
+	Chosen bool
 }
 
 // Open loads the program: some 10 ms, most of it reading type information.
@@ -47,9 +51,7 @@ func Open() (*Reader, error) {
 	if r.scratch, err = linux.BPFArray(r.record); err != nil {
 		return nil, fmt.Errorf("%w: bpf(BPF_MAP_CREATE): %w", ErrUnavailable, err)
 	}
-	// probe_read_kernel is only for programs under the GPL; this one is free
-	// to be used under it.
-	r.program, err = linux.BPFLoadIterator(program(l, r.scratch), "Dual MIT/GPL", l.function)
+	r.program, err = linux.BPFLoadIterator(program(l, r.scratch), bpf.License, l.function)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: bpf(BPF_PROG_LOAD): %w", ErrUnavailable, err), r.Close())
 	}
@@ -107,6 +109,7 @@ func (r *Reader) records(b []byte, fn func(Socket) error) (left int, err error) 
 			file := recordHead + r.layout.file
 			sock := recordHead + align(r.layout.file)
 			s := Socket{FD: int32(binary.NativeEndian.Uint32(b)), File: b[recordHead:file], Sock: b[sock : sock+r.layout.sock]}
+			s.Chosen = binary.NativeEndian.Uint64(b[recordProgram:]) != 0
 			s.Queued = binary.NativeEndian.Uint32(s.Sock[r.layout.queue+r.layout.length:])
 			if err := fn(s); err != nil {
 				return 0, err

@@ -1,0 +1,58 @@
+package bpf
+
+import "glis.dev/glis/internal/linux"
+
+// Insn is one instruction.
+type Insn = linux.BPFInsn
+
+// Opcodes, see include/uapi/linux/bpf.h.
+const (
+	Load64  = 0x79 // dst = *(u64 *)(src + off)
+	Load32  = 0x61
+	Store64 = 0x7b // *(u64 *)(dst + off) = src
+	Store32 = 0x63
+	Move    = 0xbf // dst = src
+	MoveImm = 0xb7
+	AddImm  = 0x07
+	Or      = 0x4f
+	JumpEq  = 0x15 // if dst == imm: pc += off
+	Call    = 0x85
+	Exit    = 0x95
+	Imm64   = 0x18 // two instructions
+
+	PseudoMapValue = 2 // in an Imm64's source register: address of a map's value
+)
+
+// Helpers, see bpf-helpers(7).
+const (
+	ProbeReadKernel = 113 // (to, size, from)
+	SeqWrite        = 127 // (seq, data, size)
+	SockFromFile    = 162 // (file)
+)
+
+// What every iterator calls its program with begins with a pointer to struct
+// bpf_iter_meta, and that with one to the seq_file to write to.
+const (
+	CtxMeta = 0
+	MetaSeq = 0
+)
+
+// License is what the helpers demand: they are only for programs under the GPL,
+// and these are free to be used under it.
+const License = "Dual MIT/GPL"
+
+// In is one instruction.
+func In(code uint8, dst, src uint8, off, imm int) Insn {
+	return Insn{Code: code, Regs: dst | src<<4, Off: int16(off), Imm: int32(imm)}
+}
+
+// Finish appends the end of a program, which returns 0, and makes all its jumps
+// go there.
+func Finish(body []Insn) []Insn {
+	for i := range body {
+		if body[i].Code == JumpEq {
+			body[i].Off = int16(len(body) - i - 1)
+		}
+	}
+	return append(body, In(MoveImm, 0, 0, 0, 0), In(Exit, 0, 0, 0, 0))
+}
