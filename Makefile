@@ -1,0 +1,53 @@
+# make            build bin/glis, one static binary
+# sudo make test  vet, format and all tests; they save and restore processes
+# make fuzz       every parser for FUZZTIME
+GO ?= go
+BIN ?= bin
+FUZZTIME ?= 10s
+# Without processes of their own: what the race detector can watch.
+RACE = ./options ./image/... ./internal/arch ./internal/cli ./internal/inspect ./internal/pages ./internal/par ./internal/plan ./internal/proc ./internal/sockdiag ./internal/undo
+
+.PHONY: all build test root vet fmt race fuzz bench clean FORCE
+
+all: build
+
+build: $(BIN)/glis
+
+$(BIN)/glis: FORCE
+	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/glis
+
+FORCE:
+
+# Tests of several packages share the machine's PIDs, sessions and memory
+# figures: one package at a time.
+test: root vet fmt build race
+	$(GO) test -p 1 -timeout 20m $(TESTFLAGS) ./...
+
+root:
+	@test "$$(id -u)" = 0 || { echo 'make test needs root, since it saves and restores processes: sudo env PATH="$$PATH" make test' >&2; exit 1; }
+
+vet:
+	$(GO) vet ./...
+
+fmt:
+	@bad=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	test -z "$$bad" || { echo "gofmt -w $$bad" >&2; exit 1; }
+
+race:
+	$(GO) test -race -short $(TESTFLAGS) $(RACE)
+
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do \
+	    echo "$$p $$f"; \
+	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; \
+	done
+
+# Parts have benchmarks; a whole dump and restore tells its own times.
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+	@echo 'glis dump -t PID -D DIR --leave-running --display-stats tells the times of a dump'
+
+clean:
+	rm -rf $(BIN)
