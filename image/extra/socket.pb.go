@@ -85,20 +85,154 @@ func (x *SocketOption) GetValue() []byte {
 	return nil
 }
 
+// The file that a socket is: what fstat(2) tells of its descriptor.
+type SocketInode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uid           *uint32                `protobuf:"varint,1,req,name=uid" json:"uid,omitempty"`
+	Gid           *uint32                `protobuf:"varint,2,req,name=gid" json:"gid,omitempty"`
+	Mode          *uint32                `protobuf:"varint,3,req,name=mode" json:"mode,omitempty"` // permissions only
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketInode) Reset() {
+	*x = SocketInode{}
+	mi := &file_socket_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketInode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketInode) ProtoMessage() {}
+
+func (x *SocketInode) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketInode.ProtoReflect.Descriptor instead.
+func (*SocketInode) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SocketInode) GetUid() uint32 {
+	if x != nil && x.Uid != nil {
+		return *x.Uid
+	}
+	return 0
+}
+
+func (x *SocketInode) GetGid() uint32 {
+	if x != nil && x.Gid != nil {
+		return *x.Gid
+	}
+	return 0
+}
+
+func (x *SocketInode) GetMode() uint32 {
+	if x != nil && x.Mode != nil {
+		return *x.Mode
+	}
+	return 0
+}
+
+// Who called listen(2): what clients are told by SO_PEERCRED and
+// SO_PEERGROUPS.
+type SocketListener struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           *uint32                `protobuf:"varint,1,req,name=pid" json:"pid,omitempty"` // as the images number it, 0 if it isn't part of the tree
+	Uid           *uint32                `protobuf:"varint,2,req,name=uid" json:"uid,omitempty"`
+	Gid           *uint32                `protobuf:"varint,3,req,name=gid" json:"gid,omitempty"`
+	Groups        []uint32               `protobuf:"varint,4,rep,name=groups" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketListener) Reset() {
+	*x = SocketListener{}
+	mi := &file_socket_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketListener) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketListener) ProtoMessage() {}
+
+func (x *SocketListener) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketListener.ProtoReflect.Descriptor instead.
+func (*SocketListener) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SocketListener) GetPid() uint32 {
+	if x != nil && x.Pid != nil {
+		return *x.Pid
+	}
+	return 0
+}
+
+func (x *SocketListener) GetUid() uint32 {
+	if x != nil && x.Uid != nil {
+		return *x.Uid
+	}
+	return 0
+}
+
+func (x *SocketListener) GetGid() uint32 {
+	if x != nil && x.Gid != nil {
+		return *x.Gid
+	}
+	return 0
+}
+
+func (x *SocketListener) GetGroups() []uint32 {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 // glis-sockets.img has one of these for each socket with something to add to
 // its entry in files.img.
 type SocketEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            *uint32                `protobuf:"varint,1,req,name=id" json:"id,omitempty"`          // in files.img
-	Options       []*SocketOption        `protobuf:"bytes,2,rep,name=options" json:"options,omitempty"` // those that differ from a new socket's
-	Error         *uint32                `protobuf:"varint,3,opt,name=error" json:"error,omitempty"`    // errno that the next call reports
+	Id            *uint32                `protobuf:"varint,1,req,name=id" json:"id,omitempty"`            // in files.img
+	Options       []*SocketOption        `protobuf:"bytes,2,rep,name=options" json:"options,omitempty"`   // those that differ from a new socket's
+	Error         *uint32                `protobuf:"varint,3,opt,name=error" json:"error,omitempty"`      // errno that the next call reports
+	Inode         *SocketInode           `protobuf:"bytes,4,opt,name=inode" json:"inode,omitempty"`       // if it isn't root's, with all permissions
+	Root          *string                `protobuf:"bytes,5,opt,name=root" json:"root,omitempty"`         // directory that its absolute path is below, "/" if missing
+	Listener      *SocketListener        `protobuf:"bytes,6,opt,name=listener" json:"listener,omitempty"` // of a unix socket that listens
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SocketEntry) Reset() {
 	*x = SocketEntry{}
-	mi := &file_socket_proto_msgTypes[1]
+	mi := &file_socket_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -110,7 +244,7 @@ func (x *SocketEntry) String() string {
 func (*SocketEntry) ProtoMessage() {}
 
 func (x *SocketEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[1]
+	mi := &file_socket_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -123,7 +257,7 @@ func (x *SocketEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketEntry.ProtoReflect.Descriptor instead.
 func (*SocketEntry) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{1}
+	return file_socket_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SocketEntry) GetId() uint32 {
@@ -147,6 +281,27 @@ func (x *SocketEntry) GetError() uint32 {
 	return 0
 }
 
+func (x *SocketEntry) GetInode() *SocketInode {
+	if x != nil {
+		return x.Inode
+	}
+	return nil
+}
+
+func (x *SocketEntry) GetRoot() string {
+	if x != nil && x.Root != nil {
+		return *x.Root
+	}
+	return ""
+}
+
+func (x *SocketEntry) GetListener() *SocketListener {
+	if x != nil {
+		return x.Listener
+	}
+	return nil
+}
+
 var File_socket_proto protoreflect.FileDescriptor
 
 const file_socket_proto_rawDesc = "" +
@@ -155,11 +310,23 @@ const file_socket_proto_rawDesc = "" +
 	"\fSocketOption\x12\x14\n" +
 	"\x05level\x18\x01 \x02(\rR\x05level\x12\x12\n" +
 	"\x04name\x18\x02 \x02(\rR\x04name\x12\x14\n" +
-	"\x05value\x18\x03 \x02(\fR\x05value\"a\n" +
+	"\x05value\x18\x03 \x02(\fR\x05value\"E\n" +
+	"\vSocketInode\x12\x10\n" +
+	"\x03uid\x18\x01 \x02(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x02 \x02(\rR\x03gid\x12\x12\n" +
+	"\x04mode\x18\x03 \x02(\rR\x04mode\"^\n" +
+	"\x0eSocketListener\x12\x10\n" +
+	"\x03pid\x18\x01 \x02(\rR\x03pid\x12\x10\n" +
+	"\x03uid\x18\x02 \x02(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x03 \x02(\rR\x03gid\x12\x16\n" +
+	"\x06groups\x18\x04 \x03(\rR\x06groups\"\xd0\x01\n" +
 	"\vSocketEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x02(\rR\x02id\x12,\n" +
 	"\aoptions\x18\x02 \x03(\v2\x12.glis.SocketOptionR\aoptions\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\rR\x05errorB!Z\x1fglis.dev/glis/image/extra;extra"
+	"\x05error\x18\x03 \x01(\rR\x05error\x12'\n" +
+	"\x05inode\x18\x04 \x01(\v2\x11.glis.SocketInodeR\x05inode\x12\x12\n" +
+	"\x04root\x18\x05 \x01(\tR\x04root\x120\n" +
+	"\blistener\x18\x06 \x01(\v2\x14.glis.SocketListenerR\blistenerB!Z\x1fglis.dev/glis/image/extra;extra"
 
 var (
 	file_socket_proto_rawDescOnce sync.Once
@@ -173,18 +340,22 @@ func file_socket_proto_rawDescGZIP() []byte {
 	return file_socket_proto_rawDescData
 }
 
-var file_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_socket_proto_goTypes = []any{
-	(*SocketOption)(nil), // 0: glis.SocketOption
-	(*SocketEntry)(nil),  // 1: glis.SocketEntry
+	(*SocketOption)(nil),   // 0: glis.SocketOption
+	(*SocketInode)(nil),    // 1: glis.SocketInode
+	(*SocketListener)(nil), // 2: glis.SocketListener
+	(*SocketEntry)(nil),    // 3: glis.SocketEntry
 }
 var file_socket_proto_depIdxs = []int32{
 	0, // 0: glis.SocketEntry.options:type_name -> glis.SocketOption
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	1, // 1: glis.SocketEntry.inode:type_name -> glis.SocketInode
+	2, // 2: glis.SocketEntry.listener:type_name -> glis.SocketListener
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_socket_proto_init() }
@@ -198,7 +369,7 @@ func file_socket_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_socket_proto_rawDesc), len(file_socket_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

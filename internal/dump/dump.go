@@ -37,6 +37,7 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	if err := arch.Supported(); err != nil {
 		return nil, err
 	}
+	go image.Warm()
 	d := newDump(o, store, log)
 	if err := errors.Join(d.checkTarget(), d.checkStore()); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/internal/par"
 )
 
 // sink keeps image entries until the tree runs again, so that nothing is
@@ -60,13 +61,8 @@ func (s *sink) queue(row *image.Row, ids []uint32) *queue {
 
 // flush writes what is held.
 func (s *sink) flush() error {
-	for _, q := range s.order {
-		if err := q.flush(s.store); err != nil {
-			return err
-		}
-	}
 	s.held = 0
-	return nil
+	return par.Do(len(s.order), func(i int) error { return s.order[i].flush(s.store) })
 }
 
 func (q *queue) flush(store image.Store) error {

@@ -58,3 +58,22 @@ func Getpeername(fd int, buf []byte) (int, error) {
 	}
 	return int(n), nil
 }
+
+// Bind gives a socket an address, family first, see bind(2). Unlike with an
+// address that is encoded for us, every byte of a unix socket's name counts.
+func Bind(fd int, address []byte) error {
+	_, _, e := unix.Syscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(address))), uintptr(len(address)))
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// Connect connects a socket to an address, family first, see connect(2).
+func Connect(fd int, address []byte) error {
+	_, _, e := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(address))), uintptr(len(address)))
+	if e != 0 {
+		return e
+	}
+	return nil
+}

@@ -47,7 +47,7 @@ func Drain(ctx context.Context, all []*Source, hook Hook) error {
 		return nil
 	}
 	c := cutter{sources: all}
-	err := parallel(ctx, workers(total), c.next, func(p part, buf []byte) error {
+	err := parallel(ctx, total, c.next, func(p part, buf []byte) error {
 		return p.copy(buf, hook)
 	})
 	for _, s := range all {

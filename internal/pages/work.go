@@ -10,7 +10,7 @@ import (
 // Chunk is how much is copied at a time, in bytes: small enough to stay in
 // the CPU's cache between being read and being written. Whether ctx has ended
 // is looked at between chunks.
-const Chunk = 512 << 10
+const Chunk = 1 << 20
 
 // mostSpans is how many pieces one vectored call takes (UIO_MAXIOV).
 const mostSpans = 1024
@@ -23,11 +23,13 @@ func workers(n uint64) int {
 	return max(1, min(runtime.GOMAXPROCS(0), mostWorkers, int(n/(4*Chunk))))
 }
 
-// parallel runs work in n goroutines with a buffer each, until next has no
-// more to give or one of them fails. next is called by one at a time.
-func parallel[T any](ctx context.Context, n int, next func() (T, bool), work func(job T, buf []byte) error) error {
+// parallel runs work, on total bytes in all, in several goroutines with a
+// buffer each, until next has no more to give or one of them fails. next is
+// called by one at a time.
+func parallel[T any](ctx context.Context, total uint64, next func() (T, bool), work func(job T, buf []byte) error) error {
+	n := workers(total)
 	if n == 1 {
-		buf := make([]byte, Chunk)
+		buf := make([]byte, min(Chunk, total))
 		for job, ok := next(); ok; job, ok = next() {
 			if err := context.Cause(ctx); err != nil {
 				return err

@@ -36,6 +36,7 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 	if err := arch.Supported(); err != nil {
 		return nil, err
 	}
+	go image.Warm()
 	r := &restore{opts: o, log: log, store: store, kinds: kinds.New(), finished: map[plan.ID]bool{}}
 	if err := r.prepare(); err != nil {
 		return nil, err

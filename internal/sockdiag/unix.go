@@ -1,6 +1,7 @@
 package sockdiag
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -147,7 +148,9 @@ func ParseUnix(b []byte, u *Unix) error {
 func (u *Unix) attribute(typ uint16, v []byte) (err error) {
 	switch typ {
 	case unixDiagName:
-		u.Name = v
+		if u.Name = v; len(v) > 0 && v[0] != 0 {
+			u.Name = bytes.TrimSuffix(v, []byte{0})
+		}
 	case unixDiagVFS:
 		u.HasVFS = true
 		u.VFSIno, u.VFSDev, err = words(typ, v)

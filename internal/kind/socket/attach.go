@@ -77,11 +77,15 @@ func Attach(fd int, e *sk_opts.SkOptsEntry) error {
 			return fmt.Errorf("set SO_BINDTODEVICE to %q (is that interface there?): %w", d, err)
 		}
 	}
-	if len(e.GetSoFilter()) == 0 {
+	return attachFilter(fd, e.GetSoFilter())
+}
+
+func attachFilter(fd int, filter []uint64) error {
+	if len(filter) == 0 {
 		return nil
 	}
-	prog := make([]unix.SockFilter, 0, len(e.GetSoFilter()))
-	for _, f := range e.GetSoFilter() {
+	prog := make([]unix.SockFilter, 0, len(filter))
+	for _, f := range filter {
 		prog = append(prog, unix.SockFilter{Code: uint16(f >> 48), Jt: uint8(f >> 40), Jf: uint8(f >> 32), K: uint32(f)})
 	}
 	fprog := &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}

@@ -31,14 +31,14 @@ func (v Value) bytes(size int) []byte {
 	return binary.LittleEndian.AppendUint64(b, v.Hi)[:size]
 }
 
-// Encode returns criu's entry for the values, and what it has no place for, as
-// far as that differs from a new socket's.
-func (t Table) Encode(values, fresh []Value) (*sk_opts.SkOptsEntry, []*extra.SocketOption) {
-	e := &sk_opts.SkOptsEntry{}
+// Encode returns criu's entries for the values, and what they have no place
+// for, as far as that differs from a new socket's.
+func (t Table) Encode(values, fresh []Value) (Entries, []*extra.SocketOption) {
+	e := Entries{&sk_opts.SkOptsEntry{}, EmptyInet()}
 	var more []*extra.SocketOption
 	for i := range t {
 		o, v := &t[i], values[i]
-		if !v.OK || o.carry(e, v) || v == fresh[i] {
+		if !v.OK || o.carry(&e, v) || v == fresh[i] {
 			continue
 		}
 		more = append(more, &extra.SocketOption{
@@ -48,9 +48,9 @@ func (t Table) Encode(values, fresh []Value) (*sk_opts.SkOptsEntry, []*extra.Soc
 	return e, more
 }
 
-// carry puts a value into criu's entry and tells whether it arrived there
+// carry puts a value into criu's entries and tells whether it arrived there
 // whole.
-func (o *Option) carry(e *sk_opts.SkOptsEntry, v Value) bool {
+func (o *Option) carry(e *Entries, v Value) bool {
 	if o.Field == nil {
 		return false
 	}
@@ -61,11 +61,11 @@ func (o *Option) carry(e *sk_opts.SkOptsEntry, v Value) bool {
 
 // Decode is the inverse of Encode: it fills values. An option that neither has
 // is not OK.
-func (t Table) Decode(e *sk_opts.SkOptsEntry, more []*extra.SocketOption, values []Value) error {
+func (t Table) Decode(e Entries, more []*extra.SocketOption, values []Value) error {
 	clear(values)
 	for i := range t {
 		if f := t[i].Field; f != nil {
-			if v, ok := f.Get(e); ok {
+			if v, ok := f.Get(&e); ok {
 				values[i] = v
 			}
 		}

@@ -45,10 +45,10 @@ type Option struct {
 // Table is the options of a family, in the order in which they are set.
 type Table []Option
 
-// Field is a place in criu's SkOptsEntry.
+// Field is a place in criu's entries.
 type Field struct {
-	Put func(e *sk_opts.SkOptsEntry, v Value)
-	Get func(e *sk_opts.SkOptsEntry) (Value, bool)
+	Put func(e *Entries, v Value)
+	Get func(e *Entries) (Value, bool)
 }
 
 // Value is the value of an option: an int is in Lo, two ints are the halves of

@@ -110,7 +110,7 @@ func roundTrip(t *testing.T, k *Kernel, options ...int) {
 			t.Errorf("%s is as on a new socket", k.Table[i].Name)
 		}
 	}
-	loaded, err := (&Loader{Table: all()}).Load(marshal(t, before.Entry), before.Options)
+	loaded, err := (&Loader{Table: all()}).Load(Entries{Sock: marshal(t, before.Entry)}, before.Options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func TestDecodeBad(t *testing.T) {
 		"long value":     option(unix.SOL_SOCKET, unix.SO_DEBUG, 64),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := (&Loader{Table: all()}).Load(&sk_opts.SkOptsEntry{}, more); err == nil {
+			if _, err := (&Loader{Table: all()}).Load(Entries{Sock: &sk_opts.SkOptsEntry{}}, more); err == nil {
 				t.Error("taken")
 			}
 		})
@@ -258,7 +258,7 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, level, name uint32, value []byte) {
 		var e sk_opts.SkOptsEntry
 		_ = proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(b, &e)
-		s, err := l.Load(&e, []*extra.SocketOption{{Level: &level, Name: &name, Value: value}})
+		s, err := l.Load(Entries{Sock: &e}, []*extra.SocketOption{{Level: &level, Name: &name, Value: value}})
 		if err == nil && len(s.Values) != len(l.Table) {
 			t.Errorf("%d values for %d options", len(s.Values), len(l.Table))
 		}

@@ -14,12 +14,11 @@ import (
 	"glis.dev/glis/internal/scan"
 )
 
-// Others returns a kind for every sort of socket in images that can't be
+// Others returns a kind for every sort of socket in images none of which can be
 // carried over yet, and one for those that images have no place for: they
 // refuse by name. They come after the kinds that can.
 func Others() []kind.File {
 	return []kind.File{
-		&other{fdinfo.FdTypes_INETSK, []int{unix.AF_INET, unix.AF_INET6}},
 		&other{fdinfo.FdTypes_NETLINKSK, []int{unix.AF_NETLINK}},
 		&other{fdinfo.FdTypes_PACKETSK, []int{unix.AF_PACKET}},
 		&other{fdinfo.FdTypes_UND, nil},
@@ -50,7 +49,7 @@ func (o *other) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.
 		return nil, err
 	}
 	defer d.Close()
-	return nil, kind.Unsupported(f, "%s; let the process close it before the dump", describe(d))
+	return nil, kind.Unsupported(f, "%s; let the process close it before the dump", Describe(d))
 }
 
 // Plan implements kind.File.
@@ -80,9 +79,9 @@ func IsFamily(f *scan.File, families ...int) bool {
 	return false
 }
 
-// describe says which family, type, protocol and state a socket has, and the
+// Describe says which family, type, protocol and state a socket has, and the
 // addresses it has.
-func describe(d *fd.FD) string {
+func Describe(d *fd.FD) string {
 	n := d.Int()
 	family := option(n, unix.SO_DOMAIN)
 	s := fmt.Sprintf("%s %s of protocol %d", FamilyName(family), TypeName(option(n, unix.SO_TYPE)), option(n, unix.SO_PROTOCOL))

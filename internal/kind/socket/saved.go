@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
 	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
 
 	"glis.dev/glis/image/extra"
@@ -14,6 +15,7 @@ import (
 type Saved struct {
 	Values  []Value
 	Entry   *sk_opts.SkOptsEntry
+	Inet    *sk_inet.InetSkEntry // options only, see Entries
 	Options []*extra.SocketOption
 }
 
@@ -50,7 +52,9 @@ func (k *Kernel) New() Saved {
 
 func (k *Kernel) encode(values []Value) Saved {
 	s := Saved{Values: slices.Clone(values)}
-	s.Entry, s.Options = k.Table.Encode(s.Values, k.Fresh)
+	var e Entries
+	e, s.Options = k.Table.Encode(s.Values, k.Fresh)
+	s.Entry, s.Inet = e.Sock, e.Inet
 	return s
 }
 
@@ -63,8 +67,8 @@ type Loader struct {
 
 // Load decodes the options of one socket. Those that are alike share their
 // Values.
-func (l *Loader) Load(e *sk_opts.SkOptsEntry, more []*extra.SocketOption) (Saved, error) {
-	if n := len(e.GetSoFilter()); n > maxFilter {
+func (l *Loader) Load(e Entries, more []*extra.SocketOption) (Saved, error) {
+	if n := len(e.Sock.GetSoFilter()); n > maxFilter {
 		return Saved{}, fmt.Errorf("socket filter of %d instructions, more than %d", n, maxFilter)
 	}
 	if l.next == nil {
@@ -76,5 +80,5 @@ func (l *Loader) Load(e *sk_opts.SkOptsEntry, more []*extra.SocketOption) (Saved
 	if l.last == nil || !slices.Equal(l.last, l.next) {
 		l.last = slices.Clone(l.next)
 	}
-	return Saved{Values: l.last, Entry: e, Options: more}, nil
+	return Saved{Values: l.last, Entry: e.Sock, Inet: e.Inet, Options: more}, nil
 }

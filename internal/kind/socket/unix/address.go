@@ -2,16 +2,22 @@ package unix
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strconv"
+	"strings"
 
+	sk_unix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
 	sys "golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 )
 
-// maxName is the size of sun_path in bytes (UNIX_PATH_MAX).
-const maxName = 108
+const (
+	family  = 2   // bytes of sun_family
+	maxName = 108 // bytes of sun_path (UNIX_PATH_MAX)
+)
 
 // nameString returns an address as people write it: a path, "@name" for an
 // abstract one, "unnamed".
@@ -25,10 +31,12 @@ func nameString(name []byte) string {
 	return strconv.Quote(string(name))
 }
 
+// isPath tells whether a name is one in the file system.
+func isPath(name []byte) bool { return len(name) > 0 && name[0] != 0 }
+
 // peerName returns the name of a socket's peer, also of one that is closed;
 // none if it has no name or there is no peer. See getpeername(2).
 func peerName(fd int) ([]byte, error) {
-	const family = 2 // bytes of sun_family
 	var buf [family + maxName + 1]byte
 	n, err := linux.Getpeername(fd, buf[:])
 	switch {
@@ -38,8 +46,72 @@ func peerName(fd int) ([]byte, error) {
 		return nil, fmt.Errorf("getpeername: %w", err)
 	}
 	name := buf[min(family, n):min(n, len(buf))]
-	if len(name) > 0 && name[0] != 0 {
+	if isPath(name) {
 		name = bytes.TrimRight(name, "\x00") // of a path the kernel counts its end
 	}
 	return bytes.Clone(name), nil
+}
+
+// address is where a socket is bound.
+type address struct {
+	name  []byte // without the NUL that ends a path; empty if it isn't bound
+	dir   string // directory that a relative path begins at
+	root  string // directory that an absolute path begins at, "" for "/"
+	perms *sk_unix.FilePermsEntry
+}
+
+// String is the address for messages.
+func (a *address) String() string {
+	s := nameString(a.name)
+	if a.dir != "" {
+		s += " in " + strconv.Quote(a.dir)
+	}
+	if a.root != "" {
+		s += " below the root " + strconv.Quote(a.root)
+	}
+	return s
+}
+
+// encoded is the name as criu's images have it: of a path they keep the NUL.
+func (a *address) encoded() []byte {
+	if isPath(a.name) {
+		return append(bytes.Clone(a.name), 0)
+	}
+	return append([]byte{}, a.name...)
+}
+
+// sockaddr is the address as bind(2) takes it.
+func (a *address) sockaddr() []byte {
+	return append(binary.NativeEndian.AppendUint16(nil, sys.AF_UNIX), a.name...)
+}
+
+// addressOf is the inverse of encoded, for an entry from an image.
+func addressOf(u *sk_unix.UnixSkEntry, root string) (address, error) {
+	a := address{name: u.GetName(), dir: u.GetNameDir(), root: root, perms: u.GetFilePerms()}
+	if isPath(a.name) {
+		a.name = bytes.TrimRight(a.name, "\x00")
+	}
+	switch {
+	case len(a.name) == 0:
+		return address{}, nil
+	case len(a.name) > maxName:
+		return a, fmt.Errorf("its name has %d bytes, more than %d", len(a.name), maxName)
+	case !isPath(a.name):
+		a.dir, a.root, a.perms = "", "", nil
+		return a, nil
+	case u.GetDeleted():
+		return a, fmt.Errorf("%w: the file it is bound to, %s, was deleted", kind.ErrUnsupported, nameString(a.name))
+	case bytes.IndexByte(a.name, 0) >= 0:
+		return a, fmt.Errorf("%s can't be a path", nameString(a.name))
+	case a.name[0] == '/':
+		a.dir = ""
+	case a.dir == "":
+		return a, fmt.Errorf("it is bound to %s and the directory isn't told", nameString(a.name))
+	}
+	for _, d := range []string{a.dir, a.root} {
+		if d != "" && (d[0] != '/' || strings.IndexByte(d, 0) >= 0 || len(d) >= sys.PathMax) {
+			return a, fmt.Errorf("%.80q is no absolute path of a directory", d)
+		}
+	}
+	return a, nil
 }

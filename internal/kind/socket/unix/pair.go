@@ -9,6 +9,7 @@ import (
 	sk_packet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-packet"
 	sys "golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
@@ -34,6 +35,10 @@ type node struct {
 	pending  sys.Errno
 	queue    refill
 	sent     uint32 // bytes of the kernel's memory that what it sent takes
+	at       address
+	inode    *extra.SocketInode
+	backlog  int                   // of a listener
+	opened   *extra.SocketListener // a listener, if the images tell
 
 	peer  *node
 	first bool
@@ -62,7 +67,7 @@ func (n *node) addQueue(entries []plan.Entry) error {
 		n.queue.data = append(n.queue.data, e.Payload)
 	}
 	switch {
-	case n.role == alone && len(n.queue.data) > 0:
+	case (n.role == alone || n.role == listener) && len(n.queue.data) > 0:
 		return fmt.Errorf("%w: data is queued at it and nobody can have sent it", kind.ErrUnsupported)
 	case n.pending != 0 && (n.role != orphan || n.typ != sys.SOCK_STREAM || n.pending != sys.ECONNRESET):
 		return fmt.Errorf("%w: error %d (%v) waits to be reported", kind.ErrUnsupported, int(n.pending), n.pending)
@@ -86,6 +91,10 @@ func (n *node) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "unix %s", socket.TypeName(n.typ))
 	switch {
+	case n.role == listener:
+		fmt.Fprintf(&b, ", listening at %v, backlog %d", &n.at, n.backlog)
+	case len(n.at.name) > 0:
+		fmt.Fprintf(&b, ", bound to %v", &n.at)
 	case n.peer != nil:
 		fmt.Fprintf(&b, ", connected to file %#x", uint32(n.peer.id))
 	case n.role == orphan:
@@ -112,7 +121,7 @@ func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
 		}
 		return own, nil
 	}
-	if n.role == alone {
+	if n.role == alone || n.role == listener {
 		s, err := sys.Socket(sys.AF_UNIX, n.typ|sys.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return nil, fmt.Errorf("%v: socket: %w", n, err)
@@ -204,12 +213,21 @@ func (n *node) finish(own *fd.FD) error {
 	if err := n.set(own, nil); err != nil {
 		return err
 	}
+	if err := n.at.bind(own.Int()); err != nil {
+		return err
+	}
+	if err := n.listen(own.Int()); err != nil {
+		return err
+	}
 	return n.shut(own)
 }
 
 // set brings options, flags and owner back.
 func (n *node) set(own *fd.FD, touched []string) error {
 	k := n.kind.kernel
+	if err := socket.SetInode(own.Int(), n.inode); err != nil {
+		return err
+	}
 	if err := k.Set(own.Int(), n.opts.Values, socket.Early, socket.Late, touched...); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package unix
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
@@ -100,14 +101,18 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 		return nil, err
 	}
 	x := k.extras[u.GetId()]
-	opts, err := k.loader.Load(u.GetOpts(), x.GetOptions())
+	opts, err := k.loader.Load(socket.Entries{Sock: u.GetOpts()}, x.GetOptions())
+	if err != nil {
+		return nil, err
+	}
+	at, err := addressOf(u, x.GetRoot())
 	if err != nil {
 		return nil, err
 	}
 	n := &node{
 		kind: k, id: plan.ID(u.GetId()), ino: u.GetIno(), peerIno: u.GetPeer(), typ: int(u.GetType()), flags: int(u.GetFlags()),
 		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, role: roleOf(u), pending: sys.Errno(x.GetError()),
-		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(),
+		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(), at: at, inode: x.GetInode(), opened: x.GetListener(), backlog: int(u.GetBacklog()),
 	}
 	return n, n.addQueue(k.messages[u.GetId()])
 }
@@ -115,6 +120,8 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 // roleOf is the inverse of picture.state.
 func roleOf(u *sk_unix.UnixSkEntry) role {
 	switch {
+	case u.GetState() == listening:
+		return listener
 	case u.GetPeer() != 0:
 		return paired
 	case u.GetState() == established:
@@ -135,11 +142,11 @@ func check(u *sk_unix.UnixSkEntry) error {
 	case u.GetUflags() != 0:
 		return unsupported("it is " + flagNames(u.GetUflags()))
 	case u.GetState() == listening:
-		return unsupported("it listens at " + nameString(u.GetName()))
+		return checkListener(u)
 	case u.GetState() != established && u.GetState() != closed:
 		return fmt.Errorf("state %s can't be", socket.StateName(int(u.GetState())))
-	case len(u.GetName()) > 0:
-		return unsupported("it has a name, " + nameString(u.GetName()))
+	case len(u.GetName()) > 0 && (u.GetState() != closed || u.GetPeer() != 0):
+		return unsupported("it is connected and has a name, " + nameString(u.GetName()))
 	case u.GetShutdown() > shutBoth || u.GetShutdown() < 0:
 		return fmt.Errorf("shutdown state %d can't be", u.GetShutdown())
 	case u.GetIno() == 0:
@@ -148,6 +155,19 @@ func check(u *sk_unix.UnixSkEntry) error {
 		return unsupported("it is connected to itself")
 	case u.GetPeer() == 0 && u.GetType() != sys.SOCK_DGRAM && u.GetState() == established && u.GetShutdown() != shutBoth:
 		return fmt.Errorf("it is connected to nothing and not shut down: that can't be")
+	}
+	return nil
+}
+
+// checkListener is check for a socket that listens.
+func checkListener(u *sk_unix.UnixSkEntry) error {
+	switch {
+	case u.GetType() == sys.SOCK_DGRAM, u.GetPeer() != 0, len(u.GetName()) == 0, u.GetIno() == 0:
+		return fmt.Errorf("a %s named %s, connected to socket %d, can't listen", socket.TypeName(int(u.GetType())), nameString(u.GetName()), u.GetPeer())
+	case u.GetShutdown() > shutBoth || u.GetShutdown() < 0:
+		return fmt.Errorf("shutdown state %d can't be", u.GetShutdown())
+	case u.GetBacklog() > math.MaxInt32:
+		return fmt.Errorf("a backlog of %d can't be", u.GetBacklog())
 	}
 	return nil
 }

@@ -156,6 +156,13 @@ func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
 	if err := l.checkOrphan(); err != nil {
 		return nil, err
 	}
+	if err := l.checkWaiting(); err != nil {
+		return nil, err
+	}
+	at, err := l.address()
+	if err != nil {
+		return nil, err
+	}
 	pending, err := l.pending()
 	if err != nil {
 		return nil, err
@@ -163,13 +170,16 @@ func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
 	if err := k.queue(l); err != nil {
 		return nil, err
 	}
-	if err := l.putExtra(pending); err != nil {
+	if err := l.putExtra(pending, &at); err != nil {
 		return nil, err
 	}
 	e := &sk_unix.UnixSkEntry{
 		Id: &l.file.ID, Ino: &l.u.Ino, Type: proto.Uint32(uint32(l.u.Type)), State: proto.Uint32(uint32(l.u.State)),
 		Flags: &l.file.Flags, Uflags: new(uint32), Backlog: &l.u.WQueue, Peer: &l.u.Peer,
-		Fown: owner, Opts: l.opts.Entry, Name: []byte{},
+		Fown: owner, Opts: l.opts.Entry, Name: at.encoded(), FilePerms: at.perms,
+	}
+	if at.dir != "" {
+		e.NameDir = &at.dir
 	}
 	if l.u.Shutdown != 0 {
 		e.Shutdown = sk_opts.SkShutdown(l.u.Shutdown).Enum()
@@ -250,7 +260,7 @@ func (l *look) checkOrphan() error {
 // errno, 0 if none), without taking it away.
 func (l *look) pending() (uint32, error) {
 	// Nothing but the end of the peer makes one on a stream.
-	if l.u.Type == sys.SOCK_STREAM && l.role != orphan {
+	if l.role == listener || l.u.Type == sys.SOCK_STREAM && l.role != orphan {
 		return 0, nil
 	}
 	events, err := poll(l.fd.Int(), 0)
@@ -266,13 +276,20 @@ func (l *look) pending() (uint32, error) {
 }
 
 // putExtra writes what criu's entry has no place for.
-func (l *look) putExtra(pending uint32) error {
-	if pending == 0 && len(l.opts.Options) == 0 {
-		return nil
+func (l *look) putExtra(pending uint32, at *address) error {
+	who, err := l.listener()
+	if err != nil {
+		return err
 	}
-	e := &extra.SocketEntry{Id: &l.file.ID, Options: l.opts.Options}
+	e := &extra.SocketEntry{Id: &l.file.ID, Options: l.opts.Options, Inode: socket.InodeOf(&l.file.Stat), Listener: who}
 	if pending != 0 {
 		e.Error = &pending
+	}
+	if at.root != "" {
+		e.Root = &at.root
+	}
+	if e.Error == nil && e.Inode == nil && e.Root == nil && e.Listener == nil && len(e.Options) == 0 {
+		return nil
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)
 }

@@ -28,9 +28,10 @@ const (
 type role uint8
 
 const (
-	alone  role = iota // connected to nothing
-	paired             // connected to a socket of the tree, which is connected to it
-	orphan             // was paired; the peer is closed
+	alone    role = iota // connected to nothing
+	paired               // connected to a socket of the tree, which is connected to it
+	orphan               // was paired; the peer is closed
+	listener             // takes connections
 )
 
 // state returns a socket's role, or why it can't be carried over and what can
@@ -38,9 +39,9 @@ const (
 func (p *picture) state(u *sockdiag.Unix) (role, string, error) {
 	switch {
 	case u.State == listening:
-		return 0, fmt.Sprintf("listening sockets aren't supported yet (it is bound to %s); stop the service that listens", nameString(u.Name)), nil
-	case len(u.Name) > 0:
-		return 0, fmt.Sprintf("sockets with a name aren't supported yet (it is bound to %s); only unnamed pairs are (socketpair)", nameString(u.Name)), nil
+		return listener, "", nil
+	case len(u.Name) > 0 && (u.State != closed || u.HasPeer):
+		return 0, fmt.Sprintf("connected sockets with a name aren't supported yet (it is bound to %s); close the connection first", nameString(u.Name)), nil
 	case u.State != established && u.State != closed:
 		return 0, "no unix socket is known to have this state", nil
 	case u.HasPeer && u.Peer != 0:
@@ -69,7 +70,7 @@ func (p *picture) connected(u *sockdiag.Unix) (role, string, error) {
 	case peer == nil || peer.Type != u.Type:
 		return 0, fmt.Sprintf("its peer, socket %d, can't be looked at", u.Peer), nil
 	case len(peer.Name) > 0:
-		return 0, fmt.Sprintf("its peer is bound to %s, and sockets with a name aren't supported yet; only unnamed pairs are (socketpair)", nameString(peer.Name)), nil
+		return 0, fmt.Sprintf("its peer is bound to %s, and connected sockets with a name aren't supported yet; close the connection first", nameString(peer.Name)), nil
 	case peer.Peer != u.Ino:
 		return 0, fmt.Sprintf("its peer, socket %d, isn't connected back to it, which isn't supported yet", u.Peer), nil
 	}

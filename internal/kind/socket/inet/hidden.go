@@ -1,0 +1,101 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockdiag"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// maxIPOptions is the size of struct ip_options with all it can hold.
+const maxIPOptions = 40
+
+// checkHidden refuses what is attached to the socket and isn't among its
+// options.
+func (l *look) checkHidden() error {
+	var buf [maxIPOptions]byte
+	n, err := linux.Getsockopt(l.fd.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, buf[:])
+	if err != nil {
+		return l.fail(fmt.Errorf("read IP_OPTIONS: %w", err))
+	}
+	if n > 0 {
+		return l.refuse("options go with every packet (IP_OPTIONS), which isn't supported yet")
+	}
+	hidden, err := socket.Hidden(l.fd.Int(), l.opts.Entry.GetSoFilter(), l.like)
+	switch {
+	case err != nil:
+		return l.fail(err)
+	case !hidden:
+		return nil
+	case l.protocol == unix.IPPROTO_UDP:
+		return l.refuse("it is a member of a multicast group, or extension headers go with every packet, which isn't supported yet; let the process leave its groups first")
+	}
+	keys := ""
+	err = l.diag(func(c *sockdiag.Conn) error {
+		keys, err = tcp.Keys(c, l.family, l.at.port, uint32(l.file.Stat.Ino))
+		return l.fail(err)
+	})
+	if err == nil && keys != "" {
+		return l.refuse("it has keys for the peers %s (TCP_MD5SIG), which isn't supported yet", keys)
+	}
+	if err == nil {
+		return l.refuse("it has keys for its peers (TCP_MD5SIG, TCP_AO_ADD_KEY), or extension headers go with every packet, which isn't supported yet")
+	}
+	return err
+}
+
+// checkProgram refuses sockets of which a program chooses who gets a
+// connection or datagram. No system call tells of it.
+func (l *look) checkProgram() error {
+	if l.value("SO_REUSEPORT") == 0 || !l.at.set() {
+		return nil
+	}
+	programs, err := l.kind.programs(l.file.Task)
+	if errors.Is(err, sockmem.ErrUnavailable) {
+		return l.refuse("it shares its port (SO_REUSEPORT), and whether a program spreads the load (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF) isn't known (%v)", err)
+	}
+	if err != nil {
+		return l.fail(err)
+	}
+	program, ok := programs[l.file.FD]
+	if !ok {
+		return l.fail(errors.New("the kernel didn't show whether a program is attached to it (SO_ATTACH_REUSEPORT_CBPF)"))
+	}
+	if program {
+		return l.refuse("a program spreads the load among those that share its port (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF), which isn't supported yet")
+	}
+	return nil
+}
+
+// programs returns, by descriptor, whether a program chooses among the sockets
+// that share a port.
+func (k *Kind) programs(t *scan.Task) (map[int32]bool, error) {
+	if known := k.chosen[t]; known != nil {
+		return known, nil
+	}
+	r, err := sockmem.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	found := map[int32]bool{}
+	err = r.Each(t.Pidfd.Int(), func(s sockmem.Socket) error {
+		found[s.FD] = s.Chosen
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if k.chosen == nil {
+		k.chosen = map[*scan.Task]map[int32]bool{}
+	}
+	k.chosen[t] = found
+	return found, nil
+}

@@ -1,0 +1,254 @@
+// Package inet is the kind of AF_INET and AF_INET6 sockets: TCP sockets that
+// aren't connected, and UDP sockets.
+package inet
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fown"
+	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
+	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockdiag"
+)
+
+// sort is what decides which options a socket has.
+type sort struct{ family, protocol int }
+
+// like makes a new socket of that sort.
+func (s sort) like() (int, error) {
+	typ := unix.SOCK_STREAM
+	if s.protocol == unix.IPPROTO_UDP {
+		typ = unix.SOCK_DGRAM
+	}
+	return unix.Socket(s.family, typ|unix.SOCK_CLOEXEC, s.protocol)
+}
+
+// Kind is inet sockets in one dump or one restore: it keeps what it has
+// learnt, so the next one needs a new Kind. It is not for use by several
+// goroutines at once.
+type Kind struct {
+	kernels map[sort]*socket.Kernel
+	udp     map[int]map[uint32]datagrams // by family and inode
+	chosen  map[*scan.Task]map[int32]bool
+
+	extras map[uint32]*extra.SocketEntry // nil: not read yet
+	load   map[sort]*socket.Loader
+	nodes  []*node
+}
+
+// New returns the kind for one dump or restore.
+func New() *Kind {
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[int]map[uint32]datagrams{}, load: map[sort]*socket.Loader{}}
+}
+
+// Type implements kind.File.
+func (k *Kind) Type() fdinfo.FdTypes { return fdinfo.FdTypes_INETSK }
+
+// Match implements kind.File.
+func (k *Kind) Match(f *scan.File) bool {
+	return f.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK && socket.IsFamily(f, unix.AF_INET, unix.AF_INET6)
+}
+
+// look is one socket while it is looked at.
+type look struct {
+	sort
+	kind     *Kind
+	env      *kind.DumpEnv
+	file     *scan.File
+	fd       *fd.FD
+	typ      int
+	state    int
+	backlog  int
+	shutdown uint8
+	at, peer address
+	opts     socket.Saved
+}
+
+// refuse says that the socket can't be carried over.
+func (l *look) refuse(why string, args ...any) error {
+	return kind.Unsupported(fmt.Sprintf("%v: %s", l.file, socket.Describe(l.fd)), why, args...)
+}
+
+// fail adds to an error which socket it is about.
+func (l *look) fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%v: %s: %w", l.file, socket.Describe(l.fd), err)
+}
+
+// Dump implements kind.File.
+func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	d, err := f.Borrow()
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	l := &look{kind: k, env: env, file: f, fd: d}
+	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkHidden, l.checkProgram, l.checkState, l.putExtra}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	owner, err := file.ReadOwner(env, f, d)
+	if err != nil {
+		return nil, err
+	}
+	return &fdinfo.FileEntry{Isk: l.entry(owner)}, nil
+}
+
+// classify finds out what the socket is, and refuses what is neither TCP nor
+// UDP.
+func (l *look) classify() error {
+	for opt, into := range map[int]*int{unix.SO_DOMAIN: &l.family, unix.SO_TYPE: &l.typ, unix.SO_PROTOCOL: &l.protocol} {
+		v, err := unix.GetsockoptInt(l.fd.Int(), unix.SOL_SOCKET, opt)
+		if err != nil {
+			return l.fail(fmt.Errorf("read option %d of SOL_SOCKET: %w", opt, err))
+		}
+		*into = v
+	}
+	switch {
+	case l.protocol == unix.IPPROTO_MPTCP:
+		return l.refuse("Multipath TCP isn't supported yet; programs in Go use it for listeners unless they run with GODEBUG=multipathtcp=0")
+	case l.typ == unix.SOCK_STREAM && l.protocol == unix.IPPROTO_TCP, l.typ == unix.SOCK_DGRAM && l.protocol == unix.IPPROTO_UDP:
+	default:
+		return l.refuse("only TCP and UDP are supported yet; let the process close it before the dump")
+	}
+	other, err := socket.OtherNet(l.fd.Int())
+	if err != nil {
+		return l.fail(err)
+	}
+	if other {
+		return l.refuse("it is of another network namespace than Glis's: run Glis in that namespace (nsenter -n)")
+	}
+	return nil
+}
+
+// readOptions reads the socket's options, and refuses those that a new socket
+// can't be given.
+func (l *look) readOptions() error {
+	k, err := l.kind.kernel(l.sort)
+	if err != nil {
+		return l.fail(err)
+	}
+	mem, err := socket.MemInfo(l.fd.Int(), unix.SK_MEMINFO_OPTMEM)
+	if err != nil {
+		return l.fail(err)
+	}
+	// A filter is charged to it.
+	l.opts, err = k.Save(l.fd.Int(), make([]socket.Value, len(k.Table)), mem != 0)
+	return l.fail(err)
+}
+
+// kernel returns the options of a sort of sockets.
+func (k *Kind) kernel(s sort) (*socket.Kernel, error) {
+	if known := k.kernels[s]; known != nil {
+		return known, nil
+	}
+	n, err := s.like()
+	if err != nil {
+		return nil, fmt.Errorf("make a socket to learn from: %w", err)
+	}
+	defer unix.Close(n)
+	learnt, err := socket.NewKernel(table(s.family, s.protocol), n)
+	if err == nil {
+		k.kernels[s] = learnt
+	}
+	return learnt, err
+}
+
+// value returns the value of an option that was read.
+func (l *look) value(name string) uint64 {
+	v, _ := l.kind.kernels[l.sort].Value(l.opts.Values, name)
+	return v.Lo
+}
+
+// checkState refuses connections and full queues, and notes what is left.
+func (l *look) checkState() error {
+	if l.protocol == unix.IPPROTO_UDP {
+		return l.checkDatagrams()
+	}
+	info, err := tcp.Look(l.fd.Int())
+	if err != nil {
+		return l.fail(err)
+	}
+	if l.env.Options.SkipInFlight {
+		info.Waiting = 0
+	}
+	l.state, l.backlog = info.State, info.Backlog
+	why, err := tcp.Refusal(l.fd.Int(), info, l.like)
+	if err != nil {
+		return l.fail(err)
+	}
+	if why != "" {
+		return l.refuse("%s", why)
+	}
+	if info.State == tcp.Listening && l.value("TCP_DEFER_ACCEPT") != 0 && !l.env.Options.SkipInFlight {
+		return l.checkDeferred()
+	}
+	return nil
+}
+
+func (l *look) checkDeferred() error {
+	return l.diag(func(c *sockdiag.Conn) error {
+		n, err := tcp.Deferred(c, l.family, l.at.port)
+		if err == nil && n > 0 {
+			return l.refuse("%d connections wait for their first data (TCP_DEFER_ACCEPT), which isn't supported yet; end the clients", n)
+		}
+		return l.fail(err)
+	})
+}
+
+// diag asks sock_diag.
+func (l *look) diag(ask func(c *sockdiag.Conn) error) error {
+	c, err := sockdiag.Open(0)
+	if err != nil {
+		return l.fail(err)
+	}
+	defer c.Close()
+	return ask(c)
+}
+
+// putExtra writes what criu's entry has no place for.
+func (l *look) putExtra() error {
+	e := &extra.SocketEntry{Id: &l.file.ID, Options: l.opts.Options, Inode: socket.InodeOf(&l.file.Stat)}
+	if e.Inode == nil && len(e.Options) == 0 {
+		return nil
+	}
+	return l.env.Images.Put(extra.Sockets, e, nil)
+}
+
+// entry is the socket as criu writes it.
+func (l *look) entry(owner *fown.FownEntry) *sk_inet.InetSkEntry {
+	ino := uint32(l.file.Stat.Ino)
+	number := func(n int) *uint32 { return proto.Uint32(uint32(n)) }
+	e := &sk_inet.InetSkEntry{
+		Id: &l.file.ID, Ino: &ino, Family: number(l.family), Type: number(l.typ), Proto: number(l.protocol), State: number(l.state),
+		SrcPort: number(int(l.at.port)), DstPort: number(int(l.peer.port)), Flags: &l.file.Flags, Backlog: number(l.backlog),
+		SrcAddr: l.at.words(l.family), DstAddr: l.peer.words(l.family), Fown: owner, Opts: l.opts.Entry,
+		V6Only: l.opts.Inet.V6Only, IpOpts: l.opts.Inet.IpOpts, TcpOpts: l.opts.Inet.TcpOpts,
+	}
+	if l.at.port != 0 && l.at.ip.IsLinkLocalUnicast() && l.family == unix.AF_INET6 {
+		e.Ifname = l.opts.Entry.SoBoundDev
+	}
+	if l.shutdown != 0 {
+		e.Shutdown = sk_opts.SkShutdown(l.shutdown).Enum()
+	}
+	return e
+}
+
+var _ plan.Node = (*node)(nil)

@@ -1,0 +1,194 @@
+package inet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/plan"
+)
+
+// node is a socket to be made again.
+type node struct {
+	sort
+	kind     *Kind
+	id       plan.ID
+	entry    *sk_inet.InetSkEntry
+	at, peer address
+	owner    file.Owner
+	inode    *extra.SocketInode
+	opts     socket.Saved
+	needs    []plan.ID
+}
+
+// ID implements plan.Node.
+func (n *node) ID() plan.ID { return n.id }
+
+// Needs implements plan.Node. A listener comes after the sockets that are only
+// bound to its port: the other way round the kernel would refuse them.
+func (n *node) Needs() []plan.ID { return n.needs }
+
+// String implements plan.Node.
+func (n *node) String() string {
+	s := "UDP"
+	if n.protocol == unix.IPPROTO_TCP {
+		s = "TCP"
+	}
+	if n.at.set() {
+		s += " at " + n.at.String()
+	}
+	if n.peer.set() {
+		s += " connected to " + n.peer.String()
+	}
+	if n.listens() {
+		s += fmt.Sprintf(", listening, backlog %d", n.entry.GetBacklog())
+	}
+	return s
+}
+
+func (n *node) listens() bool { return n.entry.GetState() == listening }
+
+// Create implements plan.Node.
+func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
+	num, err := n.like()
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	own := fd.New(num)
+	if err := n.finish(own); err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return own, nil
+}
+
+// finish gives a new socket all it had. Whoever connects to a listener gets a
+// socket like it, so that listening comes last.
+func (n *node) finish(own *fd.FD) error {
+	k, err := n.kind.kernel(n.sort)
+	if err != nil {
+		return err
+	}
+	if err := socket.SetInode(own.Int(), n.inode); err != nil {
+		return err
+	}
+	var touched []string
+	if tos, ok := k.Value(n.opts.Values, "IP_TOS"); ok && tos.Lo != 0 {
+		touched = append(touched, "SO_PRIORITY")
+	}
+	if err := k.Set(own.Int(), n.opts.Values, socket.Early, socket.Early, touched...); err != nil {
+		return err
+	}
+	if err := socket.Attach(own.Int(), n.opts.Entry); err != nil {
+		return err
+	}
+	if err := n.bind(own.Int(), k); err != nil {
+		return err
+	}
+	if err := k.Set(own.Int(), n.opts.Values, socket.Late, socket.Last); err != nil {
+		return err
+	}
+	if err := n.open(own.Int()); err != nil {
+		return err
+	}
+	return n.flags(own)
+}
+
+// bind gives the socket its address. Connections of the listener before it may
+// still be about to end: that is what SO_REUSEADDR is for.
+func (n *node) bind(own int, k *socket.Kernel) error {
+	if !n.at.set() {
+		return nil
+	}
+	reuse, _ := k.Value(n.opts.Values, "SO_REUSEADDR")
+	if n.protocol == unix.IPPROTO_TCP && reuse.Lo == 0 {
+		if err := setReuse(own, 1); err != nil {
+			return err
+		}
+	}
+	zone, err := n.zone()
+	if err != nil {
+		return err
+	}
+	err = unix.Bind(own, n.at.sockaddr(n.family, zone))
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("bind to %v: another socket has this port; end the program it belongs to: %w", n.at, err)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("bind to %v: this machine doesn't have that address; add it: %w", n.at, err)
+	case err != nil:
+		return fmt.Errorf("bind to %v: %w", n.at, err)
+	}
+	if n.protocol == unix.IPPROTO_TCP && reuse.Lo == 0 {
+		return setReuse(own, 0)
+	}
+	return nil
+}
+
+func setReuse(fd, on int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, on); err != nil {
+		return fmt.Errorf("set SO_REUSEADDR to %d: %w", on, err)
+	}
+	return nil
+}
+
+// zone returns the index of the interface that a link-local address needs.
+func (n *node) zone() (int, error) {
+	name := n.entry.GetIfname()
+	if name == "" || n.family != unix.AF_INET6 {
+		return 0, nil
+	}
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("bind to %v at interface %q: %w", n.at, name, err)
+	}
+	return i.Index, nil
+}
+
+// open connects the socket or makes it listen, and shuts it down.
+func (n *node) open(own int) error {
+	if n.listens() {
+		return tcp.Listen(own, int(n.entry.GetBacklog()))
+	}
+	if n.peer.set() {
+		zone, err := n.zone()
+		if err != nil {
+			return err
+		}
+		if err := unix.Connect(own, n.peer.sockaddr(n.family, zone)); err != nil {
+			return fmt.Errorf("connect to %v: %w", n.peer, err)
+		}
+	}
+	how := int(n.entry.GetShutdown()) - 1 // SHUT_RD, SHUT_WR, SHUT_RDWR
+	if how < 0 {
+		return nil
+	}
+	// It works on a socket that isn't connected, although it says otherwise.
+	if err := unix.Shutdown(own, how); err != nil && !errors.Is(err, unix.ENOTCONN) {
+		return fmt.Errorf("shutdown %d: %w", how, err)
+	}
+	return nil
+}
+
+// flags brings file flags and owner back.
+func (n *node) flags(own *fd.FD) error {
+	if err := n.owner.Set(own); err != nil {
+		return err
+	}
+	flags := int(n.entry.GetFlags()) &^ unix.O_ACCMODE
+	if flags == 0 {
+		return nil
+	}
+	if _, err := unix.FcntlInt(uintptr(own.Int()), unix.F_SETFL, flags); err != nil {
+		return fmt.Errorf("set flags %#x: %w", flags, err)
+	}
+	return nil
+}

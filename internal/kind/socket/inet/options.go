@@ -1,0 +1,150 @@
+package inet
+
+import (
+	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+)
+
+// Options of include/uapi/linux/{in6,udp}.h and asm-generic/socket.h that
+// x/sys/unix has no name for.
+const (
+	ipv6FlowinfoSend = 33 // IPV6_FLOWINFO_SEND
+	soZerocopy       = 60 // SO_ZEROCOPY
+	soTxrehash       = 74 // SO_TXREHASH, Linux 5.18
+)
+
+// table is the options of a family and protocol, in the order in which they
+// are set: IP_TOS changes SO_PRIORITY, so it comes before it.
+func table(family, protocol int) socket.Table {
+	t := ip()
+	if family == unix.AF_INET6 {
+		t = append(ip6(), inner(t)...)
+	}
+	if protocol == unix.IPPROTO_TCP {
+		t = append(t, tcp.Options()...)
+	}
+	t = append(t, socket.Common()...)
+	const sol = unix.SOL_SOCKET
+	t = append(t,
+		socket.Option{Name: "SO_ZEROCOPY", Level: sol, Opt: soZerocopy, Size: 4, When: socket.Late},
+		socket.Option{Name: "SO_TXREHASH", Level: sol, Opt: soTxrehash, Size: 4, When: socket.Late, Ask: true},
+	)
+	if protocol == unix.IPPROTO_UDP {
+		t = append(t, udp()...)
+	}
+	return append(t, socket.Ends()...)
+}
+
+// inner is the rows of level IPPROTO_IP of an IPv6 socket, which also talks
+// IPv4: criu's fields are those of its own family, and some options are one
+// with their counterparts.
+func inner(t socket.Table) socket.Table {
+	var out socket.Table
+	for _, o := range t {
+		if o.Name != "IP_FREEBIND" && o.Name != "IP_TRANSPARENT" {
+			o.Field = nil
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+func ip() socket.Table {
+	row := func(name string, opt int) socket.Option {
+		return socket.Option{Name: name, Level: unix.IPPROTO_IP, Opt: opt, Size: 4, When: socket.Early}
+	}
+	field := func(o socket.Option, f *socket.Field) socket.Option {
+		o.Field = f
+		return o
+	}
+	flag, number := socket.InetFlag, socket.InetNumber
+	return socket.Table{
+		field(row("IP_FREEBIND", unix.IP_FREEBIND), flag(false, func(e *sk_inet.InetSkEntry) **bool { return &e.IpOpts.Freebind })),
+		{Name: "IP_TRANSPARENT", Level: unix.IPPROTO_IP, Opt: unix.IP_TRANSPARENT, Size: 4, When: socket.Early, Cap: unix.CAP_NET_ADMIN},
+		row("IP_BIND_ADDRESS_NO_PORT", unix.IP_BIND_ADDRESS_NO_PORT),
+		row("IP_LOCAL_PORT_RANGE", unix.IP_LOCAL_PORT_RANGE),
+		field(row("IP_TOS", unix.IP_TOS), number(func(e *sk_inet.InetSkEntry) **uint32 { return &e.IpOpts.Tos })),
+		field(row("IP_TTL", unix.IP_TTL), number(func(e *sk_inet.InetSkEntry) **uint32 { return &e.IpOpts.Ttl })),
+		field(row("IP_PKTINFO", unix.IP_PKTINFO), flag(false, func(e *sk_inet.InetSkEntry) **bool { return &e.IpOpts.Pktinfo })),
+		row("IP_RECVOPTS", unix.IP_RECVOPTS),
+		row("IP_RETOPTS", unix.IP_RETOPTS),
+		row("IP_MTU_DISCOVER", unix.IP_MTU_DISCOVER),
+		row("IP_RECVERR", unix.IP_RECVERR),
+		row("IP_RECVERR_RFC4884", unix.IP_RECVERR_RFC4884),
+		row("IP_RECVTTL", unix.IP_RECVTTL),
+		row("IP_RECVTOS", unix.IP_RECVTOS),
+		row("IP_PASSSEC", unix.IP_PASSSEC),
+		row("IP_RECVORIGDSTADDR", unix.IP_RECVORIGDSTADDR),
+		row("IP_MINTTL", unix.IP_MINTTL),
+		row("IP_CHECKSUM", unix.IP_CHECKSUM),
+		row("IP_RECVFRAGSIZE", unix.IP_RECVFRAGSIZE),
+		row("IP_MULTICAST_IF", unix.IP_MULTICAST_IF),
+		row("IP_MULTICAST_TTL", unix.IP_MULTICAST_TTL),
+		row("IP_MULTICAST_LOOP", unix.IP_MULTICAST_LOOP),
+		row("IP_MULTICAST_ALL", unix.IP_MULTICAST_ALL),
+		row("IP_UNICAST_IF", unix.IP_UNICAST_IF),
+	}
+}
+
+func ip6() socket.Table {
+	row := func(name string, opt int) socket.Option {
+		return socket.Option{Name: name, Level: unix.IPPROTO_IPV6, Opt: opt, Size: 4, When: socket.Early}
+	}
+	field := func(o socket.Option, f *socket.Field) socket.Option {
+		o.Field = f
+		return o
+	}
+	flag := socket.InetFlag
+	return socket.Table{
+		field(row("IPV6_V6ONLY", unix.IPV6_V6ONLY), flag(true, func(e *sk_inet.InetSkEntry) **bool { return &e.V6Only })),
+		field(row("IPV6_FREEBIND", unix.IPV6_FREEBIND), flag(false, func(e *sk_inet.InetSkEntry) **bool { return &e.IpOpts.Freebind })),
+		{Name: "IPV6_TRANSPARENT", Level: unix.IPPROTO_IPV6, Opt: unix.IPV6_TRANSPARENT, Size: 4, When: socket.Early, Cap: unix.CAP_NET_ADMIN},
+		field(row("IPV6_RECVPKTINFO", unix.IPV6_RECVPKTINFO), flag(false, func(e *sk_inet.InetSkEntry) **bool { return &e.IpOpts.Pktinfo })),
+		row("IPV6_2292PKTINFO", unix.IPV6_2292PKTINFO),
+		row("IPV6_2292HOPOPTS", unix.IPV6_2292HOPOPTS),
+		row("IPV6_2292DSTOPTS", unix.IPV6_2292DSTOPTS),
+		row("IPV6_2292RTHDR", unix.IPV6_2292RTHDR),
+		row("IPV6_2292HOPLIMIT", unix.IPV6_2292HOPLIMIT),
+		row("IPV6_UNICAST_HOPS", unix.IPV6_UNICAST_HOPS),
+		row("IPV6_MULTICAST_IF", unix.IPV6_MULTICAST_IF),
+		row("IPV6_MULTICAST_HOPS", unix.IPV6_MULTICAST_HOPS),
+		row("IPV6_MULTICAST_LOOP", unix.IPV6_MULTICAST_LOOP),
+		row("IPV6_MULTICAST_ALL", unix.IPV6_MULTICAST_ALL),
+		row("IPV6_MTU_DISCOVER", unix.IPV6_MTU_DISCOVER),
+		row("IPV6_RECVERR", unix.IPV6_RECVERR),
+		row("IPV6_RECVERR_RFC4884", unix.IPV6_RECVERR_RFC4884),
+		row("IPV6_ROUTER_ALERT_ISOLATE", unix.IPV6_ROUTER_ALERT_ISOLATE),
+		row("IPV6_FLOWINFO_SEND", ipv6FlowinfoSend),
+		row("IPV6_RECVHOPLIMIT", unix.IPV6_RECVHOPLIMIT),
+		row("IPV6_RECVHOPOPTS", unix.IPV6_RECVHOPOPTS),
+		row("IPV6_RECVRTHDR", unix.IPV6_RECVRTHDR),
+		row("IPV6_RECVDSTOPTS", unix.IPV6_RECVDSTOPTS),
+		row("IPV6_RECVPATHMTU", unix.IPV6_RECVPATHMTU),
+		row("IPV6_DONTFRAG", unix.IPV6_DONTFRAG),
+		row("IPV6_RECVTCLASS", unix.IPV6_RECVTCLASS),
+		row("IPV6_TCLASS", unix.IPV6_TCLASS),
+		row("IPV6_AUTOFLOWLABEL", unix.IPV6_AUTOFLOWLABEL),
+		row("IPV6_ADDR_PREFERENCES", unix.IPV6_ADDR_PREFERENCES),
+		row("IPV6_MINHOPCOUNT", unix.IPV6_MINHOPCOUNT),
+		row("IPV6_RECVORIGDSTADDR", unix.IPV6_ORIGDSTADDR),
+		row("IPV6_UNICAST_IF", unix.IPV6_UNICAST_IF),
+		row("IPV6_RECVFRAGSIZE", unix.IPV6_RECVFRAGSIZE),
+	}
+}
+
+func udp() socket.Table {
+	row := func(name string, opt int) socket.Option {
+		return socket.Option{Name: name, Level: unix.IPPROTO_UDP, Opt: opt, Size: 4, When: socket.Late}
+	}
+	return socket.Table{
+		row("UDP_CORK", unix.UDP_CORK),
+		row("UDP_ENCAP", unix.UDP_ENCAP),
+		row("UDP_NO_CHECK6_TX", unix.UDP_NO_CHECK6_TX),
+		row("UDP_NO_CHECK6_RX", unix.UDP_NO_CHECK6_RX),
+		row("UDP_SEGMENT", unix.UDP_SEGMENT),
+		row("UDP_GRO", unix.UDP_GRO),
+	}
+}

@@ -1,0 +1,142 @@
+package inet
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/plan"
+)
+
+// Plan implements kind.File. Planned must be called after the last one.
+func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
+	if err := k.read(p.Source); err != nil {
+		return err
+	}
+	n, err := k.node(e)
+	if err != nil {
+		return fmt.Errorf("files.img: file %#x: inet socket: %w", e.GetId(), err)
+	}
+	k.nodes = append(k.nodes, n)
+	return p.Add(n)
+}
+
+// read reads what criu's entries have no place for, once.
+func (k *Kind) read(src plan.Source) error {
+	if k.extras != nil {
+		return nil
+	}
+	k.extras = map[uint32]*extra.SocketEntry{}
+	more, err := src.Entries(extra.Sockets)
+	for _, m := range more {
+		e := m.Message.(*extra.SocketEntry)
+		k.extras[e.GetId()] = e
+	}
+	return err
+}
+
+// node checks an entry and makes the node for it.
+func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
+	in := e.GetIsk()
+	if in == nil {
+		return nil, fmt.Errorf("its entry is missing")
+	}
+	if in.GetId() != e.GetId() {
+		return nil, fmt.Errorf("inside it is called %#x", in.GetId())
+	}
+	n := &node{sort: sort{int(in.GetFamily()), int(in.GetProto())}, kind: k, id: plan.ID(in.GetId()), entry: in}
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	var err error
+	if n.at, err = fromWords(n.family, in.GetSrcAddr(), in.GetSrcPort()); err != nil {
+		return nil, err
+	}
+	if n.peer, err = fromWords(n.family, in.GetDstAddr(), in.GetDstPort()); err != nil {
+		return nil, err
+	}
+	if n.owner, err = file.PlanOwner(in.GetFown()); err != nil {
+		return nil, err
+	}
+	x := k.extras[in.GetId()]
+	n.inode = x.GetInode()
+	n.opts, err = k.loader(n.sort).Load(socket.Entries{Sock: in.GetOpts(), Inet: options(in)}, x.GetOptions())
+	return n, err
+}
+
+// options is an entry's options, all parts of which are there.
+func options(in *sk_inet.InetSkEntry) *sk_inet.InetSkEntry {
+	out := &sk_inet.InetSkEntry{V6Only: in.V6Only, IpOpts: in.GetIpOpts(), TcpOpts: in.GetTcpOpts()}
+	empty := socket.EmptyInet()
+	if out.IpOpts == nil {
+		out.IpOpts = empty.IpOpts
+	}
+	if out.TcpOpts == nil {
+		out.TcpOpts = empty.TcpOpts
+	}
+	return out
+}
+
+func (k *Kind) loader(s sort) *socket.Loader {
+	if k.load[s] == nil {
+		k.load[s] = &socket.Loader{Table: table(s.family, s.protocol)}
+	}
+	return k.load[s]
+}
+
+// check refuses what an entry can't be and what can't be restored yet.
+func (n *node) check() error {
+	e := n.entry
+	unsupported := func(what string) error { return fmt.Errorf("%w: %s", kind.ErrUnsupported, what) }
+	switch {
+	case n.family != unix.AF_INET && n.family != unix.AF_INET6:
+		return fmt.Errorf("%s can't be", socket.FamilyName(n.family))
+	case e.GetType() == unix.SOCK_DGRAM && n.protocol == unix.IPPROTO_UDP:
+		if e.GetState() != closed && e.GetState() != established {
+			return fmt.Errorf("state %s can't be", socket.StateName(int(e.GetState())))
+		}
+	case e.GetType() == unix.SOCK_STREAM && n.protocol == unix.IPPROTO_TCP:
+		if e.GetState() != closed && e.GetState() != listening || e.GetDstPort() != 0 {
+			return unsupported("a TCP connection in state " + socket.StateName(int(e.GetState())))
+		}
+	default:
+		return unsupported(fmt.Sprintf("%s of protocol %d", socket.TypeName(int(e.GetType())), n.protocol))
+	}
+	switch {
+	case e.GetBacklog() > math.MaxInt32:
+		return fmt.Errorf("a backlog of %d can't be", e.GetBacklog())
+	case e.GetShutdown() < 0 || e.GetShutdown() > 3:
+		return fmt.Errorf("shutdown state %d can't be", e.GetShutdown())
+	case n.listens() && e.GetSrcPort() == 0:
+		return fmt.Errorf("it listens at no port: that can't be")
+	}
+	return nil
+}
+
+// Planned notes which sockets must be bound before others listen.
+func (k *Kind) Planned() error {
+	type place struct {
+		protocol int
+		port     uint16
+	}
+	bound := map[place][]plan.ID{}
+	for _, n := range k.nodes {
+		if n.at.port != 0 && !n.listens() {
+			at := place{n.protocol, n.at.port}
+			bound[at] = append(bound[at], n.id)
+		}
+	}
+	for _, n := range k.nodes {
+		if n.listens() {
+			n.needs = bound[place{n.protocol, n.at.port}]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package tcp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/sockdiag"
+)
+
+// States of a TCP socket, see include/net/tcp_states.h.
+const (
+	SynRecv   = 3
+	Closed    = 7
+	Listening = 10
+)
+
+// Info is what is to be known about a TCP socket that is not connected.
+type Info struct {
+	State   int
+	Waiting int // connections to be accepted, of a listener
+	Backlog int // of a listener
+}
+
+// Look asks for the state of a TCP socket. See TCP_INFO in tcp(7): of a
+// listener, tcp_get_info() tells its queue in place of segments.
+func Look(fd int) (Info, error) {
+	i, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return Info{}, fmt.Errorf("read TCP_INFO: %w", err)
+	}
+	info := Info{State: int(i.State)}
+	if info.State == Listening {
+		info.Waiting, info.Backlog = int(i.Unacked), int(i.Sacked)
+	}
+	return info, nil
+}
+
+// Refusal returns why a TCP socket that isn't connected can't be carried over,
+// and what can be done; "" if it can. like makes a new socket of its family.
+func Refusal(fd int, info Info, like func() (int, error)) (string, error) {
+	switch info.State {
+	case Listening:
+		if info.Waiting > 0 {
+			return fmt.Sprintf("%d connections wait to be accepted, which isn't supported yet; let the server accept them, or end its clients", info.Waiting), nil
+		}
+	case Closed:
+		if why, err := remains(fd); err != nil || why != "" {
+			return why, err
+		}
+	default:
+		return "TCP connections aren't supported yet; let the process close it first", nil
+	}
+	if why, err := upper(fd); err != nil || why != "" {
+		return why, err
+	}
+	return cookieKey(fd, like)
+}
+
+// remains tells a socket that never was connected from what is left of one
+// that was.
+func remains(fd int) (string, error) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}}
+	if _, err := unix.Poll(p, 0); err != nil {
+		return "", fmt.Errorf("poll: %w", err)
+	}
+	if p[0].Revents&(unix.POLLERR|unix.POLLRDHUP|unix.POLLIN) != 0 {
+		return "it was shut down, or its connection has ended (so that there may be an error to report), which isn't supported yet; let the process close it first", nil
+	}
+	return "", nil
+}
+
+// upper refuses protocols on top of TCP.
+func upper(fd int) (string, error) {
+	var name [16]byte // TCP_ULP_NAME_MAX
+	n, err := linux.Getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_ULP, name[:])
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read TCP_ULP: %w", err)
+	}
+	if n == 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("the protocol %q is on top of it (TCP_ULP), which isn't supported yet", unix.ByteSliceToString(name[:n])), nil
+}
+
+// cookieKey refuses keys for fast open that are a socket's own.
+func cookieKey(fd int, like func() (int, error)) (string, error) {
+	own, err := readKey(fd)
+	if err != nil || len(own) == 0 {
+		return "", err
+	}
+	fresh, err := like()
+	if err != nil {
+		return "", fmt.Errorf("make a socket to compare with: %w", err)
+	}
+	defer unix.Close(fresh)
+	common, err := readKey(fresh)
+	if err != nil || bytes.Equal(own, common) {
+		return "", err
+	}
+	return "it has a key for fast open of its own (TCP_FASTOPEN_KEY), which isn't supported yet", nil
+}
+
+func readKey(fd int) ([]byte, error) {
+	var key [32]byte // two of TCP_FASTOPEN_KEY_LENGTH
+	n, err := linux.Getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, key[:])
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read TCP_FASTOPEN_KEY: %w", err)
+	}
+	return key[:n], nil
+}
+
+// Deferred counts the connections to a port that are made, and are shown to the
+// listener when data comes (TCP_DEFER_ACCEPT).
+func Deferred(c *sockdiag.Conn, family int, port uint16) (int, error) {
+	n := 0
+	q := sockdiag.InetQuery{Family: uint8(family), Protocol: unix.IPPROTO_TCP, States: 1 << SynRecv, Port: port}
+	err := c.EachInet(q, func(*sockdiag.Inet) error {
+		n++
+		return nil
+	})
+	return n, err
+}
+
+// Keys says which peers a listener has keys for (TCP_MD5SIG), "" if none.
+func Keys(c *sockdiag.Conn, family int, port uint16, ino uint32) (string, error) {
+	keys := ""
+	q := sockdiag.InetQuery{Family: uint8(family), Protocol: unix.IPPROTO_TCP, States: 1 << Listening, Port: port}
+	err := c.EachInet(q, func(s *sockdiag.Inet) error {
+		if s.Ino == ino && len(s.Keys) > 0 {
+			keys = fmt.Sprint(s.Keys)
+		}
+		return nil
+	})
+	return keys, err
+}
+
+// Listen makes a bound socket listen.
+func Listen(fd, backlog int) error { return socket.Listen(fd, backlog) }

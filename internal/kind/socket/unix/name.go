@@ -1,0 +1,165 @@
+package unix
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	sk_unix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
+	sys "golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/internal/fd"
+)
+
+// siocunixfile is SIOCUNIXFILE of include/uapi/linux/un.h (Linux 4.10).
+const siocunixfile = 0x89e0
+
+// bound is the file that a socket is bound to, while it is looked for by its
+// name.
+type bound struct {
+	look *look
+	name string
+	file *fd.FD // opened with O_PATH
+	st   sys.Stat_t
+	link string // where the file is now
+	root string // root directory of the task
+	base *fd.FD // directory that paths of the kernel's begin at
+}
+
+// address returns where the socket is bound, once it is sure that binding
+// another one there leads to the same.
+func (l *look) address() (address, error) {
+	a := address{name: l.u.Name}
+	if !isPath(a.name) {
+		return a, nil
+	}
+	n, err := sys.IoctlRetInt(l.fd.Int(), siocunixfile)
+	if err != nil {
+		return a, l.fail(fmt.Errorf("ask for the file it is bound to (SIOCUNIXFILE, which needs CAP_NET_ADMIN): %w", err))
+	}
+	b := &bound{look: l, name: string(a.name), file: fd.New(n)}
+	defer b.file.Close()
+	if err := b.inspect(); err != nil {
+		return a, err
+	}
+	if err := b.roots(); err != nil {
+		return a, l.fail(err)
+	}
+	defer b.base.Close()
+	a.perms = &sk_unix.FilePermsEntry{Mode: proto.Uint32(b.st.Mode), Uid: proto.Uint32(b.st.Uid), Gid: proto.Uint32(b.st.Gid)}
+	if a.name[0] != '/' {
+		a.dir, err = b.directory()
+		return a, err
+	}
+	if b.root != "/" {
+		a.root = b.root
+	}
+	return a, b.absolute()
+}
+
+// inspect refuses files of which a new one would not be the same.
+func (b *bound) inspect() error {
+	if err := sys.Fstat(b.file.Int(), &b.st); err != nil {
+		return b.look.fail(fmt.Errorf("look at the file it is bound to: %w", err))
+	}
+	self := fmt.Sprintf("/proc/self/fd/%d", b.file.Int())
+	var err error
+	if b.link, err = os.Readlink(self); err != nil {
+		return b.look.fail(fmt.Errorf("ask for the path of the file it is bound to: %w", err))
+	}
+	switch {
+	case b.st.Nlink == 0:
+		return b.look.refuse("the file it is bound to, %q, was deleted, which isn't supported yet; let the service make its socket anew", b.name)
+	case b.st.Nlink > 1:
+		return b.look.refuse("the file it is bound to, %q, has %d names (hard links), and only one of them would lead to it after a restore; remove the others", b.name, b.st.Nlink)
+	}
+	if _, err := sys.Getxattr(self, "system.posix_acl_access", nil); err == nil {
+		return b.look.refuse("the file it is bound to, %q, has an access control list, which isn't supported yet; remove it (setfacl -b)", b.name)
+	}
+	return nil
+}
+
+// roots finds the directories that names begin at. What the kernel tells as a
+// path is below the engine's root, or below the task's if that is another
+// mount namespace's.
+func (b *bound) roots() error {
+	task := b.look.file.Task.Dir
+	var err error
+	if b.root, err = task.Link("root"); err != nil {
+		return err
+	}
+	n := -1
+	if b.root == "/" {
+		n, err = task.Open("root", sys.O_PATH|sys.O_DIRECTORY|sys.O_CLOEXEC)
+	} else {
+		n, err = sys.Open("/", sys.O_PATH|sys.O_DIRECTORY|sys.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("open the root directory: %w", err)
+	}
+	b.base = fd.New(n)
+	return nil
+}
+
+// absolute makes sure that an absolute name leads to the file.
+func (b *bound) absolute() error {
+	n, err := b.look.file.Task.Dir.Open("root", sys.O_PATH|sys.O_DIRECTORY|sys.O_CLOEXEC)
+	if err != nil {
+		return b.look.fail(err)
+	}
+	defer sys.Close(n)
+	same, err := b.leads(n, b.name)
+	if err != nil || same {
+		return b.look.fail(err)
+	}
+	return b.moved()
+}
+
+// directory returns a directory in which a relative name leads to the file:
+// mostly where the socket was bound, else one that does as well.
+func (b *bound) directory() (string, error) {
+	var try []string
+	if dir, ok := strings.CutSuffix(b.link, "/"+b.name); ok {
+		try = append(try, max(dir, "/"))
+	}
+	if cwd, err := b.look.file.Task.Dir.Link("cwd"); err == nil {
+		try = append(try, cwd)
+	}
+	try = append(try, filepath.Dir(b.link))
+	for _, dir := range try {
+		same, err := b.leads(b.base.Int(), dir+"/"+b.name)
+		if err != nil {
+			return "", b.look.fail(err)
+		}
+		if same && dir[0] == '/' {
+			return dir, nil
+		}
+	}
+	return "", b.moved()
+}
+
+// leads tells whether a path leads to the file. bind(2) follows no link at its
+// end.
+func (b *bound) leads(root int, path string) (bool, error) {
+	how := &sys.OpenHow{Flags: sys.O_PATH | sys.O_NOFOLLOW | sys.O_CLOEXEC, Resolve: sys.RESOLVE_IN_ROOT}
+	n, err := sys.Openat2(root, path, how)
+	if errors.Is(err, sys.ENOENT) || errors.Is(err, sys.ENOTDIR) || errors.Is(err, sys.ELOOP) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for %q: %w", path, err)
+	}
+	defer sys.Close(n)
+	var st sys.Stat_t
+	if err := sys.Fstat(n, &st); err != nil {
+		return false, fmt.Errorf("look at %q: %w", path, err)
+	}
+	return st.Dev == b.st.Dev && st.Ino == b.st.Ino, nil
+}
+
+func (b *bound) moved() error {
+	return b.look.refuse("it is bound to %q, and that name doesn't lead to its file any more: the file is at %q (renamed, or hidden by another mount), which isn't supported yet; let the service make its socket anew", b.name, b.link)
+}
