@@ -129,7 +129,7 @@ func (p *part) copy(buf []byte, hook Hook) error {
 	if err := p.source.read(p.remote(), buf); err != nil {
 		return err
 	}
-	if _, err := p.source.To.WriteAt(buf, p.off); err != nil {
+	if err := write(p.source.To, buf, p.off); err != nil {
 		return fmt.Errorf("write pages of task %d: %w", p.source.PID, err)
 	}
 	if hook != nil {

@@ -69,7 +69,7 @@ func (f *File) copy(p *part, buf []byte) error {
 			return fmt.Errorf("read shared memory at %#x: %w", v.Base, err)
 		}
 	}
-	if _, err := f.To.WriteAt(buf, p.off); err != nil {
+	if err := write(f.To, buf, p.off); err != nil {
 		return fmt.Errorf("write pages: %w", err)
 	}
 	return nil
@@ -121,7 +121,7 @@ func (c *chunk) toFile(buf []byte, size uint64, to Output) error {
 	}
 	for _, v := range c.to {
 		n := min(uint64(v.Len), size-uint64(v.Base))
-		if _, err := to.WriteAt(buf[:n], int64(v.Base)); err != nil {
+		if err := write(to, buf[:n], int64(v.Base)); err != nil {
 			return fmt.Errorf("write shared memory at %#x: %w", v.Base, err)
 		}
 		buf = buf[v.Len:]

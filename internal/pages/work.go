@@ -7,10 +7,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Chunk is how much is copied at a time, in bytes: small enough to stay in
-// the CPU's cache between being read and being written. Whether ctx has ended
-// is looked at between chunks.
+// Chunk is how much is copied at a time, in bytes. Whether ctx has ended is
+// looked at between chunks.
 const Chunk = 1 << 20
+
+// writeSize is how much is written at a time, in bytes. The page cache takes
+// memory in blocks of that size: larger ones are often such as nobody has used
+// for long, which a virtual machine's host first has to provide.
+const writeSize = 128 << 10
 
 // mostSpans is how many pieces one vectored call takes (UIO_MAXIOV).
 const mostSpans = 1024
@@ -63,4 +67,16 @@ func parallel[T any](ctx context.Context, total uint64, next func() (T, bool), w
 		})
 	}
 	return g.Wait()
+}
+
+// write writes a chunk.
+func write(to Output, b []byte, off int64) error {
+	for len(b) > 0 {
+		n := min(len(b), writeSize)
+		if _, err := to.WriteAt(b[:n], off); err != nil {
+			return err
+		}
+		b, off = b[n:], off+int64(n)
+	}
+	return nil
 }
