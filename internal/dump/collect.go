@@ -38,14 +38,14 @@ func (d *dump) readProc() error {
 	}
 	tasks := d.tree.Tasks
 	return par.Do(len(tasks), func(i int) error {
-		if err := readTask(tasks[i], own); err != nil {
+		if err := d.readTask(tasks[i], own); err != nil {
 			return fmt.Errorf("%v: %w", tasks[i], err)
 		}
 		return nil
 	})
 }
 
-func readTask(t *scan.Task, own map[string]string) error {
+func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 	var err error
 	if t.Status, err = t.Dir.Status(); err != nil {
 		return err
@@ -61,7 +61,7 @@ func readTask(t *scan.Task, own map[string]string) error {
 	for _, th := range t.Threads {
 		th.VTID = vpid(th.Status.NSpid, int32(th.TID))
 	}
-	t.VMAs, err = t.Dir.Smaps()
+	t.VMAs, err = d.vmas.VMAs(t.Dir)
 	return err
 }
 

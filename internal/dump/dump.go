@@ -26,6 +26,7 @@ import (
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/internal/vmamem"
 	"glis.dev/glis/options"
 )
 
@@ -61,7 +62,8 @@ type dump struct {
 	files   *files
 	self    int
 	runID   string
-	ownTime bool // the tree is in a time namespace that is not the engine's
+	vmas    *vmamem.Reader // nil: mappings are read from smaps
+	ownTime bool           // the tree is in a time namespace that is not the engine's
 
 	types  map[*scan.File]fdinfo.FdTypes
 	cores  map[*scan.Thread]*criu_core.CoreEntry
@@ -86,6 +88,8 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 
 // run is the dump proper, on the tracer's thread.
 func (d *dump) run(ctx context.Context) error {
+	d.openFlags()
+	defer d.closeFlags()
 	start := time.Now()
 	defer d.freezer.close()
 	err := d.freeze(ctx)
@@ -124,7 +128,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		f    func() error
 	}{
 		{"collect", d.collect},
-		{"ask", func() error { return par.Besides(d.look, d.ask) }},
+		{"ask", func() error { return par.Besides(d.lookAround, d.ask) }},
 		{"memory", d.putMemory},
 		{"tree", d.putTree},
 		{"files", func() error { return d.dumpFiles(ctx) }},
@@ -145,8 +149,8 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 	return nil
 }
 
-// look is what needs no tracer and nothing of what the tasks are asked.
-func (d *dump) look() error {
+// lookAround is what needs no tracer and nothing of what the tasks are asked.
+func (d *dump) lookAround() error {
 	for _, f := range []func() error{d.share, d.files.scanAll, d.dumpMemory} {
 		if err := f(); err != nil {
 			return err

@@ -62,7 +62,7 @@ func (f *files) scanTable(t *scan.Task) error {
 	}
 	t.FDs = make([]scan.Ref, 0, len(fds))
 	for _, n := range fds {
-		file, err := look(t, n)
+		file, err := describe(t, n)
 		if err != nil {
 			return fmt.Errorf("descriptor %d: %w", n, err)
 		}
@@ -77,8 +77,8 @@ func (f *files) scanTable(t *scan.Task) error {
 	return nil
 }
 
-// look reads what /proc tells of one descriptor.
-func look(t *scan.Task, n int32) (*scan.File, error) {
+// describe reads what /proc tells of one descriptor.
+func describe(t *scan.Task, n int32) (*scan.File, error) {
 	f := &scan.File{Task: t, FD: n, Path: fmt.Sprintf("fd/%d", n)}
 	var err error
 	if f.Link, err = t.Dir.Link(f.Path); err != nil {
