@@ -181,8 +181,8 @@ const pmExclusive = 1 << 56
 // scratch.
 //
 // process_vm_readv(2), the faster way to read, pins pages, and since Linux 6.0
-// that gives the task a copy of its own of a page that it shares with a fork:
-// its memory would grow by being read.
+// that gives the task a copy of its own of an anonymous page that it shares
+// with a fork: its memory would grow by being read.
 func (s *Source) exclusive(from []unix.RemoteIovec, buf []byte) (bool, error) {
 	fd, err := s.pagemap.open(s.PID, "pagemap", unix.O_RDONLY)
 	if err != nil {
@@ -199,7 +199,7 @@ func (s *Source) exclusive(from []unix.RemoteIovec, buf []byte) (bool, error) {
 			for uint64(run[0].Base)+uint64(run[0].Len) <= at {
 				run = run[1:]
 			}
-			if at >= uint64(run[0].Base) && w&(pmExclusive|linux.PM_SWAP) == 0 {
+			if at >= uint64(run[0].Base) && w&(pmExclusive|linux.PM_SWAP|linux.PM_FILE) == 0 {
 				alone = false
 			}
 		})
