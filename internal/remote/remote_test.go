@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
@@ -69,7 +70,9 @@ func stop(pid proc.PID) (*remote.Thread, remote.Addr, error) {
 	if th.Mask, err = tracee.Sigmask(th.TID); err != nil {
 		return nil, 0, err
 	}
-	if th.XState, err = tracee.XState(th.TID, make([]byte, 16<<10)); err != nil {
+	if th.XState, err = tracee.XState(th.TID, make([]byte, 16<<10)); err == nil {
+		th.XState = arch.TrimXState(th.XState)
+	} else {
 		return nil, 0, err
 	}
 	th.SetSignal(unix.SIGURG)
