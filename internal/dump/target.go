@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -76,7 +77,7 @@ func (d *dump) checkStore() error {
 
 // discard removes what a failed dump wrote.
 func (d *dump) discard() error {
-	errs := []error{d.sink.close()}
+	errs := []error{d.sink.close(), mem.Discard(d.store)}
 	names, err := d.store.List()
 	if err != nil {
 		return errors.Join(append(errs, err)...)
