@@ -1,9 +1,10 @@
 # make            build bin/glis, one static binary
 # sudo make test  vet, format and all tests; they save and restore processes
-# make fuzz       every parser for FUZZTIME
+# make fuzz       every parser, with FUZZTIME of inputs
 GO ?= go
 BIN ?= bin
-FUZZTIME ?= 10s
+# A number of inputs (20000x) or a time (1m).
+FUZZTIME ?= 20000x
 # Without processes of their own: what the race detector can watch.
 RACE = ./options ./image/... ./internal/arch ./internal/cli ./internal/inspect ./internal/pages ./internal/par ./internal/plan ./internal/proc ./internal/sockdiag ./internal/undo
 
