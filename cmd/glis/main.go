@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"glis.dev/glis/internal/cli"
+	"glis.dev/glis/internal/tracee"
 )
 
 // memoryLimit is the size of the heap, in bytes, from which on garbage is
@@ -17,5 +18,6 @@ func main() {
 	// Short and small: collecting garbage only pays when there is much of it.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)
+	_ = tracee.QuietStops() // only spares time
 	os.Exit(cli.Main(engine{}))
 }

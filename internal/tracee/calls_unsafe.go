@@ -106,3 +106,26 @@ func errnoErr(e unix.Errno) error {
 	}
 	return e
 }
+
+// sigaction is the kernel's struct sigaction.
+type sigaction struct {
+	handler, flags, restorer uintptr
+	mask                     uint64
+}
+
+const saNocldstop = 1 // SA_NOCLDSTOP, include/uapi/asm-generic/signal-defs.h
+
+// QuietStops has the kernel send this process no SIGCHLD when a tracee (or
+// child) stops, only when one ends. A dump makes thousands of stops, each of
+// which is waited for anyway; the Go runtime handling a signal for each costs
+// more than the stop. It concerns the whole process, so it is for a program
+// whose business this is, not for a library.
+func QuietStops() error {
+	var a sigaction
+	_, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&a)), linux.KernelSigsetSize, 0, 0)
+	if e == 0 {
+		a.flags |= saNocldstop
+		_, _, e = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&a)), 0, linux.KernelSigsetSize, 0, 0)
+	}
+	return wrap("quiet the stops of", 0, errnoErr(e))
+}
