@@ -12,6 +12,7 @@ import (
 // Attributes of an answer about an inet socket, see
 // include/uapi/linux/inet_diag.h.
 const (
+	inetDiagInfo      = 2
 	inetDiagSKMemInfo = 7  // Linux 3.6
 	inetDiagShutdown  = 8  // Linux 3.7
 	inetDiagMD5Sig    = 18 // Linux 4.14
@@ -69,7 +70,8 @@ func (c *Conn) EachInet(q InetQuery, fn func(*Inet) error) error {
 func (q InetQuery) request() []byte {
 	b := make([]byte, inetRequestSize)
 	b[0], b[1] = q.Family, q.Protocol
-	b[2] = 1 << (inetDiagSKMemInfo - 1) // the other attributes come unasked
+	// The other attributes come unasked, keys only with INFO.
+	b[2] = 1<<(inetDiagInfo-1) | 1<<(inetDiagSKMemInfo-1)
 	states := q.States
 	if states == 0 {
 		states = allStates

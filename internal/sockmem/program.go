@@ -49,6 +49,12 @@ func program(l *layout, scratch int) []bpf.Insn {
 		bpf.In(bpf.Load64, 1, 9, 8, 0),
 		bpf.In(bpf.Or, 0, 1, 0, 0),
 		bpf.In(bpf.Store64, 9, 0, 8, 0),
+		// probe_read_kernel(record.program, 8, &sock.sk_reuseport_cb->prog):
+		// reading where nothing is gives 0.
+		bpf.In(bpf.Move, 1, 9, 0, 0), bpf.In(bpf.AddImm, 1, 0, 0, recordProgram),
+		bpf.In(bpf.MoveImm, 2, 0, 0, 8),
+		bpf.In(bpf.Load64, 3, 9, sockAt+l.group, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.program),
+		bpf.In(bpf.Call, 0, 0, 0, bpf.ProbeReadKernel),
 		// seq_write(meta->seq, record, size)
 		bpf.In(bpf.Load64, 1, 6, bpf.CtxMeta, 0),
 		bpf.In(bpf.Load64, 1, 1, bpf.MetaSeq, 0),

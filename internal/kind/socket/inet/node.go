@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -118,7 +119,30 @@ func (n *node) bind(own int, k *socket.Kernel) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Bind(own, n.at.sockaddr(n.family, zone))
+	if err := n.bindTo(own, zone); err != nil {
+		return err
+	}
+	if n.protocol == unix.IPPROTO_TCP && reuse.Lo == 0 {
+		return setReuse(own, 0)
+	}
+	return nil
+}
+
+func (n *node) bindTo(own, zone int) error {
+	// Without a port it got none because of this option, which may have been
+	// reset since.
+	value := [4]byte{1}
+	if n.at.port == 0 {
+		old, err := unix.GetsockoptInt(own, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT)
+		if err == nil {
+			err = linux.Setsockopt(own, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, value[:])
+		}
+		if err != nil {
+			return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", err)
+		}
+		value[0] = byte(old)
+	}
+	err := unix.Bind(own, n.at.sockaddr(n.family, zone))
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Errorf("bind to %v: another socket has this port; end the program it belongs to: %w", n.at, err)
@@ -127,8 +151,8 @@ func (n *node) bind(own int, k *socket.Kernel) error {
 	case err != nil:
 		return fmt.Errorf("bind to %v: %w", n.at, err)
 	}
-	if n.protocol == unix.IPPROTO_TCP && reuse.Lo == 0 {
-		return setReuse(own, 0)
+	if n.at.port == 0 {
+		return linux.Setsockopt(own, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, value[:])
 	}
 	return nil
 }

@@ -67,12 +67,12 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	}
 	x := k.extras[in.GetId()]
 	n.inode = x.GetInode()
-	n.opts, err = k.loader(n.sort).Load(socket.Entries{Sock: in.GetOpts(), Inet: options(in)}, x.GetOptions())
+	n.opts, err = k.loader(n.sort).Load(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, x.GetOptions())
 	return n, err
 }
 
-// options is an entry's options, all parts of which are there.
-func options(in *sk_inet.InetSkEntry) *sk_inet.InetSkEntry {
+// withOptions is an entry's options, all parts of which are there.
+func withOptions(in *sk_inet.InetSkEntry) *sk_inet.InetSkEntry {
 	out := &sk_inet.InetSkEntry{V6Only: in.V6Only, IpOpts: in.GetIpOpts(), TcpOpts: in.GetTcpOpts()}
 	empty := socket.EmptyInet()
 	if out.IpOpts == nil {

@@ -52,8 +52,12 @@ func self(t testing.TB) *scan.Task {
 		t.Fatal(err)
 	}
 	d := fd.New(p)
-	t.Cleanup(func() { d.Close() })
-	return &scan.Task{PID: proc.PID(os.Getpid()), VPID: scan.VPID(os.Getpid()), Pidfd: d, Stat: proc.Stat{Comm: "test"}}
+	dir, err := proc.Open(proc.PID(os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close(); dir.Close() })
+	return &scan.Task{Dir: dir, PID: proc.PID(os.Getpid()), VPID: scan.VPID(os.Getpid()), Pidfd: d, Stat: proc.Stat{Comm: "test"}}
 }
 
 // scanned is descriptors of this process as a tree that was scanned.

@@ -104,8 +104,17 @@ func TestPlanBad(t *testing.T) {
 		{"type", "SOCK_RAW", nil, change(func(u *sk_unix.UnixSkEntry) { u.Type = proto.Uint32(3) })},
 		{"huge type", "can't be", nil, change(func(u *sk_unix.UnixSkEntry) { u.Type = proto.Uint32(1 << 31) })},
 		{"state", "SYN_SENT", nil, change(func(u *sk_unix.UnixSkEntry) { u.State = proto.Uint32(2) })},
-		{"listening", `listens at "/run/x"`, nil, change(func(u *sk_unix.UnixSkEntry) { u.State, u.Name = proto.Uint32(10), []byte("/run/x") })},
+		{"connected listener", `"/run/x", connected to socket 20, can't listen`, nil, change(func(u *sk_unix.UnixSkEntry) { u.State, u.Name = proto.Uint32(10), []byte("/run/x") })},
 		{"name", `"@x"`, nil, change(func(u *sk_unix.UnixSkEntry) { u.Name = []byte("\x00x") })},
+		{"listener without a name", "can't listen", nil, change(func(u *sk_unix.UnixSkEntry) { u.State, u.Peer = proto.Uint32(10), new(uint32) })},
+		{"listener of datagrams", "can't listen", nil,
+			change(func(u *sk_unix.UnixSkEntry) {
+				u.State, u.Peer, u.Type, u.Name = proto.Uint32(10), new(uint32), proto.Uint32(2), []byte("\x00x")
+			})},
+		{"backlog", "backlog", nil,
+			change(func(u *sk_unix.UnixSkEntry) {
+				u.State, u.Peer, u.Backlog, u.Name = proto.Uint32(10), new(uint32), proto.Uint32(1<<31), []byte("\x00x")
+			})},
 		{"external", "external", nil, change(func(u *sk_unix.UnixSkEntry) { u.Uflags = proto.Uint32(1) })},
 		{"unknown flag", "0x40", nil, change(func(u *sk_unix.UnixSkEntry) { u.Uflags = proto.Uint32(64) })},
 		{"shutdown", "shutdown", nil, change(func(u *sk_unix.UnixSkEntry) { u.Shutdown = sk_opts.SkShutdown(9).Enum() })},

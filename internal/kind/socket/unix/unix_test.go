@@ -277,17 +277,6 @@ func TestRefused(t *testing.T) {
 		name, want string
 		make       func(s *sockets)
 	}{
-		{"listener", "listening", func(s *sockets) {
-			n, err := sys.Socket(sys.AF_UNIX, sys.SOCK_STREAM|sys.SOCK_CLOEXEC, 0)
-			s.must(err)
-			s.must(sys.Bind(s.own(n), &sys.SockaddrUnix{Name: "@glis-test-" + s.t.Name()}))
-			s.must(sys.Listen(n, 5))
-		}},
-		{"named", "with a name", func(s *sockets) {
-			n, err := sys.Socket(sys.AF_UNIX, sys.SOCK_DGRAM|sys.SOCK_CLOEXEC, 0)
-			s.must(err)
-			s.must(sys.Bind(s.own(n), &sys.SockaddrUnix{Name: "@glis-test-" + s.t.Name()}))
-		}},
 		{"in flight", "isn't accepted", func(s *sockets) {
 			listenAndConnect(s)
 			s.fds = s.fds[1:]

@@ -1,0 +1,605 @@
+package inet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/options"
+)
+
+// images keeps what a dump puts, in image form.
+type images map[*image.Row][]plan.Entry
+
+func (m images) Put(row *image.Row, e proto.Message, payload []byte, _ ...uint32) error {
+	b, err := proto.Marshal(e)
+	if err != nil {
+		return err
+	}
+	out := row.New()
+	m[row] = append(m[row], plan.Entry{Message: out, Payload: payload})
+	return proto.Unmarshal(b, out)
+}
+
+func (m images) Entries(row *image.Row, _ ...uint32) ([]plan.Entry, error) { return m[row], nil }
+
+// dumped dumps descriptors of this process.
+func dumped(t testing.TB, o *options.Dump, fds ...int) (images, error) {
+	t.Helper()
+	n, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pidfd := fd.New(n)
+	t.Cleanup(func() { pidfd.Close() })
+	task := &scan.Task{PID: proc.PID(os.Getpid()), VPID: 1, Pidfd: pidfd, Stat: proc.Stat{Comm: "test"}}
+	tree := &scan.Tree{Root: task}
+	tree.Add(task)
+	k, out := New(), images{}
+	env := &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: o, Tree: tree, Images: out}
+	for i, n := range fds {
+		f := &scan.File{ID: uint32(i + 1), Task: task, FD: int32(n)}
+		if err := unix.Fstat(n, &f.Stat); err != nil {
+			t.Fatal(err)
+		}
+		flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFL, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Flags, f.Link = uint32(flags), fmt.Sprintf("socket:[%d]", f.Stat.Ino)
+		tree.Files = append(tree.Files, f)
+		if !k.Match(f) {
+			t.Fatalf("%v: no match", f)
+		}
+		e, err := k.Dump(context.Background(), env, f)
+		if err != nil {
+			return nil, err
+		}
+		e.Type, e.Id = k.Type().Enum(), &f.ID
+		if err := out.Put(image.Files, e, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out, nil
+}
+
+// planned plans what images have.
+func planned(in images) ([]plan.Node, error) {
+	p, k := plan.New(in, &options.Restore{}), New()
+	for _, e := range in[image.Files] {
+		if err := k.Plan(p, e.Message.(*fdinfo.FileEntry)); err != nil {
+			return nil, err
+		}
+	}
+	if err := k.Planned(); err != nil {
+		return nil, err
+	}
+	return p.Nodes()
+}
+
+// restored makes everything again and returns the new descriptors by ID.
+func restored(t testing.TB, in images) map[plan.ID]int {
+	t.Helper()
+	nodes, err := planned(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[plan.ID]int{}
+	for _, n := range nodes {
+		d, err := n.Create(context.Background(), nil)
+		if err != nil {
+			t.Fatalf("%v: %v", n, err)
+		}
+		t.Cleanup(func() { d.Close() })
+		out[n.ID()] = d.Int()
+	}
+	return out
+}
+
+// own closes a descriptor at the end of the test, or earlier.
+func own(t testing.TB, n int, err error) *fd.FD {
+	t.Helper()
+	if err != nil {
+		t.Skip(err)
+	}
+	d := fd.New(n)
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var (
+	tcp4 = sort{unix.AF_INET, unix.IPPROTO_TCP}
+	tcp6 = sort{unix.AF_INET6, unix.IPPROTO_TCP}
+	udp4 = sort{unix.AF_INET, unix.IPPROTO_UDP}
+	udp6 = sort{unix.AF_INET6, unix.IPPROTO_UDP}
+)
+
+func (s sort) String() string {
+	return fmt.Sprintf("%s-%d", socket.FamilyName(s.family), s.protocol)
+}
+
+// make makes a socket of a sort.
+func (s sort) make(t testing.TB) *fd.FD {
+	t.Helper()
+	n, err := s.like()
+	return own(t, n, err)
+}
+
+// bound binds a socket to a port of this machine.
+func (s sort) bound(t testing.TB, ip string) *fd.FD {
+	t.Helper()
+	d := s.make(t)
+	if err := unix.Bind(d.Int(), address{ip: netip.MustParseAddr(ip)}.sockaddr(s.family, 0)); err != nil {
+		t.Skip(err)
+	}
+	return d
+}
+
+// seen is all that can be seen of a socket without changing it.
+type seen struct {
+	Values        []socket.Value
+	At, Peer      string
+	Flags, Signal int
+	Accepts       int
+	Backlog       int
+	Revents       int16
+	UID, GID      uint32
+	Mode          uint32
+	Filter        int
+}
+
+func see(t testing.TB, s sort, n int) seen {
+	t.Helper()
+	k, err := New().kernel(s)
+	must(t, err)
+	saved, err := k.Save(n, make([]socket.Value, len(k.Table)), true)
+	must(t, err)
+	out := seen{Values: saved.Values, Filter: len(saved.Entry.GetSoFilter())}
+	if sa, err := unix.Getsockname(n); err == nil {
+		out.At = decode(sa).String()
+	}
+	if sa, err := unix.Getpeername(n); err == nil {
+		out.Peer = decode(sa).String()
+	}
+	out.Flags, _ = unix.FcntlInt(uintptr(n), unix.F_GETFL, 0)
+	out.Signal, _ = unix.FcntlInt(uintptr(n), 11, 0)
+	out.Accepts, _ = unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if i, err := unix.GetsockoptTCPInfo(n, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && out.Accepts == 1 {
+		out.Backlog = int(i.Sacked)
+	}
+	p := []unix.PollFd{{Fd: int32(n), Events: unix.POLLIN | unix.POLLOUT | unix.POLLRDHUP}}
+	_, err = unix.Poll(p, 0)
+	must(t, err)
+	out.Revents = p[0].Revents
+	var st unix.Stat_t
+	must(t, unix.Fstat(n, &st))
+	out.UID, out.GID, out.Mode = st.Uid, st.Gid, st.Mode
+	return out
+}
+
+// same dumps sockets, closes them, and compares what is restored.
+func same(t *testing.T, s sort, fds ...*fd.FD) []int {
+	t.Helper()
+	var numbers []int
+	var before []seen
+	for _, d := range fds {
+		numbers = append(numbers, d.Int())
+		before = append(before, see(t, s, d.Int()))
+	}
+	in, err := dumped(t, &options.Dump{}, numbers...)
+	must(t, err)
+	for i, d := range fds {
+		if diff := cmp.Diff(before[i], see(t, s, d.Int())); diff != "" {
+			t.Errorf("the dump changed socket %d: %s", i, diff)
+		}
+		must(t, d.Close())
+	}
+	made := restored(t, in)
+	var out []int
+	for i := range fds {
+		n := made[plan.ID(i+1)]
+		out = append(out, n)
+		if diff := cmp.Diff(before[i], see(t, s, n)); diff != "" {
+			t.Errorf("socket %d: %s", i, diff)
+		}
+	}
+	return out
+}
+
+func TestRoundTrip(t *testing.T) {
+	listen := func(backlog int) func(testing.TB, *fd.FD) {
+		return func(t testing.TB, d *fd.FD) { must(t, unix.Listen(d.Int(), backlog)) }
+	}
+	set := func(level, opt, v int) func(testing.TB, *fd.FD) {
+		return func(t testing.TB, d *fd.FD) { must(t, unix.SetsockoptInt(d.Int(), level, opt, v)) }
+	}
+	bind := func(t testing.TB, d *fd.FD) {
+		must(t, unix.Bind(d.Int(), &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	}
+	type step = func(testing.TB, *fd.FD)
+	tests := []struct {
+		name  string
+		sort  sort
+		at    string
+		steps []step
+	}{
+		{"new", tcp4, "", nil},
+		{"new", tcp6, "", nil},
+		{"bound", tcp4, "127.0.0.1", nil},
+		{"bound", tcp6, "::1", nil},
+		{"listener", tcp4, "127.0.0.1", []step{listen(7)}},
+		{"any", tcp4, "0.0.0.0", []step{listen(0)}},
+		{"listener", tcp6, "::1", []step{listen(7)}},
+		{"any", tcp6, "::", []step{listen(7)}},
+		{"mapped", tcp6, "::ffff:127.0.0.1", []step{listen(7)}},
+		{"autobound", tcp4, "", []step{listen(3)}},
+		{"no more a listener", tcp4, "127.0.0.1", []step{listen(3), func(t testing.TB, d *fd.FD) { must(t, unix.Shutdown(d.Int(), unix.SHUT_RD)) }}},
+		{"without a port", tcp4, "", []step{set(unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1), bind}},
+		{"without a port any more", tcp4, "", []step{set(unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1), bind, set(unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 0)}},
+		{"flags", tcp4, "127.0.0.1", []step{listen(3), func(t testing.TB, d *fd.FD) {
+			must(t, unix.SetNonblock(d.Int(), true))
+			_, err := unix.FcntlInt(uintptr(d.Int()), 10, int(unix.SIGUSR1))
+			must(t, err)
+		}}},
+		{"filter", tcp4, "127.0.0.1", []step{listen(3), func(t testing.TB, d *fd.FD) {
+			f := []unix.SockFilter{{Code: 6, K: 100}}
+			must(t, unix.SetsockoptSockFprog(d.Int(), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &f[0]}))
+		}}},
+		{"reset priority", tcp4, "", []step{set(unix.IPPROTO_IP, unix.IP_TOS, 0x10), set(unix.SOL_SOCKET, unix.SO_PRIORITY, 0)}},
+		{"priority of its service", tcp4, "", []step{set(unix.IPPROTO_IP, unix.IP_TOS, 0x10)}},
+		{"owner", tcp4, "127.0.0.1", []step{listen(3), func(t testing.TB, d *fd.FD) {
+			must(t, unix.Fchown(d.Int(), 1234, 5678))
+			must(t, unix.Fchmod(d.Int(), 0o640))
+		}}},
+		{"new", udp4, "", nil},
+		{"new", udp6, "", nil},
+		{"bound", udp4, "127.0.0.1", nil},
+		{"any", udp4, "0.0.0.0", nil},
+		{"bound", udp6, "::", nil},
+		{"connected", udp4, "127.0.0.1", []step{connect(udp4)}},
+		{"connected", udp6, "::1", []step{connect(udp6)}},
+		{"autobound", udp4, "", []step{connect(udp4)}},
+		{"shut down", udp4, "127.0.0.1", []step{connect(udp4), func(t testing.TB, d *fd.FD) { must(t, unix.Shutdown(d.Int(), unix.SHUT_WR)) }}},
+		{"deaf", udp4, "127.0.0.1", []step{connect(udp4), func(t testing.TB, d *fd.FD) { must(t, unix.Shutdown(d.Int(), unix.SHUT_RD)) }}},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.sort, " ", tt.name), func(t *testing.T) {
+			d := tt.sort.make(t)
+			if tt.at != "" {
+				d = tt.sort.bound(t, tt.at)
+			}
+			for _, s := range tt.steps {
+				s(t, d)
+			}
+			same(t, tt.sort, d)
+		})
+	}
+}
+
+// connect connects to another socket of this machine that stays open.
+func connect(s sort) func(testing.TB, *fd.FD) {
+	return func(t testing.TB, d *fd.FD) {
+		t.Helper()
+		ip := "127.0.0.1"
+		if s.family == unix.AF_INET6 {
+			ip = "::1"
+		}
+		sa, err := unix.Getsockname(s.bound(t, ip).Int())
+		must(t, err)
+		must(t, unix.Connect(d.Int(), sa))
+	}
+}
+
+// TestEveryOption changes as many options as the kernel lets us.
+func TestEveryOption(t *testing.T) {
+	for _, s := range []sort{tcp4, tcp6, udp4, udp6} {
+		for _, listens := range []bool{false, true} {
+			if listens && s.protocol == unix.IPPROTO_UDP {
+				continue
+			}
+			t.Run(fmt.Sprint(s, listens), func(t *testing.T) {
+				d := s.make(t)
+				changed := change(t, s, d.Int())
+				if len(changed) < 50 {
+					t.Errorf("only %d options were changed: %v", len(changed), changed)
+				}
+				t.Log(len(changed), changed)
+				if listens {
+					if s.family == unix.AF_INET6 {
+						must(t, unix.Bind(d.Int(), &unix.SockaddrInet6{Addr: [16]byte{15: 1}}))
+					}
+					must(t, unix.Listen(d.Int(), 5))
+				}
+				same(t, s, d)
+			})
+		}
+	}
+}
+
+// change sets options to values that a new socket doesn't have, and returns
+// which.
+func change(t *testing.T, s sort, n int) (names []string) {
+	t.Helper()
+	k, err := New().kernel(s)
+	must(t, err)
+	for i, o := range k.Table {
+		switch o.Name {
+		case "SO_LOCK_FILTER", "TCP_FASTOPEN_CONNECT", "UDP_CORK", "UDP_ENCAP", "IP_BIND_ADDRESS_NO_PORT":
+			continue // change what others do
+		}
+		if !k.Fresh[i].OK {
+			continue
+		}
+		for _, v := range candidates(o, k.Fresh[i]) {
+			want := slicesOf(k, i, v)
+			if k.Set(n, want, socket.Early, socket.Last) != nil {
+				continue
+			}
+			got := make([]socket.Value, len(k.Table))
+			must(t, k.Read(n, got))
+			if got[i] != k.Fresh[i] {
+				names = append(names, o.Name)
+				break
+			}
+		}
+	}
+	return names
+}
+
+func slicesOf(k *socket.Kernel, i int, v socket.Value) []socket.Value {
+	out := make([]socket.Value, len(k.Table))
+	out[i] = v
+	return out
+}
+
+func candidates(o socket.Option, fresh socket.Value) []socket.Value {
+	switch o.Name {
+	case "TCP_CONGESTION":
+		return []socket.Value{{Lo: 0x6f6e6572, OK: true}, {Lo: 0x6369627563, OK: true}} // "reno", "cubic"
+	case "IP_LOCAL_PORT_RANGE":
+		return []socket.Value{socket.Uint(50000<<16 | 40000)}
+	case "IP_UNICAST_IF":
+		return []socket.Value{socket.Uint(1 << 24)}
+	case "IP_MULTICAST_IF":
+		return []socket.Value{socket.Uint(0x0100007f)}
+	case "SO_RCVTIMEO", "SO_SNDTIMEO":
+		return []socket.Value{{Lo: 5, OK: true}}
+	case "SO_LINGER":
+		return []socket.Value{{Lo: 1 | 7<<32, OK: true}}
+	}
+	out := []socket.Value{socket.Uint(uint32(fresh.Lo) ^ 1)}
+	for _, v := range []uint32{2, 3, 7, 16, 100, 1000, 4096, 65536, 200000} {
+		out = append(out, socket.Uint(v))
+	}
+	return out
+}
+
+func TestReusedPort(t *testing.T) {
+	var fds []*fd.FD
+	var sa unix.Sockaddr = &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	for range 3 {
+		d := tcp4.make(t)
+		must(t, unix.SetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+		must(t, unix.Bind(d.Int(), sa))
+		sa, _ = unix.Getsockname(d.Int())
+		must(t, unix.Listen(d.Int(), 5))
+		fds = append(fds, d)
+	}
+	same(t, tcp4, fds...)
+}
+
+func TestBoundBesideListener(t *testing.T) {
+	a, b := tcp4.make(t), tcp4.make(t)
+	for _, d := range []*fd.FD{a, b} {
+		must(t, unix.SetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	}
+	must(t, unix.Bind(a.Int(), &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	sa, err := unix.Getsockname(a.Int())
+	must(t, err)
+	must(t, unix.Bind(b.Int(), sa))
+	must(t, unix.Listen(a.Int(), 5))
+	same(t, tcp4, a, b)
+}
+
+func TestConnectsAfterwards(t *testing.T) {
+	d := tcp6.bound(t, "::")
+	must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
+	must(t, unix.Listen(d.Int(), 5))
+	n := same(t, tcp6, d)[0]
+	sa, err := unix.Getsockname(n)
+	must(t, err)
+	c := tcp4.make(t)
+	must(t, unix.Connect(c.Int(), &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: sa.(*unix.SockaddrInet6).Port}))
+	a, _, err := unix.Accept4(n, unix.SOCK_CLOEXEC)
+	accepted := own(t, a, err)
+	if v, err := unix.GetsockoptInt(accepted.Int(), unix.IPPROTO_TCP, unix.TCP_NODELAY); err != nil || v != 1 {
+		t.Errorf("TCP_NODELAY of what was accepted: %d, %v", v, err)
+	}
+}
+
+func refused(t *testing.T, o *options.Dump, n int, want string) {
+	t.Helper()
+	_, err := dumped(t, o, n)
+	if !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(fmt.Sprint(err), want) {
+		t.Errorf("error %v, want one with %q", err, want)
+	}
+}
+
+// client connects to a listener.
+func client(t testing.TB, s sort, listener int) *fd.FD {
+	t.Helper()
+	sa, err := unix.Getsockname(listener)
+	must(t, err)
+	c := s.make(t)
+	must(t, unix.Connect(c.Int(), sa))
+	return c
+}
+
+func TestRefused(t *testing.T) {
+	listener := func(t *testing.T) *fd.FD {
+		d := tcp4.bound(t, "127.0.0.1")
+		must(t, unix.Listen(d.Int(), 5))
+		return d
+	}
+	tests := []struct {
+		name string
+		want string
+		make func(t *testing.T) int
+	}{
+		{"waiting client", "1 connections wait to be accepted", func(t *testing.T) int {
+			d := listener(t)
+			client(t, tcp4, d.Int())
+			return d.Int()
+		}},
+		{"deferred client", "TCP_DEFER_ACCEPT", func(t *testing.T) int {
+			d := listener(t)
+			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 60))
+			client(t, tcp4, d.Int())
+			return d.Int()
+		}},
+		{"connection", "TCP connections aren't supported yet", func(t *testing.T) int { return client(t, tcp4, listener(t).Int()).Int() }},
+		{"ended connection", "its connection has ended", func(t *testing.T) int {
+			d := listener(t)
+			c := client(t, tcp4, d.Int())
+			a, _, err := unix.Accept4(d.Int(), unix.SOCK_CLOEXEC)
+			accepted := own(t, a, err)
+			must(t, unix.SetsockoptLinger(accepted.Int(), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+			must(t, accepted.Close())
+			return c.Int()
+		}},
+		{"shut down before it was connected", "shut down", func(t *testing.T) int {
+			d := tcp4.make(t)
+			_ = unix.Shutdown(d.Int(), unix.SHUT_RD)
+			return d.Int()
+		}},
+		{"keys", "keys for the peers [10.1.2.3/32]", func(t *testing.T) int {
+			d := listener(t)
+			md5(t, d.Int())
+			return d.Int()
+		}},
+		{"keys before listening", "keys for its peers", func(t *testing.T) int {
+			d := tcp4.make(t)
+			md5(t, d.Int())
+			return d.Int()
+		}},
+		{"key for fast open", "TCP_FASTOPEN_KEY", func(t *testing.T) int {
+			d := listener(t)
+			if err := unix.SetsockoptString(d.Int(), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, "0123456789abcdef"); err != nil {
+				t.Skip(err)
+			}
+			return d.Int()
+		}},
+		{"program", "SO_ATTACH_REUSEPORT_CBPF", func(t *testing.T) int {
+			d := tcp4.make(t)
+			must(t, unix.SetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+			must(t, unix.Bind(d.Int(), &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+			f := []unix.SockFilter{{Code: 6}}
+			must(t, unix.SetsockoptSockFprog(d.Int(), unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &f[0]}))
+			must(t, unix.Listen(d.Int(), 5))
+			return d.Int()
+		}},
+		{"options of every packet", "IP_OPTIONS", func(t *testing.T) int {
+			d := tcp4.make(t)
+			must(t, unix.SetsockoptString(d.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, "\x01\x01\x01\x01"))
+			return d.Int()
+		}},
+		{"multipath", "GODEBUG=multipathtcp=0", func(t *testing.T) int {
+			n, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP)
+			return own(t, n, err).Int()
+		}},
+		{"raw", "only TCP and UDP", func(t *testing.T) int {
+			n, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+			return own(t, n, err).Int()
+		}},
+		{"datagram", "datagrams are in its queue", func(t *testing.T) int {
+			d := udp4.bound(t, "127.0.0.1")
+			c := client(t, udp4, d.Int())
+			must(t, unix.Sendmsg(c.Int(), nil, nil, nil, 0))
+			return d.Int()
+		}},
+		{"part of a datagram", "hasn't sent yet", func(t *testing.T) int {
+			c := client(t, udp4, udp4.bound(t, "127.0.0.1").Int())
+			must(t, unix.Sendmsg(c.Int(), []byte("x"), nil, nil, unix.MSG_MORE))
+			return c.Int()
+		}},
+		{"error", "an error waits", func(t *testing.T) int {
+			d := udp4.bound(t, "127.0.0.1")
+			c := client(t, udp4, d.Int())
+			must(t, d.Close())
+			must(t, unix.Sendmsg(c.Int(), []byte("x"), nil, nil, 0))
+			return c.Int()
+		}},
+		{"group", "multicast", func(t *testing.T) int {
+			d := udp4.bound(t, "0.0.0.0")
+			if err := unix.SetsockoptIPMreqn(d.Int(), unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreqn{Multiaddr: [4]byte{224, 1, 2, 3}, Ifindex: 1}); err != nil {
+				t.Skip(err)
+			}
+			return d.Int()
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { refused(t, &options.Dump{}, tt.make(t), tt.want) })
+	}
+}
+
+// md5 gives a socket a key for a peer.
+func md5(t *testing.T, n int) {
+	t.Helper()
+	sig := make([]byte, 216) // struct tcp_md5sig
+	sig[0] = unix.AF_INET
+	copy(sig[4:], []byte{10, 1, 2, 3})
+	sig[130] = 3
+	copy(sig[136:], "key")
+	if err := unix.SetsockoptString(n, unix.IPPROTO_TCP, unix.TCP_MD5SIG, string(sig)); err != nil {
+		t.Skip(err)
+	}
+}
+
+func TestSkipInFlight(t *testing.T) {
+	d := tcp4.bound(t, "127.0.0.1")
+	must(t, unix.Listen(d.Int(), 5))
+	client(t, tcp4, d.Int())
+	o := &options.Dump{}
+	o.SkipInFlight = true
+	if _, err := dumped(t, o, d.Int()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	d := tcp4.bound(t, "127.0.0.1")
+	must(t, unix.SetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	must(t, unix.Listen(d.Int(), 5))
+	in, err := dumped(t, &options.Dump{}, d.Int())
+	must(t, err)
+	nodes, err := planned(in)
+	must(t, err)
+	_, err = nodes[0].Create(context.Background(), nil)
+	if !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), "another socket has this port") {
+		t.Errorf("error %v", err)
+	}
+}
