@@ -95,21 +95,29 @@ func (s *Space) scanned() (n uint64) {
 // It stops between chunks if ctx ends.
 func Pages(ctx context.Context, env *kind.DumpEnv, spaces []*Space, store image.Store) (Stats, error) {
 	d := drainer{ctx: ctx, env: env, store: store, nextID: 1}
+	err := d.run(spaces)
+	if err != nil && d.family != nil {
+		err = errors.Join(err, Discard(store))
+	}
+	return d.stats, err
+}
+
+func (d *drainer) run(spaces []*Space) error {
 	if err := d.shareds(); err != nil {
-		return d.stats, err
+		return err
 	}
 	if err := d.cow(spaces); err != nil {
-		return d.stats, err
+		return err
 	}
 	if d.family != nil {
 		defer d.family.close() //nolint:errcheck // directories
 	}
 	for group := range slices.Chunk(spaces, together) {
 		if err := errors.Join(d.group(group), d.close()); err != nil {
-			return d.stats, err
+			return err
 		}
 	}
-	return d.stats, nil
+	return nil
 }
 
 // together is how many tasks' files are open at a time.

@@ -135,6 +135,7 @@ func (s *Space) compareContents(ctx context.Context, store image.Store, own *con
 		return nil, err
 	}
 	defer its.close()
+	c := &comparer{stats: st}
 	var out []pages.Span
 	for _, mine := range own.cut(todo) {
 		a := s.at(mine.Start)
@@ -145,38 +146,60 @@ func (s *Space) compareContents(ctx context.Context, store image.Store, own *con
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		if out, err = compareOne(out, mine, its.cut([]pages.Span{mine.Span}), st); err != nil {
+		if out, err = c.compareOne(out, mine, its.cut([]pages.Span{mine.Span})); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
+// comparer holds pages of a task and of its parent.
+type comparer struct {
+	a, b  [compareMost]byte
+	stats *Stats
+}
+
+// compareMost is how much is compared at a time, in bytes.
+const compareMost = 64 * page
+
 // compareOne appends what of mine differs from theirs.
-func compareOne(out []pages.Span, mine pages.Piece, theirs []pages.Piece, st *Stats) ([]pages.Span, error) {
-	var a, b [page]byte
+func (c *comparer) compareOne(out []pages.Span, mine pages.Piece, theirs []pages.Piece) ([]pages.Span, error) {
 	at := mine.Start
 	for _, t := range theirs {
 		if t.Start > at {
 			out = add(out, pages.Span{Start: at, End: t.Start})
 		}
-		for at = t.Start; at < t.End; at += page {
-			if _, err := mine.From.ReadAt(a[:], mine.Offset+int64(at-mine.Start)); err != nil {
-				return nil, fmt.Errorf("read the page of %#x: %w", at, err)
-			}
-			if _, err := t.From.ReadAt(b[:], t.Offset+int64(at-t.Start)); err != nil {
-				return nil, fmt.Errorf("read the parent's page of %#x: %w", at, err)
-			}
-			st.Compared++
-			if bytes.Equal(a[:], b[:]) {
-				st.SharedCow++
-				continue
-			}
-			out = add(out, pages.Span{Start: at, End: at + page})
+		m := pages.Piece{Span: t.Span, From: mine.From, Offset: mine.Offset + int64(t.Start-mine.Start)}
+		var err error
+		if out, err = c.compareSame(out, m, t); err != nil {
+			return nil, err
 		}
+		at = t.End
 	}
 	if at < mine.End {
 		out = add(out, pages.Span{Start: at, End: mine.End})
+	}
+	return out, nil
+}
+
+// compareSame is compareOne for the same addresses.
+func (c *comparer) compareSame(out []pages.Span, mine, theirs pages.Piece) ([]pages.Span, error) {
+	for at := mine.Start; at < mine.End; at += compareMost {
+		n := min(mine.End-at, compareMost)
+		if _, err := mine.From.ReadAt(c.a[:n], mine.Offset+int64(at-mine.Start)); err != nil {
+			return nil, fmt.Errorf("read the pages of %#x: %w", at, err)
+		}
+		if _, err := theirs.From.ReadAt(c.b[:n], theirs.Offset+int64(at-mine.Start)); err != nil {
+			return nil, fmt.Errorf("read the parent's pages of %#x: %w", at, err)
+		}
+		for i := uint64(0); i < n; i += page {
+			c.stats.Compared++
+			if bytes.Equal(c.a[i:i+page], c.b[i:i+page]) {
+				c.stats.SharedCow++
+				continue
+			}
+			out = add(out, pages.Span{Start: at + i, End: at + i + page})
+		}
 	}
 	return out, nil
 }

@@ -18,11 +18,6 @@ import (
 type Use struct {
 	ID     plan.ID
 	Access uint32 // O_RDONLY or O_RDWR: what the descriptor must allow
-
-	// Shared memory that has no entry in files.img: not used so far.
-	Shared     bool
-	Owner      uint32
-	Start, End uint64
 }
 
 // Files returns the files that Map needs, each once.

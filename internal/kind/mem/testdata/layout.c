@@ -7,12 +7,19 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { P = 4096, RW = PROT_READ | PROT_WRITE, PRIV = MAP_PRIVATE | MAP_ANONYMOUS };
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
+#endif
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 8
+#endif
+#ifndef SYS_mseal
+#define SYS_mseal 462
 #endif
 
 static char *map(int pages, int prot, int flags, int fd) {
@@ -64,6 +71,11 @@ int main(int argc, char **argv) {
 	char *guarded = map(6, RW, PRIV, -1);
 	fill(guarded, 6, 20);
 	madvise(guarded + 2 * P, P, MADV_GUARD_INSTALL);
+
+	char *sealed = map(2, RW, PRIV, -1);
+	fill(sealed, 1, 32);
+	syscall(SYS_mseal, sealed, 2 * P, 0);
+	mmap(NULL, 2 * P, RW, MAP_DROPPABLE | MAP_ANONYMOUS, -1, 0);
 
 	int fd = open("file", O_RDWR | O_CREAT, 0600);
 	fill(map(1, RW, PRIV, -1), 1, 21);
