@@ -18,11 +18,12 @@ import (
 type Output interface{ io.WriterAt }
 
 // Source is the pages of one task that go, one behind the other, into one
-// file.
+// file, from offset At on.
 type Source struct {
 	PID   proc.PID
 	Spans []Span
 	To    Output
+	At    int64
 
 	bytes   uint64
 	mem     memFile
@@ -81,7 +82,7 @@ func (c *cutter) next() (part, bool) {
 			return part{}, false
 		}
 		if !c.begun {
-			c.rest, c.skip, c.off, c.begun = c.sources[0].Spans, 0, 0, true
+			c.rest, c.skip, c.off, c.begun = c.sources[0].Spans, 0, c.sources[0].At, true
 		}
 		if len(c.rest) > 0 {
 			return c.cut(), true

@@ -61,11 +61,11 @@ func (d *drainer) cow(spaces []*Space) error {
 		if p == nil || f.shares[p] >= deepest {
 			continue
 		}
-		n, err := s.compare(p)
+		shares, err := s.sharesWith(p)
 		if err != nil {
 			return err
 		}
-		if n > 0 {
+		if shares {
 			f.parent[s], f.shares[s], any = p, f.shares[p]+1, true
 		}
 	}
@@ -75,7 +75,6 @@ func (d *drainer) cow(spaces []*Space) error {
 	if err := f.begin(dir); err != nil {
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) {
 			d.env.Log.Warn("the image directory's file system has no hard links, memory shared by forked tasks is stored once per task", "dir", dir)
-			unshare(spaces)
 			return nil
 		}
 		return err
@@ -84,43 +83,52 @@ func (d *drainer) cow(spaces []*Space) error {
 	return nil
 }
 
-func unshare(spaces []*Space) {
-	for _, s := range spaces {
-		for i := range s.found {
-			s.found[i].shared = false
-		}
+// errShared ends the search for pages that two tasks share.
+var errShared = errors.New("shared")
+
+// sharesWith tells whether the task has a page that its parent has too.
+func (s *Space) sharesWith(p *Space) (bool, error) {
+	m, err := newMatcher(s, p)
+	if err != nil {
+		return false, err
 	}
+	defer m.close()
+	err = s.each(func(f stretch) error {
+		return m.split(f, func(part stretch) error {
+			if part.shared {
+				return errShared
+			}
+			return nil
+		})
+	})
+	if errors.Is(err, errShared) {
+		return true, nil
+	}
+	return false, err
 }
 
-// compare marks the pages of s that its parent has too: the same frame or
+// matcher finds the pages of a task that its parent has too: the same frame or
 // the same place in swap, at the same address.
-func (s *Space) compare(p *Space) (shared uint64, err error) {
-	own, err := pages.OpenScanner(s.task.Dir)
-	if err != nil {
-		return 0, err
-	}
-	defer own.Close() //nolint:errcheck // only read from
-	its, err := pages.OpenScanner(p.task.Dir)
-	if err != nil {
-		return 0, err
-	}
-	defer its.Close() //nolint:errcheck // only read from
-	m := matcher{own: own, its: its}
-	var out []stretch
-	for _, f := range s.found {
-		if out, err = m.split(out, f); err != nil {
-			return 0, err
-		}
-	}
-	s.found = out
-	return m.shared, nil
-}
-
-// matcher compares the pages of two tasks.
 type matcher struct {
 	own, its *pages.Scanner
 	words    []uint64
-	shared   uint64
+}
+
+func newMatcher(s, parent *Space) (*matcher, error) {
+	own, err := pages.OpenScanner(s.task.Dir)
+	if err != nil {
+		return nil, err
+	}
+	its, err := pages.OpenScanner(parent.task.Dir)
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return &matcher{own: own, its: its}, nil
+}
+
+func (m *matcher) close() {
+	_ = m.own.Close() // only read from
+	_ = m.its.Close()
 }
 
 // Bits of a pagemap word that tell a page from another.
@@ -130,30 +138,28 @@ const (
 	mostWords     = 4096
 )
 
-// split appends f in parts that are shared and parts that are not.
-func (m *matcher) split(out []stretch, f stretch) ([]stretch, error) {
-	for at := f.Start; at < f.End; {
-		part := pages.Span{Start: at, End: min(f.End, at+mostWords*page)}
-		if err := m.read(part); err != nil {
-			return nil, err
+// split calls f for the parts of a stretch that are shared and those that are
+// not.
+func (m *matcher) split(s stretch, f func(stretch) error) error {
+	cur := stretch{Span: pages.Span{Start: s.Start, End: s.Start}, area: s.area}
+	for at := s.Start; at < s.End; {
+		if err := m.read(pages.Span{Start: at, End: min(s.End, at+mostWords*page)}); err != nil {
+			return err
 		}
-		for i, w := range m.words {
-			out = extend(out, stretch{Span: pages.Span{Start: at, End: at + page}, area: f.area, shared: w != 0}, i == 0 && at == f.Start)
-			if at += page; w != 0 {
-				m.shared++
+		for _, w := range m.words {
+			if shared := w != 0; shared != cur.shared {
+				if cur.End > cur.Start {
+					if err := f(cur); err != nil {
+						return err
+					}
+				}
+				cur.Start, cur.shared = at, shared
 			}
+			at += page
+			cur.End = at
 		}
 	}
-	return out, nil
-}
-
-// extend appends a page, to the last stretch if it continues that.
-func extend(out []stretch, p stretch, begin bool) []stretch {
-	if n := len(out); n > 0 && !begin && out[n-1].shared == p.shared && out[n-1].End == p.Start {
-		out[n-1].End = p.End
-		return out
-	}
-	return append(out, p)
+	return f(cur)
 }
 
 // read leaves in words those of the task whose pages are its parent's too, 0

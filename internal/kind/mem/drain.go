@@ -18,31 +18,78 @@ import (
 
 // find finds the pages that the task has of its own, and guard regions.
 func (s *Space) find() error {
-	sc, err := pages.OpenScanner(s.task.Dir)
-	if err != nil {
-		return err
-	}
-	defer sc.Close() //nolint:errcheck // only read from
-	areas, index := s.searched()
-	err = sc.Scan(areas, func(i int, p pages.Span, guard bool) {
-		if guard {
-			s.guard = append(s.guard, p)
-			return
+	err := s.scan(func(p stretch, guard bool) {
+		switch {
+		case guard:
+			s.guard = append(s.guard, p.Span)
+		case len(s.found) < mostFound:
+			s.found = append(s.found, p)
+		default:
+			s.scattered = true
 		}
-		s.found = append(s.found, stretch{Span: p, area: index[i]})
 	})
-	if err != nil {
-		return err
+	if s.scattered {
+		s.found = nil
 	}
-	s.addWhole()
-	return nil
+	return err
 }
+
+// mostFound is how many stretches of a task's memory are kept: a few MiB.
+// Memory that is more scattered is looked through again.
+const mostFound = 1 << 17
 
 // stretch is pages that are to be stored, all in one area.
 type stretch struct {
 	pages.Span
 	area   int
 	shared bool // the parent task has the same pages
+}
+
+// each calls f for everything that is to be stored, ascending.
+func (s *Space) each(f func(p stretch) error) error {
+	if !s.scattered {
+		for _, p := range s.found {
+			if err := f(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var failed error
+	err := s.scan(func(p stretch, guard bool) {
+		if failed == nil && !guard {
+			failed = f(p)
+		}
+	})
+	return errors.Join(err, failed)
+}
+
+// scan looks through the task's memory: at pages of its own, and at areas that
+// are stored as they are.
+func (s *Space) scan(f func(p stretch, guard bool)) error {
+	sc, err := pages.OpenScanner(s.task.Dir)
+	if err != nil {
+		return err
+	}
+	defer sc.Close() //nolint:errcheck // only read from
+	areas, index := s.searched()
+	next := 0 // of the areas, for those that are stored whole
+	whole := func(before int) {
+		for ; next < before; next++ {
+			if s.areas[next].whole() {
+				f(stretch{Span: s.areas[next].Span, area: next}, false)
+			}
+		}
+	}
+	err = sc.Scan(areas, func(i int, p pages.Span, guard bool) {
+		whole(index[i])
+		f(stretch{Span: p, area: index[i]}, guard)
+	})
+	if err != nil {
+		return err
+	}
+	whole(len(s.areas))
+	return nil
 }
 
 // searched returns the areas in which pages are looked for.
@@ -63,23 +110,6 @@ func (s *Space) searched() (areas []pages.Area, index []int) {
 	return areas, index
 }
 
-// addWhole adds the areas that are stored as they are.
-func (s *Space) addWhole() {
-	for i := range s.areas {
-		a := &s.areas[i]
-		if !a.whole() {
-			continue
-		}
-		at, _ := slices.BinarySearchFunc(s.found, a.Start, func(f stretch, addr uint64) int {
-			if f.Start < addr {
-				return -1
-			}
-			return 1
-		})
-		s.found = slices.Insert(s.found, at, stretch{Span: a.Span, area: i})
-	}
-}
-
 // scanned counts the pages that were looked through.
 func (s *Space) scanned() (n uint64) {
 	for i := range s.areas {
@@ -94,7 +124,7 @@ func (s *Space) scanned() (n uint64) {
 // their own, and of shared memory. Parents come before children in spaces.
 // It stops between chunks if ctx ends.
 func Pages(ctx context.Context, env *kind.DumpEnv, spaces []*Space, store image.Store) (Stats, error) {
-	d := drainer{ctx: ctx, env: env, store: store, nextID: 1}
+	d := drainer{ctx: ctx, env: env, store: store, nextID: 1, keep: mostSpans}
 	err := d.run(spaces)
 	if err != nil && d.family != nil {
 		err = errors.Join(err, Discard(store))
@@ -140,6 +170,7 @@ type drainer struct {
 	env    *kind.DumpEnv
 	store  image.Store
 	nextID uint32 // of a pages file
+	keep   int    // how many spans of a task are kept before they are stored
 	open   []image.WriteFile
 	family *family
 	stats  Stats
@@ -166,7 +197,8 @@ func (d *drainer) pagesFile() (image.WriteFile, uint32, error) {
 	return f, id, nil
 }
 
-// prepare writes a task's pagemap and says what goes into its pages file.
+// prepare writes a task's pagemap and says what goes into its pages file. What
+// would be too much to keep is stored at once.
 func (d *drainer) prepare(s *Space) (*pages.Source, error) {
 	f, id, err := d.pagesFile()
 	if err != nil {
@@ -176,37 +208,65 @@ func (d *drainer) prepare(s *Space) (*pages.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	src := &pages.Source{PID: s.task.PID, To: f}
-	for _, p := range s.found {
-		if err := d.addStretch(s, src, w, p); err != nil {
-			break // Close returns it
-		}
-	}
+	t := taker{d: d, s: s, w: w, src: &pages.Source{PID: s.task.PID, To: f}}
+	err = t.run()
 	d.stats.Scanned += s.scanned()
-	if err := w.Close(); err != nil {
+	if err := errors.Join(err, w.Close()); err != nil {
 		return nil, err
 	}
 	if d.family != nil {
-		return src, d.family.inherit(s, id)
+		return t.src, d.family.inherit(s, id)
 	}
-	return src, nil
+	return t.src, nil
 }
 
-func (d *drainer) addStretch(s *Space, src *pages.Source, w *image.PagemapWriter, p stretch) error {
+// taker takes down where a task's pages are.
+type taker struct {
+	d   *drainer
+	s   *Space
+	w   *image.PagemapWriter
+	src *pages.Source
+}
+
+func (t *taker) run() error {
+	if t.d.family == nil || t.d.family.parent[t.s] == nil {
+		return t.s.each(t.add)
+	}
+	m, err := newMatcher(t.s, t.d.family.parent[t.s])
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	return t.s.each(func(p stretch) error {
+		return m.split(p, t.add)
+	})
+}
+
+// mostSpans is how many spans of a task are kept: a few MiB.
+const mostSpans = 1 << 17
+
+func (t *taker) add(p stretch) error {
 	n := p.Len() / page
 	if p.shared {
-		d.stats.SkippedParent += n
-		return w.Add(p.Start, n, image.PageParent)
+		t.d.stats.SkippedParent += n
+		return t.w.Add(p.Start, n, image.PageParent)
 	}
-	d.stats.Written += n
-	src.Spans = append(src.Spans, p.Span)
-	return s.lazily(p, func(part pages.Span, lazy bool) error {
+	t.d.stats.Written += n
+	err := t.s.lazily(p, func(part pages.Span, lazy bool) error {
 		flags := image.PagePresent
 		if lazy {
 			flags |= image.PageLazy
 		}
-		return w.Add(part.Start, part.Len()/page, flags)
+		return t.w.Add(part.Start, part.Len()/page, flags)
 	})
+	if t.src.Spans = append(t.src.Spans, p.Span); err != nil || len(t.src.Spans) < t.d.keep {
+		return err
+	}
+	if err := pages.Drain(t.d.ctx, []*pages.Source{t.src}, nil); err != nil {
+		return err
+	}
+	t.src.At, t.src.Spans = t.w.Offset(), t.src.Spans[:0]
+	return nil
 }
 
 // lazily splits a stretch into what criu may restore late, on demand, and what

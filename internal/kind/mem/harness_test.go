@@ -134,9 +134,19 @@ func look(t *scan.Task) (err error) {
 	return err
 }
 
-// save dumps a frozen tree's memory into dir. The answers of Ask come from an
-// injected batch.
+// save dumps a frozen tree's memory into dir.
 func save(tree *scan.Tree, dir string) (*frozen, error) {
+	f, err := describeAll(tree, dir)
+	if err != nil {
+		return nil, err
+	}
+	f.stats, err = Pages(context.Background(), f.env, f.spaces, f.store)
+	return f, err
+}
+
+// describeAll dumps all but the contents. The answers of Ask come from an
+// injected batch.
+func describeAll(tree *scan.Tree, dir string) (*frozen, error) {
 	store, err := image.OpenDir(dir)
 	if err != nil {
 		return nil, err
@@ -155,8 +165,7 @@ func save(tree *scan.Tree, dir string) (*frozen, error) {
 		}
 		f.spaces = append(f.spaces, s)
 	}
-	f.stats, err = Pages(context.Background(), f.env, f.spaces, store)
-	return f, err
+	return f, nil
 }
 
 func ask(env *kind.DumpEnv, t *scan.Task, s *Space) error {

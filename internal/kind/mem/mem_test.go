@@ -1,6 +1,7 @@
 package mem
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,6 +61,33 @@ func TestRebuildFamily(t *testing.T) {
 			return err
 		}
 		return sameSharing(f, copies)
+	})
+}
+
+// TestScattered saves memory that is too scattered to keep a list of.
+func TestScattered(t *testing.T) {
+	p := start(t, "testdata/layout.c", 3, "1")
+	inspect(t, func() error {
+		tree, err := freeze(p.PID)
+		if err != nil {
+			return err
+		}
+		f, err := describeAll(tree, t.TempDir())
+		if err != nil {
+			return err
+		}
+		for _, s := range f.spaces {
+			s.found, s.scattered = nil, true
+		}
+		d := drainer{ctx: t.Context(), env: f.env, store: f.store, nextID: 1, keep: 7}
+		if err := d.run(f.spaces); err != nil {
+			return err
+		}
+		copies, err := rebuild(f)
+		if err != nil {
+			return err
+		}
+		return same(f, copies)
 	})
 }
 
@@ -143,31 +171,32 @@ func sharedPages(child, parent proc.PID) ([]pages.Span, error) {
 	if err != nil {
 		return nil, err
 	}
-	var m matcher
-	for _, x := range []struct {
-		pid proc.PID
-		sc  **pages.Scanner
-	}{{child, &m.own}, {parent, &m.its}} {
-		d, err := proc.Open(x.pid)
+	of := func(pid proc.PID) *Space {
+		d, e := proc.Open(pid)
+		err = errors.Join(err, e)
+		return &Space{dumped: dumped{task: &scan.Task{PID: pid, Dir: d}}}
+	}
+	a, b := of(child), of(parent)
+	if err != nil {
+		return nil, err
+	}
+	defer a.task.Dir.Close()
+	defer b.task.Dir.Close()
+	m, err := newMatcher(a, b)
+	if err != nil {
+		return nil, err
+	}
+	defer m.close()
+	var out []pages.Span
+	for _, s := range spans {
+		err := m.split(stretch{Span: s}, func(p stretch) error {
+			if p.shared {
+				out = add(out, p.Span)
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, err
-		}
-		defer d.Close()
-		if *x.sc, err = pages.OpenScanner(d); err != nil {
-			return nil, err
-		}
-		defer (*x.sc).Close()
-	}
-	var all []stretch
-	for _, s := range spans {
-		if all, err = m.split(all, stretch{Span: s}); err != nil {
-			return nil, err
-		}
-	}
-	var out []pages.Span
-	for _, s := range all {
-		if s.shared {
-			out = add(out, s.Span)
 		}
 	}
 	return out, nil

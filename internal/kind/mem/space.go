@@ -57,6 +57,8 @@ type dumped struct {
 	task   *scan.Task
 	found  []stretch // the pages to store, ascending
 	stacks []uint64  // pages that stack pointers point into, ascending
+
+	scattered bool // there are too many of found to keep
 }
 
 // planned is what is known of a space to be restored only.
