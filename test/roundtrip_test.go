@@ -66,6 +66,8 @@ var targets = []target{
 	{name: "epollmore", src: "epoll", args: []string{"more"}, noCRIU: "a member whose number was closed gets another one"},
 	{name: "sharedfd"},
 	{name: "unixpair"},
+	{name: "listen", args: []string{"base"}},
+	{name: "listenmore", src: "listen", args: []string{"more"}, noCRIU: "options of TCP and IP, and who listened, are lost"},
 	{name: "manyfds", args: []string{"600"}},
 }
 

@@ -1,0 +1,152 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/options"
+)
+
+func refused(t *testing.T, o *options.Dump, n int, want string) {
+	t.Helper()
+	_, err := dumped(t, o, n)
+	if !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(fmt.Sprint(err), want) {
+		t.Errorf("error %v, want one with %q", err, want)
+	}
+}
+
+// client connects to a listener.
+func client(t testing.TB, s sort, listener int) *fd.FD {
+	t.Helper()
+	sa, err := unix.Getsockname(listener)
+	must(t, err)
+	c := s.make(t)
+	must(t, unix.Connect(c.Int(), sa))
+	return c
+}
+
+func TestRefused(t *testing.T) {
+	listener := func(t *testing.T) *fd.FD {
+		d := tcp4.bound(t, "127.0.0.1")
+		must(t, unix.Listen(d.Int(), 5))
+		return d
+	}
+	tests := []struct {
+		name string
+		want string
+		make func(t *testing.T) int
+	}{
+		{"waiting client", "1 connections wait to be accepted", func(t *testing.T) int {
+			d := listener(t)
+			client(t, tcp4, d.Int())
+			return d.Int()
+		}},
+		{"deferred client", "TCP_DEFER_ACCEPT", func(t *testing.T) int {
+			d := listener(t)
+			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 60))
+			client(t, tcp4, d.Int())
+			return d.Int()
+		}},
+		{"connection", "TCP connections aren't supported yet", func(t *testing.T) int { return client(t, tcp4, listener(t).Int()).Int() }},
+		{"ended connection", "its connection has ended", func(t *testing.T) int {
+			d := listener(t)
+			c := client(t, tcp4, d.Int())
+			a, _, err := unix.Accept4(d.Int(), unix.SOCK_CLOEXEC)
+			accepted := own(t, a, err)
+			must(t, unix.SetsockoptLinger(accepted.Int(), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+			must(t, accepted.Close())
+			return c.Int()
+		}},
+		{"shut down before it was connected", "shut down", func(t *testing.T) int {
+			d := tcp4.make(t)
+			_ = unix.Shutdown(d.Int(), unix.SHUT_RD)
+			return d.Int()
+		}},
+		{"keys", "keys for the peers [10.1.2.3/32]", func(t *testing.T) int {
+			d := listener(t)
+			md5(t, d.Int())
+			return d.Int()
+		}},
+		{"keys before listening", "keys for its peers", func(t *testing.T) int {
+			d := tcp4.make(t)
+			md5(t, d.Int())
+			return d.Int()
+		}},
+		{"key for fast open", "TCP_FASTOPEN_KEY", func(t *testing.T) int {
+			d := listener(t)
+			if err := unix.SetsockoptString(d.Int(), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, "0123456789abcdef"); err != nil {
+				t.Skip(err)
+			}
+			return d.Int()
+		}},
+		{"program", "SO_ATTACH_REUSEPORT_CBPF", func(t *testing.T) int {
+			d := tcp4.make(t)
+			must(t, unix.SetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+			must(t, unix.Bind(d.Int(), &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+			f := []unix.SockFilter{{Code: 6}}
+			must(t, unix.SetsockoptSockFprog(d.Int(), unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &f[0]}))
+			must(t, unix.Listen(d.Int(), 5))
+			return d.Int()
+		}},
+		{"options of every packet", "IP_OPTIONS", func(t *testing.T) int {
+			d := tcp4.make(t)
+			must(t, unix.SetsockoptString(d.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, "\x01\x01\x01\x01"))
+			return d.Int()
+		}},
+		{"multipath", "GODEBUG=multipathtcp=0", func(t *testing.T) int {
+			n, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP)
+			return own(t, n, err).Int()
+		}},
+		{"raw", "only TCP and UDP", func(t *testing.T) int {
+			n, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+			return own(t, n, err).Int()
+		}},
+		{"datagram", "datagrams are in its queue", func(t *testing.T) int {
+			d := udp4.bound(t, "127.0.0.1")
+			c := client(t, udp4, d.Int())
+			must(t, unix.Sendmsg(c.Int(), nil, nil, nil, 0))
+			return d.Int()
+		}},
+		{"part of a datagram", "hasn't sent yet", func(t *testing.T) int {
+			c := client(t, udp4, udp4.bound(t, "127.0.0.1").Int())
+			must(t, unix.Sendmsg(c.Int(), []byte("x"), nil, nil, unix.MSG_MORE))
+			return c.Int()
+		}},
+		{"error", "an error waits", func(t *testing.T) int {
+			d := udp4.bound(t, "127.0.0.1")
+			c := client(t, udp4, d.Int())
+			must(t, d.Close())
+			must(t, unix.Sendmsg(c.Int(), []byte("x"), nil, nil, 0))
+			return c.Int()
+		}},
+		{"group", "multicast", func(t *testing.T) int {
+			d := udp4.bound(t, "0.0.0.0")
+			if err := unix.SetsockoptIPMreqn(d.Int(), unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreqn{Multiaddr: [4]byte{224, 1, 2, 3}, Ifindex: 1}); err != nil {
+				t.Skip(err)
+			}
+			return d.Int()
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { refused(t, &options.Dump{}, tt.make(t), tt.want) })
+	}
+}
+
+// md5 gives a socket a key for a peer.
+func md5(t *testing.T, n int) {
+	t.Helper()
+	sig := make([]byte, 216) // struct tcp_md5sig
+	sig[0] = unix.AF_INET
+	copy(sig[4:], []byte{10, 1, 2, 3})
+	sig[130] = 3
+	copy(sig[136:], "key")
+	if err := unix.SetsockoptString(n, unix.IPPROTO_TCP, unix.TCP_MD5SIG, string(sig)); err != nil {
+		t.Skip(err)
+	}
+}
