@@ -160,14 +160,22 @@ func findInsn(t *scan.Task) (remote.Addr, error) {
 				continue
 			}
 			end := min(v.End, v.Start+1<<20)
-			insn, err := remote.FindSyscall(t.PID, remote.Addr(v.Start), remote.Addr(end))
-			if err == nil {
-				return insn, nil
+			insn, err := findSyscall(t, name, remote.Addr(v.Start), remote.Addr(end))
+			if err == nil || errors.Is(err, remote.ErrOnItsWay) {
+				return insn, err
 			}
 			errs = append(errs, err)
 		}
 	}
 	return 0, fmt.Errorf("no system-call instruction in its code: %w", errors.Join(errs...))
+}
+
+func findSyscall(t *scan.Task, name string, start, end remote.Addr) (remote.Addr, error) {
+	if name == "" {
+		return remote.FindSyscall(t.PID, start, end)
+	}
+	own := func(th *scan.Thread) *remote.Thread { return &th.Thread }
+	return remote.UseVdso(own(t.Leader()), start, end, t.Threads, own)
 }
 
 // namespaces that a task of the tree must share with the engine so far.

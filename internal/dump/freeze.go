@@ -31,6 +31,7 @@ type freezer struct {
 	tree   *scan.Tree
 	seized []*scan.Thread // in order, for thaw
 	seen   map[proc.TID]bool
+	ctx    context.Context // its end is the end of the freeze
 	// reading reads what /proc says of each thread that has stopped, while
 	// others are still waited for.
 	reading errgroup.Group
@@ -42,11 +43,12 @@ type freezer struct {
 // freeze stops the tree of task pid. Whatever happens, thaw lets go of what
 // was seized so far.
 func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
+	f.ctx = ctx
 	f.seen = map[proc.TID]bool{}
 	f.reading.SetLimit(runtime.GOMAXPROCS(0))
 	level := []proc.PID{pid}
 	for len(level) > 0 {
-		if err := ctx.Err(); err != nil {
+		if err := context.Cause(ctx); err != nil {
 			return fmt.Errorf("freeze: %w", err)
 		}
 		tasks, err := f.add(level)
@@ -193,10 +195,22 @@ func (f *freezer) whyNot(t *scan.Task, tid proc.TID, err error) error {
 	return fmt.Errorf("%v: seize thread %d: %w", t, tid, err)
 }
 
+// overtime says that the time for the freeze is over, and what for.
+func (f *freezer) overtime(th *scan.Thread) error {
+	if f.ctx.Err() == nil {
+		return nil
+	}
+	state := "unknown"
+	if st, err := th.Task.Dir.ThreadStat(th.TID); err == nil {
+		state = string(st.State)
+	}
+	return fmt.Errorf("%v: thread %d (state %s) has not stopped: %w", th.Task, th.TID, state, context.Cause(f.ctx))
+}
+
 // await waits until a thread that was asked to has stopped. One that ended
 // instead is forgotten.
 func (f *freezer) await(th *scan.Thread) error {
-	s, err := tracee.WaitTrap(th.TID)
+	s, err := tracee.WaitTrapUntil(th.TID, func() error { return f.overtime(th) })
 	switch {
 	case errors.Is(err, tracee.ErrGone):
 		f.forget(th)

@@ -15,13 +15,27 @@ import (
 // every path that doesn't kill; a thread that is gone meanwhile (somebody
 // killed it) is no error.
 func (f *freezer) thaw() error {
-	errs := []error{f.unmapArenas()}
+	errs := []error{f.restoreAll(), f.unmapArenas()}
 	for _, th := range f.seized {
 		if err := alive(th.Release()); err != nil {
 			errs = append(errs, fmt.Errorf("%v: let thread %d go: %w", th.Task, th.TID, err))
 		}
 	}
 	f.seized = nil
+	return errors.Join(errs...)
+}
+
+// restoreAll gives every thread its own registers back. Until then they lead
+// into the arena of its task, which must stay so long: should we die, that is
+// what the thread goes on by. An arena that can't be left stays for good.
+func (f *freezer) restoreAll() error {
+	var errs []error
+	for _, th := range f.seized {
+		if err := alive(th.Restore()); err != nil {
+			errs = append(errs, fmt.Errorf("%v: restore thread %d: %w", th.Task, th.TID, err))
+			th.Task.Arena = nil
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -34,11 +48,7 @@ func (f *freezer) unmapArenas() error {
 			continue
 		}
 		th := &t.Leader().Thread
-		err := th.Restore()
-		if err == nil {
-			err = t.Arena.StartUnmap(th, t.Insn)
-		}
-		if err != nil {
+		if err := t.Arena.StartUnmap(th, t.Insn); err != nil {
 			errs = append(errs, alive(err))
 			continue
 		}

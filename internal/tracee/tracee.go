@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -153,9 +154,40 @@ func wait(tid proc.TID, flags int) (Stop, error) {
 // WaitTrap waits for the stop that Interrupt asked for (or that an
 // auto-attached child begins with). Signals that come first are delivered to
 // the thread, as they would have been without us.
-func WaitTrap(tid proc.TID) (Stop, error) {
+func WaitTrap(tid proc.TID) (Stop, error) { return waitTrap(tid, Wait) }
+
+// WaitTrapUntil is WaitTrap that gives up when stop returns an error, which it
+// then returns: a thread may be somewhere in the kernel where it can't stop
+// (waiting for a child of vfork(2), or for a dead file server).
+func WaitTrapUntil(tid proc.TID, stop func() error) (Stop, error) {
+	return waitTrap(tid, func(tid proc.TID) (Stop, error) { return waitUntil(tid, stop) })
+}
+
+// waitUntil looks again and again, at first without a pause: a thread that can
+// stop does so within microseconds, if it gets a CPU.
+func waitUntil(tid proc.TID, stop func() error) (Stop, error) {
+	const patience, most = 20, time.Millisecond
+	pause := 10 * time.Microsecond
+	for i := 0; ; i++ {
+		s, ok, err := TryWait(tid)
+		if ok || err != nil {
+			return s, err
+		}
+		if err := stop(); err != nil {
+			return s, err
+		}
+		if i < patience {
+			runtime.Gosched()
+			continue
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, most)
+	}
+}
+
+func waitTrap(tid proc.TID, wait func(proc.TID) (Stop, error)) (Stop, error) {
 	for {
-		s, err := Wait(tid)
+		s, err := wait(tid)
 		if err != nil {
 			return s, err
 		}
