@@ -185,3 +185,21 @@ func readPTY(t *testing.T, master *os.File, want string) string {
 	}
 	return shown
 }
+
+// A thread that can't be stopped ends the dump when --timeout says so, by
+// name; the target goes on.
+func TestTimeout(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/vforking.c"), ".")
+	p.AwaitAt(t, 0)
+	img := testkit.NewDir(t)
+	r := e.Run(t, "dump", "-t", strconv.Itoa(p.PID), "-D", img, "--timeout", "1")
+	if r.Code != 1 || !strings.Contains(r.Stderr, "--timeout") || !strings.Contains(r.Stderr, strconv.Itoa(p.PID)) {
+		t.Errorf("exit status %d, %q", r.Code, r.Stderr)
+	}
+	testkit.Unharmed(t, p.PID)
+	empty(t, img)
+	p.Go(t, 0, true)
+	p.WaitExit(t, 0)
+}
