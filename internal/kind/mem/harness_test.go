@@ -220,6 +220,40 @@ func rebuild(f *frozen) ([]*copyOf, error) {
 	if err := CheckVdso(spaces...); err != nil {
 		return nil, err
 	}
+	by, err := startStub(spaces)
+	if err != nil {
+		return nil, err
+	}
+	var out []*copyOf
+	made := map[*scan.Task]*copyOf{}
+	for i, s := range spaces {
+		c := &copyOf{space: s}
+		from, parent := by, made[f.spaces[i].task.Parent]
+		if parent != nil {
+			from = parent
+		}
+		if err := c.clone(from); err != nil {
+			return nil, err
+		}
+		var up *Space
+		if parent != nil {
+			up = parent.space
+		}
+		if err := c.make(f, up); err != nil {
+			return nil, fmt.Errorf("task %d: %w", s.PID, err)
+		}
+		out, made[f.spaces[i].task] = append(out, c), c
+	}
+	for _, c := range out {
+		if err := c.finish(f); err != nil {
+			return nil, fmt.Errorf("task %d: %w", c.space.PID, err)
+		}
+	}
+	return out, nil
+}
+
+// startStub starts the process that the copies are cloned from.
+func startStub(spaces []*Space) (*copyOf, error) {
 	size := uint64(1 << 20)
 	for _, s := range spaces {
 		size = max(size, 1<<20+s.BatchSize())
@@ -239,36 +273,7 @@ func rebuild(f *frozen) ([]*copyOf, error) {
 		return nil, err
 	}
 	arena, err := remote.MapArena(th, stub.Syscall(at), at+stub.Size+page, size)
-	if err != nil {
-		return nil, err
-	}
-	var out []*copyOf
-	made := map[*scan.Task]*copyOf{}
-	for i, s := range spaces {
-		c := &copyOf{space: s}
-		by := &copyOf{thread: th, arena: arena}
-		parent := made[f.spaces[i].task.Parent]
-		if parent != nil {
-			by = parent
-		}
-		if err := c.clone(by); err != nil {
-			return nil, err
-		}
-		var up *Space
-		if parent != nil {
-			up = parent.space
-		}
-		if err := c.make(f, up); err != nil {
-			return nil, fmt.Errorf("task %d: %w", s.PID, err)
-		}
-		out, made[f.spaces[i].task] = append(out, c), c
-	}
-	for _, c := range out {
-		if err := c.finish(f); err != nil {
-			return nil, fmt.Errorf("task %d: %w", c.space.PID, err)
-		}
-	}
-	return out, nil
+	return &copyOf{thread: th, arena: arena}, err
 }
 
 func (c *copyOf) clone(by *copyOf) error {
@@ -326,7 +331,7 @@ func (c *copyOf) make(f *frozen, parent *Space) error {
 func (c *copyOf) open(b *remote.Batch, f *frozen, u Use) {
 	file := f.env.Tree.Files[u.ID-1]
 	path := fmt.Sprintf("/proc/%d/%s", file.Task.PID, file.Path)
-	b.Call("open", unix.SYS_OPEN, uint64(b.String(path)), uint64(u.Access), 0)
+	b.Call("openat", unix.SYS_OPENAT, 0, uint64(b.String(path)), uint64(u.Access), 0) // absolute: no folder needed
 }
 
 func (c *copyOf) finish(f *frozen) error {

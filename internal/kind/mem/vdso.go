@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"
@@ -66,7 +67,7 @@ func (s *Space) mapVdso(b *remote.Batch) {
 	if vvar != nil {
 		at = vvar.Start
 	}
-	b.Call("arch_prctl(ARCH_MAP_VDSO_64)", unix.SYS_ARCH_PRCTL, linux.ArchMapVdso64, at)
+	b.Call("arch_prctl(ARCH_MAP_VDSO_64)", arch.SysArchPrctl, linux.ArchMapVdso64, at)
 	there, _ := b.Alloc(int((vdso.End - at) / page))
 	b.Call("mincore(vdso)", unix.SYS_MINCORE, at, vdso.End-at, uint64(there))
 }
