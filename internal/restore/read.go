@@ -103,13 +103,12 @@ func read(s image.Store) (*tree, error) {
 	if tr.root == nil {
 		return nil, errors.New("pstree.img: no task in it")
 	}
-	if tr.files, err = image.ReadOptional[*fdinfo.FileEntry](s, image.Files); err != nil {
-		return nil, err
-	}
-	if err := tr.readTasks(s); err != nil {
-		return nil, err
-	}
-	return tr, nil
+	return tr, par.Besides(
+		func() error { return tr.readTasks(s) },
+		func() (err error) {
+			tr.files, err = image.ReadOptional[*fdinfo.FileEntry](s, image.Files)
+			return err
+		})
 }
 
 // readTasks reads the images of all tasks and threads, on all CPUs.
