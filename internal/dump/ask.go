@@ -128,14 +128,18 @@ func (d *dump) answer(a *asked) error {
 			return fmt.Errorf("thread %d: %w", a.thread.TID, err)
 		}
 	}
-	d.cores[a.thread] = a.core
+	if a.thread != a.thread.Task.Leader() {
+		return d.sink.Put(image.Core, a.core, nil, uint32(a.thread.VTID))
+	}
+	d.cores[a.thread.Task] = a.core
 	if a.memory != nil {
 		d.memory[a.thread.Task] = a.memory
 	}
 	return nil
 }
 
-// putCores hands in the entries of all threads.
+// putCores hands in the entries of leaders, which had to wait for the numbers
+// of what their tasks share.
 func (d *dump) putCores() error {
 	for _, t := range d.tree.Tasks {
 		if t.Zombie {
@@ -144,14 +148,10 @@ func (d *dump) putCores() error {
 			}
 			continue
 		}
-		for _, th := range t.Threads {
-			core := d.cores[th]
-			if th == t.Leader() {
-				core.Ids = d.kobjIDs(t.IDs)
-			}
-			if err := d.sink.Put(image.Core, core, nil, uint32(th.VTID)); err != nil {
-				return err
-			}
+		core := d.cores[t]
+		core.Ids = d.kobjIDs(t.IDs)
+		if err := d.sink.Put(image.Core, core, nil, uint32(t.VPID)); err != nil {
+			return err
 		}
 	}
 	return nil

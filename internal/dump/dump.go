@@ -66,7 +66,7 @@ type dump struct {
 	ownTime bool           // the tree is in a time namespace that is not the engine's
 
 	types  map[*scan.File]fdinfo.FdTypes
-	cores  map[*scan.Thread]*criu_core.CoreEntry
+	cores  map[*scan.Task]*criu_core.CoreEntry // of leaders
 	memory map[*scan.Task]func(*mm.MmEntry) error
 	spaces []*mem.Space
 	xstate [16 << 10]byte
@@ -80,7 +80,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	d := &dump{
 		opts: o, log: log, store: store, sink: newSink(store), kinds: kinds.New(), tree: tree,
 		freezer: &freezer{tree: tree}, files: newFiles(tree), self: os.Getpid(), runID: newRunID(),
-		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Thread]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
+		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files}
 	return d

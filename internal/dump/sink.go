@@ -23,6 +23,7 @@ type queue struct {
 	ids     []uint32
 	entries []entry
 	w       *image.Writer // once something was written
+	done    bool          // and closed
 }
 
 type entry struct {
@@ -30,8 +31,12 @@ type entry struct {
 	payload []byte
 }
 
-// most is how much payload is kept in memory before it is written.
-const most = 8 << 20
+// most is how much is kept in memory, in bytes, before it is written, and what
+// a thread's entry takes there: the largest of those that there are many of.
+const (
+	most      = 12 << 20
+	coreBytes = 8 << 10
+)
 
 func newSink(s image.Store) *sink { return &sink{store: s, queues: map[string]*queue{}} }
 
@@ -39,8 +44,12 @@ func newSink(s image.Store) *sink { return &sink{store: s, queues: map[string]*q
 func (s *sink) Put(row *image.Row, m proto.Message, payload []byte, ids ...uint32) error {
 	q := s.queue(row, ids)
 	q.entries = append(q.entries, entry{m, payload})
-	if s.held += len(payload); s.held > most {
-		return s.flush()
+	s.held += len(payload)
+	if row == image.Core {
+		s.held += coreBytes
+	}
+	if s.held > most {
+		return s.spill()
 	}
 	return nil
 }
@@ -59,10 +68,20 @@ func (s *sink) queue(row *image.Row, ids []uint32) *queue {
 	return q
 }
 
-// flush writes what is held.
-func (s *sink) flush() error {
+// spill writes what is held. A file that can have one entry only is closed.
+func (s *sink) spill() error {
 	s.held = 0
-	return par.Do(len(s.order), func(i int) error { return s.order[i].flush(s.store) })
+	return par.Do(len(s.order), func(i int) error {
+		q := s.order[i]
+		if len(q.entries) == 0 {
+			return nil
+		}
+		err := q.flush(s.store)
+		if q.row.Single {
+			err = errors.Join(err, q.close())
+		}
+		return err
+	})
 }
 
 func (q *queue) flush(store image.Store) error {
@@ -77,7 +96,7 @@ func (q *queue) flush(store image.Store) error {
 			return err
 		}
 	}
-	q.entries = q.entries[:0]
+	q.entries = nil
 	return nil
 }
 
@@ -90,18 +109,30 @@ func (q *queue) put(e entry) error {
 
 // finish writes everything and closes all files.
 func (s *sink) finish() error {
-	err := s.flush()
-	return errors.Join(err, s.close())
+	return par.Do(len(s.order), func(i int) error {
+		q := s.order[i]
+		if q.done {
+			return nil
+		}
+		err := q.flush(s.store)
+		return errors.Join(err, q.close())
+	})
 }
 
 // close closes all files; for a dump that failed.
 func (s *sink) close() error {
 	var errs []error
 	for _, q := range s.order {
-		if q.w != nil {
-			errs = append(errs, q.w.Close())
-			q.w = nil
-		}
+		errs = append(errs, q.close())
 	}
 	return errors.Join(errs...)
+}
+
+func (q *queue) close() error {
+	if q.w == nil {
+		return nil
+	}
+	err := q.w.Close()
+	q.w, q.done = nil, true
+	return err
 }
