@@ -145,37 +145,49 @@ func (p *Plan) Use(id ID, u Use) { p.users[id] = append(p.users[id], u) }
 // Users returns who has a file as a descriptor.
 func (p *Plan) Users(id ID) []Use { return p.users[id] }
 
+// deepest is how long a chain of needs may be. The kernel allows epolls in
+// epolls five deep; nothing else comes near.
+const deepest = 1 << 10
+
 // Nodes returns all nodes, each after those it needs. It fails on a need that
-// is missing and on a circle.
+// is missing, on a circle, and on a chain that only broken images have.
 func (p *Plan) Nodes() ([]Node, error) {
-	var out []Node
-	state := map[ID]int{} // 1 being visited, 2 done
-	var visit func(id ID, path []ID) error
-	visit = func(id ID, path []ID) error {
-		n := p.nodes[id]
-		switch {
-		case n == nil:
-			return fmt.Errorf("files.img: file %#x is needed by %#x and missing", id, path[len(path)-1])
-		case state[id] == 2:
-			return nil
-		case state[id] == 1:
-			return fmt.Errorf("files.img: files need each other in a circle: %#x", append(path, id))
-		}
-		state[id] = 1
-		for _, need := range n.Needs() {
-			if err := visit(need, append(path, id)); err != nil {
-				return err
-			}
-		}
-		state[id] = 2
-		out = append(out, n)
-		return nil
-	}
-	ids := slices.Clone(p.order)
-	for _, id := range ids {
-		if err := visit(id, []ID{id}); err != nil {
+	o := orderer{p: p, state: map[ID]int{}}
+	for _, id := range p.order {
+		if err := o.visit(id, nil); err != nil {
 			return nil, err
 		}
 	}
-	return out, nil
+	return o.out, nil
+}
+
+type orderer struct {
+	p     *Plan
+	state map[ID]int // 1 being visited, 2 done
+	out   []Node
+}
+
+// visit puts a node behind those it needs; path is who needs it.
+func (o *orderer) visit(id ID, path []ID) error {
+	n := o.p.nodes[id]
+	switch {
+	case n == nil:
+		return fmt.Errorf("files.img: file %#x is needed by %#x and missing", id, path[len(path)-1])
+	case o.state[id] == 2:
+		return nil
+	case o.state[id] == 1:
+		return fmt.Errorf("files.img: files need each other in a circle: %#x", append(path[slices.Index(path, id):], id))
+	case len(path) >= deepest:
+		return fmt.Errorf("files.img: file %#x is needed by a chain of %d files, more than can be", id, len(path))
+	}
+	o.state[id] = 1
+	path = append(path, id)
+	for _, need := range n.Needs() {
+		if err := o.visit(need, path); err != nil {
+			return err
+		}
+	}
+	o.state[id] = 2
+	o.out = append(o.out, n)
+	return nil
 }

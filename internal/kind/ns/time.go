@@ -53,15 +53,29 @@ func offsets(path string) (c Clocks, err error) {
 	if err != nil {
 		return c, err
 	}
+	if c, err = parseOffsets(text); err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// most is more seconds than the kernel lets clocks show (KTIME_SEC_MAX / 2,
+// include/linux/ktime.h), and few enough for 64 bits of nanoseconds.
+const most = 1 << 33
+
+func parseOffsets(text []byte) (c Clocks, err error) {
 	for line := range bytes.Lines(text) {
 		f := bytes.Fields(line)
 		if len(f) != 3 {
-			return c, fmt.Errorf("%s: %q is not a clock and its offset", path, line)
+			return c, fmt.Errorf("%q is not a clock and its offset", line)
 		}
 		sec, err1 := strconv.ParseInt(string(f[1]), 10, 64)
 		nsec, err2 := strconv.ParseInt(string(f[2]), 10, 64)
 		if err := errors.Join(err1, err2); err != nil {
-			return c, fmt.Errorf("%s: %w", path, err)
+			return c, err
+		}
+		if sec > most || sec < -most || nsec < 0 || nsec >= 1e9 {
+			return c, fmt.Errorf("%q is no offset that a clock can have", line)
 		}
 		switch string(f[0]) {
 		case "monotonic":
@@ -109,7 +123,6 @@ func ReadClocks(s image.Store, id uint32) (c Clocks, ok bool, err error) {
 	if err != nil || len(all) == 0 {
 		return c, false, err
 	}
-	const most = 1 << 40 // seconds; more than the kernel takes
 	conv := func(t *timens.Timespec) unix.Timespec {
 		if t.GetTvSec() > most || t.GetTvNsec() >= 1e9 {
 			err = fmt.Errorf("%s: %d.%09d s is no time a clock shows", image.Timens.FileName(id), t.GetTvSec(), t.GetTvNsec())

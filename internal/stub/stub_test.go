@@ -1,0 +1,46 @@
+package stub
+
+import (
+	"bytes"
+	format "debug/elf"
+	"io"
+	"testing"
+
+	"glis.dev/glis/internal/arch"
+)
+
+func TestELF(t *testing.T) {
+	const at = 0x7654_3000
+	b := elf(at)
+	if len(b) != Size {
+		t.Errorf("%d bytes, want one page", len(b))
+	}
+	f, err := format.NewFile(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if f.Class != format.ELFCLASS64 || f.Data != format.ELFDATA2LSB || f.Type != format.ET_EXEC || uint16(f.Machine) != arch.ELFMachine {
+		t.Errorf("not an executable of this machine: %+v", f.FileHeader)
+	}
+	if f.Entry != at+codeOffset {
+		t.Errorf("entry at %#x", f.Entry)
+	}
+	if len(f.Progs) != 2 || len(f.Sections) != 0 {
+		t.Fatalf("%d segments and %d sections", len(f.Progs), len(f.Sections))
+	}
+	want := format.ProgHeader{Type: format.PT_LOAD, Flags: format.PF_R | format.PF_X, Vaddr: at, Paddr: at, Filesz: arch.PageSize, Memsz: arch.PageSize, Align: arch.PageSize}
+	if got := f.Progs[0].ProgHeader; got != want {
+		t.Errorf("code: got %+v, want %+v", got, want)
+	}
+	if got := f.Progs[1]; got.Type != format.PT_GNU_STACK || got.Flags != format.PF_R|format.PF_W {
+		t.Errorf("stack: %+v", got.ProgHeader)
+	}
+	code, err := io.ReadAll(f.Progs[0].Open())
+	if err != nil || !bytes.HasPrefix(code[codeOffset:], arch.StubCode()) {
+		t.Errorf("the code is not where the entry is: %v", err)
+	}
+	if s := Syscall(at); s < at+codeOffset || uint64(s) >= at+codeOffset+uint64(len(arch.StubCode())) {
+		t.Errorf("the system call instruction is at %#x, outside of the code", s)
+	}
+}
