@@ -18,9 +18,12 @@ func (s *Space) Fill(ctx context.Context, pid proc.PID, store image.Store) (Stat
 	if len(s.pieces) == 0 {
 		return st, nil
 	}
-	todo := s.toWrite(&st)
+	todo, up := s.toWrite(&st)
 	if len(todo) == 0 {
 		return st, nil
+	}
+	if !up && (s.parent == nil || s.extra&mmExtraCow != 0) {
+		return st, s.fillOwn(ctx, pid, store, todo, &st)
 	}
 	own, err := openContents(store, s.PID)
 	if err != nil {
@@ -38,24 +41,51 @@ func (s *Space) Fill(ctx context.Context, pid proc.PID, store image.Store) (Stat
 	return st, pages.Fill(ctx, pid, own.cut(todo))
 }
 
+// fillOwn is Fill where all is in the task's own pages file and nothing has to
+// be compared: the pagemap need not be read again.
+func (s *Space) fillOwn(ctx context.Context, pid proc.PID, store image.Store, todo []pages.Span, st *Stats) error {
+	f, err := store.Open(image.Pages.FileName(s.pagesID))
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	out := make([]pages.Piece, 0, len(todo))
+	from := s.pieces
+	for _, t := range todo {
+		st.Restored += t.Len() / page
+		for t.Start < t.End {
+			for from[0].End <= t.Start {
+				from = from[1:]
+			}
+			end := min(t.End, from[0].End)
+			out = append(out, pages.Piece{Span: pages.Span{Start: t.Start, End: end}, From: f, Offset: from[0].off + int64(t.Start-from[0].Start)})
+			t.Start = end
+		}
+	}
+	return pages.Fill(ctx, pid, out)
+}
+
 // toWrite returns the parts of memory to write, ascending: all that is stored
-// but the vdso, which is the kernel's, and what is known to be the parent's.
-func (s *Space) toWrite(st *Stats) []pages.Span {
-	out := make([]pages.Span, 0, len(s.pieces))
+// but the vdso, which is the kernel's, and what is known to be the parent's. up
+// tells whether some of it is in a parent checkpoint.
+func (s *Space) toWrite(st *Stats) (out []pages.Span, up bool) {
+	out = make([]pages.Span, 0, len(s.pieces))
 	for i := range s.areas {
 		a := &s.areas[i]
 		if !a.mapped() {
 			continue
 		}
 		for _, p := range s.pieces[a.first:a.last] {
+			n := len(out)
 			if p.up && a.from != nil && s.extra&mmExtraCow != 0 {
 				out = s.uncovered(out, a, p.Span, st)
-				continue
+			} else {
+				out = append(out, p.Span)
 			}
-			out = append(out, p.Span)
+			up = up || p.up && len(out) > n
 		}
 	}
-	return out
+	return out, up
 }
 
 // uncovered appends what of p the parent does not have.

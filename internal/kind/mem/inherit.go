@@ -101,7 +101,8 @@ func (s *Space) assign() (stray uint64, ok bool) {
 				s.pieces, all = append(s.pieces, *p), all[1:]
 				continue
 			}
-			s.pieces = append(s.pieces, piece{pages.Span{Start: p.Start, End: a.End}, p.up})
+			s.pieces = append(s.pieces, piece{pages.Span{Start: p.Start, End: a.End}, p.off, p.up})
+			p.off += int64(a.End - p.Start)
 			p.Start = a.End
 		}
 		a.last = len(s.pieces)

@@ -128,12 +128,15 @@ func (s *Space) Map(b *remote.Batch, num func(Use) uint64, parent *Space) error 
 	}
 	b.Call("prctl(PR_SET_THP_DISABLE)", unix.SYS_PRCTL, linux.PR_SET_THP_DISABLE, off, off*s.thp)
 	s.mapVdso(b)
-	for i := range s.areas {
+	for i, n := 0, 0; i < len(s.areas); i += n {
 		a := &s.areas[i]
+		n = s.row(i)
 		switch {
 		case !a.mapped():
 		case a.from != nil:
 			s.adapt(b, a)
+		case n > 1:
+			s.mapRow(b, i, n)
 		default:
 			a.mmap(b, num)
 		}
@@ -143,10 +146,7 @@ func (s *Space) Map(b *remote.Batch, num func(Use) uint64, parent *Space) error 
 
 // mmap maps an area anew.
 func (a *area) mmap(b *remote.Batch, num func(Use) uint64) {
-	a.now, a.advised = a.prot, 0
-	if a.last > a.first {
-		a.now |= unix.PROT_WRITE
-	}
+	a.now, a.advised = a.writable(), 0
 	flags := a.flags&^unix.MAP_LOCKED | unix.MAP_FIXED_NOREPLACE
 	fd, off := ^uint64(0), uint64(0)
 	if a.file != 0 {

@@ -19,7 +19,8 @@ import (
 // piece is a run of stored pages.
 type piece struct {
 	pages.Span
-	up bool // it is in a parent checkpoint
+	off int64 // in the task's own pages file
+	up  bool  // it is in a parent checkpoint instead
 }
 
 // Limits of what an image may ask for.
@@ -256,12 +257,13 @@ func (s *Space) readPagemap() error {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // only read from
+	s.pagesID = m.PagesID
 	s.pieces = make([]piece, len(r.Pieces))
 	for i, p := range r.Pieces {
 		if p.Source == nil {
 			return kind.Unsupported(fmt.Sprintf("%s: pages at %#x that are in no file", m.Name, p.Vaddr), "they were to be fetched later from a page server")
 		}
-		s.pieces[i] = piece{pages.Span{Start: p.Vaddr, End: p.End()}, p.Depth > 0}
+		s.pieces[i] = piece{pages.Span{Start: p.Vaddr, End: p.End()}, p.Offset, p.Depth > 0}
 	}
 	if stray, ok := s.assign(); !ok {
 		return fmt.Errorf("%s: page at %#x is in no mapping that has pages of its own", m.Name, stray)

@@ -63,13 +63,14 @@ type dumped struct {
 
 // planned is what is known of a space to be restored only.
 type planned struct {
-	pieces []piece // the stored pages, ascending
-	extra  uint64  // see extra.go
-	auxv   []byte  // as PR_SET_MM_MAP takes it
-	thp    uint64  // flags of PR_SET_THP_DISABLE
-	vdso   []byte  // the contents of its vdso
-	store  image.Store
-	parent *Space // whose fork the task begins as
+	pieces  []piece // the stored pages, ascending
+	pagesID uint32  // of its pages file
+	extra   uint64  // see extra.go
+	auxv    []byte  // as PR_SET_MM_MAP takes it
+	thp     uint64  // flags of PR_SET_THP_DISABLE
+	vdso    []byte  // the contents of its vdso
+	store   image.Store
+	parent  *Space // whose fork the task begins as
 }
 
 // area is one mapping.

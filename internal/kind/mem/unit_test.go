@@ -112,7 +112,11 @@ func TestLink(t *testing.T) {
 	}
 	var st Stats
 	var written []pages.Span
-	for _, w := range child.toWrite(&st) {
+	todo, up := child.toWrite(&st)
+	if !up {
+		t.Error("what the parent lacks is in a parent checkpoint")
+	}
+	for _, w := range todo {
 		written = append(written, pages.Span{Start: w.Start / page, End: w.End / page})
 	}
 	if d := cmp.Diff([]pages.Span{{Start: 18, End: 20}, {Start: 20, End: 25}}, written); d != "" {
