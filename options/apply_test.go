@@ -96,7 +96,6 @@ func TestApplyErrors(t *testing.T) {
 		{VerbDump, given(t, "tree", "0"), `invalid argument for --tree: "0"`},
 		{VerbDump, given(t, "tree", "99999999999"), `invalid argument for --tree: "99999999999"`},
 		{VerbRestore, given(t, "tree", "x"), `invalid argument for --tree: "x"`},
-		{VerbDump, given(t, "verbosity", "x"), `invalid argument for --verbosity: "x"`},
 		{VerbDump, given(t, "ghost-limit", "9999999999G"), `invalid argument for --ghost-limit: "9999999999G"`},
 		{VerbDump, given(t, "network-lock", "foo"), `invalid argument for --network-lock: "foo" is none of iptables, nftables and skip`},
 		{VerbDump, given(t, "ext-unix-sk", "0"), `invalid argument for --ext-unix-sk: "0" is not the inode of a UNIX socket`},

@@ -17,13 +17,18 @@ const maxVerbosity = 1 << 16
 // Set reads criu's three spellings: "" is one more than before, "vvv" that
 // many and one more, a number the number itself.
 func (v *Verbosity) Set(s string) error {
-	if strings.Trim(s, "v") == "" {
+	if s == "" || s[0] == 'v' {
 		*v = Verbosity(min(int(*v)+len(s)+1, maxVerbosity))
 		return nil
 	}
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil {
-		return errBadValue
+	// criu takes the digits that the argument begins with, and 0 if there are
+	// none: its own tests say -verbosity=0, which is -v with "erbosity=0".
+	n := 0
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = min(10*n+int(c-'0'), maxVerbosity)
 	}
 	*v = Verbosity(n)
 	return nil

@@ -65,7 +65,8 @@ func setRegisters(th *remote.Thread, w *facets.Wake) error {
 }
 
 // release is the point of no return: from the first detach on, tasks run.
-// Ones that were stopped by job control stop again at once.
+// Ones that were stopped by job control stop again at once, and all of them
+// with --leave-stopped.
 func (r *restore) release() error {
 	r.undo.Release()
 	var errs []error
@@ -74,7 +75,7 @@ func (r *restore) release() error {
 			continue
 		}
 		sig := unix.Signal(0)
-		if t.core().GetTc().GetTaskState() == taskStopped {
+		if r.opts.LeaveStopped || t.core().GetTc().GetTaskState() == taskStopped {
 			sig = unix.SIGSTOP
 		}
 		for _, th := range t.live.threads {
