@@ -203,3 +203,25 @@ func TestTimeout(t *testing.T) {
 	p.Go(t, 0, true)
 	p.WaitExit(t, 0)
 }
+
+// A restore with --leave-stopped leaves the tree stopped; SIGCONT is all it
+// takes to go on.
+func TestRestoreStopped(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.NoLeaks(t)
+	e := testkit.FindEngine(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/exitcode.c"), "exit", "4", ".")
+	p.AwaitAt(t, 0)
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img)
+	e.Restore(t, img, "--leave-stopped")
+	pid := strconv.Itoa(p.PID)
+	if got := strings.Join(testkit.Status(t, pid, "State", "TracerPid"), ", "); got != "State: T (stopped), TracerPid: 0" {
+		t.Errorf("after the restore: %s", got)
+	}
+	if err := unix.Kill(p.PID, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	p.Go(t, 0, true)
+	p.WaitExit(t, 4)
+}
