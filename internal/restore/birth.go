@@ -39,8 +39,9 @@ func (tr *tree) planBirths(o *options.Restore) error {
 		}
 	}
 	tr.root.birth.session = foreign
+	helpers := map[uint32]*task{}
 	for _, t := range tr.tasks {
-		if err := tr.planChildren(t); err != nil {
+		if err := tr.planChildren(t, helpers); err != nil {
 			return err
 		}
 	}
@@ -50,12 +51,15 @@ func (tr *tree) planBirths(o *options.Restore) error {
 // adopt puts the parts of the tree that belong to a session or group of the
 // outside world into the engine's own (--shell-job).
 func (tr *tree) adopt(o *options.Restore) error {
+	if err := tr.checkNumbers(o); err != nil {
+		return err
+	}
 	sid, pgid := tr.root.sid, tr.root.pgid
 	outside := tr.byPID[sid] == nil
 	if !outside && tr.byPID[pgid] != nil {
 		return nil
 	}
-	if outside && sid != tr.root.pid && !o.ShellJob {
+	if outside && !o.ShellJob {
 		return fmt.Errorf("%v: its session %d has its leader outside of the tree; with --shell-job it comes back into this terminal's session", tr.root, sid)
 	}
 	for _, t := range tr.tasks {
@@ -69,10 +73,30 @@ func (tr *tree) adopt(o *options.Restore) error {
 	return nil
 }
 
+// checkNumbers refuses sessions and groups that no kernel makes.
+func (tr *tree) checkNumbers(o *options.Restore) error {
+	if tr.root.sid != tr.root.pid && tr.byPID[tr.root.sid] != nil {
+		return fmt.Errorf("%v: its session %d is one that a task below it leads, or a thread: that can't be", tr.root, tr.root.sid)
+	}
+	for _, t := range tr.tasks {
+		switch {
+		case t.sid == t.pid && t.pgid != t.pid:
+			return fmt.Errorf("%v: it leads its session, but is in group %d: that can't be", t, t.pgid)
+		case t != tr.root && (t.sid == foreign && tr.root.sid != foreign || t.pgid == foreign && !o.ShellJob):
+			return fmt.Errorf("%v: its session %d or group %d has its leader outside of its PID namespace: Glis can't put it there", t, t.sid, t.pgid)
+		}
+	}
+	return nil
+}
+
 // planChildren sorts a task's children by whether they are cloned before or
-// after it makes its own session.
-func (tr *tree) planChildren(t *task) error {
+// after it makes its own session. helpers tells which task has the helper of a
+// session whose leader has ended: its number is in use for good then.
+func (tr *tree) planChildren(t *task, helpers map[uint32]*task) error {
 	leader := t.sid == t.pid
+	if t.zombie && len(t.children) > 0 {
+		return fmt.Errorf("%v: it has ended, and can't be the parent of %v", t, t.children[0])
+	}
 	for _, c := range t.children {
 		want := c.birth.want
 		c.birth.session = want
@@ -85,7 +109,10 @@ func (tr *tree) planChildren(t *task) error {
 		case leader && want == t.birth.session:
 			t.birth.early = append(t.birth.early, c)
 		case tr.byPID[want] == nil && want != foreign:
-			c.birth.helper = true
+			if o := helpers[want]; o != nil && o != t {
+				return fmt.Errorf("%v: the leader of its session %d has ended, and %v has a child in it, too: Glis can't put both there yet", c, want, o)
+			}
+			c.birth.helper, helpers[want] = true, t
 			t.birth.late = append(t.birth.late, c)
 		default:
 			return fmt.Errorf("%v: it is in session %d, which its parent %v has never been in: Glis can't put it there yet", c, want, t)
@@ -120,18 +147,20 @@ func (tr *tree) settleWant(t *task) error {
 }
 
 // planGroups finds groups whose leader is not in the tree: the first member
-// makes them.
+// makes them, unless the helper that makes a session has done so.
 func (tr *tree) planGroups() error {
 	made := map[uint32]bool{foreign: true}
 	for _, t := range tr.tasks {
-		if t.zombie && tr.byPID[t.pgid] == nil && t.pgid != foreign {
-			continue
+		if t.birth.helper && t.pgid == t.sid {
+			made[t.pgid] = true
 		}
+	}
+	for _, t := range tr.tasks {
 		if tr.byPID[t.pgid] != nil || made[t.pgid] {
 			continue
 		}
-		if t.birth.helper && t.pgid == t.sid {
-			continue // the helper that makes the session makes the group, too
+		if t.pgid == t.sid {
+			return fmt.Errorf("%v: it is in the group of its session's leader %d, which has ended, and none of that leader's children is: Glis can't put it there yet", t, t.sid)
 		}
 		t.birth.groupHelper, made[t.pgid] = true, true
 	}
@@ -158,16 +187,19 @@ func (tr *tree) checkSharing() error {
 }
 
 func (tr *tree) checkShared(what string, id func(*task) uint32) error {
-	owners := map[uint32][]*task{}
+	first := map[uint32]*task{}
 	for _, t := range tr.tasks {
 		if t.zombie {
 			continue
 		}
-		o := owners[id(t)]
-		if len(o) > 0 && !slices.Contains(o, t.parent) {
-			return fmt.Errorf("%v: shares its %s with %v, which is not its parent: not supported yet", t, what, o[0])
+		o, p := first[id(t)], t.parent
+		if o == nil {
+			first[id(t)] = t
+			continue
 		}
-		owners[id(t)] = append(o, t)
+		if p == nil || p.zombie || id(p) != id(t) {
+			return fmt.Errorf("%v: shares its %s with %v, which is not its parent: not supported yet", t, what, o)
+		}
 	}
 	return nil
 }

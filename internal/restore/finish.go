@@ -18,25 +18,44 @@ import (
 )
 
 // makeGroups makes the groups whose leaders have ended, and puts zombies into
-// theirs; all others join when they are finished.
+// theirs; all others join when they are finished. A zombie may be in the group
+// of one that comes behind it.
 func (r *restore) makeGroups() error {
-	for _, t := range r.tree.tasks {
-		var err error
-		switch {
-		case t.birth.groupHelper:
-			err = r.groupByHelper(t)
-		case t.zombie:
-			b := t.live.arena.Batch(t.live.thread)
-			enterSession(b, t)
-			joinGroup(b, t)
-			if err = b.Run(); err == nil {
-				t.live.arena.Reset()
+	for _, step := range []func(*task) error{r.leadGroup, r.groupByHelper, r.enterGroup} {
+		for _, t := range r.tree.tasks {
+			if err := step(t); err != nil {
+				return fmt.Errorf("%v: %w", t, err)
 			}
 		}
-		if err != nil {
-			return fmt.Errorf("%v: %w", t, err)
-		}
 	}
+	return nil
+}
+
+// leadGroup has a zombie make the session or group that it leads.
+func (r *restore) leadGroup(t *task) error {
+	if !t.zombie || t.pgid != t.pid {
+		return nil
+	}
+	b := t.live.arena.Batch(t.live.thread)
+	enterSession(b, t)
+	if err := b.Run(); err != nil {
+		return err
+	}
+	t.live.arena.Reset()
+	return nil
+}
+
+// enterGroup has a zombie join its group.
+func (r *restore) enterGroup(t *task) error {
+	if !t.zombie || t.pgid == t.pid || t.pgid == foreign || t.birth.groupHelper {
+		return nil
+	}
+	b := t.live.arena.Batch(t.live.thread)
+	joinGroup(b, t)
+	if err := b.Run(); err != nil {
+		return err
+	}
+	t.live.arena.Reset()
 	return nil
 }
 
@@ -69,6 +88,9 @@ func joinGroup(b *remote.Batch, t *task) {
 // leader's number makes it, the task joins, the child ends. It has no exit
 // signal, so the task never hears of it.
 func (r *restore) groupByHelper(t *task) error {
+	if !t.birth.groupHelper {
+		return nil
+	}
 	h := &task{pid: t.pgid}
 	if err := r.cloneAll(t.live, []birthOrder{{h, t.pgid, 0, 0}}); err != nil {
 		return fmt.Errorf("leader of its group: %w", err)

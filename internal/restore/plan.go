@@ -81,7 +81,7 @@ func checkUses(p *plan.Plan, tr *tree) error {
 		if t.zombie {
 			continue
 		}
-		ids := []uint32{t.fs.GetCwdId(), t.fs.GetRootId()}
+		ids := []uint32{t.fs.GetCwdId(), t.fs.GetRootId(), t.space.Entry.GetExeFileId()}
 		for _, e := range t.fds {
 			ids = append(ids, e.GetId())
 		}
