@@ -16,6 +16,7 @@ const (
 	StubSyscall = 0
 	ELFMachine  = 183
 	CodeSyscall = 0
+	BootSize    = 256
 )
 
 // SyscallInsn is the system-call instruction (svc #0).
@@ -40,3 +41,6 @@ func Interrupted(r *Regs) bool                                           { retur
 func Rewind(r *Regs)                                                     {}
 func SigFrameSize(xstate []byte) int                                     { return 0 }
 func SigFrame(buf []byte, at uint64, r *Regs, m uint64, x []byte) uint64 { return 0 }
+func Boot(tgid, tid, signal uint64, r *Regs, mask uint64) []byte         { return nil }
+func BootStopped(r *Regs, base uint64) (result int64, ok bool)           { return 0, false }
+func BootOf(b []byte, tid uint64) bool                                   { return false }

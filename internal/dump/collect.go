@@ -174,8 +174,11 @@ func findSyscall(t *scan.Task, name string, start, end remote.Addr) (remote.Addr
 	if name == "" {
 		return remote.FindSyscall(t.PID, start, end)
 	}
-	own := func(th *scan.Thread) *remote.Thread { return &th.Thread }
-	return remote.UseVdso(own(t.Leader()), start, end, t.Threads, own)
+	all := make([]*remote.Thread, len(t.Threads))
+	for i, th := range t.Threads {
+		all[i] = &th.Thread
+	}
+	return remote.UseVdso(&t.Leader().Thread, start, end, all...)
 }
 
 // namespaces that a task of the tree must share with the engine so far.

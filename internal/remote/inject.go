@@ -15,7 +15,9 @@ import (
 // happen before there is an arena, and for the arena's own end.
 //
 // A tracer that dies in between leaves the thread behind that instruction
-// with foreign registers; batches have no such window.
+// with foreign registers; batches have no such window, and neither has the
+// call of a thread that has room for arch.Boot (UseVdso). What is injected
+// without runs in tasks that die with their tracer, or whose vdso is full.
 func (t *Thread) Inject(insn Addr, nr uintptr, args ...uint64) (int64, error) {
 	if err := t.startInject(insn, nr, args); err != nil {
 		return 0, err
@@ -27,6 +29,13 @@ func (t *Thread) startInject(insn Addr, nr uintptr, args []uint64) error {
 	var a [6]uint64
 	copy(a[:], args)
 	r := t.Regs
+	if t.boot != 0 && t.startBoot() {
+		arch.SetCall(&r, uint64(t.boot), uint64(nr), a)
+		if err := t.enter(&r); err != nil {
+			return err
+		}
+		return tracee.Cont(t.TID, 0)
+	}
 	arch.SetCall(&r, uint64(insn), uint64(nr), a)
 	if err := t.enter(&r); err != nil {
 		return err
@@ -35,6 +44,9 @@ func (t *Thread) startInject(insn Addr, nr uintptr, args []uint64) error {
 }
 
 func (t *Thread) finishInject(nr uintptr) (int64, error) {
+	if t.booted {
+		return t.finishBoot(nr)
+	}
 	if err := t.waitSyscall(); err != nil {
 		return 0, fmt.Errorf("system call %d, entry: %w", nr, err)
 	}
@@ -48,14 +60,19 @@ func (t *Thread) finishInject(nr uintptr) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	v := arch.Return(&r)
+	return result(arch.Return(&r))
+}
+
+// result tells an error from what a system call returned.
+func result(v int64) (int64, error) {
 	if v < 0 && v > -4096 {
 		return v, unix.Errno(-v)
 	}
 	return v, nil
 }
 
-// enter sets registers and mask for something of ours to run.
+// enter sets registers and mask for something of ours to run. The registers
+// come first: what they lead to sets the thread's own mask at its end.
 func (t *Thread) enter(r *arch.Regs) error {
 	if err := tracee.SetRegs(t.TID, r); err != nil {
 		return err
@@ -104,18 +121,25 @@ func (t *Thread) foreign(s tracee.Stop) bool {
 // FindSyscall looks for a system-call instruction in [start,end) of a task,
 // which should be its vdso: nothing of the target's text needs to change.
 func FindSyscall(pid proc.PID, start, end Addr) (Addr, error) {
+	_, insn, err := findSyscall(pid, start, end)
+	return insn, err
+}
+
+// findSyscall is FindSyscall that returns what it has read, too.
+func findSyscall(pid proc.PID, start, end Addr) (text []byte, insn Addr, err error) {
 	const most = 1 << 20
 	if end <= start || end-start > most {
-		return 0, fmt.Errorf("task %d: no code to look for a system-call instruction in", pid)
+		return nil, 0, fmt.Errorf("task %d: no code to look for a system-call instruction in", pid)
 	}
-	text := make([]byte, end-start)
+	text = make([]byte, end-start)
 	n, err := Read(pid, start, text)
 	if err != nil {
-		return 0, fmt.Errorf("task %d: reading its vdso: %w", pid, err)
+		return nil, 0, fmt.Errorf("task %d: reading its vdso: %w", pid, err)
 	}
-	i := bytes.Index(text[:n], arch.SyscallInsn[:])
+	text = text[:n]
+	i := bytes.Index(text, arch.SyscallInsn[:])
 	if i < 0 {
-		return 0, fmt.Errorf("task %d: no system-call instruction at %#x-%#x", pid, start, end)
+		return nil, 0, fmt.Errorf("task %d: no system-call instruction at %#x-%#x", pid, start, end)
 	}
-	return start + Addr(i), nil
+	return text, start + Addr(i), nil
 }

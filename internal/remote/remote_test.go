@@ -76,26 +76,30 @@ func stop(pid proc.PID) (*remote.Thread, remote.Addr, error) {
 		return nil, 0, err
 	}
 	th.SetSignal(unix.SIGURG)
-	insn, err := vdsoSyscall(pid)
+	start, end, err := vdso(pid)
+	if err != nil {
+		return nil, 0, err
+	}
+	insn, err := remote.UseVdso(th, start, end, th)
 	return th, insn, err
 }
 
-func vdsoSyscall(pid proc.PID) (remote.Addr, error) {
+func vdso(pid proc.PID) (start, end remote.Addr, err error) {
 	d, err := proc.Open(pid)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer d.Close()
 	maps, err := d.Maps()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for _, v := range maps {
 		if v.Name == "[vdso]" {
-			return remote.FindSyscall(pid, remote.Addr(v.Start), remote.Addr(v.End))
+			return remote.Addr(v.Start), remote.Addr(v.End), nil
 		}
 	}
-	return 0, fmt.Errorf("no vdso")
+	return 0, 0, fmt.Errorf("no vdso")
 }
 
 func needRoot(t *testing.T) {

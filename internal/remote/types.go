@@ -33,6 +33,8 @@ type Thread struct {
 	control Addr        // of this thread's arch.Control in the arena
 	arena   *Arena      // that control lives in
 	gen     int         // of the arena when control was laid down
+	boot    Addr        // where UseVdso found room for arch.Boot, or 0
+	booted  bool        // arch.Boot is there, or on its way out
 	busy    bool        // a batch is running
 	entered bool        // regs or mask were changed since the stop
 	stopped bool        // a SIGSTOP came while we were at it
@@ -62,6 +64,10 @@ func (t *Thread) SetSignal(s unix.Signal) { t.signal = s }
 func (t *Thread) batchMask() uint64 { return ^uint64(0) &^ (1 << (uint(t.signal) - 1)) }
 
 // Restore puts the thread's own registers and mask back; it stays stopped.
+//
+// The registers come last: until then they lead through the end of a batch,
+// which sets both by itself should we die. The other way round, a thread
+// whose tracer dies in between goes on with nearly everything blocked.
 func (t *Thread) Restore() error {
 	if err := t.settle(); err != nil {
 		return err
@@ -69,10 +75,10 @@ func (t *Thread) Restore() error {
 	if !t.entered {
 		return nil
 	}
-	if err := tracee.SetRegs(t.TID, &t.Regs); err != nil {
+	if err := tracee.SetSigmask(t.TID, t.Mask); err != nil {
 		return err
 	}
-	if err := tracee.SetSigmask(t.TID, t.Mask); err != nil {
+	if err := tracee.SetRegs(t.TID, &t.Regs); err != nil {
 		return err
 	}
 	t.entered = false
