@@ -38,11 +38,13 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	if err := arch.Supported(); err != nil {
 		return nil, err
 	}
-	go image.Warm()
+	warm := make(chan struct{})
+	go func() { defer close(warm); image.Warm() }()
 	d := newDump(o, store, log)
 	if err := errors.Join(d.checkTarget(), d.checkStore()); err != nil {
 		return nil, err
 	}
+	<-warm // it would take a CPU from the frozen tree's batches
 	err := tracee.Run(func() error { return d.run(ctx) })
 	if err != nil {
 		return nil, errors.Join(err, d.discard())
