@@ -153,7 +153,9 @@ func (tr *tree) add(e *pstree.PstreeEntry) error {
 		}
 		tr.byPID[tid] = t
 	}
-	t.parent = tr.byPID[t.ppid]
+	if t.parent = tr.byPID[t.ppid]; t.parent != nil && t.parent.pid != t.ppid {
+		t.parent = nil // a thread of it
+	}
 	switch {
 	case tr.root == nil && t.parent == nil:
 		tr.root = t

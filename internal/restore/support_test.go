@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
 	"google.golang.org/protobuf/proto"
 
@@ -79,7 +80,8 @@ func (f *memoryFile) File() *os.File                     { return nil }
 // sleepPID is the task of the checkpoint that sleep returns.
 const sleepPID = 343
 
-// sleep is a checkpoint made by criu 4.2. Its pages are not kept.
+// sleep is a checkpoint made by criu 4.2. Its pages are not kept, so its vdso
+// is made an ordinary mapping.
 func sleep(t testing.TB) memory {
 	t.Helper()
 	const dir = "../../image/testdata/sleep/"
@@ -90,6 +92,11 @@ func sleep(t testing.TB) memory {
 		s[e.Name()], err = os.ReadFile(dir + e.Name())
 		must(t, err)
 	}
+	alter(t, s, func(e *mm.MmEntry) {
+		for _, v := range e.Vmas {
+			*v.Status &^= 1<<3 | 1<<12
+		}
+	}, image.MM, sleepPID)
 	return s
 }
 
