@@ -194,9 +194,36 @@ func TestLargeTrees(t *testing.T) {
 			for _, k := range tr.tasks {
 				_, _ = k.lendsFiles(), shared(k)
 			}
-			if _, err := tr.transport(1024); err != nil {
-				t.Fatal(err)
-			}
+			planLarge(t, tr)
 		})
+	}
+}
+
+// planLarge gives every task the same open file, and plans that.
+func planLarge(t *testing.T, tr *tree) {
+	t.Helper()
+	one := proto.Uint32(1)
+	fds := []*fdinfo.FdinfoEntry{{Id: one, Fd: one}}
+	place, space := &fsimg.FsEntry{CwdId: one, RootId: one}, &mem.Space{Entry: &mm.MmEntry{ExeFileId: one}}
+	for _, k := range tr.tasks {
+		k.fds, k.fs, k.space = fds, place, space
+	}
+	pl := plan.New(nil, nil)
+	must(t, pl.Add(&fakeNode{id: 1, w: &world{}}))
+	planUses(pl, tr)
+	must(t, checkUses(pl, tr))
+	f, err := newFiles(pl, &plan.Env{})
+	must(t, err)
+	want := 0
+	for _, k := range tr.tasks {
+		if !k.sharesFiles() {
+			want++
+		}
+	}
+	if f.left[1] != want {
+		t.Errorf("%d uses, want %d", f.left[1], want)
+	}
+	if n, err := tr.transport(1024); err != nil || n != 3 {
+		t.Errorf("transport: %d, %v", n, err)
 	}
 }
