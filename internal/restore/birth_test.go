@@ -4,6 +4,14 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	fsimg "github.com/checkpoint-restore/go-criu/v8/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/plan"
 )
 
 // births tells what was planned for each task: the session it is cloned into,
