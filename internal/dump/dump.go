@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"time"
 
 	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
@@ -106,7 +105,14 @@ func (d *dump) run(ctx context.Context) error {
 		return d.letGo(start)
 	}
 	d.times.frozen = time.Since(start)
-	if err := d.writeAll(); err != nil {
+	err = d.writeImages()
+	if err == nil {
+		err = d.lateSignals()
+	}
+	if err == nil {
+		err = d.commit()
+	}
+	if err != nil {
 		return errors.Join(err, d.thaw())
 	}
 	// Past this point there is no way back: the images are whole.
@@ -192,21 +198,24 @@ func (d *dump) letGo(start time.Time) error {
 	if err != nil {
 		return err
 	}
-	return d.writeAll()
+	if err := d.writeImages(); err != nil {
+		return err
+	}
+	return d.commit()
 }
 
-// writeAll writes what was kept in memory; the inventory is last, as the mark
-// of a whole checkpoint.
-func (d *dump) writeAll() error {
+// writeImages writes what was kept in memory.
+func (d *dump) writeImages() error {
 	if err := d.sink.finish(); err != nil {
 		return err
 	}
-	if err := d.writeStats(); err != nil {
-		return err
-	}
+	return d.writeStats()
+}
+
+// commit writes the inventory, the mark of a whole checkpoint.
+func (d *dump) commit() error {
 	if err := d.writeInventory(); err != nil {
 		return err
 	}
-	runtime.KeepAlive(d)
 	return d.store.Sync()
 }

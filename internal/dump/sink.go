@@ -2,6 +2,7 @@ package dump
 
 import (
 	"errors"
+	"fmt"
 
 	"google.golang.org/protobuf/proto"
 
@@ -43,6 +44,9 @@ func newSink(s image.Store) *sink { return &sink{store: s, queues: map[string]*q
 // Put implements kind.Sink.
 func (s *sink) Put(row *image.Row, m proto.Message, payload []byte, ids ...uint32) error {
 	q := s.queue(row, ids)
+	if q.done {
+		return fmt.Errorf("%s: it has its one entry already", row.FileName(ids...))
+	}
 	q.entries = append(q.entries, entry{m, payload})
 	s.held += len(payload)
 	if row == image.Core {

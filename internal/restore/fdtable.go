@@ -47,6 +47,9 @@ func (tr *tree) transport(limit int32) (int32, error) {
 			top = max(top, int32(e.GetFd()))
 		}
 	}
+	if top >= limit {
+		return 0, fmt.Errorf("descriptor %d of the tree is beyond the limit of %d; raise the hard limit (ulimit -Hn)", top, limit)
+	}
 	for n := min(top+1, limit-1); n > 2; n-- {
 		if !used[n] {
 			return n, nil

@@ -100,12 +100,12 @@ func TestTransportNumber(t *testing.T) {
 		{name: "behind the highest of all", tasks: [][]uint32{{0, 7}, {9}, {8}}, limit: 1024, want: 10},
 		{name: "the limit is in the way", tasks: [][]uint32{{0, 1, 2, 15}}, limit: 16, want: 14},
 		{name: "a hole", tasks: [][]uint32{{15, 14, 12}, {13, 11, 9}}, limit: 16, want: 10},
-		{name: "beyond the limit", tasks: [][]uint32{{1 << 30}}, limit: 16, want: 15},
-		{name: "the highest number", tasks: [][]uint32{{maxFD}}, limit: maxFD, want: maxFD - 1},
+		{name: "beyond the limit", tasks: [][]uint32{{1 << 30}}, limit: 16, err: "descriptor 1073741824 of the tree is beyond the limit of 16"},
+		{name: "the highest number", tasks: [][]uint32{{maxFD - 1}}, limit: maxFD, want: maxFD - 2},
 		{name: "all in use", tasks: [][]uint32{all}, limit: 16, err: "every descriptor below the limit of 16 is in use"},
 		{name: "all in use together", tasks: [][]uint32{all[:10], all[10:]}, limit: 16, err: "raise the hard limit"},
 		{name: "only standard ones are free", tasks: [][]uint32{all[3:]}, limit: 16, err: "every descriptor below"},
-		{name: "a limit below all", tasks: [][]uint32{nil}, limit: 2, err: "every descriptor below"},
+		{name: "a limit below all", tasks: [][]uint32{nil}, limit: 3, err: "every descriptor below"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := withFDs(t, c.tasks...).transport(c.limit)

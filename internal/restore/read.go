@@ -116,6 +116,9 @@ func (tr *tree) readTasks(s image.Store) error {
 	if err := par.Do(len(tr.tasks), func(i int) error { return readTask(s, tr.tasks[i]) }); err != nil {
 		return err
 	}
+	if err := tr.readTables(s); err != nil {
+		return err
+	}
 	var threads []*thread
 	for _, t := range tr.tasks {
 		tr.nfds += len(t.fds)
@@ -206,18 +209,42 @@ func readLiving(s image.Store, t *task) error {
 	if t.fs, err = image.ReadOne[*fsimg.FsEntry](s, image.FS, t.pid); err != nil {
 		return err
 	}
-	if t.fds, err = image.ReadOptional[*fdinfo.FdinfoEntry](s, image.FdInfo, t.ids.GetFilesId()); err != nil {
-		return err
+	t.space, err = mem.Read(s, t.pid)
+	return err
+}
+
+// readTables reads every table of descriptors once, whoever shares it.
+func (tr *tree) readTables(s image.Store) error {
+	tables := map[uint32][]*fdinfo.FdinfoEntry{}
+	for _, t := range tr.tasks {
+		if t.zombie {
+			continue
+		}
+		id := t.ids.GetFilesId()
+		if _, ok := tables[id]; !ok {
+			var err error
+			if tables[id], err = readTable(s, id); err != nil {
+				return err
+			}
+		}
+		t.fds = tables[id]
+	}
+	return nil
+}
+
+func readTable(s image.Store, id uint32) ([]*fdinfo.FdinfoEntry, error) {
+	fds, err := image.ReadOptional[*fdinfo.FdinfoEntry](s, image.FdInfo, id)
+	if err != nil {
+		return nil, err
 	}
 	seen := map[uint32]bool{}
-	for _, e := range t.fds {
+	for _, e := range fds {
 		if e.GetFd() > maxFD || seen[e.GetFd()] {
-			return fmt.Errorf("%s: descriptor %d is there twice or can't be", image.FdInfo.FileName(t.ids.GetFilesId()), e.GetFd())
+			return nil, fmt.Errorf("%s: descriptor %d is there twice or can't be", image.FdInfo.FileName(id), e.GetFd())
 		}
 		seen[e.GetFd()] = true
 	}
-	t.space, err = mem.Read(s, t.pid)
-	return err
+	return fds, nil
 }
 
 // thread is one thread's images.

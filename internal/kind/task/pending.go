@@ -10,6 +10,7 @@ import (
 
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/scan"
 )
 
 // Signals are those that wait for one thread.
@@ -52,6 +53,15 @@ func (SharedSignals) Restore(r *kind.Redo) error {
 	return eachSignal(r.Leader.GetTc().GetSignalsS(), func(sig uint64, info []byte) {
 		r.Batch.Call("rt_sigqueueinfo", unix.SYS_RT_SIGQUEUEINFO, uint64(r.PID), sig, uint64(r.Batch.Bytes(info)))
 	})
+}
+
+// PutSignals writes what waits for a thread, and for its process by the
+// leader, into its core image, over what was there.
+func PutSignals(c *core.CoreEntry, t *scan.Thread) {
+	c.ThreadCore.SignalsP = putSignals(t.Pending, t.Status.SigPnd)
+	if c.Tc != nil {
+		c.Tc.SignalsS = putSignals(t.Shared, t.Status.ShdPnd)
+	}
 }
 
 // putSignals writes queued signals for the image. A signal of the set that is

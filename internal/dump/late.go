@@ -1,0 +1,46 @@
+package dump
+
+import (
+	"fmt"
+	"slices"
+
+	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/kind/task"
+	"glis.dev/glis/internal/scan"
+)
+
+// lateSignals looks once more, right before the kill, whether signals came
+// while the images were written: copying memory may take seconds. The entries
+// of threads that got some are written anew.
+func (d *dump) lateSignals() error {
+	for _, t := range d.tree.Tasks {
+		for _, th := range t.Threads {
+			own, shared := th.Pending, th.Shared
+			if err := d.readPending(th); err != nil {
+				return err
+			}
+			if slices.Equal(own, th.Pending) && slices.Equal(shared, th.Shared) {
+				continue
+			}
+			if err := d.rewriteCore(th); err != nil {
+				return fmt.Errorf("%v: signals that came late: %w", t, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (d *dump) rewriteCore(th *scan.Thread) error {
+	id := uint32(th.VTID)
+	core, err := image.ReadOne[*criu_core.CoreEntry](d.store, image.Core, id)
+	if err != nil {
+		return err
+	}
+	task.PutSignals(core, th)
+	if err := d.store.Remove(image.Core.FileName(id)); err != nil {
+		return err
+	}
+	return image.WriteOne(d.store, image.Core, core, id)
+}
