@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -211,18 +212,18 @@ func TestCancel(t *testing.T) {
 	why := errors.New("no more")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	chunks := 0
+	var chunks atomic.Int32
 	src := &Source{PID: proc.PID(os.Getpid()), Spans: []Span{{at, at + page}}, To: nowhere{}}
 	for i := uint64(2); i < n; i += 2 {
 		src.Spans = append(src.Spans, Span{at + i*page, at + (i+1)*page})
 	}
 	err := Drain(ctx, []*Source{src}, func(*Source, []byte, int64) error {
-		chunks++
+		chunks.Add(1)
 		cancel(why)
 		return nil
 	})
-	if !errors.Is(err, why) || chunks > mostWorkers {
-		t.Errorf("%v after %d chunks", err, chunks)
+	if !errors.Is(err, why) || chunks.Load() > mostWorkers {
+		t.Errorf("%v after %d chunks", err, chunks.Load())
 	}
 }
 
