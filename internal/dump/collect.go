@@ -51,10 +51,13 @@ func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 		return err
 	}
 	t.VPID = vpid(t.Status.NSpid, int32(t.PID))
-	if t.Zombie {
-		return nil
+	if err := usualExit(t); err != nil || t.Zombie {
+		return err
 	}
 	if err := sameNamespaces(t, own); err != nil {
+		return err
+	}
+	if err := apart(t, own); err != nil {
 		return err
 	}
 	t.Leader().Status = t.Status

@@ -1,0 +1,104 @@
+package dump
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// A thread may leave what its process shares (unshare(2), setns(2)), and a
+// process may be set to have its children in other namespaces than its own.
+// Images have no place for either, so both are refused by name.
+
+// left are the tables that a thread can leave. The kernel lets no thread leave
+// the memory or the handlers of its process.
+var left = []struct {
+	typ  int // KCMP_*
+	what string
+}{
+	{linux.KCMP_FILES, "a table of descriptors"},
+	{linux.KCMP_FS, "a working directory, root and umask"},
+}
+
+// leftNamespaces are those that a thread can leave alone. For a user or time
+// namespace the process must have one thread only, and for a mount namespace
+// a thread leaves the directories, too.
+var leftNamespaces = []string{"net", "ipc", "uts", "cgroup"}
+
+// forChildren are namespaces that only children will be in.
+var forChildren = []string{"pid", "time"}
+
+// apart refuses threads that have something of their own which all threads of
+// a restored process share.
+func apart(t *scan.Task, own map[string]string) error {
+	for _, th := range t.Threads {
+		if err := sameForChildren(t, th.TID, own); err != nil {
+			return err
+		}
+		if th == t.Leader() {
+			continue
+		}
+		if err := together(t, th, own); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func together(t *scan.Task, th *scan.Thread, own map[string]string) error {
+	for _, o := range left {
+		r, err := linux.Kcmp(int(t.PID), int(th.TID), o.typ, 0, 0)
+		if err != nil {
+			return fmt.Errorf("compare with thread %d: %w", th.TID, err)
+		}
+		if r != 0 {
+			return kind.Unsupported(t, "its thread %d has %s of its own (unshare(2) in a thread), which cannot be saved", th.TID, o.what)
+		}
+	}
+	for _, ns := range leftNamespaces {
+		its, err := threadNS(t, th.TID, ns)
+		if err != nil {
+			return err
+		}
+		if its != own[ns] {
+			return kind.Unsupported(t, "its thread %d is in a %s namespace of its own (%s), which cannot be saved", th.TID, ns, its)
+		}
+	}
+	return nil
+}
+
+// sameForChildren compares the namespaces that a thread's children will be in
+// with its own. The kernel shows no PID namespace until it has its first
+// process.
+func sameForChildren(t *scan.Task, tid proc.TID, own map[string]string) error {
+	for _, ns := range forChildren {
+		its, err := threadNS(t, tid, ns+"_for_children")
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		if err != nil || its != own[ns] {
+			return kind.Unsupported(t, "thread %d has set another %s namespace for its children (%s), which cannot be saved", tid, ns, its)
+		}
+	}
+	return nil
+}
+
+func threadNS(t *scan.Task, tid proc.TID, ns string) (string, error) {
+	return t.Dir.Link(fmt.Sprintf("task/%d/ns/%s", tid, ns))
+}
+
+// usualExit refuses a child that says something else than SIGCHLD when it
+// ends: images don't say, and its parent would wait for it in vain or get a
+// signal that it does not expect.
+func usualExit(t *scan.Task) error {
+	if s := t.Stat.ExitSignal; t.Parent != nil && s != int32(unix.SIGCHLD) {
+		return kind.Unsupported(t, "its parent hears of its end by signal %d, not SIGCHLD (clone(2)), which cannot be saved", s)
+	}
+	return nil
+}
