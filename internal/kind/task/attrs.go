@@ -7,6 +7,7 @@ import (
 	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/remote"
 )
@@ -43,7 +44,8 @@ const (
 	prGetSpeculation, prSetSpeculation = 52, 53
 	specControl, specEnable            = 1, 2
 	ioprioWhoProcess                   = 1
-	usualTimerSlack                    = 50_000 // nanoseconds, init/init_task.c
+	archGetCPUID, archSetCPUID         = 0x1011, 0x1012 // asm/prctl.h
+	usualTimerSlack                    = 50_000         // nanoseconds, init/init_task.c
 )
 
 // attributes returns the list; a function, since it must not change.
@@ -52,6 +54,8 @@ func attributes() []attribute {
 		// 0 is what every real-time thread has.
 		{name: "timer-slack", call: "prctl PR_SET_TIMERSLACK", get: prctl(unix.PR_GET_TIMERSLACK), set: prctl(unix.PR_SET_TIMERSLACK), usual: []uint64{usualTimerSlack, 0}, always: true},
 		{name: "mce-kill", call: "prctl PR_MCE_KILL", get: prctl(prMCEKillGet), set: prctl(prMCEKill, prMCEKillSet), usual: []uint64{prMCEKillDefault}},
+		// 0: the instruction faults. Only a CPU that can do that sets it.
+		{name: "cpuid", call: "arch_prctl ARCH_SET_CPUID", get: call{arch.SysArchPrctl, []uint64{archGetCPUID}}, set: call{arch.SysArchPrctl, []uint64{archSetCPUID}}, usual: []uint64{1}, absent: true},
 		{name: "io-priority", call: "ioprio_set", get: call{unix.SYS_IOPRIO_GET, []uint64{ioprioWhoProcess, 0}}, set: call{unix.SYS_IOPRIO_SET, []uint64{ioprioWhoProcess, 0}}, usual: []uint64{0}},
 	}
 	for i, name := range [...]string{"spec-store-bypass", "spec-indirect-branch", "spec-l1d-flush"} {
@@ -124,6 +128,41 @@ func (Attributes) Restore(r *kind.Redo) error {
 		}
 		r.Batch.Call(a.call, a.set.nr, append(append([]uint64(nil), a.set.args...), value)...)
 	}
+	return nil
+}
+
+// TSC is whether a thread may read the time stamp counter, see
+// PR_SET_TSC(2const).
+type TSC struct{}
+
+// Name implements kind.Facet.
+func (TSC) Name() string { return "time stamp counter" }
+
+// Dump implements kind.Facet. Only x86 has it.
+func (TSC) Dump(q *kind.Question) (kind.Answer, error) {
+	at, _ := q.Batch.Alloc(4)
+	get := q.Batch.Try("prctl PR_GET_TSC", unix.SYS_PRCTL, unix.PR_GET_TSC, uint64(at))
+	return func(c *core.CoreEntry) error {
+		if _, err := get.Result(); errors.Is(err, unix.EINVAL) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		b, err := q.Batch.Output(at, 4)
+		if err == nil && binary.LittleEndian.Uint32(b) != unix.PR_TSC_ENABLE {
+			putExtra(c, extraTSC, b)
+		}
+		return err
+	}, nil
+}
+
+// Restore implements kind.Facet.
+func (TSC) Restore(r *kind.Redo) error {
+	b, err := sized(r.Extra, extraTSC, 4)
+	if b == nil || err != nil {
+		return err
+	}
+	r.Batch.Call("prctl PR_SET_TSC", unix.SYS_PRCTL, unix.PR_SET_TSC, uint64(binary.LittleEndian.Uint32(b)))
 	return nil
 }
 

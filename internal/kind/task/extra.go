@@ -29,11 +29,12 @@ const (
 	extraPersonality = "personality"
 	extraCoreFilter  = "coredump-filter"
 	extraMemPolicy   = "memory-policy"
+	extraTSC         = "tsc"
 )
 
 func knownExtra(name string) bool {
 	switch name {
-	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy:
+	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC:
 		return true
 	}
 	return attributeNamed(name)

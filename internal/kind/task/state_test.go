@@ -170,7 +170,7 @@ func checkState(t *testing.T, cores []*core.CoreEntry) {
 		Secbits, NoNewPrivs, PDeath                 uint32
 		StackFlags                                  uint32
 		Signals                                     []int32
-		Slack, IOPrio, MCE, Affinity                []byte
+		Slack, IOPrio, MCE, Affinity, TSC           []byte
 	}
 	c := th.Creds
 	got := state{
@@ -182,7 +182,7 @@ func checkState(t *testing.T, cores []*core.CoreEntry) {
 		Uids:   []uint32{c.GetUid(), c.GetEuid(), c.GetSuid(), c.GetFsuid(), c.GetGid(), c.GetEgid(), c.GetSgid(), c.GetFsgid()},
 		Groups: c.Groups, Eff: whole(c.CapEff), Prm: whole(c.CapPrm), Inh: whole(c.CapInh), Amb: whole(c.CapAmb),
 		Secbits: c.GetSecbits(), NoNewPrivs: c.GetNoNewPrivs(), PDeath: th.GetPdeathSig(), StackFlags: th.Sas.GetSsFlags(), Signals: queued,
-		Slack: extra["timer-slack"], IOPrio: extra["io-priority"], MCE: extra["mce-kill"], Affinity: extra[extraAffinity],
+		Slack: extra["timer-slack"], IOPrio: extra["io-priority"], MCE: extra["mce-kill"], Affinity: extra[extraAffinity], TSC: extra[extraTSC],
 	}
 	want := state{
 		Comm: "main) R", ThreadComm: "a) S (b", Personality: 4, Membarrier: 1 << 4, Nofile: 100, Core: 4096, Subreaper: true,
@@ -190,7 +190,7 @@ func checkState(t *testing.T, cores []*core.CoreEntry) {
 		Uids: []uint32{1000, 1001, 1002, 1002, 100, 101, 102, 102}, Groups: []uint32{5, 77, 4000000},
 		Eff: 1 << unix.CAP_CHOWN, Prm: 1<<unix.CAP_CHOWN | 1<<unix.CAP_SETUID, Inh: 1<<unix.CAP_CHOWN | 1<<unix.CAP_NET_RAW, Amb: 1 << unix.CAP_CHOWN,
 		Secbits: 0x4 | 0x40 | 0x80, NoNewPrivs: 1, PDeath: uint32(unix.SIGUSR2), StackFlags: 1 << 31, Signals: []int32{int32(unix.SIGUSR2), 43, 35, 41, 35, 42},
-		Slack: []byte{0x40, 0xe2, 1, 0, 0, 0, 0, 0}, IOPrio: []byte{2, 0x60, 0, 0, 0, 0, 0, 0}, MCE: []byte{1, 0, 0, 0, 0, 0, 0, 0}, Affinity: []byte{1},
+		Slack: []byte{0x40, 0xe2, 1, 0, 0, 0, 0, 0}, IOPrio: []byte{2, 0x60, 0, 0, 0, 0, 0, 0}, MCE: []byte{1, 0, 0, 0, 0, 0, 0, 0}, Affinity: []byte{1}, TSC: []byte{unix.PR_TSC_SIGSEGV, 0, 0, 0},
 	}
 	t.Logf("extra: %q", slices.Sorted(maps.Keys(extra)))
 	// The kernel sorts nothing, but hands out the queue in order of arrival.

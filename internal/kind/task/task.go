@@ -71,6 +71,7 @@ func threadFirst() []kind.Facet {
 		// A real-time policy sets the timer slack to 0, and back to the
 		// default when it ends: slack first.
 		Attributes{},
+		TSC{},
 		Sched{},
 		newAffinity(),
 		MemPolicy{},
