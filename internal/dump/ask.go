@@ -150,6 +150,7 @@ func (d *dump) putCores() error {
 		}
 		core := d.cores[t]
 		core.Ids = d.kobjIDs(t.IDs)
+		task.PutStop(core, t) // all its threads have been asked by now
 		if err := d.sink.Put(image.Core, core, nil, uint32(t.VPID)); err != nil {
 			return err
 		}

@@ -16,20 +16,38 @@ import (
 // of threads that got some are written anew.
 func (d *dump) lateSignals() error {
 	for _, t := range d.tree.Tasks {
-		for _, th := range t.Threads {
-			own, shared := th.Pending, th.Shared
-			if err := d.readPending(th); err != nil {
-				return err
-			}
-			if slices.Equal(own, th.Pending) && slices.Equal(shared, th.Shared) {
-				continue
-			}
+		late, err := d.lateFor(t)
+		if err != nil {
+			return err
+		}
+		for _, th := range late {
 			if err := d.rewriteCore(th); err != nil {
 				return fmt.Errorf("%v: signals that came late: %w", t, err)
 			}
 		}
 	}
 	return nil
+}
+
+// lateFor returns the threads of a task whose entries lack signals. The
+// leader is among them if there is any: its entry says whether a signal stops
+// the task.
+func (d *dump) lateFor(t *scan.Task) ([]*scan.Thread, error) {
+	var late []*scan.Thread
+	for i, th := range t.Threads {
+		own, shared := th.Pending, th.Shared
+		if err := d.readPending(th); err != nil {
+			return nil, err
+		}
+		if slices.Equal(own, th.Pending) && slices.Equal(shared, th.Shared) {
+			continue
+		}
+		if i > 0 && len(late) == 0 {
+			late = append(late, t.Leader())
+		}
+		late = append(late, th)
+	}
+	return late, nil
 }
 
 func (d *dump) rewriteCore(th *scan.Thread) error {

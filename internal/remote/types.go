@@ -103,6 +103,10 @@ func (t *Thread) settle() error {
 	return nil
 }
 
+// WillStop tells whether a SIGSTOP came while the thread was in our hands.
+// It has left the queue of signals.
+func (t *Thread) WillStop() bool { return t.stopped }
+
 // StopOnRelease makes Release leave the thread stopped by SIGSTOP.
 func (t *Thread) StopOnRelease() { t.stopped = true }
 

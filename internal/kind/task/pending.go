@@ -3,6 +3,7 @@ package task
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/siginfo"
@@ -61,14 +62,31 @@ func PutSignals(c *core.CoreEntry, t *scan.Thread) {
 	c.ThreadCore.SignalsP = putSignals(t.Pending, t.Status.SigPnd)
 	if c.Tc != nil {
 		c.Tc.SignalsS = putSignals(t.Shared, t.Status.ShdPnd)
+		PutStop(c, t.Task)
 	}
 }
+
+// PutStop says in a leader's core image that the task is stopped, if a SIGSTOP
+// came for any thread while it was frozen. The signal itself is not put: it
+// would have stopped the task at once, and so will the restore.
+func PutStop(c *core.CoreEntry, t *scan.Task) {
+	for _, th := range t.Threads {
+		if th.WillStop() || slices.ContainsFunc(th.Pending, isStop) || slices.ContainsFunc(th.Shared, isStop) {
+			c.Tc.TaskState, c.Tc.StopSigno = new(uint32(StateStopped)), new(uint32(unix.SIGSTOP))
+		}
+	}
+}
+
+func isStop(s linux.Siginfo) bool { return signo(&s) == int32(unix.SIGSTOP) }
 
 // putSignals writes queued signals for the image. A signal of the set that is
 // not in the queue came when the queue was full: it has no details.
 func putSignals(queue []linux.Siginfo, set uint64) *siginfo.SignalQueueEntry {
 	out := &siginfo.SignalQueueEntry{}
 	for i := range queue {
+		if isStop(queue[i]) {
+			continue // see PutStop
+		}
 		out.Signals = append(out.Signals, &siginfo.SiginfoEntry{Siginfo: queue[i][:]})
 		set &^= 1 << (uint(signo(&queue[i])) - 1)
 	}
