@@ -42,6 +42,7 @@ const (
 	prMCEKill, prMCEKillGet            = 33, 34
 	prMCEKillSet, prMCEKillDefault     = 1, 2
 	prGetSpeculation, prSetSpeculation = 52, 53
+	prSetMemoryMerge, prGetMemoryMerge = 67, 68
 	specControl, specEnable            = 1, 2
 	ioprioWhoProcess                   = 1
 	archGetCPUID, archSetCPUID         = 0x1011, 0x1012 // asm/prctl.h
@@ -54,6 +55,8 @@ func attributes() []attribute {
 		// 0 is what every real-time thread has.
 		{name: "timer-slack", call: "prctl PR_SET_TIMERSLACK", get: prctl(unix.PR_GET_TIMERSLACK), set: prctl(unix.PR_SET_TIMERSLACK), usual: []uint64{usualTimerSlack, 0}, always: true},
 		{name: "mce-kill", call: "prctl PR_MCE_KILL", get: prctl(prMCEKillGet), set: prctl(prMCEKill, prMCEKillSet), usual: []uint64{prMCEKillDefault}},
+		// Of the process, but a thread may say it for all. Linux 6.4.
+		{name: "memory-merge", call: "prctl PR_SET_MEMORY_MERGE", get: prctl(prGetMemoryMerge, 0, 0, 0, 0), set: prctl(prSetMemoryMerge), usual: []uint64{0}, absent: true},
 		// 0: the instruction faults. Only a CPU that can do that sets it.
 		{name: "cpuid", call: "arch_prctl ARCH_SET_CPUID", get: call{arch.SysArchPrctl, []uint64{archGetCPUID}}, set: call{arch.SysArchPrctl, []uint64{archSetCPUID}}, usual: []uint64{1}, absent: true},
 		{name: "io-priority", call: "ioprio_set", get: call{unix.SYS_IOPRIO_GET, []uint64{ioprioWhoProcess, 0}}, set: call{unix.SYS_IOPRIO_SET, []uint64{ioprioWhoProcess, 0}}, usual: []uint64{0}},

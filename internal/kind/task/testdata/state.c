@@ -75,6 +75,7 @@ static void *thread(void *arg) {
 			CHECK(prctl(PR_SET_SPECULATION_CTRL, 0, 4, 0, 0));
 		syscall(SYS_set_mempolicy, 1 /* MPOL_PREFERRED */, (unsigned long[]){1, 0}, 65);
 		CHECK(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0));
+		prctl(67 /* PR_SET_MEMORY_MERGE */, 1, 0, 0, 0);
 		CHECK(prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0));
 		queue(SIGRTMIN + 1, 41, 1);
 		queue(SIGRTMIN + 1, 42, 1);
