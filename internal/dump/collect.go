@@ -97,6 +97,11 @@ func (d *dump) prepareThread(th *scan.Thread) error {
 	if d.freezer.noSuspend && th.Status.Seccomp != 0 {
 		return kind.Unsupported(th.Task, "it has a seccomp filter, and Glis runs under one itself, so it can't suspend the target's; run Glis outside of the container")
 	}
+	if on, err := tracee.UserDispatch(th.TID); err != nil {
+		return err
+	} else if on {
+		return kind.Unsupported(th.Task, "its thread %d has its system calls dispatched to itself (PR_SET_SYSCALL_USER_DISPATCH), which cannot be saved yet", th.TID)
+	}
 	s, err := remote.ChooseSignal(th.Status.SigCgt, th.Status.SigBlk, th.Status.SigPnd|th.Status.ShdPnd)
 	if err != nil {
 		return fmt.Errorf("%v: %w", th.Task, err)

@@ -73,6 +73,18 @@ func Rseq(tid proc.TID) (c linux.RseqConfig, err error) {
 	return c, wrap("read rseq registration of", tid, errnoErr(e))
 }
 
+// UserDispatch tells whether a thread's system calls go to a handler of its own
+// (Syscall User Dispatch, PR_SET_SYSCALL_USER_DISPATCH(2const)). Before Linux
+// 6.4 the kernel does not say: false.
+func UserDispatch(tid proc.TID) (bool, error) {
+	var c [4]uint64 // struct ptrace_sud_config: mode, selector, offset, length
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GET_DISPATCH, uintptr(tid), unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)), 0, 0)
+	if e == unix.EIO || e == unix.EINVAL {
+		return false, nil
+	}
+	return c[0] != 0, wrap("read system call dispatch of", tid, errnoErr(e))
+}
+
 // Pending returns the queued signals of a thread, or those of its process if
 // shared is set, oldest first. They stay queued.
 func Pending(tid proc.TID, shared bool) (out []linux.Siginfo, err error) {
