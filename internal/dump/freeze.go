@@ -151,8 +151,8 @@ func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
 			continue
 		}
 		err := f.seizeOne(tid)
-		if errors.Is(err, tracee.ErrGone) {
-			continue
+		if errors.Is(err, tracee.ErrGone) || errors.Is(err, unix.EPERM) && ended(t, tid) {
+			continue // if it was the first thread, settled sees what is left
 		}
 		if err != nil {
 			return nil, f.whyNot(t, tid, err)
@@ -180,6 +180,13 @@ func (f *freezer) seizeOne(tid proc.TID) error {
 	return err
 }
 
+// ended tells whether a thread has ended, but not gone. The kernel does not let
+// it be seized then.
+func ended(t *scan.Task, tid proc.TID) bool {
+	st, err := t.Dir.ThreadStat(tid)
+	return errors.Is(err, proc.ErrGone) || err == nil && (st.State == 'Z' || st.State == 'X')
+}
+
 // whyNot turns a refused seize into what the user can understand.
 func (f *freezer) whyNot(t *scan.Task, tid proc.TID, err error) error {
 	st, serr := t.Dir.Status()
@@ -189,8 +196,6 @@ func (f *freezer) whyNot(t *scan.Task, tid proc.TID, err error) error {
 		return fmt.Errorf("%v is a kernel thread: only processes can be dumped", t)
 	case st.TracerPid != 0:
 		return kind.Unsupported(t, "it is traced by process %d (strace, gdb?); end that first", st.TracerPid)
-	case st.State == 'Z':
-		return kind.Unsupported(t, "its first thread has ended while others go on")
 	}
 	return fmt.Errorf("%v: seize thread %d: %w", t, tid, err)
 }

@@ -124,7 +124,10 @@ func SetOptions(tid proc.TID, options uintptr) error {
 
 // Wait waits for one thread, never for any: a process that uses this as a
 // library has children of its own.
-func Wait(tid proc.TID) (Stop, error) { return wait(tid, 0) }
+func Wait(tid proc.TID) (Stop, error) {
+	defer reapOthers(tid)()
+	return wait(tid, 0)
+}
 
 // TryWait is Wait that does not block; ok tells whether there was a report.
 func TryWait(tid proc.TID) (s Stop, ok bool, err error) {
@@ -181,7 +184,9 @@ func waitUntil(tid proc.TID, stop func() error) (Stop, error) {
 			continue
 		}
 		time.Sleep(pause)
-		pause = min(2*pause, most)
+		if pause = min(2*pause, most); pause == most {
+			reapDead(tid)
+		}
 	}
 }
 

@@ -1,0 +1,58 @@
+package tracee
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+)
+
+// reapOthers looks now and then, until the returned function is called,
+// whether what is waited for can come at all; see reapDead.
+func reapOthers(tid proc.TID) (stop func()) {
+	const often = 20 * time.Millisecond
+	done := make(chan struct{})
+	t := time.AfterFunc(often, func() {
+		for {
+			reapDead(tid)
+			select {
+			case <-done:
+				return
+			case <-time.After(often):
+			}
+		}
+	})
+	return func() {
+		t.Stop()
+		close(done)
+	}
+}
+
+// reapDead takes the reports of the dead threads beside a first thread that
+// has ended. The kernel keeps the end of a first thread back while there are
+// other threads, and dead ones that are traced are there until their tracer
+// has waited for them: without this, who waits for the first thread of a
+// process that was killed waits for ever (see ptrace(2), "death under
+// ptrace"). A thread that lives is not touched: its report is its waiter's.
+func reapDead(tid proc.TID) {
+	dir, err := proc.Open(proc.PID(tid))
+	if err != nil {
+		return
+	}
+	defer dir.Close() //nolint:errcheck // nothing is buffered
+	if st, err := dir.Stat(); err != nil || st.State != 'Z' {
+		return
+	}
+	tids, err := dir.Threads()
+	if err != nil {
+		return
+	}
+	for _, other := range tids {
+		if st, err := dir.ThreadStat(other); other == tid || err != nil || st.State != 'Z' {
+			continue
+		}
+		_, _ = unix.Wait4(int(other), nil, linux.WALL|unix.WNOHANG, nil) // not ours, or gone: as good
+	}
+}
