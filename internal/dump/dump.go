@@ -21,6 +21,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kinds"
+	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
@@ -43,6 +44,7 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	if err := errors.Join(d.checkTarget(), d.checkStore()); err != nil {
 		return nil, err
 	}
+	d.env.Buffer = pages.Buffer()
 	<-warm // it would take a CPU from the frozen tree's batches
 	err := tracee.Run(func() error { return d.run(ctx) })
 	if err != nil {

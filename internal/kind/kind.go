@@ -39,6 +39,7 @@ type DumpEnv struct {
 	Tree    *scan.Tree
 	Images  Sink
 	Files   Files
+	Buffer  []byte // for copying memory, see pages.Buffer; may be nil
 }
 
 // Sink takes image entries. Entries may be kept in memory until the tree runs

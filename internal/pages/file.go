@@ -54,7 +54,7 @@ func DrainFile(ctx context.Context, f *File) error {
 		total += s.Len()
 	}
 	c := cutter{sources: []*Source{{Spans: f.Spans}}}
-	return parallel(ctx, total, c.next, func(p part, buf []byte) error { return f.copy(&p, buf) })
+	return parallel(ctx, total, nil, c.next, func(p part, buf []byte) error { return f.copy(&p, buf) })
 }
 
 func (f *File) copy(p *part, buf []byte) error {
@@ -103,7 +103,7 @@ func FillFile(ctx context.Context, s image.Store, id uint64, size uint64, to Out
 		total += p.Pages * arch.PageSize
 	}
 	g := gatherer{rest: fromImage(r.Pieces)}
-	return parallel(ctx, total, g.next, func(c chunk, buf []byte) error { return c.toFile(buf, size, to) })
+	return parallel(ctx, total, nil, g.next, func(c chunk, buf []byte) error { return c.toFile(buf, size, to) })
 }
 
 func fromImage(all []image.Piece) []Piece {

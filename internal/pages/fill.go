@@ -31,7 +31,7 @@ func Fill(ctx context.Context, pid proc.PID, pieces []Piece) error {
 	}
 	f := filler{pid: pid}
 	g := gatherer{rest: pieces}
-	err := parallel(ctx, total, g.next, f.write)
+	err := parallel(ctx, total, nil, g.next, f.write)
 	return errors.Join(err, f.mem.close())
 }
 

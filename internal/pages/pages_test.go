@@ -145,7 +145,7 @@ func TestDrainFill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := Drain(context.Background(), []*Source{{PID: proc.PID(os.Getpid()), Spans: spans, To: f}}, nil); err != nil {
+	if err := Drain(context.Background(), []*Source{{PID: proc.PID(os.Getpid()), Spans: spans, To: f}}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	var pieces []Piece
@@ -178,7 +178,7 @@ func TestHook(t *testing.T) {
 	}
 	seen := make(chan int64, n)
 	src := &Source{PID: proc.PID(os.Getpid()), Spans: []Span{{at, at + n*page}}, To: nowhere{}}
-	err := Drain(context.Background(), []*Source{src}, func(s *Source, chunk []byte, off int64) error {
+	err := Drain(context.Background(), []*Source{src}, Buffer(), func(s *Source, chunk []byte, off int64) error {
 		for i := 0; i < len(chunk); i += page {
 			if s != src || !bytes.Equal(chunk[i:i+page], b[off+int64(i):off+int64(i)+page]) {
 				t.Errorf("wrong contents at %d", off+int64(i))
@@ -217,7 +217,7 @@ func TestCancel(t *testing.T) {
 	for i := uint64(2); i < n; i += 2 {
 		src.Spans = append(src.Spans, Span{at + i*page, at + (i+1)*page})
 	}
-	err := Drain(ctx, []*Source{src}, func(*Source, []byte, int64) error {
+	err := Drain(ctx, []*Source{src}, nil, func(*Source, []byte, int64) error {
 		chunks.Add(1)
 		cancel(why)
 		return nil

@@ -29,11 +29,14 @@ func workers(n uint64) int {
 
 // parallel runs work, on total bytes in all, in several goroutines with a
 // buffer each, until next has no more to give or one of them fails. next is
-// called by one at a time.
-func parallel[T any](ctx context.Context, total uint64, next func() (T, bool), work func(job T, buf []byte) error) error {
+// called by one at a time. room is memory for a buffer, if there is some.
+func parallel[T any](ctx context.Context, total uint64, room []byte, next func() (T, bool), work func(job T, buf []byte) error) error {
 	n := workers(total)
 	if n == 1 {
-		buf := make([]byte, min(Chunk, total))
+		buf := room
+		if uint64(len(buf)) < min(Chunk, total) {
+			buf = make([]byte, min(Chunk, total))
+		}
 		for job, ok := next(); ok; job, ok = next() {
 			if err := context.Cause(ctx); err != nil {
 				return err

@@ -162,7 +162,7 @@ func (d *drainer) group(spaces []*Space) error {
 		}
 		sources = append(sources, src)
 	}
-	return pages.Drain(d.ctx, sources, nil)
+	return pages.Drain(d.ctx, sources, d.env.Buffer, nil)
 }
 
 type drainer struct {
@@ -262,7 +262,7 @@ func (t *taker) add(p stretch) error {
 	if t.src.Spans = append(t.src.Spans, p.Span); err != nil || len(t.src.Spans) < t.d.keep {
 		return err
 	}
-	if err := pages.Drain(t.d.ctx, []*pages.Source{t.src}, nil); err != nil {
+	if err := pages.Drain(t.d.ctx, []*pages.Source{t.src}, t.d.env.Buffer, nil); err != nil {
 		return err
 	}
 	t.src.At, t.src.Spans = t.w.Offset(), t.src.Spans[:0]
