@@ -182,7 +182,7 @@ func (d *dump) dumpPages(ctx context.Context) error {
 func (d *dump) thaw() error {
 	var errs []error
 	for _, th := range d.freezer.seized {
-		if th.Task.Arena != nil {
+		if arch.IP(&th.Regs) != 0 { // its registers were read
 			errs = append(errs, d.readPending(th))
 			d.kinds.Thaw(th)
 		}

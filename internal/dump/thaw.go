@@ -3,6 +3,7 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -81,21 +82,23 @@ func (f *freezer) stopAll() {
 // handed to a task that is about to die, and every thread is waited for:
 // when this returns the tree is gone but for zombies that its parent has to
 // reap.
+//
+// The checkpoint is complete by then, so it goes on whatever happens: nothing
+// of the tree may live twice.
 func (f *freezer) kill() error {
-	for i := len(f.tree.Tasks) - 1; i >= 0; i-- {
-		t := f.tree.Tasks[i]
+	var errs []error
+	for _, t := range slices.Backward(f.tree.Tasks) {
 		if t.Zombie {
 			continue
 		}
 		if err := unix.PidfdSendSignal(t.Pidfd.Int(), unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
-			return fmt.Errorf("%v: kill: %w", t, err)
+			errs = append(errs, fmt.Errorf("%v: kill: %w", t, err))
+			continue
 		}
-		if err := reap(t); err != nil {
-			return err
-		}
+		errs = append(errs, reap(t))
 	}
 	f.seized = nil
-	return nil
+	return errors.Join(errs...)
 }
 
 // reap waits for the deaths of all threads of a killed task: a traced thread
