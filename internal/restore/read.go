@@ -84,6 +84,9 @@ func (tr *tree) spaces() []*mem.Space {
 // read turns images into a tree; it checks what later stages rely on.
 func read(s image.Store) (*tree, error) {
 	inv, err := image.ReadInventory(s)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%v holds no checkpoint; give the directory of one with -D: %w", s, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"glis.dev/glis/internal/arch"
 	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
 )
 
@@ -104,17 +105,16 @@ func (r *restore) makeZombies() error {
 func (r *restore) makeZombie(t *task) error {
 	th := t.live.thread
 	b := t.live.arena.Batch(th)
-	b.Call("prctl", unix.SYS_PRCTL, unix.PR_SET_NAME, uint64(b.String(t.core().GetTc().GetComm())))
-	status := unix.WaitStatus(t.core().GetTc().GetExitCode())
-	if !status.Signaled() {
-		b.Call("exit_group", unix.SYS_EXIT_GROUP, uint64(status.ExitStatus()))
+	sig, err := facets.Die(b, scan.VPID(t.pid), t.core())
+	if err != nil {
+		return err
+	}
+	if sig == 0 { // it exits by itself
 		if err := b.Start(); err != nil {
 			return err
 		}
 		return awaitDeath(th.TID)
 	}
-	// It must not leave a core file again.
-	b.Call("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	if err := b.Run(); err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (r *restore) makeZombie(t *task) error {
 		return err
 	}
 	// With the signal as what the thread goes on with, it dies of it.
-	if err := tracee.Cont(th.TID, status.Signal()); err != nil {
+	if err := tracee.Cont(th.TID, sig); err != nil {
 		return err
 	}
 	return awaitDeath(th.TID)
