@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
 )
@@ -105,26 +104,11 @@ func (f *freezer) kill() error {
 // stays a zombie until its tracer has seen it, the leader last.
 func reap(t *scan.Task) error {
 	for i := len(t.Threads) - 1; i >= 0; i-- {
-		if err := waitDeath(t.Threads[i].TID); err != nil {
+		if err := tracee.AwaitDeath(t.Threads[i].TID); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
 	return nil
-}
-
-func waitDeath(tid proc.TID) error {
-	for {
-		s, err := tracee.Wait(tid)
-		if errors.Is(err, tracee.ErrGone) || err == nil && s.Exited() {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := tracee.Cont(tid, 0); err != nil && !errors.Is(err, tracee.ErrGone) {
-			return err
-		}
-	}
 }
 
 func (f *freezer) close() {

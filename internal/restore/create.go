@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,14 @@ func (r *restore) createTree(ctx context.Context) error {
 	return r.build(ctx, root)
 }
 
+// timeForking is createTree with its time taken, for the statistics.
+func (r *restore) timeForking(ctx context.Context) error {
+	from := time.Now()
+	err := r.createTree(ctx)
+	r.forking = time.Since(from)
+	return err
+}
+
 // startStub starts the process that the root is cloned from, with our memory
 // in it and its end of the transport at the number that all tasks will have.
 func (r *restore) startStub() (*live, error) {
@@ -55,7 +64,6 @@ func (r *restore) startStub() (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.stubAt = at
 	th, err := stub.Start(stub.Options{At: at, Socket: r.transport.theirs.Int(), Sibling: r.opts.Sibling})
 	if err != nil {
 		return nil, err
@@ -197,26 +205,11 @@ func kill(l *live) error {
 		return fmt.Errorf("kill %d: %w", l.thread.Tgid, err)
 	}
 	for _, th := range slices.Backward(l.threads) {
-		if err := awaitDeath(th.TID); err != nil {
+		if err := tracee.AwaitDeath(th.TID); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func awaitDeath(tid proc.TID) error {
-	for {
-		s, err := tracee.Wait(tid)
-		if errors.Is(err, tracee.ErrGone) || err == nil && s.Exited() {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := tracee.Cont(tid, 0); err != nil && !errors.Is(err, tracee.ErrGone) {
-			return err
-		}
-	}
 }
 
 // build makes a cloned task's memory, then its children.

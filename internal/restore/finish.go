@@ -180,7 +180,7 @@ func (r *restore) places(ctx context.Context, b *remote.Batch, t *task) error {
 	if !t.sharesFS() {
 		r.enterRoot(ctx, b, root, numbers)
 		b.Call("fchdir", unix.SYS_FCHDIR, uint64(numbers[cwd]))
-		b.Call("umask", unix.SYS_UMASK, uint64(t.fs.GetUmask()))
+		facets.RestoreUmask(b, t.fs.GetUmask())
 	}
 	r.takeBack(b, t, numbers)
 	return nil

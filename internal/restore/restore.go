@@ -18,7 +18,6 @@ import (
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kinds"
 	"glis.dev/glis/internal/plan"
-	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/tracee"
 	"glis.dev/glis/internal/undo"
 	"glis.dev/glis/options"
@@ -66,7 +65,6 @@ type restore struct {
 	undo      undo.Stack
 	finished  map[plan.ID]bool
 	pages     mem.Stats
-	stubAt    remote.Addr
 	clocks    *ns.Clocks // to go on from, in a time namespace; nil: the engine's
 	forking   time.Duration
 }
@@ -137,7 +135,7 @@ func (r *restore) run(ctx context.Context) error {
 		name string
 		f    func() error
 	}{
-		{"create", func() error { return r.createTree(ctx) }},
+		{"create", func() error { return r.timeForking(ctx) }},
 		{"groups", r.makeGroups},
 		{"zombies", r.makeZombies},
 		{"finish", func() error { return r.finishTree(ctx) }},

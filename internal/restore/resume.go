@@ -113,7 +113,7 @@ func (r *restore) makeZombie(t *task) error {
 		if err := b.Start(); err != nil {
 			return err
 		}
-		return awaitDeath(th.TID)
+		return tracee.AwaitDeath(th.TID)
 	}
 	if err := b.Run(); err != nil {
 		return err
@@ -125,5 +125,5 @@ func (r *restore) makeZombie(t *task) error {
 	if err := tracee.Cont(th.TID, sig); err != nil {
 		return err
 	}
-	return awaitDeath(th.TID)
+	return tracee.AwaitDeath(th.TID)
 }

@@ -33,7 +33,7 @@ func (r *restore) writePidfile() error {
 // pages.
 func (r *restore) stats(took time.Duration) *stats.RestoreStatsEntry {
 	return &stats.RestoreStatsEntry{
-		PagesCompared: proto.Uint64(0), PagesSkippedCow: proto.Uint64(r.pages.SkippedParent), PagesRestored: proto.Uint64(r.pages.Written),
+		PagesCompared: proto.Uint64(r.pages.Compared), PagesSkippedCow: proto.Uint64(r.pages.SharedCow), PagesRestored: proto.Uint64(r.pages.Restored),
 		ForkingTime: proto.Uint32(uint32(r.forking.Microseconds())), RestoreTime: proto.Uint32(uint32(took.Microseconds())),
 	}
 }

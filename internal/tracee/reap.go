@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,5 +55,22 @@ func reapDead(tid proc.TID) {
 			continue
 		}
 		_, _ = unix.Wait4(int(other), nil, linux.WALL|unix.WNOHANG, nil) // not ours, or gone: as good
+	}
+}
+
+// AwaitDeath waits for the end of a thread that was killed, or that is about to
+// exit. One that is gone already has ended as well.
+func AwaitDeath(tid proc.TID) error {
+	for {
+		s, err := Wait(tid)
+		if errors.Is(err, ErrGone) || err == nil && s.Exited() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := Cont(tid, 0); err != nil && !errors.Is(err, ErrGone) {
+			return err
+		}
 	}
 }

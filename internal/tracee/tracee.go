@@ -125,6 +125,9 @@ func SetOptions(tid proc.TID, options uintptr) error {
 // Wait waits for one thread, never for any: a process that uses this as a
 // library has children of its own.
 func Wait(tid proc.TID) (Stop, error) {
+	if s, ok, err := TryWait(tid); ok || err != nil {
+		return s, err
+	}
 	defer reapOthers(tid)()
 	return wait(tid, 0)
 }

@@ -194,11 +194,6 @@ func (XStatePermission) Restore(r *kind.Redo) error {
 	return nil
 }
 
-// AskDumpable queues PR_GET_DUMPABLE; the result is for the mm image.
-func AskDumpable(b *remote.Batch) remote.Call {
-	return b.Call("prctl PR_GET_DUMPABLE", unix.SYS_PRCTL, unix.PR_GET_DUMPABLE)
-}
-
 // RestoreDumpable queues what makes a process as dumpable as its mm image
 // says (nil: it doesn't). It must run in the leader after the credentials of
 // every thread have changed.
