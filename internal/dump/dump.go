@@ -85,7 +85,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 		freezer: &freezer{tree: tree}, files: newFiles(tree), self: os.Getpid(), runID: newRunID(),
 		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
 	}
-	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files}
+	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: noGuard{}}
 	return d
 }
 

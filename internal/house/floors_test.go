@@ -29,6 +29,7 @@ var floors = map[string]int{
 
 	"internal/tracee": instruments, "internal/remote": instruments, "internal/stub": instruments,
 	"internal/scan": instruments, "internal/plan": instruments, "internal/pages": instruments,
+	"internal/netlock": instruments,
 
 	"internal/kinds": list,
 
@@ -60,6 +61,7 @@ var sideways = map[string]string{
 	"internal/stub -> internal/remote":                      "the stub is a thread like any other once it runs",
 	"internal/stub -> internal/tracee":                      "",
 	"internal/scan -> internal/remote":                      "a scanned thread is one that batches run in",
+	"internal/plan -> internal/netlock":                     "a file says which flows are to be locked",
 	"internal/kind/socket -> internal/kind/file":            "the owner of signals (F_SETOWN) is common to files and sockets",
 	"internal/kind/socket/unix -> internal/kind/file":       "the owner of signals (F_SETOWN) is common to files and sockets",
 	"internal/kind/socket/inet -> internal/kind/file":       "the owner of signals (F_SETOWN) is common to files and sockets",

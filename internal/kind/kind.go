@@ -15,6 +15,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
@@ -39,7 +41,21 @@ type DumpEnv struct {
 	Tree    *scan.Tree
 	Images  Sink
 	Files   Files
+	Guard   Guard
 	Buffer  []byte // for copying memory, see pages.Buffer; may be nil
+}
+
+// Guard remembers, where it outlives the engine, what is to be done to sockets
+// of the target. A kind that changes an option of a frozen task's socket and
+// changes it back says so before, in case the engine is killed in between.
+type Guard interface {
+	// Back has these options set, in this order, if the engine dies before
+	// the tree runs again and before the commit of the dump. A failure of the
+	// engine that it lives to see is the kind's own to mend.
+	Back(f *scan.File, opts ...linux.SockOpt) error
+	// Leave has these options set when the dump is committed, right before
+	// the tree is killed: by the engine, or whoever finishes its work.
+	Leave(f *scan.File, opts ...linux.SockOpt) error
 }
 
 // Sink takes image entries. Entries may be kept in memory until the tree runs
@@ -73,6 +89,14 @@ type File interface {
 	Dump(ctx context.Context, env *DumpEnv, f *scan.File) (*fdinfo.FileEntry, error)
 	// Plan adds what makes the file again. It makes no system call.
 	Plan(p *plan.Plan, e *fdinfo.FileEntry) error
+}
+
+// Locker is a File some of whose packets have to be held back from before it
+// is dumped until it is restored.
+type Locker interface {
+	// Flows returns what is to be locked for this file, none mostly. It is
+	// asked for every file that Match is true for, before any is dumped.
+	Flows(env *DumpEnv, f *scan.File) ([]netlock.Flow, error)
 }
 
 // Planner is a File that has something to check when all entries of

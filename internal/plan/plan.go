@@ -13,6 +13,8 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/options"
 )
 
@@ -67,6 +69,17 @@ type Checked interface {
 type Later interface {
 	Late(ctx context.Context, env *Env) error
 }
+
+// Locked is a Node whose packets must be held back until all of the tree is
+// there. It tells from images alone which; they are locked before any node is
+// created.
+type Locked interface{ Flows() []netlock.Flow }
+
+// Resumer is a Node with options that are set in the last moment: when the
+// tree is whole, nothing can fail any more and its packets are let through.
+// They are set, in this order, in any case: should the engine die, by whoever
+// finishes its work. Nothing else can be done then, as tasks may run already.
+type Resumer interface{ Resume() []linux.SockOpt }
 
 // Dropper is a Node that may hold something for other nodes. Drop is called at
 // the end of every restore, however it ends.
