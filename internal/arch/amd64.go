@@ -79,6 +79,11 @@ func StubCode() []byte {
 	return []byte{0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7}
 }
 
+// ExitCode is code that ends its process with this status (exit_group).
+func ExitCode(status uint8) []byte {
+	return []byte{0xbf, status, 0, 0, 0, 0xb8, 231, 0, 0, 0, 0x0f, 0x05}
+}
+
 // StubSyscall is the offset of the system-call instruction in StubCode.
 const StubSyscall = 5
 

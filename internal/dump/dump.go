@@ -20,6 +20,7 @@ import (
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kinds"
 	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/par"
@@ -86,6 +87,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: noGuard{}}
+	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(tree.Root.PID, clock) }
 	return d
 }
 

@@ -7,7 +7,7 @@ func table() []Probe {
 		{Name: "mnt_id", Since: Version{3, 15}, Test: mntID},
 		{Name: "mem_dirty_track", Since: Version{6, 7}, Test: memDirtyTrack, Lacks: "Glis can't make incremental dumps yet"},
 		{Name: "aio_remap", Test: aioRemap, Lacks: "Glis can't carry over AIO contexts yet"},
-		{Name: "timerfd", Since: Version{3, 17}, Test: timerfdTicks, Lacks: "Glis can't carry over timerfds yet"},
+		{Name: "timerfd", Since: Version{3, 17}, Test: timerfdTicks},
 		{Name: "tun", Test: tun, Lacks: "Glis can't carry over TUN and TAP devices yet"},
 		{Name: "tun_ns", Test: tunNS, Lacks: "Glis can't carry over TUN and TAP devices yet"},
 		{Name: "userns", Test: all(namespace("user"), prctlMMMap), Lacks: "Glis can't carry over user namespaces yet"},

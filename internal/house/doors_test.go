@@ -36,6 +36,7 @@ func TestPtrace(t *testing.T) {
 // starters run other programs, each with what for.
 var starters = map[string]string{
 	"internal/stub/stub.go":      "the one process that a restore starts, of Glis's own making",
+	"internal/stub/dead.go":      "a process that ends at once, for pidfds of dead ones; of Glis's own making, too",
 	"internal/cli/privileges.go": "--exec-cmd: what the user wants to run after a restore",
 	"cmd/glis/engine.go":         "a restore that is in its own way by its numbers starts itself again",
 }

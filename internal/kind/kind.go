@@ -43,6 +43,9 @@ type DumpEnv struct {
 	Files   Files
 	Guard   Guard
 	Buffer  []byte // for copying memory, see pages.Buffer; may be nil
+	// Now tells what a clock (CLOCK_*) shows in the tree's time namespace, in
+	// ns.
+	Now func(clock int32) (uint64, error)
 }
 
 // Guard remembers, where it outlives the engine, what is to be done to sockets

@@ -107,6 +107,9 @@ type Env struct {
 	Store   image.Store
 	// File returns the descriptor of a node that is created already.
 	File func(ID) (*fd.FD, error)
+	// Now tells what a clock (CLOCK_*) shows to the tree, in ns. Its root must
+	// exist.
+	Now func(clock int32) (uint64, error)
 }
 
 // CheckEnv is what can be known before anything is made.

@@ -86,7 +86,9 @@ func (r *restore) prepare() error {
 	if r.clocks, err = wantClocks(r.tree, r.store); err != nil {
 		return err
 	}
-	r.env = &plan.Env{Log: r.log, Options: r.opts, Store: r.store}
+	r.env = &plan.Env{Log: r.log, Options: r.opts, Store: r.store, Now: func(clock int32) (uint64, error) {
+		return ns.Now(r.tree.root.live.thread.Tgid, clock)
+	}}
 	if r.files, err = newFiles(r.plan, r.env); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ const Socket = 0
 // every process cloned from it, until those are let go. Call it on the
 // tracer's thread.
 func Start(o Options) (*remote.Thread, error) {
-	exe, err := memfd(elf(uint64(o.At)))
+	exe, err := memfd(elf(uint64(o.At), arch.StubCode()))
 	if err != nil {
 		return nil, fmt.Errorf("stub: %w", err)
 	}
@@ -103,9 +103,9 @@ func memfd(content []byte) (int, error) {
 	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 64)
 }
 
-// elf returns a static executable of one page whose code loops in pause(2),
+// elf returns a static executable of one page with this code,
 // see elf(5).
-func elf(base uint64) []byte {
+func elf(base uint64, code []byte) []byte {
 	b := make([]byte, arch.PageSize)
 	le := binary.LittleEndian
 	copy(b, "\x7fELF\x02\x01\x01")
@@ -119,7 +119,7 @@ func elf(base uint64) []byte {
 	le.PutUint16(b[56:], 2)               // e_phnum
 	segment(b[64:], 1, 5, base, arch.PageSize)
 	segment(b[120:], 0x6474e551, 6, 0, 0) // PT_GNU_STACK, not executable
-	copy(b[codeOffset:], arch.StubCode())
+	copy(b[codeOffset:], code)
 	return b
 }
 

@@ -11,7 +11,7 @@ import (
 
 func TestELF(t *testing.T) {
 	const at = 0x7654_3000
-	b := elf(at)
+	b := elf(at, arch.StubCode())
 	if len(b) != Size {
 		t.Errorf("%d bytes, want one page", len(b))
 	}

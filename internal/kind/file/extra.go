@@ -12,6 +12,12 @@ const (
 	// gets none for files that are only appended to.
 	regSize protowire.Number = 1500 // varint: bytes
 
+	// In TimerfdEntry. CRIU has what is left, which says nothing about when.
+	timerfdDeadline protowire.Number = 1500 // varint: ns on its clock, of TFD_TIMER_ABSTIME only
+
+	// In PidfdEntry, of a process that was dead.
+	pidfdStatus protowire.Number = 1500 // varint: how it ended, see wait(2)
+
 	// In EventpollTfdEntry. CRIU has a number the file has now.
 	tfdNumber protowire.Number = 1500 // varint: the number it was added under
 

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -25,6 +26,16 @@ func noOwner() *fown.FownEntry {
 func readOwner(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fown.FownEntry, error) {
 	e := noOwner()
 	return e, fillOwner(env, f, d, e)
+}
+
+// borrowOwner is readOwner for a file that nothing else is asked.
+func borrowOwner(env *kind.DumpEnv, f *scan.File) (*fown.FownEntry, error) {
+	d, err := f.Borrow()
+	if err != nil {
+		return nil, err
+	}
+	e, err := readOwner(env, f, d)
+	return e, errors.Join(err, d.Close())
 }
 
 // fillOwner is readOwner into an entry that has all its values.

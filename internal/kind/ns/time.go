@@ -43,6 +43,23 @@ func ClocksOf(pid proc.PID) (Clocks, error) {
 	return host.add(its), err
 }
 
+// Now returns what a clock (CLOCK_*) shows to a task, in ns.
+func Now(pid proc.PID, clock int32) (uint64, error) {
+	switch clock {
+	case unix.CLOCK_MONOTONIC, unix.CLOCK_BOOTTIME, unix.CLOCK_BOOTTIME_ALARM:
+		c, err := ClocksOf(pid)
+		if clock == unix.CLOCK_MONOTONIC {
+			return uint64(c.Monotonic.Nano()), err
+		}
+		return uint64(c.Boottime.Nano()), err
+	}
+	var t unix.Timespec
+	if err := unix.ClockGettime(clock, &t); err != nil {
+		return 0, fmt.Errorf("clock_gettime of clock %d: %w", clock, err)
+	}
+	return uint64(t.Nano()), nil
+}
+
 // offsets reads the offsets of the namespace that a task's children begin in,
 // which is its own unless it is about to make one.
 func offsets(path string) (c Clocks, err error) {
