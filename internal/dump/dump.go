@@ -27,6 +27,7 @@ import (
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/internal/undo"
 	"glis.dev/glis/internal/vmamem"
 	"glis.dev/glis/options"
 )
@@ -49,7 +50,7 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	<-warm // it would take a CPU from the frozen tree's batches
 	err := tracee.Run(func() error { return d.run(ctx) })
 	if err != nil {
-		return nil, errors.Join(err, d.discard())
+		return nil, errors.Join(err, d.undo.Run(), d.discard())
 	}
 	return d.stats(), nil
 }
@@ -64,6 +65,7 @@ type dump struct {
 	tree    *scan.Tree
 	freezer *freezer
 	files   *files
+	undo    undo.Stack // of what was done outside of images and tasks
 	self    int
 	runID   string
 	vmas    *vmamem.Reader // nil: mappings are read from smaps
@@ -87,6 +89,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: noGuard{}}
+	d.env.Undo = d.undo.Push
 	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(tree.Root.PID, clock) }
 	return d
 }

@@ -128,6 +128,9 @@ func (f *files) number(file *scan.File) {
 	f.tree.Files = append(f.tree.Files, file)
 }
 
+// Named implements kind.Files.
+func (f *files) Named(file *scan.File) { f.number(file) }
+
 // Linked implements kind.Files.
 func (f *files) Linked(t *scan.Task, path string, flags uint32) (*scan.File, error) {
 	file := &scan.File{Task: t, FD: -1, Path: path, Flags: flags, MntID: -1}

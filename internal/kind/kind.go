@@ -43,6 +43,9 @@ type DumpEnv struct {
 	Files   Files
 	Guard   Guard
 	Buffer  []byte // for copying memory, see pages.Buffer; may be nil
+	// Undo adds a step that takes back what was done outside of the images;
+	// it runs if the dump fails.
+	Undo func(what string, f func() error)
 	// Now tells what a clock (CLOCK_*) shows in the tree's time namespace, in
 	// ns.
 	Now func(clock int32) (uint64, error)
@@ -79,6 +82,9 @@ type Files interface {
 	// Mapped is Linked for a mapping whose device, inode and name
 	// /proc/PID/maps has told already.
 	Mapped(t *scan.Task, v *proc.VMA, flags uint32) (*scan.File, error)
+	// Named makes a file known that has no descriptor, but a path, and gives
+	// it a number.
+	Named(f *scan.File)
 }
 
 // File is one sort of open file description.

@@ -81,6 +81,10 @@ type Locked interface{ Flows() []netlock.Flow }
 // finishes its work. Nothing else can be done then, as tasks may run already.
 type Resumer interface{ Resume() []linux.SockOpt }
 
+// Follower is a Node that has something to tidy up once the tree runs again.
+// What fails then is a warning.
+type Follower interface{ Follow() error }
+
 // Dropper is a Node that may hold something for other nodes. Drop is called at
 // the end of every restore, however it ends.
 type Dropper interface {

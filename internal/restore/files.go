@@ -97,6 +97,17 @@ func (f *files) late(ctx context.Context) error {
 	return nil
 }
 
+// follow lets files tidy up when the tree runs.
+func (f *files) follow() {
+	for _, n := range f.nodes {
+		if l, ok := n.(plan.Follower); ok {
+			if err := l.Follow(); err != nil {
+				f.env.Log.Warn("the tree runs, but something was left behind", "file", n.ID(), "error", err)
+			}
+		}
+	}
+}
+
 func (f *files) close() {
 	for _, d := range f.open {
 		d.Close()

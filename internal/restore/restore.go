@@ -46,6 +46,7 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 		return nil, err
 	}
 	s := r.stats(time.Since(start))
+	r.files.follow()
 	if err := writeStats(store, s); err != nil {
 		log.Warn("The tree runs, but its statistics could not be written", "err", err)
 	}

@@ -25,8 +25,10 @@ type Regular struct {
 	dirOf   *scan.Task
 	maps    *os.File // /proc/PID/maps of mapsOf
 	mapsOf  *scan.Task
-	noQuery bool            // this kernel has no PROCMAP_QUERY
-	remaps  map[uint32]bool // of a restore: files that were deleted
+	noQuery bool                 // this kernel has no PROCMAP_QUERY
+	ghosts  map[inodeKey]uint32  // of a dump: numbers of files without a name
+	links   map[inodeKey]uint32  // of a dump: numbers of the names that --link-remap gave
+	remaps  map[uint32]*remapped // of a restore: files that come back in another way than by their path
 }
 
 // Type implements kind.File.
@@ -90,13 +92,14 @@ type regEntry struct {
 
 // Dump implements kind.File.
 func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	if err := k.reachable(env, f); err != nil {
-		return nil, err
-	}
 	if err := refuseLocks(f); err != nil {
 		return nil, err
 	}
-	e := &regEntry{id: f.ID, flags: f.Flags, mode: f.Stat.Mode, pos: position(f), name: f.Link}
+	name, err := k.name(env, f)
+	if err != nil {
+		return nil, err
+	}
+	e := &regEntry{id: f.ID, flags: f.Flags, mode: f.Stat.Mode, pos: position(f), name: name}
 	e.reg = regfile.RegFileEntry{Id: &e.id, Flags: &e.flags, Pos: &e.pos, Name: &e.name, Mode: &e.mode, Fown: &e.fown}
 	e.fown = fown.FownEntry{Uid: &e.uid, Euid: &e.euid, Signum: &e.sig, PidType: &e.typ, Pid: &e.to}
 	e.file.Reg = &e.reg
@@ -146,35 +149,32 @@ func (e *regEntry) dumpSize(f *scan.File) {
 
 const deletedSuffix = " (deleted)"
 
-// reachable makes sure that a restore will find the file by its path.
-func (k *Regular) reachable(env *kind.DumpEnv, f *scan.File) error {
+// name returns the path that a restore opens the file by, having seen to it
+// that it will be found there.
+func (k *Regular) name(env *kind.DumpEnv, f *scan.File) (string, error) {
 	if isTTY(f.Stat.Rdev) && f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR {
-		return nil // another terminal takes its place
+		return f.Link, nil // another terminal takes its place
 	}
 	if strings.HasPrefix(f.Link, memfdPrefix) && strings.HasSuffix(f.Link, deletedSuffix) {
-		return kind.Unsupported(f, "it is a memfd of huge pages, which Glis can't carry over yet")
+		return "", kind.Unsupported(f, "it is a memfd of huge pages, which Glis can't carry over yet")
 	}
 	if f.Stat.Nlink == 0 {
-		return deleted(f)
+		return k.dumpGhost(env, f)
 	}
 	st, err := k.statPath(f)
 	switch {
 	case err == nil && st.Dev == f.Stat.Dev && st.Ino == f.Stat.Ino:
-		return nil
+		return f.Link, sillyName(f)
 	case err == nil && env.Options.EvasiveDevices && f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == f.Stat.Rdev:
-		return nil
+		return f.Link, nil
 	case strings.HasSuffix(f.Link, deletedSuffix):
-		return deleted(f)
+		return k.linkRemap(env, f)
 	case err == nil:
-		return kind.Unsupported(f, "another file has this path by now (the open one has inode %d, that one %d), or a mount hides it; Glis can't carry over a file without a path yet", f.Stat.Ino, st.Ino)
+		return "", kind.Unsupported(f, "another file has this path by now (the open one has inode %d, that one %d), or a mount hides it; put it back, or unmount what hides it", f.Stat.Ino, st.Ino)
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
-		return kind.Unsupported(f, "the path leads nowhere (it is below another mount, or its directory was deleted); Glis can't carry over a file without a path yet")
+		return "", kind.Unsupported(f, "the path leads nowhere (it is below another mount, or belongs to a process that has ended); close it, or make the path lead to it again")
 	}
-	return fmt.Errorf("%v: look for it by its path: %w", f, err)
-}
-
-func deleted(f *scan.File) error {
-	return kind.Unsupported(f, "the file was deleted while it was open, and Glis can't carry over its contents yet; close it, or keep a name for it")
+	return "", fmt.Errorf("%v: look for it by its path: %w", f, err)
 }
 
 // statPath looks for a file by its path, in the task's own root. The kernel

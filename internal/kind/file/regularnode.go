@@ -9,10 +9,8 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/regfile"
-	remap "github.com/checkpoint-restore/go-criu/v8/crit/images/remap-file-path"
 	"golang.org/x/sys/unix"
 
-	"glis.dev/glis/image"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
 )
@@ -38,10 +36,8 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err := k.readRemaps(p.Source); err != nil {
 		return err
 	}
-	if k.remaps[in.GetId()] {
-		return entryError(e, "%s was deleted while it was open; Glis can't bring such a file back yet", in.GetName())
-	}
-	n := &regularNode{base: b, entry: in, size: in.GetSize()}
+	n := &regularNode{base: b, entry: in, size: in.GetSize(), remap: k.remaps[in.GetId()]}
+	n.remap.join(n)
 	if size, _, ok := extra(in, regSize); ok {
 		n.size = size
 	}
@@ -70,24 +66,11 @@ func checkRegular(e *regfile.RegFileEntry) error {
 	return fmt.Errorf("%s is neither file nor directory (mode %#o), which Glis can't open yet", name, e.GetMode())
 }
 
-// readRemaps finds out once which files come back in another way than by
-// their path.
-func (k *Regular) readRemaps(src plan.Source) error {
-	if k.remaps != nil {
-		return nil
-	}
-	k.remaps = map[uint32]bool{}
-	all, err := src.Entries(image.RemapFile)
-	for _, e := range all {
-		k.remaps[e.Message.(*remap.RemapFilePathEntry).GetOrigId()] = true
-	}
-	return err
-}
-
 type regularNode struct {
 	base
 	entry *regfile.RegFileEntry
-	size  uint64 // that the file must have at least
+	size  uint64    // that the file must have at least
+	remap *remapped // nil: it comes back by its path
 }
 
 // String implements plan.Node.
@@ -97,7 +80,15 @@ func (n *regularNode) String() string {
 
 // Create implements plan.Node.
 func (n *regularNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
-	d, err := n.open(env)
+	open := n.open
+	switch {
+	case n.remap == nil:
+	case n.remap.ghost != nil:
+		open = n.openGhost
+	default:
+		open = n.openLinked
+	}
+	d, err := open(env)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", n.entry.GetName(), err)
 	}
@@ -106,15 +97,17 @@ func (n *regularNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 
 // open looks before it opens: to open a device or a FIFO that took the file's
 // place could have an effect, or wait for ever.
-func (n *regularNode) open(env *plan.Env) (*fd.FD, error) {
+func (n *regularNode) open(env *plan.Env) (*fd.FD, error) { return n.openBy(env, n.entry.GetName()) }
+
+func (n *regularNode) openBy(env *plan.Env, name string) (*fd.FD, error) {
 	var st, now unix.Stat_t
-	if err := unix.Fstatat(unix.AT_FDCWD, n.entry.GetName(), &st, n.follow()); err != nil {
+	if err := unix.Fstatat(unix.AT_FDCWD, name, &st, n.follow()); err != nil {
 		return nil, missing(err)
 	}
 	if err := n.check(env, &st); err != nil {
 		return nil, err
 	}
-	num, err := unix.Open(n.entry.GetName(), n.openFlags(), 0)
+	num, err := unix.Open(name, n.openFlags(), 0)
 	if err != nil {
 		return nil, fmt.Errorf("open with flags %#o: %w", n.flags, err)
 	}
@@ -123,9 +116,15 @@ func (n *regularNode) open(env *plan.Env) (*fd.FD, error) {
 	if err == nil && (now.Dev != st.Dev || now.Ino != st.Ino) {
 		err = errors.New("it was replaced while it was being opened; try again")
 	}
-	if err == nil {
-		err = n.position(d)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
+	return n.settle(d)
+}
+
+// settle moves a file that was opened to where it was, or closes it.
+func (n *regularNode) settle(d *fd.FD) (*fd.FD, error) {
+	err := n.position(d)
 	if err == nil {
 		err = n.sameBuild(d)
 	}

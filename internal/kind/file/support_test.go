@@ -76,7 +76,7 @@ func newTarget(t *testing.T, pid int) *target {
 	task := &scan.Task{PID: proc.PID(pid), VPID: scan.VPID(pid), Dir: dir, Pidfd: pidfd, Stat: stat}
 	g := &target{t: t, tree: &scan.Tree{Root: task}, task: task, im: &images{}, kinds: allKinds()}
 	g.tree.Add(task)
-	g.env = &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: &options.Dump{}, Tree: g.tree, Images: g.im, Files: g}
+	g.env = &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: &options.Dump{GhostLimit: 1 << 20}, Undo: func(_ string, f func() error) { t.Cleanup(func() { f() }) }, Tree: g.tree, Images: g.im, Files: g}
 	return g
 }
 
@@ -121,6 +121,12 @@ func (g *target) Linked(_ *scan.Task, path string, flags uint32) (*scan.File, er
 // Mapped implements kind.Files.
 func (g *target) Mapped(t *scan.Task, v *proc.VMA, flags uint32) (*scan.File, error) {
 	return g.Linked(t, v.MapFile(), flags)
+}
+
+// Named implements kind.Files.
+func (g *target) Named(f *scan.File) {
+	f.ID = uint32(len(g.tree.Files)) + 1
+	g.tree.Files = append(g.tree.Files, f)
 }
 
 // dump dumps all files, as internal/dump does.

@@ -62,6 +62,8 @@ func (s sink) Put(row *image.Row, m proto.Message, _ []byte, ids ...uint32) erro
 // files numbers the files of a tree, as the stage of that name does.
 type files struct{ tree *scan.Tree }
 
+func (f files) Named(*scan.File) {}
+
 func (f files) Linked(t *scan.Task, path string, flags uint32) (*scan.File, error) {
 	file := &scan.File{ID: uint32(len(f.tree.Files)) + 1, Task: t, FD: -1, Path: path, Flags: flags}
 	if err := unix.Fstatat(t.Dir.Fd(), path, &file.Stat, 0); err != nil {

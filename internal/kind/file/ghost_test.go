@@ -1,0 +1,209 @@
+package file
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/regfile"
+	remap "github.com/checkpoint-restore/go-criu/v8/crit/images/remap-file-path"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/options"
+)
+
+// store writes what is in memory where a restore reads it.
+func (i *images) store(t *testing.T, s image.Store) {
+	t.Helper()
+	for name, all := range i.rows {
+		row, ids, ok := image.RowFor(name)
+		if !ok || row != image.GhostFile {
+			continue
+		}
+		w, err := image.Create(s, row, uint32(ids[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range all {
+			if e.Payload == nil {
+				err = w.Put(e.Message)
+			} else {
+				err = w.PutPayload(e.Message, e.Payload)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func names(t *testing.T, dir string) string {
+	t.Helper()
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range all {
+		out = append(out, e.Name())
+	}
+	return strings.Join(out, " ")
+}
+
+// A deleted file, in a directory that is gone, too, comes back with the name
+// it had, and leaves nothing there.
+func TestGhost(t *testing.T) {
+	dir := t.TempDir()
+	name := dir + "/a/b/file"
+	if err := os.MkdirAll(dir+"/a/b", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.Open(name, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o640)
+	own(t, n, err)
+	if _, err := unix.Pwrite(n, []byte("contents"), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir + "/a"); err != nil {
+		t.Fatal(err)
+	}
+	g := self(t)
+	f := g.add(n)
+	g.mustDump()
+	r := newRedo(t, g.im)
+	g.im.store(t, r.env.Store)
+	again := r.mustCreate()[plan.ID(f.ID)]
+	b := make([]byte, 100)
+	if k, err := unix.Pread(again.Int(), b, 1<<20); err != nil || string(b[:k]) != "contents" {
+		t.Errorf("%q, %v", b[:k], err)
+	}
+	if f := g.add(again.Int()); f.Link != name+deletedSuffix || f.Stat.Nlink != 0 || f.Stat.Mode != unix.S_IFREG|0o640 || f.Stat.Size != 1<<20+8 {
+		t.Errorf("%s, %+v", f.Link, f.Stat)
+	}
+	if left := names(t, dir); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+}
+
+// Somebody else's file with the name of a deleted one stays as it is.
+func TestGhostNameTaken(t *testing.T) {
+	dir := t.TempDir()
+	name := dir + "/file"
+	n, err := unix.Open(name, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o640)
+	own(t, n, err)
+	sub := dir + "/sub"
+	if err := os.Mkdir(sub, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, sub, unix.O_RDONLY)
+	if err := os.Remove(sub); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	g := self(t)
+	f, fd := g.add(n), g.add(d)
+	g.mustDump()
+	if err := os.WriteFile(name, []byte("another"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(sub, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newRedo(t, g.im)
+	g.im.store(t, r.env.Store)
+	made := r.mustCreate()
+	if f := g.add(made[plan.ID(f.ID)].Int()); f.Stat.Nlink != 0 || f.Stat.Size != 0 {
+		t.Errorf("%s, %+v", f.Link, f.Stat)
+	}
+	if f := g.add(made[plan.ID(fd.ID)].Int()); f.Stat.Nlink != 0 || f.Stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		t.Errorf("%s, %+v", f.Link, f.Stat)
+	}
+	if text, _ := os.ReadFile(name); string(text) != "another" || names(t, dir) != "file sub" {
+		t.Errorf("%q, %s", text, names(t, dir))
+	}
+}
+
+// A name that --link-remap gave is taken away when the tree runs, or the dump
+// failed.
+func TestLinkRemap(t *testing.T) {
+	dir := t.TempDir()
+	name := dir + "/file"
+	n, err := unix.Open(name, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o640)
+	own(t, n, err)
+	if err := os.Link(name, dir+"/other"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	g := self(t)
+	g.env.Options = &options.Dump{Both: options.Both{LinkRemap: true}}
+	var undo []func() error
+	g.env.Undo = func(_ string, f func() error) { undo = append(undo, f) }
+	f := g.add(n)
+	g.mustDump()
+	if got, _ := filepath.Glob(dir + "/" + linkName + "*"); len(got) != 1 || len(undo) != 1 {
+		t.Fatalf("names %v, %d steps to undo", got, len(undo))
+	}
+	r := newRedo(t, g.im)
+	made := r.mustCreate()
+	if f2 := g.add(made[plan.ID(f.ID)].Int()); f2.Link != name+deletedSuffix || f2.Stat.Ino != f.Stat.Ino {
+		t.Errorf("%s, %+v", f2.Link, f2.Stat)
+	}
+	if err := r.plan.Node(plan.ID(f.ID)).(plan.Follower).Follow(); err != nil {
+		t.Fatal(err)
+	}
+	if left := names(t, dir); left != "other" {
+		t.Errorf("left: %s", left)
+	}
+	if err := undo[0](); err == nil {
+		t.Error("the name was there")
+	}
+}
+
+func TestHostileGhosts(t *testing.T) {
+	reg := func(mode uint32) *ghost.GhostFileEntry {
+		return &ghost.GhostFileEntry{Uid: proto.Uint32(0), Gid: proto.Uint32(0), Mode: &mode, Chunks: proto.Bool(true), Size: proto.Uint64(10)}
+	}
+	at := func(off, n uint64) plan.Entry {
+		return plan.Entry{Message: &ghost.GhostChunkEntry{Off: &off, Len: &n}, Payload: make([]byte, n)}
+	}
+	large := reg(unix.S_IFREG)
+	large.Size = proto.Uint64(1 << 63)
+	for _, c := range []struct {
+		want string
+		all  []plan.Entry
+	}{
+		{"is missing", nil},
+		{"and a regular file in files.img", []plan.Entry{{Message: reg(unix.S_IFDIR)}}},
+		{"can't be", []plan.Entry{{Message: large}}},
+		{"beyond its 10 bytes", []plan.Entry{{Message: reg(unix.S_IFREG)}, at(8, 3)}},
+		{"they overlap", []plan.Entry{{Message: reg(unix.S_IFREG)}, at(3, 3), at(5, 1)}},
+	} {
+		im := regular(&regfile.RegFileEntry{Name: proto.String("/x"), Mode: proto.Uint32(unix.S_IFREG)})
+		_ = im.Put(image.RemapFile, &remap.RemapFilePathEntry{OrigId: proto.Uint32(1), RemapId: proto.Uint32(7), RemapType: remap.RemapType_GHOST.Enum()}, nil)
+		if c.all != nil {
+			im.rows[image.GhostFile.FileName(7)] = c.all
+		}
+		dir, err := image.OpenDir(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		im.store(t, dir)
+		p, err := planAll(im, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustFail(t, p.Node(1).(plan.Checked).Check(&plan.CheckEnv{Log: slog.New(slog.DiscardHandler), Store: dir}), c.want)
+	}
+}

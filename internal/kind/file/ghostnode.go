@@ -1,0 +1,399 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+
+	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
+	timeimg "github.com/checkpoint-restore/go-criu/v8/crit/images/time"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/plan"
+)
+
+// ghostSet is a file without a name to be made again. The first of its nodes
+// makes it; all open it through a handle on the name that each had.
+type ghostSet struct {
+	id     uint32 // in ghost-file-ID.img
+	nodes  []*regularNode
+	head   *ghost.GhostFileEntry
+	made   bool
+	unborn *fd.FD            // the file that never had a name, for who opened it with O_TMPFILE
+	holds  map[string]*fd.FD // O_PATH, by name
+}
+
+// ghostSize is more than any file has, in bytes.
+const ghostSize = 1 << 62
+
+// check reads the image of a ghost up to its contents, which may be large.
+func (s *ghostSet) check(store image.Store) error {
+	rd, head, err := s.open(store)
+	if err != nil {
+		return err
+	}
+	defer rd.Close()
+	size, at := head.GetSize(), uint64(0)
+	for head.GetChunks() {
+		var c ghost.GhostChunkEntry
+		if err := rd.Next(&c); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+		if c.GetOff() < at || c.GetLen() > size || c.GetOff() > size-c.GetLen() {
+			return fmt.Errorf("%s: %d bytes at %d: they overlap, or are beyond its %d bytes", rd.Name(), c.GetLen(), c.GetOff(), size)
+		}
+		at = c.GetOff() + c.GetLen()
+	}
+	return nil
+}
+
+// open opens the image of a ghost and reads what is before the contents.
+func (s *ghostSet) open(store image.Store) (*image.Reader, *ghost.GhostFileEntry, error) {
+	rd, err := image.Open(store, image.GhostFile, s.id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%s is missing: the contents of %s, which was deleted", image.GhostFile.FileName(s.id), s.nodes[0].entry.GetName())
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	head := &ghost.GhostFileEntry{}
+	err = rd.Next(head)
+	if err == nil && head.GetSize() > ghostSize {
+		err = fmt.Errorf("%s: a file of %d bytes can't be", rd.Name(), head.GetSize())
+	}
+	if was := s.nodes[0].entry.GetMode(); err == nil && was != 0 && was&unix.S_IFMT != head.GetMode()&unix.S_IFMT {
+		err = fmt.Errorf("%s: it is %s, and %s in files.img", rd.Name(), typeName(head.GetMode()), typeName(was))
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, rd.Close())
+	}
+	return rd, head, nil
+}
+
+// get returns a file description of the ghost for one of its nodes.
+func (s *ghostSet) get(n *regularNode, env *plan.Env) (*fd.FD, error) {
+	if !s.made {
+		if err := s.create(env); err != nil {
+			s.drop()
+			return nil, fmt.Errorf("make the file that was deleted again: %w", err)
+		}
+		s.made = true
+	}
+	if s.unborn != nil && n.unborn() && access(n.flags) == unix.O_RDWR {
+		d := s.unborn
+		s.unborn = nil
+		return d, nil
+	}
+	return reopen(s.holds[n.entry.GetName()], n.flags&^notForOpen)
+}
+
+// unborn tells whether a node is of a file that never had a name.
+func (n *regularNode) unborn() bool { return n.flags&unix.O_TMPFILE == unix.O_TMPFILE }
+
+func (s *ghostSet) drop() {
+	for _, d := range s.holds {
+		d.Close()
+	}
+	if s.unborn != nil {
+		s.unborn.Close()
+	}
+	s.holds, s.unborn = nil, nil
+}
+
+// create makes the file, gives it its names, opens it by each, and deletes
+// them again, so that it is known by them as it was.
+func (s *ghostSet) create(env *plan.Env) error {
+	rd, head, err := s.open(env.Store)
+	if err != nil {
+		return err
+	}
+	defer rd.Close()
+	s.head, s.holds = head, map[string]*fd.FD{}
+	var made []string
+	for _, n := range s.nodes {
+		dirs, err := makeParents(n.entry.GetName())
+		made = append(made, dirs...)
+		if err != nil {
+			return errors.Join(err, removeDirs(made))
+		}
+	}
+	if head.GetMode()&unix.S_IFMT == unix.S_IFREG {
+		err = s.createRegular(rd)
+	} else {
+		err = s.createOther()
+	}
+	return errors.Join(err, removeDirs(made))
+}
+
+// makeParents makes the directories that a path leads through, and returns
+// those that were not there. Nobody else is to use them.
+func makeParents(name string) (made []string, err error) {
+	dir := path.Dir(name)
+	err = unix.Mkdir(dir, 0o700)
+	switch {
+	case err == nil:
+		return []string{dir}, nil
+	case errors.Is(err, unix.EEXIST):
+		return nil, nil
+	case errors.Is(err, unix.ENOENT) && dir != name:
+		if made, err = makeParents(dir); err != nil {
+			return made, err
+		}
+		if err = unix.Mkdir(dir, 0o700); err == nil {
+			return append(made, dir), nil
+		}
+	}
+	return made, fmt.Errorf("make %s, where it was: %w", dir, err)
+}
+
+// removeDirs removes directories, the deepest first.
+func removeDirs(made []string) error {
+	var errs []error
+	for _, dir := range slices.Backward(made) {
+		if err := unix.Rmdir(dir); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s again: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// names are the different paths that the nodes had the file by.
+func (s *ghostSet) names() []string {
+	var out []string
+	for _, n := range s.nodes {
+		if name := n.entry.GetName(); !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// createRegular makes a regular file, with its contents before its names.
+func (s *ghostSet) createRegular(rd *image.Reader) error {
+	d, temp, err := newNameless(s.nodes[0].entry.GetName())
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if temp != "" {
+		defer unix.Unlink(temp) //nolint:errcheck // it was made a moment ago
+	}
+	if err := errors.Join(s.fill(rd, d), s.dress(d)); err != nil {
+		return err
+	}
+	if err := s.holdAll(d); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(s.nodes, func(n *regularNode) bool { return n.unborn() && access(n.flags) == unix.O_RDWR }) {
+		num, err := unix.FcntlInt(uintptr(d.Int()), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		s.unborn = fd.New(num)
+	}
+	return nil
+}
+
+// newNameless makes a file without a name beside path, or, where the file
+// system can't, one with a name that nobody else has.
+func newNameless(name string) (d *fd.FD, temp string, err error) {
+	num, err := unix.Open(path.Dir(name), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return fd.New(num), "", nil
+	}
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.ENOENT) {
+		return nil, "", fmt.Errorf("in %s: %w", path.Dir(name), err)
+	}
+	temp, err = tempName(name, func(temp string) (err error) {
+		num, err = unix.Open(temp, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+		return err
+	})
+	return fd.New(num), temp, err
+}
+
+// tempName calls create with names beside path until one is free.
+func tempName(name string, create func(string) error) (string, error) {
+	for i := range 1000 {
+		temp := fmt.Sprintf("%s.glis-%d", name, i)
+		err := create(temp)
+		if err == nil {
+			return temp, nil
+		}
+		if !errors.Is(err, unix.EEXIST) {
+			return "", fmt.Errorf("%s: %w", temp, err)
+		}
+	}
+	return "", fmt.Errorf("%s.glis-…: a thousand of these are there already; remove them", name)
+}
+
+// holdAll gives a file its names for a moment, all before the first is deleted
+// again, since one that has had names and has none gets no more.
+func (s *ghostSet) holdAll(d *fd.FD) error {
+	var errs []error
+	linked := map[string]bool{}
+	for _, name := range s.names() {
+		ok, err := s.link(d, name)
+		errs, linked[name] = append(errs, err), ok
+	}
+	for name, ok := range linked {
+		h, err := hold(d, name, ok)
+		if errs = append(errs, err); h != nil {
+			s.holds[name] = h
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// link gives a file a name. ok is false if somebody else's file has it by now,
+// or the file is one that never had any and may get one yet (see O_TMPFILE).
+func (s *ghostSet) link(d *fd.FD, name string) (ok bool, err error) {
+	if slices.ContainsFunc(s.nodes, (*regularNode).unborn) {
+		return false, nil
+	}
+	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", d.Int()), unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("name it %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// hold returns a handle on a file, which knows it by its name if it has it,
+// and deletes that name.
+func hold(d *fd.FD, name string, linked bool) (*fd.FD, error) {
+	if !linked {
+		return openAt(fmt.Sprintf("/proc/self/fd/%d", d.Int()), unix.O_PATH|unix.O_CLOEXEC)
+	}
+	h, err := openAt(name, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW)
+	if unlink := unix.Unlink(name); unlink != nil {
+		err = errors.Join(err, fmt.Errorf("delete %s again: %w", name, unlink))
+	}
+	return h, err
+}
+
+func openAt(name string, flags int) (*fd.FD, error) {
+	num, err := unix.Open(name, flags, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return fd.New(num), nil
+}
+
+// fill copies the contents from the image.
+func (s *ghostSet) fill(rd *image.Reader, d *fd.FD) error {
+	if !s.head.GetChunks() {
+		return copyPayload(rd, d, 0)
+	}
+	for {
+		var c ghost.GhostChunkEntry
+		err := rd.Next(&c)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			err = copyPayload(rd, d, int64(c.GetOff()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := unix.Ftruncate(d.Int(), int64(s.head.GetSize())); err != nil {
+		return fmt.Errorf("make it %d bytes long: %w", s.head.GetSize(), err)
+	}
+	return nil
+}
+
+func copyPayload(rd *image.Reader, d *fd.FD, at int64) error {
+	r, n := rd.Payload()
+	if _, err := io.CopyN(io.NewOffsetWriter(pwriter{d}, at), r, n); err != nil {
+		return fmt.Errorf("its contents: %w", err)
+	}
+	return nil
+}
+
+// dress gives a new file owner, mode and times.
+func (s *ghostSet) dress(d *fd.FD) error {
+	if err := unix.Fchown(d.Int(), int(s.head.GetUid()), int(s.head.GetGid())); err != nil {
+		return fmt.Errorf("give it to user %d: %w", s.head.GetUid(), err)
+	}
+	if err := unix.Fchmod(d.Int(), s.head.GetMode()&0o7777); err != nil {
+		return fmt.Errorf("set its mode: %w", err)
+	}
+	if s.head.GetAtim() == nil || s.head.GetMtim() == nil {
+		return nil
+	}
+	times := []unix.Timespec{timespec(s.head.GetAtim()), timespec(s.head.GetMtim())}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", d.Int()), times, 0); err != nil {
+		return fmt.Errorf("set its times: %w", err)
+	}
+	return nil
+}
+
+func timespec(t *timeimg.Timeval) unix.Timespec {
+	return unix.Timespec{Sec: int64(t.GetTvSec()), Nsec: int64(t.GetTvUsec()%1e6) * 1000}
+}
+
+// createOther makes a directory, link or device. It gets its name, or one like
+// it if somebody else's file has that by now, and loses it at once.
+func (s *ghostSet) createOther() error {
+	name := s.nodes[0].entry.GetName()
+	mode := s.head.GetMode()
+	add, remove := unix.Mkdir, unix.Rmdir
+	if mode&unix.S_IFMT != unix.S_IFDIR {
+		add, remove = s.mknod, unix.Unlink
+	}
+	at := name
+	err := add(at, 0o700)
+	if errors.Is(err, unix.EEXIST) {
+		at, err = tempName(name, func(temp string) error { return add(temp, 0o700) })
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	h, err := openAt(at, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+	if err == nil {
+		err = s.dressPath(h)
+	}
+	if h != nil {
+		for _, n := range s.names() {
+			s.holds[n] = h
+		}
+	}
+	return errors.Join(err, remove(at))
+}
+
+// mknod makes what is neither file nor directory.
+func (s *ghostSet) mknod(name string, _ uint32) error {
+	switch mode := s.head.GetMode(); mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+		return unix.Symlink(s.head.GetSymlnkTarget(), name)
+	case unix.S_IFCHR, unix.S_IFIFO:
+		dev := s.head.GetRdev()
+		return unix.Mknod(name, mode&unix.S_IFMT|0o600, int(unix.Mkdev(dev>>20, dev&0xfffff)))
+	}
+	return fmt.Errorf("%s, which can't be made again", typeName(s.head.GetMode()))
+}
+
+// dressPath is dress for what is held with O_PATH.
+func (s *ghostSet) dressPath(h *fd.FD) error {
+	if s.head.GetMode()&unix.S_IFMT == unix.S_IFLNK {
+		return unix.Fchownat(h.Int(), "", int(s.head.GetUid()), int(s.head.GetGid()), unix.AT_EMPTY_PATH)
+	}
+	self := fmt.Sprintf("/proc/self/fd/%d", h.Int())
+	if err := unix.Chown(self, int(s.head.GetUid()), int(s.head.GetGid())); err != nil {
+		return fmt.Errorf("give it to user %d: %w", s.head.GetUid(), err)
+	}
+	if err := unix.Chmod(self, s.head.GetMode()&0o7777); err != nil {
+		return fmt.Errorf("set its mode: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,211 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	remap "github.com/checkpoint-restore/go-criu/v8/crit/images/remap-file-path"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+)
+
+// A file whose last known name was deleted, but that has another one somewhere,
+// gets a name beside the old one for the time until it is restored, if
+// --link-remap allows that.
+
+// linkName is how CRIU calls such names, with a number.
+const linkName = "link_remap."
+
+// linkRemap gives a file a name, and returns the path it had.
+func (k *Regular) linkRemap(env *kind.DumpEnv, f *scan.File) (string, error) {
+	old := strings.TrimSuffix(f.Link, deletedSuffix)
+	switch {
+	case f.Stat.Mode&unix.S_IFMT != unix.S_IFREG:
+		return "", kind.Unsupported(f, "it is %s whose name was deleted; close it, or put it back", typeName(f.Stat.Mode))
+	case !env.Options.LinkRemap:
+		return "", kind.Unsupported(f, "its name was deleted while it was open, and it has another one that Glis does not know; put it back, or use --link-remap to have Glis give it a name until the restore")
+	}
+	key := inodeKey{f.Stat.Dev, f.Stat.Ino}
+	id, known := k.links[key]
+	if !known {
+		name, err := addLink(f, path.Dir(old))
+		if err != nil {
+			return "", fmt.Errorf("%v: --link-remap: %w", f, err)
+		}
+		env.Undo("the name "+name, func() error { return unix.Unlink(name) })
+		link := &scan.File{Task: f.Task, FD: -1, Path: f.Path, Link: name, Stat: f.Stat, Flags: unix.O_RDONLY, MntID: -1}
+		env.Files.Named(link)
+		if k.links == nil {
+			k.links = map[inodeKey]uint32{}
+		}
+		id = link.ID
+		k.links[key] = id
+	}
+	e := &remap.RemapFilePathEntry{OrigId: proto.Uint32(f.ID), RemapId: proto.Uint32(id), RemapType: remap.RemapType_LINKED.Enum()}
+	return old, env.Images.Put(image.RemapFile, e, nil)
+}
+
+// addLink gives a file a name in this directory that is still free.
+func addLink(f *scan.File, dir string) (string, error) {
+	from := fmt.Sprintf("%s/%s", f.Task.Dir.Path(), f.Path)
+	for i := range 1000 {
+		name := fmt.Sprintf("%s/%s%d", dir, linkName, int(f.ID)+i)
+		err := unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
+		if err == nil {
+			return name, nil
+		}
+		if !errors.Is(err, unix.EEXIST) {
+			return "", fmt.Errorf("name it %s: %w", name, err)
+		}
+	}
+	return "", fmt.Errorf("%s/%s…: a thousand of these are there already; remove them", dir, linkName)
+}
+
+// NFS keeps a file that is deleted while it is open under a name like this,
+// until it is closed.
+const (
+	sillyPrefix = ".nfs"
+	nfsMagic    = 0x6969 // NFS_SUPER_MAGIC of linux/magic.h
+)
+
+// sillyName refuses a file on NFS that ends with its last user.
+func sillyName(f *scan.File) error {
+	if !strings.HasPrefix(path.Base(f.Link), sillyPrefix) {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(f.Link, &st); err != nil || st.Type != nfsMagic {
+		return nil
+	}
+	return kind.Unsupported(f, "it was deleted on NFS while it was open, and its server deletes it for good when it is closed; keep a name for it")
+}
+
+// remapped is a file that comes back in another way than by its path alone.
+type remapped struct {
+	ghost *ghostSet // its contents are in the images; nil: it has this name
+	link  string
+}
+
+// readRemaps finds out once which files these are.
+func (k *Regular) readRemaps(src plan.Source) error {
+	if k.remaps != nil {
+		return nil
+	}
+	k.remaps = map[uint32]*remapped{}
+	all, err := src.Entries(image.RemapFile)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	files, err := src.Entries(image.Files)
+	if err != nil {
+		return err
+	}
+	names := map[uint32]string{}
+	for _, e := range files {
+		if reg := e.Message.(*fdinfo.FileEntry).GetReg(); reg != nil {
+			names[reg.GetId()] = reg.GetName()
+		}
+	}
+	ghosts := map[uint32]*ghostSet{}
+	for _, e := range all {
+		if err := k.readRemap(e.Message.(*remap.RemapFilePathEntry), names, ghosts); err != nil {
+			return fmt.Errorf("remap-fpath.img: %w", err)
+		}
+	}
+	return nil
+}
+
+func (k *Regular) readRemap(m *remap.RemapFilePathEntry, names map[uint32]string, ghosts map[uint32]*ghostSet) error {
+	id, to := m.GetOrigId(), m.GetRemapId()
+	if k.remaps[id] != nil {
+		return fmt.Errorf("file %#x is there twice", id)
+	}
+	switch m.GetRemapType() {
+	case remap.RemapType_GHOST:
+		if ghosts[to] == nil {
+			ghosts[to] = &ghostSet{id: to}
+		}
+		k.remaps[id] = &remapped{ghost: ghosts[to]}
+	case remap.RemapType_LINKED:
+		name := names[to]
+		if !strings.HasPrefix(name, "/") || !strings.HasPrefix(path.Base(name), linkName) {
+			return fmt.Errorf("file %#x is said to be called %.80q, which is no name that --link-remap gives", id, name)
+		}
+		k.remaps[id] = &remapped{link: name}
+	default:
+		return fmt.Errorf("file %#x is a file of /proc of a process that had ended, which Glis can't bring back", id)
+	}
+	return nil
+}
+
+// join makes a node known to what it shares with others.
+func (r *remapped) join(n *regularNode) {
+	if r != nil && r.ghost != nil {
+		r.ghost.nodes = append(r.ghost.nodes, n)
+	}
+}
+
+// Check implements plan.Checked.
+func (n *regularNode) Check(env *plan.CheckEnv) error {
+	if n.remap == nil || n.remap.ghost == nil || n.remap.ghost.nodes[0] != n {
+		return nil
+	}
+	return n.remap.ghost.check(env.Store)
+}
+
+// openGhost opens a file that was deleted.
+func (n *regularNode) openGhost(env *plan.Env) (*fd.FD, error) {
+	d, err := n.remap.ghost.get(n, env)
+	if err != nil {
+		return nil, err
+	}
+	if n.flags&unix.O_PATH == 0 {
+		if d, err = n.ready(d); err != nil {
+			return nil, err
+		}
+	}
+	return n.settle(d)
+}
+
+// openLinked opens a file whose name was deleted: by that name, if nobody else
+// has it by now, so that it is known by it again.
+func (n *regularNode) openLinked(env *plan.Env) (*fd.FD, error) {
+	name := n.entry.GetName()
+	err := unix.Linkat(unix.AT_FDCWD, n.remap.link, unix.AT_FDCWD, name, 0)
+	if errors.Is(err, unix.EEXIST) {
+		return n.openBy(env, n.remap.link)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s, which --link-remap called it at the dump: %w", n.remap.link, missing(err))
+	}
+	d, err := n.openBy(env, name)
+	return d, errors.Join(err, unix.Unlink(name))
+}
+
+// Drop implements plan.Dropper.
+func (n *regularNode) Drop() {
+	if n.remap != nil && n.remap.ghost != nil {
+		n.remap.ghost.drop()
+	}
+}
+
+// Follow implements plan.Follower: the name that --link-remap gave has done
+// its work.
+func (n *regularNode) Follow() error {
+	if n.remap == nil || n.remap.ghost != nil {
+		return nil
+	}
+	if err := unix.Unlink(n.remap.link); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove %s: %w", n.remap.link, err)
+	}
+	return nil
+}
