@@ -63,6 +63,8 @@ var targets = []target{
 	{name: "linkremap", dump: []string{"--link-remap"}},
 	{name: "pipes", args: []string{"base"}},
 	{name: "packets", src: "pipes", args: []string{"more"}, noCRIU: "no packet mode of pipes"},
+	{name: "fifo", args: []string{"base"}},
+	{name: "fifomore", src: "fifo", args: []string{"more"}, noCRIU: "a reader that never had a writer is told that it has gone"},
 	{name: "eventfd", args: []string{"base"}},
 	{name: "semaphore", src: "eventfd", args: []string{"more"}, noCRIU: "EFD_SEMAPHORE and the upper half of a counter are lost"},
 	{name: "epoll", args: []string{"base"}},

@@ -29,6 +29,7 @@ func New() *Set {
 	return &Set{
 		Files: append(files,
 			&file.Pipe{},
+			&file.Fifo{},
 			&file.Eventfd{},
 			&file.Epoll{},
 			&file.Timerfd{},

@@ -15,6 +15,10 @@ const (
 	// In TimerfdEntry. CRIU has what is left, which says nothing about when.
 	timerfdDeadline protowire.Number = 1500 // varint: ns on its clock, of TFD_TIMER_ABSTIME only
 
+	// In FifoEntry. A reader that has never had a writer waits for one; one
+	// whose writers have gone is told so.
+	fifoUnwritten protowire.Number = 1500 // varint: 1
+
 	// In PidfdEntry, of a process that was dead.
 	pidfdStatus protowire.Number = 1500 // varint: how it ended, see wait(2)
 

@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -20,9 +21,14 @@ import (
 // Pipe is pipe(2). Several file descriptions may belong to one pipe: its two
 // ends, and whatever was opened through /proc/PID/fd.
 type Pipe struct {
-	pipes map[uint64]*pipeEnds // of a dump, by inode
-	seen  int                  // files of the tree that are in pipes, if they are pipes
-	sets  map[uint32]*pipeSet  // of a restore, by pipe_id
+	pipes pipeIndex           // of a dump
+	sets  map[uint32]*pipeSet // of a restore, by pipe_id
+}
+
+// pipeIndex finds the pipes, or FIFOs, of a tree.
+type pipeIndex struct {
+	ends map[inodeKey]*pipeEnds
+	seen int // files of the tree that are in ends, if they belong there
 }
 
 // pipeEnds is a pipe and the files of the tree that belong to it.
@@ -50,62 +56,76 @@ func (k *Pipe) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if err != nil {
 		return nil, err
 	}
-	k.index(env.Tree)
-	p := k.pipes[f.Stat.Ino]
-	if p == nil {
-		return nil, fmt.Errorf("%v: a pipe that was not there when the tree was looked at", f)
+	p, err := k.pipes.find(env.Tree, f, k.Match)
+	if err != nil {
+		return nil, err
 	}
 	if !p.dumped {
 		p.dumped = true
-		if err := p.dump(env, f, d); err != nil {
+		if err := errors.Join(p.complete(f, d), p.dump(env, f, d)); err != nil {
 			return nil, err
 		}
 	}
 	return &fdinfo.FileEntry{Pipe: &pipe.PipeEntry{Id: proto.Uint32(f.ID), PipeId: proto.Uint32(uint32(f.Stat.Ino)), Flags: proto.Uint32(f.Flags), Fown: own}}, nil
 }
 
-// index finds the pipes among the files that became known since the last time.
-func (k *Pipe) index(t *scan.Tree) {
-	if k.pipes == nil {
-		k.pipes = map[uint64]*pipeEnds{}
+// find returns the pipe that a file belongs to, having looked through the files
+// that became known since the last time.
+func (x *pipeIndex) find(t *scan.Tree, f *scan.File, match func(*scan.File) bool) (*pipeEnds, error) {
+	if x.ends == nil {
+		x.ends = map[inodeKey]*pipeEnds{}
 	}
-	for ; k.seen < len(t.Files); k.seen++ {
-		f := t.Files[k.seen]
-		if !k.Match(f) {
-			continue
+	for ; x.seen < len(t.Files); x.seen++ {
+		if f := t.Files[x.seen]; match(f) {
+			x.add(f)
 		}
-		p := k.pipes[f.Stat.Ino]
-		if p == nil {
-			p = &pipeEnds{}
-			k.pipes[f.Stat.Ino] = p
-		}
-		if access(f.Flags) != unix.O_WRONLY {
-			p.readers = append(p.readers, f)
-		}
-		if access(f.Flags) != unix.O_RDONLY {
-			p.writers = append(p.writers, f)
-		}
+	}
+	p := x.ends[inodeKey{f.Stat.Dev, f.Stat.Ino}]
+	if p == nil {
+		return nil, fmt.Errorf("%v: a pipe that was not there when the tree was looked at", f)
+	}
+	return p, nil
+}
+
+func (x *pipeIndex) add(f *scan.File) {
+	key := inodeKey{f.Stat.Dev, f.Stat.Ino}
+	p := x.ends[key]
+	if p == nil {
+		p = &pipeEnds{}
+		x.ends[key] = p
+	}
+	if access(f.Flags) != unix.O_WRONLY {
+		p.readers = append(p.readers, f)
+	}
+	if access(f.Flags) != unix.O_RDONLY {
+		p.writers = append(p.writers, f)
 	}
 }
 
 // dump writes down what the ends of a pipe share. f is one of them, borrowed
 // as d.
 func (p *pipeEnds) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) error {
-	if err := p.complete(f, d); err != nil {
+	e, q, err := p.contents(f, d)
+	if err != nil {
 		return err
 	}
+	putInode(e, f)
+	return env.Images.Put(image.PipesData, e, q.data)
+}
+
+// contents reads how much a pipe holds, and what is in it.
+func (p *pipeEnds) contents(f *scan.File, d *fd.FD) (*pipedata.PipeDataEntry, *pipeQueue, error) {
 	size, err := unix.FcntlInt(uintptr(d.Int()), unix.F_GETPIPE_SZ, 0)
 	if err != nil {
-		return fmt.Errorf("%v: ask for its size: %w", f, err)
+		return nil, nil, fmt.Errorf("%v: ask for its size: %w", f, err)
 	}
 	q, err := p.queue(f, d, size)
 	if err != nil {
-		return fmt.Errorf("%v: %w", f, err)
+		return nil, nil, fmt.Errorf("%v: %w", f, err)
 	}
 	e := &pipedata.PipeDataEntry{PipeId: proto.Uint32(uint32(f.Stat.Ino)), Bytes: proto.Uint32(uint32(len(q.data))), Size: proto.Uint32(uint32(size))}
 	q.putPackets(e)
-	putInode(e, f)
-	return env.Images.Put(image.PipesData, e, q.data)
+	return e, q, nil
 }
 
 // complete makes sure that nobody outside of the tree holds an end that nobody
@@ -129,6 +149,10 @@ func (p *pipeEnds) complete(f *scan.File, d *fd.FD) error {
 	if fds[0].Revents&want != 0 {
 		return nil
 	}
+	return heldOutside(f, end)
+}
+
+func heldOutside(f *scan.File, end string) error {
 	return kind.Unsupported(f, "its end for %s is held outside of the tree; dump the process at the other end too, or start the program with a file instead", end)
 }
 

@@ -75,15 +75,23 @@ func (k *Pipe) read(src plan.Source) error {
 	for _, e := range all {
 		m := e.Message.(*pipedata.PipeDataEntry)
 		s := k.set(m.GetPipeId())
-		if s.entry != nil || m.GetSize() > maxPipeSize {
-			return fmt.Errorf("pipes-data.img: pipe %#x is there twice, or has a size of %d bytes", m.GetPipeId(), m.GetSize())
-		}
-		s.entry, s.queue.data = m, e.Payload
-		if s.queue.packets, err = getPackets(m, len(e.Payload)); err != nil {
-			return fmt.Errorf("pipes-data.img: pipe %#x has %w", m.GetPipeId(), err)
+		if err := s.take(m, e.Payload); err != nil {
+			return fmt.Errorf("pipes-data.img: pipe %#x %w", m.GetPipeId(), err)
 		}
 	}
 	return err
+}
+
+// take takes the entry that says what is in the pipe.
+func (s *pipeSet) take(m *pipedata.PipeDataEntry, data []byte) (err error) {
+	if s.entry != nil || m.GetSize() > maxPipeSize {
+		return fmt.Errorf("is there twice, or has a size of %d bytes", m.GetSize())
+	}
+	s.entry, s.queue.data = m, data
+	if s.queue.packets, err = getPackets(m, len(data)); err != nil {
+		return fmt.Errorf("has %w", err)
+	}
+	return nil
 }
 
 // pipeNode is one file description of a pipe.
@@ -113,15 +121,22 @@ func (n *pipeNode) Needs() []plan.ID {
 
 // Check implements plan.Checked: a large pipe needs a privilege.
 func (n *pipeNode) Check(env *plan.CheckEnv) error {
-	if !n.first() || n.set.size() <= defaultPipeSize || env.Capable(unix.CAP_SYS_RESOURCE) {
+	if !n.first() {
+		return nil
+	}
+	return n.set.check(env)
+}
+
+func (s *pipeSet) check(env *plan.CheckEnv) error {
+	if s.size() <= defaultPipeSize || env.Capable(unix.CAP_SYS_RESOURCE) {
 		return nil
 	}
 	most, err := pipeMaxSize()
 	if err != nil {
 		return err
 	}
-	if uint64(n.set.size()) > most {
-		return fmt.Errorf("pipe %#x: it held up to %d bytes, and without CAP_SYS_RESOURCE no pipe may hold more than %d; raise /proc/sys/fs/pipe-max-size", n.set.id, n.set.size(), most)
+	if uint64(s.size()) > most {
+		return fmt.Errorf("pipe %#x: it held up to %d bytes, and without CAP_SYS_RESOURCE no pipe may hold more than %d; raise /proc/sys/fs/pipe-max-size", s.id, s.size(), most)
 	}
 	return nil
 }

@@ -45,6 +45,8 @@ func (*Regular) Match(f *scan.File) bool {
 	switch f.Stat.Mode & unix.S_IFMT {
 	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK:
 		return true
+	case unix.S_IFIFO:
+		return len(f.Users) == 0 // the path of one, see Fifo
 	case unix.S_IFCHR:
 		// A terminal is opened by path on behalf of its own kind, see TTY.
 		return harmless(f) || f.FD < 0 && isTTY(f.Stat.Rdev)

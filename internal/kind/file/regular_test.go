@@ -262,7 +262,7 @@ func TestRegularHostile(t *testing.T) {
 		{&regfile.RegFileEntry{Name: proto.String("/tmp/../etc")}, "goes up again"},
 		{&regfile.RegFileEntry{Name: proto.String("/x"), Pos: proto.Uint64(1 << 63)}, "stands at"},
 		{&regfile.RegFileEntry{Name: proto.String("/x"), Size: proto.Uint64(1 << 63)}, "no file is that long"},
-		{&regfile.RegFileEntry{Name: proto.String("/x"), Mode: proto.Uint32(unix.S_IFIFO)}, "neither file nor directory"},
+		{&regfile.RegFileEntry{Name: proto.String("/x"), Mode: proto.Uint32(unix.S_IFSOCK)}, "neither file nor directory"},
 		{&regfile.RegFileEntry{Name: proto.String("/x"), Ext: proto.Bool(true)}, "from outside"},
 	} {
 		_, err := planAll(regular(c.e), nil)

@@ -60,7 +60,7 @@ func checkRegular(e *regfile.RegFileEntry) error {
 		return fmt.Errorf("%s has %d bytes: no file is that long", name, e.GetSize())
 	}
 	switch e.GetMode() & unix.S_IFMT {
-	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK, unix.S_IFCHR, 0:
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK, unix.S_IFCHR, unix.S_IFIFO, 0:
 		return nil
 	}
 	return fmt.Errorf("%s is neither file nor directory (mode %#o), which Glis can't open yet", name, e.GetMode())
