@@ -1,0 +1,73 @@
+package netlock
+
+import (
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// expr is an expression of a rule: it writes NFTA_EXPR_NAME and NFTA_EXPR_DATA.
+type expr = func(*netlink.AttributeEncoder) error
+
+func expression(name string, data func(*netlink.AttributeEncoder)) expr {
+	return func(e *netlink.AttributeEncoder) error {
+		e.String(unix.NFTA_EXPR_NAME, name)
+		e.Nested(unix.NFTA_EXPR_DATA, func(e *netlink.AttributeEncoder) error {
+			data(e)
+			return nil
+		})
+		return nil
+	}
+}
+
+// meta loads a property of the packet into the first register.
+func meta(key uint32) expr {
+	return expression("meta", func(e *netlink.AttributeEncoder) {
+		e.Uint32(unix.NFTA_META_KEY, key)
+		e.Uint32(unix.NFTA_META_DREG, unix.NFT_REG_1)
+	})
+}
+
+// equal goes on if the first register has this value.
+func equal(value []byte) expr {
+	return expression("cmp", func(e *netlink.AttributeEncoder) {
+		e.Uint32(unix.NFTA_CMP_SREG, unix.NFT_REG_1)
+		e.Uint32(unix.NFTA_CMP_OP, unix.NFT_CMP_EQ)
+		e.Nested(unix.NFTA_CMP_DATA, func(e *netlink.AttributeEncoder) error {
+			e.Bytes(unix.NFTA_DATA_VALUE, value)
+			return nil
+		})
+	})
+}
+
+// payload loads a part of a header into a register.
+func payload(base, offset, size, register uint32) expr {
+	return expression("payload", func(e *netlink.AttributeEncoder) {
+		e.Uint32(unix.NFTA_PAYLOAD_DREG, register)
+		e.Uint32(unix.NFTA_PAYLOAD_BASE, base)
+		e.Uint32(unix.NFTA_PAYLOAD_OFFSET, offset)
+		e.Uint32(unix.NFTA_PAYLOAD_LEN, size)
+	})
+}
+
+// lookup goes on if the registers hold a key that is in the set.
+func lookup(f *family) expr {
+	return expression("lookup", func(e *netlink.AttributeEncoder) {
+		e.String(unix.NFTA_LOOKUP_SET, f.set)
+		e.Uint32(unix.NFTA_LOOKUP_SREG, unix.NFT_REG32_00)
+		e.Uint32(unix.NFTA_LOOKUP_SET_ID, f.id)
+	})
+}
+
+// verdict ends the way of the packet: nfAccept or nfDrop.
+func verdict(code uint32) expr {
+	return expression("immediate", func(e *netlink.AttributeEncoder) {
+		e.Uint32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
+		e.Nested(unix.NFTA_IMMEDIATE_DATA, func(e *netlink.AttributeEncoder) error {
+			e.Nested(unix.NFTA_DATA_VERDICT, func(e *netlink.AttributeEncoder) error {
+				e.Uint32(unix.NFTA_VERDICT_CODE, code)
+				return nil
+			})
+			return nil
+		})
+	})
+}

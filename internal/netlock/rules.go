@@ -1,0 +1,280 @@
+package netlock
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A lock is one table of family inet. Its two chains, of the hooks input and
+// output, drop what is in one of two sets: source address and port with
+// destination address and port, of IPv4 and of IPv6. That is how criu builds
+// its own, so that each can take away the other's.
+//
+// The messages are made here and not by a library since everything has to be
+// one transaction that begins with a table of certain flags. See
+// include/uapi/linux/netfilter/nf_tables.h.
+
+// flagOwner is NFT_TABLE_F_OWNER, Linux 5.12: the kernel removes the table
+// when the socket that made it is closed.
+const flagOwner = 2
+
+// passMark is criu's SOCCR_MARK: packets with it are let through. Who restores
+// a half-closed connection sends itself one.
+const passMark = 0xC114
+
+// Verdicts, include/uapi/linux/netfilter.h.
+const (
+	nfDrop   = 0
+	nfAccept = 1
+)
+
+// family is what rules and sets of one IP version are like.
+type family struct {
+	set        string
+	id         uint32 // of the set, within one batch
+	proto      byte   // NFPROTO_*
+	source     uint32 // offset of the addresses in the header, and their size
+	dest, size uint32
+	keyType    uint32
+}
+
+// Types of the parts of a key, as nft(8) numbers them to print it.
+const (
+	typeIPv4, typeIPv6, typePort = 7, 8, 13
+	typeBits                     = 6
+)
+
+func keyType(addr uint32) uint32 {
+	return ((addr<<typeBits|typePort)<<typeBits|addr)<<typeBits | typePort
+}
+
+var families = [2]family{
+	{"conns4", 1, unix.NFPROTO_IPV4, 12, 16, 4, keyType(typeIPv4)},
+	{"conns6", 2, unix.NFPROTO_IPV6, 8, 24, 16, keyType(typeIPv6)},
+}
+
+// keySize is that of a set: ports are padded to a register.
+func (f *family) keySize() uint32 { return 2 * (f.size + 4) }
+
+// batch is a transaction of nf_tables under construction.
+type batch struct {
+	out []byte
+	seq uint32
+}
+
+const nfgenmsg = 4 // struct nfgenmsg
+
+func (b *batch) add(typ netlink.HeaderType, flags netlink.HeaderFlags, fam byte, res uint16, attrs func(*netlink.AttributeEncoder)) {
+	e := netlink.NewAttributeEncoder()
+	e.ByteOrder = binary.BigEndian
+	if attrs != nil {
+		attrs(e)
+	}
+	body, err := e.Encode()
+	if err != nil {
+		panic(err) // an attribute beyond 64 KiB: elementsAtOnce sees to it
+	}
+	b.seq++
+	head := make([]byte, unix.NLMSG_HDRLEN+nfgenmsg)
+	le := binary.NativeEndian
+	le.PutUint32(head, uint32(len(head)+len(body)))
+	le.PutUint16(head[4:], uint16(typ))
+	le.PutUint16(head[6:], uint16(netlink.Request|flags))
+	le.PutUint32(head[8:], b.seq)
+	head[unix.NLMSG_HDRLEN] = fam
+	binary.BigEndian.PutUint16(head[unix.NLMSG_HDRLEN+2:], res)
+	b.out = append(append(b.out, head...), body...)
+}
+
+// table adds a message of nf_tables for family inet.
+func (b *batch) table(msg int, flags netlink.HeaderFlags, attrs func(*netlink.AttributeEncoder)) {
+	b.add(netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8|msg), flags, unix.NFPROTO_INET, 0, attrs)
+}
+
+func (b *batch) begin() {
+	b.add(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, nil)
+}
+
+// end closes the transaction. The message before it must have asked for an
+// acknowledgement, see exchange.
+func (b *batch) end() []byte {
+	b.add(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, nil)
+	return b.out
+}
+
+// lockBatch is the transaction that makes the table of a lock.
+func lockBatch(name string, flags uint32, flows []Flow) []byte {
+	b := &batch{}
+	keys := setKeys(flows)
+	b.begin()
+	b.table(unix.NFT_MSG_NEWTABLE, netlink.Create|netlink.Excl, func(e *netlink.AttributeEncoder) {
+		e.String(unix.NFTA_TABLE_NAME, name)
+		e.Uint32(unix.NFTA_TABLE_FLAGS, flags)
+	})
+	for i := range families {
+		b.set(name, &families[i], len(keys[i]))
+	}
+	b.chain(name, "output", unix.NF_INET_LOCAL_OUT)
+	b.chain(name, "input", unix.NF_INET_LOCAL_IN)
+	for _, chain := range []string{"output", "input"} {
+		b.pass(name, chain)
+		for i := range families {
+			b.drop(name, chain, &families[i])
+		}
+	}
+	for i := range families {
+		b.elements(name, &families[i], keys[i])
+	}
+	b.acknowledge()
+	return b.end()
+}
+
+// acknowledge has the last message answered.
+func (b *batch) acknowledge() {
+	at, last := 0, 0
+	for at < len(b.out) {
+		last = at
+		at += int(binary.NativeEndian.Uint32(b.out[at:]))
+	}
+	flags := b.out[last+6:]
+	binary.NativeEndian.PutUint16(flags, binary.NativeEndian.Uint16(flags)|unix.NLM_F_ACK)
+}
+
+// unlockBatch is the transaction that removes a table that is there.
+func unlockBatch(name string) []byte {
+	b := &batch{}
+	b.begin()
+	b.table(unix.NFT_MSG_DELTABLE, netlink.Acknowledge, func(e *netlink.AttributeEncoder) {
+		e.String(unix.NFTA_TABLE_NAME, name)
+	})
+	return b.end()
+}
+
+func (b *batch) set(table string, f *family, n int) {
+	b.table(unix.NFT_MSG_NEWSET, netlink.Create, func(e *netlink.AttributeEncoder) {
+		e.String(unix.NFTA_SET_TABLE, table)
+		e.String(unix.NFTA_SET_NAME, f.set)
+		e.Uint32(unix.NFTA_SET_FLAGS, 0)
+		e.Uint32(unix.NFTA_SET_KEY_TYPE, f.keyType)
+		e.Uint32(unix.NFTA_SET_KEY_LEN, f.keySize())
+		e.Uint32(unix.NFTA_SET_ID, f.id)
+		e.Nested(unix.NFTA_SET_DESC, func(e *netlink.AttributeEncoder) error {
+			e.Uint32(unix.NFTA_SET_DESC_SIZE, uint32(max(n, 1)))
+			return nil
+		})
+	})
+}
+
+func (b *batch) chain(table, name string, hook uint32) {
+	b.table(unix.NFT_MSG_NEWCHAIN, netlink.Create, func(e *netlink.AttributeEncoder) {
+		e.String(unix.NFTA_CHAIN_TABLE, table)
+		e.String(unix.NFTA_CHAIN_NAME, name)
+		e.Nested(unix.NFTA_CHAIN_HOOK, func(e *netlink.AttributeEncoder) error {
+			e.Uint32(unix.NFTA_HOOK_HOOKNUM, hook)
+			e.Uint32(unix.NFTA_HOOK_PRIORITY, 0)
+			return nil
+		})
+		e.String(unix.NFTA_CHAIN_TYPE, "filter")
+	})
+}
+
+// rule adds a rule of some expressions.
+func (b *batch) rule(table, chain string, exprs ...expr) {
+	b.table(unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append, func(e *netlink.AttributeEncoder) {
+		e.String(unix.NFTA_RULE_TABLE, table)
+		e.String(unix.NFTA_RULE_CHAIN, chain)
+		e.Nested(unix.NFTA_RULE_EXPRESSIONS, func(e *netlink.AttributeEncoder) error {
+			for _, x := range exprs {
+				e.Nested(unix.NFTA_LIST_ELEM, x)
+			}
+			return nil
+		})
+	})
+}
+
+// pass lets marked packets through.
+func (b *batch) pass(table, chain string) {
+	mark := binary.NativeEndian.AppendUint32(nil, passMark)
+	b.rule(table, chain, meta(unix.NFT_META_MARK), equal(mark), verdict(nfAccept))
+}
+
+// drop drops what is in the set of a family.
+func (b *batch) drop(table, chain string, f *family) {
+	port := uint32(unix.NFT_REG32_00) + f.size/4
+	dest := port + 1
+	b.rule(table, chain,
+		meta(unix.NFT_META_NFPROTO), equal([]byte{f.proto}),
+		meta(unix.NFT_META_L4PROTO), equal([]byte{unix.IPPROTO_TCP}),
+		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, f.source, f.size, unix.NFT_REG32_00),
+		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, port),
+		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, f.dest, f.size, dest),
+		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, dest+f.size/4),
+		lookup(f),
+		verdict(nfDrop))
+}
+
+// elementsAtOnce keeps the attribute that has them below 64 KiB.
+const elementsAtOnce = 900
+
+func (b *batch) elements(table string, f *family, keys [][]byte) {
+	for len(keys) > 0 {
+		some := keys[:min(len(keys), elementsAtOnce)]
+		keys = keys[len(some):]
+		b.table(unix.NFT_MSG_NEWSETELEM, netlink.Create, func(e *netlink.AttributeEncoder) {
+			e.String(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+			e.String(unix.NFTA_SET_ELEM_LIST_SET, f.set)
+			e.Uint32(unix.NFTA_SET_ELEM_LIST_SET_ID, f.id)
+			e.Bytes(unix.NLA_F_NESTED|unix.NFTA_SET_ELEM_LIST_ELEMENTS, encodeKeys(some))
+		})
+	}
+}
+
+// encodeKeys writes the elements of a set: there may be ten thousands of them,
+// so this goes without closures.
+func encodeKeys(keys [][]byte) []byte {
+	var out []byte
+	attr := func(typ, size int) {
+		out = binary.NativeEndian.AppendUint16(out, uint16(unix.SizeofNlAttr+size))
+		out = binary.NativeEndian.AppendUint16(out, uint16(typ))
+	}
+	for _, k := range keys { // keys are multiples of 4 bytes long: no padding
+		attr(unix.NLA_F_NESTED|unix.NFTA_LIST_ELEM, len(k)+2*unix.SizeofNlAttr)
+		attr(unix.NLA_F_NESTED|unix.NFTA_SET_ELEM_KEY, len(k)+unix.SizeofNlAttr)
+		attr(unix.NFTA_DATA_VALUE, len(k))
+		out = append(out, k...)
+	}
+	return out
+}
+
+// setKeys returns the keys of both sets: each flow in both directions, and
+// none twice, as flows between two sockets of one tree come.
+func setKeys(flows []Flow) [2][][]byte {
+	var out [2][][]byte
+	seen := make(map[[2]netip.AddrPort]bool, 2*len(flows))
+	for _, f := range flows {
+		f = f.canonical()
+		i := 0
+		if f.Local.Addr().Is6() {
+			i = 1
+		}
+		for _, way := range [][2]netip.AddrPort{{f.Local, f.Remote}, {f.Remote, f.Local}} {
+			if !seen[way] {
+				seen[way] = true
+				out[i] = append(out[i], key(way[0], way[1]))
+			}
+		}
+	}
+	return out
+}
+
+func key(from, to netip.AddrPort) []byte {
+	var k []byte
+	for _, a := range []netip.AddrPort{from, to} {
+		k = append(k, a.Addr().AsSlice()...)
+		k = append(binary.BigEndian.AppendUint16(k, a.Port()), 0, 0)
+	}
+	return k
+}
