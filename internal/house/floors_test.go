@@ -29,7 +29,7 @@ var floors = map[string]int{
 
 	"internal/tracee": instruments, "internal/remote": instruments, "internal/stub": instruments,
 	"internal/scan": instruments, "internal/plan": instruments, "internal/pages": instruments,
-	"internal/netlock": instruments,
+	"internal/netlock": instruments, "internal/guardian": instruments,
 
 	"internal/kinds": list,
 
@@ -58,6 +58,9 @@ var sideways = map[string]string{
 	"internal/vmamem -> internal/bpf":                       "",
 	"internal/vmamem -> internal/proc":                      "",
 	"internal/remote -> internal/tracee":                    "",
+	"internal/guardian -> internal/netlock":                 "it lets packets through",
+	"internal/guardian -> internal/remote":                  "it takes the engine's memory out of tasks",
+	"internal/guardian -> internal/tracee":                  "",
 	"internal/stub -> internal/remote":                      "the stub is a thread like any other once it runs",
 	"internal/stub -> internal/tracee":                      "",
 	"internal/scan -> internal/remote":                      "a scanned thread is one that batches run in",

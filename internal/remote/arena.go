@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -57,11 +58,34 @@ func (a *Arena) FinishMap(t *Thread, insn Addr) error {
 		return fmt.Errorf("task %d: no memory for Glis's own %d KiB (address space limit?): %w", t.Tgid, a.size>>10, err)
 	}
 	a.base = Addr(v)
-	if err := Write(a.pid, a.base, arch.Code()); err != nil {
+	if err := Write(a.pid, a.base, a.head()); err != nil {
 		return errors.Join(err, a.Unmap(t, insn))
 	}
 	a.Reset()
 	return nil
+}
+
+// head is what an arena begins with: the code, and how long the arena is, for
+// those that find it and have not mapped it.
+func (a *Arena) head() []byte {
+	b := make([]byte, codeSpace)
+	copy(b, arch.Code())
+	binary.LittleEndian.PutUint64(b[codeSpace-8:], a.size)
+	return b
+}
+
+// FindArena looks whether an arena begins at an address of a process, which
+// has room bytes mapped there; nil if not.
+func FindArena(pid proc.PID, at Addr, room uint64) *Arena {
+	b := make([]byte, codeSpace)
+	if ReadFull(pid, at, b) != nil || !bytes.HasPrefix(b, arch.Code()) {
+		return nil
+	}
+	size := binary.LittleEndian.Uint64(b[codeSpace-8:])
+	if size == 0 || size > room || size%arch.PageSize != 0 {
+		return nil
+	}
+	return &Arena{pid: pid, base: at, size: size}
 }
 
 // Base and Size tell where the arena is.

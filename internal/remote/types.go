@@ -122,3 +122,19 @@ func (t *Thread) Release() error {
 	}
 	return tracee.Detach(t.TID, sig)
 }
+
+// Mend has a thread make the system call again that it left only because it
+// was stopped, if that makes no difference. pending tells whether a signal
+// waits that it does not block. Call it once for each stop.
+func (t *Thread) Mend(pending bool) {
+	if Again(&t.Regs, pending) {
+		arch.Rewind(&t.Regs)
+	}
+}
+
+// Again tells whether a call ended with EINTR only because we stopped it, and
+// can be made again without any difference.
+func Again(r *arch.Regs, pending bool) bool {
+	nr, ok := arch.InSyscall(r)
+	return ok && !pending && arch.Interrupted(r) && arch.Endless(nr, arch.CallArgs(r))
+}

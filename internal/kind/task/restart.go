@@ -111,18 +111,7 @@ func blocked(mask uint64, sig int32) bool { return sig < 1 || mask>>(sig-1)&1 !=
 //
 // Nearly always the registers are right as they are: the kernel restarts an
 // interrupted call itself.
-func Thaw(t *scan.Thread, pending bool) {
-	if again(&t.Regs, pending) {
-		arch.Rewind(&t.Regs)
-	}
-}
-
-// again tells whether a call ended with EINTR only because we stopped it, and
-// can be made again without any difference.
-func again(r *arch.Regs, pending bool) bool {
-	nr, ok := arch.InSyscall(r)
-	return ok && !pending && arch.Interrupted(r) && arch.Endless(nr, arch.CallArgs(r))
-}
+func Thaw(t *scan.Thread, pending bool) { t.Mend(pending) }
 
 // foldRestart returns the registers for the image, and what else is to be
 // said (nil if nothing).
@@ -131,7 +120,7 @@ func foldRestart(t *scan.Thread) (arch.Regs, *restart, error) {
 	nr, _ := arch.InSyscall(&r)
 	code, interrupted := arch.RestartCode(&r)
 	switch {
-	case again(&r, pending):
+	case remote.Again(&r, pending):
 		arch.Rewind(&r)
 	case !interrupted:
 	case arch.NeedsBlock(&r):

@@ -1,0 +1,128 @@
+package guardian
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/proc"
+)
+
+// unlock lets through what the table that outlives the engine holds back.
+func (s *story) unlock() error {
+	if s.kept == "" {
+		return nil
+	}
+	return netlock.Unlock(s.kept)
+}
+
+// setOptions sets what the journal wants set, as far as the sockets are there.
+func (s *story) setOptions() error {
+	var errs []error
+	tasks := map[proc.PID]*fd.FD{}
+	for _, o := range s.options {
+		p, ok := tasks[o.PID]
+		if !ok {
+			if n, err := unix.PidfdOpen(int(o.PID), 0); err == nil {
+				p = fd.New(n)
+				defer p.Close()
+			}
+			tasks[o.PID] = p
+		}
+		if p != nil { // else it has ended, and its socket with it
+			errs = append(errs, o.set(p.Int()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// set sets the option of a socket of the process behind pidfd. One that was
+// closed meanwhile needs nothing.
+func (o *Option) set(pidfd int) error {
+	d, err := fd.Borrow(pidfd, o.FD)
+	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("task %d: %w", o.PID, err)
+	}
+	defer d.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(d.Int(), &st); err != nil || st.Ino != o.Inode {
+		return err
+	}
+	if err := o.Set(d.Int()); err != nil {
+		return fmt.Errorf("task %d, descriptor %d: %w", o.PID, o.FD, err)
+	}
+	return nil
+}
+
+// killTasks ends all processes of the tree, children first, and waits until
+// none lives.
+func (s *story) killTasks() error {
+	var errs []error
+	var pidfds []*fd.FD
+	for i := len(s.tasks) - 1; i >= 0; i-- {
+		t := s.tasks[i]
+		n, err := unix.PidfdOpen(int(t.PID), 0)
+		if err == unix.ESRCH {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("task %d: %w", t.PID, err))
+			continue
+		}
+		p := fd.New(n)
+		if !t.there() {
+			errs = append(errs, p.Close())
+			continue
+		}
+		pidfds = append(pidfds, p)
+	}
+	return errors.Join(append(errs, killAll(pidfds))...)
+}
+
+// there tells whether the process is still the one that is meant.
+func (t Task) there() bool {
+	dir, err := proc.Open(t.PID)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	st, err := dir.Stat()
+	return err == nil && st.StartTime == t.Start
+}
+
+// killAll ends processes and waits for their ends.
+func killAll(pidfds []*fd.FD) error {
+	const within = 10 * time.Second
+	var errs []error
+	for _, p := range pidfds {
+		if err := unix.PidfdSendSignal(p.Int(), unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+			errs = append(errs, fmt.Errorf("kill: %w", err))
+		}
+	}
+	deadline := time.Now().Add(within)
+	for _, p := range pidfds {
+		if !ended(p.Int(), deadline) {
+			errs = append(errs, fmt.Errorf("a killed process has not ended within %v", within))
+		}
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ended waits for the end of a process.
+func ended(pidfd int, deadline time.Time) bool {
+	for {
+		left := max(0, time.Until(deadline))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		if err != unix.EINTR {
+			return err == nil && n > 0
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package guardian
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+)
+
+// The journal is a file in memory that the engine appends to and the guardian
+// reads when the engine has died. Nobody is woken by a record, and what is
+// written is there whatever becomes of the writer. A record is its kind, the
+// length of what follows in one byte, and that.
+
+// Phase is how far the work has come.
+type Phase byte
+
+// Of a dump, the phases are Begun, Committed or Thawed, Done; of a restore,
+// Begun, Released, Done.
+const (
+	Begun     Phase = iota
+	Thawed          // the tree runs as before, but the images are not complete
+	Committed       // the images are complete: nothing of the tree may live on
+	Released        // the restored tree is to live
+	Done            // nothing is left to do
+)
+
+const (
+	recordPhase  = 'p'
+	recordTask   = 't'
+	recordOption = 'o'
+	recordKept   = 'k'
+)
+
+// Task is a process of the tree and when it was started, in clock ticks since
+// boot (proc_pid_stat(5)): another one under its number is left alone.
+type Task struct {
+	PID   proc.PID
+	Start uint64
+}
+
+// Option is what a socket of a task gets, unless another file is under that
+// descriptor by then.
+type Option struct {
+	PID   proc.PID
+	FD    int32
+	Inode uint64
+	linux.SockOpt
+}
+
+// journal is the writing end.
+type journal struct {
+	mu   sync.Mutex
+	file *fd.FD
+	at   int64
+	buf  []byte
+}
+
+func newJournal() (*journal, error) {
+	n, err := unix.MemfdCreate("glis-journal", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	return &journal{file: fd.New(n)}, nil
+}
+
+// put appends a record; all of it or, with an error, nothing that counts.
+func (j *journal) put(kind byte, body func([]byte) []byte) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b := body(append(j.buf[:0], kind, 0))
+	j.buf = b
+	b[1] = byte(len(b) - 2)
+	n, err := unix.Pwrite(j.file.Int(), b, j.at)
+	if err == nil && n < len(b) {
+		err = unix.ENOSPC
+	}
+	if err != nil {
+		return fmt.Errorf("write to the guardian's journal: %w", err)
+	}
+	j.at += int64(n)
+	return nil
+}
+
+var le = binary.LittleEndian
+
+func (t Task) append(b []byte) []byte {
+	return le.AppendUint64(le.AppendUint32(b, uint32(t.PID)), t.Start)
+}
+
+func (o *Option) append(b []byte) []byte {
+	b = le.AppendUint32(b, uint32(o.PID))
+	b = le.AppendUint32(b, uint32(o.FD))
+	b = le.AppendUint64(b, o.Inode)
+	for _, v := range []int{o.Level, o.Name, o.Value} {
+		b = le.AppendUint32(b, uint32(int32(v)))
+	}
+	return b
+}
+
+// Sizes of the bodies of records.
+const (
+	taskSize   = 12
+	optionSize = 28
+)
+
+// story is what a journal tells.
+type story struct {
+	phase   Phase
+	tasks   []Task
+	options []Option
+	kept    string // the table that holds packets back
+}
+
+// readStory reads a journal. What makes no sense ends it: only a record that
+// was not finished can, and it does not count.
+func readStory(b []byte) story {
+	var s story
+	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
+		kind, body := b[0], b[2:2+int(b[1])]
+		if !s.take(kind, body) {
+			break
+		}
+		b = b[2+len(body):]
+	}
+	return s
+}
+
+func (s *story) take(kind byte, body []byte) bool {
+	switch {
+	case kind == recordPhase && len(body) == 1 && body[0] <= byte(Done):
+		s.phase = Phase(body[0])
+	case kind == recordTask && len(body) == taskSize:
+		s.tasks = append(s.tasks, Task{proc.PID(le.Uint32(body)), le.Uint64(body[4:])})
+	case kind == recordOption && len(body) == optionSize:
+		word := func(i int) int { return int(int32(le.Uint32(body[16+4*i:]))) }
+		s.options = append(s.options, Option{
+			PID: proc.PID(le.Uint32(body)), FD: int32(le.Uint32(body[4:])), Inode: le.Uint64(body[8:]),
+			SockOpt: linux.SockOpt{Level: word(0), Name: word(1), Value: word(2)},
+		})
+	case kind == recordKept:
+		s.kept = string(body)
+	default:
+		return false
+	}
+	return true
+}
+
+// readJournal reads the whole file.
+func readJournal(file int) ([]byte, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(file, &st); err != nil {
+		return nil, err
+	}
+	b := make([]byte, st.Size)
+	for at := 0; at < len(b); {
+		n, err := unix.Pread(file, b[at:], int64(at))
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return b[:at], nil
+		}
+		at += n
+	}
+	return b, nil
+}

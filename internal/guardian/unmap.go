@@ -1,0 +1,240 @@
+package guardian
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/tracee"
+)
+
+// When an engine dies, its batches run to their ends and the threads go on by
+// themselves. What stays in a task is one mapping, the arena. To take it away
+// all threads of the task are stopped once more, when none is in it any more.
+
+// errBusy says that a task can't be relieved yet.
+var errBusy = errors.New("a thread still runs what the engine left, or is stopped in it (SIGCONT?)")
+
+// unmapArenas takes the memory of the engine out of all tasks.
+func (s *story) unmapArenas() error {
+	return tracee.Run(func() error {
+		const within = 10 * time.Second
+		deadline := time.Now().Add(within)
+		var errs []error
+		for _, t := range s.tasks {
+			if err := t.relieve(deadline); err != nil && !errors.Is(err, proc.ErrGone) && !errors.Is(err, tracee.ErrGone) {
+				errs = append(errs, fmt.Errorf("task %d: take the memory of the engine away: %w", t.PID, err))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// relieve takes the engine's memory out of one task, again and again until it
+// is out or the time is over.
+func (t Task) relieve(deadline time.Time) error {
+	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		err := t.tryRelieve()
+		busy := errors.Is(err, errBusy) || errors.Is(err, unix.EPERM) || errors.Is(err, remote.ErrOnItsWay)
+		if !busy || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+func (t Task) tryRelieve() error {
+	dir, err := proc.Open(t.PID)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if !t.there() {
+		return nil
+	}
+	vmas, err := dir.Maps()
+	if err != nil {
+		return err
+	}
+	left := leftovers(t.PID, vmas)
+	if len(left) == 0 {
+		return nil
+	}
+	h := &held{pid: t.PID, dir: dir}
+	err = h.stop()
+	if err == nil {
+		err = h.unmap(left, vmas)
+	}
+	return errors.Join(err, h.release())
+}
+
+// leftovers finds arenas: memory of nobody's that begins as they do.
+func leftovers(pid proc.PID, vmas []proc.VMA) []*remote.Arena {
+	var out []*remote.Arena
+	for i := range vmas {
+		v := &vmas[i]
+		if v.Inode != 0 || v.Shared || v.Name != "" || v.Prot != unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC {
+			continue
+		}
+		if a := remote.FindArena(pid, remote.Addr(v.Start), v.Len()); a != nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// held is a task that the guardian has stopped.
+type held struct {
+	pid     proc.PID
+	dir     *proc.Dir
+	threads []*remote.Thread // that have stopped
+}
+
+// stop stops all threads of the task.
+func (h *held) stop() error {
+	seen := map[proc.TID]bool{}
+	for {
+		tids, err := h.dir.Threads()
+		if err != nil {
+			return err
+		}
+		fresh := 0
+		for _, tid := range tids {
+			if seen[tid] {
+				continue
+			}
+			seen[tid] = true
+			fresh++
+			if err := h.stopOne(tid); err != nil && !errors.Is(err, tracee.ErrGone) {
+				return err
+			}
+		}
+		if fresh == 0 {
+			return nil
+		}
+	}
+}
+
+func (h *held) stopOne(tid proc.TID) error {
+	err := tracee.Seize(tid, linux.PTRACE_O_TRACESYSGOOD|linux.PTRACE_O_SUSPEND_SECCOMP)
+	if errors.Is(err, unix.EPERM) { // by the engine still, or no suspending for us
+		err = tracee.Seize(tid, linux.PTRACE_O_TRACESYSGOOD)
+	}
+	if err != nil {
+		return err
+	}
+	if err := tracee.Interrupt(tid); err != nil {
+		return err
+	}
+	if _, err := tracee.WaitTrap(tid); err != nil {
+		return err
+	}
+	th := &remote.Thread{Tgid: h.pid, TID: tid}
+	h.threads = append(h.threads, th)
+	if th.Regs, err = tracee.Regs(tid); err != nil {
+		return err
+	}
+	if th.Mask, err = tracee.Sigmask(tid); err != nil {
+		return err
+	}
+	return h.mend(th)
+}
+
+// mend prepares a thread to be gone on with, and to run something of ours.
+func (h *held) mend(th *remote.Thread) error {
+	st, err := h.dir.ThreadStatus(th.TID)
+	if err != nil {
+		return err
+	}
+	th.Mend((st.SigPnd|st.ShdPnd)&^th.Mask != 0)
+	sig, err := remote.ChooseSignal(st.SigCgt, st.SigBlk, st.SigPnd|st.ShdPnd)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errBusy, err)
+	}
+	th.SetSignal(sig)
+	return nil
+}
+
+// unmap unmaps what is left by the first thread that may be used for it.
+func (h *held) unmap(left []*remote.Arena, vmas []proc.VMA) error {
+	for _, th := range h.threads {
+		for _, a := range left {
+			if ip := remote.Addr(arch.IP(&th.Regs)); ip >= a.Base() && ip < a.Base()+remote.Addr(a.Size()) {
+				return errBusy
+			}
+		}
+	}
+	th, err := h.usable()
+	if err != nil {
+		return err
+	}
+	insn, err := h.insn(th, vmas)
+	if err != nil {
+		return err
+	}
+	for _, a := range left {
+		if err := a.Unmap(th, insn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// usable returns a thread that is in no restartable sequence: a system call of
+// ours would make the kernel forget it.
+func (h *held) usable() (*remote.Thread, error) {
+	const csAt = 8 // rseq.rseq_cs, include/uapi/linux/rseq.h
+	for _, th := range h.threads {
+		r, err := tracee.Rseq(th.TID)
+		if err != nil {
+			return nil, err
+		}
+		var cs [8]byte
+		if r.Pointer == 0 {
+			return th, nil
+		}
+		if err := remote.ReadFull(h.pid, remote.Addr(r.Pointer+csAt), cs[:]); err != nil {
+			return nil, err
+		}
+		if cs == [8]byte{} {
+			return th, nil
+		}
+	}
+	return nil, errBusy
+}
+
+// insn finds a system-call instruction of the task's own.
+func (h *held) insn(th *remote.Thread, vmas []proc.VMA) (remote.Addr, error) {
+	for i := range vmas {
+		if v := &vmas[i]; v.Name == "[vdso]" {
+			return remote.UseVdso(th, remote.Addr(v.Start), remote.Addr(v.End), h.threads...)
+		}
+	}
+	for i := range vmas {
+		v := &vmas[i]
+		if v.Prot&unix.PROT_EXEC == 0 || v.Name == "[vsyscall]" {
+			continue
+		}
+		if at, err := remote.FindSyscall(h.pid, remote.Addr(v.Start), remote.Addr(min(v.End, v.Start+1<<20))); err == nil {
+			return at, nil
+		}
+	}
+	return 0, errors.New("no system-call instruction in its code")
+}
+
+// release lets all threads go on.
+func (h *held) release() error {
+	var errs []error
+	for _, th := range h.threads {
+		if err := th.Release(); err != nil && !errors.Is(err, tracee.ErrGone) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
