@@ -41,6 +41,9 @@ func NewCheck() *Check { return withDefaults(new(Check)) }
 // NewInspect returns the settings of an inspection without options.
 func NewInspect() *Inspect { return withDefaults(new(Inspect)) }
 
+// NewLock returns the settings of a lock or unlock with their defaults.
+func NewLock() *Lock { return withDefaults(new(Lock)) }
+
 // New returns the settings of a verb, a pointer to its struct, or nil.
 func New(v Verb) any {
 	switch v {
@@ -52,6 +55,8 @@ func New(v Verb) any {
 		return NewCheck()
 	case VerbInspect:
 		return NewInspect()
+	case VerbLock:
+		return NewLock()
 	}
 	return nil
 }

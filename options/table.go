@@ -15,6 +15,7 @@ const (
 	VerbRestore Verb = "restore"
 	VerbCheck   Verb = "check"
 	VerbInspect Verb = "inspect"
+	VerbLock    Verb = "lock" // and unlock
 )
 
 // ArgKind says whether an option takes an argument.
@@ -75,7 +76,7 @@ func (o *Option) For(v Verb) *Use {
 }
 
 // Verbs lists the verbs in the order of the table.
-func Verbs() []Verb { return []Verb{VerbDump, VerbRestore, VerbCheck, VerbInspect} }
+func Verbs() []Verb { return []Verb{VerbDump, VerbRestore, VerbCheck, VerbInspect, VerbLock} }
 
 // All returns the table: every option of every verb once, in the order of the
 // struct fields.
@@ -86,6 +87,7 @@ func All() []*Option {
 	t.add(VerbRestore, reflect.TypeFor[Restore](), nil)
 	t.add(VerbCheck, reflect.TypeFor[Check](), nil)
 	t.add(VerbInspect, reflect.TypeFor[Inspect](), nil)
+	t.add(VerbLock, reflect.TypeFor[Lock](), nil)
 	return t.rows
 }
 

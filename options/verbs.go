@@ -81,3 +81,9 @@ type Inspect struct {
 
 	JSON bool `opt:"json" own:"yes" group:"Inspect" help:"Print JSON."`
 }
+
+// Lock holds the settings of holding back, or letting through, the packets of a
+// checkpoint's connections.
+type Lock struct {
+	Common
+}

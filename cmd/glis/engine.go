@@ -106,3 +106,20 @@ func (engine) Inspect(ctx context.Context, o *options.Inspect, w io.Writer, log 
 	defer store.Close()
 	return inspect.Run(ctx, o, store, w)
 }
+
+func (engine) Lock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, error) {
+	return withImages(o, restore.Lock)
+}
+
+func (engine) Unlock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, error) {
+	return withImages(o, restore.Unlock)
+}
+
+func withImages(o *options.Lock, act func(image.Store) (int, error)) (int, error) {
+	store, err := image.OpenDir(o.ImagesDir)
+	if err != nil {
+		return 0, err
+	}
+	defer store.Close()
+	return act(store)
+}

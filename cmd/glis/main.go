@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 
+	"glis.dev/glis"
 	"glis.dev/glis/internal/cli"
 	"glis.dev/glis/internal/tracee"
 )
@@ -15,6 +16,7 @@ import (
 const memoryLimit = 40 << 20
 
 func main() {
+	glis.Init()
 	// Short and small: collecting garbage only pays when there is much of it.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)

@@ -73,10 +73,20 @@ const (
 // independent.
 func Code() []byte { return code }
 
-// StubCode is what a fresh process runs until its first batch: pause(2) for
-// ever. The system-call instruction is at StubSyscall.
+// StubCode is what a fresh process runs until its first batch: it waits for
+// something to come over the socket that is its descriptor 0, which it leaves
+// there. Nothing comes before it is stopped for that batch, unless its maker
+// has died: then it ends. The first system-call instruction is at StubSyscall.
+//
+//	xor edi, edi; lea rsi, [rsp-16]; mov edx, 1; mov r10d, MSG_PEEK
+//	xor r8d, r8d; xor r9d, r9d; mov eax, SYS_recvfrom; syscall
+//	xor edi, edi; mov eax, SYS_exit_group; syscall
 func StubCode() []byte {
-	return []byte{0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7}
+	return []byte{
+		0x31, 0xff, 0x48, 0x8d, 0x74, 0x24, 0xf0, 0xba, 1, 0, 0, 0, 0x41, 0xba, 2, 0, 0, 0,
+		0x45, 0x31, 0xc0, 0x45, 0x31, 0xc9, 0xb8, 45, 0, 0, 0, 0x0f, 0x05,
+		0x31, 0xff, 0xb8, 231, 0, 0, 0, 0x0f, 0x05,
+	}
 }
 
 // ExitCode is code that ends its process with this status (exit_group).
@@ -84,8 +94,8 @@ func ExitCode(status uint8) []byte {
 	return []byte{0xbf, status, 0, 0, 0, 0xb8, 231, 0, 0, 0, 0x0f, 0x05}
 }
 
-// StubSyscall is the offset of the system-call instruction in StubCode.
-const StubSyscall = 5
+// StubSyscall is the offset of the first system-call instruction in StubCode.
+const StubSyscall = 29
 
 // ELFMachine is e_machine of this CPU (EM_X86_64).
 const ELFMachine = 62

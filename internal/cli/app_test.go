@@ -26,6 +26,8 @@ type fakeEngine struct {
 	restore *options.Restore
 	check   *options.Check
 	inspect *options.Inspect
+	lock    *options.Lock
+	unlock  *options.Lock
 	err     error
 	waited  bool
 	status  int // of the root process
@@ -55,6 +57,16 @@ func (f *fakeEngine) Inspect(_ context.Context, o *options.Inspect, w io.Writer,
 	f.inspect = o
 	fmt.Fprintln(w, "inspected")
 	return f.err
+}
+
+func (f *fakeEngine) Lock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, error) {
+	f.lock = o
+	return 3, f.err
+}
+
+func (f *fakeEngine) Unlock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, error) {
+	f.unlock = o
+	return 3, f.err
 }
 
 // testRun is an App with everything it touches replaced.
@@ -324,6 +336,17 @@ func TestCheck(t *testing.T) {
 
 func TestInspect(t *testing.T) {
 	dir := t.TempDir()
+	for _, verb := range []string{"lock", "unlock"} {
+		r := newTestRun()
+		code := r.run(verb + " " + dir)
+		o := r.engine.lock
+		if verb == "unlock" {
+			o = r.engine.unlock
+		}
+		if code != 0 || o == nil || o.ImagesDir != dir || !strings.Contains(r.out.String(), "3 connections") {
+			t.Errorf("%s: %d, %q, %+v", verb, code, r.out.String(), o)
+		}
+	}
 	for _, line := range []string{"inspect --json " + dir, "inspect --json -D " + dir} {
 		r := newTestRun()
 		if code := r.run(line); code != 0 || r.out.String() != "inspected\n" || r.engine.inspect.ImagesDir != dir || !r.engine.inspect.JSON {

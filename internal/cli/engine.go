@@ -22,6 +22,10 @@ type Engine interface {
 	Check(ctx context.Context, o *options.Check, log *slog.Logger) (CheckReport, error)
 	// Inspect describes the images to w.
 	Inspect(ctx context.Context, o *options.Inspect, w io.Writer, log *slog.Logger) error
+	// Lock and Unlock hold back, and let through, the packets of a
+	// checkpoint's connections. They return how many connections those are.
+	Lock(ctx context.Context, o *options.Lock, log *slog.Logger) (int, error)
+	Unlock(ctx context.Context, o *options.Lock, log *slog.Logger) (int, error)
 }
 
 // Restored is a tree that runs again.

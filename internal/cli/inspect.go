@@ -13,12 +13,8 @@ func (a *App) inspect(c *call) int {
 	if !ok {
 		return a.fail(c.verb.name, fmt.Errorf("settings of type %T", c.settings))
 	}
-	if len(c.words) > 0 {
-		dir, err := filepath.Abs(c.words[0])
-		if err != nil {
-			return a.fail(c.verb.name, fmt.Errorf("finding directory %s: %w", c.words[0], err))
-		}
-		o.ImagesDir = dir
+	if err := c.dirFromWord(&o.Common); err != nil {
+		return a.fail(c.verb.name, err)
 	}
 	s, ok := a.open(c, &o.Common, reads)
 	if !ok {
@@ -31,4 +27,18 @@ func (a *App) inspect(c *call) int {
 	}
 	s.close()
 	return exitOK
+}
+
+// dirFromWord takes the images directory from behind the verb, if it stands
+// there.
+func (c *call) dirFromWord(common *options.Common) error {
+	if len(c.words) == 0 {
+		return nil
+	}
+	dir, err := filepath.Abs(c.words[0])
+	if err != nil {
+		return fmt.Errorf("finding directory %s: %w", c.words[0], err)
+	}
+	common.ImagesDir = dir
+	return nil
 }

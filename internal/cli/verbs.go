@@ -20,6 +20,8 @@ func verbs() []verb {
 		{name: "restore", args: "[OPTIONS]", summary: "bring a saved process tree back", settings: options.VerbRestore, run: (*App).restore},
 		{name: "check", args: "[--feature NAME] [OPTIONS]", summary: "see what this machine can do", settings: options.VerbCheck, run: (*App).check},
 		{name: "inspect", args: "[DIR] [OPTIONS]", summary: "show what images hold", settings: options.VerbInspect, words: 1, run: (*App).inspect},
+		{name: "lock", args: "[DIR] [OPTIONS]", summary: "hold back the packets of saved connections", settings: options.VerbLock, words: 1, run: (*App).lock},
+		{name: "unlock", args: "[DIR] [OPTIONS]", summary: "let them through again", settings: options.VerbLock, words: 1, run: (*App).unlock},
 		{name: "pre-dump", reason: "incremental images are not built yet"},
 		{name: "page-server", reason: "sending pages over the network is not built yet"},
 		{name: "lazy-pages", reason: "restoring pages on demand is not built yet"},

@@ -18,10 +18,12 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kinds"
+	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
@@ -46,6 +48,10 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	if err := errors.Join(d.checkTarget(), d.checkStore()); err != nil {
 		return nil, err
 	}
+	if err := d.startGuard(); err != nil {
+		return nil, err
+	}
+	defer d.guard.Close()
 	d.env.Buffer = pages.Buffer()
 	<-warm // it would take a CPU from the frozen tree's batches
 	err := tracee.Run(func() error { return d.run(ctx) })
@@ -66,6 +72,8 @@ type dump struct {
 	freezer *freezer
 	files   *files
 	undo    undo.Stack // of what was done outside of images and tasks
+	guard   *guard
+	flows   []netlock.Flow // that are locked
 	self    int
 	runID   string
 	vmas    *vmamem.Reader // nil: mappings are read from smaps
@@ -85,12 +93,15 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	tree := &scan.Tree{}
 	d := &dump{
 		opts: o, log: log, store: store, sink: newSink(store), kinds: kinds.New(), tree: tree,
-		freezer: &freezer{tree: tree}, files: newFiles(tree), self: os.Getpid(), runID: newRunID(),
+		freezer: &freezer{tree: tree}, guard: &guard{}, files: newFiles(tree), self: os.Getpid(), runID: newRunID(),
 		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
 	}
-	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: noGuard{}}
+	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: d.guard}
 	d.env.Undo = d.undo.Push
 	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(tree.Root.PID, clock) }
+	d.freezer.known = func(t *scan.Task) error {
+		return d.guard.Task(guardian.Task{PID: t.PID, Start: t.Stat.StartTime})
+	}
 	return d
 }
 
@@ -108,22 +119,30 @@ func (d *dump) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, d.thaw())
 	}
-	if d.opts.LeaveRunning || d.opts.LeaveStopped {
+	if d.stays() {
 		return d.letGo(start)
 	}
 	d.times.frozen = time.Since(start)
-	err = d.writeImages()
-	if err == nil {
-		err = d.lateSignals()
-	}
-	if err == nil {
-		err = d.commit()
-	}
-	if err != nil {
+	if err := d.seal(); err != nil {
 		return errors.Join(err, d.thaw())
 	}
 	// Past this point there is no way back: the images are whole.
 	return d.freezer.kill()
+}
+
+// seal is all that has to be done before the tree may be killed. Its last step
+// is the commit: until then a failure, or the engine's death, takes everything
+// back; from then on nothing of the tree may live.
+func (d *dump) seal() error {
+	for _, f := range []func() error{
+		d.writeImages, d.lateSignals, d.commit, d.keepLock, d.guard.Alive, d.guard.setLeave,
+		func() error { return d.guard.Phase(guardian.Committed) },
+	} {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // freeze stops the tree within --timeout seconds.
@@ -146,7 +165,9 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		{"ask", func() error { return par.Besides(d.lookAround, d.ask) }},
 		{"memory", d.putMemory},
 		{"tree", d.putTree},
+		{"lock", d.lock},
 		{"files", func() error { return d.dumpFiles(ctx) }},
+		{"unlock", d.unlock},
 		{"fdinfo", d.putFdinfo},
 		{"pages", func() error { return d.dumpPages(ctx) }},
 		{"cores", d.putCores},
@@ -192,7 +213,8 @@ func (d *dump) thaw() error {
 			d.kinds.Thaw(th)
 		}
 	}
-	return errors.Join(append(errs, d.freezer.thaw())...)
+	errs = append(errs, d.guard.takeBack(), d.dropLock(), d.freezer.thaw())
+	return errors.Join(append(errs, d.guard.Phase(guardian.Thawed))...)
 }
 
 // letGo lets the tree run on and then writes what was learnt.

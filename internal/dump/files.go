@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
@@ -180,19 +181,21 @@ func (d *dump) dumpFiles(ctx context.Context) error {
 }
 
 func (d *dump) dumpFile(ctx context.Context, f *scan.File) error {
-	for _, k := range d.kinds.Files {
-		if !k.Match(f) {
-			continue
-		}
-		e, err := k.Dump(ctx, d.env, f)
-		if err != nil {
-			return err
-		}
-		e.Type, e.Id = k.Type().Enum(), proto.Uint32(f.ID)
-		d.types[f] = k.Type()
-		return d.sink.Put(image.Files, e, nil)
+	k := d.kindOf(f)
+	e, err := k.Dump(ctx, d.env, f)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("%v: no kind knows it", f)
+	e.Type, e.Id = k.Type().Enum(), proto.Uint32(f.ID)
+	d.types[f] = k.Type()
+	return d.sink.Put(image.Files, e, nil)
+}
+
+// kindOf returns the first kind that an open file is of; the last one takes
+// all.
+func (d *dump) kindOf(f *scan.File) kind.File {
+	i := slices.IndexFunc(d.kinds.Files, func(k kind.File) bool { return k.Match(f) })
+	return d.kinds.Files[i]
 }
 
 // putFdinfo writes who has which file under which number.

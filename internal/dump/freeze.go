@@ -31,7 +31,8 @@ type freezer struct {
 	tree   *scan.Tree
 	seized []*scan.Thread // in order, for thaw
 	seen   map[proc.TID]bool
-	ctx    context.Context // its end is the end of the freeze
+	ctx    context.Context        // its end is the end of the freeze
+	known  func(*scan.Task) error // is told of every task before it is touched
 	// reading reads what /proc says of each thread that has stopped, while
 	// others are still waited for.
 	reading errgroup.Group
@@ -103,7 +104,7 @@ func (f *freezer) open(pid proc.PID) (*scan.Task, error) {
 		t.Parent.Children = append(t.Parent.Children, t)
 	}
 	f.tree.Add(t)
-	return t, nil
+	return t, f.known(t)
 }
 
 func gone(err error) error {

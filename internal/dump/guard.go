@@ -1,15 +1,176 @@
 package dump
 
 import (
+	"errors"
+	"fmt"
+	"os"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/guardian"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/options"
 )
 
-// noGuard is a guard that remembers nothing.
-type noGuard struct{}
+// guard is what is remembered about sockets of the target: by the guardian, in
+// case the engine dies, and here for the engine's own use.
+type guard struct {
+	*guardian.Guard
+	back  []promise
+	leave []promise
+	left  bool // the options of leave are set
+}
+
+// promise is an option of a file that is to be set some day.
+type promise struct {
+	file *scan.File
+	opt  linux.SockOpt
+}
+
+var _ kind.Guard = (*guard)(nil)
+
+// startGuard starts the guardian. Whatever happens to the engine from now on,
+// the target is not harmed.
+func (d *dump) startGuard() error {
+	lock, err := netlock.Open()
+	if err != nil {
+		return err
+	}
+	dir, ok := d.store.(interface{ File() *os.File })
+	if !ok {
+		return errors.Join(fmt.Errorf("%v: not a directory", d.store), lock.Close())
+	}
+	d.guard.Guard, err = guardian.Start(guardian.Dump, int(dir.File().Fd()), lock)
+	return err
+}
 
 // Back implements kind.Guard.
-func (noGuard) Back(*scan.File, ...linux.SockOpt) error { return nil }
+func (g *guard) Back(f *scan.File, opts ...linux.SockOpt) error {
+	if f.FD < 0 {
+		return fmt.Errorf("%v: only a descriptor's options can be guarded", f)
+	}
+	for _, o := range opts {
+		g.back = append(g.back, promise{f, o})
+		if err := g.Option(guardian.Option{PID: f.Task.PID, FD: f.FD, Inode: f.Stat.Ino, SockOpt: o}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Leave implements kind.Guard.
-func (noGuard) Leave(*scan.File, ...linux.SockOpt) error { return nil }
+func (g *guard) Leave(f *scan.File, opts ...linux.SockOpt) error {
+	for _, o := range opts {
+		g.leave = append(g.leave, promise{f, o})
+	}
+	return nil
+}
+
+// setLeave sets what sockets are to die with.
+func (g *guard) setLeave() error {
+	g.left = true
+	return keep(g.leave)
+}
+
+// takeBack undoes setLeave.
+func (g *guard) takeBack() error {
+	if !g.left {
+		return nil
+	}
+	g.left = false
+	return keep(g.back)
+}
+
+// keep keeps promises; those about one file stand side by side.
+func keep(all []promise) error {
+	var errs []error
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n].file == all[0].file {
+			n++
+		}
+		errs = append(errs, keepFor(all[0].file, all[:n]))
+		all = all[n:]
+	}
+	return errors.Join(errs...)
+}
+
+func keepFor(f *scan.File, some []promise) error {
+	d, err := f.Borrow()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for _, p := range some {
+		if err := p.opt.Set(d.Int()); err != nil {
+			return fmt.Errorf("%v: %w", f, err)
+		}
+	}
+	return nil
+}
+
+// lock holds back the packets of the tree's connections.
+func (d *dump) lock() error {
+	if d.opts.NetworkLock == options.NetworkLockSkip {
+		return nil
+	}
+	for _, f := range d.tree.Files {
+		l, ok := d.kindOf(f).(kind.Locker)
+		if !ok {
+			continue
+		}
+		flows, err := l.Flows(d.env, f)
+		if err != nil {
+			return err
+		}
+		d.flows = append(d.flows, flows...)
+	}
+	return d.guard.Lock().Hold("glis-"+d.runID, d.flows)
+}
+
+// unlock lets packets through again as soon as nothing more is read of
+// connections that go on.
+func (d *dump) unlock() error {
+	if !d.stays() {
+		return nil
+	}
+	return d.guard.Lock().Release()
+}
+
+// stays tells whether the tree is to live on.
+func (d *dump) stays() bool { return d.opts.LeaveRunning || d.opts.LeaveStopped }
+
+// keepLock has packets held back until the restore, whatever becomes of Glis.
+func (d *dump) keepLock() error {
+	if len(d.flows) == 0 {
+		return nil
+	}
+	name := netlock.KeptName(d.runID)
+	if err := d.guard.Kept(name); err != nil {
+		return err
+	}
+	return netlock.Keep(name, d.flows)
+}
+
+// dropLock lets all packets through.
+func (d *dump) dropLock() error {
+	errs := []error{d.guard.Lock().Release()}
+	if len(d.flows) > 0 && !d.stays() {
+		errs = append(errs, netlock.Unlock(netlock.KeptName(d.runID)))
+	}
+	return errors.Join(errs...)
+}
+
+// Discard removes the images of a dump that did not come to its end from the
+// directory that is open as descriptor dir: for the guardian.
+func Discard(dir int) error {
+	store, err := image.OpenDir(fmt.Sprintf("/proc/self/fd/%d", dir))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return errors.Join(mem.Discard(store), removeImages(store))
+}

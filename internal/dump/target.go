@@ -77,20 +77,30 @@ func (d *dump) checkStore() error {
 
 // discard removes what a failed dump wrote.
 func (d *dump) discard() error {
-	errs := []error{d.sink.close(), mem.Discard(d.store)}
-	names, err := d.store.List()
+	return errors.Join(d.sink.close(), mem.Discard(d.store), removeImages(d.store))
+}
+
+// removeImages removes every image: there was none when the dump began. The
+// inventory goes first, so that what is left is never taken for a checkpoint.
+func removeImages(store image.Store) error {
+	errs := []error{removeImage(store, image.Inventory.FileName())}
+	names, err := store.List()
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, n := range names {
-		if _, _, ok := image.RowFor(n); !ok {
-			continue
-		}
-		if err := d.store.Remove(n); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+		if _, _, ok := image.RowFor(n); ok {
+			errs = append(errs, removeImage(store, n))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func removeImage(store image.Store, name string) error {
+	if err := store.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // newRunID returns a random UUID, which criu keeps in the inventory.

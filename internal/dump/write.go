@@ -118,13 +118,23 @@ func (d *dump) writeInventory() error {
 	e := &inventory.InventoryEntry{
 		ImgVersion: proto.Uint32(2), FdinfoPerId: proto.Bool(true), NsPerId: proto.Bool(true), Lsmtype: inventory.Lsmtype_NO_LSM.Enum(),
 		RootIds:           kobjIDs(scan.IDs{VM: 1, Files: 1, FS: 1, Sighand: 1}),
-		NetworkLockMethod: proto.Uint32(networkLockSkip), DumpCriuRunId: proto.String(d.runID), DumpUptime: proto.Uint64(uptime()),
+		NetworkLockMethod: proto.Uint32(d.lockMethod()), DumpCriuRunId: proto.String(d.runID), DumpUptime: proto.Uint64(uptime()),
 	}
 	return image.WriteOne(d.store, image.Inventory, e)
 }
 
-// networkLockSkip is criu's number for "no lock to take back at restore".
-const networkLockSkip = 2
+// criu's numbers for what a restore has to take back.
+const (
+	networkLockNftables = 1
+	networkLockSkip     = 2 // nothing
+)
+
+func (d *dump) lockMethod() uint32 {
+	if len(d.flows) == 0 || d.stays() {
+		return networkLockSkip
+	}
+	return networkLockNftables
+}
 
 // uptime returns microseconds since boot.
 func uptime() uint64 {

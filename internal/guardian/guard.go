@@ -150,6 +150,11 @@ func (g *Guard) Kept(name string) error {
 	return g.put(recordKept, func(b []byte) []byte { return append(b, name...) })
 }
 
+// Hand gives the guardian descriptors of processes (pidfds), at most
+// fd.MaxRights, which it ends should the engine die before the tree is
+// released.
+func (g *Guard) Hand(pidfds []int) error { return fd.Send(g.line.Int(), pidfds) }
+
 // Phase says how far the work has come.
 func (g *Guard) Phase(p Phase) error {
 	return g.put(recordPhase, func(b []byte) []byte { return append(b, byte(p)) })

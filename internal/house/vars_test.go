@@ -45,7 +45,9 @@ func eachVar(s *source, f func(name string)) {
 		}
 		for _, spec := range g.Specs {
 			for _, name := range spec.(*ast.ValueSpec).Names {
-				f(name.Name)
+				if name.Name != "_" { // var _ I = T{} is a claim, no variable
+					f(name.Name)
+				}
 			}
 		}
 	}

@@ -109,6 +109,9 @@ type Env struct {
 	Log     *slog.Logger
 	Options *options.Restore
 	Store   image.Store
+	// Locked tells whether packets of Locked nodes are held back while the
+	// tree is made.
+	Locked bool
 	// File returns the descriptor of a node that is created already.
 	File func(ID) (*fd.FD, error)
 	// Now tells what a clock (CLOCK_*) shows to the tree, in ns. Its root must

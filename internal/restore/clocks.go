@@ -12,7 +12,7 @@ import (
 // before what the tree has seen already (another host, or a reboot). Else
 // the time it was away has simply passed.
 func wantClocks(tr *tree, s image.Store) (*ns.Clocks, error) {
-	own := tr.root.ids.GetTimeNsId() != 0 && tr.root.ids.GetTimeNsId() != tr.ids.GetTimeNsId()
+	own := tr.root.ids.GetTimeNsId() != 0 && tr.root.ids.GetTimeNsId() != tr.inventory.GetRootIds().GetTimeNsId()
 	id := uint32(0)
 	if own {
 		id = tr.root.ids.GetTimeNsId()

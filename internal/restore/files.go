@@ -23,10 +23,12 @@ type files struct {
 	env   *plan.Env
 	open  map[plan.ID]*fd.FD
 	left  map[plan.ID]int // uses to come
+	// inodes of those that have options to be set at the release.
+	inodes map[plan.ID]uint64
 }
 
 func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
-	f := &files{plan: p, env: env, open: map[plan.ID]*fd.FD{}, left: map[plan.ID]int{}}
+	f := &files{plan: p, env: env, open: map[plan.ID]*fd.FD{}, left: map[plan.ID]int{}, inodes: map[plan.ID]uint64{}}
 	env.File = func(id plan.ID) (*fd.FD, error) {
 		if d := f.open[id]; d != nil {
 			return d, nil
@@ -66,6 +68,13 @@ func (f *files) get(ctx context.Context, id plan.ID) (*fd.FD, error) {
 		return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
 	}
 	f.open[id] = d
+	if _, ok := n.(plan.Resumer); ok {
+		var st unix.Stat_t
+		if err := unix.Fstat(d.Int(), &st); err != nil {
+			return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
+		}
+		f.inodes[id] = st.Ino
+	}
 	if filler, ok := n.(plan.Filler); ok {
 		if err := filler.Fill(ctx, f.env, d); err != nil {
 			return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)

@@ -12,13 +12,14 @@ import (
 // checkPIDs refuses to begin when a number that the tree needs is taken. A
 // number may be taken though no process shows: as a session or group of
 // somebody; then clone3 says so later.
-func (tr *tree) checkPIDs() error {
+// own tells of further threads that are Glis's.
+func (tr *tree) checkPIDs(own func(tid uint32) bool) error {
 	for _, t := range tr.tasks {
 		for _, tid := range t.threads {
 			if err := unix.Kill(int(tid), 0); err == unix.ESRCH {
 				continue
 			}
-			if ownThread(tid) {
+			if ownThread(tid) || own(tid) {
 				return fmt.Errorf("%v: number %d: %w", t, tid, ErrOwnNumber)
 			}
 			return fmt.Errorf("%v can't come back: number %d is in use by %s; end that process, or restore in another PID namespace", t, tid, commOf(tid))

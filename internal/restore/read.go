@@ -9,6 +9,7 @@ import (
 	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	fsimg "github.com/checkpoint-restore/go-criu/v8/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/inventory"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/seccomp"
 
@@ -62,12 +63,12 @@ func (t *task) String() string {
 
 // tree is everything a restore is about, from images alone.
 type tree struct {
-	ids   *criu_core.TaskKobjIdsEntry // of the engine that dumped it
-	root  *task
-	tasks []*task // parents before children
-	byPID map[uint32]*task
-	files []*fdinfo.FileEntry
-	nfds  int
+	inventory *inventory.InventoryEntry
+	root      *task
+	tasks     []*task // parents before children
+	byPID     map[uint32]*task
+	files     []*fdinfo.FileEntry
+	nfds      int
 }
 
 // spaces returns the address spaces of all living tasks.
@@ -97,7 +98,7 @@ func read(s image.Store) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	tr := &tree{byPID: map[uint32]*task{}, ids: inv.GetRootIds()}
+	tr := &tree{byPID: map[uint32]*task{}, inventory: inv}
 	for _, e := range entries {
 		if err := tr.add(e); err != nil {
 			return nil, fmt.Errorf("pstree.img: %w", err)

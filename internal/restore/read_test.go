@@ -247,7 +247,7 @@ func TestWantClocks(t *testing.T) {
 				put(t, s, image.Timens, []*timens.TimensEntry{entry(c.sec)}, id)
 			}
 			tr := treeOf(t, p{pid: 5, pgid: 5, sid: 5})
-			tr.root.ids.TimeNsId, tr.ids = &c.root, &criu_core.TaskKobjIdsEntry{TimeNsId: &c.host}
+			tr.root.ids.TimeNsId, tr.inventory = &c.root, &inventory.InventoryEntry{RootIds: &criu_core.TaskKobjIdsEntry{TimeNsId: &c.host}}
 			got, err := wantClocks(tr, s)
 			must(t, err)
 			if (got != nil) != c.want {

@@ -14,9 +14,11 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kinds"
+	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/tracee"
 	"glis.dev/glis/internal/undo"
@@ -37,6 +39,10 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 	}
 	go image.Warm()
 	r := &restore{opts: o, log: log, store: store, kinds: kinds.New(), finished: map[plan.ID]bool{}}
+	if err := r.startGuard(); err != nil {
+		return nil, err
+	}
+	defer r.guard.Close()
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
@@ -68,6 +74,11 @@ type restore struct {
 	pages     mem.Stats
 	clocks    *ns.Clocks // to go on from, in a time namespace; nil: the engine's
 	forking   time.Duration
+
+	guard       *guardian.Guard
+	flows       []netlock.Flow // to be locked
+	kept        string         // the table that locks them since the dump; "": none
+	resumptions []resumption
 }
 
 // prepare is all that needs no process: images, plan, and whether the numbers
@@ -81,7 +92,7 @@ func (r *restore) prepare() error {
 	if r.plan, err = makePlan(r.tree, r.store, r.opts, r.kinds, env); err != nil {
 		return err
 	}
-	if err := r.tree.checkPIDs(); err != nil {
+	if err := r.tree.checkPIDs(r.guard.Owns); err != nil {
 		return err
 	}
 	if r.clocks, err = wantClocks(r.tree, r.store); err != nil {
@@ -90,6 +101,9 @@ func (r *restore) prepare() error {
 	r.env = &plan.Env{Log: r.log, Options: r.opts, Store: r.store, Now: func(clock int32) (uint64, error) {
 		return ns.Now(r.tree.root.live.thread.Tgid, clock)
 	}}
+	if err := r.planLock(r.tree.inventory); err != nil {
+		return err
+	}
 	if r.files, err = newFiles(r.plan, r.env); err != nil {
 		return err
 	}
@@ -138,6 +152,7 @@ func (r *restore) run(ctx context.Context) error {
 		name string
 		f    func() error
 	}{
+		{"lock", r.lock},
 		{"create", func() error { return r.timeForking(ctx) }},
 		{"groups", r.makeGroups},
 		{"zombies", r.makeZombies},

@@ -65,11 +65,15 @@ func setRegisters(th *remote.Thread, w *facets.Wake) error {
 	return tracee.SetSigmask(th.TID, w.Mask)
 }
 
-// release is the point of no return: from the first detach on, tasks run.
-// Ones that were stopped by job control stop again at once, and all of them
-// with --leave-stopped.
+// release lets the tree live: packets come through, then tasks run. Ones that
+// were stopped by job control stop again at once, and all of them with
+// --leave-stopped.
 func (r *restore) release() error {
+	if err := r.commit(); err != nil {
+		return err
+	}
 	r.undo.Release()
+	r.letThrough()
 	var errs []error
 	for _, t := range r.tree.tasks {
 		if t.zombie {

@@ -3,8 +3,12 @@ package stub
 import (
 	"bytes"
 	format "debug/elf"
+	"fmt"
 	"io"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/arch"
 )
@@ -42,5 +46,29 @@ func TestELF(t *testing.T) {
 	}
 	if s := Syscall(at); s < at+codeOffset || uint64(s) >= at+codeOffset+uint64(len(arch.StubCode())) {
 		t.Errorf("the system call instruction is at %#x, outside of the code", s)
+	}
+}
+
+// A stub that nobody has seized yet does not outlive its maker.
+func TestStubEndsWithItsMaker(t *testing.T) {
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := memfd(elf(0x7654_3000, arch.StubCode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(exe)
+	pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{"glis"}, &syscall.ProcAttr{Files: []uintptr{uintptr(p[1])}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range p { // as the kernel does for a maker that dies
+		unix.Close(n)
+	}
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil || !ws.Exited() || ws.ExitStatus() != 0 {
+		t.Errorf("wait status %#x, %v", ws, err)
 	}
 }

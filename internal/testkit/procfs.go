@@ -1,13 +1,17 @@
 package testkit
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Tree returns pid and all its descendants, parents first. It is empty if
@@ -64,6 +68,9 @@ func parent(pid int) (int, bool) {
 func Status(t testing.TB, task string, names ...string) []string {
 	t.Helper()
 	text, err := os.ReadFile("/proc/" + task + "/status")
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) {
+		return nil // it has ended
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +84,8 @@ func Status(t testing.TB, task string, names ...string) []string {
 	return out
 }
 
-// Unharmed fails the test if a task of the tree is traced or stopped.
+// Unharmed fails the test if a task of the tree is traced or stopped. Tasks may
+// end while it looks.
 func Unharmed(t testing.TB, pid int) {
 	t.Helper()
 	for _, p := range Tree(pid) {

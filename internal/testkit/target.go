@@ -200,3 +200,11 @@ func reapDead(pids []int) {
 		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 	}
 }
+
+// Reap waits until the processes are gone, whoever their parent is.
+func Reap(t testing.TB, pids []int) {
+	t.Helper()
+	if err := reap(pids); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,258 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/inventory"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/guardian"
+	"glis.dev/glis/internal/kinds"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/options"
+)
+
+// criu's numbers for how a dump has locked the network.
+const (
+	lockIptables = 0
+	lockSkip     = 2
+)
+
+// startGuard starts the guardian. From now on nothing of the tree stays if the
+// engine dies, until the tree is released, and all of it afterwards.
+func (r *restore) startGuard() error {
+	lock, err := netlock.Open()
+	if err != nil {
+		return err
+	}
+	dir, ok := r.store.(interface{ File() *os.File })
+	if !ok {
+		return errors.Join(fmt.Errorf("%v: not a directory", r.store), lock.Close())
+	}
+	r.guard, err = guardian.Start(guardian.Restore, int(dir.File().Fd()), lock)
+	return err
+}
+
+// flowsOf returns the flows of all files of a plan.
+func flowsOf(p *plan.Plan) ([]netlock.Flow, error) {
+	nodes, err := p.Nodes()
+	if err != nil {
+		return nil, err
+	}
+	var flows []netlock.Flow
+	for _, n := range nodes {
+		if l, ok := n.(plan.Locked); ok {
+			flows = append(flows, l.Flows()...)
+		}
+	}
+	return flows, nil
+}
+
+// planLock decides what is locked while the tree is made, and what is unlocked
+// when it is released.
+func (r *restore) planLock(inv *inventory.InventoryEntry) error {
+	flows, err := flowsOf(r.plan)
+	if err != nil || len(flows) == 0 {
+		return err
+	}
+	id, skip := inv.GetDumpCriuRunId(), r.opts.NetworkLock == options.NetworkLockSkip
+	switch inv.GetNetworkLockMethod() {
+	case lockSkip:
+		return nil
+	case lockIptables:
+		if !skip {
+			return fmt.Errorf("inventory.img: the packets of its connections are held back by rules of iptables, which Glis does not remove; remove them (iptables -S, ip6tables -S), and give --network-lock skip")
+		}
+		return nil
+	}
+	if id == "" {
+		return errors.New("inventory.img: packets are held back, but it does not say under which name (dump_criu_run_id)")
+	}
+	r.flows, r.kept = flows, netlock.KeptName(id)
+	r.env.Locked = !skip
+	return nil
+}
+
+// lock holds packets back while the tree is made, also on a host where no dump
+// has locked them.
+func (r *restore) lock() error {
+	if !r.env.Locked {
+		return nil
+	}
+	return r.guard.Lock().Hold("glis-"+r.kept, r.flows)
+}
+
+// resumption is a socket with options that are set when the tree is released.
+type resumption struct {
+	pid  proc.PID
+	fd   int32
+	opts []linux.SockOpt
+}
+
+// promise tells the guardian all that is to be done at the release, so that it
+// is done even if the engine dies in the middle of it.
+func (r *restore) promise() error {
+	for _, n := range r.files.nodes {
+		s, ok := n.(plan.Resumer)
+		users := r.plan.Users(n.ID())
+		if !ok || len(users) == 0 {
+			continue
+		}
+		at := resumption{proc.PID(users[0].Task), users[0].FD, s.Resume()}
+		for _, o := range at.opts {
+			if err := r.guard.Option(guardian.Option{PID: at.pid, FD: at.fd, Inode: r.files.inodes[n.ID()], SockOpt: o}); err != nil {
+				return err
+			}
+		}
+		r.resumptions = append(r.resumptions, at)
+	}
+	if r.kept == "" {
+		return nil
+	}
+	return r.guard.Kept(r.kept)
+}
+
+// commit is the point of no return. Before it, the kernel ends every task of
+// the tree should the engine die; behind it, the tree lives. In between the
+// guardian would end it.
+func (r *restore) commit() error {
+	if err := r.promise(); err != nil {
+		return err
+	}
+	if err := r.handTasks(); err != nil {
+		return err
+	}
+	for _, t := range r.tree.tasks {
+		if t.zombie {
+			continue
+		}
+		for _, th := range t.live.threads {
+			if err := tracee.SetOptions(th.TID, linux.PTRACE_O_TRACESYSGOOD); err != nil {
+				return fmt.Errorf("%v: %w", t, err)
+			}
+		}
+	}
+	if err := r.guard.Alive(); err != nil {
+		return err
+	}
+	return r.guard.Phase(guardian.Released)
+}
+
+// handTasks gives the guardian what it needs to end the tasks, a message full
+// at a time.
+func (r *restore) handTasks() error {
+	living := slices.DeleteFunc(slices.Clone(r.tree.tasks), func(t *task) bool { return t.zombie })
+	for some := range slices.Chunk(living, fd.MaxRights) {
+		if err := r.handSome(some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *restore) handSome(some []*task) error {
+	var fds []int
+	defer func() {
+		for _, n := range fds {
+			_ = unix.Close(n) // nothing is buffered
+		}
+	}()
+	for _, t := range some {
+		n, err := unix.PidfdOpen(int(t.live.thread.Tgid), 0)
+		if err != nil {
+			return fmt.Errorf("%v: open a pidfd: %w", t, err)
+		}
+		fds = append(fds, n)
+	}
+	return r.guard.Hand(fds)
+}
+
+// letThrough lets packets come and go, and gives sockets what they get last.
+// The tree is to live whatever becomes of this.
+func (r *restore) letThrough() {
+	errs := []error{r.guard.Lock().Release()}
+	if r.kept != "" {
+		errs = append(errs, netlock.Unlock(r.kept))
+	}
+	for _, s := range r.resumptions {
+		errs = append(errs, s.set())
+	}
+	if err := errors.Join(errs...); err != nil {
+		r.log.Error("The tree runs, but not all of its sockets are as they were", "err", err)
+	}
+}
+
+func (s *resumption) set() error {
+	p, err := unix.PidfdOpen(int(s.pid), 0)
+	if err != nil {
+		return fmt.Errorf("task %d: open a pidfd: %w", s.pid, err)
+	}
+	defer unix.Close(p) //nolint:errcheck // nothing is buffered
+	d, err := fd.Borrow(p, s.fd)
+	if err != nil {
+		return fmt.Errorf("task %d: %w", s.pid, err)
+	}
+	defer d.Close()
+	for _, o := range s.opts {
+		if err := o.Set(d.Int()); err != nil {
+			return fmt.Errorf("task %d, descriptor %d: %w", s.pid, s.fd, err)
+		}
+	}
+	return nil
+}
+
+// Lock holds back the packets of the connections of the checkpoint in store
+// until it is restored or Unlock is called: for a host that is about to have
+// their address.
+func Lock(store image.Store) (int, error) {
+	name, flows, err := locked(store)
+	if err != nil {
+		return 0, err
+	}
+	return len(flows), netlock.Keep(name, flows)
+}
+
+// Unlock lets through what a dump or Lock holds back. It is no error if
+// nothing is held.
+func Unlock(store image.Store) (int, error) {
+	name, flows, err := locked(store)
+	if err != nil {
+		return 0, err
+	}
+	return len(flows), netlock.Unlock(name)
+}
+
+// locked returns what the packets of a checkpoint's connections are held back
+// under. Nothing of the host is looked at: its addresses may still come.
+func locked(store image.Store) (string, []netlock.Flow, error) {
+	inv, err := image.ReadInventory(store)
+	if err != nil {
+		return "", nil, err
+	}
+	id := inv.GetDumpCriuRunId()
+	if id == "" {
+		return "", nil, fmt.Errorf("%v: inventory.img: it does not say under which name packets are held back (dump_criu_run_id)", store)
+	}
+	files, err := image.ReadOptional[*fdinfo.FileEntry](store, image.Files)
+	if err != nil {
+		return "", nil, err
+	}
+	o := options.NewRestore()
+	o.TCPEstablished = true // else there is nothing to lock
+	p := plan.New(source{store}, o)
+	if err := planFiles(p, &tree{files: files}, kinds.New()); err != nil {
+		return "", nil, err
+	}
+	flows, err := flowsOf(p)
+	return netlock.KeptName(id), flows, err
+}
