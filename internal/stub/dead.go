@@ -27,8 +27,14 @@ func Dead(status unix.WaitStatus) (*fd.FD, error) {
 		return nil, fmt.Errorf("process that has ended: %w", err)
 	}
 	defer unix.Close(exe)
+	line, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("process that has ended: socketpair: %w", err)
+	}
+	defer unix.Close(line[0])
+	defer unix.Close(line[1])
 	num := -1
-	attr := &syscall.ProcAttr{Env: []string{}, Sys: &syscall.SysProcAttr{PidFD: &num, Pdeathsig: unix.SIGKILL}}
+	attr := &syscall.ProcAttr{Env: []string{}, Files: []uintptr{uintptr(line[1])}, Sys: &syscall.SysProcAttr{PidFD: &num}}
 	pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{"glis"}, attr)
 	if err != nil {
 		return nil, fmt.Errorf("process that has ended: start: %w", err)
