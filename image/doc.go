@@ -10,8 +10,9 @@
 //	u32 own magic
 //	{ u32 size; message[size]; payload }...
 //
-// with all numbers little endian. Messages are those of
-// github.com/checkpoint-restore/go-criu/v8/crit/images.
+// with all numbers little endian. Messages are in image/criu, generated from
+// the schemas in github.com/checkpoint-restore/go-criu/v8/crit/images and with
+// the names they have there.
 //
 //	w, err := image.Create(store, image.Core, 17)
 //	err = w.Put(core)

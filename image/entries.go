@@ -6,7 +6,7 @@ import (
 	"io"
 	"io/fs"
 
-	"google.golang.org/protobuf/proto"
+	"glis.dev/glis/image/proto"
 )
 
 // ReadAll reads all entries of a file; their payloads are skipped. A file that
@@ -61,7 +61,7 @@ func nextAs[T proto.Message](rd *Reader) (T, error) {
 	}
 	t, ok := m.(T)
 	if !ok {
-		return none, rd.fail(fmt.Errorf("entry is a %s, not a %T", typeName(m), none))
+		return none, rd.fail(fmt.Errorf("entry is a %s, not a %T", m.ProtoName(), none))
 	}
 	return t, nil
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
+	"glis.dev/glis/image/proto"
 )
 
 // FuzzReader reads a file of any row; what can be read can be written, and is

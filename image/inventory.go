@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/inventory"
+	"glis.dev/glis/image/criu/inventory"
 )
 
 // ReadInventory reads the inventory of a checkpoint and refuses one whose

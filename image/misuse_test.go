@@ -9,13 +9,13 @@ import (
 	"strings"
 	"testing"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/inventory"
-	ipcmsg "github.com/checkpoint-restore/go-criu/v8/crit/images/ipc-msg"
-	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/utsns"
-	"google.golang.org/protobuf/proto"
+	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/inventory"
+	ipcmsg "glis.dev/glis/image/criu/ipc-msg"
+	pipedata "glis.dev/glis/image/criu/pipe-data"
+	"glis.dev/glis/image/criu/pstree"
+	"glis.dev/glis/image/criu/utsns"
+	"glis.dev/glis/image/proto"
 )
 
 func words(w ...uint32) []byte {

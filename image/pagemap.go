@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pagemap"
+	"glis.dev/glis/image/criu/pagemap"
 )
 
 // PageSize is the unit of pagemaps, in bytes.

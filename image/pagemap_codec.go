@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"google.golang.org/protobuf/encoding/protowire"
+	"glis.dev/glis/image/protowire"
 )
 
 // A pagemap of a large task has hundreds of thousands of entries, so they have

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pagemap"
-	"google.golang.org/protobuf/proto"
+	"glis.dev/glis/image/criu/pagemap"
+	"glis.dev/glis/image/proto"
 )
 
 // page returns the address of the n-th page.

@@ -3,8 +3,8 @@ package image
 import (
 	"fmt"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pagemap"
-	"google.golang.org/protobuf/proto"
+	"glis.dev/glis/image/criu/pagemap"
+	"glis.dev/glis/image/proto"
 )
 
 // PagemapWriter writes a pagemap. The pages themselves are the caller's: those of

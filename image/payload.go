@@ -3,15 +3,15 @@ package image
 import (
 	"math"
 
-	bpfdata "github.com/checkpoint-restore/go-criu/v8/crit/images/bpfmap-data"
-	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
-	ipcmsg "github.com/checkpoint-restore/go-criu/v8/crit/images/ipc-msg"
-	ipcsem "github.com/checkpoint-restore/go-criu/v8/crit/images/ipc-sem"
-	ipcshm "github.com/checkpoint-restore/go-criu/v8/crit/images/ipc-shm"
-	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
-	skpacket "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-packet"
-	tcpstream "github.com/checkpoint-restore/go-criu/v8/crit/images/tcp-stream"
-	"google.golang.org/protobuf/proto"
+	bpfdata "glis.dev/glis/image/criu/bpfmap-data"
+	ghost "glis.dev/glis/image/criu/ghost-file"
+	ipcmsg "glis.dev/glis/image/criu/ipc-msg"
+	ipcsem "glis.dev/glis/image/criu/ipc-sem"
+	ipcshm "glis.dev/glis/image/criu/ipc-shm"
+	pipedata "glis.dev/glis/image/criu/pipe-data"
+	skpacket "glis.dev/glis/image/criu/sk-packet"
+	tcpstream "glis.dev/glis/image/criu/tcp-stream"
+	"glis.dev/glis/image/proto"
 )
 
 // The Payload functions of the table. Each is only given messages of its row.

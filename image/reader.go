@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 
-	"google.golang.org/protobuf/proto"
+	"glis.dev/glis/image/proto"
 )
 
 // MaxEntry is the largest entry, in bytes, that is read or written. The largest

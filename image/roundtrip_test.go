@@ -7,14 +7,14 @@ import (
 	"io"
 	"testing"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/inventory"
-	ipcmsg "github.com/checkpoint-restore/go-criu/v8/crit/images/ipc-msg"
-	ipcshm "github.com/checkpoint-restore/go-criu/v8/crit/images/ipc-shm"
-	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/stats"
-	"google.golang.org/protobuf/proto"
+	core "glis.dev/glis/image/criu/criu-core"
+	ghost "glis.dev/glis/image/criu/ghost-file"
+	"glis.dev/glis/image/criu/inventory"
+	ipcmsg "glis.dev/glis/image/criu/ipc-msg"
+	ipcshm "glis.dev/glis/image/criu/ipc-shm"
+	pipedata "glis.dev/glis/image/criu/pipe-data"
+	"glis.dev/glis/image/criu/stats"
+	"glis.dev/glis/image/proto"
 )
 
 type entry struct {

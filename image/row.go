@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
+	"glis.dev/glis/image/proto"
 )
 
 // RestOfFile is what a [Row.Payload] returns for an entry that is followed by

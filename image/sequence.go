@@ -3,8 +3,7 @@ package image
 import (
 	"fmt"
 
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
+	"glis.dev/glis/image/proto"
 )
 
 // sequence knows which message comes next in a file of its row. Reader and
@@ -32,15 +31,11 @@ func (s *sequence) check(m proto.Message) error {
 	if s.ended || s.row.Single && s.count > 0 {
 		return fmt.Errorf("entry %d in a file that has only %d", s.count+1, s.count)
 	}
-	want, got := typeName(s.next()), typeName(m)
+	want, got := s.next().ProtoName(), m.ProtoName()
 	if want != got {
 		return fmt.Errorf("entry %d is a %s, not a %s", s.count+1, want, got)
 	}
 	return nil
-}
-
-func typeName(m proto.Message) protoreflect.FullName {
-	return m.ProtoReflect().Descriptor().FullName()
 }
 
 // took notes that m was the entry, and returns the length of its payload.
@@ -64,9 +59,9 @@ func (s *sequence) took(m proto.Message) int64 {
 func (s *sequence) complete() error {
 	switch {
 	case s.subs > 0:
-		return fmt.Errorf("%d more entries of %s should follow", s.subs, typeName(s.next()))
+		return fmt.Errorf("%d more entries of %s should follow", s.subs, s.next().ProtoName())
 	case s.count == 0 && (s.row.Single || s.row.Head != nil):
-		return fmt.Errorf("there is no entry, a %s must come first", typeName(s.next()))
+		return fmt.Errorf("there is no entry, a %s must come first", s.next().ProtoName())
 	}
 	return nil
 }

@@ -8,8 +8,13 @@ import (
 	"slices"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
+	protolib "google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"glis.dev/glis/image/proto"
+	_ "glis.dev/glis/image/proto/schemas"
 )
 
 // memory is a Store of byte slices.
@@ -70,8 +75,20 @@ func check(t testing.TB, err error) {
 type filler struct{ n uint64 }
 
 func fill[T proto.Message](m T) T {
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(m.ProtoName()))
+	if err != nil {
+		panic(err)
+	}
 	f := filler{}
-	f.message(m.ProtoReflect(), 0)
+	all := dynamicpb.NewMessage(d.(protoreflect.MessageDescriptor))
+	f.message(all, 0)
+	b, err := protolib.Marshal(all)
+	if err != nil {
+		panic(err)
+	}
+	if err := proto.Unmarshal(b, m); err != nil {
+		panic(err)
+	}
 	return m
 }
 

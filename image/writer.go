@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 
-	"google.golang.org/protobuf/proto"
+	"glis.dev/glis/image/proto"
 )
 
 // Writer writes one image file. It is buffered: nothing is certain to be in the
@@ -100,11 +100,11 @@ func (w *Writer) entry(m proto.Message, payload int64) error {
 	}
 	size := len(w.buf) - 4
 	if size > MaxEntry {
-		return w.fail(fmt.Errorf("%s of %d bytes: %w", typeName(m), size, ErrTooLarge))
+		return w.fail(fmt.Errorf("%s of %d bytes: %w", m.ProtoName(), size, ErrTooLarge))
 	}
 	binary.LittleEndian.PutUint32(w.buf, uint32(size))
 	if want := w.seq.took(m); want != payload && want != RestOfFile {
-		return w.fail(fmt.Errorf("%s with a payload of %d bytes says it has %d", typeName(m), payload, want))
+		return w.fail(fmt.Errorf("%s with a payload of %d bytes says it has %d", m.ProtoName(), payload, want))
 	}
 	return w.write(w.buf)
 }

@@ -4,9 +4,8 @@
 package extra
 
 import (
-	"google.golang.org/protobuf/proto"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/proto"
 )
 
 const magicSockets uint32 = 0x474c5301 // "GLS", 1

@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	x86 "github.com/checkpoint-restore/go-criu/v8/crit/images/core-x86"
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	x86 "glis.dev/glis/image/criu/core-x86"
+	core "glis.dev/glis/image/criu/criu-core"
 )
 
 // Machine is this CPU's name in core images.

@@ -8,10 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	x86 "github.com/checkpoint-restore/go-criu/v8/crit/images/core-x86"
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/proto"
+
+	x86 "glis.dev/glis/image/criu/core-x86"
+	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/proto"
 )
 
 // Layouts as CPUs of different makers have them.

@@ -1,6 +1,6 @@
 package arch
 
-import core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+import core "glis.dev/glis/image/criu/criu-core"
 
 // Machine is this CPU's name in core images.
 const Machine = core.CoreEntry_AARCH64

@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"slices"
 
-	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
-
 	"glis.dev/glis/image"
+	criu_core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/mm"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kind/task"

@@ -11,12 +11,11 @@ import (
 	"os"
 	"time"
 
-	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/stats"
-
 	"glis.dev/glis/image"
+	criu_core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/mm"
+	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind"
@@ -42,8 +41,6 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	if err := arch.Supported(); err != nil {
 		return nil, err
 	}
-	warm := make(chan struct{})
-	go func() { defer close(warm); image.Warm() }()
 	d := newDump(o, store, log)
 	if err := errors.Join(d.checkTarget(), d.checkStore()); err != nil {
 		return nil, err
@@ -53,7 +50,6 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	}
 	defer d.guard.Close()
 	d.env.Buffer = pages.Buffer()
-	<-warm // it would take a CPU from the frozen tree's batches
 	err := tracee.Run(func() error { return d.run(ctx) })
 	if err != nil {
 		return nil, errors.Join(err, d.undo.Run(), d.discard())

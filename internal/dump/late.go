@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-
 	"glis.dev/glis/image"
+	criu_core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/scan"
 )

@@ -4,9 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"google.golang.org/protobuf/proto"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/par"
 )
 

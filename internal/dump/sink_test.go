@@ -10,12 +10,11 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	fsimg "github.com/checkpoint-restore/go-criu/v8/crit/images/fs"
-	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
-	"google.golang.org/protobuf/proto"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	fsimg "glis.dev/glis/image/criu/fs"
+	pipedata "glis.dev/glis/image/criu/pipe-data"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/options"

@@ -19,7 +19,7 @@ type source struct {
 	text      string
 	syntax    *ast.File
 	set       *token.FileSet
-	test      bool // *_test.go, or of a package that only tests import
+	test      bool // *_test.go, or of a package that only tests or developers use
 	generated bool
 }
 
@@ -31,9 +31,9 @@ func (s *source) line(n ast.Node) int { return s.set.Position(n.Pos()).Line }
 
 const module = "glis.dev/glis"
 
-// testOnly are packages that are part of the tests.
+// testOnly are packages that are part of the tests, or write code.
 func testOnly(dir string) bool {
-	return dir == "test" || strings.HasPrefix(dir, "test/") || dir == "internal/testkit" || dir == "internal/house" || dir == "internal/bpf/bpftest"
+	return dir == "test" || strings.HasPrefix(dir, "test/") || dir == "internal/testkit" || dir == "internal/house" || dir == "image/proto/gen" || dir == "image/proto/schemas" || dir == "internal/bpf/bpftest"
 }
 
 // tree reads every file of Go of the module once.

@@ -7,15 +7,14 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/eventpoll"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fsnotify"
-	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
-	remap "github.com/checkpoint-restore/go-criu/v8/crit/images/remap-file-path"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/timerfd"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/tty"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/eventpoll"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fsnotify"
+	pipedata "glis.dev/glis/image/criu/pipe-data"
+	remap "glis.dev/glis/image/criu/remap-file-path"
+	"glis.dev/glis/image/criu/timerfd"
+	"glis.dev/glis/image/criu/tty"
 )
 
 // Types of files that others refer to.

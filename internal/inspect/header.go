@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/stats"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/stats"
 )
 
 // header reads what concerns the checkpoint as a whole.

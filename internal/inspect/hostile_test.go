@@ -3,12 +3,11 @@ package inspect
 import (
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/vma"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/mm"
+	"glis.dev/glis/image/criu/pstree"
+	"glis.dev/glis/image/criu/vma"
 	"glis.dev/glis/image/extra"
 )
 

@@ -1,9 +1,8 @@
 package inspect
 
 import (
-	lock "github.com/checkpoint-restore/go-criu/v8/crit/images/file-lock"
-
 	"glis.dev/glis/image"
+	lock "glis.dev/glis/image/criu/file-lock"
 )
 
 // readLocks reads the locks on files.

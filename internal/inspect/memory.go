@@ -6,12 +6,11 @@ import (
 	"io/fs"
 	"slices"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/memfd"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/vma"
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/memfd"
+	"glis.dev/glis/image/criu/mm"
+	"glis.dev/glis/image/criu/vma"
+	"glis.dev/glis/image/protowire"
 )
 
 // The status bits of mappings, criu's.
@@ -117,7 +116,7 @@ func (r *reader) readMemory(t *Task) error {
 // criu does not know.
 func madeByGlis(e *mm.MmEntry) bool {
 	const glisField = 1500
-	for rest := []byte(e.ProtoReflect().GetUnknown()); len(rest) > 0; {
+	for rest := e.Unknown(); len(rest) > 0; {
 		field, _, n := protowire.ConsumeField(rest)
 		if n < 0 {
 			return false

@@ -5,8 +5,7 @@ import (
 	"slices"
 	"strconv"
 
-	skopts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
-
+	skopts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
 )
 

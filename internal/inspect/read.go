@@ -7,10 +7,9 @@ import (
 	"io"
 	"io/fs"
 
-	"google.golang.org/protobuf/proto"
-
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 )
 
 // What a checkpoint may hold at most; real ones are far below.

@@ -3,7 +3,7 @@ package inspect
 import (
 	"time"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	core "glis.dev/glis/image/criu/criu-core"
 )
 
 // Report is what a checkpoint holds. See the package comment for its JSON.

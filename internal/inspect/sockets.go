@@ -7,16 +7,15 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	packetsk "github.com/checkpoint-restore/go-criu/v8/crit/images/packet-sock"
-	inetsk "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
-	netlinksk "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-netlink"
-	skopts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
-	skpacket "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-packet"
-	unixsk "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
-	tcpstream "github.com/checkpoint-restore/go-criu/v8/crit/images/tcp-stream"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	packetsk "glis.dev/glis/image/criu/packet-sock"
+	inetsk "glis.dev/glis/image/criu/sk-inet"
+	netlinksk "glis.dev/glis/image/criu/sk-netlink"
+	skopts "glis.dev/glis/image/criu/sk-opts"
+	skpacket "glis.dev/glis/image/criu/sk-packet"
+	unixsk "glis.dev/glis/image/criu/sk-unix"
+	tcpstream "glis.dev/glis/image/criu/tcp-stream"
 )
 
 // describeSocket is describe for sockets.

@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/creds"
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	fsimg "github.com/checkpoint-restore/go-criu/v8/crit/images/fs"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/creds"
+	core "glis.dev/glis/image/criu/criu-core"
+	fsimg "glis.dev/glis/image/criu/fs"
+	"glis.dev/glis/image/criu/pstree"
 )
 
 // States of tasks as they are printed.

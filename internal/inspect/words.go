@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"strconv"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"golang.org/x/sys/unix"
+
+	core "glis.dev/glis/image/criu/criu-core"
 )
 
 // word looks a number up; one that is not known is printed with what it is.

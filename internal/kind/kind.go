@@ -10,11 +10,10 @@ import (
 	"fmt"
 	"log/slog"
 
-	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"google.golang.org/protobuf/proto"
-
 	"glis.dev/glis/image"
+	criu_core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"

@@ -9,9 +9,8 @@ import (
 	"log/slog"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"

@@ -5,11 +5,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	fsimg "github.com/checkpoint-restore/go-criu/v8/crit/images/fs"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
-	"google.golang.org/protobuf/proto"
-
+	"glis.dev/glis/image/criu/fdinfo"
+	fsimg "glis.dev/glis/image/criu/fs"
+	"glis.dev/glis/image/criu/mm"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/plan"
 )

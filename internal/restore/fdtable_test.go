@@ -5,8 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"google.golang.org/protobuf/proto"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/proto"
 )
 
 func TestFDTable(t *testing.T) {

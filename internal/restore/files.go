@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"

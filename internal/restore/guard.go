@@ -6,11 +6,11 @@ import (
 	"os"
 	"slices"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/inventory"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/inventory"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kinds"

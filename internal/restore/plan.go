@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 
-	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	criu_core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kinds"

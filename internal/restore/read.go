@@ -6,14 +6,14 @@ import (
 	"io"
 	"io/fs"
 
-	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	fsimg "github.com/checkpoint-restore/go-criu/v8/crit/images/fs"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/inventory"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/seccomp"
-
 	"glis.dev/glis/image"
+	criu_core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/fdinfo"
+	fsimg "glis.dev/glis/image/criu/fs"
+
+	"glis.dev/glis/image/criu/inventory"
+	"glis.dev/glis/image/criu/pstree"
+	"glis.dev/glis/image/criu/seccomp"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	facets "glis.dev/glis/internal/kind/task"

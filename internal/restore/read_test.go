@@ -5,15 +5,15 @@ import (
 	"strings"
 	"testing"
 
-	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/inventory"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/timens"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	criu_core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/inventory"
+	"glis.dev/glis/image/criu/pstree"
+	"glis.dev/glis/image/criu/timens"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kinds"
 	"glis.dev/glis/internal/plan"
 )

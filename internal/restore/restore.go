@@ -9,10 +9,10 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/stats"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind/mem"
@@ -37,7 +37,6 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 	if err := arch.Supported(); err != nil {
 		return nil, err
 	}
-	go image.Warm()
 	r := &restore{opts: o, log: log, store: store, kinds: kinds.New(), finished: map[plan.ID]bool{}}
 	if err := r.startGuard(); err != nil {
 		return nil, err

@@ -9,12 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	criu_core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
-	"google.golang.org/protobuf/proto"
-
 	"glis.dev/glis/image"
+	criu_core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/mm"
+	"glis.dev/glis/image/criu/pstree"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/options"
 )
 

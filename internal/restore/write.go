@@ -8,10 +8,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/stats"
-	"google.golang.org/protobuf/proto"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/stats"
+	"glis.dev/glis/image/proto"
 )
 
 // writePidfile writes the root's number where the user wants it; the file

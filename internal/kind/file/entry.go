@@ -3,9 +3,8 @@ package file
 import (
 	"fmt"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fown"
-
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fown"
 	"glis.dev/glis/internal/plan"
 )
 

@@ -5,12 +5,12 @@ import (
 	"math"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/eventfd"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/eventfd"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/proto"
 )
 
 func counter(t *testing.T, n int) uint64 {

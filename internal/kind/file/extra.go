@@ -1,8 +1,8 @@
 package file
 
 import (
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/image/protowire"
 )
 
 // What criu's messages can't say travels in them as fields that criu does not
@@ -34,22 +34,20 @@ const (
 
 // putVarint adds a field of ours.
 func putVarint(m proto.Message, n protowire.Number, v uint64) {
-	r := m.ProtoReflect()
-	b := protowire.AppendTag(r.GetUnknown(), n, protowire.VarintType)
-	r.SetUnknown(protowire.AppendVarint(b, v))
+	b := protowire.AppendTag(m.Unknown(), n, protowire.VarintType)
+	m.SetUnknown(protowire.AppendVarint(b, v))
 }
 
 // putBytes adds a field of ours.
 func putBytes(m proto.Message, n protowire.Number, v []byte) {
-	r := m.ProtoReflect()
-	b := protowire.AppendTag(r.GetUnknown(), n, protowire.BytesType)
-	r.SetUnknown(protowire.AppendBytes(b, v))
+	b := protowire.AppendTag(m.Unknown(), n, protowire.BytesType)
+	m.SetUnknown(protowire.AppendBytes(b, v))
 }
 
 // extra returns a field that criu does not know: its number if it is one, its
 // bytes if it has any. Fields that nobody here knows are of a newer criu.
 func extra(m proto.Message, want protowire.Number) (v uint64, b []byte, ok bool) {
-	for rest := []byte(m.ProtoReflect().GetUnknown()); len(rest) > 0; {
+	for rest := m.Unknown(); len(rest) > 0; {
 		n, typ, size := protowire.ConsumeField(rest)
 		if size < 0 {
 			return 0, nil, false

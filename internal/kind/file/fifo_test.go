@@ -3,13 +3,13 @@ package file
 import (
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fifo"
-	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fifo"
+	pipedata "glis.dev/glis/image/criu/pipe-data"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
 )
 

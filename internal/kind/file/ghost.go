@@ -6,13 +6,13 @@ import (
 	"io"
 	"strings"
 
-	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
-	remap "github.com/checkpoint-restore/go-criu/v8/crit/images/remap-file-path"
-	timeimg "github.com/checkpoint-restore/go-criu/v8/crit/images/time"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	ghost "glis.dev/glis/image/criu/ghost-file"
+	remap "glis.dev/glis/image/criu/remap-file-path"
+	timeimg "glis.dev/glis/image/criu/time"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/pages"

@@ -7,13 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/regfile"
-	remap "github.com/checkpoint-restore/go-criu/v8/crit/images/remap-file-path"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	ghost "glis.dev/glis/image/criu/ghost-file"
+	"glis.dev/glis/image/criu/regfile"
+	remap "glis.dev/glis/image/criu/remap-file-path"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/options"
 )

@@ -8,11 +8,11 @@ import (
 	"path"
 	"slices"
 
-	ghost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
-	timeimg "github.com/checkpoint-restore/go-criu/v8/crit/images/time"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	ghost "glis.dev/glis/image/criu/ghost-file"
+	timeimg "glis.dev/glis/image/criu/time"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
 )

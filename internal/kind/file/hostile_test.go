@@ -3,10 +3,9 @@ package file
 import (
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"google.golang.org/protobuf/proto"
-
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/proto"
 )
 
 // Entries without what they should have.

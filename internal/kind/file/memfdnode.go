@@ -7,11 +7,11 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/memfd"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/memfd"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"

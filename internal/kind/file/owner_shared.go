@@ -1,8 +1,7 @@
 package file
 
 import (
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fown"
-
+	"glis.dev/glis/image/criu/fown"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/scan"

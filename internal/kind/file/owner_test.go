@@ -3,10 +3,10 @@ package file
 import (
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fown"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
+	"glis.dev/glis/image/criu/fown"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"

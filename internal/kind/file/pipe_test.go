@@ -6,13 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pipe"
-	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/pipe"
+	pipedata "glis.dev/glis/image/criu/pipe-data"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -359,7 +359,7 @@ func FuzzPipePlan(f *testing.F) {
 	f.Add(uint32(7), uint32(0), uint32(65536), []byte("abc"), []byte{0xe2, 0x5d, 2, 1, 2})
 	f.Fuzz(func(_ *testing.T, id, flags, size uint32, data, unknown []byte) {
 		im, e := pipeImages(id, flags, flags^1), dataEntry(id, uint32(len(data)), size)
-		e.ProtoReflect().SetUnknown(unknown)
+		e.SetUnknown(unknown)
 		_ = im.Put(image.PipesData, e, data)
 		if p, err := planAll(im, nil); err == nil {
 			_ = p.Node(1).String()

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 
-	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"glis.dev/glis/image"
+	pipedata "glis.dev/glis/image/criu/pipe-data"
+	"glis.dev/glis/image/protowire"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/scan"
 )

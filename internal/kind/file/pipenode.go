@@ -9,11 +9,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	pipedata "github.com/checkpoint-restore/go-criu/v8/crit/images/pipe-data"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	pipedata "glis.dev/glis/image/criu/pipe-data"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
 )

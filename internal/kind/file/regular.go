@@ -7,11 +7,11 @@ import (
 	"os"
 	"strings"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fown"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/regfile"
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fown"
+	"glis.dev/glis/image/criu/regfile"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/scan"
 )

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/regfile"
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/regfile"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
 )

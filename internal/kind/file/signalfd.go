@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/signalfd"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/signalfd"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"

@@ -7,11 +7,11 @@ import (
 	"math"
 	"time"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/timerfd"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/timerfd"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"

@@ -5,14 +5,14 @@ import (
 	"os"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pidfd"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/signalfd"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/timerfd"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/pidfd"
+	"glis.dev/glis/image/criu/signalfd"
+	"glis.dev/glis/image/criu/timerfd"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
 )
 

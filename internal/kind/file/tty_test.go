@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/tty"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/pstree"
+	"glis.dev/glis/image/criu/tty"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/options"
 )
 

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/mm"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/image/protowire"
 	"glis.dev/glis/internal/plan"
 )
 

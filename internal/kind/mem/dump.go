@@ -6,11 +6,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/vma"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
+	"glis.dev/glis/image/criu/mm"
+	"glis.dev/glis/image/criu/vma"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"

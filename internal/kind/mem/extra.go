@@ -1,8 +1,8 @@
 package mem
 
 import (
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/image/protowire"
 )
 
 // What criu's messages can't say travels in them as fields that criu does not
@@ -32,13 +32,11 @@ const mmExtraCow = 1 << 0
 
 // putVarint adds a field of ours.
 func putVarint(m proto.Message, n protowire.Number, v uint64) {
-	r := m.ProtoReflect()
-	b := protowire.AppendTag(r.GetUnknown(), n, protowire.VarintType)
-	r.SetUnknown(protowire.AppendVarint(b, v))
+	b := protowire.AppendTag(m.Unknown(), n, protowire.VarintType)
+	m.SetUnknown(protowire.AppendVarint(b, v))
 }
 
 func putBytes(m proto.Message, n protowire.Number, v []byte) {
-	r := m.ProtoReflect()
-	b := protowire.AppendTag(r.GetUnknown(), n, protowire.BytesType)
-	r.SetUnknown(protowire.AppendBytes(b, v))
+	b := protowire.AppendTag(m.Unknown(), n, protowire.BytesType)
+	m.SetUnknown(protowire.AppendBytes(b, v))
 }

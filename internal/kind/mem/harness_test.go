@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"

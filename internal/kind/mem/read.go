@@ -7,9 +7,9 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/protowire"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
@@ -85,7 +85,7 @@ func (s *Space) readAuxv() error {
 	for _, v := range s.Entry.MmSavedAuxv {
 		s.auxv = binary.LittleEndian.AppendUint64(s.auxv, v)
 	}
-	err := eachField(s.Entry.ProtoReflect().GetUnknown(), func(n protowire.Number, v uint64, b []byte) error {
+	err := eachField(s.Entry.Unknown(), func(n protowire.Number, v uint64, b []byte) error {
 		switch n {
 		case mmExtra:
 			s.extra = v

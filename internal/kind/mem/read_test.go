@@ -8,13 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/pagemap"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/vma"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/mm"
+	"glis.dev/glis/image/criu/pagemap"
+	"glis.dev/glis/image/criu/vma"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/arch"
 )
 

@@ -5,10 +5,10 @@ package mem
 import (
 	"fmt"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/mm"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/plan"

@@ -9,11 +9,11 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/timens"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/timens"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/proc"
 )
 

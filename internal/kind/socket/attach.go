@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
 	"golang.org/x/sys/unix"
 
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/internal/linux"
 )
 

@@ -4,10 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
-	"google.golang.org/protobuf/proto"
-
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 )
 
 // valueOf decodes what getsockopt(2) gave. Two ints are taken as one word: that

@@ -1,9 +1,9 @@
 package socket
 
 import (
-	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
-	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
-	tcp_stream "github.com/checkpoint-restore/go-criu/v8/crit/images/tcp-stream"
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 )
 
 // Entries are where criu's images have the options of a socket. Of Inet only

@@ -4,9 +4,9 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 )
 
 const allPermissions = 0o777

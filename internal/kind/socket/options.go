@@ -6,7 +6,7 @@ package socket
 import (
 	"golang.org/x/sys/unix"
 
-	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
 )
 
 // When says at which point of a restore an option is set.

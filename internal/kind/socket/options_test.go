@@ -3,12 +3,12 @@ package socket
 import (
 	"testing"
 
-	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 )
 
 func all() Table { return append(append(Common(), Passing()...), Ends()...) }

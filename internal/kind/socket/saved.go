@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
-	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
-
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
 )
 

@@ -3,10 +3,10 @@ package task
 import (
 	"encoding/binary"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/creds"
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/criu/creds"
+	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/remote"

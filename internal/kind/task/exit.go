@@ -3,9 +3,9 @@ package task
 import (
 	"fmt"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"golang.org/x/sys/unix"
 
+	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/remote"

@@ -3,9 +3,8 @@ package task
 import (
 	"fmt"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"google.golang.org/protobuf/encoding/protowire"
-
+	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/protowire"
 	"glis.dev/glis/internal/kind"
 )
 
@@ -46,16 +45,15 @@ func putExtra(c *core.CoreEntry, name string, value []byte) {
 	m = protowire.AppendString(m, name)
 	m = protowire.AppendTag(m, extraValue, protowire.BytesType)
 	m = protowire.AppendBytes(m, value)
-	r := c.ProtoReflect()
-	b := protowire.AppendTag(r.GetUnknown(), extraField, protowire.BytesType)
-	r.SetUnknown(protowire.AppendBytes(b, m))
+	b := protowire.AppendTag(c.Unknown(), extraField, protowire.BytesType)
+	c.SetUnknown(protowire.AppendBytes(b, m))
 }
 
 // ReadExtra reads what a core image says beyond criu's fields; nil if nothing,
 // as in every image made by criu.
 func ReadExtra(c *core.CoreEntry) (kind.Extra, error) {
 	var out kind.Extra
-	err := eachField(c.ProtoReflect().GetUnknown(), func(n protowire.Number, m []byte) error {
+	err := eachField(c.Unknown(), func(n protowire.Number, m []byte) error {
 		if n != extraField {
 			return nil // of a newer criu
 		}

@@ -1,11 +1,11 @@
 package task
 
 import (
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/siginfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/timer"
 	"golang.org/x/sys/unix"
 
+	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/siginfo"
+	"glis.dev/glis/image/criu/timer"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/scan"
 )

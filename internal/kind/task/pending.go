@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"slices"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/siginfo"
 	"golang.org/x/sys/unix"
 
+	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/siginfo"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/scan"

@@ -3,9 +3,9 @@ package task
 import (
 	"encoding/binary"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"golang.org/x/sys/unix"
 
+	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/kind"
 )
 

@@ -3,8 +3,7 @@ package task
 import (
 	"fmt"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-
+	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
 )

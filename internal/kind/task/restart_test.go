@@ -4,9 +4,9 @@ import (
 	"errors"
 	"testing"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"golang.org/x/sys/unix"
 
+	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"

@@ -7,10 +7,10 @@ import (
 	"strconv"
 	"strings"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/rlimit"
 	"golang.org/x/sys/unix"
 
+	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/rlimit"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
 )

@@ -1,8 +1,7 @@
 package task
 
 import (
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-
+	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"

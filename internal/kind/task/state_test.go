@@ -7,14 +7,15 @@ import (
 	"slices"
 	"testing"
 
-	x86 "github.com/checkpoint-restore/go-criu/v8/crit/images/core-x86"
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/rseq"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/timer"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/testing/protocmp"
 
+	x86 "glis.dev/glis/image/criu/core-x86"
+	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/rseq"
+	"glis.dev/glis/image/criu/timer"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
@@ -86,9 +87,9 @@ func TestState(t *testing.T) {
 	}
 	for i := range want {
 		nearlyTimers(t, want[i].Tc.GetTimers(), got[i].Tc.GetTimers())
-		diff := cmp.Diff(want[i], got[i], protocmp.Transform(),
-			protocmp.IgnoreMessages(&x86.UserX86RegsEntry{}, &x86.UserX86FpregsEntry{}, &rseq.RseqEntry{}, &timer.TaskTimersEntry{}),
-			protocmp.IgnoreFields(&core.TaskCoreEntry{}, "flags"))
+		diff := cmp.Diff(want[i], got[i], cmp.AllowUnexported(proto.Rest{}), cmpopts.EquateEmpty(),
+			cmpopts.IgnoreTypes(&x86.UserX86RegsEntry{}, &x86.UserX86FpregsEntry{}, &rseq.RseqEntry{}, &timer.TaskTimersEntry{}),
+			cmpopts.IgnoreFields(core.TaskCoreEntry{}, "Flags"))
 		if diff != "" {
 			t.Errorf("thread %d (-dumped +restored):\n%s", i, diff)
 		}

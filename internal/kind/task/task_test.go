@@ -7,14 +7,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/creds"
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/rlimit"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/siginfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/timer"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
+	"glis.dev/glis/image/criu/creds"
+	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/rlimit"
+	"glis.dev/glis/image/criu/siginfo"
+	"glis.dev/glis/image/criu/timer"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
@@ -57,10 +57,10 @@ func TestExtra(t *testing.T) {
 func FuzzReadExtra(f *testing.F) {
 	c := &core.CoreEntry{}
 	putExtra(c, extraRestart, make([]byte, restartSize))
-	f.Add([]byte(c.ProtoReflect().GetUnknown()))
+	f.Add(c.Unknown())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := &core.CoreEntry{}
-		c.ProtoReflect().SetUnknown(b)
+		c.SetUnknown(b)
 		x, err := ReadExtra(c)
 		if err != nil {
 			return

@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/timer"
 	"golang.org/x/sys/unix"
 
+	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/timer"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
 )

@@ -4,8 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	core "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
-
+	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/remote"

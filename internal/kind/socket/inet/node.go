@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"net"
 
-	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
 	"golang.org/x/sys/unix"
 
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/file"

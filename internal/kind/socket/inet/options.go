@@ -1,9 +1,9 @@
 package inet
 
 import (
-	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
 	"golang.org/x/sys/unix"
 
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
 )

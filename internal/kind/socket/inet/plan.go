@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/criu/fdinfo"
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"

@@ -5,15 +5,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fown"
-	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
-	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fown"
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/plan"
 )

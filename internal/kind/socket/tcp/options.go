@@ -3,9 +3,9 @@
 package tcp
 
 import (
-	sk_inet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
 	"golang.org/x/sys/unix"
 
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	"glis.dev/glis/internal/kind/socket"
 )
 

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	sk_unix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
 	sys "golang.org/x/sys/unix"
 
+	sk_unix "glis.dev/glis/image/criu/sk-unix"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 )

@@ -6,9 +6,9 @@ import (
 	"slices"
 
 	sys "golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"

@@ -7,14 +7,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	sk_unix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
 	"github.com/google/go-cmp/cmp"
 	sys "golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	sk_unix "glis.dev/glis/image/criu/sk-unix"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )

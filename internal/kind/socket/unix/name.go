@@ -7,10 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	sk_unix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
 	sys "golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
+	sk_unix "glis.dev/glis/image/criu/sk-unix"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 )
 

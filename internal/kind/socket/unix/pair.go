@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	sk_packet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-packet"
 	sys "golang.org/x/sys/unix"
 
+	sk_packet "glis.dev/glis/image/criu/sk-packet"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"

@@ -5,12 +5,12 @@ import (
 	"math"
 	"strings"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	sk_packet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-packet"
-	sk_unix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
 	sys "golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	sk_packet "glis.dev/glis/image/criu/sk-packet"
+	sk_unix "glis.dev/glis/image/criu/sk-unix"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"

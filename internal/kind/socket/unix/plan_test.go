@@ -4,16 +4,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v8/crit/images/fown"
-	sk_opts "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-opts"
-	sk_packet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-packet"
-	sk_unix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
 	sys "golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fown"
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
+	sk_packet "glis.dev/glis/image/criu/sk-packet"
+	sk_unix "glis.dev/glis/image/criu/sk-unix"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/options"
 )

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 
-	sk_packet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-packet"
 	sys "golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"glis.dev/glis/image"
+	sk_packet "glis.dev/glis/image/criu/sk-packet"
+	"glis.dev/glis/image/proto"
 )
 
 const peek = sys.MSG_PEEK | sys.MSG_DONTWAIT
