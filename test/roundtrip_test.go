@@ -72,6 +72,7 @@ var targets = []target{
 	{name: "timerfd", changing: true},
 	{name: "signalfd"},
 	{name: "pidfd", noCRIU: "how a dead process ended is lost"},
+	{name: "locks", dump: []string{"--file-locks"}, restore: []string{"--file-locks"}, noCRIU: "record locks of a child on a shared descriptor are lost"},
 	{name: "sharedfd"},
 	{name: "unixpair"},
 	{name: "listen", args: []string{"base"}},

@@ -188,6 +188,9 @@ func (d *dump) dumpFile(ctx context.Context, f *scan.File) error {
 	}
 	e.Type, e.Id = k.Type().Enum(), proto.Uint32(f.ID)
 	d.types[f] = k.Type()
+	if err := d.kinds.DumpLocks(d.env, f); err != nil {
+		return err
+	}
 	return d.sink.Put(image.Files, e, nil)
 }
 

@@ -11,7 +11,7 @@ func table() []Probe {
 		{Name: "tun", Test: tun, Lacks: "Glis can't carry over TUN and TAP devices yet"},
 		{Name: "tun_ns", Test: tunNS, Lacks: "Glis can't carry over TUN and TAP devices yet"},
 		{Name: "userns", Test: all(namespace("user"), prctlMMMap), Lacks: "Glis can't carry over user namespaces yet"},
-		{Name: "fdinfo_lock", Since: Version{4, 1}, Test: fdinfoLock, Lacks: "Glis can't carry over file locks yet"},
+		{Name: "fdinfo_lock", Since: Version{4, 1}, Test: fdinfoLock},
 		{Name: "seccomp_suspend", Since: Version{4, 3}, Test: seccompSuspend},
 		{Name: "seccomp_filters", Since: Version{4, 4}, Test: seccompFilters, Lacks: "Glis can't carry over seccomp filters yet"},
 		{Name: "loginuid", Test: loginUID, Lacks: "Glis can't carry over login uids yet"},

@@ -21,10 +21,12 @@ type Set struct {
 	// exist, the rest with the leader's own when those are done.
 	Early  []kind.Facet
 	Leader []kind.Facet
+	locks  *file.Locks
 }
 
 // New returns the kinds for one dump or restore.
 func New() *Set {
+	locks := &file.Locks{}
 	files := append([]kind.File{unix.New(), inet.New()}, socket.Others()...)
 	return &Set{
 		Files: append(files,
@@ -40,10 +42,11 @@ func New() *Set {
 			&file.Regular{},
 			&file.Unknown{},
 		),
-		Process: task.ProcessFacets(),
+		Process: append(task.ProcessFacets(), locks),
 		Thread:  task.ThreadFacets(),
 		Early:   task.BeforeThreads(),
-		Leader:  task.LeaderFacets(),
+		Leader:  append([]kind.Facet{locks}, task.LeaderFacets()...),
+		locks:   locks,
 	}
 }
 
@@ -51,6 +54,9 @@ func New() *Set {
 func (s *Set) All() []kind.Facet {
 	return append(append([]kind.Facet{}, s.Process...), s.Thread...)
 }
+
+// DumpLocks writes down the locks on a file of any kind.
+func (s *Set) DumpLocks(env *kind.DumpEnv, f *scan.File) error { return s.locks.DumpFile(env, f) }
 
 // FixRseq moves a thread that was stopped inside a restartable sequence to
 // where the kernel would have sent it.

@@ -1,20 +1,68 @@
 package file
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
 
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	criu_core "glis.dev/glis/image/criu/criu-core"
+	lockimg "glis.dev/glis/image/criu/file-lock"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
 
-// refuseLocks refuses files that somebody of the tree has locked: a restored
-// program would believe in a lock that it doesn't hold.
-func refuseLocks(f *scan.File) error {
-	if len(f.Info.Locks) == 0 {
-		return nil
+// Locks are the locks on open files: flock(2), the record locks and leases of
+// fcntl(2). They are told with the file they are on, and come back as a part
+// of a process, since a record lock belongs to one.
+type Locks struct {
+	once sync.Once // of a restore, as the rest
+	all  []*lockimg.FileLockEntry
+	err  error
+}
+
+// criu's numbers for the sorts of locks, which are the kernel's for some.
+const (
+	lockPosix = 1
+	lockFlock = 2
+	lockOFD   = 4
+	lockLease = 8
+)
+
+// leaseBreaking is what CRIU adds to the type of a lease that somebody wants
+// to break.
+const leaseBreaking = 4
+
+var lockKinds = map[string]uint32{"POSIX": lockPosix, "FLOCK": lockFlock, "OFDLCK": lockOFD, "LEASE": lockLease}
+
+var lockTypes = map[string]uint32{"READ": unix.F_RDLCK, "WRITE": unix.F_WRLCK, "UNLCK": unix.F_UNLCK}
+
+// DumpFile writes down the locks on a file that the tree holds.
+func (*Locks) DumpFile(env *kind.DumpEnv, f *scan.File) error {
+	for i, l := range f.Info.Locks {
+		if slices.Contains(f.Info.Locks[:i], l) {
+			continue // by another descriptor
+		}
+		if !env.Options.FileLocks {
+			return kind.Unsupported(f, "it holds a file lock (%s); use --file-locks, if nobody outside of the tree uses that lock, or let the program release it first", lockText(&l))
+		}
+		e, err := lockEntry(env, f, &l)
+		if err != nil {
+			return err
+		}
+		if err := env.Images.Put(image.FileLocks, e, nil); err != nil {
+			return err
+		}
 	}
-	return kind.Unsupported(f, "it holds a file lock (%s), and Glis can't carry locks over yet; let the program release it first", lockText(&f.Info.Locks[0]))
+	return nil
 }
 
 func lockText(l *proc.Lock) string {
@@ -23,4 +71,130 @@ func lockText(l *proc.Lock) string {
 		end = fmt.Sprint(l.End)
 	}
 	return fmt.Sprintf("%s %s, bytes %d to %s", l.Kind, l.Access, l.Start, end)
+}
+
+func lockEntry(env *kind.DumpEnv, f *scan.File, l *proc.Lock) (*lockimg.FileLockEntry, error) {
+	sort, known := lockKinds[l.Kind]
+	typ, ok := lockTypes[l.Access]
+	switch {
+	case !known || !ok:
+		return nil, kind.Unsupported(f, "it holds a lock of a sort that Glis does not know (%s)", lockText(l))
+	case sort == lockLease && l.Mode != "ACTIVE":
+		return nil, kind.Unsupported(f, "somebody waits for its lease to be given up (%s); let the program do that first", lockText(l))
+	}
+	user, err := lockUser(env.Tree, f, l)
+	if err != nil {
+		return nil, err
+	}
+	e := &lockimg.FileLockEntry{Flag: &sort, Type: &typ, Pid: proto.Int32(int32(user.Task.VPID)), Fd: proto.Int32(user.FD), Start: proto.Int64(l.Start), Len: proto.Int64(0)}
+	if l.End != proc.LockEOF {
+		e.Len = proto.Int64(l.End - l.Start + 1)
+	}
+	return e, nil
+}
+
+// lockUser returns the descriptor that a lock is taken again by. A record lock
+// belongs to whoever has the table of descriptors that it was taken with.
+func lockUser(tree *scan.Tree, f *scan.File, l *proc.Lock) (scan.User, error) {
+	if l.Kind != "POSIX" {
+		return master(f)
+	}
+	owner := tree.Task(proc.PID(l.PID))
+	for _, u := range f.Users {
+		if owner != nil && u.Task.IDs.Files == owner.IDs.Files {
+			return u, nil
+		}
+	}
+	return scan.User{}, kind.Unsupported(f, "its lock (%s) was taken by process %d, which is not in the tree; let the program release it first", lockText(l), l.PID)
+}
+
+// Name implements kind.Facet.
+func (*Locks) Name() string { return "file locks" }
+
+// Dump implements kind.Facet: locks come with their files.
+func (*Locks) Dump(*kind.Question) (kind.Answer, error) { return nil, nil }
+
+// read reads the locks of all processes, once.
+func (k *Locks) read(store image.Store) error {
+	k.once.Do(func() {
+		k.all, k.err = image.ReadAll[*lockimg.FileLockEntry](store, image.FileLocks)
+		if errors.Is(k.err, fs.ErrNotExist) {
+			k.err = nil
+		}
+		for _, e := range k.all {
+			if k.err == nil {
+				k.err = checkLock(e)
+			}
+		}
+	})
+	return k.err
+}
+
+// checkLock refuses what no dump writes.
+func checkLock(e *lockimg.FileLockEntry) error {
+	bad := func(why string) error {
+		return fmt.Errorf("filelocks.img: process %d, descriptor %d: a lock of sort %d, type %d, from %d, %d bytes long: %s", e.GetPid(), e.GetFd(), e.GetFlag(), e.GetType(), e.GetStart(), e.GetLen(), why)
+	}
+	switch {
+	case e.GetPid() < 1 || e.GetPid() > maxPID || e.GetFd() < 0 || e.GetFd() > maxFD || e.GetStart() < 0 || e.GetLen() < 0:
+		return bad("it can't be")
+	case e.GetFlag() == lockLease && e.GetType()&leaseBreaking != 0:
+		return bad("somebody waits for it to be given up, which Glis can't restore")
+	case e.GetType() != unix.F_RDLCK && e.GetType() != unix.F_WRLCK:
+		return bad("neither for reading nor for writing")
+	}
+	switch e.GetFlag() {
+	case lockPosix, lockFlock, lockOFD, lockLease:
+		return nil
+	}
+	return bad("there is no such sort")
+}
+
+// Check implements kind.Checker.
+func (k *Locks) Check(env *plan.CheckEnv, _ *criu_core.CoreEntry) error { return k.read(env.Store) }
+
+// Restore implements kind.Facet. It must come when nothing of the process is
+// closed any more: that would give up its record locks.
+func (k *Locks) Restore(r *kind.Redo) error {
+	if err := k.read(r.Env.Store); err != nil {
+		return err
+	}
+	for _, e := range k.all {
+		if uint32(e.GetPid()) == uint32(r.PID) {
+			take(r, e)
+		}
+	}
+	return nil
+}
+
+// take queues the call that takes a lock, without waiting for whoever may have
+// it by now.
+func take(r *kind.Redo, e *lockimg.FileLockEntry) {
+	name := func(call string) string {
+		return fmt.Sprintf("%s on descriptor %d, a lock that another process may hold by now", call, e.GetFd())
+	}
+	n := uint64(e.GetFd())
+	switch e.GetFlag() {
+	case lockFlock:
+		how := uint64(unix.LOCK_SH | unix.LOCK_NB)
+		if e.GetType() == unix.F_WRLCK {
+			how = unix.LOCK_EX | unix.LOCK_NB
+		}
+		r.Batch.Call(name("flock"), unix.SYS_FLOCK, n, how)
+	case lockLease:
+		r.Batch.Call(name("fcntl F_SETLEASE"), unix.SYS_FCNTL, n, unix.F_SETLEASE, uint64(e.GetType()))
+	case lockPosix:
+		r.Batch.Call(name("fcntl F_SETLK"), unix.SYS_FCNTL, n, unix.F_SETLK, uint64(r.Batch.Bytes(flock(e))))
+	case lockOFD:
+		r.Batch.Call(name("fcntl F_OFD_SETLK"), unix.SYS_FCNTL, n, unix.F_OFD_SETLK, uint64(r.Batch.Bytes(flock(e))))
+	}
+}
+
+// flock is struct flock of fcntl(2).
+func flock(e *lockimg.FileLockEntry) []byte {
+	b := make([]byte, 32)
+	binary.NativeEndian.PutUint16(b, uint16(e.GetType()))
+	binary.NativeEndian.PutUint64(b[8:], uint64(e.GetStart()))
+	binary.NativeEndian.PutUint64(b[16:], uint64(e.GetLen()))
+	return b
 }

@@ -94,9 +94,6 @@ type regEntry struct {
 
 // Dump implements kind.File.
 func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	if err := refuseLocks(f); err != nil {
-		return nil, err
-	}
 	name, err := k.name(env, f)
 	if err != nil {
 		return nil, err

@@ -139,10 +139,6 @@ func TestRegularRefused(t *testing.T) {
 		{"replaced", func(int) error {
 			return errors.Join(os.Rename(name, name+".old"), os.WriteFile(name, nil, 0o600), os.Link(name+".old", name+".older"))
 		}, ""},
-		{"locked", func(n int) error { return unix.Flock(n, unix.LOCK_EX) }, "FLOCK WRITE, bytes 0 to the end"},
-		{"posix lock", func(n int) error {
-			return unix.FcntlFlock(uintptr(n), unix.F_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Start: 5, Len: 10})
-		}, "POSIX READ, bytes 5 to 14"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
