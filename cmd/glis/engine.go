@@ -11,9 +11,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis"
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/cli"
 	"glis.dev/glis/internal/dump"
+	"glis.dev/glis/internal/event"
 	"glis.dev/glis/internal/feature"
 	"glis.dev/glis/internal/inspect"
 	"glis.dev/glis/internal/restore"
@@ -23,26 +25,26 @@ import (
 // engine joins the command line to what does the work.
 type engine struct{}
 
-func (engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger) (cli.DumpStats, error) {
+func (engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs event.All) (cli.DumpStats, error) {
 	store, err := image.OpenDir(o.ImagesDir)
 	if err != nil {
 		return cli.DumpStats{}, err
 	}
 	defer store.Close()
-	s, err := dump.Run(ctx, o, store, log)
+	s, err := dump.Run(ctx, o, store, log, obs)
 	return cli.DumpStats{
 		FreezingTime: s.GetFreezingTime(), FrozenTime: s.GetFrozenTime(), MemdumpTime: s.GetMemdumpTime(), MemwriteTime: s.GetMemwriteTime(),
 		PagesScanned: s.GetPagesScanned(), PagesSkippedParent: s.GetPagesSkippedParent(), PagesWritten: s.GetPagesWritten(), PagesLazy: s.GetPagesLazy(),
 	}, err
 }
 
-func (engine) Restore(ctx context.Context, o *options.Restore, log *slog.Logger) (*cli.Restored, error) {
+func (engine) Restore(ctx context.Context, o *options.Restore, log *slog.Logger, obs event.All) (*cli.Restored, error) {
 	store, err := image.OpenDir(o.ImagesDir)
 	if err != nil {
 		return nil, err
 	}
 	defer store.Close()
-	done, err := restore.Run(ctx, o, store, log)
+	done, err := restore.Run(ctx, o, store, log, obs)
 	if errors.Is(err, restore.ErrOwnNumber) {
 		return nil, errors.Join(err, startAgain())
 	}
@@ -108,18 +110,9 @@ func (engine) Inspect(ctx context.Context, o *options.Inspect, w io.Writer, log 
 }
 
 func (engine) Lock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, error) {
-	return withImages(o, restore.Lock)
+	return glis.Lock(o.ImagesDir)
 }
 
 func (engine) Unlock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, error) {
-	return withImages(o, restore.Unlock)
-}
-
-func withImages(o *options.Lock, act func(image.Store) (int, error)) (int, error) {
-	store, err := image.OpenDir(o.ImagesDir)
-	if err != nil {
-		return 0, err
-	}
-	defer store.Close()
-	return act(store)
+	return glis.Unlock(o.ImagesDir)
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/event"
 	"glis.dev/glis/options"
 )
 
@@ -34,13 +35,13 @@ type fakeEngine struct {
 	report  CheckReport
 }
 
-func (f *fakeEngine) Dump(_ context.Context, o *options.Dump, log *slog.Logger) (DumpStats, error) {
+func (f *fakeEngine) Dump(_ context.Context, o *options.Dump, log *slog.Logger, _ event.All) (DumpStats, error) {
 	f.dump = o
 	log.Warn("from the engine")
 	return DumpStats{FrozenTime: 5, PagesWritten: 255}, f.err
 }
 
-func (f *fakeEngine) Restore(_ context.Context, o *options.Restore, _ *slog.Logger) (*Restored, error) {
+func (f *fakeEngine) Restore(_ context.Context, o *options.Restore, _ *slog.Logger, _ event.All) (*Restored, error) {
 	f.restore = o
 	if f.err != nil {
 		return nil, f.err

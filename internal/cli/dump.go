@@ -26,7 +26,9 @@ func (a *App) dump(c *call) int {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	stats, err := a.Engine.Dump(ctx, o, s.log)
+	p := a.progress(c.verb.name, s.quiet())
+	stats, err := a.Engine.Dump(ctx, o, s.log, p.observers())
+	p.end()
 	if err != nil {
 		return s.fail(stopped(ctx, err), "Dumping FAILED.")
 	}

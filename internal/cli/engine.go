@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 
+	"glis.dev/glis/internal/event"
 	"glis.dev/glis/options"
 )
 
@@ -15,10 +16,10 @@ import (
 // now. An engine whose context ends before the point of no return takes back
 // what it did and returns an error.
 type Engine interface {
-	Dump(ctx context.Context, o *options.Dump, log *slog.Logger) (DumpStats, error)
+	Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs event.All) (DumpStats, error)
 	// Restore returns once the processes run. It writes the PID file, as only
 	// it knows when a failure may still take the processes back.
-	Restore(ctx context.Context, o *options.Restore, log *slog.Logger) (*Restored, error)
+	Restore(ctx context.Context, o *options.Restore, log *slog.Logger, obs event.All) (*Restored, error)
 	Check(ctx context.Context, o *options.Check, log *slog.Logger) (CheckReport, error)
 	// Inspect describes the images to w.
 	Inspect(ctx context.Context, o *options.Inspect, w io.Writer, log *slog.Logger) error

@@ -49,7 +49,9 @@ func restoreConflicts(o *options.Restore) error {
 // restoreIn restores, and then waits or becomes another program.
 func (a *App) restoreIn(s *session, o *options.Restore) int {
 	ctx, stop := interruptible()
-	r, err := a.Engine.Restore(ctx, o, s.log)
+	p := a.progress(s.stage, s.quiet())
+	r, err := a.Engine.Restore(ctx, o, s.log, p.observers())
+	p.end()
 	if err != nil {
 		err = stopped(ctx, err)
 		stop()

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"glis.dev/glis/internal/event"
 	"glis.dev/glis/options"
 )
 
@@ -35,13 +36,13 @@ func TestMain(m *testing.M) {
 // blockingEngine says that it is there and then waits for the end.
 type blockingEngine struct{ fakeEngine }
 
-func (*blockingEngine) Dump(ctx context.Context, _ *options.Dump, _ *slog.Logger) (DumpStats, error) {
+func (*blockingEngine) Dump(ctx context.Context, _ *options.Dump, _ *slog.Logger, _ event.All) (DumpStats, error) {
 	fmt.Println("ready")
 	<-ctx.Done()
 	return DumpStats{}, fmt.Errorf("dumping: %w", ctx.Err())
 }
 
-func (*blockingEngine) Restore(context.Context, *options.Restore, *slog.Logger) (*Restored, error) {
+func (*blockingEngine) Restore(context.Context, *options.Restore, *slog.Logger, event.All) (*Restored, error) {
 	return &Restored{Wait: func() (int, error) {
 		fmt.Println("ready")
 		select {}

@@ -17,6 +17,7 @@ import (
 	"glis.dev/glis/image/criu/mm"
 	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/event"
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
@@ -36,13 +37,17 @@ import (
 // Run dumps the tree of task o.Tree into store, which must be empty of
 // checkpoints. If it fails, or ctx ends first, the tree runs on as before and
 // what was written is removed.
-// The figures are those of stats-dump.
-func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logger) (*stats.DumpStatsEntry, error) {
+// The figures are those of stats-dump. obs are told how far it is.
+func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logger, obs event.All) (*stats.DumpStatsEntry, error) {
 	if err := arch.Supported(); err != nil {
 		return nil, err
 	}
 	d := newDump(o, store, log)
+	d.obs = obs
 	if err := errors.Join(d.checkTarget(), d.checkStore()); err != nil {
+		return nil, err
+	}
+	if err := obs.Notify(ctx, event.PreDump, o.Tree); err != nil {
 		return nil, err
 	}
 	if err := d.startGuard(); err != nil {
@@ -60,6 +65,7 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 type dump struct {
 	opts    *options.Dump
 	log     *slog.Logger
+	obs     event.All
 	store   image.Store
 	sink    *sink
 	kinds   *kinds.Set
@@ -107,6 +113,7 @@ func (d *dump) run(ctx context.Context) error {
 	defer d.closeFlags()
 	start := time.Now()
 	defer d.freezer.close()
+	d.obs.Stage("freeze")
 	err := d.freeze(ctx)
 	if err == nil {
 		d.times.freezing = time.Since(start)
@@ -116,10 +123,10 @@ func (d *dump) run(ctx context.Context) error {
 		return errors.Join(err, d.thaw())
 	}
 	if d.stays() {
-		return d.letGo(start)
+		return d.letGo(ctx, start)
 	}
 	d.times.frozen = time.Since(start)
-	if err := d.seal(); err != nil {
+	if err := d.seal(ctx); err != nil {
 		return errors.Join(err, d.thaw())
 	}
 	// Past this point there is no way back: the images are whole.
@@ -129,9 +136,12 @@ func (d *dump) run(ctx context.Context) error {
 // seal is all that has to be done before the tree may be killed. Its last step
 // is the commit: until then a failure, or the engine's death, takes everything
 // back; from then on nothing of the tree may live.
-func (d *dump) seal() error {
+func (d *dump) seal(ctx context.Context) error {
+	d.obs.Stage("write")
 	for _, f := range []func() error{
-		d.writeImages, d.lateSignals, d.commit, d.keepLock, d.guard.Alive, d.guard.setLeave,
+		d.writeImages, d.lateSignals,
+		func() error { return d.obs.Notify(ctx, event.PostDump, d.opts.Tree) },
+		d.commit, d.keepLock, d.guard.Alive, d.guard.setLeave,
 		func() error { return d.guard.Phase(guardian.Committed) },
 	} {
 		if err := f(); err != nil {
@@ -173,6 +183,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 			return fmt.Errorf("dump stopped before %q: %w", s.name, err)
 		}
 		from := time.Now()
+		d.obs.Stage(s.name)
 		if err := s.f(); err != nil {
 			return err
 		}
@@ -213,8 +224,14 @@ func (d *dump) thaw() error {
 	return errors.Join(append(errs, d.guard.Phase(guardian.Thawed))...)
 }
 
-// letGo lets the tree run on and then writes what was learnt.
-func (d *dump) letGo(start time.Time) error {
+// letGo lets the tree run on and then writes what was learnt. Whoever wants to
+// look at images and frozen tree side by side has them written before.
+func (d *dump) letGo(ctx context.Context, start time.Time) error {
+	if d.obs.Listens() {
+		if err := d.writeAndShow(ctx); err != nil {
+			return errors.Join(err, d.thaw())
+		}
+	}
 	if d.opts.LeaveStopped {
 		d.freezer.stopAll()
 	}
@@ -223,10 +240,18 @@ func (d *dump) letGo(start time.Time) error {
 	if err != nil {
 		return err
 	}
+	d.obs.Stage("write")
 	if err := d.writeImages(); err != nil {
 		return err
 	}
 	return d.commit()
+}
+
+func (d *dump) writeAndShow(ctx context.Context) error {
+	if err := d.sink.finish(); err != nil {
+		return err
+	}
+	return d.obs.Notify(ctx, event.PostDump, d.opts.Tree)
 }
 
 // writeImages writes what was kept in memory.

@@ -20,7 +20,7 @@ const (
 // leaves stand outside of the floors.
 var leaves = map[string]bool{
 	"options": true, "image": true, "image/extra": true, "image/proto": true, "image/protowire": true,
-	"internal/fd": true, "internal/undo": true, "internal/par": true,
+	"internal/event": true, "internal/fd": true, "internal/undo": true, "internal/par": true,
 }
 
 var floors = map[string]int{
@@ -71,6 +71,7 @@ var sideways = map[string]string{
 	"internal/kind/socket/tcp -> internal/kind/file":        "the owner of signals (F_SETOWN) is common to files and sockets",
 	"internal/kind/socket/inet -> internal/kind/socket/tcp": "the internet socket that is a TCP one is handed on",
 	"cmd/glis -> internal/cli":                              "",
+	"cmd/glis -> .":                                         "the command is a user of the library",
 	". -> internal/cli":                                     "",
 }
 

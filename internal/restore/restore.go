@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/event"
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kind/ns"
@@ -32,12 +33,17 @@ type Restored struct {
 }
 
 // Run makes the tree in store again. Its root is a child of this process (or
-// its sibling, with o.Sibling). If it fails nothing of the tree remains.
-func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.Logger) (*Restored, error) {
+// its sibling, with o.Sibling). If it fails nothing of the tree remains. obs are
+// told how far it is.
+func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.Logger, obs event.All) (*Restored, error) {
 	if err := arch.Supported(); err != nil {
 		return nil, err
 	}
-	r := &restore{opts: o, log: log, store: store, kinds: kinds.New(), finished: map[plan.ID]bool{}}
+	r := &restore{opts: o, log: log, obs: obs, store: store, kinds: kinds.New(), finished: map[plan.ID]bool{}}
+	if err := obs.Notify(ctx, event.PreRestore, 0); err != nil {
+		return nil, err
+	}
+	obs.Stage("plan")
 	if err := r.startGuard(); err != nil {
 		return nil, err
 	}
@@ -55,12 +61,15 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 	if err := writeStats(store, s); err != nil {
 		log.Warn("The tree runs, but its statistics could not be written", "err", err)
 	}
-	return &Restored{PID: int(r.tree.root.pid), Stats: s}, nil
+	return &Restored{PID: r.rootPID(), Stats: s}, nil
 }
+
+func (r *restore) rootPID() int { return int(r.tree.root.pid) }
 
 type restore struct {
 	opts      *options.Restore
 	log       *slog.Logger
+	obs       event.All
 	store     image.Store
 	kinds     *kinds.Set
 	tree      *tree
@@ -159,10 +168,12 @@ func (r *restore) run(ctx context.Context) error {
 		{"threads", r.restoreThreads},
 		{"seal", r.seal},
 		{"pidfile", r.writePidfile},
-		{"resume", r.resume},
+		{"post-restore", func() error { return r.obs.Notify(ctx, event.PostRestore, r.rootPID()) }},
+		{"resume", func() error { return r.resume(ctx) }},
 	}
 	for _, s := range steps {
 		from := time.Now()
+		r.obs.Stage(s.name)
 		if err := s.f(); err != nil {
 			return errors.Join(err, r.undo.Run())
 		}

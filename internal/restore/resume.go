@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/event"
 	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
@@ -20,7 +22,7 @@ import (
 // The leader of a task is the one that unmaps the arena; at the exit of that
 // system call it gets its registers. The leaders of all tasks do so at the
 // same time.
-func (r *restore) resume() error {
+func (r *restore) resume(ctx context.Context) error {
 	living := slices.DeleteFunc(slices.Clone(r.tree.tasks), func(t *task) bool { return t.zombie })
 	for _, f := range []func(*task) error{
 		r.ready,
@@ -34,7 +36,7 @@ func (r *restore) resume() error {
 			}
 		}
 	}
-	return r.release()
+	return r.release(ctx)
 }
 
 // ready makes the threads of a task, but for the leader, ready to go on where
@@ -68,12 +70,14 @@ func setRegisters(th *remote.Thread, w *facets.Wake) error {
 // release lets the tree live: packets come through, then tasks run. Ones that
 // were stopped by job control stop again at once, and all of them with
 // --leave-stopped.
-func (r *restore) release() error {
+func (r *restore) release(ctx context.Context) error {
 	if err := r.commit(); err != nil {
 		return err
 	}
 	r.undo.Release()
 	r.letThrough()
+	r.tell(ctx, event.PreResume)
+	defer r.tell(ctx, event.PostResume)
 	var errs []error
 	for _, t := range r.tree.tasks {
 		if t.zombie {
@@ -91,6 +95,13 @@ func (r *restore) release() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tell tells observers of a point behind the last one where they can refuse.
+func (r *restore) tell(ctx context.Context, p event.Point) {
+	if err := r.obs.Notify(ctx, p, r.rootPID()); err != nil {
+		r.log.Error("The tree is to live all the same", "err", err)
+	}
 }
 
 // makeZombies ends the tasks that had ended at the dump, the way they had.
