@@ -77,8 +77,14 @@ var targets = []target{
 	{name: "unixpair"},
 	{name: "listen", args: []string{"base"}},
 	{name: "listenmore", src: "listen", args: []string{"more"}, noCRIU: "options of TCP and IP, and who listened, are lost"},
+	{name: "tcp", args: []string{"3", "5000", "base"}, generations: 3, dump: established, restore: established},
+	{name: "tcpmore", src: "tcp", args: []string{"1", "100", "more"}, dump: established, restore: established, noCRIU: "options are lost, SO_REUSEPORT is on afterwards"},
+	{name: "tcpfull", src: "tcp", args: []string{"3", "0", "base"}, dump: established, restore: established},
 	{name: "manyfds", args: []string{"600"}},
 }
+
+// established is what a connection needs, at dump and restore.
+var established = []string{"--tcp-established"}
 
 // program builds the target.
 func (x target) program(t testing.TB) testkit.Program {

@@ -8,7 +8,10 @@ import (
 	"glis.dev/glis/image/proto"
 )
 
-const magicSockets uint32 = 0x474c5301 // "GLS", 1
+const (
+	magicSockets   uint32 = 0x474c5301 // "GLS", 1
+	magicAddresses uint32 = 0x474c4101 // "GLA", 1
+)
 
 // Sockets is what criu's entries of sockets have no field for; see SocketEntry.
 var Sockets = &image.Row{
@@ -16,5 +19,12 @@ var Sockets = &image.Row{
 	New: func() proto.Message { return &SocketEntry{} },
 }
 
+// Addresses is the interfaces that local addresses of connections are on; see
+// LocalAddress.
+var Addresses = &image.Row{
+	Name: "glis-addresses", Pattern: "glis-addresses.img", Magic: magicAddresses, Common: image.CommonMagic,
+	New: func() proto.Message { return &LocalAddress{} },
+}
+
 // Table returns every sort of additional image file, in a slice of its own.
-func Table() []*image.Row { return []*image.Row{Sockets} }
+func Table() []*image.Row { return []*image.Row{Sockets, Addresses} }

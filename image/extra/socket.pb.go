@@ -256,6 +256,70 @@ func (m *SocketListener) GetGroups() []uint32 {
 	return nil
 }
 
+// LocalAddress is glis.LocalAddress.
+type LocalAddress struct {
+	Address   []byte // 4 or 16 bytes
+	Interface *string
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*LocalAddress) ProtoName() string { return "glis.LocalAddress" }
+
+// Reset implements proto.Message.
+func (m *LocalAddress) Reset() { *m = LocalAddress{} }
+
+// AppendFields implements proto.Message.
+func (m *LocalAddress) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendBytes(b, 1, m.Address)
+	b = proto.AppendString(b, 2, m.Interface)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *LocalAddress) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 10: // 1: address
+		d.Bytes(&m.Address)
+	case 18: // 2: interface
+		d.String(&m.Interface)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *LocalAddress) Missing() string {
+	if m == nil || m.Address == nil {
+		return "glis.LocalAddress.address"
+	}
+	if m == nil || m.Interface == nil {
+		return "glis.LocalAddress.interface"
+	}
+	return ""
+}
+
+// GetAddress returns address, or its default.
+func (m *LocalAddress) GetAddress() []byte {
+	if m != nil {
+		return m.Address
+	}
+	return nil
+}
+
+// GetInterface returns interface, or its default.
+func (m *LocalAddress) GetInterface() string {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return ""
+}
+
 // SocketEntry is glis.SocketEntry.
 type SocketEntry struct {
 	Id       *uint32         // in files.img

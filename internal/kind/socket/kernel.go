@@ -84,7 +84,12 @@ func (k *Kernel) Know(values []Value, name string, v Value) {
 
 // Value returns the value of an option among values.
 func (k *Kernel) Value(values []Value, name string) (Value, bool) {
-	i := k.Table.named(name)
+	return k.Table.Value(values, name)
+}
+
+// Value returns the value of an option among values.
+func (t Table) Value(values []Value, name string) (Value, bool) {
+	i := t.named(name)
 	if i < 0 {
 		return Value{}, false
 	}

@@ -17,6 +17,9 @@ type address struct {
 
 func (a address) String() string { return netip.AddrPortFrom(a.ip, a.port).String() }
 
+// addrPort is the address as packets have it.
+func (a address) addrPort() netip.AddrPort { return netip.AddrPortFrom(a.ip.Unmap(), a.port) }
+
 // set tells whether there is anything to bind or connect to.
 func (a address) set() bool { return a.port != 0 || a.ip.IsValid() && !a.ip.IsUnspecified() }
 

@@ -54,7 +54,7 @@ func (l *look) checkHidden() error {
 // checkProgram refuses sockets of which a program chooses who gets a
 // connection or datagram. No system call tells of it.
 func (l *look) checkProgram() error {
-	if l.value("SO_REUSEPORT") == 0 || !l.at.set() {
+	if l.value("SO_REUSEPORT") == 0 || !l.at.set() || l.connected {
 		return nil
 	}
 	programs, err := l.kind.programs(l.file.Task)

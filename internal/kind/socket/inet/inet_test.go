@@ -19,6 +19,7 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
@@ -26,22 +27,39 @@ import (
 )
 
 // images keeps what a dump puts, in image form.
-type images map[*image.Row][]plan.Entry
+type images map[stored][]plan.Entry
 
-func (m images) Put(row *image.Row, e proto.Message, payload []byte, _ ...uint32) error {
+type stored struct {
+	row *image.Row
+	ids string
+}
+
+// of is an image file without ids.
+func of(row *image.Row) stored { return stored{row, "[]"} }
+
+// guard is for tests, which aren't killed.
+type guard struct{}
+
+func (guard) Back(*scan.File, ...linux.SockOpt) error  { return nil }
+func (guard) Leave(*scan.File, ...linux.SockOpt) error { return nil }
+
+func (m images) Put(row *image.Row, e proto.Message, payload []byte, ids ...uint32) error {
 	b, err := proto.Marshal(e)
 	if err != nil {
 		return err
 	}
 	out := row.New()
-	m[row] = append(m[row], plan.Entry{Message: out, Payload: payload})
+	key := stored{row, fmt.Sprint(ids)}
+	m[key] = append(m[key], plan.Entry{Message: out, Payload: payload})
 	return proto.Unmarshal(b, out)
 }
 
-func (m images) Entries(row *image.Row, _ ...uint32) ([]plan.Entry, error) { return m[row], nil }
+func (m images) Entries(row *image.Row, ids ...uint32) ([]plan.Entry, error) {
+	return m[stored{row, fmt.Sprint(ids)}], nil
+}
 
-// dumped dumps descriptors of this process.
-func dumped(t testing.TB, o *options.Dump, fds ...int) (images, error) {
+// environment is what a dump of descriptors of this process has at hand.
+func environment(t testing.TB, o *options.Dump, out images, fds ...int) (*kind.DumpEnv, *scan.File) {
 	t.Helper()
 	n, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
@@ -52,8 +70,6 @@ func dumped(t testing.TB, o *options.Dump, fds ...int) (images, error) {
 	task := &scan.Task{PID: proc.PID(os.Getpid()), VPID: 1, Pidfd: pidfd, Stat: proc.Stat{Comm: "test"}}
 	tree := &scan.Tree{Root: task}
 	tree.Add(task)
-	k, out := New(), images{}
-	env := &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: o, Tree: tree, Images: out}
 	for i, n := range fds {
 		f := &scan.File{ID: uint32(i + 1), Task: task, FD: int32(n)}
 		if err := unix.Fstat(n, &f.Stat); err != nil {
@@ -65,6 +81,16 @@ func dumped(t testing.TB, o *options.Dump, fds ...int) (images, error) {
 		}
 		f.Flags, f.Link = uint32(flags), fmt.Sprintf("socket:[%d]", f.Stat.Ino)
 		tree.Files = append(tree.Files, f)
+	}
+	return &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: o, Tree: tree, Images: out, Guard: guard{}}, tree.Files[0]
+}
+
+// dumped dumps descriptors of this process.
+func dumped(t testing.TB, o *options.Dump, fds ...int) (images, error) {
+	t.Helper()
+	k, out := New(), images{}
+	env, _ := environment(t, o, out, fds...)
+	for _, f := range env.Tree.Files {
 		if !k.Match(f) {
 			t.Fatalf("%v: no match", f)
 		}
@@ -82,8 +108,10 @@ func dumped(t testing.TB, o *options.Dump, fds ...int) (images, error) {
 
 // planned plans what images have.
 func planned(in images) ([]plan.Node, error) {
-	p, k := plan.New(in, &options.Restore{}), New()
-	for _, e := range in[image.Files] {
+	o := &options.Restore{}
+	o.TCPEstablished = true
+	p, k := plan.New(in, o), New()
+	for _, e := range in[of(image.Files)] {
 		if err := k.Plan(p, e.Message.(*fdinfo.FileEntry)); err != nil {
 			return nil, err
 		}
@@ -132,10 +160,10 @@ func must(t testing.TB, err error) {
 }
 
 var (
-	tcp4 = sort{unix.AF_INET, unix.IPPROTO_TCP}
-	tcp6 = sort{unix.AF_INET6, unix.IPPROTO_TCP}
-	udp4 = sort{unix.AF_INET, unix.IPPROTO_UDP}
-	udp6 = sort{unix.AF_INET6, unix.IPPROTO_UDP}
+	tcp4 = sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}
+	tcp6 = sort{family: unix.AF_INET6, protocol: unix.IPPROTO_TCP}
+	udp4 = sort{family: unix.AF_INET, protocol: unix.IPPROTO_UDP}
+	udp6 = sort{family: unix.AF_INET6, protocol: unix.IPPROTO_UDP}
 )
 
 func (s sort) String() string {

@@ -1,10 +1,10 @@
-// Package inet is the kind of AF_INET and AF_INET6 sockets: TCP sockets that
-// aren't connected, and UDP sockets.
+// Package inet is the kind of AF_INET and AF_INET6 sockets: TCP and UDP.
 package inet
 
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +25,10 @@ import (
 )
 
 // sort is what decides which options a socket has.
-type sort struct{ family, protocol int }
+type sort struct {
+	family, protocol int
+	connected        bool // by TCP
+}
 
 // like makes a new socket of that sort.
 func (s sort) like() (int, error) {
@@ -42,11 +45,14 @@ func (s sort) like() (int, error) {
 type Kind struct {
 	kernels map[sort]*socket.Kernel
 	udp     map[int]map[uint32]datagrams // by family and inode
+	devices map[netip.Addr]string        // interfaces by address; nil: not asked yet
 	chosen  map[*scan.Task]map[int32]bool
 
 	extras map[uint32]*extra.SocketEntry // nil: not read yet
 	load   map[sort]*socket.Loader
 	nodes  []*node
+	local  map[netip.Addr]string // interfaces that addresses were on
+	reach  map[path]error
 }
 
 // New returns the kind for one dump or restore.
@@ -75,6 +81,7 @@ type look struct {
 	shutdown uint8
 	at, peer address
 	opts     socket.Saved
+	tcp      tcp.Info
 }
 
 // refuse says that the socket can't be carried over.
@@ -98,7 +105,7 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	}
 	defer d.Close()
 	l := &look{kind: k, env: env, file: f, fd: d}
-	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkHidden, l.checkProgram, l.checkState, l.putExtra}
+	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkHidden, l.checkProgram, l.checkState, l.putExtra, l.putStream}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -135,7 +142,12 @@ func (l *look) classify() error {
 	if other {
 		return l.refuse("it is of another network namespace than Glis's: run Glis in that namespace (nsenter -n)")
 	}
-	return nil
+	if l.protocol != unix.IPPROTO_TCP {
+		return nil
+	}
+	l.tcp, err = tcp.Look(l.fd.Int())
+	l.connected = tcp.Connected(l.tcp.State)
+	return l.fail(err)
 }
 
 // readOptions reads the socket's options, and refuses those that a new socket
@@ -164,7 +176,7 @@ func (k *Kind) kernel(s sort) (*socket.Kernel, error) {
 		return nil, fmt.Errorf("make a socket to learn from: %w", err)
 	}
 	defer unix.Close(n)
-	learnt, err := socket.NewKernel(table(s.family, s.protocol), n)
+	learnt, err := socket.NewKernel(table(s), n)
 	if err == nil {
 		k.kernels[s] = learnt
 	}
@@ -177,14 +189,14 @@ func (l *look) value(name string) uint64 {
 	return v.Lo
 }
 
-// checkState refuses connections and full queues, and notes what is left.
+// checkState refuses full queues, and notes what is left.
 func (l *look) checkState() error {
 	if l.protocol == unix.IPPROTO_UDP {
 		return l.checkDatagrams()
 	}
-	info, err := tcp.Look(l.fd.Int())
-	if err != nil {
-		return l.fail(err)
+	info := l.tcp
+	if l.connected {
+		return l.checkConnection()
 	}
 	if l.env.Options.SkipInFlight {
 		info.Waiting = 0

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,8 @@ type node struct {
 	inode    *extra.SocketInode
 	opts     socket.Saved
 	needs    []plan.ID
+	stream   *tcp.Stream // of a connection
+	joined   bool        // its peer is in the images, too
 }
 
 // ID implements plan.Node.
@@ -50,6 +53,9 @@ func (n *node) String() string {
 	if n.peer.set() {
 		s += " connected to " + n.peer.String()
 	}
+	if n.connected {
+		s += n.stream.String()
+	}
 	if n.listens() {
 		s += fmt.Sprintf(", listening, backlog %d", n.entry.GetBacklog())
 	}
@@ -60,12 +66,23 @@ func (n *node) listens() bool { return n.entry.GetState() == listening }
 
 // Create implements plan.Node.
 func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
+	if n.leavesWide() {
+		own, err := n.create(address{netip.IPv6Unspecified(), n.at.port})
+		if !errors.Is(err, errSource) {
+			return own, err
+		}
+	}
+	return n.create(n.at)
+}
+
+// create makes it, bound to an address.
+func (n *node) create(at address) (*fd.FD, error) {
 	num, err := n.like()
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	own := fd.New(num)
-	if err := n.finish(own); err != nil {
+	if err := n.finish(own, at); err != nil {
 		return nil, errors.Join(err, own.Close())
 	}
 	return own, nil
@@ -73,7 +90,7 @@ func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
 
 // finish gives a new socket all it had. Whoever connects to a listener gets a
 // socket like it, so that listening comes last.
-func (n *node) finish(own *fd.FD) error {
+func (n *node) finish(own *fd.FD, at address) error {
 	k, err := n.kind.kernel(n.sort)
 	if err != nil {
 		return err
@@ -90,6 +107,9 @@ func (n *node) finish(own *fd.FD) error {
 	}
 	if err := socket.Attach(own.Int(), n.opts.Entry); err != nil {
 		return err
+	}
+	if n.connected {
+		return n.finishConnection(own, k, at)
 	}
 	if err := n.bind(own.Int(), k); err != nil {
 		return err
@@ -119,7 +139,7 @@ func (n *node) bind(own int, k *socket.Kernel) error {
 	if err != nil {
 		return err
 	}
-	if err := n.bindTo(own, zone); err != nil {
+	if err := n.bindTo(own, n.at, zone); err != nil {
 		return err
 	}
 	if n.protocol == unix.IPPROTO_TCP && reuse.Lo == 0 {
@@ -128,11 +148,11 @@ func (n *node) bind(own int, k *socket.Kernel) error {
 	return nil
 }
 
-func (n *node) bindTo(own, zone int) error {
+func (n *node) bindTo(own int, at address, zone int) error {
 	// Without a port it got none because of this option, which may have been
 	// reset since.
 	value := [4]byte{1}
-	if n.at.port == 0 {
+	if at.port == 0 {
 		old, err := unix.GetsockoptInt(own, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT)
 		if err == nil {
 			err = linux.Setsockopt(own, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, value[:])
@@ -142,16 +162,16 @@ func (n *node) bindTo(own, zone int) error {
 		}
 		value[0] = byte(old)
 	}
-	err := unix.Bind(own, n.at.sockaddr(n.family, zone))
+	err := unix.Bind(own, at.sockaddr(n.family, zone))
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("bind to %v: another socket has this port; end the program it belongs to: %w", n.at, err)
+		return fmt.Errorf("bind to %v: another socket has this port; end the program it belongs to: %w", at, err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("bind to %v: this machine doesn't have that address; add it: %w", n.at, err)
+		return fmt.Errorf("bind to %v: this machine doesn't have that address; add it: %w", at, err)
 	case err != nil:
-		return fmt.Errorf("bind to %v: %w", n.at, err)
+		return fmt.Errorf("bind to %v: %w", at, err)
 	}
-	if n.at.port == 0 {
+	if at.port == 0 {
 		return linux.Setsockopt(own, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, value[:])
 	}
 	return nil

@@ -1,6 +1,8 @@
 package inet
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	sk_inet "glis.dev/glis/image/criu/sk-inet"
@@ -16,27 +18,39 @@ const (
 	soTxrehash       = 74 // SO_TXREHASH, Linux 5.18
 )
 
-// table is the options of a family and protocol, in the order in which they
-// are set: IP_TOS changes SO_PRIORITY, so it comes before it.
-func table(family, protocol int) socket.Table {
+// table is the options of a sort of sockets, in the order in which they are
+// set: IP_TOS changes SO_PRIORITY, so it comes before it.
+func table(s sort) socket.Table {
 	t := ip()
-	if family == unix.AF_INET6 {
+	if s.family == unix.AF_INET6 {
 		t = append(ip6(), inner(t)...)
 	}
-	if protocol == unix.IPPROTO_TCP {
+	switch {
+	case s.connected:
+		t = append(t, tcp.ConnectionOptions()...)
+	case s.protocol == unix.IPPROTO_TCP:
 		t = append(t, tcp.Options()...)
 	}
 	t = append(t, socket.Common()...)
+	if s.connected {
+		t = slices.DeleteFunc(t, func(o socket.Option) bool { return slices.Contains(told, o.Name) })
+	}
 	const sol = unix.SOL_SOCKET
 	t = append(t,
 		socket.Option{Name: "SO_ZEROCOPY", Level: sol, Opt: soZerocopy, Size: 4, When: socket.Late},
 		socket.Option{Name: "SO_TXREHASH", Level: sol, Opt: soTxrehash, Size: 4, When: socket.Late, Ask: true},
 	)
-	if protocol == unix.IPPROTO_UDP {
+	if s.protocol == unix.IPPROTO_UDP {
 		t = append(t, udp()...)
+	} else {
+		t = append(t, tcp.Clamp())
 	}
 	return append(t, socket.Ends()...)
 }
+
+// told are options of a connection that tell of its first or last packet, and
+// can't be set.
+var told = []string{"SO_INCOMING_CPU", "IP_MULTICAST_IF", "IP_MULTICAST_TTL", "IPV6_MULTICAST_IF", "IPV6_MULTICAST_HOPS"}
 
 // inner is the rows of level IPPROTO_IP of an IPv6 socket, which also talks
 // IPv4: criu's fields are those of its own family, and some options are one

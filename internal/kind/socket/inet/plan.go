@@ -3,6 +3,7 @@ package inet
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -12,6 +13,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -20,7 +22,7 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err := k.read(p.Source); err != nil {
 		return err
 	}
-	n, err := k.node(e)
+	n, err := k.node(p, e)
 	if err != nil {
 		return fmt.Errorf("files.img: file %#x: inet socket: %w", e.GetId(), err)
 	}
@@ -39,11 +41,14 @@ func (k *Kind) read(src plan.Source) error {
 		e := m.Message.(*extra.SocketEntry)
 		k.extras[e.GetId()] = e
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return k.readLocal(src)
 }
 
 // node checks an entry and makes the node for it.
-func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
+func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	in := e.GetIsk()
 	if in == nil {
 		return nil, fmt.Errorf("its entry is missing")
@@ -51,7 +56,8 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	if in.GetId() != e.GetId() {
 		return nil, fmt.Errorf("inside it is called %#x", in.GetId())
 	}
-	n := &node{sort: sort{int(in.GetFamily()), int(in.GetProto())}, kind: k, id: plan.ID(in.GetId()), entry: in}
+	n := &node{sort: sort{family: int(in.GetFamily()), protocol: int(in.GetProto())}, kind: k, id: plan.ID(in.GetId()), entry: in}
+	n.connected = n.protocol == unix.IPPROTO_TCP && tcp.Connected(int(in.GetState()))
 	if err := n.check(); err != nil {
 		return nil, err
 	}
@@ -68,6 +74,9 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	x := k.extras[in.GetId()]
 	n.inode = x.GetInode()
 	n.opts, err = k.loader(n.sort).Load(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, x.GetOptions())
+	if err == nil && n.connected {
+		err = n.planConnection(p)
+	}
 	return n, err
 }
 
@@ -86,7 +95,7 @@ func withOptions(in *sk_inet.InetSkEntry) *sk_inet.InetSkEntry {
 
 func (k *Kind) loader(s sort) *socket.Loader {
 	if k.load[s] == nil {
-		k.load[s] = &socket.Loader{Table: table(s.family, s.protocol)}
+		k.load[s] = &socket.Loader{Table: table(s)}
 	}
 	return k.load[s]
 }
@@ -103,8 +112,11 @@ func (n *node) check() error {
 			return fmt.Errorf("state %s can't be", socket.StateName(int(e.GetState())))
 		}
 	case e.GetType() == unix.SOCK_STREAM && n.protocol == unix.IPPROTO_TCP:
-		if e.GetState() != closed && e.GetState() != listening || e.GetDstPort() != 0 {
-			return unsupported("a TCP connection in state " + socket.StateName(int(e.GetState())))
+		switch state := e.GetState(); {
+		case state != closed && state != listening && state != established:
+			return unsupported("a TCP connection in state " + socket.StateName(int(state)))
+		case n.connected != (e.GetDstPort() != 0):
+			return fmt.Errorf("port %d of a peer in state %s can't be", e.GetDstPort(), socket.StateName(int(state)))
 		}
 	default:
 		return unsupported(fmt.Sprintf("%s of protocol %d", socket.TypeName(int(e.GetType())), n.protocol))
@@ -120,23 +132,32 @@ func (n *node) check() error {
 	return nil
 }
 
-// Planned notes which sockets must be bound before others listen.
+// Planned notes which sockets of a port come before others: those that are
+// only bound, those that listen, those that are connected. In repair mode a
+// socket is bound whoever else is; a listener isn't. It joins connections both
+// ends of which are in the images.
 func (k *Kind) Planned() error {
 	type place struct {
 		protocol int
 		port     uint16
 	}
-	bound := map[place][]plan.ID{}
+	bound, listen := map[place][]plan.ID{}, map[place][]plan.ID{}
 	for _, n := range k.nodes {
-		if n.at.port != 0 && !n.listens() {
-			at := place{n.protocol, n.at.port}
+		switch at := (place{n.protocol, n.at.port}); {
+		case n.at.port == 0 || n.connected:
+		case n.listens():
+			listen[at] = append(listen[at], n.id)
+		default:
 			bound[at] = append(bound[at], n.id)
 		}
 	}
 	for _, n := range k.nodes {
-		if n.listens() {
-			n.needs = bound[place{n.protocol, n.at.port}]
+		switch at := (place{n.protocol, n.at.port}); {
+		case n.listens():
+			n.needs = bound[at]
+		case n.connected:
+			n.needs = append(slices.Clip(bound[at]), listen[at]...)
 		}
 	}
-	return nil
+	return k.join()
 }

@@ -22,7 +22,7 @@ func TestTable(t *testing.T) {
 	type key struct{ level, opt int }
 	for _, s := range []sort{tcp4, tcp6, udp4, udp6} {
 		seen, names, last := map[key]string{}, map[string]bool{}, socket.Early
-		for _, o := range table(s.family, s.protocol) {
+		for _, o := range table(s) {
 			k := key{o.Level, o.Opt}
 			if seen[k] != "" || names[o.Name] {
 				t.Errorf("%v: %s: in the table twice (%s)", s, o.Name, seen[k])
@@ -64,7 +64,7 @@ func entry(id uint32) *fdinfo.FileEntry {
 func planOf(entries ...*fdinfo.FileEntry) (string, error) {
 	in := images{}
 	for _, e := range entries {
-		in[image.Files] = append(in[image.Files], plan.Entry{Message: e})
+		in[of(image.Files)] = append(in[of(image.Files)], plan.Entry{Message: e})
 	}
 	nodes, err := planned(in)
 	if err != nil {
@@ -107,8 +107,8 @@ func TestPlanBad(t *testing.T) {
 		{"raw", "SOCK_RAW of protocol 1", func(e *sk_inet.InetSkEntry) { e.Type, e.Proto = number(3), number(1) }},
 		{"mptcp", "protocol 262", func(e *sk_inet.InetSkEntry) { e.Proto = number(262) }},
 		{"stream of UDP", "SOCK_STREAM of protocol 17", func(e *sk_inet.InetSkEntry) { e.Proto = number(17) }},
-		{"connection", "connection in state ESTABLISHED", func(e *sk_inet.InetSkEntry) { e.State, e.DstPort = number(1), number(5) }},
-		{"connected listener", "connection in state LISTEN", func(e *sk_inet.InetSkEntry) { e.DstPort = number(5) }},
+		{"connection", "0 connections, and there should be one", func(e *sk_inet.InetSkEntry) { e.State, e.DstPort = number(1), number(5) }},
+		{"connected listener", "in state LISTEN", func(e *sk_inet.InetSkEntry) { e.DstPort = number(5) }},
 		{"listener for datagrams", "state LISTEN", func(e *sk_inet.InetSkEntry) { e.Type, e.Proto = number(2), number(17) }},
 		{"listener without a port", "no port", func(e *sk_inet.InetSkEntry) { e.SrcPort = number(0) }},
 		{"port", "port 65536", func(e *sk_inet.InetSkEntry) { e.SrcPort = number(65536) }},
@@ -145,7 +145,7 @@ func FuzzPlan(f *testing.F) {
 		if proto.Unmarshal(b, e) != nil || proto.Unmarshal(more, x) != nil {
 			return
 		}
-		in := images{image.Files: {{Message: e}}, extra.Sockets: {{Message: x}}}
+		in := images{of(image.Files): {{Message: e}}, of(extra.Sockets): {{Message: x}}}
 		nodes, err := planned(in)
 		if err == nil && len(nodes) != 1 {
 			t.Errorf("%d nodes", len(nodes))

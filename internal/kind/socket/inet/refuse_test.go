@@ -53,7 +53,7 @@ func TestRefused(t *testing.T) {
 			client(t, tcp4, d.Int())
 			return d.Int()
 		}},
-		{"connection", "TCP connections aren't supported yet", func(t *testing.T) int { return client(t, tcp4, listener(t).Int()).Int() }},
+		{"connection", "--tcp-established", func(t *testing.T) int { return client(t, tcp4, listener(t).Int()).Int() }},
 		{"ended connection", "its connection has ended", func(t *testing.T) int {
 			d := listener(t)
 			c := client(t, tcp4, d.Int())

@@ -12,13 +12,6 @@ import (
 	"glis.dev/glis/internal/sockdiag"
 )
 
-// States of a TCP socket, see include/net/tcp_states.h.
-const (
-	SynRecv   = 3
-	Closed    = 7
-	Listening = 10
-)
-
 // Info is what is to be known about a TCP socket that is not connected.
 type Info struct {
 	State   int
@@ -55,7 +48,7 @@ func Refusal(fd int, info Info, like func() (int, error)) (string, error) {
 	default:
 		return "TCP connections aren't supported yet; let the process close it first", nil
 	}
-	if why, err := upper(fd); err != nil || why != "" {
+	if why, err := Upper(fd); err != nil || why != "" {
 		return why, err
 	}
 	return cookieKey(fd, like)
@@ -74,8 +67,9 @@ func remains(fd int) (string, error) {
 	return "", nil
 }
 
-// upper refuses protocols on top of TCP.
-func upper(fd int) (string, error) {
+// Upper says which protocol is on top of TCP, and that it can't be carried over;
+// "" if none is.
+func Upper(fd int) (string, error) {
 	var name [16]byte // TCP_ULP_NAME_MAX
 	n, err := linux.Getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_ULP, name[:])
 	if errors.Is(err, unix.ENOPROTOOPT) {

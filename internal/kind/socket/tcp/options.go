@@ -42,7 +42,6 @@ func Options() socket.Table {
 		row("TCP_SYNCNT", unix.TCP_SYNCNT),
 		row("TCP_LINGER2", unix.TCP_LINGER2),
 		row("TCP_DEFER_ACCEPT", unix.TCP_DEFER_ACCEPT),
-		row("TCP_WINDOW_CLAMP", unix.TCP_WINDOW_CLAMP),
 		row("TCP_THIN_LINEAR_TIMEOUTS", unix.TCP_THIN_LINEAR_TIMEOUTS),
 		row("TCP_USER_TIMEOUT", unix.TCP_USER_TIMEOUT),
 		row("TCP_FASTOPEN", unix.TCP_FASTOPEN),
@@ -56,4 +55,27 @@ func Options() socket.Table {
 		row("TCP_RTO_MIN_US", unix.TCP_RTO_MIN_US),
 		row("TCP_DELACK_MAX_US", unix.TCP_DELACK_MAX_US),
 	}
+}
+
+// Clamp returns the option that comes after SO_RCVBUF, which changes it.
+func Clamp() socket.Option {
+	return socket.Option{Name: "TCP_WINDOW_CLAMP", Level: unix.IPPROTO_TCP, Opt: unix.TCP_WINDOW_CLAMP, Size: 4, When: socket.Late}
+}
+
+// ConnectionOptions returns the options that an end of a connection can have
+// set. What limits queues comes after they are filled. Not among them: what
+// only counts before a connection is made, and TCP_MAXSEG, which tells the size
+// in use instead.
+func ConnectionOptions() socket.Table {
+	var t socket.Table
+	for _, o := range Options() {
+		switch o.Opt {
+		case unix.TCP_MAXSEG, unix.TCP_DEFER_ACCEPT, unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, optFastOpenNoCookie:
+			continue
+		case unix.TCP_NOTSENT_LOWAT, unix.TCP_CORK:
+			o.When = socket.Late
+		}
+		t = append(t, o)
+	}
+	return t
 }

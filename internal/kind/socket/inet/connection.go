@@ -1,0 +1,262 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+)
+
+// noConnections is what criu says of connections that it wasn't told to expect.
+const noConnections = "Connected TCP socket, consider using --tcp-established option."
+
+// Flows implements kind.Locker.
+func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
+	d, err := f.Borrow()
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	l := &look{kind: k, env: env, file: f, fd: d}
+	if l.protocol, err = unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
+		return nil, l.fail(fmt.Errorf("read SO_PROTOCOL: %w", err))
+	}
+	if l.protocol != unix.IPPROTO_TCP {
+		return nil, nil
+	}
+	if l.tcp, err = tcp.Look(d.Int()); err != nil {
+		return nil, l.fail(err)
+	}
+	if !tcp.Connected(l.tcp.State) {
+		return nil, nil
+	}
+	if err := l.addresses(); err != nil {
+		return nil, err
+	}
+	if err := l.checkAllowed(); err != nil {
+		return nil, err
+	}
+	return []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: l.at.addrPort(), Remote: l.peer.addrPort()}}, nil
+}
+
+// checkAllowed makes sure that the user expects connections.
+func (l *look) checkAllowed() error {
+	if !l.env.Options.TCPEstablished {
+		return l.refuse(noConnections)
+	}
+	return nil
+}
+
+// checkConnection refuses what can't be carried over of a connection.
+func (l *look) checkConnection() error {
+	l.state = l.tcp.State
+	if err := l.checkAllowed(); err != nil {
+		return err
+	}
+	if l.state != tcp.Established {
+		return l.refuse("a connection that is about to begin or to end isn't supported yet; wait until it has, or close it")
+	}
+	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLPRI}}
+	if _, err := unix.Poll(p, 0); err != nil {
+		return l.fail(fmt.Errorf("poll: %w", err))
+	}
+	switch {
+	case p[0].Revents&unix.POLLERR != 0:
+		return l.refuse("an error, a time stamp or the end of a transmission waits to be reported (SO_ERROR, MSG_ERRQUEUE), which isn't supported yet; let the process read it first")
+	case p[0].Revents&unix.POLLPRI != 0:
+		return l.refuse("urgent data waits to be read (MSG_OOB), which isn't supported yet; let the process read it first")
+	case p[0].Revents&unix.POLLRDHUP != 0: // nothing came from the peer: the state would be another
+		l.shutdown = 1 << unix.SHUT_RD
+	}
+	why, err := tcp.Upper(l.fd.Int())
+	if err == nil && why != "" {
+		return l.refuse("%s", why)
+	}
+	return l.fail(err)
+}
+
+// putStream writes the queues and numbers of a connection. It is in repair mode
+// no longer than it takes to read them.
+func (l *look) putStream() error {
+	if !l.connected {
+		return nil
+	}
+	back := l.back()
+	if err := l.env.Guard.Back(l.file, back...); err != nil {
+		return l.fail(err)
+	}
+	s, err := l.readStream()
+	for _, o := range back {
+		err = errors.Join(err, o.Set(l.fd.Int()))
+	}
+	if err != nil {
+		return l.fail(err)
+	}
+	if err := l.env.Guard.Leave(l.file, tcp.Repair()); err != nil {
+		return l.fail(err)
+	}
+	if err := l.putLocal(); err != nil {
+		return l.fail(err)
+	}
+	return l.env.Images.Put(image.TCPStream, s.Entry, s.Queues, uint32(l.file.Stat.Ino))
+}
+
+// back is what undoes the changes that a reading needs.
+func (l *look) back() []linux.SockOpt {
+	back := tcp.Quiet(int(l.value("SO_REUSEADDR")))
+	if off := int32(l.value("SO_PEEK_OFF")); off >= 0 {
+		back = append(back, linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_PEEK_OFF, Value: int(off)})
+	}
+	return back
+}
+
+func (l *look) readStream() (*tcp.Stream, error) {
+	if int32(l.value("SO_PEEK_OFF")) >= 0 { // else peeking would begin there, and move it
+		off := linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_PEEK_OFF, Value: -1}
+		if err := off.Set(l.fd.Int()); err != nil {
+			return nil, err
+		}
+	}
+	if err := tcp.Repair().Set(l.fd.Int()); err != nil {
+		return nil, fmt.Errorf("enter repair mode (it needs CAP_NET_ADMIN): %w", err)
+	}
+	return tcp.Read(l.fd.Int())
+}
+
+// planConnection reads and checks the image of a connection.
+func (n *node) planConnection(p *plan.Plan) error {
+	if !p.Options.TCPEstablished {
+		return fmt.Errorf("%s from %v to %v in image, consider using --tcp-established option", socket.StateName(int(n.entry.GetState())), n.at, n.peer)
+	}
+	more, err := p.Source.Entries(image.TCPStream, n.entry.GetIno())
+	if err != nil {
+		return err
+	}
+	name := image.TCPStream.FileName(n.entry.GetIno())
+	if len(more) != 1 {
+		return fmt.Errorf("%s: %d connections, and there should be one", name, len(more))
+	}
+	n.stream, err = tcp.Parse(more[0].Message.(*tcp_stream.TcpStreamEntry), more[0].Payload)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// ends are both addresses of a connection as its packets have them.
+type ends struct{ at, peer netip.AddrPort }
+
+// join finds the connections both ends of which come back.
+func (k *Kind) join() error {
+	known := map[ends]*node{}
+	for _, n := range k.nodes {
+		if !n.connected {
+			continue
+		}
+		e := ends{n.at.addrPort(), n.peer.addrPort()}
+		if known[e] != nil {
+			return fmt.Errorf("%v and %v are one connection", known[e], n)
+		}
+		known[e] = n
+		if o := known[ends{e.peer, e.at}]; o != nil {
+			if err := tcp.Join(o.stream, n.stream); err != nil {
+				return fmt.Errorf("%v: %w", n, err)
+			}
+			o.joined, n.joined = true, true
+		}
+	}
+	return nil
+}
+
+// Flows implements plan.Locked.
+func (n *node) Flows() []netlock.Flow {
+	if !n.connected {
+		return nil
+	}
+	return []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: n.at.addrPort(), Remote: n.peer.addrPort()}}
+}
+
+// Resume implements plan.Resumer.
+func (n *node) Resume() []linux.SockOpt {
+	if !n.connected {
+		return nil
+	}
+	return n.stream.Resume(n.number("TCP_CORK"), n.number("SO_REUSEADDR"), !n.joined)
+}
+
+// number returns the value that an option is to have.
+func (n *node) number(name string) int {
+	v, _ := table(n.sort).Value(n.opts.Values, name)
+	return int(int32(v.Lo))
+}
+
+// errSource says that the kernel chose another local address.
+var errSource = errors.New("another local address was chosen")
+
+// leavesWide tells whether to bind a connection to its port alone, and let the
+// kernel choose the address: to bind to an address of IPv6 sets IPV6_V6ONLY for
+// good, which one has that was accepted, or bound by connect(2), does not.
+func (n *node) leavesWide() bool {
+	return n.connected && n.family == unix.AF_INET6 && !n.at.ip.Is4In6() && n.number("IPV6_V6ONLY") == 0
+}
+
+// checkSource makes sure that the kernel chose the right address.
+func (n *node) checkSource(own int) error {
+	sa, err := unix.Getsockname(own)
+	if err != nil {
+		return fmt.Errorf("getsockname: %w", err)
+	}
+	if got := decode(sa); got != n.at {
+		return fmt.Errorf("%w: %v", errSource, got)
+	}
+	return nil
+}
+
+// finishConnection makes a new socket with its early options an end of a
+// connection, in repair mode, of which the peer hears nothing.
+func (n *node) finishConnection(own *fd.FD, k *socket.Kernel, at address) error {
+	num := own.Int()
+	if err := tcp.Repair().Set(num); err != nil {
+		return fmt.Errorf("enter repair mode (it needs CAP_NET_ADMIN): %w", err)
+	}
+	zone, err := n.zone()
+	if err != nil {
+		return err
+	}
+	if err := n.bindTo(num, at, zone); err != nil {
+		return err
+	}
+	if err := n.stream.Begin(num); err != nil {
+		return err
+	}
+	if err := unix.Connect(num, n.peer.sockaddr(n.family, zone)); err != nil {
+		return fmt.Errorf("connect to %v: %w", n.peer, err)
+	}
+	if err := n.checkSource(num); err != nil {
+		return err
+	}
+	if err := n.stream.Finish(num, n.family == unix.AF_INET6 && !n.at.ip.Is4In6()); err != nil {
+		return err
+	}
+	if err := k.Set(num, n.opts.Values, socket.Late, socket.Last, n.stream.Touched()...); err != nil {
+		return err
+	}
+	if n.entry.GetShutdown() != 0 {
+		if err := unix.Shutdown(num, int(n.entry.GetShutdown())-1); err != nil {
+			return fmt.Errorf("shutdown: %w", err)
+		}
+	}
+	return n.flags(own)
+}

@@ -1,0 +1,270 @@
+package inet
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/options"
+)
+
+var _ interface {
+	kind.Locker
+	kind.Planner
+} = (*Kind)(nil)
+
+var _ interface {
+	plan.Locked
+	plan.Resumer
+	plan.Checked
+} = (*node)(nil)
+
+// pair is both ends of a connection, and what each has sent and received.
+type pair struct {
+	sort sort
+	ends [2]*fd.FD
+	sent [2][]byte
+	got  [2][]byte
+}
+
+func paired(t testing.TB, s sort, ip string) *pair {
+	t.Helper()
+	l := s.bound(t, ip)
+	must(t, unix.Listen(l.Int(), 1))
+	c := client(t, s, l.Int())
+	n, _, err := unix.Accept4(l.Int(), unix.SOCK_CLOEXEC)
+	a := own(t, n, err)
+	must(t, l.Close())
+	s.connected = true
+	return &pair{sort: s, ends: [2]*fd.FD{c, a}}
+}
+
+// send sends as much of n bytes as there is room for.
+func (p *pair) send(t testing.TB, from, n int) {
+	t.Helper()
+	b := make([]byte, min(n, 64<<10))
+	for n > 0 {
+		for i := 0; i+8 <= len(b); i += 8 {
+			binary.NativeEndian.PutUint64(b[i:], rand.Uint64())
+		}
+		k, err := unix.SendmsgN(p.ends[from].Int(), b[:min(n, len(b))], nil, nil, unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EAGAIN) {
+			return
+		}
+		must(t, err)
+		p.sent[from] = append(p.sent[from], b[:k]...)
+		n -= k
+	}
+}
+
+// drain reads all that was sent to an end.
+func (p *pair) drain(t testing.TB, at int) {
+	t.Helper()
+	want := len(p.sent[1-at])
+	buf := make([]byte, 1<<20)
+	must(t, unix.SetsockoptTimeval(p.ends[at].Int(), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20}))
+	for len(p.got[at]) < want {
+		n, err := unix.Read(p.ends[at].Int(), buf)
+		if err != nil || n == 0 {
+			t.Fatalf("end %d: %d bytes, %v, after %d of %d", at, n, err, len(p.got[at]), want)
+		}
+		p.got[at] = append(p.got[at], buf[:n]...)
+	}
+	must(t, unix.SetsockoptTimeval(p.ends[at].Int(), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{}))
+	if !bytes.Equal(p.got[at], p.sent[1-at]) {
+		t.Errorf("end %d didn't get what was sent", at)
+	}
+}
+
+// move dumps some ends, closes them silently, and makes them again.
+func (p *pair) move(t testing.TB, which ...int) {
+	t.Helper()
+	var numbers []int
+	var before []seen
+	for _, i := range which {
+		numbers = append(numbers, p.ends[i].Int())
+		before = append(before, see(t, p.sort, p.ends[i].Int()))
+	}
+	o := &options.Dump{}
+	o.TCPEstablished = true
+	lock, err := netlock.Open()
+	must(t, err)
+	defer lock.Close()
+	env, f := environment(t, o, images{}, numbers[0])
+	flows, err := New().Flows(env, f)
+	must(t, err)
+	if err := lock.Hold("glis-test-inet", flows); err != nil {
+		t.Skip(err)
+	}
+	in, err := dumped(t, o, numbers...)
+	must(t, err)
+	for i, n := range numbers {
+		if diff := diff(p.sort, before[i], see(t, p.sort, n)); diff != "" {
+			t.Errorf("the dump changed end %d: %s", which[i], diff)
+		}
+	}
+	for _, i := range which {
+		must(t, tcp.Repair().Set(p.ends[i].Int()))
+		must(t, p.ends[i].Close())
+	}
+	nodes, err := planned(in)
+	must(t, err)
+	for _, n := range nodes {
+		must(t, n.(plan.Checked).Check(nil))
+		d, err := n.Create(context.Background(), nil)
+		if err != nil {
+			t.Fatalf("%v: %v", n, err)
+		}
+		t.Cleanup(func() { d.Close() })
+		p.ends[which[n.ID()-1]] = d
+	}
+	must(t, lock.Release())
+	for _, n := range nodes {
+		for _, o := range n.(plan.Resumer).Resume() {
+			must(t, o.Set(p.ends[which[n.ID()-1]].Int()))
+		}
+	}
+	for i, e := range which {
+		if diff := diff(p.sort, before[i], see(t, p.sort, p.ends[e].Int())); diff != "" {
+			t.Errorf("end %d: %s", e, diff)
+		}
+	}
+}
+
+// diff compares what is seen of an end, but for sizes that the kernel tunes,
+// and for what the peer sends when it may.
+func diff(s sort, a, b seen) string {
+	a.Values, b.Values = slices.Clone(a.Values), slices.Clone(b.Values)
+	a.Revents |= b.Revents & (unix.POLLIN | unix.POLLOUT)
+	for i, o := range table(s) {
+		if o.Name == "SO_SNDBUF" || o.Name == "SO_RCVBUF" && a.Values[i].Lo > 1<<19 || o.Name == "TCP_WINDOW_CLAMP" {
+			a.Values[i], b.Values[i] = socket.Value{}, socket.Value{}
+		}
+	}
+	return cmp.Diff(a, b)
+}
+
+func TestConnection(t *testing.T) {
+	both := []struct {
+		name string
+		sort sort
+		ip   string
+	}{{"4", tcp4, "127.0.0.1"}, {"6", tcp6, "::1"}, {"mapped", tcp6, "::ffff:127.0.0.1"}}
+	sizes := []int{0, 5, 100_000}
+	moved := map[string][]int{"client": {0}, "server": {1}, "both": {0, 1}}
+	for _, b := range both {
+		for who, ends := range moved {
+			for _, size := range append(sizes, 20<<20) {
+				if size > 1<<20 && b.name != "4" {
+					continue
+				}
+				t.Run(strings.Join([]string{b.name, who, byteCount(size)}, "/"), func(t *testing.T) {
+					p := paired(t, b.sort, b.ip)
+					for range 2 {
+						p.send(t, 0, size)
+						p.send(t, 1, size)
+						p.move(t, ends...)
+						p.drain(t, 0)
+						p.drain(t, 1)
+					}
+					p.send(t, 0, 1000)
+					p.drain(t, 1)
+				})
+			}
+		}
+	}
+}
+
+func byteCount(n int) string {
+	switch {
+	case n >= 1<<20:
+		return "flood"
+	case n > 1000:
+		return "much"
+	case n > 0:
+		return "little"
+	}
+	return "idle"
+}
+
+// set sets an option of an end.
+func (p *pair) set(t testing.TB, end, level, opt, v int) {
+	t.Helper()
+	must(t, unix.SetsockoptInt(p.ends[end].Int(), level, opt, v))
+}
+
+func TestConnectionOptions(t *testing.T) {
+	p := paired(t, tcp4, "127.0.0.1")
+	sol, ip, level := unix.SOL_SOCKET, unix.IPPROTO_IP, unix.IPPROTO_TCP
+	for _, o := range [][3]int{
+		{sol, unix.SO_REUSEADDR, 1}, {sol, unix.SO_KEEPALIVE, 1}, {sol, unix.SO_OOBINLINE, 1}, {sol, unix.SO_RCVLOWAT, 10}, {sol, unix.SO_PRIORITY, 3},
+		{sol, unix.SO_MAX_PACING_RATE, 1 << 20},
+		{ip, unix.IP_TOS, 8}, {ip, unix.IP_TTL, 33}, {ip, unix.IP_RECVERR, 1}, {ip, unix.IP_MINTTL, 2},
+		{level, unix.TCP_NODELAY, 1}, {level, unix.TCP_KEEPIDLE, 50}, {level, unix.TCP_USER_TIMEOUT, 9999}, {level, unix.TCP_NOTSENT_LOWAT, 4096},
+		{level, unix.TCP_LINGER2, 5}, {level, unix.TCP_INQ, 1},
+	} {
+		p.set(t, 0, o[0], o[1], o[2])
+	}
+	must(t, unix.SetsockoptString(p.ends[0].Int(), level, unix.TCP_CONGESTION, "reno"))
+	p.set(t, 1, level, unix.TCP_CORK, 1)
+	if err := unix.SetsockoptInt(p.ends[1].Int(), sol, unix.SO_PEEK_OFF, 3); err != nil {
+		t.Log(err)
+	}
+	must(t, unix.Shutdown(p.ends[1].Int(), unix.SHUT_RD))
+	for range 3 {
+		p.send(t, 0, 3000)
+		p.send(t, 1, 3000)
+		p.move(t, 0, 1)
+		p.drain(t, 0)
+	}
+	p.drain(t, 1)
+}
+
+func TestFlows(t *testing.T) {
+	p := paired(t, tcp6, "::ffff:127.0.0.1")
+	o := &options.Dump{}
+	env, f := environment(t, o, images{}, p.ends[0].Int())
+	if _, err := New().Flows(env, f); !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), "--tcp-established") {
+		t.Errorf("error %v, want advice", err)
+	}
+	o.TCPEstablished = true
+	got, err := New().Flows(env, f)
+	must(t, err)
+	sa, err := unix.Getsockname(p.ends[0].Int())
+	must(t, err)
+	peer, err := unix.Getpeername(p.ends[0].Int())
+	must(t, err)
+	want := []netlock.Flow{{Protocol: 6, Local: decode(sa).addrPort(), Remote: decode(peer).addrPort()}}
+	if len(got) != 1 || got[0] != want[0] || !got[0].Local.Addr().Is4() {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestConnectionRefused(t *testing.T) {
+	o := &options.Dump{}
+	o.TCPEstablished = true
+	t.Run("urgent", func(t *testing.T) {
+		p := paired(t, tcp4, "127.0.0.1")
+		must(t, unix.Sendmsg(p.ends[0].Int(), []byte("x"), nil, nil, unix.MSG_OOB))
+		refused(t, o, p.ends[1].Int(), "urgent data")
+	})
+	t.Run("half closed", func(t *testing.T) {
+		p := paired(t, tcp4, "127.0.0.1")
+		must(t, unix.Shutdown(p.ends[0].Int(), unix.SHUT_WR))
+		refused(t, o, p.ends[1].Int(), "about to begin or to end")
+	})
+}

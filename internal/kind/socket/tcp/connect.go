@@ -1,0 +1,257 @@
+package tcp
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
+	"glis.dev/glis/image/proto"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+)
+
+// Options of a segment, and the largest shift of a window: RFC 9293, RFC 7323.
+const (
+	segMSS        = 2
+	segWscale     = 3
+	segSACK       = 4
+	segTimestamps = 8
+	maxWscale     = 14
+	maxMSS        = 1<<16 - 1
+	maxWindow     = 1 << 30
+)
+
+// Parse checks the image of a connection, which is not trusted.
+func Parse(e *tcp_stream.TcpStreamEntry, queues []byte) (*Stream, error) {
+	s := &Stream{Entry: e, Queues: queues}
+	switch have := uint64(len(queues)); {
+	case have != uint64(e.GetInqLen())+uint64(e.GetOutqLen()):
+		return nil, fmt.Errorf("queues of %d and %d bytes, and %d bytes behind them", e.GetInqLen(), e.GetOutqLen(), have)
+	case e.GetUnsqLen() > e.GetOutqLen():
+		return nil, fmt.Errorf("%d bytes were not sent yet, of %d that are queued", e.GetUnsqLen(), e.GetOutqLen())
+	case e.GetSndWscale() > maxWscale || e.GetRcvWscale() > maxWscale:
+		return nil, fmt.Errorf("windows shifted by %d and %d can't be", e.GetSndWscale(), e.GetRcvWscale())
+	case e.GetMssClamp() == 0 || e.GetMssClamp() > maxMSS:
+		return nil, fmt.Errorf("segments of %d bytes can't be", e.GetMssClamp())
+	}
+	return s, s.checkWindow()
+}
+
+// checkWindow makes sure that the kernel will take the window.
+func (s *Stream) checkWindow() error {
+	if !s.hasWindow() {
+		return nil
+	}
+	e := s.Entry
+	next := e.GetInqSeq()
+	switch {
+	case e.GetSndWnd() > e.GetMaxWindow() || e.GetMaxWindow() > maxWindow || e.GetRcvWnd() > maxWindow:
+		return fmt.Errorf("windows of %d (at most %d) and %d bytes can't be", e.GetSndWnd(), e.GetMaxWindow(), e.GetRcvWnd())
+	case after(e.GetRcvWup(), next), after(e.GetSndWl1(), next+e.GetRcvWnd()):
+		return fmt.Errorf("the window was told at %d and %d, and %d comes next: that can't be", e.GetRcvWup(), e.GetSndWl1(), next)
+	}
+	return nil
+}
+
+// after compares sequence numbers, which go round.
+func after(a, b uint32) bool { return int32(a-b) > 0 }
+
+// hasWindow: kernels before 4.8 don't tell the window.
+func (s *Stream) hasWindow() bool {
+	e := s.Entry
+	return e.SndWl1 != nil && e.SndWnd != nil && e.MaxWindow != nil && e.RcvWnd != nil && e.RcvWup != nil
+}
+
+// Begin gives a new socket that is in repair mode its sequence numbers. It is
+// then bound and connected, which sends nothing.
+func (s *Stream) Begin(fd int) error {
+	e := s.Entry
+	for _, q := range []struct {
+		queue int
+		seq   uint32
+	}{{recvQueue, e.GetInqSeq() - e.GetInqLen()}, {sendQueue, e.GetOutqSeq() - e.GetOutqLen()}} {
+		if err := choose(fd, q.queue); err != nil {
+			return err
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUEUE_SEQ, int(int32(q.seq))); err != nil {
+			return fmt.Errorf("set TCP_QUEUE_SEQ: %w", err)
+		}
+	}
+	return nil
+}
+
+// Finish gives a socket that is connected in repair mode what its connection
+// has agreed upon, its queues and its windows. It stays in repair mode. v6
+// tells that the addresses are of IPv6.
+func (s *Stream) Finish(fd int, v6 bool) error {
+	steps := []func(int) error{s.agree, s.makeRoom, s.sizeSegments, s.fill}
+	for _, f := range steps {
+		if err := f(fd); err != nil {
+			return err
+		}
+	}
+	if !s.hasWindow() {
+		return nil
+	}
+	w := s.window()
+	if v6 && w[1] > 0 {
+		// What sizeSegments does needs IPv4. But a window that becomes larger
+		// than ever is another reason to work the size out anew.
+		w[1]--
+		w[2] = w[1]
+	}
+	return setWindow(fd, w)
+}
+
+// agree sets the options of the handshake. Only a connection that has sent
+// nothing yet takes them.
+func (s *Stream) agree(fd int) error {
+	e := s.Entry
+	opts := []uint32{segMSS, e.GetMssClamp()}
+	if e.GetOptMask()&optWscale != 0 {
+		opts = append(opts, segWscale, e.GetSndWscale()|e.GetRcvWscale()<<16)
+	}
+	if e.GetOptMask()&optSACK != 0 {
+		opts = append(opts, segSACK, 0)
+	}
+	if e.GetOptMask()&optTimestamps != 0 {
+		opts = append(opts, segTimestamps, 0)
+	}
+	var b []byte
+	for _, v := range opts {
+		b = binary.NativeEndian.AppendUint32(b, v)
+	}
+	if err := linux.Setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_OPTIONS, b); err != nil {
+		return fmt.Errorf("set TCP_REPAIR_OPTIONS: %w", err)
+	}
+	if e.GetOptMask()&optTimestamps == 0 {
+		return nil
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP, int(int32(e.GetTimestamp()))); err != nil {
+		return fmt.Errorf("set TCP_TIMESTAMP: %w", err)
+	}
+	return nil
+}
+
+// window is a struct tcp_repair_window.
+func (s *Stream) window() [5]uint32 {
+	e := s.Entry
+	return [5]uint32{e.GetSndWl1(), e.GetSndWnd(), e.GetMaxWindow(), e.GetRcvWnd(), e.GetRcvWup()}
+}
+
+func setWindow(fd int, w [5]uint32) error {
+	var b []byte
+	for _, v := range w {
+		b = binary.NativeEndian.AppendUint32(b, v)
+	}
+	if err := linux.Setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_WINDOW, b); err != nil {
+		return fmt.Errorf("set TCP_REPAIR_WINDOW to %v: %w", w, err)
+	}
+	return nil
+}
+
+// sizeSegments has the kernel work out anew how large a segment can be: it did
+// so when the socket was connected, for a peer of which nothing was known, and
+// would keep to 536 bytes until the path changes. Setting no IP options is a
+// change to it, see do_ip_setsockopt() in net/ipv4/ip_sockglue.c. Nothing can
+// be sent yet, as there is no window yet.
+func (s *Stream) sizeSegments(fd int) error {
+	if s.hasWindow() {
+		start := s.Entry.GetInqSeq() - s.Entry.GetInqLen()
+		if err := setWindow(fd, [5]uint32{start, 0, s.Entry.GetMaxWindow(), s.Entry.GetRcvWnd(), start}); err != nil {
+			return err
+		}
+	}
+	if err := linux.Setsockopt(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, nil); err != nil {
+		return fmt.Errorf("set IP_OPTIONS to none: %w", err)
+	}
+	return nil
+}
+
+// Resume returns what lets a restored connection go on, when its packets are
+// let through. It asks the peer for news by a window probe, unless told that
+// there are none, and sends what is queued at once: to set or reset TCP_CORK
+// does.
+func (s *Stream) Resume(cork, reuse int, news bool) []linux.SockOpt {
+	const tcp = unix.IPPROTO_TCP
+	out := []linux.SockOpt{{Level: tcp, Name: unix.TCP_REPAIR, Value: unix.TCP_REPAIR_OFF_NO_WP}}
+	if news {
+		out[0].Value = unix.TCP_REPAIR_OFF
+	}
+	if s.Entry.GetUnsqLen() > 0 {
+		out = append(out, linux.SockOpt{Level: tcp, Name: unix.TCP_CORK, Value: 0})
+		if cork != 0 {
+			out = append(out, linux.SockOpt{Level: tcp, Name: unix.TCP_CORK, Value: cork})
+		}
+	}
+	// The end of repair mode resets it.
+	if reuse != 0 {
+		out = append(out, linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_REUSEADDR, Value: reuse})
+	}
+	return out
+}
+
+// Join makes the two ends of one connection, both restored, agree: what the
+// other end has received is acknowledged, and all the rest is sent again as if
+// it never had been. It says what doesn't fit.
+func Join(a, b *Stream) error {
+	if err := a.trim(b); err != nil {
+		return err
+	}
+	if err := b.trim(a); err != nil {
+		return err
+	}
+	a.widen(b)
+	b.widen(a)
+	return nil
+}
+
+// trim drops from the send queue what the peer has.
+func (s *Stream) trim(peer *Stream) error {
+	e := s.Entry
+	unacknowledged := e.GetOutqSeq() - peer.Entry.GetInqSeq()
+	if unacknowledged > e.GetOutqLen() {
+		return fmt.Errorf("its peer waits for byte %d, and it has bytes %d to %d: they were not saved at one time", peer.Entry.GetInqSeq(), e.GetOutqSeq()-e.GetOutqLen(), e.GetOutqSeq())
+	}
+	if in, drop := e.GetInqLen(), e.GetOutqLen()-unacknowledged; drop > 0 {
+		s.Queues = append(s.Queues[:in:in], s.Queues[in+drop:]...)
+	}
+	e.OutqLen, e.UnsqLen = &unacknowledged, proto.Uint32(unacknowledged)
+	return nil
+}
+
+// widen takes over the window that the peer offers.
+func (s *Stream) widen(peer *Stream) {
+	if !s.hasWindow() || !peer.hasWindow() {
+		return
+	}
+	p := peer.Entry
+	wnd := p.GetRcvWup() + p.GetRcvWnd() - p.GetInqSeq()
+	if wnd > maxWindow { // it took more than it had offered
+		wnd = 0
+	}
+	s.Entry.SndWnd, s.Entry.SndWl1 = &wnd, proto.Uint32(s.Entry.GetInqSeq())
+	s.Entry.MaxWindow = proto.Uint32(max(wnd, s.Entry.GetMaxWindow()))
+}
+
+// Touched names the options that Finish has changed.
+func (s *Stream) Touched() []string {
+	var t []string
+	if s.Entry.GetInqLen() > 0 {
+		t = append(t, "SO_RCVBUF")
+	}
+	if s.Entry.GetOutqLen() > 0 {
+		t = append(t, "SO_SNDBUF")
+	}
+	return t
+}
+
+// String says what is queued.
+func (s *Stream) String() string {
+	e := s.Entry
+	if e.GetInqLen()+e.GetOutqLen() == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d bytes to be read, %d to be sent or acknowledged", e.GetInqLen(), e.GetOutqLen())
+}

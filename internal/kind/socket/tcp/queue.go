@@ -1,0 +1,144 @@
+package tcp
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"glis.dev/glis/image/proto"
+	"golang.org/x/sys/unix"
+)
+
+// siocoutqnsd is SIOCOUTQNSD of linux/sockios.h: how much was not sent yet.
+const siocoutqnsd = 0x894b
+
+// readQueues reads both queues without taking anything out of them.
+func (s *Stream) readQueues(fd int) (err error) {
+	var in, out, unsent int
+	for _, q := range []struct {
+		name  string
+		req   uint
+		bytes *int
+	}{{"SIOCINQ", unix.SIOCINQ, &in}, {"SIOCOUTQ", unix.SIOCOUTQ, &out}, {"SIOCOUTQNSD", siocoutqnsd, &unsent}} {
+		if *q.bytes, err = unix.IoctlGetInt(fd, q.req); err != nil {
+			return fmt.Errorf("read %s: %w", q.name, err)
+		}
+	}
+	e := s.Entry
+	e.InqLen, e.OutqLen, e.UnsqLen = proto.Uint32(uint32(in)), proto.Uint32(uint32(out)), proto.Uint32(uint32(unsent))
+	if in+out == 0 {
+		return nil
+	}
+	s.Queues = make([]byte, in+out)
+	if err := peek(fd, recvQueue, s.Queues[:in]); err != nil {
+		return err
+	}
+	return peek(fd, sendQueue, s.Queues[in:])
+}
+
+func peek(fd, queue int, into []byte) error {
+	if len(into) == 0 {
+		return nil
+	}
+	if err := choose(fd, queue); err != nil {
+		return err
+	}
+	n, _, err := unix.Recvfrom(fd, into, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	// A queue that has grown by more than there is room for is EFAULT.
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EFAULT) || err == nil && n != len(into) {
+		return errMoved
+	}
+	if err != nil {
+		return fmt.Errorf("peek at queue %d, %d bytes: %w", queue, len(into), err)
+	}
+	return nil
+}
+
+// parts are the three parts of the queues.
+func (s *Stream) parts() (in, sent, unsent []byte) {
+	n := int(s.Entry.GetInqLen())
+	in, out := s.Queues[:n], s.Queues[n:]
+	n = len(out) - int(s.Entry.GetUnsqLen())
+	return in, out[:n], out[n:]
+}
+
+// fill puts the queues back.
+func (s *Stream) fill(fd int) error {
+	in, sent, unsent := s.parts()
+	if err := push(fd, recvQueue, in); err != nil {
+		return fmt.Errorf("what waits to be read: %w", err)
+	}
+	if err := push(fd, sendQueue, sent); err != nil {
+		return fmt.Errorf("what was sent and not acknowledged: %w", err)
+	}
+	if err := choose(fd, noQueue); err != nil {
+		return err
+	}
+	if len(unsent) == 0 {
+		return nil
+	}
+	if err := fillUnsent(fd, unsent); err != nil {
+		return fmt.Errorf("what was not sent yet: %w", err)
+	}
+	return nil
+}
+
+// fillUnsent leaves repair mode for a moment: in it, whatever is put into the
+// send queue counts as sent. The window of nothing that a new connection has
+// keeps the kernel from sending it, whether its packets are held back or not.
+func fillUnsent(fd int, data []byte) error {
+	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
+		return err
+	}
+	return errors.Join(send(fd, data), repair(fd, unix.TCP_REPAIR_ON))
+}
+
+func repair(fd, mode int) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, mode); err != nil {
+		return fmt.Errorf("set TCP_REPAIR to %d (it needs CAP_NET_ADMIN): %w", mode, err)
+	}
+	return nil
+}
+
+func push(fd, queue int, data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	if err := choose(fd, queue); err != nil {
+		return err
+	}
+	return send(fd, data)
+}
+
+func send(fd int, data []byte) error {
+	for len(data) > 0 {
+		n, err := unix.SendmsgN(fd, data, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%d bytes more don't fit: %w", len(data), err)
+		}
+		data = data[n:]
+	}
+	return nil
+}
+
+// makeRoom lets the queues take what they have to. The sizes that the socket
+// had are set with its other options, afterwards.
+func (s *Stream) makeRoom(fd int) error {
+	in, sent, unsent := s.parts()
+	for _, q := range []struct {
+		name  string
+		force int
+		bytes int
+	}{{"SO_RCVBUFFORCE", unix.SO_RCVBUFFORCE, len(in)}, {"SO_SNDBUFFORCE", unix.SO_SNDBUFFORCE, len(sent) + len(unsent)}} {
+		if q.bytes == 0 {
+			continue
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, q.force, math.MaxInt32/2); err != nil {
+			return fmt.Errorf("set %s: %w", q.name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+package tcp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
+	"glis.dev/glis/image/proto"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+)
+
+// Options that a connection has agreed upon (TCPI_OPT_*, linux/tcp.h).
+const (
+	optTimestamps = 1
+	optSACK       = 2
+	optWscale     = 4
+)
+
+// The queues of TCP_REPAIR_QUEUE, linux/tcp.h.
+const (
+	noQueue   = 0
+	recvQueue = 1
+	sendQueue = 2
+)
+
+// Stream is one end of a connection.
+type Stream struct {
+	Entry *tcp_stream.TcpStreamEntry
+	// Queues is what waits to be read, and then what was not acknowledged yet;
+	// the end of that was not sent yet.
+	Queues []byte
+}
+
+// Quiet are the options that end repair mode without a packet. It leaves
+// nothing of SO_REUSEADDR, so that comes back, too: what it was is in reuse.
+func Quiet(reuse int) []linux.SockOpt {
+	return []linux.SockOpt{
+		{Level: unix.IPPROTO_TCP, Name: unix.TCP_REPAIR, Value: unix.TCP_REPAIR_OFF_NO_WP},
+		{Level: unix.SOL_SOCKET, Name: unix.SO_REUSEADDR, Value: reuse},
+	}
+}
+
+// Repair begins repair mode, in which the queues and numbers of a connection
+// can be read and written, and a close is silent: see TCP_REPAIR in linux/tcp.h.
+// It needs CAP_NET_ADMIN.
+func Repair() linux.SockOpt {
+	return linux.SockOpt{Level: unix.IPPROTO_TCP, Name: unix.TCP_REPAIR, Value: unix.TCP_REPAIR_ON}
+}
+
+// attempts is how often a connection is read that changes meanwhile. What was
+// on its way when its packets were locked arrives within microseconds.
+const attempts = 100
+
+// Read reads an end of a connection that is in repair mode. A packet that comes
+// in between would leave numbers that don't fit each other, so it reads again
+// until none did.
+func Read(fd int) (*Stream, error) {
+	for range attempts {
+		before, err := readInfo(fd)
+		if err != nil {
+			return nil, err
+		}
+		s, err := readOnce(fd, &before)
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		after, err := readInfo(fd)
+		if err != nil {
+			return nil, err
+		}
+		if before == after {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("packets kept coming while the connection was read: are they held back (--network-lock)?")
+}
+
+// errMoved says that a queue changed while it was read.
+var errMoved = errors.New("a queue of the connection changed")
+
+// info is the part of struct tcp_info (linux/tcp.h) that tells what a
+// connection has agreed upon, and whether packets came or went.
+type info struct {
+	state, options, wscales uint8
+	bytesAcked, received    uint64
+	segsOut, segsIn         uint32
+}
+
+func readInfo(fd int) (info, error) {
+	const upToSegsIn = 144 // Linux 4.2
+	var b [upToSegsIn]byte
+	n, err := linux.Getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_INFO, b[:])
+	if err != nil {
+		return info{}, fmt.Errorf("read TCP_INFO: %w", err)
+	}
+	if n < len(b) {
+		return info{}, fmt.Errorf("read TCP_INFO: the kernel tells %d bytes only", n)
+	}
+	ne := binary.NativeEndian
+	return info{b[0], b[5], b[6], ne.Uint64(b[120:]), ne.Uint64(b[128:]), ne.Uint32(b[136:]), ne.Uint32(b[140:])}, nil
+}
+
+func readOnce(fd int, i *info) (*Stream, error) {
+	e := &tcp_stream.TcpStreamEntry{OptMask: proto.Uint32(uint32(i.options)), SndWscale: proto.Uint32(uint32(i.wscales & 15))}
+	if i.options&optWscale != 0 {
+		e.RcvWscale = proto.Uint32(uint32(i.wscales >> 4))
+	}
+	var err error
+	if e.MssClamp, err = number(fd, "TCP_MAXSEG", unix.TCP_MAXSEG); err != nil {
+		return nil, err
+	}
+	if i.options&optTimestamps != 0 {
+		if e.Timestamp, err = number(fd, "TCP_TIMESTAMP", unix.TCP_TIMESTAMP); err != nil {
+			return nil, err
+		}
+	}
+	s := &Stream{Entry: e}
+	for _, f := range []func(int) error{s.readWindow, s.readNumbers, s.readQueues} {
+		if err := f(fd); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func number(fd int, name string, opt int) (*uint32, error) {
+	v, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, opt)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return proto.Uint32(uint32(v)), nil
+}
+
+const windowSize = 20 // struct tcp_repair_window
+
+// readWindow reads how much each end may send. See TCP_REPAIR_WINDOW in
+// linux/tcp.h (Linux 4.8).
+func (s *Stream) readWindow(fd int) error {
+	var b [windowSize]byte
+	if _, err := linux.Getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_WINDOW, b[:]); err != nil {
+		return fmt.Errorf("read TCP_REPAIR_WINDOW: %w", err)
+	}
+	e := s.Entry
+	for i, at := range []**uint32{&e.SndWl1, &e.SndWnd, &e.MaxWindow, &e.RcvWnd, &e.RcvWup} {
+		*at = proto.Uint32(binary.NativeEndian.Uint32(b[4*i:]))
+	}
+	return nil
+}
+
+// readNumbers reads sequence numbers: of what comes next, and of what is to be
+// written next.
+func (s *Stream) readNumbers(fd int) (err error) {
+	for _, q := range []struct {
+		queue int
+		seq   **uint32
+	}{{recvQueue, &s.Entry.InqSeq}, {sendQueue, &s.Entry.OutqSeq}} {
+		if err := choose(fd, q.queue); err != nil {
+			return err
+		}
+		if *q.seq, err = number(fd, "TCP_QUEUE_SEQ", unix.TCP_QUEUE_SEQ); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// choose says which queue the next calls are about.
+func choose(fd, queue int) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_QUEUE, queue); err != nil {
+		return fmt.Errorf("set TCP_REPAIR_QUEUE to %d: %w", queue, err)
+	}
+	return nil
+}

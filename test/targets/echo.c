@@ -1,0 +1,61 @@
+// A server that gives back whatever it gets, to any number of clients. It knows
+// nothing of being saved. It writes its port to the file "port".
+// Arguments: none, or 6 for IPv6
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void fail(const char *what) {
+	FILE *f = fopen("error", "a");
+	fprintf(f, "%s: errno %d\n", what, errno);
+	fclose(f);
+	_exit(1);
+}
+
+static void give_back(int fd) {
+	static char b[65536];
+	ssize_t n = read(fd, b, sizeof b);
+	if (n <= 0) {
+		if (n < 0)
+			fail("read");
+		close(fd);
+		return;
+	}
+	for (ssize_t at = 0, k; at < n; at += k)
+		if ((k = write(fd, b + at, n - at)) <= 0)
+			fail("write");
+}
+
+int main(int argc, char **argv) {
+	struct sockaddr_in6 at = {AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct sockaddr_in at4 = {AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof at;
+	int v6 = argc > 1, l = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0), ep = epoll_create1(0);
+	if (bind(l, v6 ? (void *)&at : (void *)&at4, v6 ? sizeof at : sizeof at4) || listen(l, 1000) || getsockname(l, (void *)&at, &len))
+		fail("listen");
+	FILE *f = fopen("port.new", "w");
+	fprintf(f, "%d", ntohs(at.sin6_port));
+	fclose(f);
+	rename("port.new", "port");
+	epoll_ctl(ep, EPOLL_CTL_ADD, l, &(struct epoll_event){EPOLLIN, {.fd = l}});
+	for (;;) {
+		struct epoll_event e[64];
+		int n = epoll_wait(ep, e, 64, -1);
+		if (n < 0 && errno != EINTR)
+			fail("epoll_wait");
+		for (int i = 0; i < n; i++) {
+			int fd = e[i].data.fd;
+			if (fd != l) {
+				give_back(fd);
+				continue;
+			}
+			if ((fd = accept(l, NULL, NULL)) < 0 || epoll_ctl(ep, EPOLL_CTL_ADD, fd, &(struct epoll_event){EPOLLIN, {.fd = fd}}))
+				fail("accept");
+		}
+	}
+}

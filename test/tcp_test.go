@@ -1,0 +1,152 @@
+package test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"glis.dev/glis/internal/testkit"
+)
+
+// client sends a stream of numbers to an echo server and checks that each comes
+// back, in order.
+type client struct {
+	conn   *net.TCPConn
+	piece  int // bytes sent at once
+	stop   atomic.Bool
+	echoed atomic.Uint64 // numbers
+	done   sync.WaitGroup
+	err    [2]error
+}
+
+func dial(t testing.TB, address string, piece int) *client {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	k := &client{conn: c.(*net.TCPConn), piece: piece}
+	k.done.Add(2)
+	go func() { defer k.done.Done(); k.err[0] = k.send() }()
+	go func() { defer k.done.Done(); k.err[1] = k.receive() }()
+	return k
+}
+
+// send sends until told to stop. A client with small pieces waits for each to
+// come back; others send as much as there is room for.
+func (c *client) send() error {
+	n := uint64(0)
+	b := make([]byte, c.piece)
+	for !c.stop.Load() {
+		for i := 0; i < len(b); i += 8 {
+			binary.BigEndian.PutUint64(b[i:], n)
+			n++
+		}
+		if _, err := c.conn.Write(b); err != nil {
+			return fmt.Errorf("after %d numbers: %w", n, err)
+		}
+		for c.piece < 1000 && c.echoed.Load() < n && !c.stop.Load() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return c.conn.CloseWrite()
+}
+
+func (c *client) receive() error {
+	b := make([]byte, 64<<10)
+	for n, have := uint64(0), 0; ; {
+		k, err := c.conn.Read(b[have:])
+		have += k
+		i := 0
+		for ; i+8 <= have; i += 8 {
+			if got := binary.BigEndian.Uint64(b[i:]); got != n {
+				return fmt.Errorf("got number %d, want %d", got, n)
+			}
+			n++
+		}
+		have = copy(b, b[i:have])
+		c.echoed.Store(n)
+		if err == io.EOF && have == 0 {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("after %d numbers: %w", n, err)
+		}
+	}
+}
+
+// awaitMore waits until every client has got something that wasn't there yet.
+func awaitMore(t testing.TB, dir string, clients []*client) {
+	t.Helper()
+	before := make([]uint64, len(clients))
+	for i, c := range clients {
+		before[i] = c.echoed.Load()
+	}
+	end := time.Now().Add(testkit.Patience)
+	for i, c := range clients {
+		for c.echoed.Load() == before[i] {
+			if text, _ := os.ReadFile(filepath.Join(dir, "error")); len(text) > 0 || time.Now().After(end) {
+				t.Fatalf("client %d of %d gets nothing after %d numbers; the server says %q", i, len(clients), before[i], text)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// Clients outside of the tree that don't notice that their server is away.
+func TestClientsOutside(t *testing.T) {
+	testkit.RequireRoot(t)
+	e := testkit.FindEngine(t)
+	server := testkit.BuildC(t, "targets/echo.c")
+	for _, family := range []string{"", "6"} {
+		t.Run("IPv"+strings.Replace(family+"4", "64", "6", 1), func(t *testing.T) {
+			testkit.NoLeaks(t)
+			dir := testkit.NewDir(t)
+			p := testkit.Start(t, dir, append([]string{server}, strings.Fields(family)...)...)
+			testkit.AwaitFile(t, filepath.Join(dir, "port"), p.PID)
+			port, err := os.ReadFile(filepath.Join(dir, "port"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			address := "127.0.0.1:" + string(port)
+			if family != "" {
+				address = "[::1]:" + string(port)
+			}
+			var clients []*client
+			for i := range 200 {
+				piece := 64
+				if i < 10 {
+					piece = 32 << 10
+				}
+				clients = append(clients, dial(t, address, piece))
+			}
+			awaitMore(t, dir, clients)
+			for range 3 {
+				img := testkit.NewDir(t)
+				e.Save(t, p.PID, img, established...)
+				e.Restore(t, img, established...)
+				awaitMore(t, dir, clients)
+			}
+			e.Save(t, p.PID, testkit.NewDir(t), "--tcp-established", "--leave-running")
+			awaitMore(t, dir, clients)
+			for _, c := range clients {
+				c.stop.Store(true)
+			}
+			for i, c := range clients {
+				c.done.Wait()
+				if c.err[0] != nil || c.err[1] != nil {
+					t.Errorf("client %d: %v, %v", i, c.err[0], c.err[1])
+				}
+			}
+		})
+	}
+}
