@@ -43,6 +43,7 @@ var targets = []target{
 	{name: "chroot"},
 	{name: "itimers", args: []string{"long"}},
 	{name: "itimershort", src: "itimers", args: []string{"short"}},
+	{name: "posixtimers", changing: true},
 	{name: "privfile"},
 	{name: "stack"},
 	{name: "heap"},

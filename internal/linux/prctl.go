@@ -46,3 +46,12 @@ func (m *PrctlMMMap) Bytes() []byte {
 	b = binary.LittleEndian.AppendUint32(b, m.AuxvSize)
 	return binary.LittleEndian.AppendUint32(b, m.ExeFD)
 }
+
+// From include/uapi/linux/prctl.h, Linux 6.15: whether timer_create(2) takes
+// the number that the new timer is to have.
+const (
+	PR_TIMER_CREATE_RESTORE_IDS     = 77
+	PR_TIMER_CREATE_RESTORE_IDS_OFF = 0
+	PR_TIMER_CREATE_RESTORE_IDS_ON  = 1
+	PR_TIMER_CREATE_RESTORE_IDS_GET = 2
+)

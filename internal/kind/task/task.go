@@ -57,7 +57,7 @@ func processFirst() []kind.Facet {
 func limits() []kind.Facet { return []kind.Facet{Rlimits{}} }
 
 // processLast starts clocks.
-func processLast() []kind.Facet { return []kind.Facet{Timers{}} }
+func processLast() []kind.Facet { return []kind.Facet{Timers{}, PosixTimers{}} }
 
 func threadFirst() []kind.Facet {
 	return []kind.Facet{

@@ -234,6 +234,9 @@ func TestCheck(t *testing.T) {
 	}
 	thread := func(t *core.ThreadCoreEntry) *core.CoreEntry { return &core.CoreEntry{ThreadCore: t} }
 	task := func(t *core.TaskCoreEntry) *core.CoreEntry { return &core.CoreEntry{Tc: t} }
+	posix := func(t ...*timer.PosixTimerEntry) *core.CoreEntry {
+		return task(&core.TaskCoreEntry{Timers: &timer.TaskTimersEntry{Posix: t}})
+	}
 	var own unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_CPU, &own); err != nil {
 		t.Fatal(err)
@@ -260,7 +263,11 @@ func TestCheck(t *testing.T) {
 		{"too many groups", Creds{}, env(all...), thread(&core.ThreadCoreEntry{Creds: &creds.CredsEntry{Groups: make([]uint32, 65537)}}), "65537"},
 		{"seccomp", Seccomp{}, env(all...), thread(&core.ThreadCoreEntry{SeccompMode: core.SeccompMode_filter.Enum()}), "not supported"},
 		{"no seccomp", Seccomp{}, env(all...), thread(&core.ThreadCoreEntry{SeccompMode: core.SeccompMode_disabled.Enum()}), ""},
-		{"posix timers", Timers{}, env(), task(&core.TaskCoreEntry{Timers: &timer.TaskTimersEntry{Posix: []*timer.PosixTimerEntry{{}}}}), "not supported"},
+		{"posix timers", PosixTimers{}, env(), posix(&timer.PosixTimerEntry{ItId: proto.Uint32(3)}, &timer.PosixTimerEntry{ItId: proto.Uint32(4)}), ""},
+		{"posix timers of one number", PosixTimers{}, env(), posix(&timer.PosixTimerEntry{}, &timer.PosixTimerEntry{}), "comes behind"},
+		{"posix timer of a large number", PosixTimers{}, env(), posix(&timer.PosixTimerEntry{ItId: proto.Uint32(1 << 31)}), "comes behind"},
+		{"posix timer of a new sort", PosixTimers{}, env(), posix(&timer.PosixTimerEntry{ItSigevNotify: proto.Uint32(8)}), "can't be"},
+		{"posix timer of nonsense", PosixTimers{}, env(), posix(&timer.PosixTimerEntry{Vnsec: proto.Uint64(1e9)}), "no sense"},
 		{"microseconds", Timers{}, env(), task(&core.TaskCoreEntry{Timers: &timer.TaskTimersEntry{Real: &timer.ItimerEntry{Vusec: proto.Uint64(1_000_000)}}}), "no sense"},
 		{"oom", ProcFiles{}, env(), task(&core.TaskCoreEntry{OomScoreAdj: proto.Int32(-1000)}), "CAP_SYS_RESOURCE"},
 		{"oom with leave", ProcFiles{}, env(all...), task(&core.TaskCoreEntry{OomScoreAdj: proto.Int32(-1000)}), ""},

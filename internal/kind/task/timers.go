@@ -12,8 +12,7 @@ import (
 	"glis.dev/glis/internal/plan"
 )
 
-// Timers are the three interval timers of a process. Its POSIX timers are
-// refused.
+// Timers are the three interval timers of a process.
 type Timers struct{}
 
 // Name implements kind.Facet.
@@ -27,9 +26,6 @@ const (
 
 // Dump implements kind.Facet.
 func (Timers) Dump(q *kind.Question) (kind.Answer, error) {
-	if err := noPosixTimers(q); err != nil {
-		return nil, err
-	}
 	at, _ := q.Batch.Alloc(itimers * itimervalSize)
 	for i := range uint64(itimers) {
 		q.Batch.Call("getitimer", unix.SYS_GETITIMER, i, uint64(at)+i*itimervalSize)
@@ -51,23 +47,9 @@ func (Timers) Dump(q *kind.Question) (kind.Answer, error) {
 	}, nil
 }
 
-func noPosixTimers(q *kind.Question) error {
-	timers, err := q.Task.Dir.Timers()
-	if err != nil {
-		return fmt.Errorf("%v: POSIX timers (the kernel needs CONFIG_CHECKPOINT_RESTORE): %w", q.Task, err)
-	}
-	if len(timers) > 0 {
-		return kind.Unsupported(fmt.Sprintf("%v, POSIX timer %d", q.Task, timers[0].ID), "timers of timer_create(2) cannot be saved yet; setitimer(2) ones can")
-	}
-	return nil
-}
-
 // Check implements kind.Checker.
 func (Timers) Check(_ *plan.CheckEnv, c *core.CoreEntry) error {
 	t := c.GetTc().GetTimers()
-	if n := len(t.GetPosix()); n > 0 {
-		return kind.Unsupported("core image, POSIX timers", "there are %d and timers of timer_create(2) cannot be restored yet", n)
-	}
 	for _, e := range []*timer.ItimerEntry{t.GetReal(), t.GetVirt(), t.GetProf()} {
 		if e.GetIsec() > 1<<62 || e.GetVsec() > 1<<62 || e.GetIusec() >= microPerSecond || e.GetVusec() >= microPerSecond {
 			return fmt.Errorf("core image: interval timer of %d.%06d s every %d.%06d s makes no sense", e.GetVsec(), e.GetVusec(), e.GetIsec(), e.GetIusec())
