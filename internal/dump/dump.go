@@ -54,12 +54,22 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 		return nil, err
 	}
 	defer d.guard.Close()
-	d.env.Buffer = pages.Buffer()
+	if err := d.makeRoom(); err != nil {
+		return nil, errors.Join(err, d.discard())
+	}
 	err := tracee.Run(func() error { return d.run(ctx) })
 	if err != nil {
 		return nil, errors.Join(err, d.undo.Run(), d.discard())
 	}
 	return d.stats(), nil
+}
+
+// makeRoom gets the memory that pages are copied into, here and in the images,
+// before the freeze.
+func (d *dump) makeRoom() (err error) {
+	d.env.Buffer = pages.Buffer()
+	d.env.Pages, err = mem.Early(d.store, d.anon)
+	return err
 }
 
 type dump struct {
@@ -79,6 +89,7 @@ type dump struct {
 	self    int
 	runID   string
 	vmas    *vmamem.Reader // nil: mappings are read from smaps
+	anon    uint64         // memory of the root's own, before the freeze, in bytes
 	ownTime bool           // the tree is in a time namespace that is not the engine's
 
 	types  map[*scan.File]fdinfo.FdTypes

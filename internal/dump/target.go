@@ -34,6 +34,7 @@ func (d *dump) checkTarget() error {
 	case st.State == 'Z':
 		return fmt.Errorf("process %d (%s) has ended already (zombie): there is nothing to dump", pid, st.Name)
 	}
+	d.anon = st.RssAnon << 10
 	return d.checkAncestors(pid)
 }
 
@@ -77,6 +78,9 @@ func (d *dump) checkStore() error {
 
 // discard removes what a failed dump wrote.
 func (d *dump) discard() error {
+	if d.env.Pages != nil {
+		_ = d.env.Pages.Close() // often it is closed already
+	}
 	return errors.Join(d.sink.close(), mem.Discard(d.store), removeImages(d.store))
 }
 

@@ -41,7 +41,8 @@ type DumpEnv struct {
 	Images  Sink
 	Files   Files
 	Guard   Guard
-	Buffer  []byte // for copying memory, see pages.Buffer; may be nil
+	Buffer  []byte          // for copying memory, see pages.Buffer; may be nil
+	Pages   image.WriteFile // the first pages file, see mem.Early; may be nil
 	// Undo adds a step that takes back what was done outside of the images;
 	// it runs if the dump fails.
 	Undo func(what string, f func() error)

@@ -35,9 +35,10 @@ type Source struct {
 type Hook func(s *Source, chunk []byte, off int64) error
 
 // Buffer returns memory for Drain that has been touched: the kernel takes longer
-// to find a page than Drain to fill it.
+// to find a page than Drain to fill it. It is small, so that little is touched;
+// where there is much to copy, Drain gets itself more.
 func Buffer() []byte {
-	room := make([]byte, Chunk)
+	room := make([]byte, writeSize)
 	for i := 0; i < len(room); i += arch.PageSize {
 		room[i] = 1
 	}
@@ -58,7 +59,7 @@ func Drain(ctx context.Context, all []*Source, room []byte, hook Hook) error {
 	if total == 0 {
 		return nil
 	}
-	c := cutter{sources: all}
+	c := cutter{sources: all, chunk: chunkOf(total)}
 	err := parallel(ctx, total, room, c.next, func(p part, buf []byte) error {
 		return p.copy(buf, hook)
 	})
@@ -80,6 +81,7 @@ type part struct {
 
 // cutter cuts sources into parts.
 type cutter struct {
+	chunk   uint64 // of this size
 	sources []*Source
 	rest    []Span
 	skip    uint64 // of the first of rest
@@ -105,9 +107,9 @@ func (c *cutter) next() (part, bool) {
 func (c *cutter) cut() part {
 	p := part{source: c.sources[0], skip: c.skip, off: c.off}
 	n := 0
-	for n < len(c.rest) && n < mostSpans && p.size < Chunk {
+	for n < len(c.rest) && n < mostSpans && p.size < c.chunk {
 		left := c.rest[n].Len() - c.skip
-		take := min(left, Chunk-p.size)
+		take := min(left, c.chunk-p.size)
 		p.size += take
 		if take < left {
 			c.skip += take

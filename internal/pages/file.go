@@ -53,7 +53,7 @@ func DrainFile(ctx context.Context, f *File) error {
 	for _, s := range f.Spans {
 		total += s.Len()
 	}
-	c := cutter{sources: []*Source{{Spans: f.Spans}}}
+	c := cutter{sources: []*Source{{Spans: f.Spans}}, chunk: chunkOf(total)}
 	return parallel(ctx, total, nil, c.next, func(p part, buf []byte) error { return f.copy(&p, buf) })
 }
 
@@ -102,7 +102,7 @@ func FillFile(ctx context.Context, s image.Store, id uint64, size uint64, to Out
 		}
 		total += p.Pages * arch.PageSize
 	}
-	g := gatherer{rest: fromImage(r.Pieces)}
+	g := gatherer{rest: fromImage(r.Pieces), chunk: chunkOf(total)}
 	return parallel(ctx, total, nil, g.next, func(c chunk, buf []byte) error { return c.toFile(buf, size, to) })
 }
 

@@ -30,7 +30,7 @@ func Fill(ctx context.Context, pid proc.PID, pieces []Piece) error {
 		return nil
 	}
 	f := filler{pid: pid}
-	g := gatherer{rest: pieces}
+	g := gatherer{rest: pieces, chunk: chunkOf(total)}
 	err := parallel(ctx, total, nil, g.next, f.write)
 	return errors.Join(err, f.mem.close())
 }
@@ -38,8 +38,9 @@ func Fill(ctx context.Context, pid proc.PID, pieces []Piece) error {
 // gatherer puts together pieces whose contents lie one behind the other in
 // one file, and cuts them into chunks.
 type gatherer struct {
-	rest []Piece
-	skip uint64 // of the first of rest
+	chunk uint64 // of this size
+	rest  []Piece
+	skip  uint64 // of the first of rest
 }
 
 // chunk is contents that are read in one go and where each part goes.
@@ -55,12 +56,12 @@ func (g *gatherer) next() (chunk, bool) {
 		return chunk{}, false
 	}
 	c := chunk{from: g.rest[0].From, offset: g.rest[0].Offset + int64(g.skip)}
-	for len(g.rest) > 0 && len(c.to) < mostSpans && c.size < Chunk {
+	for len(g.rest) > 0 && len(c.to) < mostSpans && c.size < g.chunk {
 		p := &g.rest[0]
 		if p.From != c.from || p.Offset+int64(g.skip) != c.offset+int64(c.size) {
 			break
 		}
-		n := min(p.Len()-g.skip, Chunk-c.size)
+		n := min(p.Len()-g.skip, g.chunk-c.size)
 		c.to = append(c.to, unix.RemoteIovec{Base: uintptr(p.Start + g.skip), Len: int(n)})
 		c.size += n
 		if g.skip += n; g.skip == p.Len() {

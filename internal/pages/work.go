@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Chunk is how much is copied at a time, in bytes. Whether ctx has ended is
+// Chunk is how much is copied at a time at most, in bytes. Whether ctx has ended is
 // looked at between chunks.
 const Chunk = 1 << 20
 
@@ -27,6 +27,15 @@ func workers(n uint64) int {
 	return max(1, min(runtime.GOMAXPROCS(0), mostWorkers, int(n/(4*Chunk))))
 }
 
+// chunkOf is how much is copied at a time of n bytes. Where there is little,
+// most of the time goes into touching the buffer: it is a small one then.
+func chunkOf(n uint64) uint64 {
+	if workers(n) == 1 {
+		return writeSize
+	}
+	return Chunk
+}
+
 // parallel runs work, on total bytes in all, in several goroutines with a
 // buffer each, until next has no more to give or one of them fails. next is
 // called by one at a time. room is memory for a buffer, if there is some.
@@ -34,8 +43,8 @@ func parallel[T any](ctx context.Context, total uint64, room []byte, next func()
 	n := workers(total)
 	if n == 1 {
 		buf := room
-		if uint64(len(buf)) < min(Chunk, total) {
-			buf = make([]byte, min(Chunk, total))
+		if size := min(chunkOf(total), total); uint64(len(buf)) < size {
+			buf = make([]byte, size)
 		}
 		for job, ok := next(); ok; job, ok = next() {
 			if err := context.Cause(ctx); err != nil {

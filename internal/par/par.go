@@ -12,9 +12,13 @@ import (
 // is for what needs no tracer: reading /proc, which is most of a dump's work,
 // while the CPUs that the tree ran on stand idle.
 func Do(n int, f func(i int) error) error {
+	workers := min(runtime.GOMAXPROCS(0), (n+few-1)/few)
+	if workers <= 1 {
+		return inTurn(n, f)
+	}
 	var g errgroup.Group
 	var next atomic.Int64
-	for range min(runtime.GOMAXPROCS(0), (n+few-1)/few) {
+	for range workers {
 		g.Go(func() error {
 			for {
 				end := int(next.Add(few))
@@ -30,6 +34,17 @@ func Do(n int, f func(i int) error) error {
 		})
 	}
 	return g.Wait()
+}
+
+// inTurn is Do by the caller itself: to wake another thread takes longer than
+// few calls.
+func inTurn(n int, f func(i int) error) error {
+	for i := range n {
+		if err := f(i); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // few is how many calls a goroutine takes at a time.

@@ -125,12 +125,24 @@ func SetOptions(tid proc.TID, options uintptr) error {
 // Wait waits for one thread, never for any: a process that uses this as a
 // library has children of its own.
 func Wait(tid proc.TID) (Stop, error) {
-	if s, ok, err := TryWait(tid); ok || err != nil {
-		return s, err
+	for range patience {
+		if s, ok, err := TryWait(tid); ok || err != nil {
+			return s, err
+		}
+		giveWay()
 	}
 	defer reapOthers(tid)()
 	return wait(tid, 0)
 }
+
+// patience is how often a report is asked for before it is waited for. Most come
+// within microseconds, if the thread gets a CPU, and to be woken takes longer.
+const patience = 40
+
+// giveWay lets another thread run on this CPU, if one wants to. Go's scheduler
+// is left out of it: a goroutine that is bound to its thread, as a tracer's is,
+// can't give way to another without two switches of threads.
+func giveWay() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
 // TryWait is Wait that does not block; ok tells whether there was a report.
 func TryWait(tid proc.TID) (s Stop, ok bool, err error) {
@@ -172,7 +184,7 @@ func WaitTrapUntil(tid proc.TID, stop func() error) (Stop, error) {
 // waitUntil looks again and again, at first without a pause: a thread that can
 // stop does so within microseconds, if it gets a CPU.
 func waitUntil(tid proc.TID, stop func() error) (Stop, error) {
-	const patience, most = 20, time.Millisecond
+	const most = time.Millisecond
 	pause := 10 * time.Microsecond
 	for i := 0; ; i++ {
 		s, ok, err := TryWait(tid)
@@ -183,14 +195,20 @@ func waitUntil(tid proc.TID, stop func() error) (Stop, error) {
 			return s, err
 		}
 		if i < patience {
-			runtime.Gosched()
+			giveWay()
 			continue
 		}
-		time.Sleep(pause)
+		sleep(pause)
 		if pause = min(2*pause, most); pause == most {
 			reapDead(tid)
 		}
 	}
+}
+
+// sleep is time.Sleep that keeps the thread, see giveWay.
+func sleep(d time.Duration) {
+	ts := unix.NsecToTimespec(d.Nanoseconds())
+	_ = unix.Nanosleep(&ts, nil) // less is as good
 }
 
 func waitTrap(tid proc.TID, wait func(proc.TID) (Stop, error)) (Stop, error) {

@@ -188,7 +188,10 @@ func (d *drainer) close() error {
 // pagesFile makes the next pages file.
 func (d *drainer) pagesFile() (image.WriteFile, uint32, error) {
 	id := d.nextID
-	f, err := d.store.Create(image.Pages.FileName(id))
+	f, err := d.env.Pages, error(nil)
+	if id > 1 || f == nil {
+		f, err = d.store.Create(image.Pages.FileName(id))
+	}
 	if err != nil {
 		return nil, 0, err
 	}

@@ -265,12 +265,13 @@ func startStub(spaces []*Space) (*copyOf, error) {
 	if err != nil {
 		return nil, err
 	}
-	sock, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	line, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(sock)
-	th, err := stub.Start(stub.Options{At: at, Socket: sock})
+	defer unix.Close(line[0]) // the stub ends when this happens before it is stopped
+	defer unix.Close(line[1])
+	th, err := stub.Start(stub.Options{At: at, Socket: line[1]})
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/timens"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -63,7 +64,7 @@ func Now(pid proc.PID, clock int32) (uint64, error) {
 // offsets reads the offsets of the namespace that a task's children begin in,
 // which is its own unless it is about to make one.
 func offsets(path string) (c Clocks, err error) {
-	text, err := os.ReadFile(path)
+	text, err := linux.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil // a kernel without time namespaces
 	}

@@ -3,7 +3,6 @@ package task
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -100,7 +100,7 @@ func readMachine() machine {
 }
 
 func readCPUs(which string) ([]byte, error) {
-	text, err := os.ReadFile("/sys/devices/system/cpu/" + which)
+	text, err := linux.ReadFile("/sys/devices/system/cpu/" + which)
 	if err != nil {
 		return nil, err
 	}

@@ -2,10 +2,10 @@ package task
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 )
 
 // LSM is the security label of a process (SELinux, AppArmor, Smack). A
@@ -19,7 +19,7 @@ func (LSM) Name() string { return "security label" }
 
 // Dump implements kind.Facet.
 func (LSM) Dump(q *kind.Question) (kind.Answer, error) {
-	own, err := os.ReadFile("/proc/self/" + labelFile)
+	own, err := linux.ReadFile("/proc/self/" + labelFile)
 	if err != nil {
 		return nil, nil // EINVAL: no security module gives labels
 	}

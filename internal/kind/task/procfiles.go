@@ -12,6 +12,7 @@ import (
 
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -69,7 +70,7 @@ func (ProcFiles) Check(env *plan.CheckEnv, c *core.CoreEntry) error {
 	if env.Capable(unix.CAP_SYS_RESOURCE) || want >= 0 {
 		return nil
 	}
-	b, err := os.ReadFile("/proc/self/" + oomFile)
+	b, err := linux.ReadFile("/proc/self/" + oomFile)
 	if err != nil {
 		return err
 	}
@@ -148,7 +149,7 @@ func (LoginUID) Restore(r *kind.Redo) error {
 	if want == nil || *want == noLoginUID {
 		return nil
 	}
-	own, err := os.ReadFile("/proc/self/" + loginFile)
+	own, err := linux.ReadFile("/proc/self/" + loginFile)
 	if err != nil {
 		return nil // no audit system here
 	}
