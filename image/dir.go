@@ -37,6 +37,15 @@ func OpenDir(path string, opts ...DirOption) (*Dir, error) {
 	return d, nil
 }
 
+// openDir opens a directory in the directory; a link is not followed.
+func (d *Dir) openDir(name string) (*Dir, error) {
+	fd, err := openat(int(d.f.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, d.pathError("open", name, err)
+	}
+	return &Dir{f: os.NewFile(uintptr(fd), d.String()+"/"+name)}, nil
+}
+
 // openat is openat(2), close-on-exec, tried again when a signal interrupts it.
 func openat(dirfd int, name string, flags int, mode uint32) (int, error) {
 	for {

@@ -63,15 +63,21 @@ type dirID struct{ dev, ino uint64 }
 // chain walks from a checkpoint to its parents.
 type chain struct {
 	at    Store
-	owned *Dir // at, if the chain opened it
+	owned *Dir // of at, if the chain opened it
 	seen  map[dirID]bool
 	depth int
 }
 
-// parented is a store that can have a parent: a Dir or what embeds one.
+// parented is a store that can have a parent: a Dir, or what checks one.
 type parented interface {
-	Parent() (*Dir, error)
+	// parent opens the parent; the directory is what has to be closed.
+	parent() (Store, *Dir, error)
 	identity() (dirID, error)
+}
+
+func (d *Dir) parent() (Store, *Dir, error) {
+	p, err := d.Parent()
+	return p, p, err
 }
 
 // up moves to the parent of where the chain is; ErrNoParent is the end.
@@ -83,12 +89,12 @@ func (c *chain) up() error {
 	if err := c.visit(at); err != nil {
 		return err
 	}
-	parent, err := at.Parent()
+	parent, owned, err := at.parent()
 	c.close()
 	if err != nil {
 		return err
 	}
-	c.at, c.owned = parent, parent
+	c.at, c.owned = parent, owned
 	return nil
 }
 

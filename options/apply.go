@@ -44,6 +44,9 @@ func NewInspect() *Inspect { return withDefaults(new(Inspect)) }
 // NewLock returns the settings of a lock or unlock with their defaults.
 func NewLock() *Lock { return withDefaults(new(Lock)) }
 
+// NewVerify returns the settings of a verification without options.
+func NewVerify() *Verify { return withDefaults(new(Verify)) }
+
 // New returns the settings of a verb, a pointer to its struct, or nil.
 func New(v Verb) any {
 	switch v {
@@ -57,6 +60,8 @@ func New(v Verb) any {
 		return NewInspect()
 	case VerbLock:
 		return NewLock()
+	case VerbVerify:
+		return NewVerify()
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ const (
 	VerbCheck   Verb = "check"
 	VerbInspect Verb = "inspect"
 	VerbLock    Verb = "lock" // and unlock
+	VerbVerify  Verb = "verify"
 )
 
 // ArgKind says whether an option takes an argument.
@@ -76,7 +77,9 @@ func (o *Option) For(v Verb) *Use {
 }
 
 // Verbs lists the verbs in the order of the table.
-func Verbs() []Verb { return []Verb{VerbDump, VerbRestore, VerbCheck, VerbInspect, VerbLock} }
+func Verbs() []Verb {
+	return []Verb{VerbDump, VerbRestore, VerbCheck, VerbInspect, VerbLock, VerbVerify}
+}
 
 // All returns the table: every option of every verb once, in the order of the
 // struct fields.
@@ -88,6 +91,7 @@ func All() []*Option {
 	t.add(VerbCheck, reflect.TypeFor[Check](), nil)
 	t.add(VerbInspect, reflect.TypeFor[Inspect](), nil)
 	t.add(VerbLock, reflect.TypeFor[Lock](), nil)
+	t.add(VerbVerify, reflect.TypeFor[Verify](), nil)
 	return t.rows
 }
 

@@ -87,3 +87,8 @@ type Inspect struct {
 type Lock struct {
 	Common
 }
+
+// Verify holds the settings of a comparison of images with their checksums.
+type Verify struct {
+	Common
+}

@@ -116,3 +116,12 @@ func (engine) Lock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, err
 func (engine) Unlock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, error) {
 	return glis.Unlock(o.ImagesDir)
 }
+
+func (engine) Verify(ctx context.Context, o *options.Verify, w io.Writer, log *slog.Logger) error {
+	store, err := image.OpenDir(o.ImagesDir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return inspect.Verify(ctx, store, w)
+}

@@ -29,6 +29,7 @@ type fakeEngine struct {
 	inspect *options.Inspect
 	lock    *options.Lock
 	unlock  *options.Lock
+	verify  *options.Verify
 	err     error
 	waited  bool
 	status  int // of the root process
@@ -68,6 +69,12 @@ func (f *fakeEngine) Lock(_ context.Context, o *options.Lock, _ *slog.Logger) (i
 func (f *fakeEngine) Unlock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, error) {
 	f.unlock = o
 	return 3, f.err
+}
+
+func (f *fakeEngine) Verify(_ context.Context, o *options.Verify, w io.Writer, _ *slog.Logger) error {
+	f.verify = o
+	fmt.Fprintln(w, "verified")
+	return f.err
 }
 
 // testRun is an App with everything it touches replaced.
@@ -168,7 +175,7 @@ func TestVersion(t *testing.T) {
 // TestHelp: every option of a verb is mentioned, none of another's, and no
 // line is wider than a terminal.
 func TestHelp(t *testing.T) {
-	for _, line := range []string{"--help", "-h dump --bogus", "dump --help", "restore -h", "check -h", "inspect -h", "dump -Rh"} {
+	for _, line := range []string{"--help", "-h dump --bogus", "dump --help", "restore -h", "check -h", "inspect -h", "verify -h", "dump -Rh"} {
 		r := newTestRun()
 		if code := r.run(line); code != 0 || r.errOut.Len() > 0 {
 			t.Errorf("%s: exit status %d, %s", line, code, r.errOut.String())
@@ -352,6 +359,23 @@ func TestInspect(t *testing.T) {
 		r := newTestRun()
 		if code := r.run(line); code != 0 || r.out.String() != "inspected\n" || r.engine.inspect.ImagesDir != dir || !r.engine.inspect.JSON {
 			t.Errorf("%s: %d, %q, %+v", line, code, r.out.String(), r.engine.inspect)
+		}
+	}
+}
+
+func TestVerify(t *testing.T) {
+	dir := t.TempDir()
+	for _, line := range []string{"verify " + dir, "verify -D " + dir} {
+		for _, err := range []error{nil, errors.New("damaged")} {
+			r := newTestRun()
+			r.engine.err = err
+			want := 0
+			if err != nil {
+				want = 1
+			}
+			if code := r.run(line); code != want || r.out.String() != "verified\n" || r.engine.verify.ImagesDir != dir {
+				t.Errorf("%s: %d, %q, %+v", line, code, r.out.String(), r.engine.verify)
+			}
 		}
 	}
 }

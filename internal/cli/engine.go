@@ -27,6 +27,9 @@ type Engine interface {
 	// checkpoint's connections. They return how many connections those are.
 	Lock(ctx context.Context, o *options.Lock, log *slog.Logger) (int, error)
 	Unlock(ctx context.Context, o *options.Lock, log *slog.Logger) (int, error)
+	// Verify compares the images with their checksums. It writes a line to w
+	// for each file that is not as it was, which is an error, too.
+	Verify(ctx context.Context, o *options.Verify, w io.Writer, log *slog.Logger) error
 }
 
 // Restored is a tree that runs again.

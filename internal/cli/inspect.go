@@ -1,28 +1,44 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 
 	"glis.dev/glis/options"
 )
 
-// inspect shows what images hold. The directory may stand behind the verb.
+// inspect shows what images hold.
 func (a *App) inspect(c *call) int {
 	o, ok := c.settings.(*options.Inspect)
 	if !ok {
 		return a.fail(c.verb.name, fmt.Errorf("settings of type %T", c.settings))
 	}
-	if err := c.dirFromWord(&o.Common); err != nil {
+	return a.look(c, &o.Common, func(ctx context.Context, s *session) error { return a.Engine.Inspect(ctx, o, a.Stdout, s.log) })
+}
+
+// verify compares images with their checksums.
+func (a *App) verify(c *call) int {
+	o, ok := c.settings.(*options.Verify)
+	if !ok {
+		return a.fail(c.verb.name, fmt.Errorf("settings of type %T", c.settings))
+	}
+	return a.look(c, &o.Common, func(ctx context.Context, s *session) error { return a.Engine.Verify(ctx, o, a.Stdout, s.log) })
+}
+
+// look does what a verb does that only looks at images. The directory may
+// stand behind the verb.
+func (a *App) look(c *call, common *options.Common, f func(context.Context, *session) error) int {
+	if err := c.dirFromWord(common); err != nil {
 		return a.fail(c.verb.name, err)
 	}
-	s, ok := a.open(c, &o.Common, reads)
+	s, ok := a.open(c, common, reads)
 	if !ok {
 		return exitError
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	if err := a.Engine.Inspect(ctx, o, a.Stdout, s.log); err != nil {
+	if err := f(ctx, s); err != nil {
 		return s.fail(stopped(ctx, err), "")
 	}
 	s.close()

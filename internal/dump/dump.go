@@ -76,7 +76,7 @@ type dump struct {
 	opts    *options.Dump
 	log     *slog.Logger
 	obs     event.All
-	store   image.Store
+	store   *image.Recorder
 	sink    *sink
 	kinds   *kinds.Set
 	env     *kind.DumpEnv
@@ -104,8 +104,9 @@ type dump struct {
 
 func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	tree := &scan.Tree{}
+	rec := image.NewRecorder(store, o.LeaveRunning || o.LeaveStopped)
 	d := &dump{
-		opts: o, log: log, store: store, sink: newSink(store), kinds: kinds.New(), tree: tree,
+		opts: o, log: log, store: rec, sink: newSink(rec), kinds: kinds.New(), tree: tree,
 		freezer: &freezer{tree: tree}, guard: &guard{}, files: newFiles(tree), self: os.Getpid(), runID: newRunID(),
 		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
 	}
@@ -273,9 +274,10 @@ func (d *dump) writeImages() error {
 	return d.writeStats()
 }
 
-// commit writes the inventory, the mark of a whole checkpoint.
+// commit writes the manifest and the inventory, the mark of a whole
+// checkpoint, and makes all of it last.
 func (d *dump) commit() error {
-	if err := d.writeInventory(); err != nil {
+	if err := d.store.Seal(d.inventory()); err != nil {
 		return err
 	}
 	return d.store.Sync()

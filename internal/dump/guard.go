@@ -39,7 +39,7 @@ func (d *dump) startGuard() error {
 	if err != nil {
 		return err
 	}
-	dir, ok := d.store.(interface{ File() *os.File })
+	dir, ok := d.store.Store.(interface{ File() *os.File })
 	if !ok {
 		return errors.Join(fmt.Errorf("%v: not a directory", d.store), lock.Close())
 	}

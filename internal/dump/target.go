@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/proc"
 )
@@ -69,11 +71,19 @@ func (d *dump) checkStore() error {
 		return err
 	}
 	for _, n := range names {
-		if _, _, ok := image.RowFor(n); ok {
+		if ours(n) {
 			return fmt.Errorf("%v holds another checkpoint (%s); give an empty directory with -D, or remove that one", d.store, n)
 		}
 	}
 	return nil
+}
+
+// ours tells whether a file is one that a dump writes, by its name.
+func ours(name string) bool {
+	if _, _, ok := image.RowFor(name); ok || name == image.ManifestName {
+		return true
+	}
+	return slices.ContainsFunc(extra.Table(), func(r *image.Row) bool { return r.Pattern == name })
 }
 
 // discard removes what a failed dump wrote.
@@ -93,7 +103,7 @@ func removeImages(store image.Store) error {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, n := range names {
-		if _, _, ok := image.RowFor(n); ok {
+		if ours(n) {
 			errs = append(errs, removeImage(store, n))
 		}
 	}

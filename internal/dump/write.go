@@ -112,15 +112,13 @@ func (d *dump) kobjIDs(i scan.IDs) *criu_core.TaskKobjIdsEntry {
 // ownTimeNS is the number of a time namespace that is not the engine's.
 const ownTimeNS = 9
 
-// writeInventory is the last act on the images: without it there is no
-// checkpoint.
-func (d *dump) writeInventory() error {
-	e := &inventory.InventoryEntry{
+// inventory is what is written last: without it there is no checkpoint.
+func (d *dump) inventory() *inventory.InventoryEntry {
+	return &inventory.InventoryEntry{
 		ImgVersion: proto.Uint32(2), FdinfoPerId: proto.Bool(true), NsPerId: proto.Bool(true), Lsmtype: inventory.Lsmtype_NO_LSM.Enum(),
 		RootIds:           kobjIDs(scan.IDs{VM: 1, Files: 1, FS: 1, Sighand: 1}),
 		NetworkLockMethod: proto.Uint32(d.lockMethod()), DumpCriuRunId: proto.String(d.runID), DumpUptime: proto.Uint64(uptime()),
 	}
-	return image.WriteOne(d.store, image.Inventory, e)
 }
 
 // criu's numbers for what a restore has to take back.

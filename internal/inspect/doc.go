@@ -22,6 +22,7 @@
 //	when            last change of inventory.img
 //	uptime_us       how long the machine had been running
 //	machine         "x86-64", "aarch64", ...
+//	checksums       "intact": of all but pages, which verify looks at; left out if there are none
 //	task_count      all tasks, those that have ended too
 //	thread_count    threads of tasks that have not ended
 //	zombie_count    tasks that have ended and wait for their parent

@@ -36,7 +36,7 @@ func (r *reader) header() error {
 
 // when looks at the age of the file that a dump writes last.
 func (r *reader) when() error {
-	f, err := r.store.Open(image.Inventory.FileName())
+	f, err := r.plain.Open(image.Inventory.FileName())
 	if err != nil {
 		return err
 	}

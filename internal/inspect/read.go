@@ -28,7 +28,9 @@ type fileKey struct {
 // reader collects a report.
 type reader struct {
 	ctx     context.Context
-	store   image.Store
+	plain   image.Store
+	store   image.Store    // plain, or what checks it
+	checked *image.Checked // is store if there are checksums
 	rep     *Report
 	entries int             // so far
 	used    map[string]bool // image files that were opened
@@ -48,19 +50,38 @@ type reader struct {
 // mostly an [*image.Error].
 func Read(ctx context.Context, s image.Store) (*Report, error) {
 	r := &reader{
-		ctx: ctx, store: s, used: map[string]bool{},
+		ctx: ctx, plain: s, store: s, used: map[string]bool{},
 		rep:   &Report{Directory: s.String(), Tasks: []*Task{}, Files: []*File{}},
 		tasks: map[uint32]*Task{}, tids: map[uint32]bool{}, tables: map[uint32]*Task{}, spaces: map[uint32]*Task{},
 		files: map[fileKey]*File{}, pipes: map[uint32]*Pipe{}, shared: map[uint64]*Shared{}, inodes: map[uint32]*File{},
 	}
 	for _, step := range []func() error{
-		r.header, r.readTree, r.readTasks, r.readFiles, r.readSockets, r.readMemfds, r.readParts, r.link, r.readShared, r.readLocks, r.inventory,
+		r.check, r.header, r.readTree, r.readTasks, r.readFiles, r.readSockets, r.readMemfds, r.readParts, r.link, r.readShared, r.readLocks, r.inventory, r.checkRest,
 	} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	return r.rep, nil
+}
+
+// check has all that is read compared with the checksums of the dump.
+func (r *reader) check() error {
+	var err error
+	r.checked, err = image.Check(r.plain)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no checkpoint at all, which header says
+	}
+	if r.checked != nil {
+		r.store, r.rep.Checksums = r.checked, "intact"
+	}
+	return err
+}
+
+// checkRest is for what was not read.
+func (r *reader) checkRest() error {
+	r.used[image.ManifestName] = r.checked != nil
+	return r.checked.Metadata(r.ctx)
 }
 
 // each calls f for every entry of an image. Without the image it returns an

@@ -15,6 +15,7 @@ type Report struct {
 	When         *time.Time `json:"when,omitempty"`
 	UptimeUS     uint64     `json:"uptime_us,omitempty"`
 	Machine      string     `json:"machine,omitempty"`
+	Checksums    string     `json:"checksums,omitempty"`
 	TaskCount    int        `json:"task_count"`
 	ThreadCount  int        `json:"thread_count"`
 	ZombieCount  int        `json:"zombie_count"`

@@ -86,6 +86,9 @@ func (p *printer) header() {
 		}
 		row("  tasks", p.countText())
 		row("  size", fmt.Sprintf("%s in %s", bytesText(p.Bytes), count(p.FileCount, "file")))
+		if p.Checksums != "" {
+			row("  checksums", p.Checksums+", see glis verify for pages")
+		}
 		if d := p.Dump; d != nil {
 			row("  dump", fmt.Sprintf("frozen for %s, %s of memory written", micros(uint64(d.FrozenUS)), bytesText(pages(d.PagesWritten))))
 		}

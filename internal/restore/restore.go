@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -48,7 +49,10 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 		return nil, err
 	}
 	defer r.guard.Close()
-	if err := r.prepare(); err != nil {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
 	defer r.close()
@@ -71,6 +75,7 @@ type restore struct {
 	log       *slog.Logger
 	obs       event.All
 	store     image.Store
+	checked   *image.Checked // is store, if there are checksums
 	kinds     *kinds.Set
 	tree      *tree
 	plan      *plan.Plan
@@ -89,11 +94,30 @@ type restore struct {
 	resumptions []resumption
 }
 
+// check has everything that is read from now on compared with the checksums
+// of the dump, if there are any.
+func (r *restore) check() error {
+	var err error
+	if r.checked, err = image.Check(r.store); r.checked != nil {
+		r.store = r.checked
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no checkpoint at all, which read says
+	}
+	if err == nil && r.checked == nil {
+		r.log.Warn("The images have no checksums (criu writes none): damage may not be noticed", "dir", r.store)
+	}
+	return err
+}
+
 // prepare is all that needs no process: images, plan, and whether the numbers
 // of the tree are free.
-func (r *restore) prepare() error {
+func (r *restore) prepare(ctx context.Context) error {
 	var err error
 	if r.tree, err = read(r.store); err != nil {
+		return err
+	}
+	if err := r.checked.Metadata(ctx); err != nil {
 		return err
 	}
 	env := &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable()}
@@ -167,6 +191,7 @@ func (r *restore) run(ctx context.Context) error {
 		{"finish", func() error { return r.finishTree(ctx) }},
 		{"threads", r.restoreThreads},
 		{"seal", r.seal},
+		{"verify", func() error { return r.checked.Rest(ctx) }},
 		{"pidfile", r.writePidfile},
 		{"post-restore", func() error { return r.obs.Notify(ctx, event.PostRestore, r.rootPID()) }},
 		{"resume", func() error { return r.resume(ctx) }},

@@ -48,7 +48,7 @@ type family struct {
 // than directories, and file systems without hard links, get all pages of all
 // tasks.
 func (d *drainer) cow(spaces []*Space) error {
-	dir, ok := d.store.(*image.Dir)
+	dir, ok := image.DirOf(d.store)
 	if !ok {
 		return nil
 	}
@@ -279,7 +279,7 @@ func (f *family) close() error {
 // Discard removes what Pages makes in a store beside image files: the links
 // to memory that tasks share. It is for a dump that failed.
 func Discard(store image.Store) error {
-	dir, ok := store.(*image.Dir)
+	dir, ok := image.DirOf(store)
 	if !ok {
 		return nil
 	}

@@ -1,0 +1,331 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"sync"
+
+	"glis.dev/glis/internal/par"
+)
+
+// Checked is a checkpoint with a manifest. What is read from it is compared
+// with the checksums of the dump: a file that is short as a whole, before any
+// of it is given out; a long one, and pages, in chunks while they are read.
+// Metadata and Rest make up for what nobody has read. It may be used from
+// several goroutines.
+//
+// A file that is missing, too long or too short can't be opened, and neither
+// can one that the dump did not write: it belongs to another checkpoint.
+type Checked struct {
+	Store
+	prefix string // of names in the manifest: this is a directory in a checkpoint
+	*checkedFiles
+}
+
+// checkedFiles is what a checkpoint and the directories in it share.
+type checkedFiles struct {
+	top       Store
+	files     map[string]listed
+	inside    map[string]string // the directory that is in a directory
+	inventory []byte
+
+	mu     sync.Mutex
+	states map[string]*checking
+}
+
+// Check looks for the manifest of the checkpoint in s. Without one it returns
+// nil, and nothing can be checked: the checkpoint was made by criu, or a Glis
+// that wrote none. If there is one, or has been one, and it is not as it was,
+// that is an error.
+func Check(s Store) (*Checked, error) {
+	raw, m, err := readMark(s)
+	if err != nil || m == nil {
+		return nil, err
+	}
+	files, err := readManifest(s, m)
+	if err != nil {
+		return nil, err
+	}
+	c := &checkedFiles{top: s, files: files, inside: map[string]string{}, inventory: raw, states: map[string]*checking{}}
+	for name := range files {
+		for at := path.Dir(name); at != "."; at = path.Dir(at) {
+			up, dir := path.Split(at)
+			c.inside[strings.TrimSuffix(up, "/")] = dir
+		}
+	}
+	return &Checked{Store: s, checkedFiles: c}, nil
+}
+
+// mayBe tells whether a file may be there that the manifest lacks: what is no
+// image, or comes into a checkpoint later.
+func mayBe(name string) bool {
+	image := strings.HasSuffix(name, ".img") || name == StatsDump.FileName()
+	return !image || name == ManifestName || name == Inventory.FileName()
+}
+
+// Open opens a file and makes sure that it has the right size, and, if it is
+// short, the right content.
+func (c *Checked) Open(name string) (ReadFile, error) {
+	if c.prefix == "" && name == Inventory.FileName() {
+		return &bytesFile{b: c.inventory}, nil
+	}
+	want, ok := c.files[path.Join(c.prefix, name)]
+	f, err := c.Store.Open(name)
+	switch {
+	case !ok && (err != nil || mayBe(name)):
+		return f, err
+	case !ok:
+		_ = f.Close() // the error below is the one that matters
+		return nil, notOurs(path.Join(c.prefix, name))
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, missing(want.name)
+	case err != nil:
+		return nil, err
+	}
+	checked, err := c.checked(f, want)
+	if err != nil {
+		_ = f.Close() // the first error is the one that matters
+	}
+	return checked, err
+}
+
+func notOurs(name string) error {
+	return fileError(name, fmt.Errorf("it is not of this checkpoint: %w", ErrChecksum))
+}
+
+// missing is an error that is not fs.ErrNotExist: the file is not one that may
+// be absent.
+func missing(name string) error {
+	return fileError(name, fmt.Errorf("it is missing: %w", ErrChecksum))
+}
+
+func (c *Checked) checked(f ReadFile, want listed) (ReadFile, error) {
+	if got := f.Size(); got != want.size {
+		what := "file is cut"
+		if got > want.size {
+			what = "something was appended"
+		}
+		return nil, &Error{File: want.name, Offset: min(got, want.size), Err: fmt.Errorf("%s, %d bytes instead of %d: %w", what, got, want.size, ErrChecksum)}
+	}
+	state := c.state(want)
+	if want.size <= ChunkSize && !isPages(want.name) {
+		return readChecked(f, state)
+	}
+	return &checkedFile{f, state}, nil
+}
+
+// state returns what was seen of a file so far, whoever has it open.
+func (c *checkedFiles) state(f listed) *checking {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.states[f.name]
+	if s == nil {
+		s = newChecking(f.name, f.size, f.sums)
+		c.states[f.name] = s
+	}
+	return s
+}
+
+// isPages tells whether a file holds pages; all others are metadata.
+func isPages(name string) bool {
+	_, ok := Pages.match(path.Base(name))
+	return ok
+}
+
+// readChecked reads a short file and closes it.
+func readChecked(f ReadFile, state *checking) (ReadFile, error) {
+	b := make([]byte, f.Size())
+	n, err := f.ReadAt(b, 0)
+	if n < len(b) {
+		return nil, &Error{File: state.name, Offset: int64(n), Err: readError(err)}
+	}
+	if err := state.read(b, 0); err != nil {
+		return nil, err
+	}
+	return &bytesFile{b: b}, f.Close()
+}
+
+func readError(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF // it was cut after its size was looked at
+	}
+	return err
+}
+
+// bytesFile is a file that was read as a whole.
+type bytesFile struct{ b []byte }
+
+func (f *bytesFile) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > int64(len(f.b)) {
+		return 0, io.EOF
+	}
+	n := copy(p, f.b[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *bytesFile) Size() int64    { return int64(len(f.b)) }
+func (f *bytesFile) Close() error   { return nil }
+func (f *bytesFile) File() *os.File { return nil }
+
+// checkedFile is a file whose chunks are checked while they are read.
+type checkedFile struct {
+	ReadFile
+	state *checking
+}
+
+func (f *checkedFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.ReadFile.ReadAt(p, off)
+	if bad := f.state.read(p[:n], off); bad != nil {
+		return 0, bad
+	}
+	return n, err
+}
+
+// Metadata checks all files but pages, and of those that they are there and
+// how long they are.
+func (c *Checked) Metadata(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	return c.check(ctx, func(f listed) bool { return !isPages(f.name) })
+}
+
+// Rest checks all that has not been seen yet: after it, and all that was read
+// before, there is no byte in the checkpoint that was not compared.
+func (c *Checked) Rest(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	return c.check(ctx, func(listed) bool { return true })
+}
+
+func (c *Checked) check(ctx context.Context, wanted func(listed) bool) error {
+	names := c.names()
+	return par.Do(len(names), func(i int) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		return c.checkFile(ctx, c.files[names[i]], wanted(c.files[names[i]]))
+	})
+}
+
+// checkFile looks at a file: at its size only, or at all that has not been
+// seen of it.
+func (c *Checked) checkFile(ctx context.Context, want listed, content bool) error {
+	state := c.state(want)
+	rest := state.rest()
+	if want.size > 0 && len(rest) == 0 {
+		return nil
+	}
+	if want.link != "" && c.sameFile(want) {
+		return nil // it is looked at under its first name
+	}
+	f, err := c.openListed(want)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	if !content {
+		return nil
+	}
+	rest = state.rest() // a short file was looked at when it was opened
+	return eachChunk(len(rest), want.size, func(i int, buf []byte) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		b, at := buf[:chunkLen(want.size, rest[i])], rest[i]*ChunkSize
+		if n, err := f.ReadAt(b, at); n < len(b) {
+			if errors.Is(err, ErrChecksum) {
+				return err
+			}
+			return &Error{File: want.name, Offset: at + int64(n), Err: readError(err)}
+		}
+		return nil
+	})
+}
+
+// openListed opens a file by its name in the manifest.
+func (c *Checked) openListed(f listed) (ReadFile, error) {
+	at := &Checked{Store: c.top, checkedFiles: c.checkedFiles}
+	dir, name := path.Split(f.name)
+	if dir == "" {
+		return at.Open(name)
+	}
+	below, err := c.below(path.Clean(dir))
+	if err != nil {
+		return nil, missing(f.name)
+	}
+	defer below.Close() //nolint:errcheck // only read from
+	at.Store, at.prefix = below, path.Clean(dir)
+	return at.Open(name)
+}
+
+// below opens a directory in the checkpoint. No link is followed.
+func (c *Checked) below(name string) (*Dir, error) {
+	d, ok := DirOf(c.top)
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	var err error
+	for i, p := range strings.Split(name, "/") {
+		up := d
+		d, err = up.openDir(p)
+		if i > 0 {
+			_ = up.Close() // a directory that was only read
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// parent opens what pages are inherited from. If that is a directory in the
+// checkpoint it is checked like all of it. A checkpoint elsewhere is not; only
+// criu makes such ones so far.
+func (c *Checked) parent() (Store, *Dir, error) {
+	d, ok := DirOf(c.Store)
+	if !ok {
+		return nil, nil, fmt.Errorf("%s: %w", c.Store, ErrNoParent)
+	}
+	name := c.inside[c.prefix]
+	if name == "" {
+		return d.parent()
+	}
+	if to, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d/%s", d.f.Fd(), ParentLink)); err != nil || to != name {
+		return nil, nil, fileError(path.Join(c.prefix, ParentLink), fmt.Errorf("it has to be a link to %s: %w", name, ErrChecksum))
+	}
+	below, err := d.openDir(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &Checked{Store: below, prefix: path.Join(c.prefix, name), checkedFiles: c.checkedFiles}, below, nil
+}
+
+func (c *Checked) identity() (dirID, error) {
+	d, ok := DirOf(c.Store)
+	if !ok {
+		return dirID{}, fmt.Errorf("%s: %w", c.Store, errors.ErrUnsupported)
+	}
+	return d.identity()
+}
+
+// sameFile tells whether a link is still one.
+func (c *Checked) sameFile(f listed) bool {
+	d, ok := DirOf(c.top)
+	if !ok {
+		return false
+	}
+	a, err := d.inode(f.name)
+	b, err2 := d.inode(f.link)
+	return err == nil && err2 == nil && a == b
+}

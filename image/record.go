@@ -1,0 +1,222 @@
+package image
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"sync"
+
+	"glis.dev/glis/image/criu/inventory"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Recorder is a store in which a checkpoint is made. It takes the checksum of
+// all that is written, writes the manifest, and makes it all last through a
+// power cut. It may be used from several goroutines.
+//
+// What is written to the directory in other ways has no part in that: logs,
+// and statistics of a restore.
+type Recorder struct {
+	Store
+	later bool
+
+	mu    sync.Mutex
+	files map[string]*recorded
+}
+
+// recorded is a file that was made.
+type recorded struct {
+	sums
+	listed
+	known bool // listed has its size and sums
+}
+
+// NewRecorder records what is made in s. With later the checksums of pages are
+// taken when Seal is called, from the files, instead of on the way: that takes
+// longer, but the tree may run meanwhile.
+func NewRecorder(s Store, later bool) *Recorder {
+	return &Recorder{Store: s, later: later, files: map[string]*recorded{}}
+}
+
+// Create makes a file whose content is recorded.
+func (r *Recorder) Create(name string) (WriteFile, error) {
+	f, err := r.Store.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	rec := &recorded{listed: listed{name: name}}
+	r.mu.Lock()
+	r.files[name] = rec
+	r.mu.Unlock()
+	return &recordedFile{WriteFile: f, rec: rec, later: r.later}, nil
+}
+
+// Remove removes a file; the manifest will not have it.
+func (r *Recorder) Remove(name string) error {
+	r.mu.Lock()
+	delete(r.files, name)
+	r.mu.Unlock()
+	return r.Store.Remove(name)
+}
+
+// recordedFile is a file being written.
+type recordedFile struct {
+	WriteFile
+	rec   *recorded
+	pos   int64 // of Write
+	later bool
+	early int64 // up to where the kernel was asked to write it to disk
+}
+
+func (f *recordedFile) Write(p []byte) (int, error) {
+	n, err := f.WriteFile.Write(p)
+	f.rec.wrote(p[:n], f.pos)
+	f.pos += int64(n)
+	return n, err
+}
+
+func (f *recordedFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.WriteFile.WriteAt(p, off)
+	if f.later {
+		f.rec.reach(off + int64(n)) // and has no sums
+		return n, err
+	}
+	f.rec.wrote(p[:n], off)
+	return n, err
+}
+
+func (f *recordedFile) Close() error {
+	if err := f.WriteFile.Close(); err != nil {
+		return err
+	}
+	f.rec.listed.size = f.rec.sums.size
+	f.rec.listed.sums, f.rec.known = f.rec.all()
+	f.rec.chunks = nil
+	return nil
+}
+
+// Seal makes the checkpoint whole: it writes the manifest and, last of all,
+// the inventory, which vouches for it. All files must have been closed. The
+// tree need not stand still.
+func (r *Recorder) Seal(e *inventory.InventoryEntry) error {
+	files, err := r.list()
+	if err != nil {
+		return err
+	}
+	b := appendManifest(nil, files)
+	if err := r.write(ManifestName, b); err != nil {
+		return err
+	}
+	b, err = encodeInventory(e, mark{uint64(len(b)), checksum(0, b)})
+	if err != nil {
+		return err
+	}
+	return r.write(Inventory.FileName(), b)
+}
+
+// list returns what the manifest is to say.
+func (r *Recorder) list() (map[string]listed, error) {
+	files := make(map[string]listed, len(r.files))
+	for name, rec := range r.files {
+		if !rec.known {
+			if err := rec.read(r.Store); err != nil {
+				return nil, err
+			}
+		}
+		files[name] = rec.listed
+	}
+	if d, ok := DirOf(r.Store); ok {
+		return files, d.listLinks(files)
+	}
+	return files, nil
+}
+
+// read takes the checksums of a file from the file.
+func (f *recorded) read(s Store) error {
+	r, err := s.Open(f.name)
+	if err != nil {
+		return err
+	}
+	defer r.Close() //nolint:errcheck // only read from
+	f.listed.sums = make([]uint32, chunksOf(f.listed.size))
+	err = eachChunk(len(f.listed.sums), f.listed.size, func(i int, buf []byte) error {
+		b := buf[:chunkLen(f.listed.size, int64(i))]
+		if n, err := r.ReadAt(b, int64(i)*ChunkSize); n < len(b) {
+			return &Error{File: f.name, Offset: int64(i)*ChunkSize + int64(n), Err: errors.Join(errors.New("it can't be read back"), err)}
+		}
+		f.listed.sums[i] = checksum(0, b)
+		return nil
+	})
+	f.known = err == nil
+	return err
+}
+
+// write makes a whole file at once.
+func (r *Recorder) write(name string, b []byte) error {
+	f, err := r.Store.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
+}
+
+// Sync makes the checkpoint last through a power cut: all its files, and their
+// names. In which order they reach the disk does not matter: if some did not,
+// checksums tell.
+//
+// Files are synced many at a time, since the file system does what waits in
+// one go.
+func (r *Recorder) Sync() error {
+	names := []string{ManifestName, Inventory.FileName()}
+	for name := range r.files {
+		names = append(names, name)
+	}
+	var g errgroup.Group
+	g.SetLimit(syncing)
+	for _, name := range names {
+		g.Go(func() error { return r.syncFile(name) })
+	}
+	g.Go(r.Store.Sync)
+	if d, ok := DirOf(r.Store); ok {
+		g.Go(d.syncLinks)
+	}
+	return g.Wait()
+}
+
+// syncing is how many files are synced at the same time.
+const syncing = 64
+
+func (r *Recorder) syncFile(name string) error {
+	f, err := r.Store.Open(name)
+	if errors.Is(err, fs.ErrNotExist) && (name == ManifestName || name == Inventory.FileName()) {
+		return nil // not sealed
+	}
+	if err != nil {
+		return err
+	}
+	if file := f.File(); file != nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// DirOf returns the directory that a store is, or that it records or checks.
+func DirOf(s Store) (*Dir, bool) {
+	switch s := s.(type) {
+	case *Dir:
+		return s, true
+	case *Recorder:
+		return DirOf(s.Store)
+	case *Checked:
+		return DirOf(s.Store)
+	}
+	return nil, false
+}
+
+// writeback asks the kernel to begin to write a part of a file to disk, see
+// sync_file_range(2). It is no error if it can't.
+func writeback(f *os.File, off, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
+}
