@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,7 +21,8 @@ type client struct {
 	conn   *net.TCPConn
 	piece  int // bytes sent at once
 	stop   atomic.Bool
-	echoed atomic.Uint64 // numbers
+	sent   atomic.Uint64 // numbers
+	echoed atomic.Uint64
 	done   sync.WaitGroup
 	err    [2]error
 }
@@ -54,6 +54,7 @@ func (c *client) send() error {
 		if _, err := c.conn.Write(b); err != nil {
 			return fmt.Errorf("after %d numbers: %w", n, err)
 		}
+		c.sent.Store(n)
 		for c.piece < 1000 && c.echoed.Load() < n && !c.stop.Load() {
 			time.Sleep(time.Millisecond)
 		}
@@ -106,30 +107,21 @@ func awaitMore(t testing.TB, dir string, clients []*client) {
 func TestClientsOutside(t *testing.T) {
 	testkit.RequireRoot(t)
 	e := testkit.FindEngine(t)
-	server := testkit.BuildC(t, "targets/echo.c")
-	for _, family := range []string{"", "6"} {
-		t.Run("IPv"+strings.Replace(family+"4", "64", "6", 1), func(t *testing.T) {
+	c := testkit.BuildC(t, "targets/echo.c")
+	for _, x := range []struct {
+		name string
+		host string
+		argv []string
+	}{
+		{"IPv4", "127.0.0.1", []string{c}},
+		{"IPv6", "::1", []string{c, "6"}},
+		{"Go", "127.0.0.1", []string{testkit.BuildGo(t, "./targets/goecho")}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
 			testkit.NoLeaks(t)
 			dir := testkit.NewDir(t)
-			p := testkit.Start(t, dir, append([]string{server}, strings.Fields(family)...)...)
-			testkit.AwaitFile(t, filepath.Join(dir, "port"), p.PID)
-			port, err := os.ReadFile(filepath.Join(dir, "port"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			address := "127.0.0.1:" + string(port)
-			if family != "" {
-				address = "[::1]:" + string(port)
-			}
-			var clients []*client
-			for i := range 200 {
-				piece := 64
-				if i < 10 {
-					piece = 32 << 10
-				}
-				clients = append(clients, dial(t, address, piece))
-			}
-			awaitMore(t, dir, clients)
+			p := testkit.Start(t, dir, x.argv...)
+			clients := dialMany(t, p, x.host)
 			for range 3 {
 				img := testkit.NewDir(t)
 				e.Save(t, p.PID, img, established...)
@@ -138,15 +130,45 @@ func TestClientsOutside(t *testing.T) {
 			}
 			e.Save(t, p.PID, testkit.NewDir(t), "--tcp-established", "--leave-running")
 			awaitMore(t, dir, clients)
-			for _, c := range clients {
-				c.stop.Store(true)
-			}
-			for i, c := range clients {
-				c.done.Wait()
-				if c.err[0] != nil || c.err[1] != nil {
-					t.Errorf("client %d: %v, %v", i, c.err[0], c.err[1])
-				}
-			}
+			finish(t, clients)
 		})
+	}
+}
+
+// dialMany connects clients to a server, when it has told its port; some of
+// them flood it.
+func dialMany(t testing.TB, p *testkit.Proc, host string) []*client {
+	t.Helper()
+	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
+	port, err := os.ReadFile(filepath.Join(p.Dir, "port"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clients []*client
+	for i := range 200 {
+		piece := 64
+		if i < 10 {
+			piece = 32 << 10
+		}
+		clients = append(clients, dial(t, net.JoinHostPort(host, string(port)), piece))
+	}
+	awaitMore(t, p.Dir, clients)
+	return clients
+}
+
+// finish lets the clients end, and checks that nothing was lost.
+func finish(t testing.TB, clients []*client) {
+	t.Helper()
+	for _, c := range clients {
+		c.stop.Store(true)
+	}
+	for i, c := range clients {
+		c.done.Wait()
+		if c.err[0] != nil || c.err[1] != nil {
+			t.Errorf("client %d: %v, %v", i, c.err[0], c.err[1])
+		}
+		if c.echoed.Load() != c.sent.Load() {
+			t.Errorf("client %d: %d of %d numbers came back", i, c.echoed.Load(), c.sent.Load())
+		}
 	}
 }

@@ -328,6 +328,7 @@ type SocketEntry struct {
 	Inode    *SocketInode    // if it isn't root's, with all permissions
 	Root     *string         // directory that its absolute path is below, "/" if missing
 	Listener *SocketListener // of a unix socket that listens
+	Protocol *uint32         // if criu's entry has another one that does nearly the same
 
 	proto.Rest
 }
@@ -355,6 +356,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	if m.Listener != nil {
 		b = proto.AppendMessage(b, 6, m.Listener)
 	}
+	b = proto.AppendVarint(b, 7, m.Protocol)
 	return append(b, m.Unknown()...)
 }
 
@@ -381,6 +383,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 			m.Listener = &SocketListener{}
 		}
 		d.Message(m.Listener)
+	case 56: // 7: protocol
+		d.Uint32(&m.Protocol)
 	default:
 		return false
 	}
@@ -456,4 +460,12 @@ func (m *SocketEntry) GetListener() *SocketListener {
 		return m.Listener
 	}
 	return nil
+}
+
+// GetProtocol returns protocol, or its default.
+func (m *SocketEntry) GetProtocol() uint32 {
+	if m != nil && m.Protocol != nil {
+		return *m.Protocol
+	}
+	return 0
 }

@@ -33,14 +33,11 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	if l.protocol, err = unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
 		return nil, l.fail(fmt.Errorf("read SO_PROTOCOL: %w", err))
 	}
-	if l.protocol != unix.IPPROTO_TCP {
+	if !l.tcpLike() {
 		return nil, nil
 	}
-	if l.tcp, err = tcp.Look(d.Int()); err != nil {
-		return nil, l.fail(err)
-	}
-	if !tcp.Connected(l.tcp.State) {
-		return nil, nil
+	if err := l.lookTCP(); err != nil || !l.connected {
+		return nil, err
 	}
 	if err := l.addresses(); err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ const maxIPOptions = 40
 func (l *look) checkHidden() error {
 	var buf [maxIPOptions]byte
 	n, err := linux.Getsockopt(l.fd.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, buf[:])
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 		return l.fail(fmt.Errorf("read IP_OPTIONS: %w", err))
 	}
 	if n > 0 {
@@ -54,7 +54,7 @@ func (l *look) checkHidden() error {
 // checkProgram refuses sockets of which a program chooses who gets a
 // connection or datagram. No system call tells of it.
 func (l *look) checkProgram() error {
-	if l.value("SO_REUSEPORT") == 0 || !l.at.set() || l.connected {
+	if l.value("SO_REUSEPORT") == 0 || !l.at.set() || l.connected || l.protocol == unix.IPPROTO_MPTCP {
 		return nil
 	}
 	programs, err := l.kind.programs(l.file.Task)

@@ -160,10 +160,12 @@ func must(t testing.TB, err error) {
 }
 
 var (
-	tcp4 = sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}
-	tcp6 = sort{family: unix.AF_INET6, protocol: unix.IPPROTO_TCP}
-	udp4 = sort{family: unix.AF_INET, protocol: unix.IPPROTO_UDP}
-	udp6 = sort{family: unix.AF_INET6, protocol: unix.IPPROTO_UDP}
+	tcp4   = sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}
+	tcp6   = sort{family: unix.AF_INET6, protocol: unix.IPPROTO_TCP}
+	mptcp4 = sort{family: unix.AF_INET, protocol: unix.IPPROTO_MPTCP}
+	mptcp6 = sort{family: unix.AF_INET6, protocol: unix.IPPROTO_MPTCP}
+	udp4   = sort{family: unix.AF_INET, protocol: unix.IPPROTO_UDP}
+	udp6   = sort{family: unix.AF_INET6, protocol: unix.IPPROTO_UDP}
 )
 
 func (s sort) String() string {
@@ -283,6 +285,9 @@ func TestRoundTrip(t *testing.T) {
 		{"any", tcp4, "0.0.0.0", []step{listen(0)}},
 		{"listener", tcp6, "::1", []step{listen(7)}},
 		{"any", tcp6, "::", []step{listen(7)}},
+		{"multipath", mptcp4, "", nil},
+		{"multipath", mptcp4, "127.0.0.1", []step{set(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), set(unix.SOL_SOCKET, unix.SO_RCVBUF, 70_000), set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), set(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1), listen(7)}},
+		{"multipath", mptcp6, "::", []step{listen(7)}},
 		{"mapped", tcp6, "::ffff:127.0.0.1", []step{listen(7)}},
 		{"autobound", tcp4, "", []step{listen(3)}},
 		{"no more a listener", tcp4, "127.0.0.1", []step{listen(3), func(t testing.TB, d *fd.FD) { must(t, unix.Shutdown(d.Int(), unix.SHUT_RD)) }}},
@@ -344,7 +349,7 @@ func connect(s sort) func(testing.TB, *fd.FD) {
 
 // TestEveryOption changes as many options as the kernel lets us.
 func TestEveryOption(t *testing.T) {
-	for _, s := range []sort{tcp4, tcp6, udp4, udp6} {
+	for _, s := range []sort{tcp4, tcp6, mptcp4, mptcp6, udp4, udp6} {
 		for _, listens := range []bool{false, true} {
 			if listens && s.protocol == unix.IPPROTO_UDP {
 				continue
@@ -352,7 +357,7 @@ func TestEveryOption(t *testing.T) {
 			t.Run(fmt.Sprint(s, listens), func(t *testing.T) {
 				d := s.make(t)
 				changed := change(t, s, d.Int())
-				if len(changed) < 50 {
+				if len(changed) < 50 && s.protocol != unix.IPPROTO_MPTCP || len(changed) < 30 {
 					t.Errorf("only %d options were changed: %v", len(changed), changed)
 				}
 				t.Log(len(changed), changed)

@@ -30,6 +30,11 @@ type sort struct {
 	connected        bool // by TCP
 }
 
+// tcpLike tells whether it is TCP, be it Multipath TCP.
+func (s sort) tcpLike() bool {
+	return s.protocol == unix.IPPROTO_TCP || s.protocol == unix.IPPROTO_MPTCP
+}
+
 // like makes a new socket of that sort.
 func (s sort) like() (int, error) {
 	typ := unix.SOCK_STREAM
@@ -129,9 +134,7 @@ func (l *look) classify() error {
 		*into = v
 	}
 	switch {
-	case l.protocol == unix.IPPROTO_MPTCP:
-		return l.refuse("Multipath TCP isn't supported yet; programs in Go use it for listeners unless they run with GODEBUG=multipathtcp=0")
-	case l.typ == unix.SOCK_STREAM && l.protocol == unix.IPPROTO_TCP, l.typ == unix.SOCK_DGRAM && l.protocol == unix.IPPROTO_UDP:
+	case l.typ == unix.SOCK_STREAM && l.tcpLike(), l.typ == unix.SOCK_DGRAM && l.protocol == unix.IPPROTO_UDP:
 	default:
 		return l.refuse("only TCP and UDP are supported yet; let the process close it before the dump")
 	}
@@ -142,12 +145,24 @@ func (l *look) classify() error {
 	if other {
 		return l.refuse("it is of another network namespace than Glis's: run Glis in that namespace (nsenter -n)")
 	}
-	if l.protocol != unix.IPPROTO_TCP {
+	if !l.tcpLike() {
 		return nil
 	}
-	l.tcp, err = tcp.Look(l.fd.Int())
+	return l.lookTCP()
+}
+
+// lookTCP asks for the state of a TCP socket, and refuses connections of
+// Multipath TCP, which have no repair mode. One that a listener of it accepted
+// from a client that doesn't speak it is TCP.
+func (l *look) lookTCP() (err error) {
+	if l.tcp, err = tcp.Look(l.fd.Int()); err != nil {
+		return l.fail(err)
+	}
 	l.connected = tcp.Connected(l.tcp.State)
-	return l.fail(err)
+	if l.connected && l.protocol == unix.IPPROTO_MPTCP {
+		return l.refuse("the kernel can't save connections of Multipath TCP (programs in Go: GODEBUG=multipathtcp=0, or sysctl net.mptcp.enabled=0)")
+	}
+	return nil
 }
 
 // readOptions reads the socket's options, and refuses those that a new socket
@@ -202,7 +217,7 @@ func (l *look) checkState() error {
 		info.Waiting = 0
 	}
 	l.state, l.backlog = info.State, info.Backlog
-	why, err := tcp.Refusal(l.fd.Int(), info, l.like)
+	why, err := tcp.Refusal(l.fd.Int(), info, l.protocol, l.like)
 	if err != nil {
 		return l.fail(err)
 	}
@@ -238,7 +253,10 @@ func (l *look) diag(ask func(c *sockdiag.Conn) error) error {
 // putExtra writes what criu's entry has no place for.
 func (l *look) putExtra() error {
 	e := &extra.SocketEntry{Id: &l.file.ID, Options: l.opts.Options, Inode: socket.InodeOf(&l.file.Stat)}
-	if e.Inode == nil && len(e.Options) == 0 {
+	if l.protocol == unix.IPPROTO_MPTCP {
+		e.Protocol = proto.Uint32(unix.IPPROTO_MPTCP)
+	}
+	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil {
 		return nil
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)
@@ -248,8 +266,12 @@ func (l *look) putExtra() error {
 func (l *look) entry(owner *fown.FownEntry) *sk_inet.InetSkEntry {
 	ino := uint32(l.file.Stat.Ino)
 	number := func(n int) *uint32 { return proto.Uint32(uint32(n)) }
+	protocol := l.protocol
+	if protocol == unix.IPPROTO_MPTCP {
+		protocol = unix.IPPROTO_TCP // criu has no other
+	}
 	e := &sk_inet.InetSkEntry{
-		Id: &l.file.ID, Ino: &ino, Family: number(l.family), Type: number(l.typ), Proto: number(l.protocol), State: number(l.state),
+		Id: &l.file.ID, Ino: &ino, Family: number(l.family), Type: number(l.typ), Proto: number(protocol), State: number(l.state),
 		SrcPort: number(int(l.at.port)), DstPort: number(int(l.peer.port)), Flags: &l.file.Flags, Backlog: number(l.backlog),
 		SrcAddr: l.at.words(l.family), DstAddr: l.peer.words(l.family), Fown: owner, Opts: l.opts.Entry,
 		V6Only: l.opts.Inet.V6Only, IpOpts: l.opts.Inet.IpOpts, TcpOpts: l.opts.Inet.TcpOpts,

@@ -69,8 +69,12 @@ func (k *Kind) readLocal(src plan.Source) error {
 	return err
 }
 
-// Check implements plan.Checked: a connection needs its address and a route.
+// Check implements plan.Checked: a connection needs its address and a route,
+// and Multipath TCP a kernel that has it.
 func (n *node) Check(*plan.CheckEnv) error {
+	if n.protocol == unix.IPPROTO_MPTCP {
+		return n.checkMultipath()
+	}
 	if !n.connected {
 		return nil
 	}
@@ -89,6 +93,15 @@ func (n *node) Check(*plan.CheckEnv) error {
 		return fmt.Errorf("file %#x, %v: %w", n.id, n, err)
 	}
 	return nil
+}
+
+// checkMultipath makes sure that this kernel has Multipath TCP.
+func (n *node) checkMultipath() error {
+	num, err := n.like()
+	if err != nil {
+		return fmt.Errorf("file %#x, %v: this kernel has no Multipath TCP (is the sysctl net.mptcp.enabled 1?): %w", n.id, n, err)
+	}
+	return unix.Close(num)
 }
 
 // path is what decides whether a peer can be reached.

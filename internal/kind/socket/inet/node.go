@@ -44,8 +44,11 @@ func (n *node) Needs() []plan.ID { return n.needs }
 // String implements plan.Node.
 func (n *node) String() string {
 	s := "UDP"
-	if n.protocol == unix.IPPROTO_TCP {
+	if n.tcpLike() {
 		s = "TCP"
+	}
+	if n.protocol == unix.IPPROTO_MPTCP {
+		s = "Multipath TCP"
 	}
 	if n.at.set() {
 		s += " at " + n.at.String()
@@ -130,7 +133,7 @@ func (n *node) bind(own int, k *socket.Kernel) error {
 		return nil
 	}
 	reuse, _ := k.Value(n.opts.Values, "SO_REUSEADDR")
-	if n.protocol == unix.IPPROTO_TCP && reuse.Lo == 0 {
+	if n.tcpLike() && reuse.Lo == 0 {
 		if err := setReuse(own, 1); err != nil {
 			return err
 		}
@@ -142,7 +145,7 @@ func (n *node) bind(own int, k *socket.Kernel) error {
 	if err := n.bindTo(own, n.at, zone); err != nil {
 		return err
 	}
-	if n.protocol == unix.IPPROTO_TCP && reuse.Lo == 0 {
+	if n.tcpLike() && reuse.Lo == 0 {
 		return setReuse(own, 0)
 	}
 	return nil

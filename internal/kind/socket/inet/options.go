@@ -28,7 +28,7 @@ func table(s sort) socket.Table {
 	switch {
 	case s.connected:
 		t = append(t, tcp.ConnectionOptions()...)
-	case s.protocol == unix.IPPROTO_TCP:
+	case s.tcpLike():
 		t = append(t, tcp.Options()...)
 	}
 	t = append(t, socket.Common()...)
@@ -44,6 +44,11 @@ func table(s sort) socket.Table {
 		t = append(t, udp()...)
 	} else {
 		t = append(t, tcp.Clamp())
+	}
+	if s.protocol == unix.IPPROTO_MPTCP {
+		for i := range t {
+			t[i].Ask = t[i].Ask || t[i].Opt == unix.SO_BUF_LOCK && t[i].Level == sol
+		}
 	}
 	return append(t, socket.Ends()...)
 }

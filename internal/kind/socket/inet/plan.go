@@ -57,9 +57,16 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		return nil, fmt.Errorf("inside it is called %#x", in.GetId())
 	}
 	n := &node{sort: sort{family: int(in.GetFamily()), protocol: int(in.GetProto())}, kind: k, id: plan.ID(in.GetId()), entry: in}
+	x := k.extras[in.GetId()]
 	n.connected = n.protocol == unix.IPPROTO_TCP && tcp.Connected(int(in.GetState()))
 	if err := n.check(); err != nil {
 		return nil, err
+	}
+	switch more := x.GetProtocol(); {
+	case more == unix.IPPROTO_MPTCP && n.protocol == unix.IPPROTO_TCP && !n.connected:
+		n.protocol = unix.IPPROTO_MPTCP
+	case more != 0:
+		return nil, fmt.Errorf("protocol %d in place of %d can't be", more, n.protocol)
 	}
 	var err error
 	if n.at, err = fromWords(n.family, in.GetSrcAddr(), in.GetSrcPort()); err != nil {
@@ -71,7 +78,6 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	if n.owner, err = file.PlanOwner(in.GetFown()); err != nil {
 		return nil, err
 	}
-	x := k.extras[in.GetId()]
 	n.inode = x.GetInode()
 	n.opts, err = k.loader(n.sort).Load(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, x.GetOptions())
 	if err == nil && n.connected {
@@ -138,12 +144,12 @@ func (n *node) check() error {
 // ends of which are in the images.
 func (k *Kind) Planned() error {
 	type place struct {
-		protocol int
-		port     uint16
+		tcp  bool
+		port uint16
 	}
 	bound, listen := map[place][]plan.ID{}, map[place][]plan.ID{}
 	for _, n := range k.nodes {
-		switch at := (place{n.protocol, n.at.port}); {
+		switch at := (place{n.tcpLike(), n.at.port}); {
 		case n.at.port == 0 || n.connected:
 		case n.listens():
 			listen[at] = append(listen[at], n.id)
@@ -152,7 +158,7 @@ func (k *Kind) Planned() error {
 		}
 	}
 	for _, n := range k.nodes {
-		switch at := (place{n.protocol, n.at.port}); {
+		switch at := (place{n.tcpLike(), n.at.port}); {
 		case n.listens():
 			n.needs = bound[at]
 		case n.connected:

@@ -20,7 +20,7 @@ import (
 
 func TestTable(t *testing.T) {
 	type key struct{ level, opt int }
-	for _, s := range []sort{tcp4, tcp6, udp4, udp6} {
+	for _, s := range []sort{tcp4, tcp6, mptcp4, mptcp6, udp4, udp6} {
 		seen, names, last := map[key]string{}, map[string]bool{}, socket.Early
 		for _, o := range table(s) {
 			k := key{o.Level, o.Opt}
@@ -36,7 +36,7 @@ func TestTable(t *testing.T) {
 			}
 			last = o.When
 		}
-		if !names["SO_REUSEPORT"] || !names["IP_TTL"] || names["IPV6_TCLASS"] != (s.family == unix.AF_INET6) || names["TCP_NODELAY"] != (s.protocol == unix.IPPROTO_TCP) {
+		if !names["SO_REUSEPORT"] || !names["IP_TTL"] || names["IPV6_TCLASS"] != (s.family == unix.AF_INET6) || names["TCP_NODELAY"] != s.tcpLike() {
 			t.Errorf("%v: rows are missing or too many", s)
 		}
 	}

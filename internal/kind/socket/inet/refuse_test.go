@@ -100,8 +100,9 @@ func TestRefused(t *testing.T) {
 			return d.Int()
 		}},
 		{"multipath", "GODEBUG=multipathtcp=0", func(t *testing.T) int {
-			n, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP)
-			return own(t, n, err).Int()
+			d := mptcp4.bound(t, "127.0.0.1")
+			must(t, unix.Listen(d.Int(), 5))
+			return client(t, mptcp4, d.Int()).Int()
 		}},
 		{"raw", "only TCP and UDP", func(t *testing.T) int {
 			n, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)

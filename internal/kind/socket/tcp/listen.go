@@ -35,7 +35,7 @@ func Look(fd int) (Info, error) {
 
 // Refusal returns why a TCP socket that isn't connected can't be carried over,
 // and what can be done; "" if it can. like makes a new socket of its family.
-func Refusal(fd int, info Info, like func() (int, error)) (string, error) {
+func Refusal(fd int, info Info, protocol int, like func() (int, error)) (string, error) {
 	switch info.State {
 	case Listening:
 		if info.Waiting > 0 {
@@ -47,6 +47,9 @@ func Refusal(fd int, info Info, like func() (int, error)) (string, error) {
 		}
 	default:
 		return "TCP connections aren't supported yet; let the process close it first", nil
+	}
+	if protocol == unix.IPPROTO_MPTCP {
+		return "", nil // it lets nothing be put on top, and has no keys
 	}
 	if why, err := Upper(fd); err != nil || why != "" {
 		return why, err
