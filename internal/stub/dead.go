@@ -22,17 +22,17 @@ func Dead(status unix.WaitStatus) (*fd.FD, error) {
 	if status.Exited() {
 		code = arch.ExitCode(uint8(status.ExitStatus()))
 	}
-	exe, err := memfd(elf(deadAt, code))
-	if err != nil {
-		return nil, fmt.Errorf("process that has ended: %w", err)
-	}
-	defer unix.Close(exe)
 	line, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("process that has ended: socketpair: %w", err)
 	}
 	defer unix.Close(line[0])
 	defer unix.Close(line[1])
+	exe, err := memfd(elf(deadAt, code), line[1])
+	if err != nil {
+		return nil, fmt.Errorf("process that has ended: %w", err)
+	}
+	defer unix.Close(exe)
 	num := -1
 	attr := &syscall.ProcAttr{Env: []string{}, Files: []uintptr{uintptr(line[1])}, Sys: &syscall.SysProcAttr{PidFD: &num}}
 	pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{"glis"}, attr)

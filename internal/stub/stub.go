@@ -36,7 +36,7 @@ const Socket = 0
 // every process cloned from it, until those are let go. Call it on the
 // tracer's thread.
 func Start(o Options) (*remote.Thread, error) {
-	exe, err := memfd(elf(uint64(o.At), arch.StubCode()))
+	exe, err := memfd(elf(uint64(o.At), arch.StubCode()), o.Socket)
 	if err != nil {
 		return nil, fmt.Errorf("stub: %w", err)
 	}
@@ -86,8 +86,9 @@ func seize(t *remote.Thread) error {
 func Syscall(at remote.Addr) remote.Addr { return at + codeOffset + arch.StubSyscall }
 
 // memfd returns a descriptor of an executable file in memory. Its number is
-// above those that ForkExec moves around.
-func memfd(content []byte) (int, error) {
+// above those that ForkExec moves around while it gives the child socket as its
+// only descriptor: it takes the next numbers behind that one, whoever has them.
+func memfd(content []byte, socket int) (int, error) {
 	n, err := unix.MemfdCreate("glis", unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if err == unix.EINVAL { // before Linux 6.3
 		n, err = unix.MemfdCreate("glis", unix.MFD_CLOEXEC)
@@ -100,8 +101,11 @@ func memfd(content []byte) (int, error) {
 	if _, err := f.Write(content); err != nil {
 		return -1, err
 	}
-	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 64)
+	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, socket+moved)
 }
+
+// moved is more than ForkExec ever moves.
+const moved = 16
 
 // elf returns a static executable of one page with this code,
 // see elf(5).

@@ -55,7 +55,7 @@ func TestStubEndsWithItsMaker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exe, err := memfd(elf(0x7654_3000, arch.StubCode()))
+	exe, err := memfd(elf(0x7654_3000, arch.StubCode()), p[1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,4 +71,37 @@ func TestStubEndsWithItsMaker(t *testing.T) {
 	if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil || !ws.Exited() || ws.ExitStatus() != 0 {
 		t.Errorf("wait status %#x, %v", ws, err)
 	}
+}
+
+// The executable is not overwritten by what ForkExec moves out of its way, even
+// if its socket has a high number and all below are taken.
+func TestStubAmongManyDescriptors(t *testing.T) {
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	for high := 60; high < 80; high++ {
+		n, err := unix.FcntlInt(uintptr(p[1]), unix.F_DUPFD_CLOEXEC, high)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(n)
+		exe, err := memfd(elf(0x7654_3000, arch.StubCode()), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{"glis"}, &syscall.ProcAttr{Files: []uintptr{uintptr(n)}})
+		unix.Close(exe)
+		if err != nil {
+			t.Fatalf("socket %d, executable %d: %v", n, exe, err)
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	unix.Close(p[1])
 }
