@@ -1,5 +1,6 @@
 # make            build bin/glis, one static binary
 # sudo make test  vet, format and all tests; they save and restore processes
+# sudo make demo  see it work, in ten seconds
 # make fuzz       every parser, with FUZZTIME of inputs
 GO ?= go
 BIN ?= bin
@@ -8,7 +9,10 @@ FUZZTIME ?= 20000x
 # Without processes of their own: what the race detector can watch.
 RACE = ./options ./image/... ./internal/arch ./internal/cli ./internal/inspect ./internal/pages ./internal/par ./internal/plan ./internal/proc ./internal/sockdiag ./internal/undo
 
-.PHONY: all build test root vet fmt race fuzz bench clean FORCE
+demo: build
+	@$(BIN)/glis demo || { test "$$(id -u)" = 0 || echo 'make demo needs root: sudo env PATH="$$PATH" make demo' >&2; exit 1; }
+
+.PHONY: all demo build test root vet fmt race fuzz bench clean FORCE
 
 all: build
 

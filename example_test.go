@@ -41,12 +41,14 @@ func serve() {
 
 // startServer starts a child that has a listener and nothing else of ours.
 func startServer() (pid int, client net.Conn, err error) {
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false)
+	l, err := plain.Listen(context.Background(), "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return 0, nil, err
 	}
 	defer l.Close()
-	f, err := l.File()
+	f, err := l.(*net.TCPListener).File()
 	if err != nil {
 		return 0, nil, err
 	}

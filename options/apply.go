@@ -47,6 +47,9 @@ func NewLock() *Lock { return withDefaults(new(Lock)) }
 // NewVerify returns the settings of a verification without options.
 func NewVerify() *Verify { return withDefaults(new(Verify)) }
 
+// NewDemo returns the settings of a demonstration without options.
+func NewDemo() *Demo { return withDefaults(new(Demo)) }
+
 // New returns the settings of a verb, a pointer to its struct, or nil.
 func New(v Verb) any {
 	switch v {
@@ -62,6 +65,8 @@ func New(v Verb) any {
 		return NewLock()
 	case VerbVerify:
 		return NewVerify()
+	case VerbDemo:
+		return NewDemo()
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ const (
 	VerbInspect Verb = "inspect"
 	VerbLock    Verb = "lock" // and unlock
 	VerbVerify  Verb = "verify"
+	VerbDemo    Verb = "demo"
 )
 
 // ArgKind says whether an option takes an argument.
@@ -78,7 +79,7 @@ func (o *Option) For(v Verb) *Use {
 
 // Verbs lists the verbs in the order of the table.
 func Verbs() []Verb {
-	return []Verb{VerbDump, VerbRestore, VerbCheck, VerbInspect, VerbLock, VerbVerify}
+	return []Verb{VerbDump, VerbRestore, VerbCheck, VerbInspect, VerbLock, VerbVerify, VerbDemo}
 }
 
 // All returns the table: every option of every verb once, in the order of the
@@ -92,6 +93,7 @@ func All() []*Option {
 	t.add(VerbInspect, reflect.TypeFor[Inspect](), nil)
 	t.add(VerbLock, reflect.TypeFor[Lock](), nil)
 	t.add(VerbVerify, reflect.TypeFor[Verify](), nil)
+	t.add(VerbDemo, reflect.TypeFor[Demo](), nil)
 	return t.rows
 }
 

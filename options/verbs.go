@@ -92,3 +92,11 @@ type Lock struct {
 type Verify struct {
 	Common
 }
+
+// Demo holds the settings of the demonstration.
+type Demo struct {
+	Common
+
+	LeaveRunning bool `opt:"leave-running,R" group:"Processes" help:"Leave the server running instead of ending and restoring it."`
+	Big          bool `opt:"big" own:"yes" group:"Demo" help:"Give the server 1 GiB of memory."`
+}

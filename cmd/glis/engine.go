@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis"
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/cli"
+	"glis.dev/glis/internal/demo"
 	"glis.dev/glis/internal/dump"
 	"glis.dev/glis/internal/event"
 	"glis.dev/glis/internal/feature"
@@ -124,4 +125,8 @@ func (engine) Verify(ctx context.Context, o *options.Verify, w io.Writer, log *s
 	}
 	defer store.Close()
 	return inspect.Verify(ctx, store, w)
+}
+
+func (engine) Demo(ctx context.Context, o *options.Demo, w io.Writer) error {
+	return demo.Run(ctx, o, w)
 }

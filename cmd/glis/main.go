@@ -8,6 +8,7 @@ import (
 
 	"glis.dev/glis"
 	"glis.dev/glis/internal/cli"
+	"glis.dev/glis/internal/demo"
 	"glis.dev/glis/internal/tracee"
 )
 
@@ -17,6 +18,7 @@ const memoryLimit = 40 << 20
 
 func main() {
 	glis.Init()
+	demo.Serve()
 	// Short and small: collecting garbage only pays when there is much of it.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)

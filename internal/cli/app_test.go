@@ -77,6 +77,8 @@ func (f *fakeEngine) Verify(_ context.Context, o *options.Verify, w io.Writer, _
 	return f.err
 }
 
+func (f *fakeEngine) Demo(context.Context, *options.Demo, io.Writer) error { return f.err }
+
 // testRun is an App with everything it touches replaced.
 type testRun struct {
 	App

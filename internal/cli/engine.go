@@ -30,6 +30,8 @@ type Engine interface {
 	// Verify compares the images with their checksums. It writes a line to w
 	// for each file that is not as it was, which is an error, too.
 	Verify(ctx context.Context, o *options.Verify, w io.Writer, log *slog.Logger) error
+	// Demo shows a dump and restore and describes it to w.
+	Demo(ctx context.Context, o *options.Demo, w io.Writer) error
 }
 
 // Restored is a tree that runs again.

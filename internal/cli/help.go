@@ -79,7 +79,7 @@ func (a *App) printHelp(words []string) {
 // groups lists the headings of the options in the order they are printed.
 func groups() []string {
 	return []string{"Processes", "Files", "Memory", "Open files", "Network", "Namespaces", "Outside resources",
-		"Cgroups", "Page server", "Check", "Inspect", "General", "Logging", "Configuration"}
+		"Cgroups", "Page server", "Check", "Inspect", "Demo", "General", "Logging", "Configuration"}
 }
 
 // row is one option in the help text.

@@ -23,6 +23,7 @@ func verbs() []verb {
 		{name: "lock", args: "[DIR] [OPTIONS]", summary: "hold back the packets of saved connections", settings: options.VerbLock, words: 1, run: (*App).lock},
 		{name: "unlock", args: "[DIR] [OPTIONS]", summary: "let them through again", settings: options.VerbLock, words: 1, run: (*App).unlock},
 		{name: "verify", args: "[DIR] [OPTIONS]", summary: "compare images with their checksums", settings: options.VerbVerify, words: 1, run: (*App).verify},
+		{name: "demo", args: "[--leave-running] [--big]", summary: "see it work, in ten seconds", settings: options.VerbDemo, run: (*App).demo},
 		{name: "pre-dump", reason: "incremental images are not built yet"},
 		{name: "page-server", reason: "sending pages over the network is not built yet"},
 		{name: "lazy-pages", reason: "restoring pages on demand is not built yet"},

@@ -34,7 +34,7 @@ var floors = map[string]int{
 	"internal/kinds": list,
 
 	"internal/dump": work, "internal/restore": work, "internal/inspect": work,
-	"internal/cli": door, "cmd/glis": door, ".": door,
+	"internal/cli": door, "internal/demo": door, "cmd/glis": door, ".": door,
 }
 
 // floor tells where a package is; 0 if nobody has decided. Whatever is below
@@ -71,6 +71,8 @@ var sideways = map[string]string{
 	"internal/kind/socket/tcp -> internal/kind/file":        "the owner of signals (F_SETOWN) is common to files and sockets",
 	"internal/kind/socket/inet -> internal/kind/socket/tcp": "the internet socket that is a TCP one is handed on",
 	"cmd/glis -> internal/cli":                              "",
+	"cmd/glis -> internal/demo":                             "",
+	"internal/demo -> .":                                    "what is shown is the library",
 	"cmd/glis -> .":                                         "the command is a user of the library",
 	". -> internal/cli":                                     "",
 }
