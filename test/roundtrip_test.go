@@ -44,6 +44,8 @@ var targets = []target{
 	{name: "itimers", args: []string{"long"}},
 	{name: "itimershort", src: "itimers", args: []string{"short"}},
 	{name: "posixtimers", changing: true},
+	{name: "seccomp", args: []string{"base"}, noCRIU: "threads with the same filters can't get one more together"},
+	{name: "seccompthread", src: "seccomp", args: []string{"more"}, noCRIU: "other uids need CAP_SYS_RESOURCE"},
 	{name: "privfile"},
 	{name: "stack"},
 	{name: "heap"},

@@ -9,6 +9,7 @@ import (
 
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
@@ -101,6 +102,15 @@ func (d *dump) prepareThread(th *scan.Thread) error {
 		return err
 	} else if on {
 		return kind.Unsupported(th.Task, "its thread %d has its system calls dispatched to itself (PR_SET_SYSCALL_USER_DISPATCH), which cannot be saved yet", th.TID)
+	}
+	if th.Status.Seccomp == linux.SECCOMP_MODE_FILTER {
+		filters, err := tracee.Filters(th.TID)
+		if err == nil {
+			th.Filter, err = d.filters.Add(th, filters)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	s, err := remote.ChooseSignal(th.Status.SigCgt, th.Status.SigBlk, th.Status.SigPnd|th.Status.ShdPnd)
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kind/ns"
+	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/kinds"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/pages"
@@ -91,6 +92,7 @@ type dump struct {
 	vmas    *vmamem.Reader // nil: mappings are read from smaps
 	anon    uint64         // memory of the root's own, before the freeze, in bytes
 	ownTime bool           // the tree is in a time namespace that is not the engine's
+	filters task.Filters
 
 	types  map[*scan.File]fdinfo.FdTypes
 	cores  map[*scan.Task]*criu_core.CoreEntry // of leaders

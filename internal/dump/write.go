@@ -11,7 +11,6 @@ import (
 	"glis.dev/glis/image/criu/fs"
 	"glis.dev/glis/image/criu/inventory"
 	"glis.dev/glis/image/criu/pstree"
-	"glis.dev/glis/image/criu/seccomp"
 	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind/ns"
@@ -47,7 +46,7 @@ func (d *dump) putTree() error {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
-	if err := d.sink.Put(image.Seccomp, &seccomp.SeccompEntry{}, nil); err != nil {
+	if err := d.sink.Put(image.Seccomp, d.filters.Entry(), nil); err != nil {
 		return err
 	}
 	return d.putTimens()

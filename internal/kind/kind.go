@@ -144,12 +144,13 @@ type Answer func(core *criu_core.CoreEntry) error
 type Redo struct {
 	Env    *plan.Env
 	Batch  *remote.Batch
-	Leader *criu_core.CoreEntry // of the thread-group leader: what belongs to the process
-	Core   *criu_core.CoreEntry // of this thread
-	PID    scan.VPID            // of the process
-	TID    scan.VPID            // of this thread
-	Host   proc.PID             // of the process, as the engine's /proc has it
-	Extra  Extra                // what criu's fields can't say about this thread
+	Leader *criu_core.CoreEntry            // of the thread-group leader: what belongs to the process
+	Core   *criu_core.CoreEntry            // of this thread
+	PID    scan.VPID                       // of the process
+	TID    scan.VPID                       // of this thread
+	Host   proc.PID                        // of the process, as the engine's /proc has it
+	Cores  map[uint32]*criu_core.CoreEntry // of all threads of the process, by number
+	Extra  Extra                           // what criu's fields can't say about this thread
 }
 
 // Extra is what Glis knows about one thread that criu's images have no field

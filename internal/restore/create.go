@@ -64,7 +64,7 @@ func (r *restore) startStub() (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	th, err := stub.Start(stub.Options{At: at, Socket: r.transport.theirs.Int(), Sibling: r.opts.Sibling})
+	th, err := stub.Start(stub.Options{At: at, Socket: r.transport.theirs.Int(), Sibling: r.opts.Sibling, Suspend: r.tree.filtered()})
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (r *restore) arenaSize() uint64 {
 			continue
 		}
 		n := 512<<10 + t.space.BatchSize() + uint64(len(t.fds))*600 + uint64(len(t.threads))*(8<<10) + uint64(len(t.children))*400
-		size = max(size, n)
+		size = max(size, n+t.filterSize())
 	}
 	for _, e := range r.tree.files {
 		size += uint64(len(e.GetEpfd().GetTfd())) * 300

@@ -231,7 +231,7 @@ func (r *restore) awaitThreads(t *task) error {
 // redo is what facets need to bring a thread's state back.
 func (r *restore) redo(b *remote.Batch, t *task, tid uint32) *kind.Redo {
 	return &kind.Redo{
-		Env: r.env, Batch: b, Leader: t.core(), Core: t.cores[tid], Extra: t.extra[tid],
+		Env: r.env, Batch: b, Leader: t.core(), Core: t.cores[tid], Cores: t.cores, Extra: t.extra[tid],
 		PID: scan.VPID(t.pid), TID: scan.VPID(tid), Host: t.live.thread.Tgid,
 	}
 }

@@ -58,6 +58,7 @@ type Thread struct {
 	Task    *Task
 	Status  proc.Status // of this thread
 	Rseq    linux.RseqConfig
+	Filter  uint32          // number of its oldest seccomp filter, if it has any
 	Pending []linux.Siginfo // thread-directed
 	Shared  []linux.Siginfo // process-directed; only in the leader
 }

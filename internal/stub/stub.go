@@ -4,6 +4,7 @@ package stub
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -27,6 +28,9 @@ type Options struct {
 	At      remote.Addr // where its code goes
 	Socket  int         // descriptor of ours that the stub gets as Socket below
 	Sibling bool        // child of our parent instead of ours (CLONE_PARENT)
+	// Suspend has seccomp filters do nothing as long as it is traced, and
+	// those cloned from it (PTRACE_O_SUSPEND_SECCOMP).
+	Suspend bool
 }
 
 // Socket is the number that Options.Socket has in the stub; it has no other.
@@ -54,15 +58,23 @@ func Start(o Options) (*remote.Thread, error) {
 		return nil, fmt.Errorf("stub: start: %w", err)
 	}
 	t := &remote.Thread{Tgid: proc.PID(pid), TID: proc.TID(pid)}
-	if err := seize(t); err != nil {
+	if err := seize(t, o.Suspend); err != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
 		return nil, fmt.Errorf("stub: %w", err)
 	}
 	return t, nil
 }
 
-func seize(t *remote.Thread) error {
-	if err := tracee.Seize(t.TID, linux.PTRACE_O_TRACESYSGOOD|linux.PTRACE_O_EXITKILL); err != nil {
+func seize(t *remote.Thread, suspend bool) error {
+	options := uintptr(linux.PTRACE_O_TRACESYSGOOD | linux.PTRACE_O_EXITKILL)
+	if suspend {
+		options |= linux.PTRACE_O_SUSPEND_SECCOMP
+	}
+	err := tracee.Seize(t.TID, options)
+	if suspend && errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("the tree is under seccomp, and so is Glis, which can't suspend it then; run Glis outside of the container: %w", err)
+	}
+	if err != nil {
 		return err
 	}
 	if err := tracee.Interrupt(t.TID); err != nil {
@@ -71,7 +83,6 @@ func seize(t *remote.Thread) error {
 	if _, err := tracee.WaitTrap(t.TID); err != nil {
 		return err
 	}
-	var err error
 	if t.Regs, err = tracee.Regs(t.TID); err != nil {
 		return err
 	}

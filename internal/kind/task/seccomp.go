@@ -1,39 +1,234 @@
 package task
 
 import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
 	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/seccomp"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/tracee"
 )
 
-// Seccomp is the system-call filter of a thread, which can't be carried over
-// yet.
-type Seccomp struct{}
+// Seccomp is the system-call filters of a thread, see seccomp(2). They are
+// suspended while a thread is traced, so that what comes behind them in a
+// restore is not filtered.
+type Seccomp struct {
+	image func(image.Store) ([]*seccomp.SeccompFilter, error)
+}
+
+func newSeccomp() Seccomp {
+	var once sync.Once
+	var all []*seccomp.SeccompFilter
+	var err error
+	return Seccomp{func(s image.Store) ([]*seccomp.SeccompFilter, error) {
+		once.Do(func() { all, err = readFilters(s) })
+		return all, err
+	}}
+}
+
+// Filters are the different filters of a tree, as seccomp.img has them: a thread
+// has the number of its oldest, and each that of the next one to install, which
+// CRIU calls prev.
+type Filters struct{ entry seccomp.SeccompEntry }
+
+// Entry is what seccomp.img holds.
+func (f *Filters) Entry() *seccomp.SeccompEntry { return &f.entry }
+
+// Add makes the filters of a thread known, the oldest first, and returns the
+// number of that one.
+func (f *Filters) Add(th *scan.Thread, all []tracee.Filter) (uint32, error) {
+	next := -1
+	for _, x := range slices.Backward(all) {
+		if notifies(x.Code) {
+			return 0, kind.Unsupported(fmt.Sprintf("%v, thread %d", th.Task, th.TID), "its seccomp filter asks another process (SECCOMP_RET_USER_NOTIF), which cannot be saved; run it without")
+		}
+		next = f.number(x, next)
+	}
+	if next < 0 {
+		return 0, fmt.Errorf("%v: thread %d: it is under seccomp and has no filter", th.Task, th.TID)
+	}
+	return uint32(next), nil
+}
+
+// notifies tells whether a filter hands calls to a listener.
+func notifies(code []byte) bool {
+	for ; len(code) >= linux.SizeofSockFilter; code = code[linux.SizeofSockFilter:] {
+		if binary.NativeEndian.Uint16(code) == linux.BPF_RET_K && binary.NativeEndian.Uint32(code[4:])&linux.SECCOMP_RET_ACTION == linux.SECCOMP_RET_USER_NOTIF {
+			return true
+		}
+	}
+	return false
+}
+
+// number returns the number of a filter behind which comes the one numbered
+// next; -1 is none.
+func (f *Filters) number(x tracee.Filter, next int) int {
+	flags := uint32(0)
+	if x.Log {
+		flags = linux.SECCOMP_FILTER_FLAG_LOG
+	}
+	all := f.entry.SeccompFilters
+	i := slices.IndexFunc(all, func(e *seccomp.SeccompFilter) bool {
+		return following(e) == next && e.GetFlags() == flags && bytes.Equal(e.GetFilter(), x.Code)
+	})
+	if i >= 0 {
+		return i
+	}
+	e := &seccomp.SeccompFilter{Filter: x.Code, Flags: &flags}
+	if next >= 0 {
+		e.Prev = proto.Uint32(uint32(next))
+	}
+	f.entry.SeccompFilters = append(all, e)
+	return len(all)
+}
+
+func following(e *seccomp.SeccompFilter) int {
+	if e.Prev == nil {
+		return -1
+	}
+	return int(*e.Prev)
+}
 
 // Name implements kind.Facet.
 func (Seccomp) Name() string { return "seccomp" }
 
 // Dump implements kind.Facet.
 func (Seccomp) Dump(q *kind.Question) (kind.Answer, error) {
-	switch q.Thread.Status.Seccomp {
-	case 0:
+	mode := core.SeccompMode(q.Thread.Status.Seccomp)
+	switch mode {
+	case core.SeccompMode_disabled:
 		return nil, nil
-	case linux.SECCOMP_MODE_STRICT:
-		return nil, kind.Unsupported(where(q), "it is in strict seccomp mode, which cannot be saved yet; run it without")
+	case core.SeccompMode_strict, core.SeccompMode_filter:
+	default:
+		return nil, kind.Unsupported(where(q), "it is in seccomp mode %d, which Glis does not know; use a newer one", mode)
 	}
-	return nil, kind.Unsupported(where(q), "it has %d seccomp filters, which cannot be saved yet; run it without (docker: --security-opt seccomp=unconfined)", q.Thread.Status.SeccompFilters)
+	return func(c *core.CoreEntry) error {
+		c.ThreadCore.SeccompMode = mode.Enum()
+		if mode == core.SeccompMode_filter {
+			c.ThreadCore.SeccompFilter = proto.Uint32(q.Thread.Filter)
+		}
+		return nil
+	}, nil
+}
+
+// readFilters reads and checks seccomp.img.
+func readFilters(s image.Store) ([]*seccomp.SeccompFilter, error) {
+	all, err := image.ReadAll[*seccomp.SeccompEntry](s, image.Seccomp)
+	if errors.Is(err, fs.ErrNotExist) || len(all) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	filters := all[0].GetSeccompFilters()
+	for i, f := range filters {
+		n := len(f.GetFilter())
+		switch {
+		case n == 0 || n%linux.SizeofSockFilter != 0 || n > linux.BPF_MAXINSNS*linux.SizeofSockFilter:
+			return nil, fmt.Errorf("seccomp.img: filter %d has %d bytes: it can't be", i, n)
+		case following(f) >= i:
+			return nil, fmt.Errorf("seccomp.img: filter %d leads to %d, and only ones before it can be", i, following(f))
+		case f.GetFlags()&^uint32(linux.SECCOMP_FILTER_FLAG_LOG) != 0:
+			return nil, fmt.Errorf("seccomp.img: filter %d has flags %#x, which Glis does not know", i, f.GetFlags())
+		}
+	}
+	return filters, nil
+}
+
+// chain returns the filters that a thread with this number has, the oldest
+// first.
+func chain(all []*seccomp.SeccompFilter, first uint32) ([]*seccomp.SeccompFilter, error) {
+	if uint64(first) >= uint64(len(all)) {
+		return nil, fmt.Errorf("core image: seccomp filter %d, and seccomp.img has %d", first, len(all))
+	}
+	var out []*seccomp.SeccompFilter
+	for i := int(first); i >= 0; i = following(all[i]) {
+		out = append(out, all[i])
+	}
+	return out, nil
 }
 
 // Check implements kind.Checker.
-func (Seccomp) Check(_ *plan.CheckEnv, c *core.CoreEntry) error {
-	for _, mode := range []core.SeccompMode{c.GetThreadCore().GetSeccompMode(), c.GetTc().GetOldSeccompMode()} {
-		if mode != core.SeccompMode_disabled {
-			return kind.Unsupported("core image, seccomp", "mode %v cannot be restored yet", mode)
+func (s Seccomp) Check(env *plan.CheckEnv, c *core.CoreEntry) error {
+	t := c.GetThreadCore()
+	switch t.GetSeccompMode() {
+	case core.SeccompMode_disabled:
+		if mode := c.GetTc().GetOldSeccompMode(); t.SeccompMode == nil && mode != core.SeccompMode_disabled {
+			return kind.Unsupported("core image, seccomp", "its mode %v is told as CRIU did before version 2", mode)
 		}
+		return nil
+	case core.SeccompMode_strict, core.SeccompMode_filter:
+	default:
+		return fmt.Errorf("core image: seccomp mode %d: there is no such one", t.GetSeccompMode())
+	}
+	if !env.Capable(unix.CAP_SYS_ADMIN) {
+		return errors.New("a thread is under seccomp, and to keep that from filtering the restore itself needs CAP_SYS_ADMIN")
+	}
+	if t.GetSeccompMode() == core.SeccompMode_strict {
+		return nil
+	}
+	all, err := s.image(env.Store)
+	if err == nil {
+		_, err = chain(all, t.GetSeccompFilter())
+	}
+	return err
+}
+
+// Restore implements kind.Facet. Filters that all threads of a process have
+// are installed by its leader for all at once, when all others are there: only
+// then are they the same to the kernel, and can be added to for all.
+func (s Seccomp) Restore(r *kind.Redo) error {
+	t := r.Core.GetThreadCore()
+	switch t.GetSeccompMode() {
+	case core.SeccompMode_disabled:
+		return nil
+	case core.SeccompMode_strict:
+		r.Batch.Call("seccomp strict", unix.SYS_SECCOMP, linux.SECCOMP_SET_MODE_STRICT, 0, 0)
+		return nil
+	}
+	flags := uint64(linux.SECCOMP_FILTER_FLAG_SPEC_ALLOW) // speculation has facets of its own
+	if sameFilters(r) {
+		if r.TID != r.PID {
+			return nil
+		}
+		flags |= linux.SECCOMP_FILTER_FLAG_TSYNC | linux.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+	}
+	all, err := s.image(r.Env.Store)
+	if err != nil {
+		return err
+	}
+	filters, err := chain(all, t.GetSeccompFilter())
+	if err != nil {
+		return err
+	}
+	for _, f := range filters {
+		// struct sock_fprog
+		prog := r.Batch.U64(uint64(len(f.GetFilter())/linux.SizeofSockFilter), uint64(r.Batch.Bytes(f.GetFilter())))
+		r.Batch.Call("seccomp filter", unix.SYS_SECCOMP, linux.SECCOMP_SET_MODE_FILTER, flags|uint64(f.GetFlags()), uint64(prog))
 	}
 	return nil
 }
 
-// Restore implements kind.Facet.
-func (Seccomp) Restore(*kind.Redo) error { return nil }
+// sameFilters tells whether all of several threads have the same filters.
+func sameFilters(r *kind.Redo) bool {
+	own := r.Core.GetThreadCore()
+	for _, c := range r.Cores {
+		if t := c.GetThreadCore(); t.GetSeccompMode() != own.GetSeccompMode() || t.GetSeccompFilter() != own.GetSeccompFilter() {
+			return false
+		}
+	}
+	return len(r.Cores) > 1
+}

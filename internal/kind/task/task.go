@@ -76,7 +76,7 @@ func threadFirst() []kind.Facet {
 		newAffinity(),
 		MemPolicy{},
 		Signals{},
-		Seccomp{},
+		newSeccomp(),
 	}
 }
 

@@ -220,7 +220,7 @@ func env(caps ...int) *plan.CheckEnv {
 }
 
 func TestCheck(t *testing.T) {
-	all := []int{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP, unix.CAP_SYS_NICE, unix.CAP_SYS_RESOURCE}
+	all := []int{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP, unix.CAP_SYS_NICE, unix.CAP_SYS_RESOURCE}
 	limit := func(i int, hard uint64) *core.CoreEntry {
 		l := &core.TaskRlimitsEntry{}
 		for k := range i + 1 {
@@ -261,8 +261,11 @@ func TestCheck(t *testing.T) {
 		{"creds", Creds{}, env(all...), thread(&core.ThreadCoreEntry{Creds: &creds.CredsEntry{}}), ""},
 		{"new capability", Creds{}, env(all...), thread(&core.ThreadCoreEntry{Creds: &creds.CredsEntry{CapPrm: []uint32{0, 1 << 30}}}), "CAP_62"},
 		{"too many groups", Creds{}, env(all...), thread(&core.ThreadCoreEntry{Creds: &creds.CredsEntry{Groups: make([]uint32, 65537)}}), "65537"},
-		{"seccomp", Seccomp{}, env(all...), thread(&core.ThreadCoreEntry{SeccompMode: core.SeccompMode_filter.Enum()}), "not supported"},
-		{"no seccomp", Seccomp{}, env(all...), thread(&core.ThreadCoreEntry{SeccompMode: core.SeccompMode_disabled.Enum()}), ""},
+		{"seccomp of no filter", seccompOf(), env(all...), thread(&core.ThreadCoreEntry{SeccompMode: core.SeccompMode_filter.Enum()}), "seccomp.img has 0"},
+		{"seccomp", seccompOf(8, 16), env(all...), thread(&core.ThreadCoreEntry{SeccompMode: core.SeccompMode_filter.Enum(), SeccompFilter: proto.Uint32(1)}), ""},
+		{"seccomp without leave", seccompOf(8), env(), thread(&core.ThreadCoreEntry{SeccompMode: core.SeccompMode_filter.Enum()}), "CAP_SYS_ADMIN"},
+		{"seccomp of nonsense", seccompOf(), env(all...), thread(&core.ThreadCoreEntry{SeccompMode: core.SeccompMode(7).Enum()}), "no such one"},
+		{"no seccomp", newSeccomp(), env(all...), thread(&core.ThreadCoreEntry{SeccompMode: core.SeccompMode_disabled.Enum()}), ""},
 		{"posix timers", PosixTimers{}, env(), posix(&timer.PosixTimerEntry{ItId: proto.Uint32(3)}, &timer.PosixTimerEntry{ItId: proto.Uint32(4)}), ""},
 		{"posix timers of one number", PosixTimers{}, env(), posix(&timer.PosixTimerEntry{}, &timer.PosixTimerEntry{}), "comes behind"},
 		{"posix timer of a large number", PosixTimers{}, env(), posix(&timer.PosixTimerEntry{ItId: proto.Uint32(1 << 31)}), "comes behind"},
