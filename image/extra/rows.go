@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	magicSockets   uint32 = 0x474c5301 // "GLS", 1
-	magicAddresses uint32 = 0x474c4101 // "GLA", 1
+	magicAddresses  uint32 = 0x474c4101 // "GLA", 1
+	magicSockets    uint32 = 0x474c5301 // "GLS", 1
+	magicIdentities uint32 = 0x474c5302
 )
 
 // Sockets is what criu's entries of sockets have no field for; see SocketEntry.
@@ -26,5 +27,11 @@ var Addresses = &image.Row{
 	New: func() proto.Message { return &LocalAddress{} },
 }
 
+// Identities is who sockets say that their peers are; see SocketIdentity.
+var Identities = &image.Row{
+	Name: "glis-identities", Pattern: "glis-identities.img", Magic: magicIdentities, Common: image.CommonMagic,
+	New: func() proto.Message { return &SocketIdentity{} },
+}
+
 // Table returns every sort of additional image file, in a slice of its own.
-func Table() []*image.Row { return []*image.Row{Sockets, Addresses} }
+func Table() []*image.Row { return []*image.Row{Sockets, Addresses, Identities} }

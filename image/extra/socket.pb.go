@@ -165,9 +165,9 @@ func (m *SocketInode) GetMode() uint32 {
 	return 0
 }
 
-// SocketListener is glis.SocketListener.
-type SocketListener struct {
-	Pid    *uint32 // as the images number it, 0 if it isn't part of the tree
+// SocketIdentity is glis.SocketIdentity.
+type SocketIdentity struct {
+	Pid    *uint32 // as the images number it, 0 for a process outside of the tree
 	Uid    *uint32
 	Gid    *uint32
 	Groups []uint32
@@ -176,13 +176,13 @@ type SocketListener struct {
 }
 
 // ProtoName implements proto.Message.
-func (*SocketListener) ProtoName() string { return "glis.SocketListener" }
+func (*SocketIdentity) ProtoName() string { return "glis.SocketIdentity" }
 
 // Reset implements proto.Message.
-func (m *SocketListener) Reset() { *m = SocketListener{} }
+func (m *SocketIdentity) Reset() { *m = SocketIdentity{} }
 
 // AppendFields implements proto.Message.
-func (m *SocketListener) AppendFields(b []byte) []byte {
+func (m *SocketIdentity) AppendFields(b []byte) []byte {
 	if m == nil {
 		return b
 	}
@@ -194,7 +194,7 @@ func (m *SocketListener) AppendFields(b []byte) []byte {
 }
 
 // ReadField implements proto.Message.
-func (m *SocketListener) ReadField(d *proto.Decoder) bool {
+func (m *SocketIdentity) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 8: // 1: pid
 		d.Uint32(&m.Pid)
@@ -211,21 +211,21 @@ func (m *SocketListener) ReadField(d *proto.Decoder) bool {
 }
 
 // Missing implements proto.Message.
-func (m *SocketListener) Missing() string {
+func (m *SocketIdentity) Missing() string {
 	if m == nil || m.Pid == nil {
-		return "glis.SocketListener.pid"
+		return "glis.SocketIdentity.pid"
 	}
 	if m == nil || m.Uid == nil {
-		return "glis.SocketListener.uid"
+		return "glis.SocketIdentity.uid"
 	}
 	if m == nil || m.Gid == nil {
-		return "glis.SocketListener.gid"
+		return "glis.SocketIdentity.gid"
 	}
 	return ""
 }
 
 // GetPid returns pid, or its default.
-func (m *SocketListener) GetPid() uint32 {
+func (m *SocketIdentity) GetPid() uint32 {
 	if m != nil && m.Pid != nil {
 		return *m.Pid
 	}
@@ -233,7 +233,7 @@ func (m *SocketListener) GetPid() uint32 {
 }
 
 // GetUid returns uid, or its default.
-func (m *SocketListener) GetUid() uint32 {
+func (m *SocketIdentity) GetUid() uint32 {
 	if m != nil && m.Uid != nil {
 		return *m.Uid
 	}
@@ -241,7 +241,7 @@ func (m *SocketListener) GetUid() uint32 {
 }
 
 // GetGid returns gid, or its default.
-func (m *SocketListener) GetGid() uint32 {
+func (m *SocketIdentity) GetGid() uint32 {
 	if m != nil && m.Gid != nil {
 		return *m.Gid
 	}
@@ -249,7 +249,7 @@ func (m *SocketListener) GetGid() uint32 {
 }
 
 // GetGroups returns groups, or its default.
-func (m *SocketListener) GetGroups() []uint32 {
+func (m *SocketIdentity) GetGroups() []uint32 {
 	if m != nil {
 		return m.Groups
 	}
@@ -320,6 +320,67 @@ func (m *LocalAddress) GetInterface() string {
 	return ""
 }
 
+// SocketFile is glis.SocketFile.
+type SocketFile struct {
+	Path  *string  // where it is
+	Links []string // its other names
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*SocketFile) ProtoName() string { return "glis.SocketFile" }
+
+// Reset implements proto.Message.
+func (m *SocketFile) Reset() { *m = SocketFile{} }
+
+// AppendFields implements proto.Message.
+func (m *SocketFile) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendString(b, 1, m.Path)
+	b = proto.AppendStrings(b, 2, m.Links)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *SocketFile) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 10: // 1: path
+		d.String(&m.Path)
+	case 18: // 2: links
+		d.Strings(&m.Links)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *SocketFile) Missing() string {
+	if m == nil || m.Path == nil {
+		return "glis.SocketFile.path"
+	}
+	return ""
+}
+
+// GetPath returns path, or its default.
+func (m *SocketFile) GetPath() string {
+	if m != nil && m.Path != nil {
+		return *m.Path
+	}
+	return ""
+}
+
+// GetLinks returns links, or its default.
+func (m *SocketFile) GetLinks() []string {
+	if m != nil {
+		return m.Links
+	}
+	return nil
+}
+
 // SocketEntry is glis.SocketEntry.
 type SocketEntry struct {
 	Id       *uint32         // in files.img
@@ -327,8 +388,12 @@ type SocketEntry struct {
 	Error    *uint32         // errno that the next call reports
 	Inode    *SocketInode    // if it isn't root's, with all permissions
 	Root     *string         // directory that its absolute path is below, "/" if missing
-	Listener *SocketListener // of a unix socket that listens
 	Protocol *uint32         // if criu's entry has another one that does nearly the same
+	Who      *uint32
+	PeerName []byte // of a peer that is closed
+	Accepted *bool
+	File     *SocketFile
+	Inq      *bool // SO_INQ, which the kernel takes and doesn't tell
 
 	proto.Rest
 }
@@ -353,10 +418,14 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 4, m.Inode)
 	}
 	b = proto.AppendString(b, 5, m.Root)
-	if m.Listener != nil {
-		b = proto.AppendMessage(b, 6, m.Listener)
-	}
 	b = proto.AppendVarint(b, 7, m.Protocol)
+	b = proto.AppendBytes(b, 8, m.PeerName)
+	b = proto.AppendBool(b, 9, m.Accepted)
+	if m.File != nil {
+		b = proto.AppendMessage(b, 10, m.File)
+	}
+	b = proto.AppendBool(b, 11, m.Inq)
+	b = proto.AppendVarint(b, 12, m.Who)
 	return append(b, m.Unknown()...)
 }
 
@@ -378,13 +447,21 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Message(m.Inode)
 	case 42: // 5: root
 		d.String(&m.Root)
-	case 50: // 6: listener
-		if m.Listener == nil {
-			m.Listener = &SocketListener{}
-		}
-		d.Message(m.Listener)
 	case 56: // 7: protocol
 		d.Uint32(&m.Protocol)
+	case 66: // 8: peer_name
+		d.Bytes(&m.PeerName)
+	case 72: // 9: accepted
+		d.Bool(&m.Accepted)
+	case 82: // 10: file
+		if m.File == nil {
+			m.File = &SocketFile{}
+		}
+		d.Message(m.File)
+	case 88: // 11: inq
+		d.Bool(&m.Inq)
+	case 96: // 12: who
+		d.Uint32(&m.Who)
 	default:
 		return false
 	}
@@ -406,7 +483,7 @@ func (m *SocketEntry) Missing() string {
 			return s
 		}
 	}
-	if x := m.GetListener(); x != nil {
+	if x := m.GetFile(); x != nil {
 		if s := x.Missing(); s != "" {
 			return s
 		}
@@ -454,18 +531,221 @@ func (m *SocketEntry) GetRoot() string {
 	return ""
 }
 
-// GetListener returns listener, or its default.
-func (m *SocketEntry) GetListener() *SocketListener {
-	if m != nil {
-		return m.Listener
-	}
-	return nil
-}
-
 // GetProtocol returns protocol, or its default.
 func (m *SocketEntry) GetProtocol() uint32 {
 	if m != nil && m.Protocol != nil {
 		return *m.Protocol
+	}
+	return 0
+}
+
+// GetWho returns who, or its default.
+func (m *SocketEntry) GetWho() uint32 {
+	if m != nil && m.Who != nil {
+		return *m.Who
+	}
+	return 0
+}
+
+// GetPeerName returns peer_name, or its default.
+func (m *SocketEntry) GetPeerName() []byte {
+	if m != nil {
+		return m.PeerName
+	}
+	return nil
+}
+
+// GetAccepted returns accepted, or its default.
+func (m *SocketEntry) GetAccepted() bool {
+	if m != nil && m.Accepted != nil {
+		return *m.Accepted
+	}
+	return false
+}
+
+// GetFile returns file, or its default.
+func (m *SocketEntry) GetFile() *SocketFile {
+	if m != nil {
+		return m.File
+	}
+	return nil
+}
+
+// GetInq returns inq, or its default.
+func (m *SocketEntry) GetInq() bool {
+	if m != nil && m.Inq != nil {
+		return *m.Inq
+	}
+	return false
+}
+
+// SocketCredentials is glis.SocketCredentials.
+type SocketCredentials struct {
+	Pid *uint32 // as the images number it
+	Uid *uint32
+	Gid *uint32
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*SocketCredentials) ProtoName() string { return "glis.SocketCredentials" }
+
+// Reset implements proto.Message.
+func (m *SocketCredentials) Reset() { *m = SocketCredentials{} }
+
+// AppendFields implements proto.Message.
+func (m *SocketCredentials) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Pid)
+	b = proto.AppendVarint(b, 2, m.Uid)
+	b = proto.AppendVarint(b, 3, m.Gid)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *SocketCredentials) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: pid
+		d.Uint32(&m.Pid)
+	case 16: // 2: uid
+		d.Uint32(&m.Uid)
+	case 24: // 3: gid
+		d.Uint32(&m.Gid)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *SocketCredentials) Missing() string {
+	if m == nil || m.Pid == nil {
+		return "glis.SocketCredentials.pid"
+	}
+	if m == nil || m.Uid == nil {
+		return "glis.SocketCredentials.uid"
+	}
+	if m == nil || m.Gid == nil {
+		return "glis.SocketCredentials.gid"
+	}
+	return ""
+}
+
+// GetPid returns pid, or its default.
+func (m *SocketCredentials) GetPid() uint32 {
+	if m != nil && m.Pid != nil {
+		return *m.Pid
+	}
+	return 0
+}
+
+// GetUid returns uid, or its default.
+func (m *SocketCredentials) GetUid() uint32 {
+	if m != nil && m.Uid != nil {
+		return *m.Uid
+	}
+	return 0
+}
+
+// GetGid returns gid, or its default.
+func (m *SocketCredentials) GetGid() uint32 {
+	if m != nil && m.Gid != nil {
+		return *m.Gid
+	}
+	return 0
+}
+
+// SocketMessage is glis.SocketMessage.
+type SocketMessage struct {
+	Sender *uint32            // in files.img; 0 for one that is closed. If it is missing, it is the peer
+	Name   []byte             // of a sender that is closed
+	Who    *SocketCredentials // if they were recorded
+	Urgent *uint32
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*SocketMessage) ProtoName() string { return "glis.SocketMessage" }
+
+// Reset implements proto.Message.
+func (m *SocketMessage) Reset() { *m = SocketMessage{} }
+
+// AppendFields implements proto.Message.
+func (m *SocketMessage) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Sender)
+	b = proto.AppendBytes(b, 2, m.Name)
+	if m.Who != nil {
+		b = proto.AppendMessage(b, 3, m.Who)
+	}
+	b = proto.AppendVarint(b, 4, m.Urgent)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *SocketMessage) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: sender
+		d.Uint32(&m.Sender)
+	case 18: // 2: name
+		d.Bytes(&m.Name)
+	case 26: // 3: who
+		if m.Who == nil {
+			m.Who = &SocketCredentials{}
+		}
+		d.Message(m.Who)
+	case 32: // 4: urgent
+		d.Uint32(&m.Urgent)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *SocketMessage) Missing() string {
+	if x := m.GetWho(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// GetSender returns sender, or its default.
+func (m *SocketMessage) GetSender() uint32 {
+	if m != nil && m.Sender != nil {
+		return *m.Sender
+	}
+	return 0
+}
+
+// GetName returns name, or its default.
+func (m *SocketMessage) GetName() []byte {
+	if m != nil {
+		return m.Name
+	}
+	return nil
+}
+
+// GetWho returns who, or its default.
+func (m *SocketMessage) GetWho() *SocketCredentials {
+	if m != nil {
+		return m.Who
+	}
+	return nil
+}
+
+// GetUrgent returns urgent, or its default.
+func (m *SocketMessage) GetUrgent() uint32 {
+	if m != nil && m.Urgent != nil {
+		return *m.Urgent
 	}
 	return 0
 }

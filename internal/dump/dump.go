@@ -128,6 +128,7 @@ func (d *dump) run(ctx context.Context) error {
 	start := time.Now()
 	defer d.freezer.close()
 	d.obs.Stage("freeze")
+	defer d.files.close() //nolint:errcheck // the engine's own
 	err := d.freeze(ctx)
 	if err == nil {
 		d.times.freezing = time.Since(start)

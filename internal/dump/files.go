@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
@@ -27,6 +28,9 @@ type files struct {
 	// files that are no descriptors, by inode and flags.
 	linked map[fileKey]*scan.File
 	tables map[uint32]*scan.Task // who was read first, by shared table
+	// files that came with messages, and the engine, which has them
+	received []*fd.FD
+	self     *scan.Task
 }
 
 type fileKey struct {

@@ -14,6 +14,7 @@ import (
 	criu_core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
@@ -79,6 +80,9 @@ type Files interface {
 	// "root", "map_files/…"), opened with flags. Same inode and flags, same
 	// file.
 	Linked(t *scan.Task, path string, flags uint32) (*scan.File, error)
+	// Received returns the file behind a descriptor of the engine's that came
+	// with a message which is queued at a file. It takes the descriptor.
+	Received(n *fd.FD, at *scan.File) (*scan.File, error)
 	// Mapped is Linked for a mapping whose device, inode and name
 	// /proc/PID/maps has told already.
 	Mapped(t *scan.Task, v *proc.VMA, flags uint32) (*scan.File, error)

@@ -113,6 +113,12 @@ type Env struct {
 	Locked bool
 	// File returns the descriptor of a node that is created already.
 	File func(ID) (*fd.FD, error)
+	// As makes calls as somebody else. Not while a batch is being built, so
+	// from Prepare and Stuff only.
+	As As
+	// Alive makes sure that there is a process of that number, as the images
+	// have it, until all tasks have their descriptors and their contents.
+	Alive func(ctx context.Context, pid uint32) error
 	// Now tells what a clock (CLOCK_*) shows to the tree, in ns. Its root must
 	// exist.
 	Now func(clock int32) (uint64, error)

@@ -45,6 +45,9 @@ func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
 			f.left[need]++
 		}
 	}
+	for _, id := range f.stuffed() {
+		f.left[id]++
+	}
 	return f, nil
 }
 

@@ -61,7 +61,16 @@ func (r *restore) enterGroup(t *task) error {
 
 // finishTree gives every task what does not concern its address space:
 // descriptors, directories, what belongs to the process, threads.
+//
+// Where tasks have a part in making files, all descriptors come first, while
+// every task can do everything.
 func (r *restore) finishTree(ctx context.Context) error {
+	r.given = r.files.needsMakers()
+	if r.given {
+		if err := r.giveDescriptors(ctx); err != nil {
+			return err
+		}
+	}
 	for _, t := range r.tree.tasks {
 		if t.zombie {
 			continue
@@ -115,8 +124,10 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 	l := t.live
 	b := l.arena.Batch(l.thread)
 	joinGroup(b, t)
-	if err := r.descriptors(ctx, b, t); err != nil {
-		return err
+	if !r.given {
+		if err := r.descriptors(ctx, b, t); err != nil {
+			return err
+		}
 	}
 	if err := r.places(ctx, b, t); err != nil {
 		return err

@@ -81,6 +81,8 @@ type restore struct {
 	plan      *plan.Plan
 	env       *plan.Env
 	files     *files
+	makers    *makers
+	given     bool // every task has its descriptors
 	transport *transport
 	undo      undo.Stack
 	finished  map[plan.ID]bool
@@ -136,6 +138,8 @@ func (r *restore) prepare(ctx context.Context) error {
 	if err := r.planLock(r.tree.inventory); err != nil {
 		return err
 	}
+	r.makers = newMakers(r)
+	r.env.As, r.env.Alive = r.makers.as, r.makers.alive
 	if r.files, err = newFiles(r.plan, r.env); err != nil {
 		return err
 	}
@@ -187,6 +191,7 @@ func (r *restore) run(ctx context.Context) error {
 		{"lock", r.lock},
 		{"create", func() error { return r.timeForking(ctx) }},
 		{"groups", r.makeGroups},
+		{"ahead", func() error { return r.prepareAhead(ctx) }},
 		{"zombies", r.makeZombies},
 		{"finish", func() error { return r.finishTree(ctx) }},
 		{"threads", r.restoreThreads},

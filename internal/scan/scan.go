@@ -102,6 +102,9 @@ type File struct {
 	MntID int32
 	Info  proc.FDInfo // zero if it is no descriptor
 	Users []User      // every descriptor that refers to it, in task order
+	// Within is the socket in whose queue it is, if no task has it as a
+	// descriptor. Task is the engine then, which has got it.
+	Within *File
 }
 
 // User is a descriptor of a task that refers to a file.
@@ -112,6 +115,9 @@ type User struct {
 
 // String names the file as messages do.
 func (f *File) String() string {
+	if f.Within != nil {
+		return fmt.Sprintf("%v, a file in its queue (%s)", f.Within, f.Link)
+	}
 	if f.FD >= 0 {
 		return fmt.Sprintf("%v, descriptor %d (%s)", f.Task, f.FD, f.Link)
 	}

@@ -36,6 +36,9 @@ type Socket struct {
 	// Queued is how many buffers wait to be read: messages, or pieces of a
 	// stream. On a listener it is the connections to be accepted.
 	Queued uint32
+	// Peer are the kernel's addresses of the process and the credentials that
+	// its peer has (SO_PEERCRED, SO_PEERGROUPS): the same ones, the same peer.
+	Peer [2]uint64
 	// Chosen tells that a program chooses among the sockets that share its
 	// port (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF).
 	Chosen bool
@@ -111,6 +114,9 @@ func (r *Reader) records(b []byte, fn func(Socket) error) (left int, err error) 
 			s := Socket{FD: int32(binary.NativeEndian.Uint32(b)), File: b[recordHead:file], Sock: b[sock : sock+r.layout.sock]}
 			s.Chosen = binary.NativeEndian.Uint64(b[recordProgram:]) != 0
 			s.Queued = binary.NativeEndian.Uint32(s.Sock[r.layout.queue+r.layout.length:])
+			for i, at := range r.layout.peer {
+				s.Peer[i] = binary.NativeEndian.Uint64(s.Sock[at:])
+			}
 			if err := fn(s); err != nil {
 				return 0, err
 			}

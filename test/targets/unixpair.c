@@ -35,6 +35,7 @@ int main(int argc, char **argv) {
 	CHECK(write(a[0], buf, 90000)), CHECK(write(a[1], "back", 4));
 	CHECK(take(a[1], 1234)); // half read
 	CHECK(write(c[0], "bye", 3)), CHECK(shutdown(c[0], SHUT_WR));
+	CHECK(write(b[0], "from", 4));
 	ctl_party("child");
 	pid_t pid = CHECK(fork());
 	if (!pid) {
@@ -51,7 +52,6 @@ int main(int argc, char **argv) {
 		_exit(0);
 	}
 	close(b[1]);
-	CHECK(write(b[0], "from", 4));
 	ctl_await("at", "child"); // its bytes are on the way
 	do
 		state("a0", a[0]), state("a1", a[1]), state("b0", b[0]), state("c0", c[0]), state("c1", c[1]);

@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -124,6 +125,10 @@ func (g *target) Mapped(t *scan.Task, v *proc.VMA, flags uint32) (*scan.File, er
 }
 
 // Named implements kind.Files.
+func (g *target) Received(*fd.FD, *scan.File) (*scan.File, error) {
+	return nil, errors.New("no file is received")
+}
+
 func (g *target) Named(f *scan.File) {
 	f.ID = uint32(len(g.tree.Files)) + 1
 	g.tree.Files = append(g.tree.Files, f)

@@ -3,6 +3,7 @@ package mem
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"
@@ -61,6 +63,10 @@ func (s sink) Put(row *image.Row, m proto.Message, _ []byte, ids ...uint32) erro
 
 // files numbers the files of a tree, as the stage of that name does.
 type files struct{ tree *scan.Tree }
+
+func (f files) Received(*fd.FD, *scan.File) (*scan.File, error) {
+	return nil, errors.New("no file is received")
+}
 
 func (f files) Named(*scan.File) {}
 

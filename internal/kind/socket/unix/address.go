@@ -7,10 +7,10 @@ import (
 	"strconv"
 	"strings"
 
+	sk_unix "glis.dev/glis/image/criu/sk-unix"
 	sys "golang.org/x/sys/unix"
 
-	sk_unix "glis.dev/glis/image/criu/sk-unix"
-	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -45,11 +45,19 @@ func peerName(fd int) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("getpeername: %w", err)
 	}
+	return cutName(buf[:], n), nil
+}
+
+// cutName returns the name in an address of n bytes, nil if there is none.
+func cutName(buf []byte, n int) []byte {
 	name := buf[min(family, n):min(n, len(buf))]
+	if len(name) == 0 {
+		return nil
+	}
 	if isPath(name) {
 		name = bytes.TrimRight(name, "\x00") // of a path the kernel counts its end
 	}
-	return bytes.Clone(name), nil
+	return bytes.Clone(name)
 }
 
 // address is where a socket is bound.
@@ -58,6 +66,10 @@ type address struct {
 	dir   string // directory that a relative path begins at
 	root  string // directory that an absolute path begins at, "" for "/"
 	perms *sk_unix.FilePermsEntry
+	file  *extra.SocketFile // where its file is, if the name doesn't lead there
+
+	deleted  bool // its file has no name any more
+	accepted bool // the name is another socket's
 }
 
 // String is the address for messages.
@@ -86,8 +98,11 @@ func (a *address) sockaddr() []byte {
 }
 
 // addressOf is the inverse of encoded, for an entry from an image.
-func addressOf(u *sk_unix.UnixSkEntry, root string) (address, error) {
-	a := address{name: u.GetName(), dir: u.GetNameDir(), root: root, perms: u.GetFilePerms()}
+func addressOf(u *sk_unix.UnixSkEntry, x *extra.SocketEntry) (address, error) {
+	a := address{
+		name: u.GetName(), dir: u.GetNameDir(), root: x.GetRoot(), perms: u.GetFilePerms(), file: x.GetFile(),
+		deleted: u.GetDeleted(), accepted: x.GetAccepted(),
+	}
 	if isPath(a.name) {
 		a.name = bytes.TrimRight(a.name, "\x00")
 	}
@@ -97,21 +112,39 @@ func addressOf(u *sk_unix.UnixSkEntry, root string) (address, error) {
 	case len(a.name) > maxName:
 		return a, fmt.Errorf("its name has %d bytes, more than %d", len(a.name), maxName)
 	case !isPath(a.name):
-		a.dir, a.root, a.perms = "", "", nil
-		return a, nil
-	case u.GetDeleted():
-		return a, fmt.Errorf("%w: the file it is bound to, %s, was deleted", kind.ErrUnsupported, nameString(a.name))
+		return address{name: a.name, accepted: a.accepted}, nil
 	case bytes.IndexByte(a.name, 0) >= 0:
 		return a, fmt.Errorf("%s can't be a path", nameString(a.name))
+	case a.deleted || a.accepted:
+		a.dir, a.root, a.file = "", "", nil
+		return a, nil
+	case a.file != nil:
+		a.dir, a.root = "", ""
+		return a, checkFile(a.file)
 	case a.name[0] == '/':
 		a.dir = ""
 	case a.dir == "":
 		return a, fmt.Errorf("it is bound to %s and the directory isn't told", nameString(a.name))
 	}
-	for _, d := range []string{a.dir, a.root} {
+	return a, checkPaths(a.dir, a.root)
+}
+
+// checkPaths makes sure that paths from an image are absolute; "" is none.
+func checkPaths(paths ...string) error {
+	for _, d := range paths {
 		if d != "" && (d[0] != '/' || strings.IndexByte(d, 0) >= 0 || len(d) >= sys.PathMax) {
-			return a, fmt.Errorf("%.80q is no absolute path of a directory", d)
+			return fmt.Errorf("%.80q is no absolute path", d)
 		}
 	}
-	return a, nil
+	return nil
+}
+
+// checkFile checks where a socket's file is.
+func checkFile(f *extra.SocketFile) error {
+	for _, p := range append([]string{f.GetPath()}, f.GetLinks()...) {
+		if p == "" || strings.HasSuffix(p, "/") {
+			return fmt.Errorf("%.80q is no absolute path of a file", p)
+		}
+	}
+	return checkPaths(append([]string{f.GetPath()}, f.GetLinks()...)...)
 }

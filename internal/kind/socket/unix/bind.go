@@ -3,18 +3,22 @@ package unix
 import (
 	"errors"
 	"fmt"
-	"runtime"
 
 	sys "golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
 )
 
+// bindRaw binds a socket to an abstract name.
+func bindRaw(fd int, name []byte) error { return linux.Bind(fd, (&address{name: name}).sockaddr()) }
+
 // bind gives a socket its address.
 func (a *address) bind(fd int) error {
 	switch {
 	case len(a.name) == 0:
 		return nil
+	case a.file != nil:
+		return a.bindMoved(fd)
 	case isPath(a.name):
 		return a.inPlace(func() error { return a.bindPath(fd) })
 	}
@@ -37,10 +41,7 @@ func wrapBind(a *address, err error) error {
 // afterwards, by not unlocking it.
 func (a *address) inPlace(fn func() error) error {
 	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		done <- a.enter(fn)
-	}()
+	onThread(func() { done <- a.enter(fn) })
 	return <-done
 }
 

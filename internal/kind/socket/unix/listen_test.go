@@ -16,7 +16,6 @@ import (
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/linux"
-	"glis.dev/glis/internal/plan"
 )
 
 // socket makes one socket.
@@ -200,45 +199,11 @@ func TestNamedRefused(t *testing.T) {
 		name, want string
 		make       func(s *sockets, dir string)
 	}{
-		{"deleted", "was deleted", func(s *sockets, dir string) {
-			s.bound(sys.SOCK_STREAM, dir+"/s")
-			s.must(os.Remove(dir + "/s"))
-		}},
-		{"renamed", "renamed", func(s *sockets, dir string) {
-			s.bound(sys.SOCK_DGRAM, dir+"/s")
-			s.must(os.Rename(dir+"/s", dir+"/t"))
-		}},
-		{"renamed, relative", "renamed", func(s *sockets, dir string) {
-			s.bound(sys.SOCK_DGRAM, "s")
-			s.must(os.Rename("s", "t"))
-		}},
-		{"replaced", "renamed", func(s *sockets, dir string) {
-			s.bound(sys.SOCK_DGRAM, dir+"/s")
-			s.must(os.Rename(dir+"/s", dir+"/t"))
-			s.must(os.WriteFile(dir+"/s", nil, 0o600))
-		}},
-		{"two names", "2 names", func(s *sockets, dir string) {
-			s.bound(sys.SOCK_DGRAM, dir+"/s")
-			s.must(os.Link(dir+"/s", dir+"/t"))
-		}},
 		{"clients", "2 connections to", func(s *sockets, dir string) {
 			s.must(sys.Listen(s.bound(sys.SOCK_SEQPACKET, dir+"/s"), 5))
 			for range 2 {
 				s.must(sys.Connect(s.socket(sys.SOCK_SEQPACKET), &sys.SockaddrUnix{Name: dir + "/s"}))
 			}
-		}},
-		{"accepted", "connected sockets with a name", func(s *sockets, dir string) {
-			l := s.bound(sys.SOCK_STREAM, dir+"/s")
-			s.must(sys.Listen(l, 5))
-			s.must(sys.Connect(s.socket(sys.SOCK_STREAM), &sys.SockaddrUnix{Name: dir + "/s"}))
-			a, _, err := sys.Accept4(l, sys.SOCK_CLOEXEC)
-			s.must(err)
-			s.own(a)
-		}},
-		{"datagram", "in its queue", func(s *sockets, dir string) {
-			s.bound(sys.SOCK_DGRAM, dir+"/s")
-			c := s.socket(sys.SOCK_DGRAM)
-			s.must(sys.Sendto(c, nil, 0, &sys.SockaddrUnix{Name: dir + "/s"}))
 		}},
 	}
 	for _, tt := range tests {
@@ -312,46 +277,6 @@ func TestOtherRoot(t *testing.T) {
 	}
 }
 
-// calls notes what a node queues.
-type calls struct{ plan.Batcher }
-
-func (calls) Put([]byte) uint64 { return 0x1000 }
-
-type noted struct {
-	calls
-	names *[]string
-}
-
-func (n noted) Add(name string, _ uintptr, args ...uint64) {
-	*n.names = append(*n.names, fmt.Sprint(name, args))
-}
-
-// Whoever listened does so again, in the task.
-func TestFinish(t *testing.T) {
-	e := listenerEntry("\x00x", "")
-	in := images{extra.Sockets: {{Message: &extra.SocketEntry{
-		Id:       proto.Uint32(1),
-		Listener: &extra.SocketListener{Pid: proto.Uint32(7), Uid: proto.Uint32(1000), Gid: proto.Uint32(100), Groups: []uint32{5, 6, 7}},
-	}}}}
-	k := New()
-	p := plan.New(in, nil)
-	if err := k.Plan(p, e); err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	if err := p.Node(1).(plan.Member).Finish(noted{names: &names}, 9); err != nil {
-		t.Fatal(err)
-	}
-	const none = "18446744073709551615"
-	want := []string{
-		"setgroups[3 4096]", "setresgid[" + none + " 100 " + none + "]", "setresuid[" + none + " 1000 " + none + "]", "listen[9 5]",
-		fmt.Sprint("setresuid[", none, " ", sys.Geteuid(), " ", none, "]"), fmt.Sprint("setresgid[", none, " ", sys.Getegid(), " ", none, "]"),
-	}
-	if d := cmp.Diff(want, names); d != "" {
-		t.Error(d)
-	}
-}
-
 func TestAddressOf(t *testing.T) {
 	tests := []struct {
 		name, dir, root string
@@ -371,14 +296,14 @@ func TestAddressOf(t *testing.T) {
 		{name: "/x\x00y\x00", want: "can't be a path"},
 		{name: "/" + strings.Repeat("x", maxName), want: "109 bytes"},
 		{name: "\x00" + strings.Repeat("x", maxName), want: "109 bytes"},
-		{name: "/run/x\x00", deleted: true, want: "deleted"},
+		{name: "/run/x\x00", deleted: true},
 	}
 	for _, tt := range tests {
 		u := &sk_unix.UnixSkEntry{Name: []byte(tt.name), Deleted: &tt.deleted}
 		if tt.dir != "" {
 			u.NameDir = &tt.dir
 		}
-		a, err := addressOf(u, tt.root)
+		a, err := addressOf(u, &extra.SocketEntry{Root: &tt.root})
 		if tt.want == "" && err != nil || tt.want != "" && !strings.Contains(fmt.Sprint(err), tt.want) {
 			t.Errorf("%q in %q: error %v, want %q", tt.name, tt.dir, err, tt.want)
 		}
@@ -394,7 +319,7 @@ func FuzzAddressOf(f *testing.F) {
 	f.Add([]byte("\x00abstract"), "", "")
 	f.Fuzz(func(t *testing.T, name []byte, dir, root string) {
 		u := &sk_unix.UnixSkEntry{Name: name, NameDir: &dir}
-		a, err := addressOf(u, root)
+		a, err := addressOf(u, &extra.SocketEntry{Root: &root})
 		if err == nil && (len(a.name) > maxName || len(a.sockaddr()) > family+maxName) {
 			t.Errorf("%q became %q", name, a.name)
 		}

@@ -97,8 +97,9 @@ func surveyed() *Kind {
 func dumpWith(t testing.TB, k *Kind, tree *scan.Tree) (images, error) {
 	t.Helper()
 	out := images{}
-	env := &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: &options.Dump{}, Tree: tree, Images: out}
-	for _, f := range tree.Files {
+	env := &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: &options.Dump{}, Tree: tree, Images: out, Files: &received{t: t, tree: tree}}
+	for i := 0; i < len(tree.Files); i++ {
+		f := tree.Files[i]
 		if !k.Match(f) {
 			return nil, fmt.Errorf("%v: no match", f)
 		}
@@ -145,14 +146,24 @@ func restored(t testing.TB, in images) ([]int, error) {
 		}
 	})
 	for _, n := range nodes {
-		if made[n.ID()], err = n.Create(context.Background(), env); err != nil {
+		d, err := n.Create(context.Background(), env)
+		if err != nil {
 			return nil, err
 		}
+		made[n.ID()] = d
 	}
 	for _, n := range nodes {
 		if err := n.(plan.Filler).Fill(context.Background(), env, made[n.ID()]); err != nil {
 			return nil, err
 		}
+	}
+	for _, n := range nodes {
+		if x := n.(plan.Stuffed); x.Held() != nil {
+			if err := x.Stuff(context.Background(), env); err != nil {
+				return nil, err
+			}
+		}
+		n.(plan.Dropper).Drop()
 	}
 	var out []int
 	for _, e := range in[image.Files] {
@@ -309,17 +320,30 @@ func extras(in images) []*extra.SocketEntry {
 	return out
 }
 
-// disconnect takes a datagram socket's peer away (connect(2), AF_UNSPEC).
-func disconnect(n int) error {
-	sa := [16]byte{} // family AF_UNSPEC
-	_, _, e := sys.RawSyscall(sys.SYS_CONNECT, uintptr(n), uintptr(pointer(&sa)), uintptr(len(sa)))
-	if e != 0 {
-		return e
-	}
-	return nil
-}
-
 // nowhere forgets what a dump puts.
 type nowhere struct{}
 
 func (nowhere) Put(*image.Row, proto.Message, []byte, ...uint32) error { return nil }
+
+// received makes files known that come with messages: those of the tree only.
+type received struct {
+	kind.Files
+	t    testing.TB
+	tree *scan.Tree
+}
+
+func (r *received) Received(n *fd.FD, at *scan.File) (*scan.File, error) {
+	var st sys.Stat_t
+	if err := sys.Fstat(n.Int(), &st); err != nil {
+		return nil, err
+	}
+	for _, f := range r.tree.Files {
+		if f.Stat.Dev == st.Dev && f.Stat.Ino == st.Ino {
+			return f, n.Close()
+		}
+	}
+	r.t.Cleanup(func() { n.Close() })
+	f := &scan.File{ID: uint32(len(r.tree.Files) + 1), Task: at.Task, FD: int32(n.Int()), Within: at, Stat: st, Link: "queued"}
+	r.tree.Files = append(r.tree.Files, f)
+	return f, nil
+}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-
-	sys "golang.org/x/sys/unix"
 
 	sk_unix "glis.dev/glis/image/criu/sk-unix"
 	"glis.dev/glis/image/proto"
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 )
 
@@ -50,14 +52,67 @@ func (l *look) address() (address, error) {
 	}
 	defer b.base.Close()
 	a.perms = &sk_unix.FilePermsEntry{Mode: proto.Uint32(b.st.Mode), Uid: proto.Uint32(b.st.Uid), Gid: proto.Uint32(b.st.Gid)}
+	if b.st.Nlink == 0 {
+		a.deleted = true
+		return a, nil
+	}
+	leads := false
 	if a.name[0] != '/' {
-		a.dir, err = b.directory()
+		a.dir, leads, err = b.directory()
+	} else {
+		leads, err = b.absolute()
+		if b.root != "/" {
+			a.root = b.root
+		}
+	}
+	if err != nil || leads && b.st.Nlink == 1 {
 		return a, err
 	}
-	if b.root != "/" {
-		a.root = b.root
+	a.file, err = b.elsewhere(a.dir, leads)
+	return a, err
+}
+
+// elsewhere returns where the file is, if it was renamed, and its other names,
+// if it has several. Those are looked for beside it, where it was bound, and where
+// the task works.
+func (b *bound) elsewhere(dir string, leads bool) (*extra.SocketFile, error) {
+	same, err := b.leads(b.base.Int(), b.link)
+	switch {
+	case err != nil:
+		return nil, b.look.fail(err)
+	case !same || b.root != "/":
+		return nil, b.moved()
+	case b.st.Nlink == 1 && leads:
+		return nil, nil
 	}
-	return a, b.absolute()
+	f := &extra.SocketFile{Path: &b.link}
+	dirs := []string{filepath.Dir(b.link)}
+	for _, at := range []string{filepath.Dir(b.name), dir, b.cwd()} {
+		if at != "" && at[0] == '/' && !slices.Contains(dirs, at) {
+			dirs = append(dirs, at)
+		}
+	}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, sys.ENOENT) {
+			return nil, b.look.fail(fmt.Errorf("look for its other names: %w", err))
+		}
+		for _, e := range entries {
+			path := filepath.Join(dir, e.Name())
+			if e.Type() != os.ModeSocket || path == b.link {
+				continue
+			}
+			if same, err := b.leads(b.base.Int(), path); err != nil {
+				return nil, b.look.fail(err)
+			} else if same {
+				f.Links = append(f.Links, path)
+			}
+		}
+	}
+	if uint64(len(f.Links))+1 != uint64(b.st.Nlink) {
+		return nil, b.look.refuse("the file it is bound to, %q, has %d names (hard links), of which %d were found; remove the others", b.name, b.st.Nlink, len(f.Links)+1)
+	}
+	return f, nil
 }
 
 // inspect refuses files of which a new one would not be the same.
@@ -69,12 +124,6 @@ func (b *bound) inspect() error {
 	var err error
 	if b.link, err = os.Readlink(self); err != nil {
 		return b.look.fail(fmt.Errorf("ask for the path of the file it is bound to: %w", err))
-	}
-	switch {
-	case b.st.Nlink == 0:
-		return b.look.refuse("the file it is bound to, %q, was deleted, which isn't supported yet; let the service make its socket anew", b.name)
-	case b.st.Nlink > 1:
-		return b.look.refuse("the file it is bound to, %q, has %d names (hard links), and only one of them would lead to it after a restore; remove the others", b.name, b.st.Nlink)
 	}
 	if _, err := sys.Getxattr(self, "system.posix_acl_access", nil); err == nil {
 		return b.look.refuse("the file it is bound to, %q, has an access control list, which isn't supported yet; remove it (setfacl -b)", b.name)
@@ -104,41 +153,47 @@ func (b *bound) roots() error {
 	return nil
 }
 
-// absolute makes sure that an absolute name leads to the file.
-func (b *bound) absolute() error {
+// absolute tells whether an absolute name leads to the file.
+func (b *bound) absolute() (bool, error) {
 	n, err := b.look.file.Task.Dir.Open("root", sys.O_PATH|sys.O_DIRECTORY|sys.O_CLOEXEC)
 	if err != nil {
-		return b.look.fail(err)
+		return false, b.look.fail(err)
 	}
 	defer sys.Close(n)
 	same, err := b.leads(n, b.name)
-	if err != nil || same {
-		return b.look.fail(err)
-	}
-	return b.moved()
+	return same, b.look.fail(err)
 }
 
 // directory returns a directory in which a relative name leads to the file:
 // mostly where the socket was bound, else one that does as well.
-func (b *bound) directory() (string, error) {
+func (b *bound) directory() (string, bool, error) {
 	var try []string
 	if dir, ok := strings.CutSuffix(b.link, "/"+b.name); ok {
 		try = append(try, max(dir, "/"))
 	}
-	if cwd, err := b.look.file.Task.Dir.Link("cwd"); err == nil {
+	if cwd := b.cwd(); cwd != "" {
 		try = append(try, cwd)
 	}
 	try = append(try, filepath.Dir(b.link))
 	for _, dir := range try {
 		same, err := b.leads(b.base.Int(), dir+"/"+b.name)
 		if err != nil {
-			return "", b.look.fail(err)
+			return "", false, b.look.fail(err)
 		}
 		if same && dir[0] == '/' {
-			return dir, nil
+			return dir, true, nil
 		}
 	}
-	return "", b.moved()
+	return "", false, nil
+}
+
+// cwd returns the task's working directory, "" if there is none.
+func (b *bound) cwd() string {
+	cwd, err := b.look.file.Task.Dir.Link("cwd")
+	if err != nil {
+		return ""
+	}
+	return cwd
 }
 
 // leads tells whether a path leads to the file. bind(2) follows no link at its
@@ -161,5 +216,5 @@ func (b *bound) leads(root int, path string) (bool, error) {
 }
 
 func (b *bound) moved() error {
-	return b.look.refuse("it is bound to %q, and that name doesn't lead to its file any more: the file is at %q (renamed, or hidden by another mount), which isn't supported yet; let the service make its socket anew", b.name, b.link)
+	return b.look.refuse("it is bound to %q, and that name doesn't lead to its file: that is at %q, hidden by another mount or below another root directory, which isn't supported yet; let the service make its socket anew", b.name, b.link)
 }

@@ -22,23 +22,12 @@ const single = 8
 // picture is what the kernel tells about unix sockets that stand still, by
 // inode. It is filled as it is asked.
 type picture struct {
-	socks map[uint32]*sockdiag.Unix // nil: there is no unix socket of that number
-	asked int
-	whole bool
-	tree  map[uint32]bool // inodes that descriptors of the tree refer to
-}
-
-// note learns, once, which sockets descriptors of the tree refer to.
-func (p *picture) note(t *scan.Tree) {
-	if p.tree != nil {
-		return
-	}
-	p.tree = map[uint32]bool{}
-	for _, f := range t.Files {
-		if f.Stat.Mode&sys.S_IFMT == sys.S_IFSOCK {
-			p.tree[uint32(f.Stat.Ino)] = true
-		}
-	}
+	socks     map[uint32]*sockdiag.Unix // nil: there is no unix socket of that number
+	asked     int
+	whole     bool
+	tree      map[uint32]bool       // inodes of sockets of the tree
+	files     map[uint32]*scan.File // the sockets of the tree
+	listeners map[string]bool       // by type and name
 }
 
 // get returns the socket with this inode, or nil if it is no unix socket of
@@ -47,21 +36,34 @@ func (p *picture) get(ino uint32) (*sockdiag.Unix, error) {
 	if u, ok := p.socks[ino]; ok || p.whole {
 		return u, nil
 	}
-	if p.socks == nil {
-		p.socks = map[uint32]*sockdiag.Unix{}
+	if p.asked++; p.asked > single {
+		err := p.all()
+		return p.socks[ino], err
 	}
 	c, err := sockdiag.Open(0)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	if p.asked++; p.asked > single {
-		p.whole = true
-		err = c.EachUnix(show, p.add)
-	} else {
-		err = p.ask(c, ino)
+	if p.socks == nil {
+		p.socks = map[uint32]*sockdiag.Unix{}
 	}
+	err = p.ask(c, ino)
 	return p.socks[ino], err
+}
+
+// all asks for all sockets of the namespace.
+func (p *picture) all() error {
+	if p.whole {
+		return nil
+	}
+	c, err := sockdiag.Open(0)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	p.socks, p.whole = map[uint32]*sockdiag.Unix{}, true
+	return c.EachUnix(show, p.add)
 }
 
 func (p *picture) ask(c *sockdiag.Conn, ino uint32) error {

@@ -1,6 +1,7 @@
 package unix
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strings"
@@ -26,6 +27,22 @@ const (
 	flagInherit  = 1 << 3
 )
 
+// restorer is what a restore knows of all unix sockets.
+type restorer struct {
+	planned    bool // the images below are read
+	loader     socket.Loader
+	nodes      map[uint32]*node // by inode
+	order      []*node          // in order of the images
+	byID       map[plan.ID]*node
+	messages   map[uint32][]plan.Entry
+	extras     map[uint32]*extra.SocketEntry
+	identities []*plan.Identity
+	contents   map[plan.ID]bool   // files that are in queues
+	temporary  map[string][]*node // sockets that need an abstract name for a moment, see needsName
+	room       *room
+	stuffed    bool
+}
+
 // Plan implements kind.File. Planned must be called after the last one.
 func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err := k.read(p.Source); err != nil {
@@ -39,23 +56,14 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if k.nodes[n.ino] != nil {
 		return fmt.Errorf("files.img: file %#x: unix socket %d is there twice", e.GetId(), n.ino)
 	}
-	k.nodes[n.ino] = n
-	if peer := k.nodes[n.peerIno]; n.peerIno != 0 && peer != nil {
+	k.nodes[n.ino], k.byID[n.id] = n, n
+	k.order = append(k.order, n)
+	if peer := k.nodes[n.peerIno]; n.typ != sys.SOCK_DGRAM && n.peerIno != 0 && peer != nil {
 		if err := n.join(peer); err != nil {
 			return err
 		}
 	}
 	return p.Add(n)
-}
-
-// Planned checks what can only be checked when all sockets are known.
-func (k *Kind) Planned() error {
-	for _, n := range k.nodes {
-		if n.peerIno != 0 && n.peer == nil {
-			return fmt.Errorf("files.img: file %#x: unix socket: its peer, socket %d, is missing", uint32(n.id), n.peerIno)
-		}
-	}
-	return nil
 }
 
 // read reads the images that sockets share, once.
@@ -65,6 +73,7 @@ func (k *Kind) read(src plan.Source) error {
 	}
 	k.planned = true
 	k.messages, k.extras = map[uint32][]plan.Entry{}, map[uint32]*extra.SocketEntry{}
+	k.byID, k.contents, k.temporary = map[plan.ID]*node{}, map[plan.ID]bool{}, map[string][]*node{}
 	packets, err := src.Entries(image.SkQueues)
 	if err != nil {
 		return err
@@ -80,6 +89,21 @@ func (k *Kind) read(src plan.Source) error {
 	for _, m := range more {
 		e := m.Message.(*extra.SocketEntry)
 		k.extras[e.GetId()] = e
+	}
+	return k.readIdentities(src)
+}
+
+func (k *Kind) readIdentities(src plan.Source) error {
+	entries, err := src.Entries(extra.Identities)
+	if err != nil {
+		return err
+	}
+	for i, m := range entries {
+		who, err := identityOf(m.Message.(*extra.SocketIdentity))
+		if err != nil {
+			return fmt.Errorf("glis-identities.img: identity %d: %w", i+1, err)
+		}
+		k.identities = append(k.identities, who)
 	}
 	return nil
 }
@@ -105,16 +129,36 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := addressOf(u, x.GetRoot())
-	if err != nil {
-		return nil, err
-	}
 	n := &node{
 		kind: k, id: plan.ID(u.GetId()), ino: u.GetIno(), peerIno: u.GetPeer(), typ: int(u.GetType()), flags: int(u.GetFlags()),
-		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, role: roleOf(u), pending: sys.Errno(x.GetError()),
-		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(), at: at, inode: x.GetInode(), opened: x.GetListener(), backlog: int(u.GetBacklog()),
+		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, role: roleOf(u), pending: sys.Errno(x.GetError()), inq: x.GetInq(),
+		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(), inode: x.GetInode(), backlog: int(u.GetBacklog()), peerName: x.GetPeerName(),
+	}
+	if len(n.peerName) > maxName || isPath(n.peerName) && bytes.IndexByte(n.peerName, 0) >= 0 {
+		return nil, fmt.Errorf("%.120q can't be its peer's name", n.peerName)
+	}
+	if n.at, err = addressOf(u, x); err != nil {
+		return nil, err
+	}
+	if err := k.setWho(n, x); err != nil {
+		return nil, err
 	}
 	return n, n.addQueue(k.messages[u.GetId()])
+}
+
+// setWho finds out who the socket's peer is. Images of criu don't tell.
+func (k *Kind) setWho(n *node, x *extra.SocketEntry) error {
+	number := x.GetWho()
+	if (x == nil || x.Who == nil) && n.typ != sys.SOCK_DGRAM && n.role != alone && len(k.identities) > 0 {
+		number = 1
+	}
+	if uint64(number) > uint64(len(k.identities)) {
+		return fmt.Errorf("its peer is identity %d, and there are %d", number, len(k.identities))
+	}
+	if number > 0 {
+		n.who = k.identities[number-1]
+	}
+	return nil
 }
 
 // roleOf is the inverse of picture.state.
@@ -145,14 +189,12 @@ func check(u *sk_unix.UnixSkEntry) error {
 		return checkListener(u)
 	case u.GetState() != established && u.GetState() != closed:
 		return fmt.Errorf("state %s can't be", socket.StateName(int(u.GetState())))
-	case len(u.GetName()) > 0 && (u.GetState() != closed || u.GetPeer() != 0):
-		return unsupported("it is connected and has a name, " + nameString(u.GetName()))
 	case u.GetShutdown() > shutBoth || u.GetShutdown() < 0:
 		return fmt.Errorf("shutdown state %d can't be", u.GetShutdown())
 	case u.GetIno() == 0:
 		return fmt.Errorf("inode 0 can't be")
-	case u.GetPeer() == u.GetIno():
-		return unsupported("it is connected to itself")
+	case u.GetPeer() == u.GetIno() && u.GetType() != sys.SOCK_DGRAM:
+		return fmt.Errorf("it is connected to itself: that can't be")
 	case u.GetPeer() == 0 && u.GetType() != sys.SOCK_DGRAM && u.GetState() == established && u.GetShutdown() != shutBoth:
 		return fmt.Errorf("it is connected to nothing and not shut down: that can't be")
 	}

@@ -88,7 +88,11 @@ func TestPlanBad(t *testing.T) {
 		return []*fdinfo.FileEntry{e, entry(2, 20, 10)}
 	}
 	scm := packet(1, "x")
-	scm.Message.(*sk_packet.SkPacketEntry).Scm = []*sk_packet.ScmEntry{{Type: proto.Uint32(1)}}
+	scm.Message.(*sk_packet.SkPacketEntry).Scm = []*sk_packet.ScmEntry{{Type: proto.Uint32(1), Rights: []uint32{99}}}
+	odd := packet(1, "x")
+	odd.Message.(*sk_packet.SkPacketEntry).Scm = []*sk_packet.ScmEntry{{Type: proto.Uint32(7)}}
+	lone := entry(3, 30, 0)
+	lone.Usk.State = proto.Uint32(closed)
 	short := packet(1, "x")
 	short.Payload = nil
 	errno := func(e uint32) images {
@@ -105,7 +109,6 @@ func TestPlanBad(t *testing.T) {
 		{"huge type", "can't be", nil, change(func(u *sk_unix.UnixSkEntry) { u.Type = proto.Uint32(1 << 31) })},
 		{"state", "SYN_SENT", nil, change(func(u *sk_unix.UnixSkEntry) { u.State = proto.Uint32(2) })},
 		{"connected listener", `"/run/x", connected to socket 20, can't listen`, nil, change(func(u *sk_unix.UnixSkEntry) { u.State, u.Name = proto.Uint32(10), []byte("/run/x") })},
-		{"name", `"@x"`, nil, change(func(u *sk_unix.UnixSkEntry) { u.Name = []byte("\x00x") })},
 		{"listener without a name", "can't listen", nil, change(func(u *sk_unix.UnixSkEntry) { u.State, u.Peer = proto.Uint32(10), new(uint32) })},
 		{"listener of datagrams", "can't listen", nil,
 			change(func(u *sk_unix.UnixSkEntry) {
@@ -127,10 +130,10 @@ func TestPlanBad(t *testing.T) {
 		{"no peer", "is missing", nil, []*fdinfo.FileEntry{entry(1, 10, 20)}},
 		{"three of a pair", "isn't to it", nil, []*fdinfo.FileEntry{entry(1, 10, 20), entry(2, 20, 10), entry(3, 30, 20)}},
 		{"pair of two types", "isn't to it", nil, change(func(u *sk_unix.UnixSkEntry) { u.Type = proto.Uint32(5) })},
-		{"descriptors in its queue", "descriptors", images{image.SkQueues: {scm}}, change(func(*sk_unix.UnixSkEntry) {})},
+		{"descriptors of unknown type in its queue", "of type 7", images{image.SkQueues: {odd}}, change(func(*sk_unix.UnixSkEntry) {})},
+		{"missing files in its queue", "file 0x63, which comes along, is missing", images{image.SkQueues: {scm}}, change(func(*sk_unix.UnixSkEntry) {})},
 		{"cut queue", "bytes of", images{image.SkQueues: {short}}, change(func(*sk_unix.UnixSkEntry) {})},
-		{"queue of nobody", "nobody", images{image.SkQueues: {packet(1, "x")}},
-			change(func(u *sk_unix.UnixSkEntry) { u.Peer, u.State = proto.Uint32(0), proto.Uint32(closed) })},
+		{"queue of nobody", "nobody", images{image.SkQueues: {packet(3, "x")}}, []*fdinfo.FileEntry{lone}},
 		{"error at a pair", "waits to be reported", errno(104), change(func(*sk_unix.UnixSkEntry) {})},
 		{"odd error", "waits to be reported", errno(5),
 			change(func(u *sk_unix.UnixSkEntry) { u.Peer, u.Shutdown = proto.Uint32(0), sk_opts.SkShutdown_BOTH.Enum() })},

@@ -6,30 +6,97 @@ import (
 	"math"
 	"sort"
 
+	sk_packet "glis.dev/glis/image/criu/sk-packet"
 	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
 )
 
-// sender fills the queue of a socket from its peer's end.
+// queuedMessage is a message, or a piece of a stream, to be queued anew.
+type queuedMessage struct {
+	data   []byte
+	rights []plan.ID
+	who    *sys.Ucred
+	urgent uint32
+	gone   bool    // its sender, of datagrams, is closed
+	name   []byte  // of a sender that is closed
+	from   plan.ID // its sender, 0 if that is the peer, or closed
+	sender *node   // the same, or one of the same name; nil if that is the peer, or closed
+}
+
+// message checks a message of an image.
+func (n *node) message(e *sk_packet.SkPacketEntry, data []byte) (*queuedMessage, error) {
+	if uint64(e.GetLength()) != uint64(len(data)) {
+		return nil, fmt.Errorf("%d bytes of %d are there", len(data), e.GetLength())
+	}
+	m := &queuedMessage{data: data}
+	for _, s := range e.GetScm() {
+		if s.GetType() != sys.SCM_RIGHTS {
+			return nil, fmt.Errorf("what comes along is of type %d, which this Glis doesn't know", s.GetType())
+		}
+		for _, id := range s.GetRights() {
+			m.rights = append(m.rights, plan.ID(id))
+		}
+	}
+	x, err := messageOf(e)
+	if err != nil {
+		return nil, err
+	}
+	m.urgent, m.name, m.from = x.GetUrgent(), x.GetName(), plan.ID(x.GetSender())
+	m.gone = x != nil && x.Sender != nil && m.from == 0
+	if w := x.GetWho(); w != nil {
+		m.who = &sys.Ucred{Pid: int32(w.GetPid()), Uid: w.GetUid(), Gid: w.GetGid()}
+	}
+	return m, m.check(n)
+}
+
+func (m *queuedMessage) check(n *node) error {
+	switch {
+	case len(m.rights) > fd.MaxRights:
+		return fmt.Errorf("%d files come along, more than %d", len(m.rights), fd.MaxRights)
+	case m.who != nil && (m.who.Pid <= 0 || m.who.Pid > maxPID || m.who.Uid == math.MaxUint32 || m.who.Gid == math.MaxUint32):
+		return fmt.Errorf("a sender with process %d, user %d, group %d can't be", m.who.Pid, m.who.Uid, m.who.Gid)
+	case m.urgent > urgentRead || m.urgent != 0 && (n.typ != sys.SOCK_STREAM || len(m.data) != int(2-m.urgent) || len(m.rights) > 0):
+		return fmt.Errorf("urgent data of state %d, %d bytes: that can't be", m.urgent, len(m.data))
+	case len(m.name) > maxName || (m.gone || m.from != 0) && n.typ != sys.SOCK_DGRAM:
+		return fmt.Errorf("its sender can't be another than the peer")
+	case n.typ == sys.SOCK_STREAM && len(m.data) == 0 && (len(m.rights) > 0 || m.who != nil):
+		return fmt.Errorf("something comes along with no data")
+	}
+	return nil
+}
+
+// plain tells whether nothing comes along with a message.
+func (m *queuedMessage) plain() bool { return len(m.rights) == 0 && m.who == nil && m.urgent == 0 }
+
+// sender fills the queue of a socket from another one's end.
 type sender struct {
 	fd     int
-	raised bool // its buffer size isn't what it was
+	to     []byte // address, if that isn't the peer
+	joined bool   // that is its peer
+	raised *bool  // its buffer size isn't what it was
 }
 
 // send sends one message; in a stream, bytes that may be split.
-func (s *sender) send(data []byte, stream bool) error {
+func (s *sender) send(data, control []byte, stream bool) error {
 	for first := true; first || stream && len(data) > 0; first = false {
-		n, err := sys.SendmsgN(s.fd, data, nil, nil, sys.MSG_DONTWAIT|sys.MSG_NOSIGNAL)
+		n, err := linux.Sendmsg(s.fd, data, control, s.to, sys.MSG_DONTWAIT|sys.MSG_NOSIGNAL)
 		full := errors.Is(err, sys.EAGAIN) || errors.Is(err, sys.EMSGSIZE) || errors.Is(err, sys.ENOBUFS)
-		if full && !s.raised {
+		if full && !*s.raised {
 			if err := s.raise(); err != nil {
 				return err
 			}
-			n, err = sys.SendmsgN(s.fd, data, nil, nil, sys.MSG_DONTWAIT|sys.MSG_NOSIGNAL)
+			n, err = linux.Sendmsg(s.fd, data, control, s.to, sys.MSG_DONTWAIT|sys.MSG_NOSIGNAL)
+		}
+		if errors.Is(err, sys.EAGAIN) && !stream {
+			return fmt.Errorf("queue %d bytes anew: as many messages as net.unix.max_dgram_qlen allows are there; raise it: %w", len(data), err)
 		}
 		if err != nil {
 			return fmt.Errorf("queue %d bytes anew: %w", len(data), err)
 		}
-		data = data[n:]
+		data, control = data[n:], credentialsOnly(control)
 	}
 	if len(data) > 0 {
 		return fmt.Errorf("queue a message anew: %d bytes of it are left over", len(data))
@@ -37,18 +104,49 @@ func (s *sender) send(data []byte, stream bool) error {
 	return nil
 }
 
+// credentialsOnly drops descriptors, which come with the first byte only, from
+// control messages as controlOf makes them.
+func credentialsOnly(control []byte) []byte {
+	if n := sys.CmsgSpace(sys.SizeofUcred); len(control) >= n {
+		if all, err := sys.ParseSocketControlMessage(control[:n]); err == nil && len(all) == 1 && all[0].Header.Type == sys.SCM_CREDENTIALS {
+			return control[:n]
+		}
+	}
+	return nil
+}
+
+// control returns what comes along with a message: credentials first.
+func (m *queuedMessage) control(env *plan.Env) ([]byte, error) {
+	var out []byte
+	if m.who != nil {
+		out = append(out, sys.UnixCredentials(m.who)...)
+	}
+	var fds []int
+	for _, id := range m.rights {
+		f, err := env.File(id)
+		if err != nil {
+			return nil, err
+		}
+		fds = append(fds, f.Int())
+	}
+	if len(fds) > 0 {
+		out = append(out, sys.UnixRights(fds...)...)
+	}
+	return out, nil
+}
+
 // refill is what is to be queued at a socket.
 type refill struct {
-	typ    int
-	data   [][]byte
-	memory uint32 // bytes of the kernel's that it took at its sender
+	typ      int
+	messages []*queuedMessage
+	memory   uint32 // bytes of the kernel's that it took at its sender
 }
 
 // send queues it from one end so that it is to be read at the other. A stream
 // comes in as few pieces as possible; if its sender had used more memory for
 // it, which decides when a writer blocks, it is sent again in smaller pieces.
-func (r *refill) send(k *Kind, from *sender, to int) error {
-	if err := r.sendIn(from, math.MaxInt); err != nil || r.typ != sys.SOCK_STREAM || len(r.data) == 0 {
+func (r *refill) send(k *Kind, env *plan.Env, from *sender, to int) error {
+	if err := r.sendIn(env, from, to, math.MaxInt); err != nil || r.typ != sys.SOCK_STREAM || len(r.messages) == 0 {
 		return err
 	}
 	took, err := unread(from.fd)
@@ -56,46 +154,122 @@ func (r *refill) send(k *Kind, from *sender, to int) error {
 		return err
 	}
 	piece, err := r.piece(k)
-	if err != nil {
+	if err != nil || piece == math.MaxInt {
 		return err
 	}
 	if err := discard(to); err != nil {
 		return err
 	}
-	return r.sendIn(from, piece)
+	return r.sendIn(env, from, to, piece)
 }
 
-func (r *refill) sendIn(from *sender, piece int) error {
-	for _, m := range r.data {
-		for first := true; first || len(m) > 0; first = false {
-			n := len(m)
-			if r.typ == sys.SOCK_STREAM {
-				n = min(n, piece)
-			}
-			if err := from.send(m[:n], r.typ == sys.SOCK_STREAM); err != nil {
+func (r *refill) sendIn(env *plan.Env, from *sender, to, piece int) error {
+	for _, m := range r.messages {
+		if m.urgent != 0 {
+			if err := m.sendUrgent(from.fd, to); err != nil {
 				return err
 			}
-			m = m[n:]
+			continue
+		}
+		control, err := m.control(env)
+		if err != nil {
+			return err
+		}
+		data := m.data
+		for first := true; first || len(data) > 0; first = false {
+			n := len(data)
+			if r.typ == sys.SOCK_STREAM && m.plain() {
+				n = min(n, piece)
+			}
+			if err := from.send(data[:n], control, r.typ == sys.SOCK_STREAM); err != nil {
+				return err
+			}
+			data = data[n:]
 		}
 	}
 	return nil
 }
 
-// piece returns the largest size of pieces that together take at least the
-// memory that is wanted.
+// sendUrgent queues urgent data (MSG_OOB), and reads it if it had been.
+func (m *queuedMessage) sendUrgent(from, to int) error {
+	b := m.data
+	if m.urgent == urgentRead {
+		b = []byte{0}
+	}
+	if _, err := linux.Sendmsg(from, b, nil, nil, sys.MSG_OOB|sys.MSG_DONTWAIT|sys.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("queue urgent data anew (needs a kernel with CONFIG_AF_UNIX_OOB): %w", err)
+	}
+	if m.urgent == urgentWaits {
+		return nil
+	}
+	if _, err := linux.Recvmsg(to, make([]byte, 1), nil, nil, sys.MSG_OOB|sys.MSG_DONTWAIT); err != nil {
+		return fmt.Errorf("read urgent data that was read: %w", err)
+	}
+	return nil
+}
+
+// piece returns the largest size of pieces, of what is plain, with which all
+// together takes as much memory as is wanted at least.
 func (r *refill) piece(k *Kind) (int, error) {
-	total := 0
-	for _, m := range r.data {
-		total += len(m)
+	want, most := int64(r.memory), 0
+	for _, m := range r.messages {
+		if m.plain() {
+			most = max(most, len(m.data))
+			continue
+		}
+		if m.urgent != 0 {
+			// Linux 6.18 goes on counting urgent data that was stepped over.
+			return math.MaxInt, nil
+		}
+		size, err := k.size(sys.SOCK_STREAM, max(len(m.data), 1))
+		if err != nil {
+			return 0, err
+		}
+		want -= int64(size)
+	}
+	if most == 0 {
+		return math.MaxInt, nil
 	}
 	var failed error
-	// From n bytes a piece on it is too little.
-	n := sort.Search(min(total, maxPiece), func(n int) bool {
-		size, err := k.size(sys.SOCK_STREAM, n+1)
-		failed = errors.Join(failed, err)
-		return uint64(size)*uint64((total+n)/(n+1)) < uint64(r.memory)
-	})
+	takes := func(n int) (sum int64) {
+		for _, m := range r.messages {
+			if m.plain() {
+				size, err := k.inPieces(len(m.data), n)
+				failed = errors.Join(failed, err)
+				sum += size
+			}
+		}
+		return sum
+	}
+	// From n+1 bytes a piece on it is too little, but for a few sizes whose
+	// last piece is just so long.
+	n := sort.Search(min(most, maxPiece), func(n int) bool { return takes(n+1) < want })
+	// Writers mostly write so much at a time that it comes out even.
+	for even := n; even > max(n-evenTries, 0) && failed == nil; even-- {
+		if takes(even) == want {
+			return even, nil
+		}
+	}
 	return max(n, 1), failed
+}
+
+// evenTries is how many sizes are tried for one with which a queue takes just
+// the memory it took.
+const evenTries = 64
+
+// inPieces returns how much memory bytes of a stream take in pieces of a size.
+func (k *Kind) inPieces(length, piece int) (int64, error) {
+	piece = min(piece, length)
+	if length == 0 {
+		return 0, nil
+	}
+	one, err := k.size(sys.SOCK_STREAM, piece)
+	sum := int64(one) * int64(length/piece)
+	if rest := length % piece; err == nil && rest > 0 {
+		one, err = k.size(sys.SOCK_STREAM, rest)
+		sum += int64(one)
+	}
+	return sum, err
 }
 
 // maxPiece is more than the kernel ever puts into one piece.
@@ -105,7 +279,7 @@ const maxPiece = 64 << 10
 func discard(fd int) error {
 	buf := make([]byte, 64<<10)
 	for {
-		_, _, err := sys.Recvfrom(fd, buf, sys.MSG_DONTWAIT)
+		_, err := linux.Recvmsg(fd, buf, nil, nil, sys.MSG_DONTWAIT)
 		if errors.Is(err, sys.EAGAIN) {
 			return nil
 		}
@@ -118,7 +292,7 @@ func discard(fd int) error {
 // raise makes the buffer as large as is allowed: what was queued may have been
 // sent while it was larger than it is now.
 func (s *sender) raise() error {
-	s.raised = true
+	*s.raised = true
 	err := sys.SetsockoptInt(s.fd, sys.SOL_SOCKET, sys.SO_SNDBUFFORCE, math.MaxInt32/2)
 	if errors.Is(err, sys.EPERM) {
 		err = sys.SetsockoptInt(s.fd, sys.SOL_SOCKET, sys.SO_SNDBUF, math.MaxInt32/2)
@@ -127,12 +301,4 @@ func (s *sender) raise() error {
 		return fmt.Errorf("raise SO_SNDBUF: %w", err)
 	}
 	return nil
-}
-
-// touched are the options that filling a queue may have changed at the sender.
-func (s *sender) touched() []string {
-	if !s.raised {
-		return nil
-	}
-	return []string{"SO_SNDBUF", "SO_BUF_LOCK"}
 }

@@ -17,7 +17,6 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
-	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
 )
@@ -33,19 +32,24 @@ type Kind struct {
 	nobody  *fown.FownEntry // shared by all that have no owner
 	sizes   map[sizeKey]uint32
 
+	gathered bool
+	queues   map[uint32]*queued // what is queued, by inode
+	senders  []*sockdiag.Unix
+	known    map[identityKey]uint32
+	groups   []byte
+
 	lengths   map[*scan.Task]map[int32]int // messages queued, by descriptor
 	noLengths error
 
-	planned  bool // the images below are read
-	loader   socket.Loader
-	nodes    map[uint32]*node
-	messages map[uint32][]plan.Entry
-	extras   map[uint32]*extra.SocketEntry
+	restorer
 }
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{nodes: map[uint32]*node{}, sizes: map[sizeKey]uint32{}, loader: socket.Loader{Table: table()}, seen: survey{from: many}}
+	return &Kind{
+		sizes: map[sizeKey]uint32{}, seen: survey{from: many}, queues: map[uint32]*queued{}, known: map[identityKey]uint32{},
+		restorer: restorer{nodes: map[uint32]*node{}, loader: socket.Loader{Table: table()}},
+	}
 }
 
 // table is the options of a unix socket.
@@ -71,6 +75,9 @@ func (k *Kind) Match(f *scan.File) bool {
 
 // Dump implements kind.File.
 func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	if err := k.gather(env); err != nil {
+		return nil, err
+	}
 	u, err := k.picture.get(uint32(f.Stat.Ino))
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", f, err)
@@ -78,7 +85,6 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if u == nil {
 		return nil, kind.Unsupported(f, "AF_UNIX socket of another network namespace than Glis's: run Glis in that namespace (nsenter -n)")
 	}
-	k.picture.note(env.Tree)
 	what, why, err := k.picture.state(u)
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", f, err)
@@ -116,7 +122,7 @@ type look struct {
 // borrow gets the socket into the engine, unless sock_diag and the survey have
 // told all there is to know.
 func (l *look) borrow() error {
-	if l.skip.options && l.skip.owner && l.role == paired && l.u.Type == sys.SOCK_STREAM && l.u.RQueue == 0 {
+	if l.skip.options && l.skip.owner && l.skip.known && len(l.u.Name) == 0 && l.role == paired && l.u.Type == sys.SOCK_STREAM && l.u.RQueue == 0 {
 		return nil
 	}
 	var err error
@@ -153,38 +159,50 @@ func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
 	if err := k.options(l); err != nil {
 		return nil, l.fail(err)
 	}
-	if err := l.checkOrphan(); err != nil {
-		return nil, err
-	}
 	if err := l.checkWaiting(); err != nil {
 		return nil, err
 	}
-	at, err := l.address()
+	at, err := k.name(l)
 	if err != nil {
 		return nil, err
 	}
-	pending, err := l.pending()
-	if err != nil {
+	if err := k.complete(l); err != nil {
 		return nil, err
 	}
-	if err := k.queue(l); err != nil {
+	if err := k.putQueue(l); err != nil {
 		return nil, err
 	}
-	if err := l.putExtra(pending, &at); err != nil {
+	if err := k.putExtra(l, &at); err != nil {
 		return nil, err
 	}
 	e := &sk_unix.UnixSkEntry{
-		Id: &l.file.ID, Ino: &l.u.Ino, Type: proto.Uint32(uint32(l.u.Type)), State: proto.Uint32(uint32(l.u.State)),
+		Id: &l.file.ID, Ino: &l.u.Ino, Type: proto.Uint32(uint32(l.u.Type)), State: proto.Uint32(l.state()),
 		Flags: &l.file.Flags, Uflags: new(uint32), Backlog: &l.u.WQueue, Peer: &l.u.Peer,
 		Fown: owner, Opts: l.opts.Entry, Name: at.encoded(), FilePerms: at.perms,
 	}
 	if at.dir != "" {
 		e.NameDir = &at.dir
 	}
+	if at.deleted {
+		e.Deleted = &at.deleted
+	}
 	if l.u.Shutdown != 0 {
 		e.Shutdown = sk_opts.SkShutdown(l.u.Shutdown).Enum()
 	}
 	return e, nil
+}
+
+// state is the socket's state as images have it. The kernel also calls a
+// datagram socket connected that others are connected to.
+func (l *look) state() uint32 {
+	switch {
+	case l.u.Type != sys.SOCK_DGRAM:
+	case l.role == alone:
+		return closed
+	case l.role == orphan:
+		return established
+	}
+	return uint32(l.u.State)
 }
 
 // owner reads whom the socket's signals go to.
@@ -239,21 +257,39 @@ func (k *Kind) learn() error {
 	return nil
 }
 
-// checkOrphan refuses a socket whose peer is gone if the peer had a name, since
-// getpeername(2) still tells it; or if there is no peer to be gone yet: a
-// client that waits to be accepted has a listener's name as its peer's.
-func (l *look) checkOrphan() error {
-	if l.role != orphan {
-		return nil
+// name returns the socket's own name, or, if that is not its own, what it is
+// called.
+func (k *Kind) name(l *look) (address, error) {
+	if len(l.u.Name) == 0 {
+		return address{}, nil
+	}
+	if l.role == paired || l.role == orphan {
+		peer, err := k.peerOf(l)
+		if err != nil {
+			return address{}, err
+		}
+		accepted, err := k.picture.accepted(l.u, peer)
+		if err != nil {
+			return address{}, l.fail(err)
+		}
+		if accepted {
+			return address{name: l.u.Name, accepted: true}, nil
+		}
+	}
+	return l.address()
+}
+
+// peerOf returns the name of the socket's peer, also of one that is closed.
+func (k *Kind) peerOf(l *look) ([]byte, error) {
+	if l.role == paired {
+		peer, err := k.picture.get(l.u.Peer)
+		if err != nil || peer == nil {
+			return nil, l.fail(err)
+		}
+		return peer.Name, nil
 	}
 	name, err := peerName(l.fd.Int())
-	if err != nil {
-		return l.fail(err)
-	}
-	if len(name) > 0 {
-		return l.refuse("its peer had a name (%s) and is closed, or hasn't accepted it yet, which isn't supported yet", nameString(name))
-	}
-	return nil
+	return name, l.fail(err)
 }
 
 // pending returns the error that the next call on the socket would report (an
@@ -269,27 +305,57 @@ func (l *look) pending() (uint32, error) {
 		return 0, l.fail(err)
 	case events&sys.POLLERR == 0:
 		return 0, nil
-	case l.u.Type == sys.SOCK_STREAM:
+	case l.u.Type != sys.SOCK_DGRAM:
 		return uint32(sys.ECONNRESET), nil
 	}
 	return 0, l.refuse("an error (SO_ERROR) waits to be reported, which isn't supported yet on such a socket; let the process read it first")
 }
 
 // putExtra writes what criu's entry has no place for.
-func (l *look) putExtra(pending uint32, at *address) error {
-	who, err := l.listener()
+func (k *Kind) putExtra(l *look, at *address) error {
+	pending, err := l.pending()
 	if err != nil {
 		return err
 	}
-	e := &extra.SocketEntry{Id: &l.file.ID, Options: l.opts.Options, Inode: socket.InodeOf(&l.file.Stat), Listener: who}
+	e := &extra.SocketEntry{Id: &l.file.ID, Options: l.opts.Options, Inode: socket.InodeOf(&l.file.Stat), File: at.file}
 	if pending != 0 {
 		e.Error = &pending
 	}
 	if at.root != "" {
 		e.Root = &at.root
 	}
-	if e.Error == nil && e.Inode == nil && e.Root == nil && e.Listener == nil && len(e.Options) == 0 {
+	if at.accepted {
+		e.Accepted = &at.accepted
+	}
+	if q := k.queues[l.u.Ino]; q != nil && q.inq {
+		e.Inq = &q.inq
+	}
+	if l.role == orphan {
+		if e.PeerName, err = k.peerOf(l); err != nil {
+			return err
+		}
+	}
+	if err := k.putWho(l, e); err != nil {
+		return err
+	}
+	if e.Error == nil && e.Inode == nil && e.Root == nil && e.File == nil && !at.accepted && e.PeerName == nil && e.Who == nil && e.Inq == nil && len(e.Options) == 0 {
 		return nil
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)
+}
+
+// putWho adds who the peer is, unless that is the first of all.
+func (k *Kind) putWho(l *look, e *extra.SocketEntry) error {
+	who, err := k.who(l)
+	if err != nil {
+		return err
+	}
+	usual := uint32(0)
+	if l.u.Type != sys.SOCK_DGRAM && l.role != alone {
+		usual = 1
+	}
+	if who != usual {
+		e.Who = &who
+	}
+	return nil
 }

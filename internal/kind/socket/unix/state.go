@@ -1,6 +1,7 @@
 package unix
 
 import (
+	"bytes"
 	"fmt"
 
 	sys "golang.org/x/sys/unix"
@@ -29,8 +30,8 @@ type role uint8
 
 const (
 	alone    role = iota // connected to nothing
-	paired               // connected to a socket of the tree, which is connected to it
-	orphan               // was paired; the peer is closed
+	paired               // connected to a socket of the tree; of datagrams also one-way, or to itself
+	orphan               // was connected; the peer is closed
 	listener             // takes connections
 )
 
@@ -40,8 +41,6 @@ func (p *picture) state(u *sockdiag.Unix) (role, string, error) {
 	switch {
 	case u.State == listening:
 		return listener, "", nil
-	case len(u.Name) > 0 && (u.State != closed || u.HasPeer):
-		return 0, fmt.Sprintf("connected sockets with a name aren't supported yet (it is bound to %s); close the connection first", nameString(u.Name)), nil
 	case u.State != established && u.State != closed:
 		return 0, "no unix socket is known to have this state", nil
 	case u.HasPeer && u.Peer != 0:
@@ -50,7 +49,12 @@ func (p *picture) state(u *sockdiag.Unix) (role, string, error) {
 		return orphan, "", nil
 	case u.Type == sys.SOCK_DGRAM || u.State == closed:
 		return alone, "", nil
-	case u.Shutdown == shutBoth:
+	}
+	waits, err := p.waits(u)
+	switch {
+	case err != nil:
+		return 0, "", err
+	case u.Shutdown == shutBoth && !waits:
 		return orphan, "", nil
 	}
 	return 0, "its connection isn't accepted yet, and such connections aren't supported yet; wait until the server has accepted it", nil
@@ -63,18 +67,92 @@ func (p *picture) connected(u *sockdiag.Unix) (role, string, error) {
 		return 0, "", err
 	}
 	switch {
-	case u.Peer == u.Ino:
-		return 0, "it is connected to itself, which isn't supported yet", nil
 	case !p.tree[u.Peer]:
 		return 0, outside(u, peer), nil
 	case peer == nil || peer.Type != u.Type:
 		return 0, fmt.Sprintf("its peer, socket %d, can't be looked at", u.Peer), nil
-	case len(peer.Name) > 0:
-		return 0, fmt.Sprintf("its peer is bound to %s, and connected sockets with a name aren't supported yet; close the connection first", nameString(peer.Name)), nil
-	case peer.Peer != u.Ino:
-		return 0, fmt.Sprintf("its peer, socket %d, isn't connected back to it, which isn't supported yet", u.Peer), nil
+	case u.Type != sys.SOCK_DGRAM && peer.Peer != u.Ino:
+		return 0, fmt.Sprintf("its peer, socket %d, isn't connected back to it, which can't be", u.Peer), nil
 	}
 	return paired, "", nil
+}
+
+// waits tells whether a socket is a client that waits to be accepted.
+func (p *picture) waits(u *sockdiag.Unix) (bool, error) {
+	if err := p.all(); err != nil {
+		return false, err
+	}
+	for _, l := range p.socks {
+		if l == nil || l.State != listening {
+			continue
+		}
+		for _, ino := range l.Icons {
+			if ino == u.Ino {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// listens tells whether a socket of this name and type listens.
+func (p *picture) listens(typ uint8, name []byte) bool {
+	if len(name) == 0 || p.all() != nil {
+		return false
+	}
+	if p.listeners == nil {
+		p.listeners = map[string]bool{}
+		for _, u := range p.socks {
+			if u != nil && u.State == listening {
+				p.listeners[string(append([]byte{u.Type}, u.Name...))] = true
+			}
+		}
+	}
+	return p.listeners[string(append([]byte{typ}, name...))]
+}
+
+// accepted tells whether a connected socket's name is not its own but that of
+// the listener it was accepted from. peer is its peer's name. A client of a
+// listener is never accepted itself.
+//
+// If neither's listener is there any more, an abstract name is a socket's own
+// if nobody can be bound to it, and whose a path is makes no difference.
+func (p *picture) accepted(u *sockdiag.Unix, peer []byte) (bool, error) {
+	switch {
+	case len(u.Name) == 0 || u.Type == sys.SOCK_DGRAM:
+		return false, nil
+	case p.listens(u.Type, u.Name):
+		return true, nil
+	case p.listens(u.Type, peer):
+		return false, nil
+	case isPath(u.Name):
+		return true, nil
+	}
+	for _, o := range p.socks {
+		if o != nil && o.Ino != u.Ino && o.Type == u.Type && bytes.Equal(o.Name, u.Name) {
+			return true, nil // one of them may own it; it can be had once
+		}
+	}
+	taken, err := taken(u.Type, u.Name)
+	return !taken, err
+}
+
+// taken tells whether a socket is bound to an abstract name, by binding one
+// for a moment.
+func taken(typ uint8, name []byte) (bool, error) {
+	n, err := sys.Socket(sys.AF_UNIX, int(typ)|sys.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, fmt.Errorf("make a socket to look whether %s is taken: %w", nameString(name), err)
+	}
+	defer sys.Close(n)
+	err = bindRaw(n, name)
+	if err == sys.EADDRINUSE {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look whether %s is taken: %w", nameString(name), err)
+	}
+	return false, nil
 }
 
 // describe is a socket's family, type and state for messages.

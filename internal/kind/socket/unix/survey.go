@@ -15,16 +15,29 @@ import (
 const many = 1500
 
 // defaults tells of a socket what need not be read.
-type defaults struct{ options, owner bool }
+type defaults struct {
+	seen           bool // in the kernel's memory
+	options, owner bool
+	peer           [2]uint64 // the same for sockets that tell of the same peer
+	number         uint32    // of who that is
+	known          bool      // the number is
+}
 
 // survey looks, once, at all sockets of a tree that has many.
 type survey struct {
 	from  int // how many sockets are many
 	done  bool
 	found map[*scan.Task]map[int32]defaults
+	peers map[[2]uint64]uint32 // numbers of identities
 }
 
-func (s *survey) of(f *scan.File) defaults { return s.found[f.Task][f.FD] }
+func (s *survey) of(f *scan.File) defaults {
+	d, ok := s.found[f.Task][f.FD]
+	if d.seen = ok; ok {
+		d.number, d.known = s.peers[d.peer]
+	}
+	return d
+}
 
 // queued returns how many messages are queued at a socket, empty ones among
 // them, from the kernel's memory: nothing else tells it of a socket whose
@@ -87,10 +100,13 @@ func (k *Kind) survey(env *kind.DumpEnv) error {
 		return nil
 	}
 	defer u.Close()
+	k.seen.peers = map[[2]uint64]uint32{}
 	k.seen.found = map[*scan.Task]map[int32]defaults{}
 	for t := range tasks {
 		found := map[int32]defaults{}
-		err := u.Look(t.Pidfd.Int(), func(fd int32, options, owner bool) { found[fd] = defaults{!options, !owner} })
+		err := u.Look(t.Pidfd.Int(), func(fd int32, options, owner bool, peer [2]uint64) {
+			found[fd] = defaults{options: !options, owner: !owner, peer: peer}
+		})
 		if err != nil {
 			env.Log.Debug("options of sockets are read one by one", "task", t.PID, "why", err)
 			continue

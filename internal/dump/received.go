@@ -1,0 +1,63 @@
+package dump
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// Received implements kind.Files.
+func (f *files) Received(n *fd.FD, at *scan.File) (*scan.File, error) {
+	if err := f.openSelf(); err != nil {
+		return nil, err
+	}
+	file, err := describe(f.self, int32(n.Int()))
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	file.Flags &^= unix.O_CLOEXEC
+	file.Within = at
+	known, err := f.once(file)
+	if err != nil || known != file {
+		return known, errors.Join(err, n.Close())
+	}
+	f.received = append(f.received, n)
+	return file, nil
+}
+
+// openSelf makes the engine a task whose descriptors can be looked at.
+func (f *files) openSelf() error {
+	if f.self != nil {
+		return nil
+	}
+	dir, err := proc.Open(proc.PID(os.Getpid()))
+	if err != nil {
+		return err
+	}
+	n, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return errors.Join(fmt.Errorf("pidfd_open: %w", err), dir.Close())
+	}
+	f.self = &scan.Task{PID: proc.PID(os.Getpid()), Dir: dir, Pidfd: fd.New(n), Stat: proc.Stat{Comm: "glis"}}
+	return nil
+}
+
+// close closes what was received.
+func (f *files) close() error {
+	var errs []error
+	for _, n := range f.received {
+		errs = append(errs, n.Close())
+	}
+	f.received = nil
+	if f.self != nil {
+		errs = append(errs, f.self.Dir.Close(), f.self.Pidfd.Close())
+		f.self = nil
+	}
+	return errors.Join(errs...)
+}

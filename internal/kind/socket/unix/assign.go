@@ -1,0 +1,200 @@
+package unix
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/sockdiag"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// assign finds out who sent what is queued. Of a message the kernel tells the
+// sender's name only; of a socket it tells how much memory what it has sent
+// and nobody has read takes. So a message is of a socket of that name that has
+// so much left, else of one that is closed.
+func (k *Kind) assign() error {
+	left := map[uint32]uint64{} // bytes sent and not accounted for
+	for ino := range k.picture.files {
+		u, err := k.picture.get(ino)
+		if err != nil {
+			return err
+		}
+		if u != nil && u.Type == sys.SOCK_DGRAM && u.HasMem {
+			left[ino] = uint64(u.Mem.WmemAlloc)
+		}
+	}
+	// Those that are connected to a receiver have the first claim.
+	for _, far := range []bool{false, true} {
+		if err := k.assignAll(left, far); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receivers returns the sockets that something is queued at, in order.
+func (k *Kind) receivers() []uint32 {
+	var all []uint32
+	for ino := range k.queues {
+		all = append(all, ino)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (k *Kind) assignAll(left map[uint32]uint64, far bool) error {
+	for _, ino := range k.receivers() {
+		u, err := k.picture.get(ino)
+		if err != nil {
+			return err
+		}
+		for _, m := range k.queues[ino].messages {
+			if m.peer = u.Type != sys.SOCK_DGRAM; m.peer || m.sender != nil {
+				continue
+			}
+			if err := k.assignOne(u, m, left, far); err != nil {
+				return err
+			}
+		}
+		if far {
+			k.assignRest(u)
+		}
+	}
+	return nil
+}
+
+// assignOne finds the sender of one message, far or near.
+func (k *Kind) assignOne(u *sockdiag.Unix, m *message, left map[uint32]uint64, far bool) error {
+	size, err := k.size(u.Type, len(m.data))
+	if err != nil {
+		return err
+	}
+	for _, s := range k.candidates(u) {
+		near := s.Ino == u.Peer || s.Peer == u.Ino
+		if near == far || left[s.Ino] < uint64(size) || !bytes.Equal(s.Name, m.name) {
+			continue
+		}
+		left[s.Ino] -= uint64(size)
+		m.sender = k.picture.files[s.Ino]
+		return nil
+	}
+	return nil
+}
+
+// assignRest says of messages of a datagram socket whether the peer sent them,
+// also one that is closed. To a socket without a name nobody else can send.
+func (k *Kind) assignRest(u *sockdiag.Unix) {
+	for _, m := range k.queues[u.Ino].messages {
+		peer := k.picture.socks[u.Peer]
+		mutual := peer != nil && peer.Peer == u.Ino
+		switch {
+		case u.Type != sys.SOCK_DGRAM:
+		case m.sender != nil:
+			m.peer = mutual && m.sender == k.picture.files[u.Peer]
+		case len(u.Name) == 0 && u.Peer != 0:
+			m.sender, m.peer = k.picture.files[u.Peer], mutual
+		default:
+			m.peer = len(u.Name) == 0 || u.HasPeer && u.Peer == 0 && len(m.name) == 0
+		}
+	}
+}
+
+// candidates returns the datagram sockets of the tree that have sent something:
+// first the peer, then those that are connected to u, then all others.
+func (k *Kind) candidates(u *sockdiag.Unix) []*sockdiag.Unix {
+	if k.senders == nil {
+		k.senders = []*sockdiag.Unix{}
+		for ino := range k.picture.files {
+			if s := k.picture.socks[ino]; s != nil && s.Type == sys.SOCK_DGRAM && s.Mem.WmemAlloc > 0 {
+				k.senders = append(k.senders, s)
+			}
+		}
+	}
+	rank := func(s *sockdiag.Unix) int {
+		if s.Ino == u.Peer {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(k.senders, func(a, b *sockdiag.Unix) int {
+		return cmp.Or(rank(a)-rank(b), cmp.Compare(a.Ino, b.Ino))
+	})
+	return k.senders
+}
+
+// complete makes sure that all messages at a socket were found. An empty
+// message is shown to one peek only (Linux: skb->peeked), so there may be more.
+func (k *Kind) complete(l *look) error {
+	if l.u.Type == sys.SOCK_STREAM || l.role == listener {
+		return nil
+	}
+	var found []*message
+	if q := k.queues[l.u.Ino]; q != nil {
+		found = q.messages
+	}
+	events, err := poll(l.fd.Int(), sys.POLLIN)
+	if err != nil {
+		return l.fail(err)
+	}
+	if events&sys.POLLIN == 0 || events&sys.POLLERR != 0 {
+		return nil
+	}
+	mate := l.role == paired
+	for _, m := range found {
+		mate = mate && m.peer
+	}
+	if mate {
+		err = k.compare(l, found)
+	} else {
+		err = k.count(l, found)
+	}
+	if errors.Is(err, errHidden) {
+		return l.refuse("%v; this isn't supported yet: let the process read its queue first", err)
+	}
+	return l.fail(err)
+}
+
+// compare holds the messages that were found against the memory that the
+// peer's unread messages take, if it can have sent to nobody else.
+func (k *Kind) compare(l *look, messages []*message) error {
+	peer, err := k.picture.get(l.u.Peer)
+	if err != nil || peer == nil || !peer.HasMem {
+		return err
+	}
+	sum := uint64(0)
+	for _, m := range messages {
+		n, err := k.size(l.u.Type, len(m.data))
+		if err != nil {
+			return err
+		}
+		sum += uint64(n)
+	}
+	if uint64(peer.Mem.WmemAlloc) > sum {
+		return k.count(l, messages)
+	}
+	return nil
+}
+
+// count asks the kernel's memory how many messages there are: nothing else
+// tells it of a socket whose peer is closed.
+func (k *Kind) count(l *look, messages []*message) error {
+	if l.file.Within != nil {
+		return nil
+	}
+	n, err := k.queued(l)
+	if errors.Is(err, sockmem.ErrUnavailable) {
+		return fmt.Errorf("%w: whether there are isn't known (%w)", errHidden, err)
+	}
+	if err != nil {
+		return err
+	}
+	if n != len(messages) {
+		return errHidden
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package unix
+
+import (
+	"errors"
+	"fmt"
+
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockdiag"
+)
+
+// gather finds, once, all unix sockets of the tree, and reads their queues:
+// sockets that are on their way inside messages are part of it, too, and which
+// those are is only known then.
+func (k *Kind) gather(env *kind.DumpEnv) error {
+	if k.gathered {
+		return nil
+	}
+	k.gathered = true
+	p := &k.picture
+	p.tree, p.files = map[uint32]bool{}, map[uint32]*scan.File{}
+	for i := 0; i < len(env.Tree.Files); i++ {
+		f := env.Tree.Files[i]
+		if f.Stat.Mode&sys.S_IFMT != sys.S_IFSOCK {
+			continue
+		}
+		p.tree[uint32(f.Stat.Ino)], p.files[uint32(f.Stat.Ino)] = true, f
+		u, err := p.get(uint32(f.Stat.Ino))
+		if err != nil {
+			return fmt.Errorf("%v: %w", f, err)
+		}
+		if u == nil || !mayQueue(u) {
+			continue
+		}
+		if err := k.gatherQueue(env, f, u); err != nil {
+			return err
+		}
+	}
+	return k.assign()
+}
+
+// mayQueue tells whether something may be queued at a socket: sock_diag doesn't
+// count empty messages.
+func mayQueue(u *sockdiag.Unix) bool {
+	return u.State != listening && (u.RQueue > 0 || u.Type != sys.SOCK_STREAM)
+}
+
+// gatherQueue reads one queue.
+func (k *Kind) gatherQueue(env *kind.DumpEnv, f *scan.File, u *sockdiag.Unix) error {
+	l := &look{env: env, file: f, u: u}
+	var err error
+	if l.fd, err = f.Borrow(); err != nil {
+		return err
+	}
+	defer l.giveBack()
+	q := &peeker{look: l, fd: l.fd.Int(), count: func() (int, error) { return k.queued(l) }}
+	defer q.drop()
+	messages, err := q.all()
+	switch {
+	case err != nil && isReason(err):
+		return l.refuse("%v; this isn't supported yet: let the process read its queue first", err)
+	case err != nil:
+		return l.fail(err)
+	case len(messages) == 0 && !q.counts:
+		return nil
+	}
+	k.queues[u.Ino] = &queued{messages: messages, inq: q.counts}
+	return nil
+}
+
+// queued is what was found in a queue.
+type queued struct {
+	messages []*message
+	inq      bool // SO_INQ is on
+}
+
+// message is one message, or a piece of a stream that one thing comes along
+// with.
+type message struct {
+	data   []byte
+	rights []*scan.File
+	who    *credentials // of the sender, if they were recorded
+	name   []byte       // of the sender
+	urgent uint32       // urgentWaits, urgentRead
+	sender *scan.File   // nil: it is closed, or outside of the tree
+	peer   bool         // the sender is the peer
+}
+
+// What is special about a byte of a stream, as in extra.SocketMessage.
+const (
+	urgentWaits = 1
+	urgentRead  = 2
+)
+
+// credentials are who sent a message (SCM_CREDENTIALS).
+type credentials struct{ pid, uid, gid uint32 }
+
+// isReason tells whether an error is a state that can't be carried over.
+func isReason(err error) bool {
+	for _, r := range []error{errAncillary, errHidden, errOutsider, errBehind} {
+		if errors.Is(err, r) {
+			return true
+		}
+	}
+	return false
+}
+
+// receive makes files known that came with a message.
+func (q *peeker) receive(fds []*fd.FD) (files []*scan.File, err error) {
+	for i, d := range fds {
+		if q.look.env.Files == nil {
+			return nil, errors.Join(errAncillary, closeAll(fds[i:]))
+		}
+		f, err := q.look.env.Files.Received(d, q.look.file)
+		if err != nil {
+			return nil, errors.Join(err, closeAll(fds[i+1:]))
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+func closeAll(fds []*fd.FD) error {
+	var errs []error
+	for _, d := range fds {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,177 @@
+package unix
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+)
+
+// stream reads a stream in pieces: one ends where other credentials begin,
+// after what descriptors come along with, and before urgent data.
+func (q *peeker) stream() ([]*message, error) {
+	total := int(q.look.u.RQueue)
+	q.buf = make([]byte, total)
+	s := &stream{peeker: q, total: total}
+	events, err := poll(q.fd, sys.POLLPRI)
+	if err != nil {
+		return nil, err
+	}
+	s.waits = events&sys.POLLPRI != 0
+	if err := s.head(); err != nil {
+		return nil, err
+	}
+	for s.at < s.total {
+		if err := s.piece(); err != nil {
+			return nil, err
+		}
+	}
+	if s.waits && !s.found {
+		return nil, fmt.Errorf("%w, and urgent data (MSG_OOB) behind them", errAncillary)
+	}
+	return s.out, nil
+}
+
+// stream is a walk through the pieces of a stream.
+type stream struct {
+	*peeker
+	total int
+	at    int  // bytes that are done
+	base  int  // bytes that the kernel doesn't count when it looks for an offset
+	waits bool // there is urgent data
+	found bool // and it is among out
+	out   []*message
+}
+
+// head looks at the beginning, which may be urgent data or where such was: it
+// is only told of the first byte (sockatmark(3)).
+func (s *stream) head() error {
+	mark, err := sys.IoctlGetInt(s.fd, sys.SIOCATMARK)
+	if err != nil && !errors.Is(err, sys.EOPNOTSUPP) && !errors.Is(err, sys.ENOTTY) && !errors.Is(err, sys.EINVAL) {
+		return fmt.Errorf("SIOCATMARK: %w", err)
+	}
+	if err != nil || mark == 0 {
+		return nil
+	}
+	s.found = true
+	if !s.waits {
+		s.out = append(s.out, &message{urgent: urgentRead})
+		return nil
+	}
+	var b [1]byte
+	_, err = linux.Recvmsg(s.fd, b[:], nil, nil, peek|sys.MSG_OOB)
+	switch {
+	case err == nil:
+		s.base = 1 // a reader who doesn't ask for it steps over it
+	case errors.Is(err, sys.EINVAL): // it is read in line
+		p, err := s.next(b[:], 0)
+		if err != nil || p == nil {
+			return errors.Join(err, fmt.Errorf("peek at urgent data"))
+		}
+		if err := closeAll(p.rights); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("peek at urgent data: %w", err)
+	}
+	s.out = append(s.out, &message{data: bytes.Clone(b[:]), urgent: urgentWaits})
+	s.at = 1
+	return nil
+}
+
+func (s *stream) goTo(at int) error { return s.seek(at - s.base) }
+
+// piece reads the next piece.
+func (s *stream) piece() error {
+	if err := s.goTo(s.at); err != nil {
+		return err
+	}
+	p, err := s.next(s.buf[s.at:], 0)
+	if err != nil {
+		return err
+	}
+	if p == nil || p.n == 0 {
+		// Linux 6.18 also counts urgent data that a reader stepped over.
+		s.total = s.at
+		return nil
+	}
+	from, end := s.at, s.at+p.n
+	if len(p.rights) > 0 {
+		if from, err = s.begin(p); err != nil {
+			return errors.Join(err, closeAll(p.rights))
+		}
+	}
+	if from > s.at {
+		s.out = append(s.out, &message{data: bytes.Clone(s.buf[s.at:from]), who: p.who})
+	}
+	files, err := s.receive(p.rights)
+	if err != nil {
+		return err
+	}
+	s.out = append(s.out, &message{data: bytes.Clone(s.buf[from:end]), who: p.who, rights: files})
+	s.at = end
+	if len(files) == 0 && end < s.total && !s.found {
+		return s.mark()
+	}
+	return nil
+}
+
+// begin finds the byte that the descriptors of a piece come along with. The
+// kernel has them with a buffer (struct sk_buff), of which the piece's end is
+// the end; whatever is peeked at before it, they come along. But of a buffer
+// that doesn't fit into readable memory nothing is given out, so that a peek
+// ends where it begins.
+func (s *stream) begin(p *peeked) (int, error) {
+	if err := s.goTo(s.at); err != nil {
+		return 0, err
+	}
+	wall, err := sys.Mmap(-1, 0, 1, sys.PROT_NONE, sys.MAP_PRIVATE|sys.MAP_ANONYMOUS)
+	if err != nil {
+		return 0, fmt.Errorf("mmap: %w", err)
+	}
+	defer sys.Munmap(wall) //nolint:errcheck // it was mapped
+	n, err := linux.PeekInto(s.fd, s.buf[s.at:s.at+p.n-1], wall, peek)
+	if errors.Is(err, sys.EFAULT) {
+		return s.at, nil
+	}
+	if err != nil || n >= p.n {
+		return 0, errors.Join(err, fmt.Errorf("peek at its queue once more: %d bytes of %d", n, p.n))
+	}
+	return s.at + n, nil
+}
+
+// mark looks whether a piece ended because of urgent data behind it, and takes
+// that.
+func (s *stream) mark() error {
+	cred := linux.SockOpt{Level: sys.SOL_SOCKET, Name: sys.SO_PASSCRED}
+	on := cred
+	on.Value = 1
+	if err := errors.Join(cred.Set(s.fd), s.goTo(s.at-1)); err != nil {
+		return errors.Join(err, on.Set(s.fd))
+	}
+	var b [2]byte
+	r, err := linux.Recvmsg(s.fd, b[:], nil, nil, peek)
+	if err := errors.Join(err, on.Set(s.fd)); err != nil {
+		return fmt.Errorf("peek at its queue: %w", err)
+	}
+	if r.N != 1 {
+		return nil
+	}
+	s.found = true
+	if !s.waits {
+		s.out = append(s.out, &message{urgent: urgentRead})
+		return nil
+	}
+	if err := s.goTo(s.at); err != nil {
+		return err
+	}
+	if r, err = linux.Recvmsg(s.fd, b[:1], nil, nil, peek); err != nil || r.N != 1 {
+		return fmt.Errorf("peek at urgent data: %w", err)
+	}
+	s.out = append(s.out, &message{data: bytes.Clone(b[:1]), urgent: urgentWaits})
+	s.at++
+	return nil
+}

@@ -1,0 +1,160 @@
+package unix
+
+import (
+	"bytes"
+	"fmt"
+
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/plan"
+)
+
+// Planned checks what can only be checked when all sockets are known, and
+// decides how each is made.
+func (k *Kind) Planned() error {
+	for _, n := range k.order {
+		if err := k.resolve(n); err != nil {
+			return fmt.Errorf("files.img: file %#x: unix socket: %w", uint32(n.id), err)
+		}
+	}
+	for _, n := range k.order {
+		if n.peer != nil && n.peer != n && n.typ == sys.SOCK_DGRAM {
+			n.peer.from = append(n.peer.from, n)
+		}
+	}
+	for _, n := range k.order {
+		if err := n.decide(); err != nil {
+			return fmt.Errorf("files.img: file %#x: unix socket: %w", uint32(n.id), err)
+		}
+		if name := n.needsName(); name != "" {
+			k.temporary[name] = append(k.temporary[name], n)
+		}
+	}
+	for _, n := range k.order {
+		n.late = n.late || n.peer != nil && n.peer.late
+		n.first = n.first || n.typ == sys.SOCK_DGRAM && n.peer != nil && !n.peer.first
+	}
+	return nil
+}
+
+// resolve finds the other files that a socket refers to.
+func (k *Kind) resolve(n *node) error {
+	if n.peerIno != 0 && n.peer == nil {
+		n.peer = k.nodes[n.peerIno]
+	}
+	if n.peerIno != 0 && (n.peer == nil || n.peer.typ != n.typ) {
+		return fmt.Errorf("its peer, socket %d, is missing", n.peerIno)
+	}
+	for i, m := range n.queue.messages {
+		for _, id := range m.rights {
+			if n.plan.Node(id) == nil {
+				return fmt.Errorf("message %d in its queue: file %#x, which comes along, is missing", i+1, uint32(id))
+			}
+			k.contents[id] = true
+		}
+		if err := k.resolveSender(n, m); err != nil {
+			return fmt.Errorf("message %d in its queue: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// resolveSender finds the socket that sends a message anew.
+func (k *Kind) resolveSender(n *node, m *queuedMessage) error {
+	switch {
+	case n.typ == sys.SOCK_DGRAM && m.from != 0:
+		if m.sender = k.byID[m.from]; m.sender == nil || m.sender.typ != sys.SOCK_DGRAM {
+			return fmt.Errorf("its sender, file %#x, is missing", uint32(m.from))
+		}
+	case n.typ == sys.SOCK_DGRAM && m.gone:
+		// Whoever has the name now may as well have sent it.
+		for _, o := range k.order {
+			if o.typ == sys.SOCK_DGRAM && len(m.name) > 0 && m.name[0] == 0 && bytes.Equal(o.at.name, m.name) {
+				m.sender = o
+			}
+		}
+	case n.role != paired && n.role != orphan && (n.typ != sys.SOCK_DGRAM || n.who == nil):
+		return fmt.Errorf("%w: data is queued at it and nobody can have sent it", kind.ErrUnsupported)
+	case n.typ == sys.SOCK_DGRAM && n.peer != nil && n.peer.peer != n && n.peer.peerIno != n.ino:
+		return fmt.Errorf("%w: data is queued at it and its peer can't have sent it", kind.ErrUnsupported)
+	}
+	return nil
+}
+
+// decide settles how the socket comes about, and whether its queue has to wait
+// for other files.
+func (n *node) decide() error {
+	for _, m := range n.queue.messages {
+		n.late = n.late || len(m.rights) > 0 || m.gone || m.sender != nil
+	}
+	if n.typ != sys.SOCK_DGRAM {
+		return n.decideStream()
+	}
+	n.partner = n.findPartner()
+	born := n.partner != nil && n.peer == n.partner && n.partner.peer == n
+	if n.peer != nil && !born || n.role == orphan && n.bornOf() == nil {
+		n.late = true
+	}
+	if n.late && n.partner != nil {
+		n.partner.late = true
+	}
+	return nil
+}
+
+func (n *node) decideStream() error {
+	if n.peer == nil || n.alike(n.peer) {
+		return nil
+	}
+	if len(n.at.name) == 0 && len(n.peer.at.name) == 0 {
+		return fmt.Errorf("its end and its peer's tell of two processes, and neither has a name: that can't be")
+	}
+	return nil
+}
+
+// alike tells whether the ends of a connection tell the same of each other, as
+// those of socketpair(2) do.
+func (n *node) alike(o *node) bool { return n.who == o.who }
+
+// findPartner returns the socket that a datagram socket was made with by
+// socketpair(2), as far as that still shows.
+func (n *node) findPartner() *node {
+	for _, o := range append([]*node{n.peer}, n.from...) {
+		if o == nil || o == n || !n.alike(o) || o.partner != nil && o.partner != n || o.typ != n.typ {
+			continue
+		}
+		mutual := n.peer == o && o.peer == n
+		unnamed := n.peer == o && len(o.at.name) == 0 || o.peer == n && len(n.at.name) == 0
+		if unnamed || mutual && n.who != nil {
+			return o
+		}
+	}
+	return nil
+}
+
+// bornOf returns who made a datagram socket by socketpair(2), nil if it wasn't
+// made that way, or by an unknown process.
+func (n *node) bornOf() *plan.Identity {
+	if n.typ == sys.SOCK_DGRAM && n.who == nil && n.role == orphan && len(n.peerName) == 0 {
+		return &plan.Identity{}
+	}
+	return n.who
+}
+
+// needsName returns the abstract name that has to be free, for a moment, for
+// the socket to be made: the one of a listener, or of a peer, that is closed
+// or made later.
+func (n *node) needsName() string {
+	switch {
+	case n.typ == sys.SOCK_DGRAM && n.role == orphan && len(n.peerName) > 0 && n.peerName[0] == 0:
+		return nameKey(n.typ, n.peerName)
+	case n.typ == sys.SOCK_DGRAM:
+	case n.at.accepted && !isPath(n.at.name):
+		return nameKey(n.typ, n.at.name)
+	case n.role == orphan && len(n.peerName) > 0 && n.peerName[0] == 0:
+		return nameKey(n.typ, n.peerName)
+	}
+	return ""
+}
+
+func nameKey(typ int, name []byte) string { return string(append([]byte{byte(typ)}, name...)) }

@@ -1,0 +1,86 @@
+// Datagram sockets: connected to one with a name, without one, to itself, in a
+// ring, to one that is closed or was left; with messages of many senders, open
+// and closed, whose peer is another one by now. Seqpacket sockets alike.
+#include "unix.h"
+
+static void send_to(int fd, const char *text, const char *name, size_t len) {
+	struct sockaddr_un un;
+	socklen_t n = address(&un, name, len);
+	CHECK(sendto(fd, text, strlen(text), 0, (void *)&un, n));
+}
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	CHECK(mkdir("d", 0755));
+	known[knowns++] = getppid();
+	int p[2];
+	add("server", bound(SOCK_DGRAM, NAME("d/server")));
+	int a = add("a", client(SOCK_DGRAM, NAME("d/server")));
+	int b = add("b", to(bound(SOCK_DGRAM, NAME("\0glis b")), NAME("d/server")));
+	int c = add("c", bound(SOCK_DGRAM, NAME("d/c")));
+	CHECK(write(a, "from a", 6)), CHECK(write(b, "from b", 6));
+	send_to(c, "from c", NAME("d/server"));
+	int gone = bound(SOCK_DGRAM, NAME("d/gone"));
+	send_to(gone, "from the dead", NAME("d/server"));
+	close(gone);
+	gone = bound(SOCK_DGRAM, NAME("\0glis gone"));
+	send_to(gone, "again", NAME("d/server"));
+	close(gone);
+	gone = CHECK(socket(AF_UNIX, SOCK_DGRAM, 0));
+	send_to(gone, "from nobody", NAME("d/server"));
+	close(gone);
+	CHECK(write(b, "b once more", 11));
+
+	// Those that are connected to it may send to it; it has its own peer.
+	int d = add("d", bound(SOCK_DGRAM, NAME("\0glis d")));
+	add("to d", client(SOCK_DGRAM, NAME("\0glis d")));
+	send_to(c, "before it was connected", NAME("\0glis d"));
+	to(d, NAME("d/c"));
+	CHECK(write(d, "from d", 6));
+	// Each the other's.
+	int e = add("e", bound(SOCK_DGRAM, NAME("d/e"))), f = add("f", bound(SOCK_DGRAM, NAME("\0glis f")));
+	to(e, NAME("\0glis f")), to(f, NAME("d/e"));
+	CHECK(write(e, "one", 3)), CHECK(write(f, "two", 3));
+	int self = add("self", bound(SOCK_DGRAM, NAME("\0glis self")));
+	to(self, NAME("\0glis self"));
+	CHECK(write(self, "me", 2)), CHECK(write(self, "too", 3));
+	int removed = add("removed", bound(SOCK_DGRAM, NAME("d/removed")));
+	add("to removed", client(SOCK_DGRAM, NAME("d/removed")));
+	CHECK(write(sk[sks - 1].fd, "still there", 11));
+	CHECK(unlink("d/removed"));
+	set(removed, SO_RCVBUF, 4000);
+
+	gone = bound(SOCK_DGRAM, NAME("d/closed"));
+	add("to closed", client(SOCK_DGRAM, NAME("d/closed")));
+	int last = add("to closed, with a name", to(bound(SOCK_DGRAM, NAME("\0glis last")), NAME("d/closed")));
+	CHECK(shutdown(last, SHUT_RD));
+	close(gone);
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+	CHECK(write(p[1], "left", 4));
+	add("pair, closed", p[0]), close(p[1]);
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+	CHECK(write(p[1], "before it left", 14));
+	CHECK(connect(p[1], (void *)&(struct sockaddr_un){AF_UNSPEC}, sizeof(struct sockaddr_un)));
+	add("pair, left", p[0]), add("pair, leaver", p[1]);
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+	to(p[1], NAME("d/server"));
+	CHECK(write(p[1], "changed sides", 13));
+	add("pair, deserted", p[0]), add("pair, deserter", p[1]);
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+	CHECK(write(p[0], "plain", 5));
+	add("pair", p[0]), add("pair too", p[1]);
+
+	int l = add("listener", listening(SOCK_SEQPACKET, NAME("d/seq")));
+	int s = add("seq", client(SOCK_SEQPACKET, NAME("d/seq"))), t = add("seq accepted", accept(l, NULL, NULL));
+	CHECK(write(s, "one", 3)), CHECK(write(t, "back", 4));
+	CHECK(shutdown(s, SHUT_WR));
+	s = add("seq reset", client(SOCK_SEQPACKET, NAME("d/seq"))), t = accept(l, NULL, NULL);
+	CHECK(write(s, "never read", 10)), close(t);
+	do
+		look_all();
+	while (savepoint());
+	talk();
+	talk();
+	savepoint();
+	return 0;
+}
