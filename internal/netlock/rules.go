@@ -21,9 +21,9 @@ import (
 // when the socket that made it is closed.
 const flagOwner = 2
 
-// passMark is criu's SOCCR_MARK: packets with it are let through. Who restores
+// PassMark is criu's SOCCR_MARK: packets with it are let through. Who restores
 // a half-closed connection sends itself one.
-const passMark = 0xC114
+const PassMark = 0xC114
 
 // Verdicts, include/uapi/linux/netfilter.h.
 const (
@@ -197,7 +197,7 @@ func (b *batch) rule(table, chain string, exprs ...expr) {
 
 // pass lets marked packets through.
 func (b *batch) pass(table, chain string) {
-	mark := binary.NativeEndian.AppendUint32(nil, passMark)
+	mark := binary.NativeEndian.AppendUint32(nil, PassMark)
 	b.rule(table, chain, meta(unix.NFT_META_MARK), equal(mark), verdict(nfAccept))
 }
 

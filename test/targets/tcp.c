@@ -2,7 +2,8 @@
 // IPv6 and IPv4 in the form of IPv6, with options, idle, with a little and with
 // full queues in both directions. Every byte is checked.
 // Arguments: how many connections of each sort, bytes of each to leave unread
-// (0: as many as fit), and base or more
+// (0: as many as fit), and base, more or closing: then one side of each
+// connection ends its stream at once
 #include "ctl.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -15,9 +16,10 @@
 struct end {
 	int fd, conn, side;
 	uint64_t sent, got;
+	int closed;
 };
 static struct end ends[2 * MAX];
-static int n, sorts = 4, each, leave, more;
+static int n, sorts = 4, each, leave, more, closing;
 static uint64_t (*total)[2]; // shared: how much each side of a connection has sent
 
 static void set(int fd, int level, int opt, int v) { CHECK(setsockopt(fd, level, opt, &v, sizeof v)); }
@@ -36,7 +38,7 @@ static unsigned char byte(int conn, int side, uint64_t at) {
 
 static void add(int fd, int conn, int side) {
 	CHECK(fcntl(fd, F_SETFL, O_NONBLOCK | fcntl(fd, F_GETFL)));
-	ends[n++] = (struct end){fd, conn, side, 0, 0};
+	ends[n++] = (struct end){fd, conn, side, 0, 0, 0};
 }
 
 static void send_some(struct end *e, int want) {
@@ -61,7 +63,8 @@ static int receive(struct end *e, uint64_t most) {
 		int r = recv(e->fd, b, most < sizeof b ? most : sizeof b, 0);
 		if (r < 0 && errno == EAGAIN)
 			return any;
-		MUST(CHECK(r) > 0);
+		if (!CHECK(r)) // the end
+			return any;
 		for (int i = 0; i < r; i++)
 			if (b[i] != byte(e->conn, !e->side, e->got + i))
 				die("connection %d side %d: byte %llu is wrong", e->conn, e->side, (unsigned long long)(e->got + i));
@@ -101,7 +104,7 @@ static void look(void) {
 		socklen_t len = sizeof t, al = sizeof at, tl = sizeof to, cl = sizeof cc;
 		CHECK(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &t, &len));
 		CHECK(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, cc, &cl));
-		p += sprintf(line, "flags %o, state %d, options %d, shifts %d %d, %s", fcntl(fd, F_GETFL), t.tcpi_state, t.tcpi_options, t.tcpi_snd_wscale, t.tcpi_rcv_wscale, more ? cc : "");
+		p += sprintf(line, "flags %o, state %d, options %d, shifts %d %d, %s", fcntl(fd, F_GETFL), closing ? 0 : t.tcpi_state, t.tcpi_options, t.tcpi_snd_wscale, t.tcpi_rcv_wscale, more ? cc : "");
 		for (unsigned j = 0; j < (more ? sizeof tcp / sizeof *tcp : 5); j++)
 			p += sprintf(line + p, " %d", get(fd, IPPROTO_TCP, tcp[j]));
 		for (unsigned j = 0; more && j < sizeof sol / sizeof *sol; j++)
@@ -122,14 +125,23 @@ static void work(void) {
 		drain();
 		look();
 		for (int i = 0; i < n; i++)
-			if (ends[i].conn % 3)
+			if (ends[i].conn % 3 && !ends[i].closed)
 				send_some(&ends[i], leave);
+		for (int i = 0; closing && i < n; i++)
+			if (!ends[i].side && !ends[i].closed)
+				ends[i].closed = !CHECK(shutdown(ends[i].fd, SHUT_WR));
 		for (int i = 0; i < n; i++)
 			if (ends[i].conn % 3 == 2)
-				receive(&ends[i], 777);
+				receive(&ends[i], 777 < total[ends[i].conn][!ends[i].side] - ends[i].got ? 777 : 0);
 	} while (savepoint());
 	meet(1); // both have sent all
 	drain();
+	for (int i = 0; closing && i < n; i++) {
+		char b;
+		struct pollfd p = {ends[i].fd, POLLIN};
+		if (ends[i].side)
+			MUST(poll(&p, 1, 20000) == 1 && recv(ends[i].fd, &b, 1, 0) == 0);
+	}
 	obs("all was there");
 	meet(2); // both have read all
 	savepoint();
@@ -151,7 +163,7 @@ static int listener(int sort, struct sockaddr_in6 *at, socklen_t *len) {
 
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
-	each = atoi(argv[1]), leave = atoi(argv[2]), more = !strcmp(argv[3], "more");
+	each = atoi(argv[1]), leave = atoi(argv[2]), more = !strcmp(argv[3], "more"), closing = !strcmp(argv[3], "closing");
 	total = mmap(NULL, sizeof *total * MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct sockaddr_in6 at[4];
 	socklen_t len[4];

@@ -62,8 +62,8 @@ func (l *look) checkConnection() error {
 	if err := l.checkAllowed(); err != nil {
 		return err
 	}
-	if l.state != tcp.Established {
-		return l.refuse("a connection that is about to begin or to end isn't supported yet; wait until it has, or close it")
+	if l.state == tcp.SynSent || l.state == tcp.SynRecv {
+		return l.refuse("a connection that is about to begin isn't supported yet; wait until it has, or close it")
 	}
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLPRI}}
 	if _, err := unix.Poll(p, 0); err != nil {
@@ -74,7 +74,7 @@ func (l *look) checkConnection() error {
 		return l.refuse("an error, a time stamp or the end of a transmission waits to be reported (SO_ERROR, MSG_ERRQUEUE), which isn't supported yet; let the process read it first")
 	case p[0].Revents&unix.POLLPRI != 0:
 		return l.refuse("urgent data waits to be read (MSG_OOB), which isn't supported yet; let the process read it first")
-	case p[0].Revents&unix.POLLRDHUP != 0: // nothing came from the peer: the state would be another
+	case p[0].Revents&unix.POLLRDHUP != 0 && !tcp.PeerClosed(l.state):
 		l.shutdown = 1 << unix.SHUT_RD
 	}
 	why, err := tcp.Upper(l.fd.Int())
@@ -83,6 +83,9 @@ func (l *look) checkConnection() error {
 	}
 	return l.fail(err)
 }
+
+// errChanged says that a socket is in another state than before.
+var errChanged = errors.New("the connection changes its state")
 
 // putStream writes the queues and numbers of a connection. It is in repair mode
 // no longer than it takes to read them.
@@ -100,6 +103,9 @@ func (l *look) putStream() error {
 	}
 	if err != nil {
 		return l.fail(err)
+	}
+	if s.State != l.state {
+		return errChanged
 	}
 	if err := l.env.Guard.Leave(l.file, tcp.Repair()); err != nil {
 		return l.fail(err)
@@ -145,7 +151,7 @@ func (n *node) planConnection(p *plan.Plan) error {
 	if len(more) != 1 {
 		return fmt.Errorf("%s: %d connections, and there should be one", name, len(more))
 	}
-	n.stream, err = tcp.Parse(more[0].Message.(*tcp_stream.TcpStreamEntry), more[0].Payload)
+	n.stream, err = tcp.Parse(int(n.entry.GetState()), more[0].Message.(*tcp_stream.TcpStreamEntry), more[0].Payload)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -244,7 +250,7 @@ func (n *node) finishConnection(own *fd.FD, k *socket.Kernel, at address) error 
 	if err := n.checkSource(num); err != nil {
 		return err
 	}
-	if err := n.stream.Finish(num, n.family == unix.AF_INET6 && !n.at.ip.Is4In6()); err != nil {
+	if err := n.stream.Finish(num, tcp.Path{Local: n.at.addrPort(), Remote: n.peer.addrPort(), Device: n.opts.Entry.GetSoBoundDev()}); err != nil {
 		return err
 	}
 	if err := k.Set(num, n.opts.Values, socket.Late, socket.Last, n.stream.Touched()...); err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -262,9 +263,114 @@ func TestConnectionRefused(t *testing.T) {
 		must(t, unix.Sendmsg(p.ends[0].Int(), []byte("x"), nil, nil, unix.MSG_OOB))
 		refused(t, o, p.ends[1].Int(), "urgent data")
 	})
-	t.Run("half closed", func(t *testing.T) {
-		p := paired(t, tcp4, "127.0.0.1")
-		must(t, unix.Shutdown(p.ends[0].Int(), unix.SHUT_WR))
-		refused(t, o, p.ends[1].Int(), "about to begin or to end")
-	})
+}
+
+// state is what TCP_INFO says of an end.
+func (p *pair) state(t testing.TB, end int) int {
+	t.Helper()
+	i, err := tcp.Look(p.ends[end].Int())
+	must(t, err)
+	return i.State
+}
+
+// await waits until an end is in a state: packets on loopback are there at
+// once, but not always.
+func (p *pair) await(t testing.TB, end, state int) {
+	t.Helper()
+	for end2 := time.Now().Add(10 * time.Second); p.state(t, end) != state; {
+		if time.Now().After(end2) {
+			t.Fatalf("end %d is in state %d, not %d", end, p.state(t, end), state)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// ended checks that an end has nothing more to read, and no error.
+func (p *pair) ended(t testing.TB, end int) {
+	t.Helper()
+	n, err := unix.Read(p.ends[end].Int(), make([]byte, 10))
+	if n != 0 || err != nil {
+		t.Errorf("end %d: %d bytes, %v, want the end", end, n, err)
+	}
+}
+
+// An end that is in the midst of closing goes on from there: whatever state it
+// is in, wherever its peer is.
+func TestStates(t *testing.T) {
+	for _, s := range []struct {
+		name string
+		sort sort
+		ip   string
+	}{{"4", tcp4, "127.0.0.1"}, {"6", tcp6, "::1"}} {
+		for who, ends := range map[string][]int{"closer": {0}, "peer": {1}, "both": {0, 1}} {
+			for _, size := range []int{0, 1000, 8 << 20} {
+				name := strings.Join([]string{s.name, who, byteCount(size)}, "/")
+				t.Run("half closed/"+name, func(t *testing.T) { halfClosed(t, paired(t, s.sort, s.ip), size, ends) })
+			}
+		}
+	}
+	t.Run("last acknowledgement", func(t *testing.T) { lastAck(t) })
+	t.Run("closing", func(t *testing.T) { closing(t) })
+}
+
+// halfClosed: end 0 has sent all and closed its direction, end 1 not.
+func halfClosed(t *testing.T, p *pair, size int, ends []int) {
+	p.send(t, 0, size)
+	p.send(t, 1, size)
+	must(t, unix.Shutdown(p.ends[0].Int(), unix.SHUT_WR))
+	if size < 1<<20 {
+		p.await(t, 0, tcp.FinWait2)
+		p.await(t, 1, tcp.CloseWait)
+	} else {
+		p.await(t, 0, tcp.FinWait1) // its end is behind a full window
+	}
+	for range 2 {
+		p.move(t, ends...)
+	}
+	p.drain(t, 0)
+	p.drain(t, 1)
+	p.ended(t, 1)
+	p.await(t, 0, tcp.FinWait2)
+	p.await(t, 1, tcp.CloseWait)
+	p.send(t, 1, 5000)
+	p.move(t, ends...)
+	p.drain(t, 0)
+	must(t, unix.Shutdown(p.ends[1].Int(), unix.SHUT_WR))
+	p.await(t, 1, tcp.Closed)
+	p.ended(t, 0)
+}
+
+// lastAck: both have closed, and what one has sent last is behind a full window.
+func lastAck(t *testing.T) {
+	p := paired(t, tcp4, "127.0.0.1")
+	must(t, unix.Shutdown(p.ends[0].Int(), unix.SHUT_WR))
+	p.await(t, 1, tcp.CloseWait)
+	p.send(t, 1, 8<<20)
+	must(t, unix.Shutdown(p.ends[1].Int(), unix.SHUT_WR))
+	p.await(t, 1, tcp.LastAck)
+	p.move(t, 1)
+	p.await(t, 1, tcp.LastAck)
+	p.move(t, 0, 1)
+	p.drain(t, 0)
+	p.ended(t, 0)
+	p.await(t, 1, tcp.Closed)
+}
+
+// closing: both close at the same time, while packets are held back.
+func closing(t *testing.T) {
+	p := paired(t, tcp4, "127.0.0.1")
+	p.send(t, 0, 8<<20)
+	p.send(t, 1, 8<<20)
+	must(t, unix.Shutdown(p.ends[0].Int(), unix.SHUT_WR))
+	must(t, unix.Shutdown(p.ends[1].Int(), unix.SHUT_WR))
+	p.await(t, 0, tcp.FinWait1)
+	p.await(t, 1, tcp.FinWait1)
+	p.move(t, 0, 1)
+	p.drain(t, 1) // end 0's end arrives, its acknowledgement waits for nothing
+	p.await(t, 1, tcp.Closing)
+	p.move(t, 1)
+	p.await(t, 1, tcp.Closing)
+	p.drain(t, 0)
+	p.ended(t, 0)
+	p.ended(t, 1)
 }

@@ -3,6 +3,7 @@ package inet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -109,8 +110,22 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 		return nil, err
 	}
 	defer d.Close()
+	for range changes {
+		e, err := k.dump(env, f, d)
+		if !errors.Is(err, errChanged) {
+			return e, err
+		}
+	}
+	return nil, fmt.Errorf("%v: %s: %w: are its packets held back (--network-lock)?", f, socket.Describe(d), errChanged)
+}
+
+// changes is how often a socket may change its state while it is looked at:
+// there is no way that is longer.
+const changes = 10
+
+func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntry, error) {
 	l := &look{kind: k, env: env, file: f, fd: d}
-	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkHidden, l.checkProgram, l.checkState, l.putExtra, l.putStream}
+	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkHidden, l.checkProgram, l.checkState, l.putStream, l.putExtra}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err

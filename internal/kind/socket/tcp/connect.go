@@ -23,8 +23,8 @@ const (
 )
 
 // Parse checks the image of a connection, which is not trusted.
-func Parse(e *tcp_stream.TcpStreamEntry, queues []byte) (*Stream, error) {
-	s := &Stream{Entry: e, Queues: queues}
+func Parse(state int, e *tcp_stream.TcpStreamEntry, queues []byte) (*Stream, error) {
+	s := &Stream{State: state, Entry: e, Queues: queues}
 	switch have := uint64(len(queues)); {
 	case have != uint64(e.GetInqLen())+uint64(e.GetOutqLen()):
 		return nil, fmt.Errorf("queues of %d and %d bytes, and %d bytes behind them", e.GetInqLen(), e.GetOutqLen(), have)
@@ -35,7 +35,24 @@ func Parse(e *tcp_stream.TcpStreamEntry, queues []byte) (*Stream, error) {
 	case e.GetMssClamp() == 0 || e.GetMssClamp() > maxMSS:
 		return nil, fmt.Errorf("segments of %d bytes can't be", e.GetMssClamp())
 	}
+	if state == FinWait2 && e.GetOutqLen() != 0 {
+		return nil, fmt.Errorf("%d bytes are to be sent or acknowledged in state FIN_WAIT2: that can't be", e.GetOutqLen())
+	}
+	s.sendAgain()
 	return s, s.checkWindow()
+}
+
+// burst is how many segments a new connection may send at once (TCP_INIT_CWND).
+const burst = 10
+
+// sendAgain takes what was sent and not acknowledged for unsent, if the peer
+// has closed its direction and it is little: the kernel doesn't ask such a peer
+// for news (see Resume), and would wait for seconds before it sends again.
+func (s *Stream) sendAgain() {
+	e := s.Entry
+	if s.State == CloseWait && e.GetUnsqLen() == 0 && e.GetOutqLen() <= burst/2*e.GetMssClamp() {
+		e.UnsqLen = proto.Uint32(e.GetOutqLen())
+	}
 }
 
 // checkWindow makes sure that the kernel will take the window.
@@ -66,11 +83,10 @@ func (s *Stream) hasWindow() bool {
 // Begin gives a new socket that is in repair mode its sequence numbers. It is
 // then bound and connected, which sends nothing.
 func (s *Stream) Begin(fd int) error {
-	e := s.Entry
 	for _, q := range []struct {
 		queue int
 		seq   uint32
-	}{{recvQueue, e.GetInqSeq() - e.GetInqLen()}, {sendQueue, e.GetOutqSeq() - e.GetOutqLen()}} {
+	}{{recvQueue, s.start()}, {sendQueue, s.unacknowledged()}} {
 		if err := choose(fd, q.queue); err != nil {
 			return err
 		}
@@ -81,21 +97,29 @@ func (s *Stream) Begin(fd int) error {
 	return nil
 }
 
+// start is the number of the first byte that waits to be read.
+func (s *Stream) start() uint32 {
+	return s.Entry.GetInqSeq() - one(s.peerFin()) - s.Entry.GetInqLen()
+}
+
 // Finish gives a socket that is connected in repair mode what its connection
-// has agreed upon, its queues and its windows. It stays in repair mode. v6
-// tells that the addresses are of IPv6.
-func (s *Stream) Finish(fd int, v6 bool) error {
+// has agreed upon, its queues and its windows, and brings it to its state. It
+// stays in repair mode.
+func (s *Stream) Finish(fd int, p Path) error {
 	steps := []func(int) error{s.agree, s.makeRoom, s.sizeSegments, s.fill}
 	for _, f := range steps {
 		if err := f(fd); err != nil {
 			return err
 		}
 	}
+	if err := s.close(fd, p); err != nil {
+		return err
+	}
 	if !s.hasWindow() {
 		return nil
 	}
 	w := s.window()
-	if v6 && w[1] > 0 {
+	if p.v6() && w[1] > 0 {
 		// What sizeSegments does needs IPv4. But a window that becomes larger
 		// than ever is another reason to work the size out anew.
 		w[1]--
@@ -158,8 +182,8 @@ func setWindow(fd int, w [5]uint32) error {
 // be sent yet, as there is no window yet.
 func (s *Stream) sizeSegments(fd int) error {
 	if s.hasWindow() {
-		start := s.Entry.GetInqSeq() - s.Entry.GetInqLen()
-		if err := setWindow(fd, [5]uint32{start, 0, s.Entry.GetMaxWindow(), s.Entry.GetRcvWnd(), start}); err != nil {
+		start, room := s.start(), max(s.Entry.GetRcvWnd(), s.Entry.GetInqLen())+1 // for a FIN
+		if err := setWindow(fd, [5]uint32{start, 0, s.Entry.GetMaxWindow(), room, start}); err != nil {
 			return err
 		}
 	}
@@ -179,7 +203,7 @@ func (s *Stream) Resume(cork, reuse int, news bool) []linux.SockOpt {
 	if news {
 		out[0].Value = unix.TCP_REPAIR_OFF
 	}
-	if s.Entry.GetUnsqLen() > 0 {
+	if s.Entry.GetUnsqLen() > 0 || s.ownFin() && s.State != FinWait2 {
 		out = append(out, linux.SockOpt{Level: tcp, Name: unix.TCP_CORK, Value: 0})
 		if cork != 0 {
 			out = append(out, linux.SockOpt{Level: tcp, Name: unix.TCP_CORK, Value: cork})
@@ -210,9 +234,12 @@ func Join(a, b *Stream) error {
 // trim drops from the send queue what the peer has.
 func (s *Stream) trim(peer *Stream) error {
 	e := s.Entry
-	unacknowledged := e.GetOutqSeq() - peer.Entry.GetInqSeq()
-	if unacknowledged > e.GetOutqLen() {
+	unacknowledged, fin := e.GetOutqSeq()-peer.Entry.GetInqSeq(), one(s.ownFin() && s.State != FinWait2)
+	if unacknowledged > e.GetOutqLen()+fin {
 		return fmt.Errorf("its peer waits for byte %d, and it has bytes %d to %d: they were not saved at one time", peer.Entry.GetInqSeq(), e.GetOutqSeq()-e.GetOutqLen(), e.GetOutqSeq())
+	}
+	if unacknowledged > 0 {
+		unacknowledged -= fin
 	}
 	if in, drop := e.GetInqLen(), e.GetOutqLen()-unacknowledged; drop > 0 {
 		s.Queues = append(s.Queues[:in:in], s.Queues[in+drop:]...)

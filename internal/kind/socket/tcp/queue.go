@@ -24,6 +24,9 @@ func (s *Stream) readQueues(fd int) (err error) {
 			return fmt.Errorf("read %s: %w", q.name, err)
 		}
 	}
+	if s.ownFin() { // it counts as a byte, and isn't one
+		out, unsent = max(out-1, 0), max(unsent-1, 0)
+	}
 	e := s.Entry
 	e.InqLen, e.OutqLen, e.UnsqLen = proto.Uint32(uint32(in)), proto.Uint32(uint32(out)), proto.Uint32(uint32(unsent))
 	if in+out == 0 {

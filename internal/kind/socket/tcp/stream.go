@@ -28,6 +28,7 @@ const (
 
 // Stream is one end of a connection.
 type Stream struct {
+	State int
 	Entry *tcp_stream.TcpStreamEntry
 	// Queues is what waits to be read, and then what was not acknowledged yet;
 	// the end of that was not sent yet.
@@ -120,7 +121,7 @@ func readOnce(fd int, i *info) (*Stream, error) {
 			return nil, err
 		}
 	}
-	s := &Stream{Entry: e}
+	s := &Stream{State: int(i.state), Entry: e}
 	for _, f := range []func(int) error{s.readWindow, s.readNumbers, s.readQueues} {
 		if err := f(fd); err != nil {
 			return nil, err

@@ -18,8 +18,12 @@ func sample() (*tcp_stream.TcpStreamEntry, []byte) {
 	}, []byte("abcdefghij")
 }
 
+func parse(e *tcp_stream.TcpStreamEntry, queues []byte) (*Stream, error) {
+	return Parse(Established, e, queues)
+}
+
 func TestParse(t *testing.T) {
-	s, err := Parse(sample())
+	s, err := parse(sample())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +55,7 @@ func TestParseBad(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			e, b := sample()
 			tt.change(e)
-			if _, err := Parse(e, b); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := Parse(Established, e, b); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
 		})
@@ -67,7 +71,7 @@ func TestJoin(t *testing.T) {
 		f.InqSeq, f.RcvWup = n(1<<32-3), n(1<<32-10) // it has the first 3 of the 7 that end at 1
 		f.OutqSeq, f.OutqLen, f.UnsqLen = n(1000), n(7), n(0)
 		f.SndWl1 = f.InqSeq
-		return &Stream{e, q}, &Stream{f, p}
+		return &Stream{Established, e, q}, &Stream{Established, f, p}
 	}
 	a, b := ends()
 	if err := Join(a, b); err != nil {
@@ -105,12 +109,12 @@ func FuzzParse(f *testing.F) {
 		if proto.Unmarshal(b, e) != nil || proto.Unmarshal(other, o) != nil {
 			return
 		}
-		s, err := Parse(e, queues)
+		s, err := Parse(Established, e, queues)
 		if err != nil {
 			return
 		}
 		s.parts()
-		p, err := Parse(o, queues)
+		p, err := Parse(Established, o, queues)
 		if err == nil && Join(s, p) == nil {
 			s.parts()
 			p.parts()

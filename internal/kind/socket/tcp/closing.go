@@ -1,0 +1,145 @@
+package tcp
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Path is where the packets of a connection come from and go to.
+type Path struct {
+	Local, Remote netip.AddrPort
+	// Device is the interface it is bound to, "" if to none.
+	Device string
+}
+
+// v6 tells whether packets are of IPv6.
+func (p Path) v6() bool { return p.Local.Addr().Is6() }
+
+// ownFin tells whether this end has closed its direction: a FIN is the last it
+// sends, which counts as a byte.
+func (s *Stream) ownFin() bool {
+	return s.State == FinWait1 || s.State == FinWait2 || s.State == Closing || s.State == LastAck
+}
+
+// peerFin tells whether the peer's FIN has come.
+func (s *Stream) peerFin() bool { return PeerClosed(s.State) }
+
+// one is 1 if a FIN is part of a sequence.
+func one(fin bool) uint32 {
+	if fin {
+		return 1
+	}
+	return 0
+}
+
+// close brings a connection whose queues are full to the state it was in. Its
+// own FIN is queued, and waits like data for a window, unless it was
+// acknowledged. The peer's, and its acknowledgement, nobody but the peer can
+// send: a segment of that form is made here.
+func (s *Stream) close(fd int, p Path) error {
+	switch s.State {
+	case FinWait1:
+		return queueFin(fd)
+	case FinWait2:
+		if err := sentFin(fd); err != nil {
+			return err
+		}
+		return s.hear(fd, p, flagAck, s.Entry.GetOutqSeq(), FinWait2)
+	case Closing:
+		if err := queueFin(fd); err != nil {
+			return err
+		}
+		return s.hear(fd, p, flagAck|flagFin, s.unacknowledged(), Closing)
+	case CloseWait, LastAck:
+		if err := s.hear(fd, p, flagAck|flagFin, s.unacknowledged(), CloseWait); err != nil || s.State == CloseWait {
+			return err
+		}
+		return queueFin(fd)
+	}
+	return nil
+}
+
+// unacknowledged is the number of the first byte that the peer has not told to
+// have.
+func (s *Stream) unacknowledged() uint32 {
+	return s.Entry.GetOutqSeq() - one(s.ownFin()) - s.Entry.GetOutqLen()
+}
+
+// queueFin closes this direction as the application did. Without a window
+// nothing is sent.
+func queueFin(fd int) error {
+	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
+		return err
+	}
+	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+		return fmt.Errorf("shutdown: %w", err)
+	}
+	return repair(fd, unix.TCP_REPAIR_ON)
+}
+
+// sentFin does the same so that the FIN counts as sent.
+func sentFin(fd int) error {
+	if err := choose(fd, sendQueue); err != nil {
+		return err
+	}
+	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+		return fmt.Errorf("shutdown: %w", err)
+	}
+	return choose(fd, noQueue)
+}
+
+// patience is how long a segment may need to arrive: it does so within
+// microseconds, on the loopback interface.
+const patience = 2 * time.Second
+
+// hear lets the socket receive a segment as if from its peer, and waits until
+// it has reached a state.
+func (s *Stream) hear(fd int, p Path, flags uint8, ack uint32, state int) error {
+	back, err := unbind(fd, p.Device)
+	if err != nil {
+		return err
+	}
+	seg := segment{Path: p, flags: flags, seq: s.Entry.GetInqSeq() - one(s.peerFin()), ack: ack}
+	if err := seg.send(); err != nil {
+		return fmt.Errorf("send it a segment as if from its peer: %w", err)
+	}
+	if err := awaitState(fd, state); err != nil {
+		return err
+	}
+	return back()
+}
+
+// unbind takes a socket from its interface, as it couldn't be reached from
+// loopback else, and returns what puts it there again.
+func unbind(fd int, device string) (back func() error, err error) {
+	bind := func(name string) error {
+		if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, name); err != nil {
+			return fmt.Errorf("set SO_BINDTODEVICE to %q: %w", name, err)
+		}
+		return nil
+	}
+	if device == "" {
+		return func() error { return nil }, nil
+	}
+	return func() error { return bind(device) }, bind("")
+}
+
+// awaitState waits for what a segment does; there is no event for all states.
+func awaitState(fd, state int) error {
+	for end := time.Now().Add(patience); ; {
+		i, err := readInfo(fd)
+		if err != nil {
+			return err
+		}
+		if int(i.state) == state {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("a segment as if from its peer doesn't reach it, its state is %d, not %d: does a firewall hold back packets on the loopback interface?", i.state, state)
+		}
+		time.Sleep(10 * time.Microsecond)
+	}
+}
