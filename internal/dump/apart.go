@@ -8,6 +8,7 @@ import (
 
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
@@ -37,18 +38,21 @@ var forChildren = []string{"pid", "time"}
 // apart refuses threads that have something of their own which all threads of
 // a restored process share.
 func apart(t *scan.Task, own map[string]string) error {
-	for _, th := range t.Threads {
-		if err := sameForChildren(t, th.TID, own); err != nil {
-			return err
+	errs := make([]error, len(t.Threads))
+	err := par.Do(len(t.Threads), func(i int) error {
+		th := t.Threads[i]
+		errs[i] = sameForChildren(t, th.TID, own)
+		if errs[i] == nil && th != t.Leader() {
+			errs[i] = together(t, th, own)
 		}
-		if th == t.Leader() {
-			continue
-		}
-		if err := together(t, th, own); err != nil {
-			return err
+		return nil
+	})
+	for _, e := range errs {
+		if e != nil {
+			return e // that of the first thread
 		}
 	}
-	return nil
+	return err
 }
 
 func together(t *scan.Task, th *scan.Thread, own map[string]string) error {

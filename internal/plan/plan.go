@@ -131,6 +131,8 @@ type CheckEnv struct {
 	Store   image.Store
 	// Capable tells whether the engine has a capability (CAP_*) in effect.
 	Capable func(capability int) bool
+	// Bounded tells whether the engine's bounding set has a capability.
+	Bounded func(capability int) bool
 }
 
 // Plan is the set of files to make.

@@ -122,7 +122,7 @@ func (r *restore) prepare(ctx context.Context) error {
 	if err := r.checked.Metadata(ctx); err != nil {
 		return err
 	}
-	env := &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable()}
+	env := &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable(), Bounded: bounded()}
 	if r.plan, err = makePlan(r.tree, r.store, r.opts, r.kinds, env); err != nil {
 		return err
 	}

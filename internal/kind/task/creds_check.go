@@ -32,18 +32,18 @@ func (Creds) Check(env *plan.CheckEnv, c *core.CoreEntry) error {
 	if nnp, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && nnp == 1 && e.GetNoNewPrivs() == 0 {
 		return fmt.Errorf("Glis runs with no_new_privs, which every process it makes keeps, but the saved one had it not; run Glis without (NoNewPrivileges= of systemd, --no-new-privs of setpriv)")
 	}
-	return checkCaps(whole(e.CapEff)|whole(e.CapPrm)|whole(e.CapInh), whole(e.CapBnd))
+	return checkCaps(env, whole(e.CapEff)|whole(e.CapPrm)|whole(e.CapInh), whole(e.CapBnd))
 }
 
 // checkCaps compares the sets of a thread with the engine's bounding set,
 // which is all that a restored one can have.
-func checkCaps(held, bounding uint64) error {
+func checkCaps(env *plan.CheckEnv, held, bounding uint64) error {
 	var missing []string
 	for i := range 64 {
 		if (held|known(bounding))>>i&1 == 0 {
 			continue
 		}
-		if v, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(i), 0, 0, 0); err != nil || v != 1 {
+		if !env.Bounded(i) {
 			missing = append(missing, capName(i))
 		}
 	}

@@ -112,7 +112,7 @@ func bringBack(task *scan.Task, cores []*core.CoreEntry) error {
 		}
 		for _, f := range facets {
 			if c, ok := f.(kind.Checker); ok {
-				if err := c.Check(&plan.CheckEnv{Capable: capable}, cores[i]); err != nil {
+				if err := c.Check(&plan.CheckEnv{Capable: capable, Bounded: capable}, cores[i]); err != nil {
 					return fmt.Errorf("%s: %w", f.Name(), err)
 				}
 			}

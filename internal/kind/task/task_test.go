@@ -216,7 +216,7 @@ func TestHalves(t *testing.T) {
 }
 
 func env(caps ...int) *plan.CheckEnv {
-	return &plan.CheckEnv{Capable: func(c int) bool { return slices.Contains(caps, c) }}
+	return &plan.CheckEnv{Capable: func(c int) bool { return slices.Contains(caps, c) }, Bounded: func(c int) bool { return c <= unix.CAP_LAST_CAP }}
 }
 
 func TestCheck(t *testing.T) {
