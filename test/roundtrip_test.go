@@ -76,6 +76,7 @@ var targets = []target{
 	{name: "signalfd"},
 	{name: "pidfd", noCRIU: "how a dead process ended is lost"},
 	{name: "locks", dump: []string{"--file-locks"}, restore: []string{"--file-locks"}, noCRIU: "record locks of a child on a shared descriptor are lost"},
+	{name: "pty", noCRIU: "children of a session lose its terminal"},
 	{name: "sharedfd"},
 	{name: "unixpair"},
 	{name: "unixnames", generations: 3, noCRIU: "names and credentials of connected sockets are lost"},

@@ -80,6 +80,16 @@ type Locked interface{ Flows() []netlock.Flow }
 // finishes its work. Nothing else can be done then, as tasks may run already.
 type Resumer interface{ Resume() []linux.SockOpt }
 
+// Terminal is a Node that is the controlling terminal of a session of the tree.
+type Terminal interface {
+	// Session returns the number of that session, 0 if there is none, and of
+	// the group in the foreground, 0 if it is gone.
+	Session() (sid, group uint32)
+	// Slave opens what the leader of the session takes as its terminal; the
+	// caller closes it.
+	Slave(env *Env) (*fd.FD, error)
+}
+
 // Follower is a Node that has something to tidy up once the tree runs again.
 // What fails then is a warning.
 type Follower interface{ Follow() error }

@@ -132,6 +132,9 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 	if err := r.places(ctx, b, t); err != nil {
 		return err
 	}
+	if err := r.foreground(b, t); err != nil {
+		return err
+	}
 	flushChildSignals(b)
 	if err := restoreFacets(r.kinds.Early, r.redo(b, t, t.pid)); err != nil {
 		return err

@@ -19,6 +19,10 @@ const (
 	// whose writers have gone is told so.
 	fifoUnwritten protowire.Number = 1500 // varint: 1
 
+	// In TtyInfoEntry of a master.
+	ttyMode   protowire.Number = 1500 // varint: mode of the slave's file, without the type
+	ttyHungUp protowire.Number = 1501 // varint: 1: it has had slaves, and has none
+
 	// In PidfdEntry, of a process that was dead.
 	pidfdStatus protowire.Number = 1500 // varint: how it ended, see wait(2)
 

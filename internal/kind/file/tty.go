@@ -18,12 +18,16 @@ import (
 	"glis.dev/glis/internal/scan"
 )
 
-// TTY is terminals: for now, with --shell-job, the one that the tree was
-// started from. The terminal of whoever restores takes its place.
+// TTY is terminals: pseudo-terminals whose master is in the tree, and, with
+// --shell-job, the one that the tree was started from. The terminal of whoever
+// restores takes that one's place.
 type TTY struct {
-	pts   *scan.File // of a dump: the one terminal there may be
-	infos map[uint32]*tty.TtyInfoEntry
-	group uint32 // of a restore: the tree's own process group, 0 if it has none
+	pts     *scan.File            // of a dump: the one terminal from outside there may be
+	masters map[uint32]*scan.File // of a dump: masters in the tree, by number
+	pairs   map[uint32]*scan.File // of a dump: those that are written down
+	infos   map[uint32]*tty.TtyInfoEntry
+	group   uint32             // of a restore: the tree's own process group, 0 if it has none
+	sets    map[uint32]*ptySet // of a restore, by number
 }
 
 // Device numbers from include/uapi/linux/major.h.
@@ -71,14 +75,17 @@ func isCTTY(rdev uint64) bool {
 
 // Dump implements kind.File.
 func (k *TTY) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	if err := k.supported(env, f); err != nil {
-		return nil, err
-	}
 	d, err := f.Borrow()
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
+	if master, index := k.pair(env.Tree, f, d); master != nil {
+		return k.dumpPair(env, f, master, index, d)
+	}
+	if err := k.supported(env, f); err != nil {
+		return nil, err
+	}
 	own, err := readOwner(env, f, d)
 	if err != nil {
 		return nil, err

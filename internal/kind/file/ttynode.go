@@ -40,10 +40,16 @@ func (k *TTY) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 		return entryError(e, "a terminal that was hung up, which Glis can't restore yet")
 	case len(info.GetTermios().GetCCc()) != controlChars:
 		return entryError(e, "a terminal with %d control characters: there are %d", len(info.GetTermios().GetCCc()), controlChars)
+	}
+	if n, err := k.planPair(p, e, b); n != nil || err != nil {
+		if err != nil {
+			return entryError(e, "%v", err)
+		}
+		return p.Add(n)
+	}
+	switch {
 	case info.GetType() != tty.TtyType_PTY && info.GetType() != tty.TtyType_CTTY:
 		return entryError(e, "a terminal of type %v, which Glis can't restore yet", info.GetType())
-	case info.GetType() == tty.TtyType_PTY && (id&1 == 1 || k.infos[id|1] != nil):
-		return entryError(e, "a pseudo-terminal with both its ends in the tree, which Glis can't restore yet")
 	case p.Options == nil || !p.Options.ShellJob:
 		return entryError(e, "the terminal that the tree was started from; use --shell-job to let the present one take its place")
 	}
@@ -54,6 +60,9 @@ func (k *TTY) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	}
 	return p.Add(n)
 }
+
+// Planned implements kind.Planner.
+func (k *TTY) Planned() error { return k.checkPairs() }
 
 // read reads the terminals, and whether the tree was a job of its own.
 func (k *TTY) read(src plan.Source) error {

@@ -1,0 +1,206 @@
+package file
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/tty"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// A pseudo-terminal whose master is in the tree comes back whole, with its
+// number: master and slaves, settings, what is on the way in both directions,
+// and the session it controls. See pty(7).
+
+// isMaster tells whether a file is the master of a pseudo-terminal.
+func isMaster(f *scan.File) bool {
+	return unix.Major(f.Stat.Rdev) == auxMajor && unix.Minor(f.Stat.Rdev) == minorPTMX && f.Info.TTYIndex != nil
+}
+
+const minorPTMX = 2
+
+// mastersOf finds the masters of the tree, by the number of their terminal.
+func (k *TTY) mastersOf(t *scan.Tree) map[uint32]*scan.File {
+	if k.masters == nil {
+		k.masters = map[uint32]*scan.File{}
+		for _, f := range t.Files {
+			if k.Match(f) && isMaster(f) {
+				k.masters[uint32(*f.Info.TTYIndex)] = f
+			}
+		}
+	}
+	return k.masters
+}
+
+// pair returns the master of a terminal's other end, if it is in the tree, and
+// the terminal's number. d is the terminal, borrowed.
+func (k *TTY) pair(t *scan.Tree, f *scan.File, d *fd.FD) (*scan.File, uint32) {
+	index := uint32(0)
+	switch {
+	case isMaster(f):
+		index = uint32(*f.Info.TTYIndex)
+	case isSlave(f.Stat.Rdev):
+		index = unix.Minor(f.Stat.Rdev)
+	case isCTTY(f.Stat.Rdev):
+		dev, err := unix.IoctlGetUint32(d.Int(), unix.TIOCGDEV)
+		if err != nil || dev>>8&0xfff != slaveMajor {
+			return nil, 0
+		}
+		index = dev&0xff | dev>>12&0xfff00
+	default:
+		return nil, 0
+	}
+	return k.mastersOf(t)[index], index
+}
+
+// dumpPair dumps one file of a pseudo-terminal that is whole in the tree.
+func (k *TTY) dumpPair(env *kind.DumpEnv, f, master *scan.File, index uint32, d *fd.FD) (*fdinfo.FileEntry, error) {
+	own, err := readOwner(env, f, d)
+	if err != nil {
+		return nil, err
+	}
+	if k.pairs[index] == nil {
+		if k.pairs == nil {
+			k.pairs = map[uint32]*scan.File{}
+		}
+		k.pairs[index] = master
+		if err := k.putPair(env, master, index); err != nil {
+			return nil, fmt.Errorf("%v: %w", master, err)
+		}
+	}
+	reg, err := env.Files.Linked(f.Task, f.Path, f.Flags)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", f, err)
+	}
+	id := index << 1
+	if f == master {
+		id |= 1
+	}
+	return &fdinfo.FileEntry{Tty: &tty.TtyFileEntry{Id: proto.Uint32(f.ID), TtyInfoId: &id, Flags: proto.Uint32(f.Flags), Fown: own, RegfId: proto.Uint32(reg.ID)}}, nil
+}
+
+// putPair writes what both ends share.
+func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error {
+	d, err := master.Borrow()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	e, err := ttyInfo(master, d)
+	if err != nil {
+		return err
+	}
+	for _, q := range []struct {
+		req uint
+		to  **bool
+	}{{unix.TIOCGPTLCK, &e.Locked}, {unix.TIOCGEXCL, &e.Exclusive}, {unix.TIOCGPKT, &e.PacketMode}} {
+		on, err := unix.IoctlGetInt(d.Int(), q.req)
+		if err != nil {
+			return fmt.Errorf("read its state (%#x): %w", q.req, err)
+		}
+		*q.to = proto.Bool(on != 0)
+	}
+	if sid, err := unix.IoctlGetInt(d.Int(), unix.TIOCGSID); err == nil && sid != 0 && env.Tree.Task(proc.PID(sid)) == nil {
+		return kind.Unsupported(master, "its terminal /dev/pts/%d controls session %d, which is outside of the tree; dump that, too", index, sid)
+	}
+	if *e.Sid, *e.Pgrp, err = session(env.Tree, master, index); err != nil {
+		return err
+	}
+	if err := slaveInode(env.Tree, index, e); err != nil {
+		return err
+	}
+	e.Type, e.Pty = tty.TtyType_PTY.Enum(), &tty.TtyPtyEntry{Index: &index}
+	hung := hungUp(d)
+	if hung {
+		putVarint(e, ttyHungUp, 1)
+	}
+	// To open the slave of a master that never had one would be noticed.
+	if !e.GetLocked() && (hung || e.GetSid() != 0 || k.hasSlave(env.Tree, index)) {
+		if err := putTTYData(env, d, index, e.GetPacketMode()); err != nil {
+			return err
+		}
+	}
+	slave := *e
+	e.Id, slave.Id = proto.Uint32(index<<1|1), proto.Uint32(index<<1)
+	k.mark(&slave, e)
+	if err := env.Images.Put(image.TTYInfo, e, nil); err != nil {
+		return err
+	}
+	return env.Images.Put(image.TTYInfo, &slave, nil)
+}
+
+// hasSlave tells whether a terminal's slave is open in the tree.
+func (k *TTY) hasSlave(t *scan.Tree, index uint32) bool {
+	return slices.ContainsFunc(t.Files, func(f *scan.File) bool {
+		return k.Match(f) && isSlave(f.Stat.Rdev) && unix.Minor(f.Stat.Rdev) == index
+	})
+}
+
+// mark keeps entries from being written by who meets the terminal later.
+func (k *TTY) mark(all ...*tty.TtyInfoEntry) {
+	if k.infos == nil {
+		k.infos = map[uint32]*tty.TtyInfoEntry{}
+	}
+	for _, e := range all {
+		k.infos[e.GetId()] = e
+	}
+}
+
+// hungUp tells whether a master has had slaves, and has none.
+func hungUp(d *fd.FD) bool {
+	fds := []unix.PollFd{{Fd: int32(d.Int())}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0 && fds[0].Revents&unix.POLLHUP != 0
+}
+
+// session returns the session that a terminal controls, and the group in its
+// foreground; 0 if none of that is there.
+func session(t *scan.Tree, master *scan.File, index uint32) (sid, pgrp uint32, err error) {
+	dev := slaveMajor<<8 | index&0xff | index&^0xff<<12
+	for _, task := range t.Tasks {
+		s := &task.Stat
+		lead := t.Task(s.Session)
+		switch {
+		case task.Zombie || lead == nil || lead.Stat.TTY != dev && s.TTY != dev:
+			continue
+		case lead.Stat.TTY != s.TTY:
+			return 0, 0, kind.Unsupported(task, "it has given up the terminal that its session has (TIOCNOTTY), and Glis can't make it do that again")
+		}
+		sid = uint32(lead.VPID)
+		if fg := t.Task(proc.PID(s.Tpgid)); fg != nil {
+			pgrp = uint32(fg.VPID)
+		} else if groupThere(t, s.Tpgid) {
+			pgrp = uint32(s.Tpgid)
+		}
+	}
+	return sid, pgrp, nil
+}
+
+func groupThere(t *scan.Tree, pgrp int32) bool {
+	for _, task := range t.Tasks {
+		if int32(task.Stat.Pgrp) == pgrp {
+			return true
+		}
+	}
+	return false
+}
+
+// slaveInode notes who owns the slave, and its mode.
+func slaveInode(t *scan.Tree, index uint32, e *tty.TtyInfoEntry) error {
+	var st unix.Stat_t
+	name := fmt.Sprintf("/dev/pts/%d", index)
+	if err := unix.Stat(name, &st); err != nil {
+		return fmt.Errorf("its slave %s is not there; is another devpts in the way? %w", name, err)
+	}
+	e.Uid, e.Gid, e.Rdev, e.Dev = &st.Uid, &st.Gid, proto.Uint32(uint32(st.Rdev)), proto.Uint32(uint32(st.Dev))
+	putVarint(e, ttyMode, uint64(st.Mode&0o7777))
+	return nil
+}

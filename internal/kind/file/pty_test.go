@@ -1,0 +1,73 @@
+package file
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/tty"
+	"glis.dev/glis/internal/fd"
+)
+
+// What is on the way in a terminal is read without being lost, lines that were
+// only begun included.
+func TestPTYData(t *testing.T) {
+	m, s := newTerminal(t)
+	settings, err := unix.IoctlGetTermios(s, unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"", "begun", "whole\n", "one\ntwo\nthree", "end of file\x04", strings.Repeat("x", 4000)} {
+		if _, err := unix.Write(m, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		g := self(t)
+		g.add(m)
+		g.add(s)
+		g.mustDump()
+		all, _ := g.im.Entries(image.TTYData)
+		seen := ""
+		for _, e := range all {
+			if d := e.Message.(*tty.TtyDataEntry); d.GetTtyId()&1 == 0 {
+				seen = string(d.GetData())
+			}
+		}
+		if want := strings.ReplaceAll(text, "\x04", "\x00"); seen != want {
+			t.Errorf("%q became %q", text, seen)
+		}
+		if now, err := unix.IoctlGetTermios(s, unix.TCGETS); err != nil || *now != *settings {
+			t.Errorf("settings are %v, %v", now, err)
+		}
+		if text == "" {
+			continue
+		}
+		whole := strings.TrimSuffix(text, "\x04")
+		if whole == text && !strings.HasSuffix(text, "\n") {
+			if _, err := unix.Write(m, []byte("\n")); err != nil { // the end of what was begun
+				t.Fatal(err)
+			}
+			whole += "\n"
+		}
+		if got := readLines(t, s, len(whole)); got != whole {
+			t.Errorf("%q reads as %q", text, got)
+		}
+		if _, err := takeAll(fd.New(m)); err != nil { // the echo
+			t.Fatal(err)
+		}
+	}
+}
+
+func readLines(t *testing.T, n, most int) string {
+	t.Helper()
+	b, got := make([]byte, 5000), ""
+	for len(got) < most {
+		k, err := unix.Read(n, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += string(b[:k])
+	}
+	return got
+}

@@ -1,0 +1,201 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/tty"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+)
+
+// What is on the way in a terminal can't be looked at, only taken out. It is
+// put back at once; an engine that is killed in these microseconds loses it.
+
+// mostOnWay is how much the kernel lets be on the way, in bytes: what its
+// buffers hold (TTYB_DEFAULT_MEM_LIMIT of drivers/tty/tty_buffer.c), and the
+// line discipline.
+const mostOnWay = 64<<10 + 4096
+
+// putTTYData writes what is on the way to each end.
+func putTTYData(env *kind.DumpEnv, master *fd.FD, index uint32, packets bool) error {
+	slave, err := peer(master)
+	if err != nil {
+		return err
+	}
+	defer slave.Close()
+	in, err := takeInput(slave)
+	if err == nil && len(in) > 0 {
+		err = giveInput(master, slave, in)
+	}
+	if err != nil {
+		return fmt.Errorf("what was typed: %w", err)
+	}
+	out, err := takeOutput(master, packets)
+	if err == nil && len(out) > 0 {
+		err = giveOutput(master, slave, out)
+	}
+	if err != nil {
+		return fmt.Errorf("what was shown: %w", err)
+	}
+	for id, data := range map[uint32][]byte{index << 1: in, index<<1 | 1: out} {
+		if len(data) == 0 {
+			continue
+		}
+		if err := env.Images.Put(image.TTYData, &tty.TtyDataEntry{TtyId: &id, Data: data}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// peer opens the slave of a master (TIOCGPTPEER, Linux 4.13).
+func peer(master *fd.FD) (*fd.FD, error) {
+	n, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(master.Int()), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK)
+	if e != 0 {
+		return nil, fmt.Errorf("open the slave: %w", e)
+	}
+	return fd.New(int(n)), nil
+}
+
+// settleTTY lets the kernel hand on what was written to the other end: poll(2)
+// waits for that.
+func settleTTY(d *fd.FD) (int, error) {
+	fds := []unix.PollFd{{Fd: int32(d.Int()), Events: unix.POLLIN}}
+	if _, err := unix.Poll(fds, 0); err != nil && !errors.Is(err, unix.EINTR) {
+		return 0, err
+	}
+	return unix.IoctlGetInt(d.Int(), unix.TIOCINQ)
+}
+
+// takeAll reads all that an end has got.
+func takeAll(d *fd.FD) ([]byte, error) {
+	var out []byte
+	for {
+		n, err := settleTTY(d)
+		if err != nil || n == 0 {
+			return out, err
+		}
+		if len(out)+n > mostOnWay {
+			return out, fmt.Errorf("more than %d bytes are on the way", mostOnWay)
+		}
+		b := make([]byte, n)
+		if n, err = unix.Read(d.Int(), b); err != nil {
+			return out, err
+		}
+		out = append(out, b[:n]...)
+	}
+}
+
+// takeInput takes what a program has not read yet, lines that are not complete
+// included: those are seen only while the terminal knows no lines.
+func takeInput(slave *fd.FD) ([]byte, error) {
+	t, err := unix.IoctlGetTermios(slave.Int(), unix.TCGETS)
+	if err != nil {
+		return nil, err
+	}
+	raw := *t
+	raw.Iflag, raw.Lflag = 0, 0
+	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
+	if err := unix.IoctlSetTermios(slave.Int(), unix.TCSETS, &raw); err != nil {
+		return nil, err
+	}
+	data, err := takeAll(slave)
+	return data, errors.Join(err, unix.IoctlSetTermios(slave.Int(), unix.TCSETS, t))
+}
+
+// giveInput has the master type what was typed, without any effect but that
+// the program can read it. A line that was ended by an end of file reads as a
+// NUL.
+func giveInput(master, slave *fd.FD, data []byte) error {
+	t, err := unix.IoctlGetTermios(slave.Int(), unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	quiet := *t
+	quiet.Iflag, quiet.Lflag = 0, t.Lflag&unix.ICANON
+	for i := range quiet.Cc {
+		if quiet.Lflag != 0 && i != unix.VEOL && i != unix.VEOL2 {
+			quiet.Cc[i] = 0 // off
+		}
+	}
+	data = slices.Clone(data)
+	if quiet.Lflag != 0 {
+		if eof, ok := unused(data); ok {
+			quiet.Cc[unix.VEOF] = eof
+			for i, c := range data {
+				if c == 0 {
+					data[i] = eof
+				}
+			}
+		}
+	}
+	if err := unix.IoctlSetTermios(slave.Int(), unix.TCSETS, &quiet); err != nil {
+		return err
+	}
+	err = writeAll(master, data)
+	if err == nil {
+		_, err = settleTTY(slave)
+	}
+	return errors.Join(err, unix.IoctlSetTermios(slave.Int(), unix.TCSETS, t))
+}
+
+// unused returns a control character that is not in data.
+func unused(data []byte) (byte, bool) {
+	for c := byte(1); c < 32; c++ {
+		if c != '\n' && !slices.Contains(data, c) {
+			return c, true
+		}
+	}
+	return 0, false
+}
+
+// takeOutput takes what the master has not read yet.
+func takeOutput(master *fd.FD, packets bool) ([]byte, error) {
+	if packets {
+		if err := unix.IoctlSetPointerInt(master.Int(), unix.TIOCPKT, 0); err != nil {
+			return nil, err
+		}
+	}
+	data, err := takeAll(master)
+	if packets {
+		err = errors.Join(err, unix.IoctlSetPointerInt(master.Int(), unix.TIOCPKT, 1))
+	}
+	return data, err
+}
+
+// giveOutput has the slave show what was shown, as it is.
+func giveOutput(master, slave *fd.FD, data []byte) error {
+	t, err := unix.IoctlGetTermios(slave.Int(), unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	raw := *t
+	raw.Oflag = 0
+	if err := unix.IoctlSetTermios(slave.Int(), unix.TCSETS, &raw); err != nil {
+		return err
+	}
+	err = writeAll(slave, data)
+	if err == nil {
+		_, err = settleTTY(master)
+	}
+	return errors.Join(err, unix.IoctlSetTermios(slave.Int(), unix.TCSETS, t))
+}
+
+func writeAll(d *fd.FD, data []byte) error {
+	for len(data) > 0 {
+		n, err := unix.Write(d.Int(), data)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("put %d bytes back: %w", len(data), err)
+		}
+		data = data[n:]
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package restore
+
+import (
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/remote"
+)
+
+// terminal returns the terminal that controls the session which a task leads,
+// or nil.
+func (r *restore) terminal(t *task) (plan.Terminal, uint32) {
+	if t.sid != t.pid {
+		return nil, 0
+	}
+	for _, n := range r.files.nodes {
+		if m, ok := n.(plan.Terminal); ok {
+			if sid, group := m.Session(); sid == t.pid {
+				return m, group
+			}
+		}
+	}
+	return nil, 0
+}
+
+// takeTerminal has the leader of a session take its controlling terminal,
+// before it has the children that inherit it.
+func (r *restore) takeTerminal(t *task) error {
+	m, _ := r.terminal(t)
+	if m == nil {
+		return nil
+	}
+	b := t.live.arena.Batch(t.live.thread)
+	err := r.withTerminal(b, t, m, func(n uint64) {
+		b.Call("ioctl TIOCSCTTY", unix.SYS_IOCTL, n, unix.TIOCSCTTY, 0)
+	})
+	if err == nil {
+		err = b.Run()
+	}
+	t.live.arena.Reset()
+	return err
+}
+
+// foreground queues what brings a group to the foreground of the terminal that
+// a task has taken. All groups exist by now.
+func (r *restore) foreground(b *remote.Batch, t *task) error {
+	m, group := r.terminal(t)
+	if m == nil || group == 0 {
+		return nil
+	}
+	return r.withTerminal(b, t, m, func(n uint64) {
+		number := b.Bytes([]byte{byte(group), byte(group >> 8), byte(group >> 16), byte(group >> 24)})
+		b.Call("ioctl TIOCSPGRP", unix.SYS_IOCTL, n, unix.TIOCSPGRP, uint64(number))
+	})
+}
+
+// withTerminal lends a task its terminal for the calls that do queues.
+func (r *restore) withTerminal(b *remote.Batch, t *task, m plan.Terminal, do func(n uint64)) error {
+	d, err := m.Slave(r.env)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	n := t.live.table.alloc()
+	if err := r.transport.send(b, []int{d.Int()}, unix.MSG_CMSG_CLOEXEC); err != nil {
+		return err
+	}
+	do(uint64(n))
+	b.Call("close", unix.SYS_CLOSE, uint64(n))
+	t.live.table.free(n)
+	return nil
+}
