@@ -69,7 +69,7 @@ func (o *DumpOptions) settings() (*options.Dump, error) {
 	s.LeaveRunning, s.LeaveStopped, s.ShellJob = o.LeaveRunning, o.LeaveStopped, o.ShellJob
 	s.TCPEstablished, s.FileLocks, s.LinkRemap = o.TCPEstablished, o.FileLocks, o.LinkRemap
 	if o.Timeout != 0 {
-		s.Timeout = o.Timeout
+		s.Timeout, s.TimeoutGiven = o.Timeout, true
 	}
 	if o.Set != nil {
 		o.Set(s)

@@ -58,8 +58,8 @@ func madeCheckpoint(t *testing.T, pagesOf int, later bool) string {
 	check(t, os.Link(path+"/pages-1.img", path+"/cow/pages-1.img"))
 	check(t, os.Link(path+"/pagemap-1.img", path+"/cow/pagemap-2.img"))
 	check(t, os.Link(path+"/pages-1.img", path+"/cow/cow/pages-1.img"))
-	check(t, r.Seal(someInventory()))
-	check(t, r.Sync())
+	check(t, r.Seal(context.Background(), someInventory()))
+	check(t, r.SyncAll(context.Background()))
 	check(t, os.WriteFile(path+"/dump.log", []byte("no image"), 0o600))
 	return path
 }

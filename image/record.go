@@ -1,7 +1,9 @@
 package image
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"sync"
@@ -99,8 +101,8 @@ func (f *recordedFile) Close() error {
 // Seal makes the checkpoint whole: it writes the manifest and, last of all,
 // the inventory, which vouches for it. All files must have been closed. The
 // tree need not stand still.
-func (r *Recorder) Seal(e *inventory.InventoryEntry) error {
-	files, err := r.list()
+func (r *Recorder) Seal(ctx context.Context, e *inventory.InventoryEntry) error {
+	files, err := r.list(ctx)
 	if err != nil {
 		return err
 	}
@@ -116,11 +118,11 @@ func (r *Recorder) Seal(e *inventory.InventoryEntry) error {
 }
 
 // list returns what the manifest is to say.
-func (r *Recorder) list() (map[string]listed, error) {
+func (r *Recorder) list(ctx context.Context) (map[string]listed, error) {
 	files := make(map[string]listed, len(r.files))
 	for name, rec := range r.files {
 		if !rec.known {
-			if err := rec.read(r.Store); err != nil {
+			if err := rec.read(ctx, r.Store); err != nil {
 				return nil, err
 			}
 		}
@@ -133,7 +135,7 @@ func (r *Recorder) list() (map[string]listed, error) {
 }
 
 // read takes the checksums of a file from the file.
-func (f *recorded) read(s Store) error {
+func (f *recorded) read(ctx context.Context, s Store) error {
 	r, err := s.Open(f.name)
 	if err != nil {
 		return err
@@ -141,6 +143,9 @@ func (f *recorded) read(s Store) error {
 	defer r.Close() //nolint:errcheck // only read from
 	f.listed.sums = make([]uint32, chunksOf(f.listed.size))
 	err = eachChunk(len(f.listed.sums), f.listed.size, func(i int, buf []byte) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		b := buf[:chunkLen(f.listed.size, int64(i))]
 		if n, err := r.ReadAt(b, int64(i)*ChunkSize); n < len(b) {
 			return &Error{File: f.name, Offset: int64(i)*ChunkSize + int64(n), Err: errors.Join(errors.New("it can't be read back"), err)}
@@ -162,13 +167,25 @@ func (r *Recorder) write(name string, b []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// Sync makes the checkpoint last through a power cut: all its files, and their
+// SyncAll makes the checkpoint last through a power cut: all its files, and their
 // names. In which order they reach the disk does not matter: if some did not,
 // checksums tell.
 //
 // Files are synced many at a time, since the file system does what waits in
-// one go.
-func (r *Recorder) Sync() error {
+// one go. A disk may take long, and what it has begun can't be stopped: if ctx
+// ends nobody waits for it.
+func (r *Recorder) SyncAll(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- r.syncAll(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("sync: %w", context.Cause(ctx))
+	}
+}
+
+func (r *Recorder) syncAll(ctx context.Context) error {
 	names := []string{ManifestName, Inventory.FileName()}
 	for name := range r.files {
 		names = append(names, name)
@@ -176,7 +193,7 @@ func (r *Recorder) Sync() error {
 	var g errgroup.Group
 	g.SetLimit(syncing)
 	for _, name := range names {
-		g.Go(func() error { return r.syncFile(name) })
+		g.Go(func() error { return errors.Join(context.Cause(ctx), r.syncFile(name)) })
 	}
 	g.Go(r.Store.Sync)
 	if d, ok := DirOf(r.Store); ok {

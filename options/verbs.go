@@ -10,8 +10,12 @@ type Dump struct {
 	Tree         int  `opt:"tree,t" arg:"PID" min:"1" group:"Processes" rpc:"pid" help:"Root of the process tree to dump."`
 	LeaveRunning bool `opt:"leave-running,R" group:"Processes" clears:"LeaveStopped" rpc:"leave_running" help:"Let the processes go on afterwards instead of ending them."`
 
-	Timeout      time.Duration `opt:"timeout" arg:"SECONDS" def:"10" min:"0" group:"Processes" rpc:"timeout" help:"Give up if the processes are not all stopped after SECONDS (default 10, 0: never)."`
-	FreezeCgroup string        `opt:"freeze-cgroup" arg:"DIR" path:"work" group:"Processes" rpc:"freeze_cgroup" supported:"no; freezing with a cgroup is not built yet" help:"Stop the processes by freezing the cgroup in DIR."`
+	// Timeout is how long the processes may take to stop.
+	Timeout time.Duration `opt:"timeout" arg:"SECONDS" def:"10" min:"0" group:"Processes" rpc:"timeout" help:"Give up, and let the processes go on, if they stand still for more than SECONDS (0: never). Without this option, if they are not all stopped after 10 seconds."`
+	// TimeoutGiven says that Timeout was asked for. It then bounds all the time
+	// that the processes stand still.
+	TimeoutGiven bool
+	FreezeCgroup string `opt:"freeze-cgroup" arg:"DIR" path:"work" group:"Processes" rpc:"freeze_cgroup" supported:"no; freezing with a cgroup is not built yet" help:"Stop the processes by freezing the cgroup in DIR."`
 
 	GhostLimit Size `opt:"ghost-limit" arg:"SIZE" def:"1M" group:"Open files" rpc:"ghost_limit" help:"Largest deleted file that is kept in the images (default 1M; K, M and G are understood)."`
 	_          bool `opt:"ghost-fiemap" no:"yes" group:"Open files" supported:"accepted; holes of deleted files are always found the fastest way" help:"Find the holes of deleted files with FIEMAP."`

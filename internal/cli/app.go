@@ -88,10 +88,11 @@ func (a *App) Run(args []string) int {
 
 // call is one verb with its settings.
 type call struct {
-	verb     *verb
-	settings any // pointer to the verb's struct in package options
-	given    []options.Value
-	words    []string // what stands behind the verb and is no option
+	verb       *verb
+	settings   any             // pointer to the verb's struct in package options
+	given      []options.Value // on the command line
+	configured []options.Value // in files
+	words      []string        // what stands behind the verb and is no option
 }
 
 // runVerb reads configuration and options, in criu's order, and runs a verb.
@@ -105,6 +106,7 @@ func (a *App) runVerb(p *parser, v *verb, given []options.Value, words []string)
 		if err := g.value.Apply(v.settings, c.settings); err != nil {
 			return a.fail(v.name, fmt.Errorf("%s: %w", g.file, err))
 		}
+		c.configured = append(c.configured, g.value)
 	}
 	for _, g := range given {
 		if err := g.Apply(v.settings, c.settings); err != nil {

@@ -17,6 +17,7 @@ func (a *App) dump(c *call) int {
 	if o.Tree == 0 {
 		return a.fail(c.verb.name, errors.New("pid not specified; name the root of the process tree with -t PID"))
 	}
+	o.TimeoutGiven = has(c.given, "timeout") || has(c.configured, "timeout")
 	if err := a.checkPrivileges(c.verb.name, o.Unprivileged); err != nil {
 		return a.fail(c.verb.name, err)
 	}

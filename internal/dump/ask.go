@@ -33,6 +33,9 @@ const atOnce = 48
 // registers again.
 func (d *dump) ask() error {
 	for threads := range slices.Chunk(d.threads(), atOnce) {
+		if err := d.ended(); err != nil {
+			return err
+		}
 		all, err := d.askSome(threads)
 		if err != nil {
 			return err
@@ -141,6 +144,9 @@ func (d *dump) answer(a *asked) error {
 // of what their tasks share.
 func (d *dump) putCores() error {
 	for _, t := range d.tree.Tasks {
+		if err := d.ended(); err != nil {
+			return err
+		}
 		if t.Zombie {
 			if err := d.sink.Put(image.Core, task.DeadCore(t), nil, uint32(t.VPID)); err != nil {
 				return err
@@ -163,7 +169,7 @@ func (d *dump) dumpMemory() error {
 		if t.Zombie {
 			continue
 		}
-		s, err := mem.Dump(d.env, t)
+		s, err := mem.Dump(d.ctx, d.env, t)
 		if err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
@@ -176,6 +182,9 @@ func (d *dump) dumpMemory() error {
 func (d *dump) putMemory() error {
 	i := 0
 	for _, t := range d.tree.Tasks {
+		if err := d.ended(); err != nil {
+			return err
+		}
 		if t.Zombie {
 			continue
 		}

@@ -24,7 +24,7 @@ func (d *dump) collect() error {
 		return err
 	}
 	for _, th := range d.freezer.seized {
-		if err := d.prepareThread(th); err != nil {
+		if err := errors.Join(d.ended(), d.prepareThread(th)); err != nil {
 			return err
 		}
 	}
@@ -38,7 +38,7 @@ func (d *dump) readProc() error {
 		return err
 	}
 	tasks := d.tree.Tasks
-	return par.Do(len(tasks), func(i int) error {
+	return d.parallel(len(tasks), func(i int) error {
 		if err := d.readTask(tasks[i], own); err != nil {
 			return fmt.Errorf("%v: %w", tasks[i], err)
 		}
@@ -72,6 +72,9 @@ func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 // readXStates reads what only ptrace tells.
 func (d *dump) readXStates() error {
 	for _, th := range d.freezer.seized {
+		if err := d.ended(); err != nil {
+			return err
+		}
 		state, err := tracee.XState(th.TID, d.xstate[:])
 		if err != nil {
 			return err
@@ -138,6 +141,9 @@ func (d *dump) mapArenas() error {
 	for _, t := range d.tree.Tasks {
 		if t.Zombie {
 			continue
+		}
+		if failed = d.ended(); failed != nil {
+			break
 		}
 		a, err := startArena(t)
 		if err != nil {

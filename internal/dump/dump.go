@@ -82,6 +82,7 @@ type dump struct {
 	kinds   *kinds.Set
 	env     *kind.DumpEnv
 	tree    *scan.Tree
+	ctx     context.Context // its end is the end of the time that the tree stands still
 	freezer *freezer
 	files   *files
 	undo    undo.Stack // of what was done outside of images and tasks
@@ -127,6 +128,10 @@ func (d *dump) run(ctx context.Context) error {
 	defer d.closeFlags()
 	start := time.Now()
 	defer d.freezer.close()
+	running := ctx
+	ctx, cancel := d.deadline(ctx)
+	defer cancel()
+	d.ctx = ctx
 	d.obs.Stage("freeze")
 	defer d.files.close() //nolint:errcheck // the engine's own
 	err := d.freeze(ctx)
@@ -138,7 +143,7 @@ func (d *dump) run(ctx context.Context) error {
 		return errors.Join(err, d.thaw())
 	}
 	if d.stays() {
-		return d.letGo(ctx, start)
+		return d.letGo(running, start)
 	}
 	d.times.frozen = time.Since(start)
 	if err := d.seal(ctx); err != nil {
@@ -154,11 +159,14 @@ func (d *dump) run(ctx context.Context) error {
 func (d *dump) seal(ctx context.Context) error {
 	d.obs.Stage("write")
 	for _, f := range []func() error{
-		d.writeImages, d.lateSignals,
+		func() error { return d.writeImages(ctx) }, d.lateSignals,
 		func() error { return d.obs.Notify(ctx, event.PostDump, d.opts.Tree) },
-		d.commit, d.keepLock, d.guard.Alive, d.guard.setLeave,
+		func() error { return d.commit(ctx) }, d.keepLock, d.guard.Alive, d.guard.setLeave,
 		func() error { return d.guard.Phase(guardian.Committed) },
 	} {
+		if err := d.ended(); err != nil {
+			return err
+		}
 		if err := f(); err != nil {
 			return err
 		}
@@ -194,8 +202,8 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		{"cores", d.putCores},
 	}
 	for _, s := range steps {
-		if err := context.Cause(ctx); err != nil {
-			return fmt.Errorf("dump stopped before %q: %w", s.name, err)
+		if err := d.ended(); err != nil {
+			return err
 		}
 		from := time.Now()
 		d.obs.Stage(s.name)
@@ -209,7 +217,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 
 // lookAround is what needs no tracer and nothing of what the tasks are asked.
 func (d *dump) lookAround() error {
-	for _, f := range []func() error{d.share, d.files.scanAll, d.dumpMemory} {
+	for _, f := range []func() error{d.share, func() error { return d.files.scanAll(d.ended) }, d.dumpMemory} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -236,6 +244,7 @@ func (d *dump) thaw() error {
 		}
 	}
 	errs = append(errs, d.guard.takeBack(), d.dropLock(), d.freezer.thaw())
+	d.log.Debug("the tree runs on")
 	return errors.Join(append(errs, d.guard.Phase(guardian.Thawed))...)
 }
 
@@ -256,22 +265,22 @@ func (d *dump) letGo(ctx context.Context, start time.Time) error {
 		return err
 	}
 	d.obs.Stage("write")
-	if err := d.writeImages(); err != nil {
+	if err := d.writeImages(ctx); err != nil {
 		return err
 	}
-	return d.commit()
+	return d.commit(ctx)
 }
 
 func (d *dump) writeAndShow(ctx context.Context) error {
-	if err := d.sink.finish(); err != nil {
+	if err := d.sink.finish(d.ctx); err != nil {
 		return err
 	}
 	return d.obs.Notify(ctx, event.PostDump, d.opts.Tree)
 }
 
 // writeImages writes what was kept in memory.
-func (d *dump) writeImages() error {
-	if err := d.sink.finish(); err != nil {
+func (d *dump) writeImages(ctx context.Context) error {
+	if err := d.sink.finish(ctx); err != nil {
 		return err
 	}
 	return d.writeStats()
@@ -279,9 +288,9 @@ func (d *dump) writeImages() error {
 
 // commit writes the manifest and the inventory, the mark of a whole
 // checkpoint, and makes all of it last.
-func (d *dump) commit() error {
-	if err := d.store.Seal(d.inventory()); err != nil {
+func (d *dump) commit(ctx context.Context) error {
+	if err := d.store.Seal(ctx, d.inventory()); err != nil {
 		return err
 	}
-	return d.store.Sync()
+	return d.store.SyncAll(ctx)
 }

@@ -42,8 +42,9 @@ func newFiles(tree *scan.Tree) *files {
 	return &files{tree: tree, same: map[fileKey][]*scan.File{}, linked: map[fileKey]*scan.File{}, tables: map[uint32]*scan.Task{}}
 }
 
-// scanAll reads the descriptor tables of all tasks.
-func (f *files) scanAll() error {
+// scanAll reads the descriptor tables of all tasks, until ended says that there
+// is no more time.
+func (f *files) scanAll(ended func() error) error {
 	for _, t := range f.tree.Tasks {
 		if t.Zombie {
 			continue
@@ -53,20 +54,23 @@ func (f *files) scanAll() error {
 			continue
 		}
 		f.tables[t.IDs.Files] = t
-		if err := f.scanTable(t); err != nil {
+		if err := f.scanTable(t, ended); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
 	return nil
 }
 
-func (f *files) scanTable(t *scan.Task) error {
+func (f *files) scanTable(t *scan.Task, ended func() error) error {
 	fds, err := t.Dir.FDs()
 	if err != nil {
 		return err
 	}
 	t.FDs = make([]scan.Ref, 0, len(fds))
 	for _, n := range fds {
+		if err := ended(); err != nil {
+			return err
+		}
 		file, err := describe(t, n)
 		if err != nil {
 			return fmt.Errorf("descriptor %d: %w", n, err)
@@ -174,7 +178,7 @@ func (f *files) Mapped(t *scan.Task, v *proc.VMA, flags uint32) (*scan.File, err
 // known while it goes (a file within a file), so the list may grow.
 func (d *dump) dumpFiles(ctx context.Context) error {
 	for i := 0; i < len(d.tree.Files); i++ {
-		if err := ctx.Err(); err != nil {
+		if err := d.ended(); err != nil {
 			return err
 		}
 		if err := d.dumpFile(ctx, d.tree.Files[i]); err != nil {
@@ -211,6 +215,9 @@ func (d *dump) putFdinfo() error {
 	for _, t := range d.tree.Tasks {
 		if t.Zombie || done[t.IDs.Files] {
 			continue
+		}
+		if err := d.ended(); err != nil {
+			return err
 		}
 		done[t.IDs.Files] = true
 		slices.SortFunc(t.FDs, func(a, b scan.Ref) int { return cmp.Compare(a.FD, b.FD) })

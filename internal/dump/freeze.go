@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -31,6 +32,7 @@ type freezer struct {
 	tree   *scan.Tree
 	seized []*scan.Thread // in order, for thaw
 	seen   map[proc.TID]bool
+	moving map[*scan.Thread]bool  // asked to stop, and not known to have stopped
 	ctx    context.Context        // its end is the end of the freeze
 	known  func(*scan.Task) error // is told of every task before it is touched
 	// reading reads what /proc says of each thread that has stopped, while
@@ -45,12 +47,12 @@ type freezer struct {
 // was seized so far.
 func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
 	f.ctx = ctx
-	f.seen = map[proc.TID]bool{}
+	f.seen, f.moving = map[proc.TID]bool{}, map[*scan.Thread]bool{}
 	f.reading.SetLimit(runtime.GOMAXPROCS(0))
 	level := []proc.PID{pid}
 	for len(level) > 0 {
-		if err := context.Cause(ctx); err != nil {
-			return fmt.Errorf("freeze: %w", err)
+		if err := f.ended(); err != nil {
+			return err
 		}
 		tasks, err := f.add(level)
 		if err != nil {
@@ -66,10 +68,21 @@ func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
 	return errors.Join(f.readOwn(), f.reading.Wait())
 }
 
+// ended returns why the freeze must end before its time.
+func (f *freezer) ended() error {
+	if f.ctx.Err() == nil {
+		return nil
+	}
+	return fmt.Errorf("freeze: %w", context.Cause(f.ctx))
+}
+
 // add opens the tasks of one level of the tree.
 func (f *freezer) add(pids []proc.PID) ([]*scan.Task, error) {
 	var out []*scan.Task
 	for _, pid := range pids {
+		if err := f.ended(); err != nil {
+			return nil, err
+		}
 		t, err := f.open(pid)
 		if errors.Is(err, proc.ErrGone) && f.tree.Root != nil {
 			continue // a child that ended before it was stopped
@@ -123,6 +136,9 @@ func (f *freezer) stop(tasks []*scan.Task) error {
 			if t.Zombie {
 				continue
 			}
+			if err := f.ended(); err != nil {
+				return err
+			}
 			th, err := f.seize(t)
 			if err != nil {
 				return err
@@ -133,6 +149,9 @@ func (f *freezer) stop(tasks []*scan.Task) error {
 			return f.settled(tasks)
 		}
 		for _, th := range fresh {
+			if err := f.ended(); err != nil {
+				return f.overtime(th)
+			}
 			if err := f.await(th); err != nil {
 				return err
 			}
@@ -151,6 +170,9 @@ func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
 		if f.seen[tid] {
 			continue
 		}
+		if err := f.ended(); err != nil {
+			return fresh, err
+		}
 		err := f.seizeOne(tid)
 		if errors.Is(err, tracee.ErrGone) || errors.Is(err, unix.EPERM) && ended(t, tid) {
 			continue // if it was the first thread, settled sees what is left
@@ -161,6 +183,7 @@ func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
 		th := &scan.Thread{Thread: remote.Thread{Tgid: t.PID, TID: tid}, Task: t}
 		f.seen[tid] = true
 		f.seized = append(f.seized, th)
+		f.moving[th] = true
 		if err := tracee.Interrupt(tid); err != nil && !errors.Is(err, tracee.ErrGone) {
 			return nil, err
 		}
@@ -224,6 +247,7 @@ func (f *freezer) await(th *scan.Thread) error {
 	case err != nil:
 		return err
 	}
+	delete(f.moving, th)
 	if s.Signal() != unix.SIGTRAP { // the trap of a group stop names its signal
 		th.Task.Stopped = true
 	}
@@ -241,7 +265,10 @@ func (f *freezer) await(th *scan.Thread) error {
 // anything of ours before.
 func (f *freezer) readOwn() error {
 	for _, th := range f.seized {
-		var err error
+		err := f.ended()
+		if err != nil {
+			return err
+		}
 		if th.Regs, err = tracee.Regs(th.TID); err != nil {
 			return err
 		}
@@ -255,7 +282,28 @@ func (f *freezer) readOwn() error {
 	return nil
 }
 
+// settle waits for threads that were asked to stop when the freeze ended, so
+// that they can be let go; a signal that stopped one instead is handed on. Some
+// can't stop (see tracee.WaitTrapUntil), and nobody waits for them for long:
+// the kernel lets go of them when the tracer ends.
+func (f *freezer) settle() {
+	end := time.Now().Add(mostSettle)
+	for th := range f.moving {
+		_, _ = tracee.WaitTrapUntil(th.TID, func() error {
+			if time.Now().After(end) {
+				return context.DeadlineExceeded
+			}
+			return nil
+		})
+	}
+	clear(f.moving)
+}
+
+// mostSettle is how long all of them together are waited for.
+const mostSettle = 20 * time.Millisecond
+
 func (f *freezer) forget(th *scan.Thread) {
+	delete(f.moving, th)
 	for i, x := range f.seized {
 		if x == th {
 			f.seized = append(f.seized[:i], f.seized[i+1:]...)
@@ -304,6 +352,9 @@ func (f *freezer) newChildren() ([]proc.PID, error) {
 	lists := make([][]proc.PID, len(f.seized))
 	err := par.Do(len(f.seized), func(i int) (err error) {
 		th := f.seized[i]
+		if err := f.ended(); err != nil {
+			return err
+		}
 		if lists[i], err = th.Task.Dir.Children(th.TID); err != nil {
 			return fmt.Errorf("%v: %w", th.Task, err)
 		}

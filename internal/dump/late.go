@@ -15,6 +15,9 @@ import (
 // of threads that got some are written anew.
 func (d *dump) lateSignals() error {
 	for _, t := range d.tree.Tasks {
+		if err := d.ended(); err != nil {
+			return err
+		}
 		late, err := d.lateFor(t)
 		if err != nil {
 			return err

@@ -31,6 +31,9 @@ func (d *dump) share() error {
 		}
 	}
 	for _, t := range d.tree.Tasks {
+		if err := d.ended(); err != nil {
+			return err
+		}
 		if o := sharer(d.tree, t, func(a, b *scan.IDs) bool { return a.VM == b.VM }); o != nil {
 			return kind.Unsupported(t, "it shares its memory with %v (vfork in progress, or CLONE_VM); try again a moment later", o)
 		}
@@ -46,7 +49,7 @@ func (d *dump) shareObject(o object) error {
 		if t.Zombie {
 			continue
 		}
-		var failed error
+		failed := d.ended()
 		i, same := slices.BinarySearchFunc(sorted, t, func(a, b *scan.Task) int {
 			r, err := linux.Kcmp(int(a.PID), int(b.PID), o.typ, 0, 0)
 			if err != nil {

@@ -1,6 +1,7 @@
 package dump
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -111,8 +112,11 @@ func (q *queue) put(e entry) error {
 }
 
 // finish writes everything and closes all files.
-func (s *sink) finish() error {
+func (s *sink) finish(ctx context.Context) error {
 	return par.Do(len(s.order), func(i int) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		q := s.order[i]
 		if q.done {
 			return nil

@@ -2,6 +2,7 @@ package dump
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -62,7 +63,7 @@ func TestSinkOrder(t *testing.T) {
 	if got := names(t, d); len(got) != 0 {
 		t.Errorf("%v was written before finish", got)
 	}
-	must(t, s.finish())
+	must(t, s.finish(context.Background()))
 	for id, plus := range map[uint32]uint32{2: 0, 3: 100} {
 		all, err := image.ReadAll[*fdinfo.FdinfoEntry](d, image.FdInfo, id)
 		must(t, err)
@@ -94,7 +95,7 @@ func TestSinkSpill(t *testing.T) {
 	if !slices.Contains(names(t, d), "pipes-data.img") {
 		t.Error("nothing was written early")
 	}
-	must(t, s.finish())
+	must(t, s.finish(context.Background()))
 	rd, err := image.Open(d, image.PipesData)
 	must(t, err)
 	defer rd.Close()
@@ -174,7 +175,7 @@ func TestSinkFails(t *testing.T) {
 				must(t, s.Put(image.FS, &fsimg.FsEntry{CwdId: &i, RootId: &i}, nil, i))
 			}
 			must(t, s.Put(image.PipesData, piped(1, make([]byte, c.size)), make([]byte, c.size)))
-			if err := s.finish(); !errors.Is(err, bad) {
+			if err := s.finish(context.Background()); !errors.Is(err, bad) {
 				t.Fatalf("finish: %v", err)
 			}
 			_ = s.close() // may say it again
@@ -205,7 +206,7 @@ func TestSinkSpillFails(t *testing.T) {
 func TestSinkBadPayload(t *testing.T) {
 	s := newSink(dirOf(t))
 	must(t, s.Put(image.PipesData, piped(1, make([]byte, 9)), make([]byte, 8)))
-	if err := s.finish(); err == nil {
+	if err := s.finish(context.Background()); err == nil {
 		t.Error("a payload of another length was written")
 	}
 	_ = s.close()

@@ -15,6 +15,7 @@ import (
 // every path that doesn't kill; a thread that is gone meanwhile (somebody
 // killed it) is no error.
 func (f *freezer) thaw() error {
+	f.settle()
 	errs := []error{f.restoreAll(), f.unmapArenas()}
 	for _, th := range f.seized {
 		if err := alive(th.Release()); err != nil {

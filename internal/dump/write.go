@@ -33,6 +33,9 @@ func kobjIDs(i scan.IDs) *criu_core.TaskKobjIdsEntry {
 // is shared.
 func (d *dump) putTree() error {
 	for _, t := range d.tree.Tasks {
+		if err := d.ended(); err != nil {
+			return err
+		}
 		if err := d.sink.Put(image.PsTree, pstreeEntry(t), nil); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package mem
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,7 +62,7 @@ func (d *drainer) cow(spaces []*Space) error {
 		if p == nil || f.shares[p] >= deepest {
 			continue
 		}
-		shares, err := s.sharesWith(p)
+		shares, err := s.sharesWith(d.ctx, p)
 		if err != nil {
 			return err
 		}
@@ -87,8 +88,8 @@ func (d *drainer) cow(spaces []*Space) error {
 var errShared = errors.New("shared")
 
 // sharesWith tells whether the task has a page that its parent has too.
-func (s *Space) sharesWith(p *Space) (bool, error) {
-	m, err := newMatcher(s, p)
+func (s *Space) sharesWith(ctx context.Context, p *Space) (bool, error) {
+	m, err := newMatcher(ctx, s, p)
 	if err != nil {
 		return false, err
 	}
@@ -110,11 +111,12 @@ func (s *Space) sharesWith(p *Space) (bool, error) {
 // matcher finds the pages of a task that its parent has too: the same frame or
 // the same place in swap, at the same address.
 type matcher struct {
+	ctx      context.Context
 	own, its *pages.Scanner
 	words    []uint64
 }
 
-func newMatcher(s, parent *Space) (*matcher, error) {
+func newMatcher(ctx context.Context, s, parent *Space) (*matcher, error) {
 	own, err := pages.OpenScanner(s.task.Dir)
 	if err != nil {
 		return nil, err
@@ -123,7 +125,7 @@ func newMatcher(s, parent *Space) (*matcher, error) {
 	if err != nil {
 		return nil, errors.Join(err, own.Close())
 	}
-	return &matcher{own: own, its: its}, nil
+	return &matcher{ctx: ctx, own: own, its: its}, nil
 }
 
 func (m *matcher) close() {
@@ -165,6 +167,9 @@ func (m *matcher) split(s stretch, f func(stretch) error) error {
 // read leaves in words those of the task whose pages are its parent's too, 0
 // for the others.
 func (m *matcher) read(part pages.Span) error {
+	if err := context.Cause(m.ctx); err != nil {
+		return err
+	}
 	m.words = m.words[:0]
 	some := false
 	err := m.own.Words(part, func(_, w uint64) {

@@ -235,7 +235,7 @@ func (t *taker) run() error {
 	if t.d.family == nil || t.d.family.parent[t.s] == nil {
 		return t.s.each(t.add)
 	}
-	m, err := newMatcher(t.s, t.d.family.parent[t.s])
+	m, err := newMatcher(t.d.ctx, t.s, t.d.family.parent[t.s])
 	if err != nil {
 		return err
 	}
@@ -249,6 +249,9 @@ func (t *taker) run() error {
 const mostSpans = 1 << 17
 
 func (t *taker) add(p stretch) error {
+	if err := context.Cause(t.d.ctx); err != nil {
+		return err
+	}
 	n := p.Len() / page
 	if p.shared {
 		t.d.stats.SkippedParent += n

@@ -1,6 +1,7 @@
 package mem
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -49,8 +50,8 @@ func Ask(q *kind.Question) func(*mm.MmEntry) error {
 }
 
 // Dump describes a frozen task's address space. It refuses, by name, mappings
-// that can't be carried over.
-func Dump(env *kind.DumpEnv, t *scan.Task) (*Space, error) {
+// that can't be carried over. If ctx ends it stops.
+func Dump(ctx context.Context, env *kind.DumpEnv, t *scan.Task) (*Space, error) {
 	exe, err := env.Files.Linked(t, "exe", unix.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -68,6 +69,9 @@ func Dump(env *kind.DumpEnv, t *scan.Task) (*Space, error) {
 		return nil, err
 	}
 	for i := range t.VMAs {
+		if err := context.Cause(ctx); err != nil {
+			return nil, fmt.Errorf("dump stopped: %w", err)
+		}
 		if err := s.dumpVMA(env, &t.VMAs[i]); err != nil {
 			return nil, err
 		}

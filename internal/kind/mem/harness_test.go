@@ -161,7 +161,7 @@ func describeAll(tree *scan.Tree, dir string) (*frozen, error) {
 	}
 	f := &frozen{store: store, env: &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Tree: tree, Files: files{tree}, Images: sink{store}}}
 	for _, t := range tree.Tasks {
-		s, err := Dump(f.env, t)
+		s, err := Dump(context.Background(), f.env, t)
 		if err != nil {
 			return nil, err
 		}

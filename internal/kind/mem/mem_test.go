@@ -1,6 +1,7 @@
 package mem
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -182,7 +183,7 @@ func sharedPages(child, parent proc.PID) ([]pages.Span, error) {
 	}
 	defer a.task.Dir.Close()
 	defer b.task.Dir.Close()
-	m, err := newMatcher(a, b)
+	m, err := newMatcher(context.Background(), a, b)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,162 @@
+package dump
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/internal/testkit"
+	"glis.dev/glis/options"
+)
+
+// crowd starts a target that takes long to dump. GLIS_CROWD="1024 10000 4000"
+// says how much memory (MiB), how many mappings and threads it has.
+func crowd(t *testing.T) *testkit.Proc {
+	t.Helper()
+	size := os.Getenv("GLIS_CROWD")
+	if size == "" {
+		size = "32 1000 100"
+	}
+	argv := append([]string{testkit.BuildC(t, "../../test/targets/crowd.c")}, strings.Fields(size)...)
+	p := testkit.Start(t, testkit.NewDir(t), append(argv, ".")...)
+	beats(t, p, 3)
+	return p
+}
+
+// beats waits until the target has counted on by n.
+func beats(t *testing.T, p *testkit.Proc, n int) {
+	t.Helper()
+	count := func() int {
+		text, _ := os.ReadFile(filepath.Join(p.Dir, "heart"))
+		n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		return n
+	}
+	end := count() + n
+	testkit.Await(t, p.Dir, p.PID, "the heart to beat", func() bool { return count() >= end })
+}
+
+func dumpOf(p *testkit.Proc, leave bool) *options.Dump {
+	o := options.NewDump()
+	o.Tree, o.LeaveRunning, o.ShellJob = p.PID, leave, true
+	return o
+}
+
+// runsOn is a log handler that notes when the tree was let go.
+type runsOn struct {
+	slog.Handler
+	at *time.Time
+}
+
+func (h runsOn) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h runsOn) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "the tree runs on" {
+		*h.at = r.Time
+	}
+	return nil
+}
+
+// A dump that is cancelled, at any moment, lets the target go on, and leaves
+// nothing behind. How long it took to let go is told, not asserted: the machine
+// may have other things to do.
+func TestCancelledAnywhere(t *testing.T) {
+	testkit.RequireRoot(t)
+	const moments = 12
+	why := errors.New("cancelled by the test")
+	var at time.Time
+	p, log := crowd(t), slog.New(runsOn{slog.DiscardHandler, &at})
+	for _, leave := range []bool{true, false} {
+		whole := time.Now()
+		if _, err := Run(context.Background(), dumpOf(p, true), dirOf(t), log, nil); err != nil {
+			t.Fatal(err)
+		}
+		took, worst, cancelled := time.Since(whole), time.Duration(0), 0
+		for n := range moments {
+			dir := dirOf(t)
+			moment := took * time.Duration(n) / moments
+			ctx, cancel := context.WithTimeoutCause(context.Background(), moment, why)
+			begin := time.Now()
+			_, err := Run(ctx, dumpOf(p, leave), dir, log, nil)
+			late := at.Sub(begin) - moment
+			cancel()
+			if err == nil {
+				if !leave {
+					return // it was killed
+				}
+				continue // it was done before
+			}
+			if !errors.Is(err, why) {
+				t.Fatalf("cancelled after %v: %v", moment, err)
+			}
+			worst = max(worst, late)
+			cancelled++
+			testkit.Unharmed(t, p.PID)
+			if left := names(t, dir); len(left) > 0 {
+				t.Fatalf("cancelled after %v: left behind: %v", moment, left)
+			}
+			beats(t, p, 2)
+		}
+		t.Logf("leave running %v: %d of %d dumps of %v cancelled, the tree was let go at most %v later", leave, cancelled, moments, took, worst)
+		if cancelled == 0 {
+			t.Error("no dump took long enough to be cancelled")
+		}
+	}
+}
+
+// --timeout ends the freeze, whatever the dump is at; without it only the tree
+// has to stop in time.
+func TestTimeoutOfTheFreeze(t *testing.T) {
+	testkit.RequireRoot(t)
+	p, log := crowd(t), slog.New(slog.DiscardHandler)
+	o, dir := dumpOf(p, false), dirOf(t)
+	o.Timeout, o.TimeoutGiven = time.Microsecond, true
+	if _, err := Run(context.Background(), o, dir, log, nil); err == nil || !strings.Contains(err.Error(), "--timeout") || !errors.Is(err, context.DeadlineExceeded) && !strings.Contains(err.Error(), "1µs") {
+		t.Fatal(err)
+	}
+	testkit.Unharmed(t, p.PID)
+	if left := names(t, dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	beats(t, p, 2)
+}
+
+// slow is a disk that takes its time, and tells when it is asked to sync.
+type slow struct {
+	*image.Dir
+	asked chan<- struct{}
+	done  <-chan struct{}
+}
+
+func (s slow) Sync() error {
+	s.asked <- struct{}{}
+	<-s.done
+	return fmt.Errorf("nobody waits for this")
+}
+
+// A disk that does not answer keeps nobody: the target goes on.
+func TestCancelledWhileSyncing(t *testing.T) {
+	testkit.RequireRoot(t)
+	p, dir := crowd(t), dirOf(t)
+	asked, done := make(chan struct{}), make(chan struct{})
+	defer close(done)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() { <-asked; cancel() }()
+	_, err := Run(ctx, dumpOf(p, false), slow{dir, asked, done}, slog.New(slog.DiscardHandler), nil)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	testkit.Unharmed(t, p.PID)
+	if left := names(t, dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	beats(t, p, 2)
+}
