@@ -210,6 +210,9 @@ func Resolve(settings any) error {
 	if !ok {
 		return fmt.Errorf("%T has no common settings", settings)
 	}
+	if common.ImagesDir == "" {
+		return errors.New("the images directory has no name; give one with -D, or leave -D out for the current directory")
+	}
 	if common.WorkDir == "" {
 		common.WorkDir = common.ImagesDir
 	}

@@ -148,6 +148,11 @@ func TestResolve(t *testing.T) {
 	if err := Resolve(r); err != nil {
 		t.Fatal(err)
 	}
+	nameless := NewDump()
+	nameless.ImagesDir = ""
+	if err := Resolve(nameless); err == nil || !strings.Contains(err.Error(), "-D") {
+		t.Errorf("-D '': %v", err)
+	}
 	if r.ImagesDir != cwd || r.WorkDir != cwd+"/work" || r.LogFile != "-" || r.Pidfile != "/run/p" {
 		t.Errorf("resolved: %+v", r)
 	}

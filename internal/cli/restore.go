@@ -58,11 +58,15 @@ func (a *App) restoreIn(s *session, o *options.Restore) int {
 		return s.fail(err, "Restoring FAILED.")
 	}
 	// From here on the processes live their own lives: a signal ends Glis as
-	// it ends criu, and nothing is taken back.
-	stop()
+	// it ends criu, and nothing is taken back. One that came when it was too
+	// late to take anything back does so, too.
+	late := stop()
 	s.log.Info("Restore finished successfully. Tasks resumed.")
 	if o.Stats {
 		printRestoreStats(a.Stdout, r.Stats)
+	}
+	if len(o.ExecCmd) > 0 || o.Waits() {
+		endBy(late)
 	}
 	status := exitOK
 	switch {

@@ -7,9 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -107,24 +105,6 @@ func (s *session) logHost() {
 	text := unix.ByteSliceToString
 	s.log.Info(fmt.Sprintf("Running on %s %s %s %s %s",
 		text(u.Nodename[:]), text(u.Sysname[:]), text(u.Release[:]), text(u.Version[:]), text(u.Machine[:])))
-}
-
-// interruptible returns a context that ends when somebody stops the program,
-// so that the engine takes back what it did. Signals that were ignored when
-// the program started stay ignored, as nohup(1) wants it.
-func interruptible() (context.Context, context.CancelFunc) {
-	// A log reader that goes away is no reason to die in the middle.
-	signal.Ignore(syscall.SIGPIPE)
-	var stops []os.Signal
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(sig) {
-			stops = append(stops, sig)
-		}
-	}
-	if len(stops) == 0 {
-		return context.WithCancel(context.Background())
-	}
-	return signal.NotifyContext(context.Background(), stops...)
 }
 
 // stopped adds to an error which signal was the reason.

@@ -42,7 +42,10 @@ func (*blockingEngine) Dump(ctx context.Context, _ *options.Dump, _ *slog.Logger
 	return DumpStats{}, fmt.Errorf("dumping: %w", ctx.Err())
 }
 
-func (*blockingEngine) Restore(context.Context, *options.Restore, *slog.Logger, event.All) (*Restored, error) {
+func (*blockingEngine) Restore(_ context.Context, o *options.Restore, _ *slog.Logger, _ event.All) (*Restored, error) {
+	if o.Pidfile == lastInstant {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+	}
 	return &Restored{Wait: func() (int, error) {
 		fmt.Println("ready")
 		select {}
@@ -110,6 +113,23 @@ func TestSignalWhileWaiting(t *testing.T) {
 	_ = cmd.Wait()
 	if st, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() || st.Signal() != syscall.SIGTERM {
 		t.Errorf("%v", cmd.ProcessState)
+	}
+}
+
+// lastInstant, as a PID file, has the engine get a signal when the processes run
+// already, and Glis does not wait for them yet.
+const lastInstant = "/last-instant"
+
+// TestSignalInTheLastInstant: a signal that comes too late to take anything back
+// is not lost.
+func TestSignalInTheLastInstant(t *testing.T) {
+	for range 20 {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "restore", "-D", t.TempDir(), "--pidfile", lastInstant)
+		cmd.Env = append(os.Environ(), childEnv+"=1")
+		_ = cmd.Run()
+		if st, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() || st.Signal() != syscall.SIGTERM {
+			t.Fatalf("%v", cmd.ProcessState)
+		}
 	}
 }
 

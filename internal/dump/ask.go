@@ -42,12 +42,12 @@ func (d *dump) ask() error {
 		}
 		for _, a := range all {
 			if err := a.batch.Start(); err != nil {
-				return fmt.Errorf("%v: %w", a.thread.Task, err)
+				return kind.About(a.thread.Task, err)
 			}
 		}
 		for _, a := range all {
 			if err := d.hear(a); err != nil {
-				return fmt.Errorf("%v: %w", a.thread.Task, err)
+				return kind.About(a.thread.Task, err)
 			}
 		}
 		for _, a := range all {
@@ -71,7 +71,7 @@ func (d *dump) askSome(threads []*scan.Thread) ([]*asked, error) {
 		for i := begins[n]; i < len(threads) && threads[i].Task == threads[begins[n]].Task; i++ {
 			a, err := d.askThread(threads[i])
 			if err != nil {
-				return fmt.Errorf("%v: %w", threads[i].Task, err)
+				return kind.About(threads[i].Task, err)
 			}
 			all[i] = a
 		}
@@ -171,7 +171,7 @@ func (d *dump) dumpMemory() error {
 		}
 		s, err := mem.Dump(d.ctx, d.env, t)
 		if err != nil {
-			return fmt.Errorf("%v: %w", t, err)
+			return kind.About(t, err)
 		}
 		d.spaces = append(d.spaces, s)
 	}
@@ -191,7 +191,7 @@ func (d *dump) putMemory() error {
 		s := d.spaces[i]
 		i++
 		if err := d.memory[t](s.Entry); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
+			return kind.About(t, err)
 		}
 		if err := d.sink.Put(image.MM, s.Entry, nil, uint32(t.VPID)); err != nil {
 			return err

@@ -40,7 +40,7 @@ func (d *dump) readProc() error {
 	tasks := d.tree.Tasks
 	return d.parallel(len(tasks), func(i int) error {
 		if err := d.readTask(tasks[i], own); err != nil {
-			return fmt.Errorf("%v: %w", tasks[i], err)
+			return kind.About(tasks[i], err)
 		}
 		return nil
 	})
@@ -117,11 +117,11 @@ func (d *dump) prepareThread(th *scan.Thread) error {
 	}
 	s, err := remote.ChooseSignal(th.Status.SigCgt, th.Status.SigBlk, th.Status.SigPnd|th.Status.ShdPnd)
 	if err != nil {
-		return fmt.Errorf("%v: %w", th.Task, err)
+		return kind.About(th.Task, err)
 	}
 	th.SetSignal(s)
 	if err := d.kinds.FixRseq(th); err != nil {
-		return fmt.Errorf("%v: %w", th.Task, err)
+		return kind.About(th.Task, err)
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func (d *dump) mapArenas() error {
 		}
 		a, err := startArena(t)
 		if err != nil {
-			failed = fmt.Errorf("%v: %w", t, err)
+			failed = kind.About(t, err)
 			break
 		}
 		begun, arenas[t] = append(begun, t), a
@@ -251,7 +251,7 @@ func (d *dump) readPending(th *scan.Thread) error {
 		th.Shared, err = tracee.Pending(th.TID, true)
 	}
 	if err != nil {
-		return fmt.Errorf("%v: %w", th.Task, err)
+		return kind.About(th.Task, err)
 	}
 	return nil
 }

@@ -140,14 +140,14 @@ func (d *dump) run(ctx context.Context) error {
 		err = d.dumpFrozen(ctx)
 	}
 	if err != nil {
-		return errors.Join(err, d.thaw())
+		return errors.Join(d.ifKilled(ctx, err), d.thaw())
 	}
 	if d.stays() {
 		return d.letGo(running, start)
 	}
 	d.times.frozen = time.Since(start)
 	if err := d.seal(ctx); err != nil {
-		return errors.Join(err, d.thaw())
+		return errors.Join(d.ifKilled(ctx, err), d.thaw())
 	}
 	// Past this point there is no way back: the images are whole.
 	return d.freezer.kill()

@@ -55,7 +55,7 @@ func (f *files) scanAll(ended func() error) error {
 		}
 		f.tables[t.IDs.Files] = t
 		if err := f.scanTable(t, ended); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
+			return kind.About(t, err)
 		}
 	}
 	return nil

@@ -163,7 +163,7 @@ func (f *freezer) stop(tasks []*scan.Task) error {
 func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
 	tids, err := t.Dir.Threads()
 	if err != nil {
-		return nil, fmt.Errorf("%v: %w", t, err)
+		return nil, kind.About(t, err)
 	}
 	var fresh []*scan.Thread
 	for _, tid := range tids {
@@ -320,7 +320,7 @@ func (f *freezer) settled(tasks []*scan.Task) error {
 		}
 		var err error
 		if t.Stat, err = t.Dir.Stat(); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
+			return kind.About(t, err)
 		}
 		if len(t.Threads) == 0 && t.Stat.State == 'Z' && t != f.tree.Root {
 			t.Zombie = true // it ended while we were at it
@@ -356,7 +356,7 @@ func (f *freezer) newChildren() ([]proc.PID, error) {
 			return err
 		}
 		if lists[i], err = th.Task.Dir.Children(th.TID); err != nil {
-			return fmt.Errorf("%v: %w", th.Task, err)
+			return kind.About(th.Task, err)
 		}
 		return nil
 	})

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
 )
@@ -106,7 +107,7 @@ func (f *freezer) kill() error {
 func reap(t *scan.Task) error {
 	for i := len(t.Threads) - 1; i >= 0; i-- {
 		if err := tracee.AwaitDeath(t.Threads[i].TID); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
+			return kind.About(t, err)
 		}
 	}
 	return nil

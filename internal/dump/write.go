@@ -1,7 +1,6 @@
 package dump
 
 import (
-	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +12,7 @@ import (
 	"glis.dev/glis/image/criu/pstree"
 	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/scan"
@@ -46,7 +46,7 @@ func (d *dump) putTree() error {
 			return err
 		}
 		if err := d.putFS(t); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
+			return kind.About(t, err)
 		}
 	}
 	if err := d.sink.Put(image.Seccomp, d.filters.Entry(), nil); err != nil {

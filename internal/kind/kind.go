@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"glis.dev/glis/image"
 	criu_core "glis.dev/glis/image/criu/criu-core"
@@ -32,6 +33,19 @@ var ErrUnsupported = errors.New("not supported")
 // "WHAT: not supported: WHY".
 func Unsupported(what any, why string, args ...any) error {
 	return fmt.Errorf("%v: %w: %s", what, ErrUnsupported, fmt.Sprintf(why, args...))
+}
+
+// About says what an error is about, unless it says so itself: "WHAT: err".
+func About(what any, err error) error {
+	if err == nil {
+		return nil
+	}
+	name, text := fmt.Sprint(what), err.Error()
+	short, _, _ := strings.Cut(name, " (") // instruments know a task by its number
+	if strings.HasPrefix(text, name) || strings.HasPrefix(text, short+":") {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // DumpEnv is what a kind has at hand while it reads a frozen tree.

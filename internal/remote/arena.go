@@ -55,7 +55,7 @@ func StartArena(t *Thread, insn Addr, at Addr, size uint64) (*Arena, error) {
 func (a *Arena) FinishMap(t *Thread, insn Addr) error {
 	v, err := t.finishInject(unix.SYS_MMAP)
 	if err != nil {
-		return fmt.Errorf("task %d: no memory for Glis's own %d KiB (address space limit?): %w", t.Tgid, a.size>>10, err)
+		return fmt.Errorf("task %d: %s for Glis's own %d KiB: %w", t.Tgid, whyNoMemory(err), a.size>>10, err)
 	}
 	a.base = Addr(v)
 	if err := Write(a.pid, a.base, a.head()); err != nil {
@@ -63,6 +63,17 @@ func (a *Arena) FinishMap(t *Thread, insn Addr) error {
 	}
 	a.Reset()
 	return nil
+}
+
+// whyNoMemory says what is likely to be in the way of an arena.
+func whyNoMemory(err error) string {
+	switch {
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return "it may have no memory that is both writable and executable (PR_SET_MDWE, MemoryDenyWriteExecute= of systemd, or a security module), so none"
+	case errors.Is(err, unix.ENOMEM):
+		return "its address space limit (RLIMIT_AS, prlimit(1)) leaves no room"
+	}
+	return "no memory"
 }
 
 // head is what an arena begins with: the code, and how long the arena is, for

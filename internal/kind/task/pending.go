@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/image/criu/siginfo"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -26,6 +27,11 @@ func (Signals) Dump(q *kind.Question) (kind.Answer, error) {
 		c.ThreadCore.SignalsP = putSignals(q.Thread.Pending, q.Thread.Status.SigPnd)
 		return nil
 	}, nil
+}
+
+// Check implements kind.Checker.
+func (Signals) Check(_ *plan.CheckEnv, c *core.CoreEntry) error {
+	return eachSignal(c.GetThreadCore().GetSignalsP(), func(uint64, []byte) {})
 }
 
 // Restore implements kind.Facet. A thread may send itself anything.
@@ -47,6 +53,11 @@ func (SharedSignals) Dump(q *kind.Question) (kind.Answer, error) {
 		c.Tc.SignalsS = putSignals(q.Thread.Shared, q.Thread.Status.ShdPnd)
 		return nil
 	}, nil
+}
+
+// Check implements kind.Checker.
+func (SharedSignals) Check(_ *plan.CheckEnv, c *core.CoreEntry) error {
+	return eachSignal(c.GetTc().GetSignalsS(), func(uint64, []byte) {})
 }
 
 // Restore implements kind.Facet.

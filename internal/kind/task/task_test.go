@@ -136,6 +136,12 @@ func TestPutSignals(t *testing.T) {
 		if err := eachSignal(q, func(uint64, []byte) {}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+		// Both are refused before anything is made.
+		thread := &core.CoreEntry{ThreadCore: &core.ThreadCoreEntry{SignalsP: q}}
+		process := &core.CoreEntry{Tc: &core.TaskCoreEntry{SignalsS: q}}
+		if (Signals{}).Check(env(), thread) == nil || (SharedSignals{}).Check(env(), process) == nil {
+			t.Errorf("%s: planned", name)
+		}
 	}
 }
 

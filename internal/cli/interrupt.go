@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// interruptible returns a context that ends when somebody stops the program,
+// so that the engine takes back what it did. Signals that were ignored when
+// the program started stay ignored, as nohup(1) wants it.
+//
+// After stop signals do what they do by default again. It returns the one that
+// came before, nil if none: none is lost, not even one of the last instant.
+func interruptible() (ctx context.Context, stop func() os.Signal) {
+	// A log reader that goes away is no reason to die in the middle.
+	signal.Ignore(syscall.SIGPIPE)
+	var stops []os.Signal
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(sig) {
+			stops = append(stops, sig)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	if len(stops) == 0 {
+		return ctx, func() os.Signal { cancel(nil); return nil }
+	}
+	came := make(chan os.Signal, 1)
+	signal.Notify(came, stops...)
+	first := make(chan os.Signal, 1)
+	go func() {
+		sig, ok := <-came
+		if ok {
+			cancel(errors.New(sig.String() + " signal received"))
+		}
+		first <- sig
+	}()
+	return ctx, func() os.Signal {
+		signal.Stop(came) // nothing is sent to it any more
+		close(came)
+		sig := <-first
+		first <- nil
+		cancel(nil)
+		return sig
+	}
+}
+
+// endBy ends the program by a signal, as if it had come now.
+func endBy(sig os.Signal) {
+	if s, ok := sig.(syscall.Signal); ok {
+		_ = syscall.Kill(os.Getpid(), s) // never fails
+	}
+}
