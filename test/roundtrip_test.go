@@ -77,6 +77,7 @@ var targets = []target{
 	{name: "pidfd", noCRIU: "how a dead process ended is lost"},
 	{name: "locks", dump: []string{"--file-locks"}, restore: []string{"--file-locks"}, noCRIU: "record locks of a child on a shared descriptor are lost"},
 	{name: "pty", noCRIU: "children of a session lose its terminal"},
+	{name: "inotify", noCRIU: "one-shot watches do not end"},
 	{name: "sharedfd"},
 	{name: "unixpair"},
 	{name: "unixnames", generations: 3, noCRIU: "names and credentials of connected sockets are lost"},

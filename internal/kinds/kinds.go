@@ -37,6 +37,8 @@ func New() *Set {
 			&file.Timerfd{},
 			&file.Signalfd{},
 			&file.Pidfd{},
+			&file.Inotify{},
+			&file.Fanotify{},
 			&file.TTY{},
 			&file.Memfd{},
 			&file.Regular{},

@@ -8,12 +8,9 @@ import (
 )
 
 func TestUnknown(t *testing.T) {
-	watches, err := unix.InotifyInit1(unix.IN_CLOEXEC)
-	own(t, watches, err)
 	sock, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	own(t, sock, err)
 	for n, want := range map[int]string{
-		watches:                             "an inotify file",
 		sock:                                "a socket of this family",
 		open(t, "/proc/self/ns/uts", 0):     "a uts namespace",
 		open(t, "/dev/kmsg", unix.O_RDONLY): "a character device 1:11",

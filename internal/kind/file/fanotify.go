@@ -1,0 +1,191 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fsnotify"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// Fanotify is fanotify(7) with marks on files and on mounts.
+type Fanotify struct{ paths watchedPaths }
+
+// Type implements kind.File.
+func (*Fanotify) Type() fdinfo.FdTypes { return fdinfo.FdTypes_FANOTIFY }
+
+// Match implements kind.File.
+func (*Fanotify) Match(f *scan.File) bool { return f.Link == "anon_inode:[fanotify]" }
+
+// fanotifyClass is the bits of a class that may forbid what others do.
+const fanotifyClass = unix.FAN_CLASS_CONTENT | unix.FAN_CLASS_PRE_CONTENT
+
+// Dump implements kind.File.
+func (k *Fanotify) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	info := f.Info.Fanotify
+	switch {
+	case info == nil:
+		return nil, fmt.Errorf("%v: /proc/%d/fdinfo/%d tells nothing of fanotify", f, f.Task.PID, f.FD)
+	case info.Flags&fanotifyClass != 0:
+		return nil, kind.Unsupported(f, "it decides what others may do (FAN_CLASS_CONTENT), and they would wait for its answers meanwhile; let the program close it")
+	}
+	d, err := f.Borrow()
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	own, err := readOwner(env, f, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := noEvents(f, d); err != nil {
+		return nil, err
+	}
+	defer k.paths.close()
+	e := &fsnotify.FanotifyFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own, Faflags: proto.Uint32(info.Flags), Evflags: proto.Uint32(info.EventFlags)}
+	for i := range info.Marks {
+		m, err := k.mark(f, &info.Marks[i])
+		if err != nil {
+			return nil, err
+		}
+		e.Mark = append(e.Mark, m)
+	}
+	return &fdinfo.FileEntry{Ffy: e}, nil
+}
+
+func (k *Fanotify) mark(f *scan.File, m *proc.FanotifyMark) (*fsnotify.FanotifyMarkEntry, error) {
+	e := &fsnotify.FanotifyMarkEntry{Id: proto.Uint32(f.ID), Mflags: proto.Uint32(m.MFlags), Mask: proto.Uint32(m.Mask), IgnoredMask: proto.Uint32(m.Ignored), SDev: proto.Uint32(m.Dev)}
+	switch m.On {
+	case "inode":
+		name, err := k.paths.find(f, m.Dev, m.Ino, m.Handle)
+		e.Type = fsnotify.MarkType_INODE.Enum()
+		e.Ie = &fsnotify.FanotifyInodeMarkEntry{IIno: proto.Uint64(m.Ino), FHandle: handleEntry(m.Handle, name)}
+		return e, err
+	case "mount":
+		name, err := mountPoint(f, m.MntID)
+		e.Type = fsnotify.MarkType_MOUNT.Enum()
+		e.Me = &fsnotify.FanotifyMountMarkEntry{MntId: proto.Uint32(uint32(m.MntID)), Path: &name}
+		return e, err
+	}
+	return nil, kind.Unsupported(f, "it watches a whole %s, which images have no word for; let it watch a mount instead", m.On)
+}
+
+// mountPoint returns where a mount is.
+func mountPoint(f *scan.File, id int32) (string, error) {
+	all, err := proc.Mountinfo(f.Task.Dir)
+	if err != nil {
+		return "", err
+	}
+	for _, m := range all {
+		if m.ID == int(id) {
+			return m.Mountpoint, nil
+		}
+	}
+	return "", kind.Unsupported(f, "it watches mount %d, which is not in the tree's mount namespace; let the program take that mark off", id)
+}
+
+// Plan implements kind.File.
+func (*Fanotify) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
+	in := e.GetFfy()
+	if in == nil {
+		return entryError(e, "a fanotify file without its entry")
+	}
+	b, err := newBase(e, in.GetId(), in.GetFlags(), in.GetFown())
+	if err != nil {
+		return err
+	}
+	n := &fanotifyNode{inotifyNode: inotifyNode{base: b}, init: in.GetFaflags(), events: in.GetEvflags()}
+	if n.init&fanotifyClass != 0 {
+		return entryError(e, "a fanotify file that decides what others may do, which Glis can't restore")
+	}
+	for _, m := range in.GetMark() {
+		var name string
+		if m.GetType() == fsnotify.MarkType_MOUNT {
+			name, err = watchedPath(handleEntry(proc.FileHandle{}, m.GetMe().GetPath()), uint64(m.GetMe().GetMntId()))
+		} else {
+			name, err = watchedPath(m.GetIe().GetFHandle(), m.GetIe().GetIIno())
+		}
+		if err != nil {
+			return entryError(e, "a fanotify file: %v", err)
+		}
+		n.marks = append(n.marks, mark{name: name, mount: m.GetType() == fsnotify.MarkType_MOUNT, flags: m.GetMflags(), mask: m.GetMask(), ignored: m.GetIgnoredMask()})
+	}
+	return p.Add(n)
+}
+
+type mark struct {
+	name                 string
+	mount                bool
+	flags, mask, ignored uint32
+}
+
+type fanotifyNode struct {
+	inotifyNode
+	init, events uint32
+	marks        []mark
+}
+
+// String implements plan.Node.
+func (n *fanotifyNode) String() string {
+	return fmt.Sprintf("fanotify %#x: %d marks", n.id, len(n.marks))
+}
+
+// Check implements plan.Checked.
+func (n *fanotifyNode) Check(env *plan.CheckEnv) error {
+	if env.Capable(unix.CAP_SYS_ADMIN) {
+		return nil
+	}
+	return fmt.Errorf("fanotify %#x: it needs CAP_SYS_ADMIN", n.id)
+}
+
+// Create implements plan.Node.
+func (n *fanotifyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
+	num, err := unix.FanotifyInit(uint(n.init)&^unix.FAN_NONBLOCK|unix.FAN_CLOEXEC, uint(n.events))
+	if err != nil {
+		return nil, fmt.Errorf("fanotify %#x, flags %#x: %w", n.id, n.init, err)
+	}
+	d := fd.New(num)
+	for _, m := range n.marks {
+		if err := m.add(d); err != nil {
+			return nil, errors.Join(fmt.Errorf("fanotify %#x: mark on %s: %w", n.id, m.name, err), d.Close())
+		}
+	}
+	hold, err := unix.FcntlInt(uintptr(num), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	n.hold = fd.New(hold)
+	return n.ready(d)
+}
+
+// add makes a mark: what is watched, then what is ignored there.
+func (m *mark) add(d *fd.FD) error {
+	how := uint(unix.FAN_MARK_ADD | unix.FAN_MARK_DONT_FOLLOW)
+	if m.mount {
+		how |= unix.FAN_MARK_MOUNT
+	}
+	const kept = unix.FAN_MARK_EVICTABLE
+	if m.mask != 0 {
+		if err := unix.FanotifyMark(d.Int(), how|uint(m.flags)&kept, uint64(m.mask), unix.AT_FDCWD, m.name); err != nil {
+			return missing(err)
+		}
+	}
+	if m.ignored == 0 {
+		return nil
+	}
+	const ignoring = unix.FAN_MARK_IGNORED_MASK | unix.FAN_MARK_IGNORED_SURV_MODIFY | unix.FAN_MARK_IGNORE
+	how |= uint(m.flags) & (ignoring | kept)
+	if m.flags&unix.FAN_MARK_IGNORE == 0 {
+		how |= unix.FAN_MARK_IGNORED_MASK
+	}
+	return missing(unix.FanotifyMark(d.Int(), how, uint64(m.ignored), unix.AT_FDCWD, m.name))
+}

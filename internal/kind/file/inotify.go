@@ -1,0 +1,192 @@
+package file
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fsnotify"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+)
+
+// Inotify is inotify(7): its watches, with their numbers. What happens between
+// dump and restore is not reported.
+type Inotify struct{ paths watchedPaths }
+
+// Type implements kind.File.
+func (*Inotify) Type() fdinfo.FdTypes { return fdinfo.FdTypes_INOTIFY }
+
+// Match implements kind.File.
+func (*Inotify) Match(f *scan.File) bool { return f.Link == "anon_inode:inotify" }
+
+// Dump implements kind.File.
+func (k *Inotify) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	d, err := f.Borrow()
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	own, err := readOwner(env, f, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := noEvents(f, d); err != nil {
+		return nil, err
+	}
+	defer k.paths.close()
+	e := &fsnotify.InotifyFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own}
+	for _, m := range f.Info.Inotify {
+		name, err := k.paths.find(f, m.Dev, m.Ino, m.Handle)
+		if err != nil {
+			return nil, err
+		}
+		e.Wd = append(e.Wd, &fsnotify.InotifyWdEntry{
+			Id: proto.Uint32(f.ID), IIno: proto.Uint64(m.Ino), Mask: proto.Uint32(m.Mask), IgnoredMask: proto.Uint32(0), SDev: proto.Uint32(m.Dev),
+			Wd: proto.Uint32(uint32(m.WD)), FHandle: handleEntry(m.Handle, name),
+		})
+	}
+	return &fdinfo.FileEntry{Ify: e}, nil
+}
+
+// noEvents refuses a file with events that nobody has read: they can't be
+// looked at without taking them.
+func noEvents(f *scan.File, d *fd.FD) error {
+	n, err := unix.IoctlGetInt(d.Int(), unix.TIOCINQ)
+	if err != nil {
+		return fmt.Errorf("%v: ask for its events: %w", f, err)
+	}
+	if n > 0 {
+		return kind.Unsupported(f, "%d bytes of events wait in it, which can't be read without taking them from the program; try again a moment later", n)
+	}
+	return nil
+}
+
+// Plan implements kind.File.
+func (*Inotify) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
+	in := e.GetIfy()
+	if in == nil {
+		return entryError(e, "an inotify file without its entry")
+	}
+	b, err := newBase(e, in.GetId(), in.GetFlags(), in.GetFown())
+	if err != nil {
+		return err
+	}
+	n := &inotifyNode{base: b}
+	seen := map[uint32]bool{}
+	for _, w := range in.GetWd() {
+		name, err := watchedPath(w.GetFHandle(), w.GetIIno())
+		if err != nil {
+			return entryError(e, "an inotify file: %v", err)
+		}
+		if seen[w.GetWd()] || w.GetWd() < 1 || w.GetWd() > 1<<31-1 {
+			return entryError(e, "an inotify file with watch %d: it can't be, or is there twice", w.GetWd())
+		}
+		seen[w.GetWd()] = true
+		n.watches = append(n.watches, inotifyWatch{wd: w.GetWd(), name: name, mask: w.GetMask()})
+	}
+	slices.SortFunc(n.watches, func(a, b inotifyWatch) int { return cmp.Compare(a.wd, b.wd) })
+	return p.Add(n)
+}
+
+type inotifyWatch struct {
+	wd   uint32
+	name string
+	mask uint32
+}
+
+type inotifyNode struct {
+	base
+	watches []inotifyWatch
+	hold    *fd.FD
+}
+
+// String implements plan.Node.
+func (n *inotifyNode) String() string {
+	return fmt.Sprintf("inotify %#x: %d watches", n.id, len(n.watches))
+}
+
+// Create implements plan.Node.
+func (n *inotifyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
+	num, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("inotify %#x: %w", n.id, err)
+	}
+	d := fd.New(num)
+	for _, w := range n.watches {
+		if err := w.add(d); err != nil {
+			return nil, errors.Join(fmt.Errorf("inotify %#x: watch %d on %s: %w", n.id, w.wd, w.name, err), d.Close())
+		}
+	}
+	hold, err := unix.FcntlInt(uintptr(num), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	n.hold = fd.New(hold)
+	return n.ready(d)
+}
+
+// tries is how many numbers are passed over where the kernel can't be asked
+// for one.
+const tries = 1 << 20
+
+// add adds a watch with its number. Numbers are given in order.
+func (w *inotifyWatch) add(d *fd.FD) error {
+	_ = unix.IoctlSetInt(d.Int(), linux.INOTIFY_IOC_SETNEXTWD, int(w.wd)) // Linux 4.18
+	for range tries {
+		got, err := unix.InotifyAddWatch(d.Int(), w.name, w.mask&linux.IN_SETTABLE|unix.IN_DONT_FOLLOW)
+		if err != nil {
+			return missing(err)
+		}
+		if uint32(got) == w.wd {
+			return nil
+		}
+		if uint32(got) > w.wd {
+			break
+		}
+		if _, err := unix.InotifyRmWatch(d.Int(), uint32(got)); err != nil {
+			return err
+		}
+	}
+	return errors.New("this kernel gives another number; another watch of the same file has it, or Linux 4.18 is needed")
+}
+
+// Late implements plan.Later: what the restore itself did is nothing to report.
+// There were no events at the dump.
+func (n *inotifyNode) Late(context.Context, *plan.Env) error {
+	if n.hold == nil {
+		return nil
+	}
+	defer n.Drop()
+	return dropEvents(n.hold)
+}
+
+// dropEvents empties an inotify or fanotify file of the engine's making.
+func dropEvents(d *fd.FD) error {
+	b := make([]byte, 64<<10)
+	for {
+		if n, err := unix.IoctlGetInt(d.Int(), unix.TIOCINQ); err != nil || n == 0 {
+			return err
+		}
+		if _, err := unix.Read(d.Int(), b); err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("take off events of the restore itself: %w", err)
+		}
+	}
+}
+
+// Drop implements plan.Dropper.
+func (n *inotifyNode) Drop() {
+	if n.hold != nil {
+		n.hold.Close()
+		n.hold = nil
+	}
+}
