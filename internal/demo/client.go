@@ -173,5 +173,7 @@ func spawn(pairs, memory int) (pid int, addr string, err error) {
 	if err != nil {
 		return 0, "", fmt.Errorf("start the server: %w", err)
 	}
-	return p.Pid, l.Addr().String(), nil
+	// It is waited for by number: what is restored is another process.
+	pid = p.Pid
+	return pid, l.Addr().String(), p.Release()
 }

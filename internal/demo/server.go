@@ -2,6 +2,7 @@ package demo
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -49,7 +50,7 @@ func Serve() {
 // server is what the demonstration saves and restores.
 type server struct {
 	memory []byte
-	passed atomic.Uint64 // messages over the unix socket pairs
+	passed atomic.Uint64 // messages over the unix socket pairs; those over pipes are not counted
 	wrong  atomic.Uint64 // messages that were not the ones that were due
 }
 
@@ -59,7 +60,7 @@ func serve(pairs, memory int) error {
 		binary.LittleEndian.PutUint64(s.memory[at:], uint64(at)*0x9e3779b97f4a7c15)
 	}
 	for range pairs {
-		if err := s.pair(); err != nil {
+		if err := errors.Join(s.pair(), s.pipe()); err != nil {
 			return err
 		}
 	}
@@ -106,7 +107,23 @@ func (s *server) pair() error {
 	if err != nil {
 		return fmt.Errorf("socketpair: %w", err)
 	}
-	from, to := os.NewFile(uintptr(fds[0]), "pair"), os.NewFile(uintptr(fds[1]), "pair")
+	s.pass(fds[0], fds[1], &s.passed)
+	return nil
+}
+
+// pipe passes numbered messages through a pipe.
+func (s *server) pipe() error {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	s.pass(fds[1], fds[0], new(atomic.Uint64))
+	return nil
+}
+
+// pass passes numbered messages between two descriptors and counts them.
+func (s *server) pass(out, in int, passed *atomic.Uint64) {
+	from, to := os.NewFile(uintptr(out), "from"), os.NewFile(uintptr(in), "to")
 	go func() {
 		var b [messageSize]byte
 		for n := uint64(0); ; n++ {
@@ -125,10 +142,9 @@ func (s *server) pair() error {
 				s.wrong.Add(1)
 				return
 			}
-			s.passed.Add(1)
+			passed.Add(1)
 		}
 	}()
-	return nil
 }
 
 // reportSize is three numbers: messages passed, wrong ones, and bytes of

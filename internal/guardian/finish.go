@@ -86,6 +86,28 @@ func (s *story) killTasks() error {
 	return errors.Join(append(errs, killAll(pidfds))...)
 }
 
+// awaitEnds waits until none of the processes that the engine was to make is
+// alive: the kernel ends them with it (PTRACE_O_EXITKILL), but not at once.
+func (s *story) awaitEnds() error {
+	var errs []error
+	deadline := time.Now().Add(within)
+	for _, t := range s.tasks {
+		n, err := unix.PidfdOpen(int(t.PID), 0)
+		if err != nil {
+			continue // it is gone, or was never there
+		}
+		p := fd.New(n)
+		if !ended(p.Int(), deadline) {
+			errs = append(errs, fmt.Errorf("process %d has not ended with Glis", t.PID))
+		}
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// within is how long a process that is killed may take to end.
+const within = 10 * time.Second
+
 // there tells whether the process is still the one that is meant.
 func (t Task) there() bool {
 	dir, err := proc.Open(t.PID)
@@ -99,7 +121,6 @@ func (t Task) there() bool {
 
 // killAll ends processes and waits for their ends.
 func killAll(pidfds []*fd.FD) error {
-	const within = 10 * time.Second
 	var errs []error
 	for _, p := range pidfds {
 		if err := unix.PidfdSendSignal(p.Int(), unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {

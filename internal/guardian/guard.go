@@ -87,7 +87,7 @@ const executable = "/proc/self/exe"
 // returns the program is executed: from then on nothing that happens to the
 // engine keeps the guardian from its work.
 func spawn(role Role, fds ...int) (int, error) {
-	files := []uintptr{0, 1, 2}
+	files := make([]uintptr, 3)
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
 		return 0, err
@@ -95,6 +95,9 @@ func spawn(role Role, fds ...int) (int, error) {
 	defer null.Close()
 	for i := range files {
 		files[i] = null.Fd()
+	}
+	if _, err := unix.FcntlInt(2, unix.F_GETFD, 0); err == nil {
+		files[2] = 2 // to say what it could not take back
 	}
 	for _, n := range fds {
 		files = append(files, uintptr(n))

@@ -37,8 +37,9 @@ const (
 	recordKept   = 'k'
 )
 
-// Task is a process of the tree and when it was started, in clock ticks since
-// boot (proc_pid_stat(5)): another one under its number is left alone.
+// Task is a process of the tree and, for a dump, when it was started, in clock
+// ticks since boot (proc_pid_stat(5)): another one under its number is left
+// alone.
 type Task struct {
 	PID   proc.PID
 	Start uint64

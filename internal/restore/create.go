@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind/mem"
 	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/linux"
@@ -149,6 +150,9 @@ func (r *restore) cloneAll(by *live, orders []birthOrder) error {
 	b := by.arena.Batch(by.thread)
 	calls := make([]remote.Call, len(orders))
 	for i, o := range orders {
+		if err := r.guard.Task(guardian.Task{PID: proc.PID(o.pid)}); err != nil {
+			return err
+		}
 		args := linux.CloneArgs{Flags: linux.CLONE_PTRACE | o.extra, ExitSignal: o.signal, SetTidSize: 1}
 		args.SetTid = uint64(b.Bytes(binary.LittleEndian.AppendUint32(nil, o.pid)))
 		calls[i] = b.Call("clone3", unix.SYS_CLONE3, uint64(b.Bytes(args.Bytes())), linux.CloneArgsSize)
