@@ -88,6 +88,7 @@ type dump struct {
 	undo    undo.Stack // of what was done outside of images and tasks
 	guard   *guard
 	flows   []netlock.Flow // that are locked
+	braked  []*scan.Task
 	self    int
 	runID   string
 	vmas    *vmamem.Reader // nil: mappings are read from smaps
@@ -161,7 +162,7 @@ func (d *dump) seal(ctx context.Context) error {
 	for _, f := range []func() error{
 		func() error { return d.writeImages(ctx) }, d.lateSignals,
 		func() error { return d.obs.Notify(ctx, event.PostDump, d.opts.Tree) },
-		func() error { return d.commit(ctx) }, d.keepLock, d.guard.Alive, d.guard.setLeave,
+		func() error { return d.commit(ctx) }, d.keepLock, d.guard.Alive, d.leaveSockets,
 		func() error { return d.guard.Phase(guardian.Committed) },
 	} {
 		if err := d.ended(); err != nil {
@@ -236,14 +237,14 @@ func (d *dump) dumpPages(ctx context.Context) error {
 // thaw lets the tree go on. Before, the kinds mend what stopping a thread did
 // to the system call it was in.
 func (d *dump) thaw() error {
-	var errs []error
+	errs := []error{d.guard.takeBack(), d.unbrake()}
 	for _, th := range d.freezer.seized {
 		if arch.IP(&th.Regs) != 0 { // its registers were read
 			errs = append(errs, d.readPending(th))
 			d.kinds.Thaw(th)
 		}
 	}
-	errs = append(errs, d.guard.takeBack(), d.dropLock(), d.freezer.thaw())
+	errs = append(errs, d.dropLock(), d.freezer.thaw())
 	d.log.Debug("the tree runs on")
 	return errors.Join(append(errs, d.guard.Phase(guardian.Thawed))...)
 }

@@ -75,6 +75,18 @@ func (g *guard) setLeave() error {
 	return keep(g.leave)
 }
 
+// leaveSockets sets what sockets are to die with. The tree must not meet them
+// like that.
+func (d *dump) leaveSockets() error {
+	if len(d.guard.leave) == 0 {
+		return nil
+	}
+	if err := d.brake(); err != nil {
+		return err
+	}
+	return d.guard.setLeave()
+}
+
 // takeBack undoes setLeave.
 func (g *guard) takeBack() error {
 	if !g.left {
@@ -112,11 +124,9 @@ func keepFor(f *scan.File, some []promise) error {
 	return nil
 }
 
-// lock holds back the packets of the tree's connections.
+// lock holds back the packets of the tree's connections, and brakes the tree
+// while their state is read.
 func (d *dump) lock() error {
-	if d.opts.NetworkLock == options.NetworkLockSkip {
-		return nil
-	}
 	for _, f := range d.tree.Files {
 		l, ok := d.kindOf(f).(kind.Locker)
 		if !ok {
@@ -128,16 +138,25 @@ func (d *dump) lock() error {
 		}
 		d.flows = append(d.flows, flows...)
 	}
-	return d.guard.Lock().Hold("glis-"+d.runID, d.flows)
+	if len(d.flows) == 0 {
+		return nil
+	}
+	if d.skipsLock() {
+		return d.brake()
+	}
+	return errors.Join(d.brake(), d.guard.Lock().Hold("glis-"+d.runID, d.flows))
 }
+
+func (d *dump) skipsLock() bool { return d.opts.NetworkLock == options.NetworkLockSkip }
 
 // unlock lets packets through again as soon as nothing more is read of
 // connections that go on.
 func (d *dump) unlock() error {
+	err := d.unbrake()
 	if !d.stays() {
-		return nil
+		return err
 	}
-	return d.guard.Lock().Release()
+	return errors.Join(err, d.guard.Lock().Release())
 }
 
 // stays tells whether the tree is to live on.
@@ -145,7 +164,7 @@ func (d *dump) stays() bool { return d.opts.LeaveRunning || d.opts.LeaveStopped 
 
 // keepLock has packets held back until the restore, whatever becomes of Glis.
 func (d *dump) keepLock() error {
-	if len(d.flows) == 0 {
+	if len(d.flows) == 0 || d.skipsLock() {
 		return nil
 	}
 	name := netlock.KeptName(d.runID)
@@ -158,7 +177,7 @@ func (d *dump) keepLock() error {
 // dropLock lets all packets through.
 func (d *dump) dropLock() error {
 	errs := []error{d.guard.Lock().Release()}
-	if len(d.flows) > 0 && !d.stays() {
+	if len(d.flows) > 0 && !d.stays() && !d.skipsLock() {
 		errs = append(errs, netlock.Unlock(netlock.KeptName(d.runID)))
 	}
 	return errors.Join(errs...)

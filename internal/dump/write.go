@@ -130,7 +130,7 @@ const (
 )
 
 func (d *dump) lockMethod() uint32 {
-	if len(d.flows) == 0 || d.stays() {
+	if len(d.flows) == 0 || d.stays() || d.skipsLock() {
 		return networkLockSkip
 	}
 	return networkLockNftables

@@ -20,6 +20,18 @@ func (s *story) unlock() error {
 	return netlock.Unlock(s.kept)
 }
 
+// goOn lets the processes go on that were braked. One that has not got as far
+// as stopping does not then.
+func (s *story) goOn() error {
+	var errs []error
+	for _, pid := range s.braked {
+		if err := unix.Kill(int(pid), unix.SIGCONT); err != nil && err != unix.ESRCH {
+			errs = append(errs, fmt.Errorf("task %d: let it go on: %w", pid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // setOptions sets what the journal wants set, as far as the sockets are there.
 func (s *story) setOptions() error {
 	var errs []error

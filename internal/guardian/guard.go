@@ -18,6 +18,7 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/proc"
 )
 
 // Role is what the guardian guards.
@@ -152,6 +153,15 @@ func (g *Guard) Option(o Option) error { return g.put(recordOption, o.append) }
 func (g *Guard) Kept(name string) error {
 	return g.put(recordKept, func(b []byte) []byte { return append(b, name...) })
 }
+
+// Brake makes known that a process is about to be braked: that it is to go on
+// only after its sockets have got their options.
+func (g *Guard) Brake(pid proc.PID) error {
+	return g.put(recordBrake, func(b []byte) []byte { return le.AppendUint32(b, uint32(pid)) })
+}
+
+// Unbraked says that no process is braked any more.
+func (g *Guard) Unbraked() error { return g.put(recordLoose, func(b []byte) []byte { return b }) }
 
 // Hand gives the guardian descriptors of processes (pidfds), at most
 // fd.MaxRights, which it ends should the engine die before the tree is

@@ -35,6 +35,8 @@ const (
 	recordTask   = 't'
 	recordOption = 'o'
 	recordKept   = 'k'
+	recordBrake  = 'b' // a process is braked, see tracee.Brake
+	recordLoose  = 'l' // none is any more
 )
 
 // Task is a process of the tree and, for a dump, when it was started, in clock
@@ -116,6 +118,7 @@ type story struct {
 	tasks   []Task
 	options []Option
 	kept    string // the table that holds packets back
+	braked  []proc.PID
 }
 
 // readStory reads a journal. What makes no sense ends it: only a record that
@@ -144,6 +147,10 @@ func (s *story) take(kind byte, body []byte) bool {
 			PID: proc.PID(le.Uint32(body)), FD: int32(le.Uint32(body[4:])), Inode: le.Uint64(body[8:]),
 			SockOpt: linux.SockOpt{Level: word(0), Name: word(1), Value: word(2)},
 		})
+	case kind == recordBrake && len(body) == 4:
+		s.braked = append(s.braked, proc.PID(le.Uint32(body)))
+	case kind == recordLoose:
+		s.braked = nil
 	case kind == recordKept:
 		s.kept = string(body)
 	default:

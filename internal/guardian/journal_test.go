@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
 )
 
 func write(t *testing.T, j *journal) {
@@ -15,6 +16,9 @@ func write(t *testing.T, j *journal) {
 		g.Task(Task{1 << 21, 3}),
 		g.Option(Option{PID: 7, FD: 20000, Inode: 1 << 33, SockOpt: linux.SockOpt{Level: 6, Name: 19, Value: -1}}),
 		g.Kept("CRIU-x"),
+		g.Brake(9),
+		g.Unbraked(),
+		g.Brake(7),
 		g.Phase(Committed),
 	} {
 		if err != nil {
@@ -28,6 +32,7 @@ var told = story{
 	tasks:   []Task{{7, 1 << 40}, {1 << 21, 3}},
 	options: []Option{{PID: 7, FD: 20000, Inode: 1 << 33, SockOpt: linux.SockOpt{Level: 6, Name: 19, Value: -1}}},
 	kept:    "CRIU-x",
+	braked:  []proc.PID{7},
 }
 
 func TestJournal(t *testing.T) {

@@ -100,7 +100,7 @@ func (s *story) endRestore(tasks []*fd.FD) error {
 	if s.phase != Released {
 		return errors.Join(killAll(tasks), s.awaitEnds())
 	}
-	return errors.Join(s.unlock(), s.setOptions())
+	return errors.Join(s.unlock(), s.setOptions(), s.goOn())
 }
 
 // endDump ends a dump whose engine has died.
@@ -113,5 +113,5 @@ func (s *story) endDump(h Hooks) error {
 	}
 	err := s.setOptions()
 	// Packets come through when the last descriptor of the lock is closed.
-	return errors.Join(err, s.unlock(), unix.Close(fdLock), s.unmapArenas(), h.Discard(fdImages))
+	return errors.Join(err, s.unlock(), unix.Close(fdLock), s.goOn(), s.unmapArenas(), h.Discard(fdImages))
 }

@@ -110,6 +110,9 @@ func (t *Thread) WillStop() bool { return t.stopped }
 // StopOnRelease makes Release leave the thread stopped by SIGSTOP.
 func (t *Thread) StopOnRelease() { t.stopped = true }
 
+// ForgetStop makes Release hand no SIGSTOP on: it was the engine's own.
+func (t *Thread) ForgetStop() { t.stopped = false }
+
 // Release restores the thread and lets it go. A SIGSTOP that came meanwhile
 // is handed on.
 func (t *Thread) Release() error {

@@ -129,7 +129,7 @@ func (r *restore) commit() error {
 	if err := r.promise(); err != nil {
 		return err
 	}
-	if err := r.handTasks(); err != nil {
+	if err := errors.Join(r.handTasks(), r.brake()); err != nil {
 		return err
 	}
 	for _, t := range r.tree.tasks {
@@ -146,6 +146,54 @@ func (r *restore) commit() error {
 		return err
 	}
 	return r.guard.Phase(guardian.Released)
+}
+
+// brake sees to it that no task runs before its sockets are right, even if the
+// engine dies in between. What is stopped anyway needs no brake.
+func (r *restore) brake() error {
+	if len(r.resumptions) == 0 {
+		return nil
+	}
+	for _, t := range r.tree.tasks {
+		pid := proc.PID(t.pid)
+		if t.zombie || r.stops(t) || waits(pid, unix.SIGCONT) {
+			continue
+		}
+		if err := r.guard.Brake(pid); err != nil {
+			return err
+		}
+		if err := tracee.Brake(pid); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+		r.braked = append(r.braked, t)
+	}
+	return nil
+}
+
+// waits tells whether a signal waits for a process that the kernel would forget
+// over another, or whether that can't be known.
+func waits(pid proc.PID, sig unix.Signal) bool {
+	dir, err := proc.Open(pid)
+	if err != nil {
+		return true
+	}
+	defer dir.Close()
+	st, err := dir.Status()
+	return err != nil || (st.SigPnd|st.ShdPnd)>>(sig-1)&1 != 0
+}
+
+// unbrake takes the brakes off; the tasks stay stopped.
+func (r *restore) unbrake() error {
+	var errs []error
+	for _, t := range r.braked {
+		if err := tracee.Unbrake(proc.PID(t.pid), t.wakes[t.pid].Mask); err != nil && !errors.Is(err, tracee.ErrGone) {
+			errs = append(errs, fmt.Errorf("%v: %w", t, err))
+		}
+	}
+	if len(r.braked) > 0 {
+		errs = append(errs, r.guard.Unbraked())
+	}
+	return errors.Join(errs...)
 }
 
 // handTasks gives the guardian what it needs to end the tasks, a message full

@@ -94,6 +94,7 @@ type restore struct {
 	flows       []netlock.Flow // to be locked
 	kept        string         // the table that locks them since the dump; "": none
 	resumptions []resumption
+	braked      []*task
 }
 
 // check has everything that is read from now on compared with the checksums

@@ -78,13 +78,13 @@ func (r *restore) release(ctx context.Context) error {
 	r.letThrough()
 	r.tell(ctx, event.PreResume)
 	defer r.tell(ctx, event.PostResume)
-	var errs []error
+	errs := []error{r.unbrake()}
 	for _, t := range r.tree.tasks {
 		if t.zombie {
 			continue
 		}
 		sig := unix.Signal(0)
-		if r.opts.LeaveStopped || t.core().GetTc().GetTaskState() == taskStopped {
+		if r.stops(t) {
 			sig = unix.SIGSTOP
 		}
 		for _, th := range t.live.threads {
@@ -95,6 +95,11 @@ func (r *restore) release(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// stops tells whether a task is to be stopped by SIGSTOP when it is let go.
+func (r *restore) stops(t *task) bool {
+	return r.opts.LeaveStopped || t.core().GetTc().GetTaskState() == taskStopped
 }
 
 // tell tells observers of a point behind the last one where they can refuse.
