@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"golang.org/x/sys/unix"
@@ -178,9 +179,20 @@ func (k *Kind) join() error {
 				return fmt.Errorf("%v: %w", n, err)
 			}
 			o.joined, n.joined = true, true
+			o.waitFor(n)
+			n.waitFor(o)
 		}
 	}
 	return nil
+}
+
+// waitFor has an end that hears a FIN while it is made come after its peer: it
+// answers, and a peer that isn't there would have the kernel reset it, if no
+// packets are held back.
+func (n *node) waitFor(peer *node) {
+	if tcp.PeerClosed(n.stream.State) && !tcp.PeerClosed(peer.stream.State) {
+		n.needs = append(slices.Clip(n.needs), peer.id)
+	}
 }
 
 // Flows implements plan.Locked.
