@@ -102,6 +102,9 @@ type File struct {
 	MntID int32
 	Info  proc.FDInfo // zero if it is no descriptor
 	Users []User      // every descriptor that refers to it, in task order
+	// Family is the address family of a socket, once somebody has asked for it;
+	// 0 (AF_UNSPEC, which no socket has) before.
+	Family int
 	// Within is the socket in whose queue it is, if no task has it as a
 	// descriptor. Task is the engine then, which has got it.
 	Within *File

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -62,21 +63,17 @@ func IsFamily(f *scan.File, families ...int) bool {
 	if f.FD < 0 {
 		return false
 	}
-	d, err := f.Borrow()
-	if err != nil {
-		return false
-	}
-	defer d.Close()
-	got, err := unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil {
-		return false
-	}
-	for _, want := range families {
-		if got == want {
-			return true
+	if f.Family == unix.AF_UNSPEC {
+		d, err := f.Borrow()
+		if err != nil {
+			return false
+		}
+		defer d.Close()
+		if f.Family, err = unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+			return false
 		}
 	}
-	return false
+	return slices.Contains(families, f.Family)
 }
 
 // Describe says which family, type, protocol and state a socket has, and the

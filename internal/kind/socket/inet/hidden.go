@@ -28,7 +28,7 @@ func (l *look) checkHidden() error {
 	if n > 0 {
 		return l.refuse("options go with every packet (IP_OPTIONS), which isn't supported yet")
 	}
-	hidden, err := socket.Hidden(l.fd.Int(), l.opts.Entry.GetSoFilter(), l.like)
+	hidden, err := socket.Hidden(l.optmem, l.opts.Entry.GetSoFilter(), l.like)
 	switch {
 	case err != nil:
 		return l.fail(err)
@@ -49,6 +49,27 @@ func (l *look) checkHidden() error {
 		return l.refuse("it has keys for its peers (TCP_MD5SIG, TCP_AO_ADD_KEY), or extension headers go with every packet, which isn't supported yet")
 	}
 	return err
+}
+
+// otherNet tells whether the socket is of another network namespace than
+// Glis's. A namespace has a cookie that no other one ever had: SO_NETNS_COOKIE of
+// include/uapi/asm-generic/socket.h (Linux 5.14).
+func (l *look) otherNet() (bool, error) {
+	its, err := unix.GetsockoptUint64(l.fd.Int(), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return socket.OtherNet(l.fd.Int())
+	}
+	if l.kind.net == 0 {
+		n, err := l.like()
+		if err != nil {
+			return false, fmt.Errorf("make a socket to compare with: %w", err)
+		}
+		defer unix.Close(n)
+		if l.kind.net, err = unix.GetsockoptUint64(n, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err != nil {
+			return false, fmt.Errorf("read SO_NETNS_COOKIE: %w", err)
+		}
+	}
+	return its != l.kind.net, nil
 }
 
 // checkProgram refuses sockets of which a program chooses who gets a

@@ -52,6 +52,7 @@ type Kind struct {
 	kernels map[sort]*socket.Kernel
 	udp     map[int]map[uint32]datagrams // by family and inode
 	devices map[netip.Addr]string        // interfaces by address; nil: not asked yet
+	net     uint64                       // cookie of Glis's network namespace; 0: not asked yet
 	chosen  map[*scan.Task]map[int32]bool
 
 	extras map[uint32]*extra.SocketEntry // nil: not read yet
@@ -88,6 +89,7 @@ type look struct {
 	at, peer address
 	opts     socket.Saved
 	tcp      tcp.Info
+	optmem   uint32 // bytes that the kernel keeps for it
 }
 
 // refuse says that the socket can't be carried over.
@@ -141,19 +143,23 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 // classify finds out what the socket is, and refuses what is neither TCP nor
 // UDP.
 func (l *look) classify() error {
-	for opt, into := range map[int]*int{unix.SO_DOMAIN: &l.family, unix.SO_TYPE: &l.typ, unix.SO_PROTOCOL: &l.protocol} {
-		v, err := unix.GetsockoptInt(l.fd.Int(), unix.SOL_SOCKET, opt)
+	l.family = l.file.Family
+	for _, x := range []struct {
+		opt  int
+		into *int
+	}{{unix.SO_TYPE, &l.typ}, {unix.SO_PROTOCOL, &l.protocol}} {
+		v, err := unix.GetsockoptInt(l.fd.Int(), unix.SOL_SOCKET, x.opt)
 		if err != nil {
-			return l.fail(fmt.Errorf("read option %d of SOL_SOCKET: %w", opt, err))
+			return l.fail(fmt.Errorf("read option %d of SOL_SOCKET: %w", x.opt, err))
 		}
-		*into = v
+		*x.into = v
 	}
 	switch {
 	case l.typ == unix.SOCK_STREAM && l.tcpLike(), l.typ == unix.SOCK_DGRAM && l.protocol == unix.IPPROTO_UDP:
 	default:
 		return l.refuse("only TCP and UDP are supported yet; let the process close it before the dump")
 	}
-	other, err := socket.OtherNet(l.fd.Int())
+	other, err := l.otherNet()
 	if err != nil {
 		return l.fail(err)
 	}
@@ -191,6 +197,7 @@ func (l *look) readOptions() error {
 	if err != nil {
 		return l.fail(err)
 	}
+	l.optmem = mem
 	// A filter is charged to it.
 	l.opts, err = k.Save(l.fd.Int(), make([]socket.Value, len(k.Table)), mem != 0)
 	return l.fail(err)

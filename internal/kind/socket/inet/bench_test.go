@@ -1,0 +1,73 @@
+package inet
+
+import (
+	"context"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/options"
+)
+
+// What an idle connection costs: while the tree is frozen, and at a restore.
+func BenchmarkConnection(b *testing.B) {
+	const many = 200
+	o := &options.Dump{}
+	o.TCPEstablished = true
+	var fds []int
+	for range many {
+		p := paired(b, tcp4, "127.0.0.1")
+		fds = append(fds, p.ends[0].Int(), p.ends[1].Int())
+	}
+	env, _ := environment(b, o, images{}, fds...)
+	each := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(fds)), "ns/socket")
+	}
+	b.Run("flows", func(b *testing.B) {
+		k := New()
+		for b.Loop() {
+			for _, f := range env.Tree.Files {
+				if _, err := k.Flows(env, f); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		each(b)
+	})
+	b.Run("dump", func(b *testing.B) {
+		k := New()
+		for b.Loop() {
+			env.Images = images{}
+			for _, f := range env.Tree.Files {
+				if _, err := k.Dump(context.Background(), env, f); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		each(b)
+	})
+	b.Run("restore", func(b *testing.B) {
+		in, err := dumped(b, o, fds...)
+		must(b, err)
+		for _, n := range fds {
+			must(b, tcp.Repair().Set(n))
+		}
+		for b.Loop() {
+			nodes, err := planned(in)
+			must(b, err)
+			for _, n := range nodes {
+				d, err := n.Create(context.Background(), nil)
+				must(b, err)
+				for _, o := range n.(plan.Resumer).Resume() {
+					if o.Name != unix.TCP_REPAIR {
+						must(b, o.Set(d.Int()))
+					}
+				}
+				must(b, d.Close())
+			}
+		}
+		each(b)
+	})
+}
