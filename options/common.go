@@ -31,7 +31,7 @@ type Both struct {
 	Root         string `opt:"root,r" arg:"DIR" path:"work" group:"Namespaces" rpc:"root" supported:"no; mount namespaces are not built yet" help:"Root of the mount namespace."`
 
 	TCPEstablished bool `opt:"tcp-established" no:"yes" group:"Network" rpc:"tcp_established" help:"Save and restore established TCP connections."`
-	TCPClose       bool `opt:"tcp-close" no:"yes" group:"Network" rpc:"tcp_close" supported:"no; restoring TCP connections as closed sockets is not built yet" help:"Do not save established TCP connections; restore their sockets closed."`
+	TCPClose       bool `opt:"tcp-close" no:"yes" group:"Network" rpc:"tcp_close" help:"Do not save established TCP connections; restore their sockets closed."`
 	SkipInFlight   bool `opt:"skip-in-flight" no:"yes" group:"Network" rpc:"tcp_skip_in_flight" help:"Leave out TCP connections that are not fully established yet instead of failing."`
 
 	NetworkLock NetworkLock `opt:"network-lock" arg:"METHOD" def:"nftables" group:"Network" rpc:"network_lock" help:"How the packets of dumped connections are held back: 'nftables' (default), 'iptables', which is held with nftables too and needs no other program, or 'skip'. Restore takes what dump used."`

@@ -135,6 +135,25 @@ func TestClientsOutside(t *testing.T) {
 	}
 }
 
+// With --tcp-close the server goes on without its clients.
+func TestTCPClose(t *testing.T) {
+	testkit.RequireRoot(t)
+	e := testkit.FindEngine(t)
+	testkit.NoLeaks(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/echo.c"))
+	clients := dialMany(t, p, "127.0.0.1")
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img, "--tcp-close")
+	for _, c := range clients {
+		c.stop.Store(true)
+		c.done.Wait() // each hears that its server is gone
+	}
+	e.Restore(t, img, "--tcp-close")
+	c := dial(t, clients[0].conn.RemoteAddr().String(), 64)
+	awaitMore(t, p.Dir, []*client{c})
+	finish(t, []*client{c})
+}
+
 // dialMany connects clients to a server, when it has told its port; some of
 // them flood it.
 func dialMany(t testing.TB, p *testkit.Proc, host string) []*client {

@@ -20,6 +20,9 @@ import (
 	"glis.dev/glis/internal/scan"
 )
 
+// shutBoth is a socket that is shut down in both directions, as images have it.
+const shutBoth = 3
+
 // noConnections is what criu says of connections that it wasn't told to expect.
 const noConnections = "Connected TCP socket, consider using --tcp-established option."
 
@@ -37,7 +40,7 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	if !l.tcpLike() {
 		return nil, nil
 	}
-	if err := l.lookTCP(); err != nil || !l.connected {
+	if err := l.lookTCP(); err != nil || !l.connected || env.Options.TCPClose {
 		return nil, err
 	}
 	if err := l.addresses(); err != nil {
@@ -60,6 +63,12 @@ func (l *look) checkAllowed() error {
 // checkConnection refuses what can't be carried over of a connection.
 func (l *look) checkConnection() error {
 	l.state = l.tcp.State
+	if l.env.Options.TCPClose {
+		if l.state == tcp.SynSent { // its peer isn't known
+			l.state, l.at, l.shutdown = closed, address{}, shutBoth
+		}
+		return nil
+	}
 	if err := l.checkAllowed(); err != nil {
 		return err
 	}
@@ -91,7 +100,7 @@ var errChanged = errors.New("the connection changes its state")
 // putStream writes the queues and numbers of a connection. It is in repair mode
 // no longer than it takes to read them.
 func (l *look) putStream() error {
-	if !l.connected {
+	if !l.connected || l.env.Options.TCPClose {
 		return nil
 	}
 	back := l.back()
@@ -141,6 +150,9 @@ func (l *look) readStream() (*tcp.Stream, error) {
 
 // planConnection reads and checks the image of a connection.
 func (n *node) planConnection(p *plan.Plan) error {
+	if n.cut = p.Options.TCPClose; n.cut {
+		return nil
+	}
 	if !p.Options.TCPEstablished {
 		return fmt.Errorf("%s from %v to %v in image, consider using --tcp-established option", socket.StateName(int(n.entry.GetState())), n.at, n.peer)
 	}
@@ -149,6 +161,9 @@ func (n *node) planConnection(p *plan.Plan) error {
 		return err
 	}
 	name := image.TCPStream.FileName(n.entry.GetIno())
+	if len(more) == 0 {
+		return fmt.Errorf("the connection from %v to %v was not saved (%s is missing): was --tcp-close given to dump? give it to restore, too", n.at, n.peer, name)
+	}
 	if len(more) != 1 {
 		return fmt.Errorf("%s: %d connections, and there should be one", name, len(more))
 	}
@@ -166,7 +181,7 @@ type ends struct{ at, peer netip.AddrPort }
 func (k *Kind) join() error {
 	known := map[ends]*node{}
 	for _, n := range k.nodes {
-		if !n.connected {
+		if !n.live() {
 			continue
 		}
 		e := ends{n.at.addrPort(), n.peer.addrPort()}
@@ -197,7 +212,7 @@ func (n *node) waitFor(peer *node) {
 
 // Flows implements plan.Locked.
 func (n *node) Flows() []netlock.Flow {
-	if !n.connected {
+	if !n.live() {
 		return nil
 	}
 	return []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: n.at.addrPort(), Remote: n.peer.addrPort()}}
@@ -205,7 +220,7 @@ func (n *node) Flows() []netlock.Flow {
 
 // Resume implements plan.Resumer.
 func (n *node) Resume() []linux.SockOpt {
-	if !n.connected {
+	if !n.live() {
 		return nil
 	}
 	return n.stream.Resume(n.number("TCP_CORK"), n.number("SO_REUSEADDR"), !n.joined)
@@ -224,7 +239,7 @@ var errSource = errors.New("another local address was chosen")
 // kernel choose the address: to bind to an address of IPv6 sets IPV6_V6ONLY for
 // good, which one has that was accepted, or bound by connect(2), does not.
 func (n *node) leavesWide() bool {
-	return n.connected && n.family == unix.AF_INET6 && !n.at.ip.Is4In6() && n.number("IPV6_V6ONLY") == 0
+	return n.live() && n.family == unix.AF_INET6 && !n.at.ip.Is4In6() && n.number("IPV6_V6ONLY") == 0
 }
 
 // checkSource makes sure that the kernel chose the right address.

@@ -374,3 +374,37 @@ func closing(t *testing.T) {
 	p.ended(t, 0)
 	p.ended(t, 1)
 }
+
+// With --tcp-close nothing of a connection is saved, and its socket is as one
+// whose connection has ended.
+func TestTCPClose(t *testing.T) {
+	p := paired(t, tcp4, "127.0.0.1")
+	p.set(t, 0, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	p.send(t, 1, 1000)
+	o := &options.Dump{}
+	o.TCPClose = true
+	in, err := dumped(t, o, p.ends[0].Int())
+	must(t, err)
+	if _, err := planned(in); err == nil || !strings.Contains(err.Error(), "--tcp-close") {
+		t.Errorf("error %v, want advice", err)
+	}
+	r := &options.Restore{}
+	r.TCPClose = true
+	nodes, err := plannedWith(in, r)
+	must(t, err)
+	must(t, nodes[0].(plan.Checked).Check(nil))
+	if f := nodes[0].(plan.Locked).Flows(); f != nil {
+		t.Errorf("it wants %v locked", f)
+	}
+	d, err := nodes[0].Create(context.Background(), nil)
+	must(t, err)
+	defer d.Close()
+	p.ends[0] = d
+	p.ended(t, 0)
+	if err := unix.Sendmsg(d.Int(), []byte("x"), nil, nil, unix.MSG_NOSIGNAL); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("send: %v", err)
+	}
+	if on, err := unix.GetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_NODELAY); on != 1 || err != nil {
+		t.Errorf("TCP_NODELAY is %d, %v", on, err)
+	}
+}

@@ -110,6 +110,10 @@ func dumped(t testing.TB, o *options.Dump, fds ...int) (images, error) {
 func planned(in images) ([]plan.Node, error) {
 	o := &options.Restore{}
 	o.TCPEstablished = true
+	return plannedWith(in, o)
+}
+
+func plannedWith(in images, o *options.Restore) ([]plan.Node, error) {
 	p, k := plan.New(in, o), New()
 	for _, e := range in[of(image.Files)] {
 		if err := k.Plan(p, e.Message.(*fdinfo.FileEntry)); err != nil {

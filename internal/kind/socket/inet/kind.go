@@ -180,7 +180,7 @@ func (l *look) lookTCP() (err error) {
 		return l.fail(err)
 	}
 	l.connected = tcp.Connected(l.tcp.State)
-	if l.connected && l.protocol == unix.IPPROTO_MPTCP {
+	if l.connected && l.protocol == unix.IPPROTO_MPTCP && !l.env.Options.TCPClose {
 		return l.refuse("the kernel can't save connections of Multipath TCP (programs in Go: GODEBUG=multipathtcp=0, or sysctl net.mptcp.enabled=0)")
 	}
 	return nil

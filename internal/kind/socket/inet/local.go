@@ -75,7 +75,7 @@ func (n *node) Check(*plan.CheckEnv) error {
 	if n.protocol == unix.IPPROTO_MPTCP {
 		return n.checkMultipath()
 	}
-	if !n.connected {
+	if !n.live() {
 		return nil
 	}
 	k := n.kind

@@ -32,7 +32,11 @@ type node struct {
 	needs    []plan.ID
 	stream   *tcp.Stream // of a connection
 	joined   bool        // its peer is in the images, too
+	cut      bool        // it was connected, and comes back as a closed socket (--tcp-close)
 }
+
+// live tells whether it is an end of a connection when it is back.
+func (n *node) live() bool { return n.connected && !n.cut }
 
 // ID implements plan.Node.
 func (n *node) ID() plan.ID { return n.id }
@@ -56,7 +60,10 @@ func (n *node) String() string {
 	if n.peer.set() {
 		s += " connected to " + n.peer.String()
 	}
-	if n.connected {
+	if n.cut {
+		s += ", closed"
+	}
+	if n.live() {
 		s += n.stream.String()
 	}
 	if n.listens() {
@@ -111,7 +118,7 @@ func (n *node) finish(own *fd.FD, at address) error {
 	if err := socket.Attach(own.Int(), n.opts.Entry); err != nil {
 		return err
 	}
-	if n.connected {
+	if n.live() {
 		return n.finishConnection(own, k, at)
 	}
 	if err := n.bind(own.Int(), k); err != nil {
@@ -129,7 +136,7 @@ func (n *node) finish(own *fd.FD, at address) error {
 // bind gives the socket its address. Connections of the listener before it may
 // still be about to end: that is what SO_REUSEADDR is for.
 func (n *node) bind(own int, k *socket.Kernel) error {
-	if !n.at.set() {
+	if !n.at.set() || n.cut {
 		return nil
 	}
 	reuse, _ := k.Value(n.opts.Values, "SO_REUSEADDR")
@@ -205,7 +212,7 @@ func (n *node) open(own int) error {
 	if n.listens() {
 		return tcp.Listen(own, int(n.entry.GetBacklog()))
 	}
-	if n.peer.set() {
+	if n.peer.set() && !n.cut {
 		zone, err := n.zone()
 		if err != nil {
 			return err
@@ -215,6 +222,9 @@ func (n *node) open(own int) error {
 		}
 	}
 	how := int(n.entry.GetShutdown()) - 1 // SHUT_RD, SHUT_WR, SHUT_RDWR
+	if n.cut {
+		how = unix.SHUT_RDWR
+	}
 	if how < 0 {
 		return nil
 	}

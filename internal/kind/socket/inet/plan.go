@@ -63,7 +63,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		return nil, err
 	}
 	switch more := x.GetProtocol(); {
-	case more == unix.IPPROTO_MPTCP && n.protocol == unix.IPPROTO_TCP && !n.connected:
+	case more == unix.IPPROTO_MPTCP && n.protocol == unix.IPPROTO_TCP && (!n.connected || p.Options.TCPClose):
 		n.protocol = unix.IPPROTO_MPTCP
 	case more != 0:
 		return nil, fmt.Errorf("protocol %d in place of %d can't be", more, n.protocol)
@@ -161,7 +161,7 @@ func (k *Kind) Planned() error {
 		switch at := (place{n.tcpLike(), n.at.port}); {
 		case n.listens():
 			n.needs = bound[at]
-		case n.connected:
+		case n.live():
 			n.needs = append(slices.Clip(bound[at]), listen[at]...)
 		}
 	}

@@ -107,7 +107,7 @@ func TestPlanBad(t *testing.T) {
 		{"raw", "SOCK_RAW of protocol 1", func(e *sk_inet.InetSkEntry) { e.Type, e.Proto = number(3), number(1) }},
 		{"mptcp", "protocol 262", func(e *sk_inet.InetSkEntry) { e.Proto = number(262) }},
 		{"stream of UDP", "SOCK_STREAM of protocol 17", func(e *sk_inet.InetSkEntry) { e.Proto = number(17) }},
-		{"connection", "0 connections, and there should be one", func(e *sk_inet.InetSkEntry) { e.State, e.DstPort = number(1), number(5) }},
+		{"connection", "was --tcp-close given to dump", func(e *sk_inet.InetSkEntry) { e.State, e.DstPort = number(1), number(5) }},
 		{"connected listener", "in state LISTEN", func(e *sk_inet.InetSkEntry) { e.DstPort = number(5) }},
 		{"listener for datagrams", "state LISTEN", func(e *sk_inet.InetSkEntry) { e.Type, e.Proto = number(2), number(17) }},
 		{"listener without a port", "no port", func(e *sk_inet.InetSkEntry) { e.SrcPort = number(0) }},

@@ -36,12 +36,13 @@ type Stream struct {
 }
 
 // Quiet are the options that end repair mode without a packet. It leaves
-// nothing of SO_REUSEADDR, so that comes back, too: what it was is in reuse.
+// SO_REUSEADDR off: what it was is in reuse.
 func Quiet(reuse int) []linux.SockOpt {
-	return []linux.SockOpt{
-		{Level: unix.IPPROTO_TCP, Name: unix.TCP_REPAIR, Value: unix.TCP_REPAIR_OFF_NO_WP},
-		{Level: unix.SOL_SOCKET, Name: unix.SO_REUSEADDR, Value: reuse},
+	out := []linux.SockOpt{{Level: unix.IPPROTO_TCP, Name: unix.TCP_REPAIR, Value: unix.TCP_REPAIR_OFF_NO_WP}}
+	if reuse != 0 {
+		out = append(out, linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_REUSEADDR, Value: reuse})
 	}
+	return out
 }
 
 // Repair begins repair mode, in which the queues and numbers of a connection
