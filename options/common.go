@@ -48,7 +48,8 @@ type Both struct {
 	External  []External `opt:"external" arg:"RES" group:"Outside resources" rpc:"external" supported:"no; resources outside the tree are not built yet" help:"Treat RES as a resource outside the tree. Dump: tty[RDEV:DEV], file[MNTID:INODE], dev[MAJOR/MINOR]:NAME, unix[INODE], mnt[PATH]:NAME, mnt[]:FLAGS, net[INODE]:NAME, pid[INODE]:NAME. Restore: dev[NAME]:PATH, veth[NAME]:OUTER@BRIDGE, macvlan[NAME]:OUTER, mnt[NAME]:PATH, netdev[NAME]:ORIGINAL."`
 	ExtUnixSk ExtUnix    `opt:"ext-unix-sk,x" arg:"[INODES]" group:"Outside resources" rpc:"ext_unix_sk" help:"Accept UNIX sockets whose other end stays outside; with INODES (separated by commas) these."`
 	_         string     `opt:"ext-mount-map,M" arg:"KEY:VALUE" group:"Outside resources" rpc:"ext_mnt" supported:"no; mount namespaces are not built yet" help:"Old form of --external mnt."`
-	_         string     `opt:"action-script" arg:"FILE" group:"General" supported:"no; action scripts are not built yet" help:"Run FILE at each stage; CRTOOLS_SCRIPT_ACTION names the stage."`
+	// Scripts are programs that run at each stage, see criu(8).
+	Scripts []string `opt:"action-script" arg:"FILE" group:"General" help:"Run the program FILE at each stage; CRTOOLS_SCRIPT_ACTION names the stage, CRTOOLS_IMAGE_DIR the images, CRTOOLS_INIT_PID the root process."`
 
 	Cgroups CgroupMode `opt:"manage-cgroups" arg:"[MODE]" implied:"soft" def:"ignore" only:"ignore; saving and restoring cgroups is not built yet" group:"Cgroups" rpc:"manage_cgroups_mode" help:"What is done about cgroups: 'none', 'props', 'soft', 'full', 'strict' or 'ignore'."`
 	_       string     `opt:"cgroup-root" arg:"PATH" group:"Cgroups" rpc:"cg_root" supported:"no; saving and restoring cgroups is not built yet" help:"Root cgroup of the tree; CONTROLLER:PATH for one controller."`

@@ -28,7 +28,7 @@ func (a *App) dump(c *call) int {
 	ctx, stop := interruptible()
 	defer stop()
 	p := a.progress(c.verb.name, s.quiet())
-	stats, err := a.Engine.Dump(ctx, o, s.log, p.observers())
+	stats, err := a.Engine.Dump(ctx, o, s.log, append(p.observers(), scripts(&o.Common, o.Scripts, s.log)...))
 	p.end()
 	if err != nil {
 		return s.fail(stopped(ctx, err), "Dumping FAILED.")

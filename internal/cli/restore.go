@@ -50,7 +50,7 @@ func restoreConflicts(o *options.Restore) error {
 func (a *App) restoreIn(s *session, o *options.Restore) int {
 	ctx, stop := interruptible()
 	p := a.progress(s.stage, s.quiet())
-	r, err := a.Engine.Restore(ctx, o, s.log, p.observers())
+	r, err := a.Engine.Restore(ctx, o, s.log, append(p.observers(), scripts(&o.Common, o.Scripts, s.log)...))
 	p.end()
 	if err != nil {
 		err = stopped(ctx, err)

@@ -39,6 +39,7 @@ var starters = map[string]string{
 	"internal/guardian/guard.go": "the process that outlives the engine, by starting its program again",
 	"internal/stub/stub.go":      "the one process that a restore starts, of Glis's own making",
 	"internal/stub/dead.go":      "a process that ends at once, for pidfds of dead ones; of Glis's own making, too",
+	"internal/cli/script.go":     "--action-script: what the user wants to run at each stage",
 	"internal/cli/privileges.go": "--exec-cmd: what the user wants to run after a restore",
 	"cmd/glis/engine.go":         "a restore that is in its own way by its numbers starts itself again",
 }
