@@ -145,7 +145,7 @@ func (d *dump) mapArenas() error {
 		if failed = d.ended(); failed != nil {
 			break
 		}
-		a, err := startArena(t)
+		a, err := d.startArena(t)
 		if err != nil {
 			failed = kind.About(t, err)
 			break
@@ -154,6 +154,9 @@ func (d *dump) mapArenas() error {
 	}
 	for _, t := range begun {
 		err := arenas[t].FinishMap(&t.Leader().Thread, t.Insn)
+		if errors.Is(err, unix.EEXIST) { // others share its memory
+			arenas[t], err = d.anyArena(t, arenas[t].Size())
+		}
 		if err == nil {
 			t.Arena = arenas[t]
 		} else if failed == nil {
@@ -163,14 +166,45 @@ func (d *dump) mapArenas() error {
 	return failed
 }
 
-func startArena(t *scan.Task) (*remote.Arena, error) {
+func (d *dump) startArena(t *scan.Task) (*remote.Arena, error) {
 	insn, err := findInsn(t)
 	if err != nil {
 		return nil, err
 	}
 	t.Insn = insn
 	size := uint64(arenaProcess + min(len(t.Threads), atOnce)*arenaThread)
-	return remote.StartArena(&t.Leader().Thread, insn, 0, size)
+	at := hole(t.VMAs, size)
+	// The guardian must know where it is before it is there.
+	if err := d.guard.Arena(t.PID, at, size); err != nil {
+		return nil, err
+	}
+	return remote.StartArena(&t.Leader().Thread, insn, at, size)
+}
+
+// anyArena maps an arena wherever the kernel wants it.
+func (d *dump) anyArena(t *scan.Task, size uint64) (*remote.Arena, error) {
+	a, err := remote.MapArena(&t.Leader().Thread, t.Insn, 0, size)
+	if err != nil {
+		return nil, err
+	}
+	return a, d.guard.Arena(t.PID, a.Base(), size)
+}
+
+// margin is left free around an arena, so that it joins no mapping, and none
+// that grows runs into it.
+const margin = 1 << 20
+
+// hole finds a place for size bytes: at the upper end of the widest gap. 0 if
+// there is none.
+func hole(vmas []proc.VMA, size uint64) remote.Addr {
+	var widest, at uint64
+	for i := 1; i < len(vmas); i++ {
+		gap := vmas[i].Start - vmas[i-1].End
+		if vmas[i].Start < arch.TaskSize && gap > widest && gap >= size+2*margin {
+			widest, at = gap, vmas[i].Start-margin-size
+		}
+	}
+	return remote.Addr(at)
 }
 
 // findInsn finds a system-call instruction: in the vdso, or else in any code

@@ -3,6 +3,7 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"glis.dev/glis/image"
@@ -191,5 +192,9 @@ func Discard(dir int) error {
 		return err
 	}
 	defer store.Close()
-	return errors.Join(mem.Discard(store), removeImages(store))
+	err = errors.Join(mem.Discard(store), removeImages(store))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the directory itself is gone
+	}
+	return err
 }

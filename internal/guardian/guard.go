@@ -19,6 +19,7 @@ import (
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
 )
 
 // Role is what the guardian guards.
@@ -152,6 +153,13 @@ func (g *Guard) Option(o Option) error { return g.put(recordOption, o.append) }
 // dump is taken back; of a restore, when the tree is released.
 func (g *Guard) Kept(name string) error {
 	return g.put(recordKept, func(b []byte) []byte { return append(b, name...) })
+}
+
+// Arena makes known where memory of the engine's is about to be in a process.
+func (g *Guard) Arena(pid proc.PID, base remote.Addr, size uint64) error {
+	return g.put(recordArena, func(b []byte) []byte {
+		return le.AppendUint64(le.AppendUint64(le.AppendUint32(b, uint32(pid)), uint64(base)), size)
+	})
 }
 
 // Brake makes known that a process is about to be braked: that it is to go on

@@ -37,6 +37,7 @@ const (
 	recordKept   = 'k'
 	recordBrake  = 'b' // a process is braked, see tracee.Brake
 	recordLoose  = 'l' // none is any more
+	recordArena  = 'a'
 )
 
 // Task is a process of the tree and, for a dump, when it was started, in clock
@@ -110,6 +111,7 @@ func (o *Option) append(b []byte) []byte {
 const (
 	taskSize   = 12
 	optionSize = 28
+	arenaSize  = 20
 )
 
 // story is what a journal tells.
@@ -119,7 +121,11 @@ type story struct {
 	options []Option
 	kept    string // the table that holds packets back
 	braked  []proc.PID
+	arenas  map[proc.PID][]area
 }
+
+// area is memory of the engine's that may be in a process.
+type area struct{ base, size uint64 }
 
 // readStory reads a journal. What makes no sense ends it: only a record that
 // was not finished can, and it does not count.
@@ -149,6 +155,12 @@ func (s *story) take(kind byte, body []byte) bool {
 		})
 	case kind == recordBrake && len(body) == 4:
 		s.braked = append(s.braked, proc.PID(le.Uint32(body)))
+	case kind == recordArena && len(body) == arenaSize:
+		if s.arenas == nil {
+			s.arenas = map[proc.PID][]area{}
+		}
+		pid := proc.PID(le.Uint32(body))
+		s.arenas[pid] = append(s.arenas[pid], area{le.Uint64(body[4:]), le.Uint64(body[12:])})
 	case kind == recordLoose:
 		s.braked = nil
 	case kind == recordKept:

@@ -16,6 +16,7 @@ func write(t *testing.T, j *journal) {
 		g.Task(Task{1 << 21, 3}),
 		g.Option(Option{PID: 7, FD: 20000, Inode: 1 << 33, SockOpt: linux.SockOpt{Level: 6, Name: 19, Value: -1}}),
 		g.Kept("CRIU-x"),
+		g.Arena(7, 1<<46, 4096),
 		g.Brake(9),
 		g.Unbraked(),
 		g.Brake(7),
@@ -33,6 +34,7 @@ var told = story{
 	options: []Option{{PID: 7, FD: 20000, Inode: 1 << 33, SockOpt: linux.SockOpt{Level: 6, Name: 19, Value: -1}}},
 	kept:    "CRIU-x",
 	braked:  []proc.PID{7},
+	arenas:  map[proc.PID][]area{7: {{1 << 46, 4096}}},
 }
 
 func TestJournal(t *testing.T) {

@@ -28,7 +28,7 @@ func (s *story) unmapArenas() error {
 		deadline := time.Now().Add(within)
 		var errs []error
 		for _, t := range s.tasks {
-			if err := t.relieve(deadline); err != nil && !errors.Is(err, proc.ErrGone) && !errors.Is(err, tracee.ErrGone) {
+			if err := t.relieve(s.arenas[t.PID], deadline); err != nil && !errors.Is(err, proc.ErrGone) && !errors.Is(err, tracee.ErrGone) {
 				errs = append(errs, fmt.Errorf("task %d: take the memory of the engine away: %w", t.PID, err))
 			}
 		}
@@ -38,9 +38,9 @@ func (s *story) unmapArenas() error {
 
 // relieve takes the engine's memory out of one task, again and again until it
 // is out or the time is over.
-func (t Task) relieve(deadline time.Time) error {
+func (t Task) relieve(areas []area, deadline time.Time) error {
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
-		err := t.tryRelieve()
+		err := t.tryRelieve(areas)
 		busy := errors.Is(err, errBusy) || errors.Is(err, unix.EPERM) || errors.Is(err, remote.ErrOnItsWay)
 		if !busy || time.Now().After(deadline) {
 			return err
@@ -49,7 +49,7 @@ func (t Task) relieve(deadline time.Time) error {
 	}
 }
 
-func (t Task) tryRelieve() error {
+func (t Task) tryRelieve(areas []area) error {
 	dir, err := proc.Open(t.PID)
 	if err != nil {
 		return err
@@ -62,7 +62,7 @@ func (t Task) tryRelieve() error {
 	if err != nil {
 		return err
 	}
-	left := leftovers(t.PID, vmas)
+	left := leftovers(t.PID, areas, vmas)
 	if len(left) == 0 {
 		return nil
 	}
@@ -74,16 +74,18 @@ func (t Task) tryRelieve() error {
 	return errors.Join(err, h.release())
 }
 
-// leftovers finds arenas: memory of nobody's that begins as they do.
-func leftovers(pid proc.PID, vmas []proc.VMA) []*remote.Arena {
+// leftovers finds which of the areas are mapped, and nobody's else.
+func leftovers(pid proc.PID, areas []area, vmas []proc.VMA) []*remote.Arena {
 	var out []*remote.Arena
 	for i := range vmas {
 		v := &vmas[i]
 		if v.Inode != 0 || v.Shared || v.Name != "" || v.Prot != unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC {
 			continue
 		}
-		if a := remote.FindArena(pid, remote.Addr(v.Start), v.Len()); a != nil {
-			out = append(out, a)
+		for _, a := range areas {
+			if v.Start <= a.base && v.End >= a.base+a.size {
+				out = append(out, remote.ArenaAt(pid, remote.Addr(a.base), a.size))
+			}
 		}
 	}
 	return out

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,7 +57,7 @@ func (a *Arena) FinishMap(t *Thread, insn Addr) error {
 		return fmt.Errorf("task %d: %s for Glis's own %d KiB: %w", t.Tgid, whyNoMemory(err), a.size>>10, err)
 	}
 	a.base = Addr(v)
-	if err := Write(a.pid, a.base, a.head()); err != nil {
+	if err := Write(a.pid, a.base, arch.Code()); err != nil {
 		return errors.Join(err, a.Unmap(t, insn))
 	}
 	a.Reset()
@@ -76,27 +75,10 @@ func whyNoMemory(err error) string {
 	return "no memory"
 }
 
-// head is what an arena begins with: the code, and how long the arena is, for
-// those that find it and have not mapped it.
-func (a *Arena) head() []byte {
-	b := make([]byte, codeSpace)
-	copy(b, arch.Code())
-	binary.LittleEndian.PutUint64(b[codeSpace-8:], a.size)
-	return b
-}
-
-// FindArena looks whether an arena begins at an address of a process, which
-// has room bytes mapped there; nil if not.
-func FindArena(pid proc.PID, at Addr, room uint64) *Arena {
-	b := make([]byte, codeSpace)
-	if ReadFull(pid, at, b) != nil || !bytes.HasPrefix(b, arch.Code()) {
-		return nil
-	}
-	size := binary.LittleEndian.Uint64(b[codeSpace-8:])
-	if size == 0 || size > room || size%arch.PageSize != 0 {
-		return nil
-	}
-	return &Arena{pid: pid, base: at, size: size}
+// ArenaAt is an arena that somebody else has mapped in a process and that is
+// only to be unmapped.
+func ArenaAt(pid proc.PID, base Addr, size uint64) *Arena {
+	return &Arena{pid: pid, base: base, size: size}
 }
 
 // Base and Size tell where the arena is.
