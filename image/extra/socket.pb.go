@@ -393,7 +393,9 @@ type SocketEntry struct {
 	PeerName []byte // of a peer that is closed
 	Accepted *bool
 	File     *SocketFile
-	Inq      *bool // SO_INQ, which the kernel takes and doesn't tell
+	Inq      *bool  // SO_INQ, which the kernel takes and doesn't tell
+	Ended    *bool  // a TCP socket whose connection has ended
+	Unread   []byte // and what waits to be read from it
 
 	proto.Rest
 }
@@ -426,6 +428,8 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	}
 	b = proto.AppendBool(b, 11, m.Inq)
 	b = proto.AppendVarint(b, 12, m.Who)
+	b = proto.AppendBool(b, 13, m.Ended)
+	b = proto.AppendBytes(b, 14, m.Unread)
 	return append(b, m.Unknown()...)
 }
 
@@ -462,6 +466,10 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Inq)
 	case 96: // 12: who
 		d.Uint32(&m.Who)
+	case 104: // 13: ended
+		d.Bool(&m.Ended)
+	case 114: // 14: unread
+		d.Bytes(&m.Unread)
 	default:
 		return false
 	}
@@ -577,6 +585,22 @@ func (m *SocketEntry) GetInq() bool {
 		return *m.Inq
 	}
 	return false
+}
+
+// GetEnded returns ended, or its default.
+func (m *SocketEntry) GetEnded() bool {
+	if m != nil && m.Ended != nil {
+		return *m.Ended
+	}
+	return false
+}
+
+// GetUnread returns unread, or its default.
+func (m *SocketEntry) GetUnread() []byte {
+	if m != nil {
+		return m.Unread
+	}
+	return nil
 }
 
 // SocketCredentials is glis.SocketCredentials.

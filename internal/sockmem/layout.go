@@ -16,6 +16,8 @@ type layout struct {
 	queue    int    // offset of sk_receive_queue in struct sock
 	length   int    // offset of qlen in struct sk_buff_head
 	peer     [2]int // offsets of sk_peer_pid and sk_peer_cred in struct sock
+	err      int    // offset of sk_err in struct sock
+	shutdown int    // offset of sk_shutdown in struct sock
 	group    int    // offset of sk_reuseport_cb in struct sock
 	program  int    // offset of prog in struct sock_reuseport
 }
@@ -37,7 +39,7 @@ func kernelLayout() (*layout, error) {
 }
 
 func findLayout(x *bpf.Types) (*layout, error) {
-	l := &layout{sk: -1, queue: -1, length: -1, group: -1, program: -1, peer: [2]int{-1, -1}}
+	l := &layout{sk: -1, queue: -1, length: -1, group: -1, program: -1, err: -1, shutdown: -1, peer: [2]int{-1, -1}}
 	err := x.Each(func(t *bpf.Type) bool {
 		switch {
 		case t.Kind == bpf.KindFunc && x.Named(t, "bpf_iter_task_file"):
@@ -47,6 +49,7 @@ func findLayout(x *bpf.Types) (*layout, error) {
 			l.sk = x.Member(t, "sk")
 		case x.Named(t, "sock"):
 			l.queue, l.group = x.Member(t, "sk_receive_queue"), x.Member(t, "sk_reuseport_cb")
+			l.err, l.shutdown = x.Member(t, "sk_err"), x.Member(t, "sk_shutdown")
 			l.peer = [2]int{x.Member(t, "sk_peer_pid"), x.Member(t, "sk_peer_cred")}
 		case x.Named(t, "sock_reuseport"):
 			l.program = x.Member(t, "prog")
@@ -70,8 +73,8 @@ func findLayout(x *bpf.Types) (*layout, error) {
 
 func (l *layout) sound() bool {
 	in := func(n int) bool { return n >= 0 && n <= maxStruct }
-	return l.function != 0 && in(l.sk) && in(l.sock) && in(l.file) && l.file > 0 && in(l.queue) && in(l.length) && in(l.program) && l.in(l.peer[0]) && l.in(l.peer[1]) && in(l.group) && l.group+8 <= l.sock && l.queue+l.length+4 <= l.sock
+	return l.function != 0 && in(l.sk) && in(l.sock) && in(l.file) && l.file > 0 && in(l.queue) && in(l.length) && in(l.program) && l.in(l.peer[0]) && l.in(l.err) && l.in(l.shutdown) && l.in(l.peer[1]) && in(l.group) && l.group+8 <= l.sock && l.queue+l.length+4 <= l.sock
 }
 
-// in tells whether a pointer at an offset is in struct unix_sock.
+// in tells whether a word of 8 bytes at an offset is in struct unix_sock.
 func (l *layout) in(n int) bool { return n >= 0 && n+8 <= l.sock }

@@ -9,19 +9,19 @@ import (
 	"glis.dev/glis/internal/bpf/bpftest"
 )
 
-const names = "\x00socket\x00sk\x00unix_sock\x00file\x00bpf_iter_task_file\x00sock\x00sk_receive_queue\x00sk_buff_head\x00qlen\x00sk_reuseport_cb\x00sock_reuseport\x00prog\x00sk_peer_pid\x00sk_peer_cred\x00"
+const names = "\x00socket\x00sk\x00unix_sock\x00file\x00bpf_iter_task_file\x00sock\x00sk_receive_queue\x00sk_buff_head\x00qlen\x00sk_reuseport_cb\x00sock_reuseport\x00prog\x00sk_peer_pid\x00sk_peer_cred\x00sk_err\x00sk_shutdown\x00"
 
 // whole has everything that is asked for: names at 1, 8, 11, 21, 26, 45, 50,
 // 67, 80, 85, 101, 116, 121,
-// 133.
+// 133, 146, 153.
 func whole() []uint32 {
 	return []uint32{
 		1, bpf.KindStruct<<24 | 1, 128, 8, 0, 24 * 8, // struct socket { sk at 24 }
 		11, bpf.KindStruct << 24, 1088,
 		21, bpf.KindStruct << 24, 184,
 		26, bpf.KindFunc << 24, 9,
-		// struct sock { sk_receive_queue at 192, sk_reuseport_cb at 700, sk_peer_pid at 600, sk_peer_cred at 608 }
-		45, bpf.KindStruct<<24 | 4, 776, 50, 0, 192 * 8, 85, 0, 700 * 8, 121, 0, 600 * 8, 133, 0, 608 * 8,
+		// struct sock { sk_receive_queue at 192, sk_reuseport_cb at 700, sk_peer_pid at 600, sk_peer_cred at 608, sk_err at 616, sk_shutdown at 620 }
+		45, bpf.KindStruct<<24 | 6, 776, 50, 0, 192 * 8, 85, 0, 700 * 8, 121, 0, 600 * 8, 133, 0, 608 * 8, 146, 0, 616 * 8, 153, 0, 620 * 8,
 		67, bpf.KindStruct<<24 | 1, 24, 80, 0, 16 * 8, // struct sk_buff_head { qlen at 16 }
 		101, bpf.KindStruct<<24 | 1, 48, 116, 0, 24 * 8, // struct sock_reuseport { prog at 24 }
 	}
@@ -36,7 +36,7 @@ func TestLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (layout{function: 4, sk: 24, sock: 1088, file: 184, queue: 192, length: 16, peer: [2]int{600, 608}, group: 700, program: 24}); *l != want {
+	if want := (layout{function: 4, sk: 24, sock: 1088, file: 184, queue: 192, length: 16, peer: [2]int{600, 608}, err: 616, shutdown: 620, group: 700, program: 24}); *l != want {
 		t.Errorf("%+v, want %+v", *l, want)
 	}
 }

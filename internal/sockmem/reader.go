@@ -33,6 +33,11 @@ type Socket struct {
 	FD   int32
 	File []byte // its struct file
 	Sock []byte // its struct unix_sock; of another family's as many bytes
+	// Err is the error that the next call reports, 0 if there is none.
+	Err int32
+	// Shutdown has bit 0 if nothing is received any more, bit 1 if nothing is
+	// sent.
+	Shutdown uint8
 	// Queued is how many buffers wait to be read: messages, or pieces of a
 	// stream. On a listener it is the connections to be accepted.
 	Queued uint32
@@ -114,6 +119,7 @@ func (r *Reader) records(b []byte, fn func(Socket) error) (left int, err error) 
 			s := Socket{FD: int32(binary.NativeEndian.Uint32(b)), File: b[recordHead:file], Sock: b[sock : sock+r.layout.sock]}
 			s.Chosen = binary.NativeEndian.Uint64(b[recordProgram:]) != 0
 			s.Queued = binary.NativeEndian.Uint32(s.Sock[r.layout.queue+r.layout.length:])
+			s.Err, s.Shutdown = int32(binary.NativeEndian.Uint32(s.Sock[r.layout.err:])), s.Sock[r.layout.shutdown]
 			for i, at := range r.layout.peer {
 				s.Peer[i] = binary.NativeEndian.Uint64(s.Sock[at:])
 			}

@@ -40,7 +40,7 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	if !l.tcpLike() {
 		return nil, nil
 	}
-	if err := l.lookTCP(); err != nil || !l.connected || env.Options.TCPClose {
+	if err := l.lookTCP(); err != nil || !l.live() || env.Options.TCPClose {
 		return nil, err
 	}
 	if err := l.addresses(); err != nil {
@@ -100,7 +100,7 @@ var errChanged = errors.New("the connection changes its state")
 // putStream writes the queues and numbers of a connection. It is in repair mode
 // no longer than it takes to read them.
 func (l *look) putStream() error {
-	if !l.connected || l.env.Options.TCPClose {
+	if !l.live() || l.env.Options.TCPClose {
 		return nil
 	}
 	back := l.back()
@@ -239,7 +239,7 @@ var errSource = errors.New("another local address was chosen")
 // kernel choose the address: to bind to an address of IPv6 sets IPV6_V6ONLY for
 // good, which one has that was accepted, or bound by connect(2), does not.
 func (n *node) leavesWide() bool {
-	return n.live() && n.family == unix.AF_INET6 && !n.at.ip.Is4In6() && n.number("IPV6_V6ONLY") == 0
+	return (n.live() || n.ended != nil) && n.family == unix.AF_INET6 && !n.at.ip.Is4In6() && n.number("IPV6_V6ONLY") == 0
 }
 
 // checkSource makes sure that the kernel chose the right address.

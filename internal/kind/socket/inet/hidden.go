@@ -75,30 +75,30 @@ func (l *look) otherNet() (bool, error) {
 // checkProgram refuses sockets of which a program chooses who gets a
 // connection or datagram. No system call tells of it.
 func (l *look) checkProgram() error {
-	if l.value("SO_REUSEPORT") == 0 || !l.at.set() || l.connected || l.protocol == unix.IPPROTO_MPTCP {
+	if l.value("SO_REUSEPORT") == 0 || !l.at.set() || l.live() || l.protocol == unix.IPPROTO_MPTCP {
 		return nil
 	}
-	programs, err := l.kind.programs(l.file.Task)
+	memory, err := l.kind.lookInside(l.file.Task)
 	if errors.Is(err, sockmem.ErrUnavailable) {
 		return l.refuse("it shares its port (SO_REUSEPORT), and whether a program spreads the load (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF) isn't known (%v)", err)
 	}
 	if err != nil {
 		return l.fail(err)
 	}
-	program, ok := programs[l.file.FD]
+	own, ok := memory[l.file.FD]
 	if !ok {
 		return l.fail(errors.New("the kernel didn't show whether a program is attached to it (SO_ATTACH_REUSEPORT_CBPF)"))
 	}
-	if program {
+	if own.Chosen {
 		return l.refuse("a program spreads the load among those that share its port (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF), which isn't supported yet")
 	}
 	return nil
 }
 
-// programs returns, by descriptor, whether a program chooses among the sockets
-// that share a port.
-func (k *Kind) programs(t *scan.Task) (map[int32]bool, error) {
-	if known := k.chosen[t]; known != nil {
+// lookInside returns, by descriptor, what the kernel's memory of a task's
+// sockets tells. The bytes themselves aren't kept.
+func (k *Kind) lookInside(t *scan.Task) (map[int32]sockmem.Socket, error) {
+	if known := k.inside[t]; known != nil {
 		return known, nil
 	}
 	r, err := sockmem.Open()
@@ -106,17 +106,18 @@ func (k *Kind) programs(t *scan.Task) (map[int32]bool, error) {
 		return nil, err
 	}
 	defer r.Close()
-	found := map[int32]bool{}
+	found := map[int32]sockmem.Socket{}
 	err = r.Each(t.Pidfd.Int(), func(s sockmem.Socket) error {
-		found[s.FD] = s.Chosen
+		s.File, s.Sock = nil, nil
+		found[s.FD] = s
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if k.chosen == nil {
-		k.chosen = map[*scan.Task]map[int32]bool{}
+	if k.inside == nil {
+		k.inside = map[*scan.Task]map[int32]sockmem.Socket{}
 	}
-	k.chosen[t] = found
+	k.inside[t] = found
 	return found, nil
 }

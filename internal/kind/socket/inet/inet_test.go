@@ -289,6 +289,7 @@ func TestRoundTrip(t *testing.T) {
 		{"any", tcp4, "0.0.0.0", []step{listen(0)}},
 		{"listener", tcp6, "::1", []step{listen(7)}},
 		{"any", tcp6, "::", []step{listen(7)}},
+		{"deaf before it was connected", tcp4, "", []step{func(t testing.TB, d *fd.FD) { _ = unix.Shutdown(d.Int(), unix.SHUT_RD) }}},
 		{"multipath", mptcp4, "", nil},
 		{"multipath", mptcp4, "127.0.0.1", []step{set(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), set(unix.SOL_SOCKET, unix.SO_RCVBUF, 70_000), set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), set(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1), listen(7)}},
 		{"multipath", mptcp6, "::", []step{listen(7)}},

@@ -23,12 +23,13 @@ import (
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
+	"glis.dev/glis/internal/sockmem"
 )
 
 // sort is what decides which options a socket has.
 type sort struct {
 	family, protocol int
-	connected        bool // by TCP
+	connected        bool // by TCP, or was
 }
 
 // tcpLike tells whether it is TCP, be it Multipath TCP.
@@ -53,7 +54,7 @@ type Kind struct {
 	udp     map[int]map[uint32]datagrams // by family and inode
 	devices map[netip.Addr]string        // interfaces by address; nil: not asked yet
 	net     uint64                       // cookie of Glis's network namespace; 0: not asked yet
-	chosen  map[*scan.Task]map[int32]bool
+	inside  map[*scan.Task]map[int32]sockmem.Socket
 
 	extras map[uint32]*extra.SocketEntry // nil: not read yet
 	load   map[sort]*socket.Loader
@@ -90,6 +91,7 @@ type look struct {
 	opts     socket.Saved
 	tcp      tcp.Info
 	optmem   uint32 // bytes that the kernel keeps for it
+	ended    *ended // its connection has
 }
 
 // refuse says that the socket can't be carried over.
@@ -172,6 +174,9 @@ func (l *look) classify() error {
 	return l.lookTCP()
 }
 
+// live tells whether it is an end of a connection.
+func (l *look) live() bool { return l.tcpLike() && tcp.Connected(l.tcp.State) }
+
 // lookTCP asks for the state of a TCP socket, and refuses connections of
 // Multipath TCP, which have no repair mode. One that a listener of it accepted
 // from a client that doesn't speak it is TCP.
@@ -179,8 +184,13 @@ func (l *look) lookTCP() (err error) {
 	if l.tcp, err = tcp.Look(l.fd.Int()); err != nil {
 		return l.fail(err)
 	}
-	l.connected = tcp.Connected(l.tcp.State)
-	if l.connected && l.protocol == unix.IPPROTO_MPTCP && !l.env.Options.TCPClose {
+	l.connected = l.live()
+	if l.tcp.State == tcp.Closed && l.protocol == unix.IPPROTO_TCP {
+		if l.connected, err = tcp.WasConnected(l.fd.Int()); err != nil {
+			return l.fail(err)
+		}
+	}
+	if l.live() && l.protocol == unix.IPPROTO_MPTCP && !l.env.Options.TCPClose {
 		return l.refuse("the kernel can't save connections of Multipath TCP (programs in Go: GODEBUG=multipathtcp=0, or sysctl net.mptcp.enabled=0)")
 	}
 	return nil
@@ -232,13 +242,18 @@ func (l *look) checkState() error {
 		return l.checkDatagrams()
 	}
 	info := l.tcp
-	if l.connected {
+	if l.live() {
 		return l.checkConnection()
 	}
 	if l.env.Options.SkipInFlight {
 		info.Waiting = 0
 	}
 	l.state, l.backlog = info.State, info.Backlog
+	if l.state == tcp.Closed {
+		if err := l.checkClosed(); err != nil {
+			return err
+		}
+	}
 	why, err := tcp.Refusal(l.fd.Int(), info, l.protocol, l.like)
 	if err != nil {
 		return l.fail(err)
@@ -278,7 +293,8 @@ func (l *look) putExtra() error {
 	if l.protocol == unix.IPPROTO_MPTCP {
 		e.Protocol = proto.Uint32(unix.IPPROTO_MPTCP)
 	}
-	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil {
+	l.ended.put(e)
+	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil {
 		return nil
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)

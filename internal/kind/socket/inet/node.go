@@ -31,12 +31,13 @@ type node struct {
 	opts     socket.Saved
 	needs    []plan.ID
 	stream   *tcp.Stream // of a connection
+	ended    *ended      // its connection has
 	joined   bool        // its peer is in the images, too
 	cut      bool        // it was connected, and comes back as a closed socket (--tcp-close)
 }
 
 // live tells whether it is an end of a connection when it is back.
-func (n *node) live() bool { return n.connected && !n.cut }
+func (n *node) live() bool { return n.connected && !n.cut && n.ended == nil }
 
 // ID implements plan.Node.
 func (n *node) ID() plan.ID { return n.id }
@@ -60,7 +61,7 @@ func (n *node) String() string {
 	if n.peer.set() {
 		s += " connected to " + n.peer.String()
 	}
-	if n.cut {
+	if n.cut || n.ended != nil {
 		s += ", closed"
 	}
 	if n.live() {
@@ -120,6 +121,9 @@ func (n *node) finish(own *fd.FD, at address) error {
 	}
 	if n.live() {
 		return n.finishConnection(own, k, at)
+	}
+	if n.ended != nil {
+		return n.finishEnded(own, k, at)
 	}
 	if err := n.bind(own.Int(), k); err != nil {
 		return err

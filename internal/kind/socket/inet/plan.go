@@ -58,7 +58,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	}
 	n := &node{sort: sort{family: int(in.GetFamily()), protocol: int(in.GetProto())}, kind: k, id: plan.ID(in.GetId()), entry: in}
 	x := k.extras[in.GetId()]
-	n.connected = n.protocol == unix.IPPROTO_TCP && tcp.Connected(int(in.GetState()))
+	n.connected = n.protocol == unix.IPPROTO_TCP && (tcp.Connected(int(in.GetState())) || x.GetEnded())
 	if err := n.check(); err != nil {
 		return nil, err
 	}
@@ -80,7 +80,10 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	}
 	n.inode = x.GetInode()
 	n.opts, err = k.loader(n.sort).Load(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, x.GetOptions())
-	if err == nil && n.connected {
+	if err == nil {
+		err = n.planEnded(x)
+	}
+	if err == nil && n.connected && n.ended == nil {
 		err = n.planConnection(p)
 	}
 	return n, err
@@ -121,7 +124,7 @@ func (n *node) check() error {
 		switch state := e.GetState(); {
 		case state == tcp.SynSent, state == tcp.SynRecv, state == tcp.TimeWait, state == 0, state > tcp.Closing:
 			return unsupported("a TCP connection in state " + socket.StateName(int(state)))
-		case n.connected != (e.GetDstPort() != 0):
+		case tcp.Connected(int(state)) != (e.GetDstPort() != 0):
 			return fmt.Errorf("port %d of a peer in state %s can't be", e.GetDstPort(), socket.StateName(int(state)))
 		}
 	default:
@@ -161,7 +164,7 @@ func (k *Kind) Planned() error {
 		switch at := (place{n.tcpLike(), n.at.port}); {
 		case n.listens():
 			n.needs = bound[at]
-		case n.live():
+		case n.live() || n.ended != nil:
 			n.needs = append(slices.Clip(bound[at]), listen[at]...)
 		}
 	}

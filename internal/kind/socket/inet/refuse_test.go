@@ -54,20 +54,6 @@ func TestRefused(t *testing.T) {
 			return d.Int()
 		}},
 		{"connection", "--tcp-established", func(t *testing.T) int { return client(t, tcp4, listener(t).Int()).Int() }},
-		{"ended connection", "its connection has ended", func(t *testing.T) int {
-			d := listener(t)
-			c := client(t, tcp4, d.Int())
-			a, _, err := unix.Accept4(d.Int(), unix.SOCK_CLOEXEC)
-			accepted := own(t, a, err)
-			must(t, unix.SetsockoptLinger(accepted.Int(), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
-			must(t, accepted.Close())
-			return c.Int()
-		}},
-		{"shut down before it was connected", "shut down", func(t *testing.T) int {
-			d := tcp4.make(t)
-			_ = unix.Shutdown(d.Int(), unix.SHUT_RD)
-			return d.Int()
-		}},
 		{"keys", "keys for the peers [10.1.2.3/32]", func(t *testing.T) int {
 			d := listener(t)
 			md5(t, d.Int())

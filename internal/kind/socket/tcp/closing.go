@@ -3,6 +3,7 @@ package tcp
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -97,7 +98,7 @@ const patience = 2 * time.Second
 
 // hear lets the socket receive a segment as if from its peer, and waits until
 // it has reached a state.
-func (s *Stream) hear(fd int, p Path, flags uint8, ack uint32, state int) error {
+func (s *Stream) hear(fd int, p Path, flags uint8, ack uint32, states ...int) error {
 	back, err := unbind(fd, p.Device)
 	if err != nil {
 		return err
@@ -106,7 +107,7 @@ func (s *Stream) hear(fd int, p Path, flags uint8, ack uint32, state int) error 
 	if err := seg.send(); err != nil {
 		return fmt.Errorf("send it a segment as if from its peer: %w", err)
 	}
-	if err := awaitState(fd, state); err != nil {
+	if err := awaitState(fd, states...); err != nil {
 		return err
 	}
 	return back()
@@ -128,17 +129,17 @@ func unbind(fd int, device string) (back func() error, err error) {
 }
 
 // awaitState waits for what a segment does; there is no event for all states.
-func awaitState(fd, state int) error {
+func awaitState(fd int, states ...int) error {
 	for end := time.Now().Add(patience); ; {
 		i, err := readInfo(fd)
 		if err != nil {
 			return err
 		}
-		if int(i.state) == state {
+		if slices.Contains(states, int(i.state)) {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("a segment as if from its peer doesn't reach it, its state is %d, not %d: does a firewall hold back packets on the loopback interface?", i.state, state)
+			return fmt.Errorf("a segment as if from its peer doesn't reach it, its state is %d, not %v: does a firewall hold back packets on the loopback interface?", i.state, states)
 		}
 		time.Sleep(10 * time.Microsecond)
 	}

@@ -42,9 +42,6 @@ func Refusal(fd int, info Info, protocol int, like func() (int, error)) (string,
 			return fmt.Sprintf("%d connections wait to be accepted, which isn't supported yet; let the server accept them, or end its clients", info.Waiting), nil
 		}
 	case Closed:
-		if why, err := remains(fd); err != nil || why != "" {
-			return why, err
-		}
 	default:
 		return "TCP connections aren't supported yet; let the process close it first", nil
 	}
@@ -55,19 +52,6 @@ func Refusal(fd int, info Info, protocol int, like func() (int, error)) (string,
 		return why, err
 	}
 	return cookieKey(fd, like)
-}
-
-// remains tells a socket that never was connected from what is left of one
-// that was.
-func remains(fd int) (string, error) {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}}
-	if _, err := unix.Poll(p, 0); err != nil {
-		return "", fmt.Errorf("poll: %w", err)
-	}
-	if p[0].Revents&(unix.POLLERR|unix.POLLRDHUP|unix.POLLIN) != 0 {
-		return "it was shut down, or its connection has ended (so that there may be an error to report), which isn't supported yet; let the process close it first", nil
-	}
-	return "", nil
 }
 
 // Upper says which protocol is on top of TCP, and that it can't be carried over;

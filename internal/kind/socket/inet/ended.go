@@ -1,0 +1,136 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// ended is what is left of a connection that has ended, while its socket is
+// still open.
+type ended struct {
+	unread []byte
+	err    unix.Errno // what the next call reports, 0 if nothing
+}
+
+// canFail tells whether an error that waits to be reported can be made again.
+func canFail(e unix.Errno) bool {
+	return slices.Contains([]unix.Errno{0, unix.ECONNRESET, unix.EPIPE, unix.ECONNREFUSED}, e)
+}
+
+// checkClosed finds out what a TCP socket that isn't connected has been through.
+func (l *look) checkClosed() error {
+	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP}}
+	if _, err := unix.Poll(p, 0); err != nil {
+		return l.fail(fmt.Errorf("poll: %w", err))
+	}
+	if p[0].Revents&(unix.POLLERR|unix.POLLRDHUP|unix.POLLIN) == 0 {
+		return nil
+	}
+	own, err := l.readInside(p[0].Revents&unix.POLLERR != 0)
+	if errors.Is(err, sockmem.ErrUnavailable) {
+		return l.refuse("it was shut down, or its connection has ended, and whether there is an error to report (SO_ERROR) isn't known (%v); let the process close it first", err)
+	}
+	if err != nil {
+		return l.fail(err)
+	}
+	l.shutdown = own.Shutdown & shutBoth
+	if !l.connected && l.protocol == unix.IPPROTO_TCP {
+		return nil
+	}
+	failure := unix.Errno(own.Err)
+	if !canFail(failure) || l.protocol == unix.IPPROTO_MPTCP {
+		return l.refuse("its connection has ended, and what is left of it can't be made again (%v waits to be reported); let the process close it first", failure)
+	}
+	l.ended = &ended{err: failure}
+	l.ended.unread, err = tcp.Unread(l.fd.Int())
+	return l.fail(err)
+}
+
+// readInside reads the kernel's memory of the socket, anew if it was read before
+// an error came.
+func (l *look) readInside(failed bool) (sockmem.Socket, error) {
+	for range 2 {
+		memory, err := l.kind.lookInside(l.file.Task)
+		if err != nil {
+			return sockmem.Socket{}, err
+		}
+		own, ok := memory[l.file.FD]
+		if ok && (own.Err != 0) == failed {
+			return own, nil
+		}
+		delete(l.kind.inside, l.file.Task)
+	}
+	return sockmem.Socket{}, fmt.Errorf("%w: it doesn't show the socket, or another error than poll", sockmem.ErrUnavailable)
+}
+
+// put writes it where criu has no place for it.
+func (d *ended) put(e *extra.SocketEntry) {
+	if d == nil {
+		return
+	}
+	yes, code := true, uint32(d.err)
+	e.Ended, e.Unread = &yes, d.unread
+	if code != 0 {
+		e.Error = &code
+	}
+}
+
+// planEnded is the inverse of put.
+func (n *node) planEnded(x *extra.SocketEntry) error {
+	if !x.GetEnded() {
+		return nil
+	}
+	code := unix.Errno(x.GetError())
+	switch {
+	case n.protocol != unix.IPPROTO_TCP || n.entry.GetState() != closed || n.entry.GetDstPort() != 0 || !n.at.set():
+		return fmt.Errorf("%v: its connection can't have ended", n)
+	case !canFail(code):
+		return fmt.Errorf("an error that waits (%v) can't be made again", code)
+	}
+	n.ended = &ended{x.GetUnread(), code}
+	return nil
+}
+
+// finishEnded connects a new socket to nobody, from the address it had, gives
+// it what wasn't read, and ends the connection in the way it had ended.
+func (n *node) finishEnded(own *fd.FD, k *socket.Kernel, at address) error {
+	num := own.Int()
+	zone, err := n.zone()
+	if err != nil {
+		return err
+	}
+	if err := tcp.Repair().Set(num); err != nil {
+		return fmt.Errorf("enter repair mode (it needs CAP_NET_ADMIN): %w", err)
+	}
+	if err := n.bindTo(num, at, zone); err != nil {
+		return err
+	}
+	end := tcp.End{Unread: n.ended.unread, Err: n.ended.err, Device: n.opts.Entry.GetSoBoundDev(), Local: n.at.addrPort()}
+	err = end.Make(num, func(port uint16) error {
+		if err := unix.Connect(num, address{n.at.ip, port}.sockaddr(n.family, zone)); err != nil {
+			return err
+		}
+		return n.checkSource(num)
+	})
+	if err != nil {
+		return err
+	}
+	reuse := linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_REUSEADDR, Value: n.number("SO_REUSEADDR")}
+	if err := reuse.Set(num); err != nil {
+		return err
+	}
+	if err := k.Set(num, n.opts.Values, socket.Late, socket.Last, end.Touched()...); err != nil {
+		return err
+	}
+	return n.flags(own)
+}

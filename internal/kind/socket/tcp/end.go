@@ -1,0 +1,125 @@
+package tcp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
+	"glis.dev/glis/image/proto"
+)
+
+// WasConnected tells whether a socket has had a connection, or tried to: a
+// segment has come or gone.
+func WasConnected(fd int) (bool, error) {
+	i, err := readInfo(fd)
+	return i.segsIn+i.segsOut > 0, err
+}
+
+// Unread returns what waits to be read from a socket, without taking it.
+func Unread(fd int) ([]byte, error) {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+	if err != nil || n == 0 { // to look at nothing would take the error
+		return nil, err
+	}
+	b := make([]byte, n)
+	got, _, err := unix.Recvfrom(fd, b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if err == nil && got != n {
+		err = errMoved
+	}
+	return b, err
+}
+
+// End is what is left of a connection that has ended.
+type End struct {
+	Unread []byte
+	Err    unix.Errno // what the next call reports: 0, ECONNRESET, EPIPE or ECONNREFUSED
+	Local  netip.AddrPort
+	Device string
+}
+
+// Touched names the options that Make has changed.
+func (e *End) Touched() []string { return e.stream().Touched() }
+
+// stream is a connection with nothing but what wasn't read.
+func (e *End) stream() *Stream {
+	n := proto.Uint32
+	unread := n(uint32(len(e.Unread)))
+	return &Stream{State: Established, Queues: e.Unread, Entry: &tcp_stream.TcpStreamEntry{
+		InqLen: unread, InqSeq: unread, OutqLen: n(0), OutqSeq: n(1), UnsqLen: n(0), OptMask: n(0), SndWscale: n(0), MssClamp: n(536),
+	}}
+}
+
+// Make gives a socket that is bound, in repair mode, this end. connect connects
+// it to a port of its own address. It leaves repair mode.
+func (e *End) Make(fd int, connect func(port uint16) error) error {
+	if e.Err == unix.ECONNREFUSED {
+		return e.refuse(fd, connect)
+	}
+	s, p := e.stream(), Path{Local: e.Local, Device: e.Device}
+	if err := s.Begin(fd); err != nil {
+		return err
+	}
+	port, err := nobody(connect)
+	if err != nil {
+		return err
+	}
+	p.Remote = netip.AddrPortFrom(e.Local.Addr(), port)
+	if err := s.Finish(fd, p); err != nil {
+		return err
+	}
+	if err := e.reset(fd, s, p); err != nil {
+		return err
+	}
+	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil || e.Err != 0 {
+		return err
+	}
+	_, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) // takes it
+	return err
+}
+
+// nobody connects a socket in repair mode to a port that none like it is
+// connected to.
+func nobody(connect func(port uint16) error) (uint16, error) {
+	const most = 64
+	for port := uint16(1); ; port++ {
+		err := connect(port)
+		if err == nil {
+			return port, nil
+		}
+		if !errors.Is(err, unix.EADDRNOTAVAIL) || port == most {
+			return 0, fmt.Errorf("connect it to nobody: %w", err)
+		}
+	}
+}
+
+// reset lets the socket hear that its peer has reset the connection; that is
+// EPIPE after the peer's FIN, and ECONNRESET else.
+func (e *End) reset(fd int, s *Stream, p Path) error {
+	next := s.Entry.GetInqSeq()
+	if e.Err == unix.EPIPE {
+		// The answer may lead to a reset, too.
+		if err := s.hear(fd, p, flagAck|flagFin, s.Entry.GetOutqSeq(), CloseWait, Closed); err != nil {
+			return err
+		}
+		next++
+	}
+	s.Entry.InqSeq = &next
+	return s.hear(fd, p, flagAck|flagRst, s.Entry.GetOutqSeq(), Closed)
+}
+
+// refuse lets the socket try to connect where nobody listens.
+func (e *End) refuse(fd int, connect func(port uint16) error) error {
+	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
+		return err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("set O_NONBLOCK: %w", err)
+	}
+	if err := connect(1); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return fmt.Errorf("connect it to nobody: %w", err)
+	}
+	return errors.Join(awaitState(fd, Closed), unix.SetNonblock(fd, false))
+}
