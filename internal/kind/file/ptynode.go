@@ -21,7 +21,7 @@ type ptySet struct {
 	in, out []byte            // what is on the way to the slave, and to the master
 	master  *ptyNode
 	ptmx    string // where a new one is asked for
-	hold    *fd.FD // the master, until its node is created
+	hold    *fd.FD // the master, as long as slaves are opened
 	made    bool
 }
 
@@ -124,14 +124,6 @@ func (n *ptyNode) String() string {
 	return fmt.Sprintf("terminal %#x: /dev/pts/%d", n.id, n.set.index)
 }
 
-// Needs implements plan.Node.
-func (n *ptyNode) Needs() []plan.ID {
-	if n.isMaster {
-		return nil
-	}
-	return []plan.ID{n.set.master.id}
-}
-
 // Check implements plan.Checked.
 func (n *ptyNode) Check(*plan.CheckEnv) error {
 	if !n.isMaster {
@@ -147,20 +139,18 @@ func (n *ptyNode) Check(*plan.CheckEnv) error {
 func (s *ptySet) name() string { return fmt.Sprintf("/dev/pts/%d", s.index) }
 
 // Create implements plan.Node.
-func (n *ptyNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
+func (n *ptyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	if err := n.set.create(); err != nil {
 		return nil, fmt.Errorf("%s: %w", n.set.name(), err)
 	}
 	if n.isMaster {
-		d := n.set.hold
-		n.set.hold = nil
-		return n.ready(d)
+		num, err := unix.FcntlInt(uintptr(n.set.hold.Int()), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		return n.ready(fd.New(num))
 	}
-	master, err := env.File(n.set.master.id)
-	if err != nil {
-		return nil, err
-	}
-	d, err := n.set.slave(master)
+	d, err := n.set.slave(n.set.hold)
 	if err != nil {
 		return nil, err
 	}
@@ -295,18 +285,17 @@ func (n *ptyNode) Session() (sid, group uint32) {
 }
 
 // Slave implements plan.Terminal.
-func (n *ptyNode) Slave(env *plan.Env) (*fd.FD, error) {
+func (n *ptyNode) Slave(*plan.Env) (*fd.FD, error) {
 	if err := n.set.create(); err != nil {
 		return nil, fmt.Errorf("%s: %w", n.set.name(), err)
 	}
-	if n.set.hold != nil {
-		return n.set.slave(n.set.hold)
-	}
-	master, err := env.File(n.id)
-	if err != nil {
-		return nil, err
-	}
-	return n.set.slave(master)
+	return n.set.slave(n.set.hold)
+}
+
+// Late implements plan.Later: all have taken their terminals.
+func (n *ptyNode) Late(context.Context, *plan.Env) error {
+	n.Drop()
+	return nil
 }
 
 // Drop implements plan.Dropper.
