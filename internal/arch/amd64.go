@@ -3,7 +3,9 @@
 package arch
 
 import (
+	"encoding/binary"
 	"golang.org/x/sys/unix"
+	"slices"
 )
 
 // Regs are the general registers as ptrace(2) gives them.
@@ -96,6 +98,29 @@ func ExitCode(status uint8) []byte {
 
 // StubSyscall is the offset of the first system-call instruction in StubCode.
 const StubSyscall = 29
+
+// WatchCode is code that blocks the signals of a mask and waits on a socket. For
+// a byte that comes it ends; when the other end is closed without one, it
+// executes a program. mask, path, argv and envp are addresses.
+//
+//	rt_sigprocmask(SIG_BLOCK, mask, NULL, 8)
+//	again: rax = recvfrom(line, rsp-16, 1, 0, NULL, NULL)
+//	if eax == 1 goto exit; if eax == -EINTR goto again
+//	execve(path, argv, envp); exit: exit_group(0)
+func WatchCode(line byte, mask, path, argv, envp uint32) []byte {
+	imm := func(op byte, v uint32) []byte { return binary.LittleEndian.AppendUint32([]byte{op}, v) }
+	const movEax, movEdx, movEsi, movEdi = 0xb8, 0xba, 0xbe, 0xbf
+	var again = slices.Concat(
+		imm(movEdi, uint32(line)), []byte{0x48, 0x8d, 0x74, 0x24, 0xf0}, imm(movEdx, 1),
+		[]byte{0x45, 0x31, 0xd2, 0x45, 0x31, 0xc0, 0x45, 0x31, 0xc9}, imm(movEax, 45), []byte{0x0f, 0x05})
+	exec := slices.Concat(imm(movEdi, path), imm(movEsi, argv), imm(movEdx, envp), imm(movEax, 59), []byte{0x0f, 0x05})
+	// Two comparisons and jumps of 5 bytes each are between again and exec.
+	toExit, toAgain := byte(5+len(exec)), byte(-(len(again) + 10))
+	return slices.Concat(
+		imm(movEax, 14), []byte{0x31, 0xff}, imm(movEsi, mask), []byte{0x31, 0xd2, 0x41, 0xba, 8, 0, 0, 0, 0x0f, 0x05},
+		again, []byte{0x83, 0xf8, 1, 0x74, toExit, 0x83, 0xf8, 0xfc, 0x74, toAgain},
+		exec, ExitCode(0))
+}
 
 // ELFMachine is e_machine of this CPU (EM_X86_64).
 const ELFMachine = 62

@@ -24,6 +24,7 @@ var SyscallInsn = [...]byte{0x01, 0x00, 0x00, 0xd4}
 
 func Code() []byte                                                       { return nil }
 func StubCode() []byte                                                   { return nil }
+func WatchCode(line byte, mask, path, argv, envp uint32) []byte          { return nil }
 func ExitCode(status uint8) []byte                                       { return nil }
 func StartBatch(r *Regs, base, entries, count, control uint64)           {}
 func BatchStopped(r *Regs, base uint64) (left uint64, ok bool)           { return 0, false }

@@ -1,17 +1,16 @@
 // Package guardian is the process that outlives the engine. It is started
-// before the first task is touched and sleeps. When the engine has died, by
-// whatever, it reads in a journal how far the work had come, and either takes
-// everything back or brings it to its end.
+// before the first task is touched, as one page of code that sleeps. When the
+// engine has died, by whatever, it executes the engine's program again, reads in
+// a journal how far the work had come, and either takes everything back or
+// brings it to its end.
 package guardian
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +19,7 @@ import (
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/stub"
 )
 
 // Role is what the guardian guards.
@@ -40,6 +40,8 @@ const (
 	fdJournal = 4
 	fdLock    = 5 // keeps packets back until all is taken back
 	fdImages  = 6 // the directory of the checkpoint
+	fdProgram = 7 // what becomes the guardian
+	fdHands   = 8 // where descriptors of processes come over
 )
 
 // ready says that Main was called: that this program, started again, becomes
@@ -52,11 +54,12 @@ var ErrNotReady = errors.New("the program must call glis.Init() first thing in m
 // Guard is the engine's side.
 type Guard struct {
 	*journal
-	line *fd.FD
-	pid  int
-	lock *netlock.Lock
-	once sync.Once
-	err  error
+	line  *fd.FD // a byte, or its end, tells the guardian what to do
+	hands *fd.FD
+	pid   int
+	lock  *netlock.Lock
+	once  sync.Once
+	err   error
 }
 
 // Start starts the guardian of one dump or restore whose images are in dir.
@@ -65,69 +68,72 @@ func Start(role Role, dir int, lock *netlock.Lock) (*Guard, error) {
 	if !ready.Load() {
 		return nil, ErrNotReady
 	}
-	j, err := newJournal()
-	if err != nil {
-		return nil, fmt.Errorf("guardian: %w", err)
-	}
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("guardian: socketpair: %w", err), j.file.Close())
-	}
-	ours, theirs := fd.New(ends[0]), fd.New(ends[1])
-	defer theirs.Close()
-	g := &Guard{journal: j, line: ours, lock: lock}
-	if g.pid, err = spawn(role, theirs.Int(), j.file.Int(), lock.Int(), dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("guardian: start %s again: %w", executable, err), ours.Close(), j.file.Close())
+	g := &Guard{lock: lock}
+	if err := g.start(role, dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("guardian: %w", err), g.release())
 	}
 	return g, nil
 }
 
-const executable = "/proc/self/exe"
-
-// spawn starts this program as a guardian. It is in a session of its own, so
-// that what ends the engine's terminal or group does not end it. When this
-// returns the program is executed: from then on nothing that happens to the
-// engine keeps the guardian from its work.
-func spawn(role Role, fds ...int) (int, error) {
-	files := make([]uintptr, 3)
-	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+func (g *Guard) start(role Role, dir int) error {
+	var err error
+	if g.journal, err = newJournal(); err != nil {
+		return err
+	}
+	line, err := socketpair(&g.line)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	defer null.Close()
-	for i := range files {
-		files[i] = null.Fd()
+	defer line.Close()
+	hands, err := socketpair(&g.hands)
+	if err != nil {
+		return err
 	}
-	if _, err := unix.FcntlInt(2, unix.F_GETFD, 0); err == nil {
-		files[2] = 2 // to say what it could not take back
-	}
-	for _, n := range fds {
-		files = append(files, uintptr(n))
-	}
-	return syscall.ForkExec(executable, []string{argument, string(role)}, &syscall.ProcAttr{
-		Dir: "/", Env: environment(os.Environ()), Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
-	})
+	defer hands.Close()
+	g.pid, err = spawn(role, line.Int(), g.file.Int(), g.lock.Int(), dir, hands.Int())
+	return err
 }
 
-// environment is the engine's without what makes a Go program noisy or large.
-func environment(env []string) []string {
-	var out []string
-	for _, e := range env {
-		if !strings.HasPrefix(e, "GODEBUG=") && !strings.HasPrefix(e, "GOTRACEBACK=") {
-			out = append(out, e)
-		}
+// socketpair makes two sockets: one is ours, the other is returned.
+func socketpair(ours **fd.FD) (*fd.FD, error) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
 	}
-	return append(out, "GOMAXPROCS=1")
+	*ours = fd.New(ends[0])
+	return fd.New(ends[1]), nil
+}
+
+// spawn starts a process of one page that executes this program again when the
+// engine has died: nearly always it need not, and starting a Go program takes
+// longer than all the rest of a small dump.
+func spawn(role Role, line, journal, lock, dir, hands int) (int, error) {
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open %s: %w", os.DevNull, err)
+	}
+	defer unix.Close(null)
+	program, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open the running program: %w", err)
+	}
+	defer unix.Close(program)
+	said := null
+	if _, err := unix.FcntlInt(2, unix.F_GETFD, 0); err == nil {
+		said = 2 // to say what it could not take back
+	}
+	w := stub.Watch{Line: fdLine, Exe: fdProgram, Argv: []string{argument, string(role)}, Env: []string{"GOMAXPROCS=1"}}
+	for _, n := range []int{null, null, said, line, journal, lock, dir, program, hands} {
+		w.Files = append(w.Files, uintptr(n))
+	}
+	return w.Start()
 }
 
 // PID is the guardian's process.
 func (g *Guard) PID() int { return g.pid }
 
-// Owns tells whether a thread number is one of the guardian's.
-func (g *Guard) Owns(tid uint32) bool {
-	_, err := os.Stat(fmt.Sprintf("/proc/%d/task/%d", g.pid, tid))
-	return err == nil
-}
+// Owns tells whether a thread number is the guardian's, which has one thread.
+func (g *Guard) Owns(tid uint32) bool { return int(tid) == g.pid }
 
 // Alive fails if the guardian has died: nothing must be begun then that it
 // would have to end.
@@ -174,7 +180,7 @@ func (g *Guard) Unbraked() error { return g.put(recordLoose, func(b []byte) []by
 // Hand gives the guardian descriptors of processes (pidfds), at most
 // fd.MaxRights, which it ends should the engine die before the tree is
 // released.
-func (g *Guard) Hand(pidfds []int) error { return fd.Send(g.line.Int(), pidfds) }
+func (g *Guard) Hand(pidfds []int) error { return fd.Send(g.hands.Int(), pidfds) }
 
 // Phase says how far the work has come.
 func (g *Guard) Phase(p Phase) error {
@@ -185,10 +191,28 @@ func (g *Guard) Phase(p Phase) error {
 // itself. A second Close does nothing.
 func (g *Guard) Close() error {
 	g.once.Do(func() {
-		g.err = errors.Join(g.Phase(Done), g.line.Close(), g.lock.Close(), g.file.Close())
+		g.err = g.Phase(Done)
+		if _, err := unix.Write(g.line.Int(), []byte{1}); err != nil && err != unix.EPIPE {
+			g.err = errors.Join(g.err, fmt.Errorf("tell the guardian that all is done: %w", err))
+		}
+		g.err = errors.Join(g.err, g.release())
 		go reap(g.pid)
 	})
 	return g.err
+}
+
+// release closes what the engine has.
+func (g *Guard) release() error {
+	errs := []error{g.lock.Close()}
+	for _, f := range []*fd.FD{g.line, g.hands} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	if g.journal != nil {
+		errs = append(errs, g.file.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // reap takes the guardian's end off the engine's hands, unless the engine ends

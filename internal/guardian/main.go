@@ -34,9 +34,9 @@ func Main(h Hooks) {
 	os.Exit(0)
 }
 
-// run waits for the end of the engine and does what is left to do.
+// run does what is left to do: the engine has died.
 func run(role Role, h Hooks) error {
-	handed, err := awaitEnd(fdLine)
+	handed, err := collect(fdHands)
 	if err != nil {
 		return err
 	}
@@ -54,20 +54,19 @@ func run(role Role, h Hooks) error {
 	return s.endDump(h)
 }
 
-// awaitEnd waits until the engine's end of the line is closed, and collects
-// the descriptors that came before.
-func awaitEnd(line int) ([]*fd.FD, error) {
+// collect takes the descriptors that the engine has handed over.
+func collect(hands int) ([]*fd.FD, error) {
 	var got []*fd.FD
 	data, control := make([]byte, 64), make([]byte, unix.CmsgSpace(4*fd.MaxRights))
 	for {
-		n, c, _, _, err := unix.Recvmsg(line, data, control, unix.MSG_CMSG_CLOEXEC)
+		n, c, _, _, err := unix.Recvmsg(hands, data, control, unix.MSG_CMSG_CLOEXEC)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err == unix.ECONNRESET || err == nil && n == 0 && c == 0:
 			return got, nil
 		case err != nil:
-			return got, fmt.Errorf("wait for the engine: %w", err)
+			return got, fmt.Errorf("take what the engine has handed over: %w", err)
 		}
 		fds, err := rights(control[:c])
 		if err != nil {

@@ -36,7 +36,7 @@ func TestPtrace(t *testing.T) {
 // starters run other programs, each with what for.
 var starters = map[string]string{
 	"internal/demo/client.go":    "the server that is saved and restored for show",
-	"internal/guardian/guard.go": "the process that outlives the engine, by starting its program again",
+	"internal/stub/watch.go":     "the process that outlives the engine, of Glis's own making until it is needed",
 	"internal/stub/stub.go":      "the one process that a restore starts, of Glis's own making",
 	"internal/stub/dead.go":      "a process that ends at once, for pidfds of dead ones; of Glis's own making, too",
 	"internal/cli/script.go":     "--action-script: what the user wants to run at each stage",

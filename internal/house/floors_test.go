@@ -61,6 +61,7 @@ var sideways = map[string]string{
 	"internal/guardian -> internal/netlock":                 "it lets packets through",
 	"internal/guardian -> internal/remote":                  "it takes the engine's memory out of tasks",
 	"internal/guardian -> internal/tracee":                  "",
+	"internal/guardian -> internal/stub":                    "it is one page until it is needed",
 	"internal/stub -> internal/remote":                      "the stub is a thread like any other once it runs",
 	"internal/stub -> internal/tracee":                      "",
 	"internal/scan -> internal/remote":                      "a scanned thread is one that batches run in",
