@@ -7,6 +7,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind/socket/tcp"
 )
 
 // address is one end of a socket.
@@ -35,6 +37,9 @@ func (l *look) addresses() error {
 		l.peer = decode(sa)
 	} else if !errors.Is(err, unix.ENOTCONN) {
 		return l.fail(fmt.Errorf("getpeername: %w", err))
+	}
+	if l.tcpLike() && l.tcp.State == tcp.SynSent {
+		return l.peerOfConnecting()
 	}
 	return nil
 }

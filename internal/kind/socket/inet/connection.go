@@ -18,6 +18,7 @@ import (
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockdiag"
 )
 
 // shutBoth is a socket that is shut down in both directions, as images have it.
@@ -34,6 +35,7 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	}
 	defer d.Close()
 	l := &look{kind: k, env: env, file: f, fd: d}
+	l.family = f.Family
 	if l.protocol, err = unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
 		return nil, l.fail(fmt.Errorf("read SO_PROTOCOL: %w", err))
 	}
@@ -72,8 +74,8 @@ func (l *look) checkConnection() error {
 	if err := l.checkAllowed(); err != nil {
 		return err
 	}
-	if l.state == tcp.SynSent || l.state == tcp.SynRecv {
-		return l.refuse("a connection that is about to begin isn't supported yet; wait until it has, or close it")
+	if l.state == tcp.SynRecv {
+		return l.refuse("a connection that came with its first data and isn't made yet (TCP_FASTOPEN) can't be saved; wait until it is")
 	}
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLPRI}}
 	if _, err := unix.Poll(p, 0); err != nil {
@@ -174,6 +176,20 @@ func (n *node) planConnection(p *plan.Plan) error {
 	return nil
 }
 
+// peerOfConnecting finds out where a socket connects to: getpeername(2) doesn't
+// tell before it is connected.
+func (l *look) peerOfConnecting() error {
+	q := sockdiag.InetQuery{Family: uint8(l.family), Protocol: unix.IPPROTO_TCP, States: 1 << tcp.SynSent, Port: l.at.port}
+	return l.diag(func(c *sockdiag.Conn) error {
+		return l.fail(c.EachInet(q, func(s *sockdiag.Inet) error {
+			if s.Ino == uint32(l.file.Stat.Ino) {
+				l.peer = address{s.Dst.Addr(), s.Dst.Port()}
+			}
+			return nil
+		}))
+	})
+}
+
 // ends are both addresses of a connection as its packets have them.
 type ends struct{ at, peer netip.AddrPort }
 
@@ -181,7 +197,7 @@ type ends struct{ at, peer netip.AddrPort }
 func (k *Kind) join() error {
 	known := map[ends]*node{}
 	for _, n := range k.nodes {
-		if !n.live() {
+		if !n.live() || n.stream.State == tcp.SynSent {
 			continue
 		}
 		e := ends{n.at.addrPort(), n.peer.addrPort()}
@@ -220,7 +236,7 @@ func (n *node) Flows() []netlock.Flow {
 
 // Resume implements plan.Resumer.
 func (n *node) Resume() []linux.SockOpt {
-	if !n.live() {
+	if !n.live() || n.stream.State == tcp.SynSent {
 		return nil
 	}
 	return n.stream.Resume(n.number("TCP_CORK"), n.number("SO_REUSEADDR"), !n.joined)
@@ -240,6 +256,27 @@ var errSource = errors.New("another local address was chosen")
 // good, which one has that was accepted, or bound by connect(2), does not.
 func (n *node) leavesWide() bool {
 	return (n.live() || n.ended != nil) && n.family == unix.AF_INET6 && !n.at.ip.Is4In6() && n.number("IPV6_V6ONLY") == 0
+}
+
+// beginConnecting has a socket with its numbers connect in earnest, and not wait
+// for it. What it sends is held back, and sent again within a second.
+func (n *node) beginConnecting(own int) error {
+	for _, o := range tcp.Quiet(n.number("SO_REUSEADDR")) {
+		if err := o.Set(own); err != nil {
+			return err
+		}
+	}
+	if err := unix.SetNonblock(own, true); err != nil {
+		return fmt.Errorf("set O_NONBLOCK: %w", err)
+	}
+	return nil
+}
+
+func (n *node) endConnecting(own *fd.FD) error {
+	if err := unix.SetNonblock(own.Int(), false); err != nil {
+		return fmt.Errorf("reset O_NONBLOCK: %w", err)
+	}
+	return n.flags(own)
 }
 
 // checkSource makes sure that the kernel chose the right address.
@@ -271,11 +308,23 @@ func (n *node) finishConnection(own *fd.FD, k *socket.Kernel, at address) error 
 	if err := n.stream.Begin(num); err != nil {
 		return err
 	}
-	if err := unix.Connect(num, n.peer.sockaddr(n.family, zone)); err != nil {
+	if n.stream.State == tcp.SynSent {
+		if err := n.beginConnecting(num); err != nil {
+			return err
+		}
+	}
+	err = unix.Connect(num, n.peer.sockaddr(n.family, zone))
+	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)
 	}
 	if err := n.checkSource(num); err != nil {
 		return err
+	}
+	if n.stream.State == tcp.SynSent {
+		if err := k.Set(num, n.opts.Values, socket.Late, socket.Last); err != nil {
+			return err
+		}
+		return n.endConnecting(own)
 	}
 	if err := n.stream.Finish(num, tcp.Path{Local: n.at.addrPort(), Remote: n.peer.addrPort(), Device: n.opts.Entry.GetSoBoundDev()}); err != nil {
 		return err

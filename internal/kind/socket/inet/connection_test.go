@@ -54,6 +54,52 @@ func paired(t testing.TB, s sort, ip string) *pair {
 	return &pair{sort: s, ends: [2]*fd.FD{c, a}}
 }
 
+// A socket that is about to connect goes on with that: the same segment is sent
+// again, so that a listener which has heard it already isn't confused.
+func TestConnecting(t *testing.T) {
+	for _, s := range []sort{tcp4, tcp6} {
+		ip := map[int]string{unix.AF_INET: "127.0.0.1", unix.AF_INET6: "::1"}[s.family]
+		l, c := s.bound(t, ip), s.bound(t, ip)
+		must(t, unix.Listen(l.Int(), 1))
+		to, err := unix.Getsockname(l.Int())
+		must(t, err)
+		from, err := unix.Getsockname(c.Int())
+		must(t, err)
+		lock, err := netlock.Open()
+		must(t, err)
+		defer lock.Close()
+		if err := lock.Hold("glis-test-connecting", []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: decode(from).addrPort(), Remote: decode(to).addrPort()}}); err != nil {
+			t.Skip(err)
+		}
+		must(t, unix.SetNonblock(c.Int(), true))
+		if err := unix.Connect(c.Int(), to); !errors.Is(err, unix.EINPROGRESS) {
+			t.Fatal(err)
+		}
+		o := &options.Dump{}
+		o.TCPEstablished = true
+		env, f := environment(t, o, images{}, c.Int())
+		k := New()
+		if !k.Match(f) {
+			t.Fatal("no match")
+		}
+		if flows, err := k.Flows(env, f); err != nil || len(flows) != 1 || flows[0].Remote != decode(to).addrPort() {
+			t.Fatal(flows, err)
+		}
+		in, err := dumped(t, o, c.Int())
+		must(t, err)
+		must(t, c.Close())
+		again := own(t, restored(t, in)[1], nil)
+		p := &pair{sort: s, ends: [2]*fd.FD{again, again}}
+		p.await(t, 0, tcp.SynSent)
+		must(t, lock.Release())
+		p.await(t, 0, tcp.Established)
+		n, _, err := unix.Accept4(l.Int(), unix.SOCK_CLOEXEC)
+		p.ends[1] = own(t, n, err)
+		p.send(t, 0, 1000)
+		p.drain(t, 1)
+	}
+}
+
 // send sends as much of n bytes as there is room for.
 func (p *pair) send(t testing.TB, from, n int) {
 	t.Helper()

@@ -122,7 +122,7 @@ func (n *node) check() error {
 		}
 	case e.GetType() == unix.SOCK_STREAM && n.protocol == unix.IPPROTO_TCP:
 		switch state := e.GetState(); {
-		case state == tcp.SynSent, state == tcp.SynRecv, state == tcp.TimeWait, state == 0, state > tcp.Closing:
+		case state == tcp.SynRecv, state == tcp.TimeWait, state == 0, state > tcp.Closing:
 			return unsupported("a TCP connection in state " + socket.StateName(int(state)))
 		case tcp.Connected(int(state)) != (e.GetDstPort() != 0):
 			return fmt.Errorf("port %d of a peer in state %s can't be", e.GetDstPort(), socket.StateName(int(state)))

@@ -66,7 +66,7 @@ func (s *Stream) close(fd int, p Path) error {
 // unacknowledged is the number of the first byte that the peer has not told to
 // have.
 func (s *Stream) unacknowledged() uint32 {
-	return s.Entry.GetOutqSeq() - one(s.ownFin()) - s.Entry.GetOutqLen()
+	return s.Entry.GetOutqSeq() - one(s.ownFin() || s.State == SynSent) - s.Entry.GetOutqLen()
 }
 
 // queueFin closes this direction as the application did. Without a window

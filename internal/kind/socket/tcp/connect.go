@@ -38,6 +38,9 @@ func Parse(state int, e *tcp_stream.TcpStreamEntry, queues []byte) (*Stream, err
 	if state == FinWait2 && e.GetOutqLen() != 0 {
 		return nil, fmt.Errorf("%d bytes are to be sent or acknowledged in state FIN_WAIT2: that can't be", e.GetOutqLen())
 	}
+	if state == SynSent && len(queues) != 0 {
+		return nil, fmt.Errorf("%d bytes are queued before there is a connection: that can't be", len(queues))
+	}
 	s.sendAgain()
 	return s, s.checkWindow()
 }
@@ -57,7 +60,7 @@ func (s *Stream) sendAgain() {
 
 // checkWindow makes sure that the kernel will take the window.
 func (s *Stream) checkWindow() error {
-	if !s.hasWindow() {
+	if !s.hasWindow() || s.State == SynSent {
 		return nil
 	}
 	e := s.Entry
