@@ -55,3 +55,7 @@ const (
 	PR_TIMER_CREATE_RESTORE_IDS_ON  = 1
 	PR_TIMER_CREATE_RESTORE_IDS_GET = 2
 )
+
+// PIDTYPE_PID stands for one thread in PR_SCHED_CORE, see core-scheduling.rst
+// of the kernel's documentation.
+const PIDTYPE_PID = 0
