@@ -90,6 +90,9 @@ func (l *look) checkConnection() error {
 		l.shutdown = 1 << unix.SHUT_RD
 	}
 	why, err := tcp.Upper(l.fd.Int())
+	if err == nil && why == "" && l.value("TCP_SAVE_SYN") != 0 {
+		why, err = tcp.KeptSyn(l.fd.Int())
+	}
 	if err == nil && why != "" {
 		return l.refuse("%s", why)
 	}
@@ -112,6 +115,9 @@ func (l *look) putStream() error {
 	s, err := l.readStream()
 	for _, o := range back {
 		err = errors.Join(err, o.Set(l.fd.Int()))
+	}
+	if errors.Is(err, tcp.ErrEarlyData) {
+		return l.refuse("%v, which isn't supported yet; wait until it is connected", tcp.ErrEarlyData)
 	}
 	if err != nil {
 		return l.fail(err)

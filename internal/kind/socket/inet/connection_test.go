@@ -304,6 +304,40 @@ func TestFlows(t *testing.T) {
 func TestConnectionRefused(t *testing.T) {
 	o := &options.Dump{}
 	o.TCPEstablished = true
+	t.Run("early data", func(t *testing.T) {
+		l, c := tcp4.bound(t, "127.0.0.1"), tcp4.bound(t, "127.0.0.1")
+		to, err := unix.Getsockname(l.Int())
+		must(t, err)
+		from, err := unix.Getsockname(c.Int())
+		must(t, err)
+		lock, err := netlock.Open()
+		must(t, err)
+		defer lock.Close()
+		if err := lock.Hold("glis-test-early", []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: decode(from).addrPort(), Remote: decode(to).addrPort()}}); err != nil {
+			t.Skip(err)
+		}
+		must(t, unix.SetNonblock(c.Int(), true))
+		const noCookie = 34 // TCP_FASTOPEN_NO_COOKIE
+		must(t, unix.SetsockoptInt(c.Int(), unix.IPPROTO_TCP, noCookie, 1))
+		if err := unix.Sendto(c.Int(), []byte("early"), unix.MSG_FASTOPEN, to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+			t.Skip(err)
+		}
+		refused(t, o, c.Int(), "MSG_FASTOPEN")
+	})
+	t.Run("first segment", func(t *testing.T) {
+		l := tcp4.bound(t, "127.0.0.1")
+		must(t, unix.SetsockoptInt(l.Int(), unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1))
+		must(t, unix.Listen(l.Int(), 1))
+		client(t, tcp4, l.Int())
+		n, _, err := unix.Accept4(l.Int(), unix.SOCK_CLOEXEC)
+		d := own(t, n, err)
+		refused(t, o, d.Int(), "TCP_SAVED_SYN")
+		if got, err := unix.GetsockoptString(d.Int(), unix.IPPROTO_TCP, unix.TCP_SAVED_SYN); len(got) == 0 || err != nil {
+			t.Errorf("the dump took it: %v", err)
+		}
+		_, err = dumped(t, o, d.Int())
+		must(t, err)
+	})
 	t.Run("urgent", func(t *testing.T) {
 		p := paired(t, tcp4, "127.0.0.1")
 		must(t, unix.Sendmsg(p.ends[0].Int(), []byte("x"), nil, nil, unix.MSG_OOB))

@@ -29,6 +29,9 @@ func (s *Stream) readQueues(fd int) (err error) {
 	}
 	e := s.Entry
 	e.InqLen, e.OutqLen, e.UnsqLen = proto.Uint32(uint32(in)), proto.Uint32(uint32(out)), proto.Uint32(uint32(unsent))
+	if s.State == SynSent {
+		return noEarlyData(fd)
+	}
 	if in+out == 0 {
 		return nil
 	}
@@ -37,6 +40,26 @@ func (s *Stream) readQueues(fd int) (err error) {
 		return err
 	}
 	return peek(fd, sendQueue, s.Queues[in:])
+}
+
+// ErrEarlyData says that data goes with the first segment (MSG_FASTOPEN), which
+// the kernel doesn't take back in.
+var ErrEarlyData = errors.New("data is queued that goes with the first segment (MSG_FASTOPEN)")
+
+// noEarlyData makes sure that nothing is queued before there is a connection.
+func noEarlyData(fd int) error {
+	if err := choose(fd, sendQueue); err != nil {
+		return err
+	}
+	var b [1]byte
+	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if n > 0 || errors.Is(err, unix.EFAULT) { // it is more than there is room for
+		return ErrEarlyData
+	}
+	if err != nil && !errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("peek at what goes with the first segment: %w", err)
+	}
+	return nil
 }
 
 func peek(fd, queue int, into []byte) error {
