@@ -14,6 +14,9 @@ const (
 	Move    = 0xbf // dst = src
 	MoveImm = 0xb7
 	AddImm  = 0x07
+	Add     = 0x0f
+	Left    = 0x67 // dst <<= imm
+	Right   = 0x77 // dst >>= imm
 	Or      = 0x4f
 	JumpEq  = 0x15 // if dst == imm: pc += off
 	Call    = 0x85

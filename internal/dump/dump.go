@@ -127,6 +127,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 func (d *dump) run(ctx context.Context) error {
 	d.openFlags()
 	defer d.closeFlags()
+	d.openSockets()
 	start := time.Now()
 	defer d.freezer.close()
 	running := ctx

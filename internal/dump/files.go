@@ -31,6 +31,7 @@ type files struct {
 	// files that came with messages, and the engine, which has them
 	received []*fd.FD
 	self     *scan.Task
+	sockets  *sockets // nil: they are looked at one by one
 }
 
 type fileKey struct {
@@ -67,13 +68,16 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 		return err
 	}
 	t.FDs = make([]scan.Ref, 0, len(fds))
+	known := f.sockets.of(t)
 	for _, n := range fds {
 		if err := ended(); err != nil {
 			return err
 		}
-		file, err := describe(t, n)
-		if err != nil {
-			return fmt.Errorf("descriptor %d: %w", n, err)
+		file := known[n]
+		if file == nil {
+			if file, err = describe(t, n); err != nil {
+				return fmt.Errorf("descriptor %d: %w", n, err)
+			}
 		}
 		cloexec := file.Flags&unix.O_CLOEXEC != 0
 		file.Flags &^= unix.O_CLOEXEC

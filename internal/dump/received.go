@@ -55,6 +55,8 @@ func (f *files) close() error {
 		errs = append(errs, n.Close())
 	}
 	f.received = nil
+	errs = append(errs, f.sockets.close())
+	f.sockets = nil
 	if f.self != nil {
 		errs = append(errs, f.self.Dir.Close(), f.self.Pidfd.Close())
 		f.self = nil

@@ -126,6 +126,12 @@ type Locker interface {
 	Flows(env *DumpEnv, f *scan.File) ([]netlock.Flow, error)
 }
 
+// Preparer is a File that can do part of its work before the tree is frozen.
+type Preparer interface {
+	// PrepareFor is called with about how many descriptors the tree has.
+	PrepareFor(descriptors int)
+}
+
 // Planner is a File that has something to check when all entries of
 // files.img were planned: that peers are there, for one.
 type Planner interface{ Planned() error }

@@ -18,12 +18,20 @@ type layout struct {
 	peer     [2]int // offsets of sk_peer_pid and sk_peer_cred in struct sock
 	err      int    // offset of sk_err in struct sock
 	shutdown int    // offset of sk_shutdown in struct sock
+	inode    int    // offset of f_inode in struct file
+	flags    int    // offset of f_flags there
+	owned    [5]int // offsets of i_ino, i_mode, i_uid, i_gid and i_flctx in struct inode
+	table    [3]int // offsets of files in struct task_struct, fdt in struct files_struct, close_on_exec in struct fdtable
 	group    int    // offset of sk_reuseport_cb in struct sock
 	program  int    // offset of prog in struct sock_reuseport
 }
 
 // maxStruct is more bytes than any of the structures has.
 const maxStruct = 4096
+
+// maxOffset is more than where anything is that is asked for: struct
+// task_struct is the largest.
+const maxOffset = 64 << 10
 
 // kernelLayout reads the layout from the kernel's type information: some 5 MB.
 func kernelLayout() (*layout, error) {
@@ -39,7 +47,7 @@ func kernelLayout() (*layout, error) {
 }
 
 func findLayout(x *bpf.Types) (*layout, error) {
-	l := &layout{sk: -1, queue: -1, length: -1, group: -1, program: -1, err: -1, shutdown: -1, peer: [2]int{-1, -1}}
+	l := &layout{sk: -1, queue: -1, length: -1, group: -1, program: -1, peer: [2]int{-1, -1}, err: -1, shutdown: -1, inode: -1, flags: -1, owned: [5]int{-1}, table: [3]int{-1, -1, -1}}
 	err := x.Each(func(t *bpf.Type) bool {
 		switch {
 		case t.Kind == bpf.KindFunc && x.Named(t, "bpf_iter_task_file"):
@@ -58,9 +66,19 @@ func findLayout(x *bpf.Types) (*layout, error) {
 		case x.Named(t, "unix_sock"):
 			l.sock = int(t.Size)
 		case x.Named(t, "file"):
-			l.file = int(t.Size)
+			l.file, l.inode, l.flags = int(t.Size), x.Member(t, "f_inode"), x.Member(t, "f_flags")
+		case x.Named(t, "inode"):
+			for i, name := range []string{"i_ino", "i_mode", "i_uid", "i_gid", "i_flctx"} {
+				l.owned[i] = x.Member(t, name)
+			}
+		case x.Named(t, "task_struct"):
+			l.table[0] = x.Member(t, "files")
+		case x.Named(t, "files_struct"):
+			l.table[1] = x.Member(t, "fdt")
+		case x.Named(t, "fdtable"):
+			l.table[2] = x.Member(t, "close_on_exec")
 		}
-		return l.function == 0 || l.sk < 0 || l.sock == 0 || l.file == 0 || l.queue < 0 || l.length < 0 || l.group < 0 || l.program < 0
+		return !l.sound()
 	})
 	if err != nil {
 		return nil, err
@@ -72,8 +90,18 @@ func findLayout(x *bpf.Types) (*layout, error) {
 }
 
 func (l *layout) sound() bool {
-	in := func(n int) bool { return n >= 0 && n <= maxStruct }
-	return l.function != 0 && in(l.sk) && in(l.sock) && in(l.file) && l.file > 0 && in(l.queue) && in(l.length) && in(l.program) && l.in(l.peer[0]) && l.in(l.err) && l.in(l.shutdown) && l.in(l.peer[1]) && in(l.group) && l.group+8 <= l.sock && l.queue+l.length+4 <= l.sock
+	for _, n := range append([]int{l.sk, l.queue, l.length, l.program}, append(l.owned[:], l.table[:2]...)...) {
+		if n < 0 || n > maxOffset {
+			return false
+		}
+	}
+	for _, n := range []int{l.group, l.err, l.shutdown, l.peer[0], l.peer[1]} {
+		if !l.in(n) {
+			return false
+		}
+	}
+	fits := l.inode >= 0 && l.inode+8 <= l.file && l.flags >= 0 && l.flags+4 <= l.file && l.table[2] >= 0 && l.table[2] <= maxOffset
+	return fits && l.function != 0 && l.sock <= maxStruct && l.file <= maxStruct && l.queue+l.length+4 <= l.sock
 }
 
 // in tells whether a word of 8 bytes at an offset is in struct unix_sock.

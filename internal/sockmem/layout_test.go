@@ -9,26 +9,65 @@ import (
 	"glis.dev/glis/internal/bpf/bpftest"
 )
 
-const names = "\x00socket\x00sk\x00unix_sock\x00file\x00bpf_iter_task_file\x00sock\x00sk_receive_queue\x00sk_buff_head\x00qlen\x00sk_reuseport_cb\x00sock_reuseport\x00prog\x00sk_peer_pid\x00sk_peer_cred\x00sk_err\x00sk_shutdown\x00"
+// field is a member of a struct and where it is, in bytes.
+type field struct {
+	name string
+	at   uint32
+}
 
-// whole has everything that is asked for: names at 1, 8, 11, 21, 26, 45, 50,
-// 67, 80, 85, 101, 116, 121,
-// 133, 146, 153.
-func whole() []uint32 {
-	return []uint32{
-		1, bpf.KindStruct<<24 | 1, 128, 8, 0, 24 * 8, // struct socket { sk at 24 }
-		11, bpf.KindStruct << 24, 1088,
-		21, bpf.KindStruct << 24, 184,
-		26, bpf.KindFunc << 24, 9,
-		// struct sock { sk_receive_queue at 192, sk_reuseport_cb at 700, sk_peer_pid at 600, sk_peer_cred at 608, sk_err at 616, sk_shutdown at 620 }
-		45, bpf.KindStruct<<24 | 6, 776, 50, 0, 192 * 8, 85, 0, 700 * 8, 121, 0, 600 * 8, 133, 0, 608 * 8, 146, 0, 616 * 8, 153, 0, 620 * 8,
-		67, bpf.KindStruct<<24 | 1, 24, 80, 0, 16 * 8, // struct sk_buff_head { qlen at 16 }
-		101, bpf.KindStruct<<24 | 1, 48, 116, 0, 24 * 8, // struct sock_reuseport { prog at 24 }
+// structure is a struct of the kernel's.
+type structure struct {
+	name   string
+	size   uint32
+	fields []field
+}
+
+// kernel has everything that is asked for.
+func kernel() []structure {
+	return []structure{
+		{"socket", 128, []field{{"sk", 24}}},
+		{"unix_sock", 1088, nil},
+		{"file", 184, []field{{"f_inode", 40}, {"f_flags", 48}}},
+		{"sock", 776, []field{{"sk_receive_queue", 192}, {"sk_reuseport_cb", 700}, {"sk_peer_pid", 600}, {"sk_peer_cred", 608}, {"sk_err", 616}, {"sk_shutdown", 620}}},
+		{"sk_buff_head", 24, []field{{"qlen", 16}}},
+		{"sock_reuseport", 48, []field{{"prog", 24}}},
+		{"inode", 600, []field{{"i_ino", 64}, {"i_mode", 0}, {"i_uid", 4}, {"i_gid", 8}, {"i_flctx", 560}}},
+		{"task_struct", 9000, []field{{"files", 3000}}},
+		{"files_struct", 700, []field{{"fdt", 32}}},
+		{"fdtable", 56, []field{{"close_on_exec", 16}}},
 	}
 }
 
+// types encodes structures, and the function that the iterator calls, whose
+// number is 1.
+func types(all []structure) ([]uint32, string) {
+	names := "\x00"
+	name := func(s string) uint32 {
+		n := uint32(len(names))
+		names += s + "\x00"
+		return n
+	}
+	out := []uint32{name("bpf_iter_task_file"), bpf.KindFunc << 24, 9}
+	for _, s := range all {
+		out = append(out, name(s.name), bpf.KindStruct<<24|uint32(len(s.fields)), s.size)
+		for _, f := range s.fields {
+			out = append(out, name(f.name), 0, f.at*8)
+		}
+	}
+	return out, names
+}
+
+func whole(change func([]structure)) []byte {
+	all := kernel()
+	if change != nil {
+		change(all)
+	}
+	t, names := types(all)
+	return bpftest.File(t, names)
+}
+
 func TestLayout(t *testing.T) {
-	x, err := bpf.Parse(bpftest.File(whole(), names))
+	x, err := bpf.Parse(whole(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,29 +75,31 @@ func TestLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (layout{function: 4, sk: 24, sock: 1088, file: 184, queue: 192, length: 16, peer: [2]int{600, 608}, err: 616, shutdown: 620, group: 700, program: 24}); *l != want {
+	if want := (layout{
+		function: 1, sk: 24, sock: 1088, file: 184, queue: 192, length: 16, peer: [2]int{600, 608}, err: 616, shutdown: 620, group: 700, program: 24,
+		inode: 40, flags: 48, owned: [5]int{64, 0, 4, 8, 560}, table: [3]int{3000, 32, 16},
+	}); *l != want {
 		t.Errorf("%+v, want %+v", *l, want)
 	}
 }
 
 func TestLayoutBad(t *testing.T) {
-	huge := whole()
-	huge[8] = 1 << 30
-	outside := whole()
-	outside[20] = 1080 * 8
+	alone, names := types(kernel()[1:2])
 	tests := []struct {
 		name string
 		in   []byte
 	}{
 		{"empty", nil},
 		{"no magic", make([]byte, 64)},
-		{"cut", bpftest.File(whole(), names)[:60]},
-		{"cut type", bpftest.File(whole()[:4], names)},
-		{"unknown kind", bpftest.File(append([]uint32{0, 31 << 24, 0}, whole()...), names)},
-		{"nothing asked for", bpftest.File([]uint32{11, bpf.KindStruct << 24, 1088}, names)},
-		{"no sk", bpftest.File(append([]uint32{1, bpf.KindStruct << 24, 128}, whole()[6:]...), names)},
-		{"huge", bpftest.File(huge, names)},
-		{"queue outside", bpftest.File(outside, names)},
+		{"cut", whole(nil)[:60]},
+		{"cut type", bpftest.File(alone[:4], names)},
+		{"unknown kind", bpftest.File(append([]uint32{0, 31 << 24, 0}, alone...), names)},
+		{"nothing asked for", bpftest.File(alone[3:], names)},
+		{"no sk", whole(func(all []structure) { all[0].fields = nil })},
+		{"no mode", whole(func(all []structure) { all[6].fields = all[6].fields[:1] })},
+		{"huge", whole(func(all []structure) { all[1].size = 1 << 30 })},
+		{"queue outside", whole(func(all []structure) { all[3].fields[0].at = 1080 })},
+		{"flags outside", whole(func(all []structure) { all[2].fields[1].at = 183 })},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -87,8 +128,8 @@ func TestLayoutLive(t *testing.T) {
 }
 
 func FuzzLayout(f *testing.F) {
-	f.Add(bpftest.File(whole(), names))
-	f.Add(bpftest.File(whole()[:7], names))
+	f.Add(whole(nil))
+	f.Add(whole(nil)[:100])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x, err := bpf.Parse(b)
 		if err != nil {

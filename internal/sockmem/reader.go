@@ -31,8 +31,16 @@ type Reader struct {
 // Socket is one socket that a process has as a descriptor.
 type Socket struct {
 	FD   int32
-	File []byte // its struct file
-	Sock []byte // its struct unix_sock; of another family's as many bytes
+	Ino  uint64
+	Mode uint16 // S_IFSOCK and permissions
+	UID  uint32
+	GID  uint32
+	// Locked tells that there is, or was, a file lock on it (flock(2)).
+	Locked bool
+	// Flags are O_*, with O_CLOEXEC if the descriptor is closed on exec.
+	Flags uint32
+	File  []byte // its struct file
+	Sock  []byte // its struct unix_sock; of another family's as many bytes
 	// Err is the error that the next call reports, 0 if there is none.
 	Err int32
 	// Shutdown has bit 0 if nothing is received any more, bit 1 if nothing is
@@ -120,6 +128,7 @@ func (r *Reader) records(b []byte, fn func(Socket) error) (left int, err error) 
 			s.Chosen = binary.NativeEndian.Uint64(b[recordProgram:]) != 0
 			s.Queued = binary.NativeEndian.Uint32(s.Sock[r.layout.queue+r.layout.length:])
 			s.Err, s.Shutdown = int32(binary.NativeEndian.Uint32(s.Sock[r.layout.err:])), s.Sock[r.layout.shutdown]
+			r.inode(b, &s)
 			for i, at := range r.layout.peer {
 				s.Peer[i] = binary.NativeEndian.Uint64(s.Sock[at:])
 			}
@@ -130,4 +139,15 @@ func (r *Reader) records(b []byte, fn func(Socket) error) (left int, err error) 
 		b = b[r.record:]
 	}
 	return len(b), nil
+}
+
+// inode reads what stat(2) and fdinfo tell.
+func (r *Reader) inode(b []byte, s *Socket) {
+	ne := binary.NativeEndian
+	s.Ino, s.Mode, s.UID, s.GID = ne.Uint64(b[recordInode:]), ne.Uint16(b[recordMode:]), ne.Uint32(b[recordUID:]), ne.Uint32(b[recordGID:])
+	s.Locked = ne.Uint64(b[recordLocks:]) != 0
+	s.Flags = ne.Uint32(s.File[r.layout.flags:]) &^ unix.O_CLOEXEC
+	if ne.Uint64(b[recordCloexec:])>>(uint(s.FD)%64)&1 != 0 {
+		s.Flags |= unix.O_CLOEXEC
+	}
 }

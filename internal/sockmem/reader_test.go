@@ -135,3 +135,44 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	}
 }
+
+// What the memory tells of a socket's file is what fstat(2) and fcntl(2) tell.
+func TestFile(t *testing.T) {
+	r, me := open(t), self(t)
+	var fds []int
+	for _, typ := range []int{unix.SOCK_CLOEXEC, unix.SOCK_NONBLOCK} {
+		for range 100 {
+			p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|typ, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(p[0])
+			defer unix.Close(p[1])
+			fds = append(fds, p[:]...)
+		}
+	}
+	if err := unix.Fchown(fds[7], 1234, 5678); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Fchmod(fds[7], 0o640); err != nil {
+		t.Fatal(err)
+	}
+	got := map[int32]Socket{}
+	if err := r.Each(me, func(s Socket) error { got[s.FD] = s; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range fds {
+		var st unix.Stat_t
+		if err := unix.Fstat(n, &st); err != nil {
+			t.Fatal(err)
+		}
+		flags, _ := unix.FcntlInt(uintptr(n), unix.F_GETFL, 0)
+		if c, _ := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); c&unix.FD_CLOEXEC != 0 {
+			flags |= unix.O_CLOEXEC
+		}
+		s := got[int32(n)]
+		if s.Ino != st.Ino || uint32(s.Mode) != st.Mode || s.UID != st.Uid || s.GID != st.Gid || s.Flags != uint32(flags) {
+			t.Fatalf("descriptor %d: %d %o %d %d %o, stat %+v, flags %o", n, s.Ino, s.Mode, s.UID, s.GID, s.Flags, st, flags)
+		}
+	}
+}

@@ -27,6 +27,7 @@ type defaults struct {
 type survey struct {
 	from  int // how many sockets are many
 	done  bool
+	quick *socket.Untouched // prepared before the freeze; may be nil
 	found map[*scan.Task]map[int32]defaults
 	peers map[[2]uint64]uint32 // numbers of identities
 }
@@ -74,6 +75,13 @@ func (k *Kind) queued(l *look) (int, error) {
 	return n, k.noLengths
 }
 
+// PrepareFor implements kind.Preparer.
+func (k *Kind) PrepareFor(descriptors int) {
+	if descriptors >= k.seen.from && k.learn() == nil {
+		k.seen.quick, _ = socket.LearnUntouched(k.kernel) // it is tried again, and told of, later
+	}
+}
+
 // survey fills in k.seen. It is only there to save time: if it can't be done,
 // everything is read.
 func (k *Kind) survey(env *kind.DumpEnv) error {
@@ -94,11 +102,15 @@ func (k *Kind) survey(env *kind.DumpEnv) error {
 	if err := k.learn(); err != nil {
 		return err
 	}
-	u, err := socket.LearnUntouched(k.kernel)
-	if err != nil {
-		env.Log.Debug("options of sockets are read one by one", "why", err)
-		return nil
+	u := k.seen.quick
+	if u == nil {
+		var err error
+		if u, err = socket.LearnUntouched(k.kernel); err != nil {
+			env.Log.Debug("options of sockets are read one by one", "why", err)
+			return nil
+		}
 	}
+	k.seen.quick = nil
 	defer u.Close()
 	k.seen.peers = map[[2]uint64]uint32{}
 	k.seen.found = map[*scan.Task]map[int32]defaults{}
