@@ -35,6 +35,10 @@ func self(t *testing.T, tid int) (*scan.Task, map[string]string) {
 	return task, own
 }
 
+// Tests run on other threads than the first one: that of a test which leaves
+// something stays as it is, and the first one is the leader in all tests.
+func init() { runtime.LockOSThread() }
+
 // TestApart has a thread leave something that the others share.
 func TestApart(t *testing.T) {
 	for _, x := range []struct {
