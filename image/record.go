@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"sync"
 
 	"glis.dev/glis/image/criu/inventory"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // Recorder is a store in which a checkpoint is made. It takes the checksum of
@@ -68,7 +66,6 @@ type recordedFile struct {
 	rec   *recorded
 	pos   int64 // of Write
 	later bool
-	early int64 // up to where the kernel was asked to write it to disk
 }
 
 func (f *recordedFile) Write(p []byte) (int, error) {
@@ -230,10 +227,4 @@ func DirOf(s Store) (*Dir, bool) {
 		return DirOf(s.Store)
 	}
 	return nil, false
-}
-
-// writeback asks the kernel to begin to write a part of a file to disk, see
-// sync_file_range(2). It is no error if it can't.
-func writeback(f *os.File, off, n int64) {
-	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
 }

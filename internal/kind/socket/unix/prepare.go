@@ -58,8 +58,7 @@ func (n *node) claim() {
 func (k *Kind) closure(nodes []*node) []*node {
 	seen := map[*node]bool{}
 	var before, out []*node
-	var add func(n *node)
-	add = func(n *node) {
+	add := func(n *node) {
 		if n == nil || n.done || seen[n] {
 			return
 		}
