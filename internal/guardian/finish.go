@@ -32,6 +32,21 @@ func (s *story) goOn() error {
 	return errors.Join(errs...)
 }
 
+// unlink takes names of files away.
+func (s *story) unlink() error {
+	var errs []error
+	for _, n := range s.names {
+		var st unix.Stat_t
+		if err := unix.Lstat(n.path, &st); err != nil || st.Dev != n.dev || st.Ino != n.ino {
+			continue // it was not made, or is somebody else's
+		}
+		if err := unix.Unlink(n.path); err != nil && err != unix.ENOENT {
+			errs = append(errs, fmt.Errorf("remove the name %s: %w", n.path, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // setOptions sets what the journal wants set, as far as the sockets are there.
 func (s *story) setOptions() error {
 	var errs []error

@@ -168,6 +168,14 @@ func (g *Guard) Arena(pid proc.PID, base remote.Addr, size uint64) error {
 	})
 }
 
+// Name makes known a name that a file is about to get, to be taken away again
+// if the dump is taken back.
+func (g *Guard) Name(path string, dev, ino uint64) error {
+	return g.put(recordName, func(b []byte) []byte {
+		return append(le.AppendUint64(le.AppendUint64(b, dev), ino), path...)
+	})
+}
+
 // Brake makes known that a process is about to be braked: that it is to go on
 // only after its sockets have got their options.
 func (g *Guard) Brake(pid proc.PID) error {

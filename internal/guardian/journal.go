@@ -15,7 +15,7 @@ import (
 // The journal is a file in memory that the engine appends to and the guardian
 // reads when the engine has died. Nobody is woken by a record, and what is
 // written is there whatever becomes of the writer. A record is its kind, the
-// length of what follows in one byte, and that.
+// length of what follows in two bytes, and that.
 
 // Phase is how far the work has come.
 type Phase byte
@@ -38,7 +38,18 @@ const (
 	recordBrake  = 'b' // a process is braked, see tracee.Brake
 	recordLoose  = 'l' // none is any more
 	recordArena  = 'a'
+	recordName   = 'n'
 )
+
+// recordHead is how long kind and length are.
+const recordHead = 3
+
+// name is a name of a file that is taken away again if a dump is taken back,
+// unless another file has it.
+type name struct {
+	dev, ino uint64
+	path     string
+}
 
 // Task is a process of the tree and, for a dump, when it was started, in clock
 // ticks since boot (proc_pid_stat(5)): another one under its number is left
@@ -77,9 +88,12 @@ func newJournal() (*journal, error) {
 func (j *journal) put(kind byte, body func([]byte) []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	b := body(append(j.buf[:0], kind, 0))
+	b := body(append(j.buf[:0], kind, 0, 0))
 	j.buf = b
-	b[1] = byte(len(b) - 2)
+	if len(b)-recordHead > 1<<16-1 {
+		return fmt.Errorf("a record of %d bytes for the guardian", len(b))
+	}
+	le.PutUint16(b[1:], uint16(len(b)-recordHead))
 	n, err := unix.Pwrite(j.file.Int(), b, j.at)
 	if err == nil && n < len(b) {
 		err = unix.ENOSPC
@@ -112,6 +126,7 @@ const (
 	taskSize   = 12
 	optionSize = 28
 	arenaSize  = 20
+	nameHead   = 16
 )
 
 // story is what a journal tells.
@@ -122,6 +137,7 @@ type story struct {
 	kept    string // the table that holds packets back
 	braked  []proc.PID
 	arenas  map[proc.PID][]area
+	names   []name
 }
 
 // area is memory of the engine's that may be in a process.
@@ -131,12 +147,12 @@ type area struct{ base, size uint64 }
 // was not finished can, and it does not count.
 func readStory(b []byte) story {
 	var s story
-	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
-		kind, body := b[0], b[2:2+int(b[1])]
+	for len(b) >= recordHead && len(b) >= recordHead+int(le.Uint16(b[1:])) {
+		kind, body := b[0], b[recordHead:recordHead+int(le.Uint16(b[1:]))]
 		if !s.take(kind, body) {
 			break
 		}
-		b = b[2+len(body):]
+		b = b[recordHead+len(body):]
 	}
 	return s
 }
@@ -161,6 +177,8 @@ func (s *story) take(kind byte, body []byte) bool {
 		}
 		pid := proc.PID(le.Uint32(body))
 		s.arenas[pid] = append(s.arenas[pid], area{le.Uint64(body[4:]), le.Uint64(body[12:])})
+	case kind == recordName && len(body) > nameHead:
+		s.names = append(s.names, name{le.Uint64(body), le.Uint64(body[8:]), string(body[nameHead:])})
 	case kind == recordLoose:
 		s.braked = nil
 	case kind == recordKept:

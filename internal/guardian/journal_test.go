@@ -1,8 +1,11 @@
 package guardian
 
 import (
+	"os"
 	"reflect"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
@@ -17,6 +20,7 @@ func write(t *testing.T, j *journal) {
 		g.Option(Option{PID: 7, FD: 20000, Inode: 1 << 33, SockOpt: linux.SockOpt{Level: 6, Name: 19, Value: -1}}),
 		g.Kept("CRIU-x"),
 		g.Arena(7, 1<<46, 4096),
+		g.Name("/x/link", 3, 4),
 		g.Brake(9),
 		g.Unbraked(),
 		g.Brake(7),
@@ -34,6 +38,7 @@ var told = story{
 	options: []Option{{PID: 7, FD: 20000, Inode: 1 << 33, SockOpt: linux.SockOpt{Level: 6, Name: 19, Value: -1}}},
 	kept:    "CRIU-x",
 	braked:  []proc.PID{7},
+	names:   []name{{3, 4, "/x/link"}},
 	arenas:  map[proc.PID][]area{7: {{1 << 46, 4096}}},
 }
 
@@ -63,8 +68,30 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// A name is taken away only from the file that got it.
+func TestUnlink(t *testing.T) {
+	dir := t.TempDir()
+	mine, other := dir+"/mine", dir+"/other"
+	for _, p := range []string{mine, other} {
+		if err := os.WriteFile(p, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(mine, &st); err != nil {
+		t.Fatal(err)
+	}
+	s := story{names: []name{{st.Dev, st.Ino, mine}, {st.Dev, st.Ino, other}, {st.Dev, st.Ino, dir + "/none"}}}
+	if err := s.unlink(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 || left[0].Name() != "other" {
+		t.Errorf("left: %v", left)
+	}
+}
+
 func FuzzStory(f *testing.F) {
-	f.Add([]byte{recordPhase, 1, 2, recordKept, 3, 'a', 'b', 'c', recordTask, 200})
+	f.Add([]byte{recordPhase, 1, 0, 2, recordKept, 3, 0, 'a', 'b', 'c', recordTask, 200, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s := readStory(b); s.phase > Done || len(s.tasks)+len(s.options) > len(b) {
 			t.Errorf("%+v", s)

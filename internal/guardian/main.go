@@ -112,5 +112,5 @@ func (s *story) endDump(h Hooks) error {
 	}
 	err := s.setOptions()
 	// Packets come through when the last descriptor of the lock is closed.
-	return errors.Join(err, s.unlock(), unix.Close(fdLock), s.goOn(), s.unmapArenas(), h.Discard(fdImages))
+	return errors.Join(err, s.unlock(), unix.Close(fdLock), s.goOn(), s.unmapArenas(), s.unlink(), h.Discard(fdImages))
 }

@@ -77,6 +77,10 @@ type Guard interface {
 	// Leave has these options set when the dump is committed, right before
 	// the tree is killed: by the engine, or whoever finishes its work.
 	Leave(f *scan.File, opts ...linux.SockOpt) error
+	// Name has a name that a file (a device and inode) is about to get taken
+	// away again if the engine dies before the commit. See Undo for its other
+	// failures.
+	Name(path string, dev, ino uint64) error
 }
 
 // Sink takes image entries. Entries may be kept in memory until the tree runs

@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"time"
@@ -51,16 +52,20 @@ func Unbrake(pid proc.PID, mask uint64) error {
 	return SetSigmask(tid, mask)
 }
 
-// awaitBrake waits for the stop by SIGSTOP, or makes the thread stop.
+// awaitBrake waits for the stop by SIGSTOP, or makes the thread stop if there
+// is none to wait for any more.
 func awaitBrake(tid proc.TID) error {
 	const within = 100 * time.Millisecond
-	for start, asked := time.Now(), false; ; {
+	var asked time.Time // when we began to wait, or asked for a stop last
+	for {
 		s, ok, err := TryWait(tid)
 		switch {
 		case err != nil:
 			return err
-		case !ok && !asked && time.Since(start) > within:
-			asked = true
+		case !ok && asked.IsZero():
+			asked = time.Now()
+		case !ok && time.Since(asked) > within:
+			asked = time.Now()
 			if err := Interrupt(tid); err != nil {
 				return err
 			}
@@ -68,12 +73,26 @@ func awaitBrake(tid proc.TID) error {
 			runtime.Gosched()
 		case s.Exited():
 			return fmt.Errorf("thread %d: %v: %w", tid, s, ErrGone)
-		case s.Event() == 0 && s.Signal() == unix.SIGSTOP, asked && s.Trap():
+		case s.Event() == 0 && s.Signal() == unix.SIGSTOP:
 			return nil
 		default: // a trap of ptrace's own
+			if waits, err := waitsFor(tid, unix.SIGSTOP); err != nil || !waits {
+				return err
+			}
 			if err := Cont(tid, 0); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// waitsFor tells whether a signal is queued for the process of a thread.
+func waitsFor(tid proc.TID, sig unix.Signal) (bool, error) {
+	queue, err := Pending(tid, true)
+	for i := range queue {
+		if number := int32(binary.NativeEndian.Uint32(queue[i][:])); number == int32(sig) {
+			return true, nil
+		}
+	}
+	return false, err
 }

@@ -37,7 +37,7 @@ func (k *Regular) linkRemap(env *kind.DumpEnv, f *scan.File) (string, error) {
 	key := inodeKey{f.Stat.Dev, f.Stat.Ino}
 	id, known := k.links[key]
 	if !known {
-		name, err := addLink(f, path.Dir(old))
+		name, err := addLink(env, f, path.Dir(old))
 		if err != nil {
 			return "", fmt.Errorf("%v: --link-remap: %w", f, err)
 		}
@@ -55,10 +55,13 @@ func (k *Regular) linkRemap(env *kind.DumpEnv, f *scan.File) (string, error) {
 }
 
 // addLink gives a file a name in this directory that is still free.
-func addLink(f *scan.File, dir string) (string, error) {
+func addLink(env *kind.DumpEnv, f *scan.File, dir string) (string, error) {
 	from := fmt.Sprintf("%s/%s", f.Task.Dir.Path(), f.Path)
 	for i := range 1000 {
 		name := fmt.Sprintf("%s/%s%d", dir, linkName, int(f.ID)+i)
+		if err := env.Guard.Name(name, f.Stat.Dev, f.Stat.Ino); err != nil {
+			return "", err
+		}
 		err := unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
 		if err == nil {
 			return name, nil

@@ -42,6 +42,7 @@ type guard struct{}
 
 func (guard) Back(*scan.File, ...linux.SockOpt) error  { return nil }
 func (guard) Leave(*scan.File, ...linux.SockOpt) error { return nil }
+func (guard) Name(string, uint64, uint64) error        { return nil }
 
 func (m images) Put(row *image.Row, e proto.Message, payload []byte, ids ...uint32) error {
 	b, err := proto.Marshal(e)
