@@ -37,13 +37,17 @@ var forChildren = []string{"pid", "time"}
 
 // apart refuses threads that have something of their own which all threads of
 // a restored process share.
-func apart(t *scan.Task, own map[string]string) error {
-	errs := make([]error, len(t.Threads))
-	err := par.Do(len(t.Threads), func(i int) error {
-		th := t.Threads[i]
+func (d *dump) apart(t *scan.Task, own map[string]string) error {
+	threads := t.Threads
+	if d.together(t) {
+		threads = threads[:1] // what is true of the leader is true of all
+	}
+	errs := make([]error, len(threads))
+	err := par.Do(len(threads), func(i int) error {
+		th := threads[i]
 		errs[i] = sameForChildren(t, th.TID, own)
 		if errs[i] == nil && th != t.Leader() {
-			errs[i] = together(t, th, own)
+			errs[i] = withLeader(t, th, own)
 		}
 		return nil
 	})
@@ -55,7 +59,19 @@ func apart(t *scan.Task, own map[string]string) error {
 	return err
 }
 
-func together(t *scan.Task, th *scan.Thread, own map[string]string) error {
+// together tells, if there is a quick way to know, that all threads of a task
+// share all of this with its leader. Else each of them is looked at: /proc has
+// the last word.
+func (d *dump) together(t *scan.Task) bool {
+	if d.threadsAt == nil || len(t.Threads) < someThreads {
+		return false
+	}
+	ok, err := d.threadsAt.Together(t.Pidfd.Int(), len(t.Threads))
+	return ok && err == nil
+}
+
+// withLeader refuses a thread that has left what its leader has.
+func withLeader(t *scan.Task, th *scan.Thread, own map[string]string) error {
 	for _, o := range left {
 		r, err := linux.Kcmp(int(t.PID), int(th.TID), o.typ, 0, 0)
 		if err != nil {

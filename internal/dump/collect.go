@@ -58,7 +58,7 @@ func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 	if err := sameNamespaces(t, own); err != nil {
 		return err
 	}
-	if err := apart(t, own); err != nil {
+	if err := d.apart(t, own); err != nil {
 		return err
 	}
 	t.Leader().Status = t.Status

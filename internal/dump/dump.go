@@ -29,6 +29,7 @@ import (
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/taskmem"
 	"glis.dev/glis/internal/tracee"
 	"glis.dev/glis/internal/undo"
 	"glis.dev/glis/internal/vmamem"
@@ -74,27 +75,28 @@ func (d *dump) makeRoom() (err error) {
 }
 
 type dump struct {
-	opts    *options.Dump
-	log     *slog.Logger
-	obs     event.All
-	store   *image.Recorder
-	sink    *sink
-	kinds   *kinds.Set
-	env     *kind.DumpEnv
-	tree    *scan.Tree
-	ctx     context.Context // its end is the end of the time that the tree stands still
-	freezer *freezer
-	files   *files
-	undo    undo.Stack // of what was done outside of images and tasks
-	guard   *guard
-	flows   []netlock.Flow // that are locked
-	braked  []*scan.Task
-	self    int
-	runID   string
-	vmas    *vmamem.Reader // nil: mappings are read from smaps
-	anon    uint64         // memory of the root's own, before the freeze, in bytes
-	ownTime bool           // the tree is in a time namespace that is not the engine's
-	filters task.Filters
+	opts      *options.Dump
+	log       *slog.Logger
+	obs       event.All
+	store     *image.Recorder
+	sink      *sink
+	kinds     *kinds.Set
+	env       *kind.DumpEnv
+	tree      *scan.Tree
+	ctx       context.Context // its end is the end of the time that the tree stands still
+	freezer   *freezer
+	files     *files
+	undo      undo.Stack // of what was done outside of images and tasks
+	guard     *guard
+	flows     []netlock.Flow // that are locked
+	braked    []*scan.Task
+	self      int
+	runID     string
+	vmas      *vmamem.Reader  // nil: mappings are read from smaps
+	threadsAt *taskmem.Reader // nil: threads are compared one by one
+	anon      uint64          // memory of the root's own, before the freeze, in bytes
+	ownTime   bool            // the tree is in a time namespace that is not the engine's
+	filters   task.Filters
 
 	types  map[*scan.File]fdinfo.FdTypes
 	cores  map[*scan.Task]*criu_core.CoreEntry // of leaders

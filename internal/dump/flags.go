@@ -2,6 +2,7 @@ package dump
 
 import (
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/taskmem"
 	"glis.dev/glis/internal/vmamem"
 )
 
@@ -13,11 +14,25 @@ const (
 	manyMappings = 900
 )
 
-// openFlags prepares the quick way to read mappings, if the tree is large
-// enough. Without it, or where the kernel or our privileges don't allow it,
-// smaps is read.
+// The same for threads, which are compared with each other (2 to 3 ms to set
+// up, before the freeze; else 0.1 ms a thread, frozen): from how many in the
+// tree, and from how many in a task.
+const (
+	manyThreads = 64
+	someThreads = 4
+)
+
+// openFlags prepares the quick ways to read mappings and to compare threads, if
+// the tree is large enough. Without them, or where the kernel or our privileges
+// don't allow it, /proc is read.
 func (d *dump) openFlags() {
-	pids, mappings := look(proc.PID(d.opts.Tree))
+	pids, mappings, threads := look(proc.PID(d.opts.Tree))
+	if threads >= manyThreads {
+		var err error
+		if d.threadsAt, err = taskmem.Open(); err != nil {
+			d.log.Debug("threads are compared one by one", "why", err)
+		}
+	}
 	if len(pids) < manyTasks && mappings < manyMappings {
 		return
 	}
@@ -33,17 +48,18 @@ func (d *dump) openFlags() {
 }
 
 func (d *dump) closeFlags() {
+	_ = d.threadsAt.Close() // read-only descriptors, as those of the next
 	if d.vmas != nil {
-		_ = d.vmas.Close() // read-only descriptors
+		_ = d.vmas.Close()
 	}
 }
 
 // mostPrepared limits the descriptors that are kept open for that.
 const mostPrepared = 1024
 
-// look counts the tasks of a running tree and the mappings of its root; it is
-// a guess, since the tree may change at any time.
-func look(root proc.PID) (pids []proc.PID, mappings int) {
+// look counts the tasks and threads of a running tree and the mappings of its
+// root; it is a guess, since the tree may change at any time.
+func look(root proc.PID) (pids []proc.PID, mappings, threads int) {
 	pids = []proc.PID{root}
 	for i := 0; i < len(pids) && len(pids) < mostPrepared; i++ {
 		d, err := proc.Open(pids[i])
@@ -54,9 +70,11 @@ func look(root proc.PID) (pids []proc.PID, mappings int) {
 			maps, _ := d.Maps()
 			mappings = len(maps)
 		}
+		tids, _ := d.Threads()
+		threads += len(tids)
 		kids, _ := d.Children(proc.TID(pids[i]))
 		pids = append(pids, kids...)
 		d.Close()
 	}
-	return pids, mappings
+	return pids, mappings, threads
 }

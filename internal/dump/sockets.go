@@ -46,7 +46,7 @@ func (d *dump) openSockets() {
 // descriptors returns how many descriptors the tree has, about. Before Linux
 // 6.2 a directory of them doesn't tell.
 func (d *dump) descriptors() int {
-	pids, _ := look(proc.PID(d.opts.Tree))
+	pids, _, _ := look(proc.PID(d.opts.Tree))
 	sum := 0
 	for _, pid := range pids {
 		if st, err := os.Stat(fmt.Sprintf("/proc/%d/fd", pid)); err == nil {

@@ -1,0 +1,106 @@
+package taskmem
+
+import (
+	"bytes"
+	"errors"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The first thread is the one that all others share with.
+func init() { runtime.LockOSThread() }
+
+func threads(t *testing.T) int {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/task", &st); err != nil {
+		t.Fatal(err)
+	}
+	return int(st.Nlink) - 2
+}
+
+// together asks about the test itself, whose runtime may start a thread at any
+// time.
+func together(t *testing.T, r *Reader) bool {
+	t.Helper()
+	pidfd, err := unix.PidfdOpen(unix.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	for range 1000 {
+		n := threads(t)
+		ok, err := r.Together(pidfd, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if more, err := r.Together(pidfd, n+1); ok && (more || err != nil) {
+			t.Fatalf("%d threads are %d: %v", n, n+1, err)
+		}
+		if ok || n == threads(t) {
+			return ok
+		}
+	}
+	t.Fatal("threads come and go")
+	return false
+}
+
+// TestTogether has a thread leave what others share, one by one, and end.
+func TestTogether(t *testing.T) {
+	r, err := Open()
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT) {
+		t.Skip(err) // no CAP_BPF, or no CONFIG_DEBUG_INFO_BTF
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if !together(t, r) {
+		t.Fatal("not together at first")
+	}
+	for _, x := range []struct {
+		name string
+		flag int
+	}{
+		{"files", unix.CLONE_FILES}, {"fs", unix.CLONE_FS}, {"net", unix.CLONE_NEWNET}, {"ipc", unix.CLONE_NEWIPC},
+		{"uts", unix.CLONE_NEWUTS}, {"cgroup", unix.CLONE_NEWCGROUP}, {"pid", unix.CLONE_NEWPID},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			left, done, gone := make(chan error), make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(gone)
+				runtime.LockOSThread() // never unlocked: the thread ends
+				left <- unix.Unshare(x.flag)
+				<-done
+			}()
+			err := <-left
+			if err == nil && together(t, r) {
+				t.Error("nobody saw it leave")
+			}
+			close(done)
+			<-gone
+			if err != nil && !errors.Is(err, unix.EPERM) {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestSame(t *testing.T) {
+	one := bytes.Repeat([]byte{1}, recordSize)
+	other := append(bytes.Clone(one[1:]), 2)
+	none := append(bytes.Clone(one[word:]), make([]byte, word)...)
+	for _, x := range []struct {
+		n    int
+		b    []byte
+		want bool
+	}{
+		{0, nil, false}, {1, one, true}, {2, one, false}, {1, bytes.Repeat(one, 2), false}, {2, bytes.Repeat(one, 2), true},
+		{2, append(bytes.Clone(one), other...), false}, {1, none, false}, {1, one[1:], false},
+	} {
+		if got := same(x.b, x.n); got != x.want {
+			t.Errorf("%d threads, %x: %v", x.n, x.b, got)
+		}
+	}
+}
