@@ -328,7 +328,7 @@ func FuzzCut(f *testing.F) {
 			all, want = append(all, s), append(want, s.Spans)
 		}
 		got := map[*Source][]Span{}
-		c := cutter{sources: all}
+		c := cutter{sources: all, chunk: Chunk}
 		offs := map[*Source]int64{}
 		for p, ok := c.next(); ok; p, ok = c.next() {
 			if p.size > Chunk || p.size == 0 || len(p.spans) > mostSpans || p.off != offs[p.source] {
