@@ -44,9 +44,16 @@ func (d *dump) startGuard() error {
 	if !ok {
 		return errors.Join(fmt.Errorf("%v: not a directory", d.store), lock.Close())
 	}
-	d.guard.Guard, err = guardian.Start(guardian.Dump, int(dir.File().Fd()), lock)
-	return err
+	if d.guard.Guard, err = guardian.Start(guardian.Dump, int(dir.File().Fd()), lock); err != nil {
+		return err
+	}
+	if d.opts.TCPEstablished && !d.skipsLock() { // there may be connections
+		return lock.Prepare(d.lockName())
+	}
+	return nil
 }
+
+func (d *dump) lockName() string { return "glis-" + d.runID }
 
 // Back implements kind.Guard.
 func (g *guard) Back(f *scan.File, opts ...linux.SockOpt) error {
@@ -145,7 +152,7 @@ func (d *dump) lock() error {
 	if d.skipsLock() {
 		return d.brake()
 	}
-	return errors.Join(d.brake(), d.guard.Lock().Hold("glis-"+d.runID, d.flows))
+	return errors.Join(d.brake(), d.guard.Lock().Hold(d.lockName(), d.flows))
 }
 
 func (d *dump) skipsLock() bool { return d.opts.NetworkLock == options.NetworkLockSkip }

@@ -45,16 +45,33 @@ func (l *Lock) Int() int { return l.sock.Int() }
 // Close lets the packets through, unless another process has the lock, too.
 func (l *Lock) Close() error { return l.sock.Close() }
 
+// Prepare does what can be done before it is known what is to be held back: most
+// of the time that a lock takes. name is one that nobody else uses.
+func (l *Lock) Prepare(name string) error {
+	if err := exchange(l.sock.Int(), lockBatch(name, flagOwner, nil)); err != nil {
+		return fmt.Errorf("prepare the network lock: %w", hint(err))
+	}
+	l.name = name
+	return nil
+}
+
 // Hold holds the packets of these flows back from now on, all in one
-// transaction, under a name that nobody else uses. No flows, no rules.
+// transaction, under a name that nobody else uses, or that of Prepare. No flows,
+// no rules.
 func (l *Lock) Hold(name string, flows []Flow) error {
 	if len(flows) == 0 {
 		return nil
 	}
-	if err := exchange(l.sock.Int(), lockBatch(name, flagOwner, flows)); err != nil {
+	batch := lockBatch(name, flagOwner, flows)
+	if l.name != "" {
+		batch = fillBatch(l.name, flows)
+	}
+	if err := exchange(l.sock.Int(), batch); err != nil {
 		return fmt.Errorf("lock the packets of %d connections: %w", len(flows), hint(err))
 	}
-	l.name = name
+	if l.name == "" {
+		l.name = name
+	}
 	return nil
 }
 

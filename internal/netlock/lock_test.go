@@ -94,6 +94,12 @@ func await(t *testing.T, b net.Conn) {
 }
 
 func TestHold(t *testing.T) {
+	for _, prepared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("prepared=%v", prepared), func(t *testing.T) { testHold(t, prepared) })
+	}
+}
+
+func testHold(t *testing.T, prepared bool) {
 	for network, addr := range map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"} {
 		t.Run(network, func(t *testing.T) {
 			ownNet(t)
@@ -104,6 +110,14 @@ func TestHold(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
+			if prepared {
+				if err := l.Prepare("glis-test"); err != nil {
+					t.Fatal(err)
+				}
+				if !passes(t, a, b) {
+					t.Error("a prepared lock holds something back")
+				}
+			}
 			if err := l.Hold("glis-test", []Flow{flow(a), flow(b)}); err != nil {
 				t.Fatal(err)
 			}
@@ -273,12 +287,19 @@ func BenchmarkHold(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
+				b.StopTimer()
+				if err := l.Prepare("glis-bench"); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
 				if err := l.Hold("glis-bench", flows); err != nil {
 					b.Fatal(err)
 				}
+				b.StopTimer()
 				if err := l.Close(); err != nil {
 					b.Fatal(err)
 				}
+				b.StartTimer()
 			}
 		})
 	}

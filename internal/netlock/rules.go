@@ -105,7 +105,7 @@ func (b *batch) end() []byte {
 	return b.out
 }
 
-// lockBatch is the transaction that makes the table of a lock.
+// lockBatch is the transaction that makes the table of a lock, and fills it.
 func lockBatch(name string, flags uint32, flows []Flow) []byte {
 	b := &batch{}
 	keys := setKeys(flows)
@@ -125,6 +125,18 @@ func lockBatch(name string, flags uint32, flows []Flow) []byte {
 			b.drop(name, chain, &families[i])
 		}
 	}
+	return b.fill(name, keys)
+}
+
+// fillBatch is the transaction that fills the sets of a lock that is there.
+func fillBatch(name string, flows []Flow) []byte {
+	b := &batch{}
+	b.begin()
+	return b.fill(name, setKeys(flows))
+}
+
+// fill puts keys into the sets and ends the transaction.
+func (b *batch) fill(name string, keys [2][][]byte) []byte {
 	for i := range families {
 		b.elements(name, &families[i], keys[i])
 	}
@@ -161,8 +173,11 @@ func (b *batch) set(table string, f *family, n int) {
 		e.Uint32(unix.NFTA_SET_KEY_TYPE, f.keyType)
 		e.Uint32(unix.NFTA_SET_KEY_LEN, f.keySize())
 		e.Uint32(unix.NFTA_SET_ID, f.id)
+		if n == 0 {
+			return // it grows
+		}
 		e.Nested(unix.NFTA_SET_DESC, func(e *netlink.AttributeEncoder) error {
-			e.Uint32(unix.NFTA_SET_DESC_SIZE, uint32(max(n, 1)))
+			e.Uint32(unix.NFTA_SET_DESC_SIZE, uint32(n))
 			return nil
 		})
 	})
@@ -226,7 +241,7 @@ func (b *batch) elements(table string, f *family, keys [][]byte) {
 		b.table(unix.NFT_MSG_NEWSETELEM, netlink.Create, func(e *netlink.AttributeEncoder) {
 			e.String(unix.NFTA_SET_ELEM_LIST_TABLE, table)
 			e.String(unix.NFTA_SET_ELEM_LIST_SET, f.set)
-			e.Uint32(unix.NFTA_SET_ELEM_LIST_SET_ID, f.id)
+			e.Uint32(unix.NFTA_SET_ELEM_LIST_SET_ID, f.id) // of this transaction, if it is made there
 			e.Bytes(unix.NLA_F_NESTED|unix.NFTA_SET_ELEM_LIST_ELEMENTS, encodeKeys(some))
 		})
 	}

@@ -59,8 +59,7 @@ func Start(o Options) (*remote.Thread, error) {
 	}
 	t := &remote.Thread{Tgid: proc.PID(pid), TID: proc.TID(pid)}
 	if err := seize(t, o.Suspend); err != nil {
-		_ = unix.Kill(pid, unix.SIGKILL)
-		return nil, fmt.Errorf("stub: %w", err)
+		return nil, fmt.Errorf("stub: %w", errors.Join(err, discard(pid)))
 	}
 	return t, nil
 }
@@ -91,6 +90,24 @@ func seize(t *remote.Thread, suspend bool) error {
 	}
 	t.SetSignal(unix.SIGURG)
 	return nil
+}
+
+// discard ends a stub that nobody took charge of. If it had ended by itself it
+// tells how: all that seize says of it is that the kernel does not permit it.
+func discard(pid int) error {
+	var ws unix.WaitStatus
+	n, err := unix.Wait4(pid, &ws, unix.WNOHANG|unix.WALL, nil)
+	if err == nil && n == pid && (ws.Exited() || ws.Signaled()) {
+		return fmt.Errorf("it had ended before (wait status %#x)", uint32(ws))
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		return err
+	}
+	for { // a sibling is waited for by our parent
+		if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != unix.EINTR {
+			return nil
+		}
+	}
 }
 
 // Syscall returns the address of the system-call instruction of a stub.

@@ -5,6 +5,7 @@ import (
 	format "debug/elf"
 	"fmt"
 	"io"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -70,6 +71,41 @@ func TestStubEndsWithItsMaker(t *testing.T) {
 	var ws unix.WaitStatus
 	if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil || !ws.Exited() || ws.ExitStatus() != 0 {
 		t.Errorf("wait status %#x, %v", ws, err)
+	}
+}
+
+// A stub that ended by itself is reaped, and it is told how it ended.
+func TestDiscardTellsOfTheEnd(t *testing.T) {
+	for _, x := range []struct{ code, want string }{
+		{string(arch.ExitCode(7)), "0x700"}, // by itself
+		{string(arch.StubCode()), ""},       // by us
+	} {
+		p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(p[0])
+		defer unix.Close(p[1])
+		exe, err := memfd(elf(0x7654_3000, []byte(x.code)), p[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(exe)
+		pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{"glis"}, &syscall.ProcAttr{Files: []uintptr{uintptr(p[1])}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.want != "" {
+			if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := discard(pid); x.want == "" && err != nil || x.want != "" && (err == nil || !strings.Contains(err.Error(), x.want)) {
+			t.Errorf("want %q, got %v", x.want, err)
+		}
+		if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != unix.ECHILD {
+			t.Errorf("not reaped: %v", err)
+		}
 	}
 }
 
