@@ -151,8 +151,8 @@ func (c *clients) ask() (report, error) {
 }
 
 // spawn starts the server with a listener that both know.
-func spawn(pairs, memory int) (pid int, addr string, err error) {
-	l, err := listen()
+func spawn(at string, pairs, memory int) (pid int, addr string, err error) {
+	l, err := listen(at)
 	if err != nil {
 		return 0, "", err
 	}

@@ -89,7 +89,7 @@ func (s *show) begin(context.Context) error {
 	}
 	var addr string
 	var err error
-	if s.pid, addr, err = spawn(pairs, memory); err != nil {
+	if s.pid, addr, err = spawn(anywhere, pairs, memory); err != nil {
 		return err
 	}
 	if s.cli, err = connect(addr, connections); err != nil {
@@ -196,11 +196,14 @@ func sizeOf(dir string) (n int64) {
 	return n
 }
 
+// anywhere is a free port of the loopback interface.
+const anywhere = "127.0.0.1:0"
+
 // listen opens the server's listener, a plain TCP one.
-func listen() (*net.TCPListener, error) {
+func listen(at string) (*net.TCPListener, error) {
 	var plain net.ListenConfig
 	plain.SetMultipathTCP(false)
-	l, err := plain.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	l, err := plain.Listen(context.Background(), "tcp4", at)
 	if err != nil {
 		return nil, err
 	}

@@ -40,17 +40,21 @@ type victim struct {
 	engine string
 	pid    int
 	cli    *clients
-	fds    int // descriptors of the server
+	fds    int    // descriptors of the server
+	dir    string // of the images that save has written last
 }
 
-func newVictim(t *testing.T) *victim {
+func newVictim(t *testing.T) *victim { return newVictimAt(t, anywhere) }
+
+// newVictimAt starts one that listens at an address.
+func newVictimAt(t *testing.T, at string) *victim {
 	t.Helper()
 	testkit.RequireRoot(t)
 	testkit.NoLeaks(t)
 	v := &victim{t: t, engine: testkit.BuildGo(t, "../../cmd/glis")}
 	var addr string
 	var err error
-	if v.pid, addr, err = spawn(pairs, little); err != nil {
+	if v.pid, addr, err = spawn(at, pairs, little); err != nil {
 		t.Fatal(err)
 	}
 	if v.cli, err = connect(addr, 100); err != nil {

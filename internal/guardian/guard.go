@@ -199,7 +199,7 @@ func (g *Guard) Phase(p Phase) error {
 // itself. A second Close does nothing.
 func (g *Guard) Close() error {
 	g.once.Do(func() {
-		g.err = g.Phase(Done)
+		g.err = errors.Join(g.Phase(Done), g.lock.Release()) // the guardian's copy goes a moment later
 		if _, err := unix.Write(g.line.Int(), []byte{1}); err != nil && err != unix.EPIPE {
 			g.err = errors.Join(g.err, fmt.Errorf("tell the guardian that all is done: %w", err))
 		}
