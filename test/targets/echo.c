@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -27,14 +28,19 @@ static void give_back(int fd) {
 		return;
 	}
 	for (ssize_t at = 0, k; at < n; at += k)
-		if ((k = write(fd, b + at, n - at)) <= 0)
-			fail("write");
+		if ((k = write(fd, b + at, n - at)) <= 0) {
+			if (errno != EPIPE)
+				fail("write");
+			close(fd); // the client is gone, and knows
+			return;
+		}
 }
 
 int main(int argc, char **argv) {
 	struct sockaddr_in6 at = {AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	struct sockaddr_in at4 = {AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof at;
+	signal(SIGPIPE, SIG_IGN);
 	int v6 = argc > 1, l = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0), ep = epoll_create1(0);
 	if (bind(l, v6 ? (void *)&at : (void *)&at4, v6 ? sizeof at : sizeof at4) || listen(l, 1000) || getsockname(l, (void *)&at, &len))
 		fail("listen");
