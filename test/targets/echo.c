@@ -42,6 +42,7 @@ int main(int argc, char **argv) {
 	socklen_t len = sizeof at;
 	signal(SIGPIPE, SIG_IGN);
 	int v6 = argc > 1, l = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0), ep = epoll_create1(0);
+	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
 	if (bind(l, v6 ? (void *)&at : (void *)&at4, v6 ? sizeof at : sizeof at4) || listen(l, 1000) || getsockname(l, (void *)&at, &len))
 		fail("listen");
 	FILE *f = fopen("port.new", "w");
