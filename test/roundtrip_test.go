@@ -87,6 +87,8 @@ var targets = []target{
 	{name: "listenmore", src: "listen", args: []string{"more"}, noCRIU: "options of TCP and IP, and who listened, are lost"},
 	{name: "tcp", args: []string{"3", "5000", "base"}, generations: 3, dump: established, restore: established},
 	{name: "tcpmore", src: "tcp", args: []string{"1", "100", "more"}, dump: established, restore: established, noCRIU: "options are lost, SO_REUSEPORT is on afterwards"},
+	// So many that options are taken from connections that are alike.
+	{name: "tcpmany", src: "tcp", args: []string{"12", "100", "more"}, dump: established, restore: established, noCRIU: "options are lost, SO_REUSEPORT is on afterwards"},
 	{name: "tcpclosing", src: "tcp", args: []string{"3", "5000", "closing"}, dump: established, restore: established},
 	{name: "tcpfull", src: "tcp", args: []string{"1", "0", "base"}, dump: established, restore: established},
 	{name: "manyfds", args: []string{"600"}},

@@ -139,5 +139,30 @@ func FuzzLayout(f *testing.F) {
 		if err == nil && (l.sock > maxStruct || l.file > maxStruct || l.sk > maxStruct) {
 			t.Errorf("%+v", *l)
 		}
+		got, err := findTCP(x)
+		if err != nil {
+			return
+		}
+		for _, p := range append(got.Fixed, got.Moving...) {
+			if p.At < 0 || p.Size < 0 || p.At+p.Size > got.Size4 || got.Size > maxStruct {
+				t.Errorf("%+v", *got)
+			}
+		}
 	})
+}
+
+func TestTCPLive(t *testing.T) {
+	r, l, err := OpenTCP()
+	if errors.Is(err, ErrUnavailable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Size4 < 1000 || l.Size <= l.Size4 || len(l.Fixed) < 7 || len(l.Moving) < 4 {
+		t.Errorf("%+v", *l)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -40,7 +40,7 @@ type Socket struct {
 	// Flags are O_*, with O_CLOEXEC if the descriptor is closed on exec.
 	Flags uint32
 	File  []byte // its struct file
-	Sock  []byte // its struct unix_sock; of another family's as many bytes
+	Sock  []byte // its struct unix_sock; of another family's as many bytes (see OpenTCP)
 	// Err is the error that the next call reports, 0 if there is none.
 	Err int32
 	// Shutdown has bit 0 if nothing is received any more, bit 1 if nothing is
@@ -63,7 +63,12 @@ func Open() (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{layout: *l, program: -1, scratch: -1, record: recordHead + align(l.file) + align(l.sock)}
+	return load(l)
+}
+
+// load loads the program for a layout.
+func load(l *layout) (r *Reader, err error) {
+	r = &Reader{layout: *l, program: -1, scratch: -1, record: recordHead + align(l.file) + align(l.sock)}
 	if r.scratch, err = linux.BPFArray(r.record); err != nil {
 		return nil, fmt.Errorf("%w: bpf(BPF_MAP_CREATE): %w", ErrUnavailable, err)
 	}

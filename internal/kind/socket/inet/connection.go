@@ -89,7 +89,10 @@ func (l *look) checkConnection() error {
 	case p[0].Revents&unix.POLLRDHUP != 0 && !tcp.PeerClosed(l.state):
 		l.shutdown = 1 << unix.SHUT_RD
 	}
-	why, err := tcp.Upper(l.fd.Int())
+	why, err := "", error(nil)
+	if !l.alike() {
+		why, err = tcp.Upper(l.fd.Int())
+	}
 	if err == nil && why == "" && l.value("TCP_SAVE_SYN") != 0 {
 		why, err = tcp.KeptSyn(l.fd.Int())
 	}

@@ -55,6 +55,8 @@ type Kind struct {
 	devices map[netip.Addr]string        // interfaces by address; nil: not asked yet
 	net     uint64                       // cookie of Glis's network namespace; 0: not asked yet
 	inside  map[*scan.Task]map[int32]sockmem.Socket
+	alike   *alikes // prepared before the freeze; may be nil
+	unlike  error   // why that doesn't know all
 
 	extras map[uint32]*extra.SocketEntry // nil: not read yet
 	load   map[sort]*socket.Loader
@@ -92,6 +94,7 @@ type look struct {
 	tcp      tcp.Info
 	optmem   uint32 // bytes that the kernel keeps for it
 	ended    *ended // its connection has
+	group    *socket.Group
 }
 
 // refuse says that the socket can't be carried over.
@@ -129,7 +132,8 @@ const changes = 10
 
 func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntry, error) {
 	l := &look{kind: k, env: env, file: f, fd: d}
-	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkHidden, l.checkProgram, l.checkState, l.putStream, l.putExtra}
+	l.group = k.groupOf(l)
+	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkHidden, l.checkProgram, l.checkState, l.learn, l.putStream, l.putExtra}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -146,6 +150,10 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 // UDP.
 func (l *look) classify() error {
 	l.family = l.file.Family
+	if l.group.Known() { // of the same type and network namespace
+		l.typ, l.protocol = unix.SOCK_STREAM, unix.IPPROTO_TCP
+		return l.lookTCP()
+	}
 	for _, x := range []struct {
 		opt  int
 		into *int
@@ -201,6 +209,10 @@ func (l *look) lookTCP() (err error) {
 func (l *look) readOptions() error {
 	k, err := l.kind.kernel(l.sort)
 	if err != nil {
+		return l.fail(err)
+	}
+	if l.alike() {
+		l.opts, err = l.group.Save(l.fd.Int())
 		return l.fail(err)
 	}
 	mem, err := socket.MemInfo(l.fd.Int(), unix.SK_MEMINFO_OPTMEM)

@@ -1,0 +1,154 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// severalDescriptors is from how many on it pays to learn which connections
+// have the same options: it takes some 30 ms, before the freeze, and saves the
+// reading of options, 80 calls a connection, frozen.
+const severalDescriptors = 64
+
+// alikes is the connections that have the same options, by their memory.
+type alikes struct {
+	reader *sockmem.Reader
+	layout *sockmem.TCP
+	by     map[int]*socket.Alike // by family
+	tasks  map[*scan.Task]map[int32]*socket.Group
+}
+
+// unlearnt names the options that change by themselves or depend on more than
+// the socket: on the route, or, of congestion control, on what it keeps there.
+var unlearnt = []string{"SO_SNDBUF", "SO_RCVBUF", "TCP_WINDOW_CLAMP", "TCP_CONGESTION", "IPV6_UNICAST_HOPS"}
+
+// PrepareFor implements kind.Preparer.
+func (k *Kind) PrepareFor(descriptors int) {
+	if descriptors >= severalDescriptors {
+		k.alike, k.unlike = k.learnAlikes()
+	}
+}
+
+// learnAlikes learns what it can; it is only there to save time.
+func (k *Kind) learnAlikes() (*alikes, error) {
+	r, l, err := sockmem.OpenTCP()
+	if err != nil {
+		return nil, err
+	}
+	a := &alikes{reader: r, layout: l, by: map[int]*socket.Alike{}, tasks: map[*scan.Task]map[int32]*socket.Group{}}
+	var errs []error
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		if err := k.learnAlike(a, family); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", socket.FamilyName(family), err))
+		}
+	}
+	if len(a.by) == 0 {
+		return nil, errors.Join(append(errs, r.Close())...)
+	}
+	return a, errors.Join(errs...)
+}
+
+func (k *Kind) learnAlike(a *alikes, family int) error {
+	s := sort{family: family, protocol: unix.IPPROTO_TCP, connected: true}
+	kernel, err := k.kernel(s)
+	if err != nil {
+		return err
+	}
+	learnt, err := socket.LearnAlike(kernel, a.reader, a.layout, family, s.sample, unlearnt...)
+	if err == nil {
+		a.by[family] = learnt
+	}
+	return err
+}
+
+// nobodys is a port that samples are connected to: nothing is ever sent.
+const nobodys = 1
+
+// sample makes an end of a connection without a peer, of which nobody hears as
+// long as it is in repair mode, in which it is closed.
+func (s sort) sample() (int, error) {
+	n, err := s.like()
+	if err != nil {
+		return -1, err
+	}
+	own := address{ip: netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	if s.family == unix.AF_INET6 {
+		own.ip = netip.IPv6Loopback()
+	}
+	err = tcp.Repair().Set(n)
+	if err == nil {
+		err = unix.Bind(n, own.sockaddr(s.family, 0))
+	}
+	if err == nil {
+		err = unix.Connect(n, address{own.ip, nobodys}.sockaddr(s.family, 0))
+	}
+	if err != nil {
+		return -1, errors.Join(err, unix.Close(n))
+	}
+	return n, nil
+}
+
+// groupOf returns the connections that have the same options as one that is
+// dumped, nil if that isn't known.
+func (k *Kind) groupOf(l *look) *socket.Group {
+	if k.unlike != nil {
+		l.env.Log.Debug("options of connections are read one by one", "why", k.unlike)
+		k.unlike = nil
+	}
+	if k.alike == nil || l.file.FD < 0 || l.file.Within != nil {
+		return nil
+	}
+	if k.alike.reader != nil {
+		k.unlike = k.alike.survey(l.env)
+	}
+	return k.alike.tasks[l.file.Task][l.file.FD]
+}
+
+// survey looks, once, at all sockets of a tree, which stands still.
+func (a *alikes) survey(env *kind.DumpEnv) error {
+	var errs []error
+	for _, f := range env.Tree.Files {
+		if f.Stat.Mode&unix.S_IFMT != unix.S_IFSOCK || f.FD < 0 || f.Within != nil || a.tasks[f.Task] != nil {
+			continue
+		}
+		found := map[int32]*socket.Group{}
+		err := a.reader.Each(f.Task.Pidfd.Int(), func(m sockmem.Socket) error {
+			if by := a.by[socket.FamilyOf(a.layout, m.Sock)]; by != nil {
+				found[m.FD] = by.Of(m.Sock)
+			}
+			return nil
+		})
+		if err != nil {
+			found = map[int32]*socket.Group{}
+			errs = append(errs, fmt.Errorf("task %d: %w", f.Task.PID, err))
+		}
+		a.tasks[f.Task] = found
+	}
+	errs = append(errs, a.reader.Close())
+	a.reader = nil
+	return errors.Join(errs...)
+}
+
+// learn lets the others of a connection's group have its options, if nothing is
+// attached to it.
+func (l *look) learn() error {
+	e := l.opts.Entry
+	if l.group != nil && !l.group.Known() && l.live() && l.protocol == unix.IPPROTO_TCP &&
+		l.optmem == 0 && len(e.GetSoFilter()) == 0 && e.GetSoBoundDev() == "" {
+		l.group.Learn(l.opts)
+	}
+	return nil
+}
+
+// alike tells whether the connection's options are another's. One that has
+// ended meanwhile has some of its own.
+func (l *look) alike() bool { return l.live() && l.group.Known() }
