@@ -36,7 +36,7 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	defer d.Close()
 	l := &look{kind: k, env: env, file: f, fd: d}
 	l.family = f.Family
-	if l.protocol, err = unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
+	if l.protocol, err = k.protocolOf(l); err != nil {
 		return nil, l.fail(fmt.Errorf("read SO_PROTOCOL: %w", err))
 	}
 	if !l.tcpLike() {
@@ -51,7 +51,21 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	if err := l.checkAllowed(); err != nil {
 		return nil, err
 	}
+	if l.tcp.State != tcp.SynSent && l.at.set() && l.peer.set() {
+		if k.ends == nil {
+			k.ends = map[*scan.File][2]address{}
+		}
+		k.ends[f] = [2]address{l.at, l.peer}
+	}
 	return []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: l.at.addrPort(), Remote: l.peer.addrPort()}}, nil
+}
+
+// protocolOf tells which protocol a socket speaks.
+func (k *Kind) protocolOf(l *look) (int, error) {
+	if k.groupOf(l) != nil { // only those of TCP have one
+		return unix.IPPROTO_TCP, nil
+	}
+	return unix.GetsockoptInt(l.fd.Int(), unix.SOL_SOCKET, unix.SO_PROTOCOL)
 }
 
 // checkAllowed makes sure that the user expects connections.

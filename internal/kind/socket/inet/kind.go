@@ -55,8 +55,9 @@ type Kind struct {
 	devices map[netip.Addr]string        // interfaces by address; nil: not asked yet
 	net     uint64                       // cookie of Glis's network namespace; 0: not asked yet
 	inside  map[*scan.Task]map[int32]sockmem.Socket
-	alike   *alikes // prepared before the freeze; may be nil
-	unlike  error   // why that doesn't know all
+	alike   *alikes                   // prepared before the freeze; may be nil
+	unlike  error                     // why that doesn't know all
+	ends    map[*scan.File][2]address // of connections that Flows has seen
 
 	extras map[uint32]*extra.SocketEntry // nil: not read yet
 	load   map[sort]*socket.Loader

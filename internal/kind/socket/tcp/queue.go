@@ -20,6 +20,9 @@ func (s *Stream) readQueues(fd int) (err error) {
 		req   uint
 		bytes *int
 	}{{"SIOCINQ", unix.SIOCINQ, &in}, {"SIOCOUTQ", unix.SIOCOUTQ, &out}, {"SIOCOUTQNSD", siocoutqnsd, &unsent}} {
+		if q.bytes == &unsent && out == 0 {
+			continue // what wasn't sent is part of it
+		}
 		if *q.bytes, err = unix.IoctlGetInt(fd, q.req); err != nil {
 			return fmt.Errorf("read %s: %w", q.name, err)
 		}
@@ -36,10 +39,14 @@ func (s *Stream) readQueues(fd int) (err error) {
 		return nil
 	}
 	s.Queues = make([]byte, in+out)
-	if err := peek(fd, recvQueue, s.Queues[:in]); err != nil {
+	// The receive queue is the one that readNumbers has chosen last.
+	if err := look(fd, recvQueue, s.Queues[:in]); err != nil || out == 0 {
 		return err
 	}
-	return peek(fd, sendQueue, s.Queues[in:])
+	if err := choose(fd, sendQueue); err != nil {
+		return err
+	}
+	return look(fd, sendQueue, s.Queues[in:])
 }
 
 // ErrEarlyData says that data goes with the first segment (MSG_FASTOPEN), which
@@ -62,12 +69,10 @@ func noEarlyData(fd int) error {
 	return nil
 }
 
-func peek(fd, queue int, into []byte) error {
+// look peeks into the queue that is chosen.
+func look(fd, queue int, into []byte) error {
 	if len(into) == 0 {
 		return nil
-	}
-	if err := choose(fd, queue); err != nil {
-		return err
 	}
 	n, _, err := unix.Recvfrom(fd, into, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	// A queue that has grown by more than there is room for is EFAULT.

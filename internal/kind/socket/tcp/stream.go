@@ -155,13 +155,13 @@ func (s *Stream) readWindow(fd int) error {
 	return nil
 }
 
-// readNumbers reads sequence numbers: of what comes next, and of what is to be
-// written next.
+// readNumbers reads sequence numbers: of what is to be written next, and of what
+// comes next. It leaves the receive queue chosen.
 func (s *Stream) readNumbers(fd int) (err error) {
 	for _, q := range []struct {
 		queue int
 		seq   **uint32
-	}{{recvQueue, &s.Entry.InqSeq}, {sendQueue, &s.Entry.OutqSeq}} {
+	}{{sendQueue, &s.Entry.OutqSeq}, {recvQueue, &s.Entry.InqSeq}} {
 		if err := choose(fd, q.queue); err != nil {
 			return err
 		}
