@@ -187,16 +187,28 @@ func (r *Recorder) syncAll(ctx context.Context) error {
 	for name := range r.files {
 		names = append(names, name)
 	}
+	d, ok := DirOf(r.Store)
+	if ok && len(names) > syncWhole && d.syncsWhole(r.bytes()) {
+		return errors.Join(d.syncFS(), d.syncLinks())
+	}
 	var g errgroup.Group
 	g.SetLimit(syncing)
 	for _, name := range names {
 		g.Go(func() error { return errors.Join(context.Cause(ctx), r.syncFile(name)) })
 	}
 	g.Go(r.Store.Sync)
-	if d, ok := DirOf(r.Store); ok {
+	if ok {
 		g.Go(d.syncLinks)
 	}
 	return g.Wait()
+}
+
+// bytes is how much was written.
+func (r *Recorder) bytes() (sum int64) {
+	for _, f := range r.files {
+		sum += f.listed.size
+	}
+	return sum
 }
 
 // syncing is how many files are synced at the same time.

@@ -1,0 +1,50 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"glis.dev/glis/image/criu/inventory"
+	"glis.dev/glis/image/proto"
+)
+
+func TestDirty(t *testing.T) {
+	for in, want := range map[string]int64{
+		"":                                   0,
+		"MemTotal: 5 kB\nDirty:    12 kB\n":  12 << 10,
+		"Dirty: 1 kB\nWriteback: 2 kB\n":     3 << 10,
+		"Dirty: x kB\nWritebackTmp: 2 kB\n":  0,
+		"Dirty: 1 kB\nWriteback: 2 kB\nX: 7": 3 << 10,
+	} {
+		if got := dirty([]byte(in)); got != want {
+			t.Errorf("%q: %d, want %d", in, got, want)
+		}
+	}
+}
+
+// Many files are there after either way to sync them.
+func TestSyncMany(t *testing.T) {
+	d, err := OpenDir(t.TempDir())
+	check(t, err)
+	defer d.Close()
+	r := NewRecorder(d, false)
+	for i := range 2 * syncWhole {
+		f, err := r.Create(fmt.Sprintf("pages-%d.img", i))
+		check(t, err)
+		_, err = f.Write([]byte("x"))
+		check(t, err)
+		check(t, f.Close())
+	}
+	if got := r.bytes(); got != 2*syncWhole {
+		t.Errorf("%d bytes", got)
+	}
+	check(t, r.Seal(context.Background(), &inventory.InventoryEntry{ImgVersion: proto.Uint32(2)}))
+	check(t, r.SyncAll(context.Background()))
+	check(t, d.syncFS())
+	names, err := d.List()
+	check(t, err)
+	if len(names) != 2*syncWhole+2 {
+		t.Errorf("files %v", names)
+	}
+}
