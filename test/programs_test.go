@@ -208,7 +208,7 @@ func TestTmux(t *testing.T) {
 	keys("fg %2", "Enter")
 	keys("Escape", ":wq", "Enter")
 	testkit.AwaitFile(t, filepath.Join(dir, "text"), p.PID)
-	keys("kill %1", "Enter")
+	keys("kill %1; wait", "Enter") // bash tells of the end of a job before its next prompt only
 	shows("Terminated")
 	tmux("kill-server")
 	p.WaitExit(t, 0)
