@@ -139,7 +139,7 @@ func (g *Guard) Owns(tid uint32) bool { return int(tid) == g.pid }
 // would have to end.
 func (g *Guard) Alive() error {
 	p := []unix.PollFd{{Fd: int32(g.line.Int()), Events: unix.POLLIN}}
-	if n, err := unix.Poll(p, 0); err == nil && n == 0 {
+	if n, err := linux.PollNow(p); err == nil && n == 0 {
 		return nil
 	}
 	return fmt.Errorf("the guardian (process %d) was killed", g.pid)

@@ -15,6 +15,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -143,7 +144,7 @@ func (p *pipeEnds) complete(f *scan.File, d *fd.FD) error {
 		return nil
 	}
 	fds := []unix.PollFd{{Fd: int32(d.Int())}}
-	if _, err := unix.Poll(fds, 0); err != nil {
+	if _, err := linux.PollNow(fds); err != nil {
 		return fmt.Errorf("%v: poll: %w", f, err)
 	}
 	if fds[0].Revents&want != 0 {

@@ -12,6 +12,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
@@ -157,7 +158,7 @@ func (k *TTY) mark(all ...*tty.TtyInfoEntry) {
 // hungUp tells whether a master has had slaves, and has none.
 func hungUp(d *fd.FD) bool {
 	fds := []unix.PollFd{{Fd: int32(d.Int())}}
-	n, err := unix.Poll(fds, 0)
+	n, err := linux.PollNow(fds)
 	return err == nil && n > 0 && fds[0].Revents&unix.POLLHUP != 0
 }
 

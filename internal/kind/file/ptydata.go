@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/image/criu/tty"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 )
 
 // What is on the way in a terminal can't be looked at, only taken out. It is
@@ -66,7 +67,7 @@ func peer(master *fd.FD) (*fd.FD, error) {
 // waits for that.
 func settleTTY(d *fd.FD) (int, error) {
 	fds := []unix.PollFd{{Fd: int32(d.Int()), Events: unix.POLLIN}}
-	if _, err := unix.Poll(fds, 0); err != nil && !errors.Is(err, unix.EINTR) {
+	if _, err := linux.PollNow(fds); err != nil {
 		return 0, err
 	}
 	return unix.IoctlGetInt(d.Int(), unix.TIOCINQ)

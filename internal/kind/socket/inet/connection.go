@@ -92,7 +92,7 @@ func (l *look) checkConnection() error {
 		return l.refuse("a connection that came with its first data and isn't made yet (TCP_FASTOPEN) can't be saved; wait until it is")
 	}
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLPRI}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	if _, err := linux.PollNow(p); err != nil {
 		return l.fail(fmt.Errorf("poll: %w", err))
 	}
 	switch {

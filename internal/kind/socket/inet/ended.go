@@ -30,7 +30,7 @@ func canFail(e unix.Errno) bool {
 // checkClosed finds out what a TCP socket that isn't connected has been through.
 func (l *look) checkClosed() error {
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	if _, err := linux.PollNow(p); err != nil {
 		return l.fail(fmt.Errorf("poll: %w", err))
 	}
 	if p[0].Revents&(unix.POLLERR|unix.POLLRDHUP|unix.POLLIN) == 0 {

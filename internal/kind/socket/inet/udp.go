@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/sockdiag"
 )
 
@@ -49,7 +50,7 @@ func (l *look) checkDatagrams() error {
 		l.state = established
 	}
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	if _, err := linux.PollNow(p); err != nil {
 		return l.fail(fmt.Errorf("poll: %w", err))
 	}
 	d, known, err := l.datagrams()

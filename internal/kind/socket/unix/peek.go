@@ -162,7 +162,7 @@ func (q *peeker) seek(at int) error {
 // poll returns which of these events there are now, see poll(2).
 func poll(fd int, events int16) (int16, error) {
 	fds := []sys.PollFd{{Fd: int32(fd), Events: events}}
-	if _, err := sys.Poll(fds, 0); err != nil {
+	if _, err := linux.PollNow(fds); err != nil {
 		return 0, fmt.Errorf("poll: %w", err)
 	}
 	return fds[0].Revents, nil
