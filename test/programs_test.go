@@ -208,8 +208,8 @@ func TestTmux(t *testing.T) {
 	keys("fg %2", "Enter")
 	keys("Escape", ":wq", "Enter")
 	testkit.AwaitFile(t, filepath.Join(dir, "text"), p.PID)
-	keys("kill %1; wait", "Enter") // bash tells of the end of a job before its next prompt only
-	shows("Terminated")
+	keys("kill %1; wait; echo ended $((40+2))", "Enter") // wait returns when the job has ended
+	shows("ended 42")
 	tmux("kill-server")
 	p.WaitExit(t, 0)
 }
