@@ -48,7 +48,9 @@ func (d *dump) startGuard() error {
 		return err
 	}
 	if d.opts.TCPEstablished && !d.skipsLock() { // there may be connections
-		return lock.Prepare(d.lockName())
+		if err := lock.Prepare(d.lockName()); err != nil {
+			return errors.Join(err, d.guard.Close())
+		}
 	}
 	return nil
 }

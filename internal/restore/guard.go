@@ -3,7 +3,6 @@ package restore
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +34,7 @@ func (r *restore) startGuard() error {
 	if err != nil {
 		return err
 	}
-	dir, ok := r.store.(interface{ File() *os.File })
+	dir, ok := image.DirOf(r.store)
 	if !ok {
 		return errors.Join(fmt.Errorf("%v: not a directory", r.store), lock.Close())
 	}
