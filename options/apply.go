@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -93,7 +94,8 @@ func (g Value) Apply(v Verb, settings any) error {
 	if err := g.set(u, settings); err != nil {
 		return err
 	}
-	if len(u.Only) > 0 && !slices.Contains(u.Only, g.arg()) {
+	// Of a resource, KIND[ID], the kind counts.
+	if word, _, _ := strings.Cut(g.arg(), "["); len(u.Only) > 0 && !slices.Contains(u.Only, strings.TrimSuffix(word, ":")) {
 		return fmt.Errorf("%s=%s is %w: %s", g.Spelled, g.arg(), ErrNotBuilt, u.Reason)
 	}
 	return nil

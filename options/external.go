@@ -28,8 +28,18 @@ func (e *External) Set(s string) error {
 	if !ok {
 		return fmt.Errorf("%q lacks the closing bracket of KIND[ID]", s)
 	}
-	*e = External{Kind: kind, ID: id, Value: value}
+	*e = External{Kind: strings.TrimSuffix(kind, ":"), ID: id, Value: value}
 	return nil
+}
+
+// IsExternal tells whether a resource was named.
+func (b *Both) IsExternal(kind string, id uint64) bool {
+	for i := range b.External {
+		if e := &b.External[i]; e.Kind == kind && e.ID == strconv.FormatUint(id, 10) {
+			return true
+		}
+	}
+	return false
 }
 
 // Key gives KIND[ID], the name that images and other options use.
@@ -51,6 +61,12 @@ func (i *InheritFD) Set(s string) error {
 	}
 	*i = InheritFD{FD: int(n), Key: key}
 	return nil
+}
+
+// Is tells whether a file is meant: criu's help has pipes and sockets without
+// the colon that criu itself wants, and both do.
+func (i InheritFD) Is(key string) bool {
+	return i.Key == key || strings.Replace(key, ":[", "[", 1) == i.Key
 }
 
 // ExtUnix says which UNIX sockets may have their other end outside the tree.

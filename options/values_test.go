@@ -34,6 +34,13 @@ func TestCPUCap(t *testing.T) {
 	}
 }
 
+func TestInherited(t *testing.T) {
+	var i InheritFD
+	if err := i.Set("fd[3]:pipe[7]"); err != nil || !i.Is("pipe:[7]") || !i.Is("pipe[7]") || i.Is("pipe:[71]") {
+		t.Errorf("%+v, %v", i, err)
+	}
+}
+
 func TestExternal(t *testing.T) {
 	for in, want := range map[string]External{
 		"tty[8801:5]":         {"tty", "8801:5", ""},

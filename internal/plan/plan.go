@@ -152,6 +152,7 @@ type Plan struct {
 	nodes   map[ID]Node
 	order   []ID
 	users   map[ID][]Use
+	taken   map[string]bool // keys of --inherit-fd that a file has
 }
 
 // Use is a descriptor of a restored task that refers to a file.

@@ -30,6 +30,9 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 	if err := planFiles(p, tr, set); err != nil {
 		return nil, err
 	}
+	for _, g := range p.LeftOver() {
+		env.Log.Warn("The images have no such file, or one that can't be handed in", "option", fmt.Sprintf("--inherit-fd fd[%d]:%s", g.FD, g.Key))
+	}
 	planUses(p, tr)
 	if _, err := p.Nodes(); err != nil {
 		return nil, err

@@ -20,6 +20,8 @@ type Engine struct {
 	Path string
 	Glis bool     // whether it is Glis, by its --version
 	Dump []string // options every dump gets
+	// Extra are its descriptors from 3 on.
+	Extra []*os.File
 }
 
 // Result is how one run of an engine ended.
@@ -84,7 +86,7 @@ func (e Engine) command(t testing.TB, args []string) (cmd *exec.Cmd, out func(*e
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = stdout, stderr, e.Extra
 	out = func(cmd *exec.Cmd) Result {
 		so, _ := os.ReadFile(stdout.Name())
 		se, _ := os.ReadFile(stderr.Name())

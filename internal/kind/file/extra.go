@@ -34,6 +34,7 @@ const (
 	pipeGroup   protowire.Number = 1501
 	pipeAccess  protowire.Number = 1502 // varint: mode, without the type
 	pipePackets protowire.Number = 1503 // bytes: lengths of the packets, each a varint
+	pipeOutside protowire.Number = 1504 // varint: 1: an end is held outside of the tree
 )
 
 // putVarint adds a field of ours.

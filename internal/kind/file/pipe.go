@@ -63,7 +63,7 @@ func (k *Pipe) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	}
 	if !p.dumped {
 		p.dumped = true
-		if err := errors.Join(p.complete(f, d), p.dump(env, f, d)); err != nil {
+		if err := p.dump(env, f, d); err != nil {
 			return nil, err
 		}
 	}
@@ -106,9 +106,16 @@ func (x *pipeIndex) add(f *scan.File) {
 // dump writes down what the ends of a pipe share. f is one of them, borrowed
 // as d.
 func (p *pipeEnds) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) error {
+	outside := p.complete(f, d)
+	if outside != nil && !(errors.Is(outside, kind.ErrUnsupported) && env.Options.IsExternal("pipe", f.Stat.Ino)) {
+		return outside
+	}
 	e, q, err := p.contents(f, d)
 	if err != nil {
 		return err
+	}
+	if outside != nil {
+		putVarint(e, pipeOutside, 1)
 	}
 	putInode(e, f)
 	return env.Images.Put(image.PipesData, e, q.data)
@@ -154,7 +161,11 @@ func (p *pipeEnds) complete(f *scan.File, d *fd.FD) error {
 }
 
 func heldOutside(f *scan.File, end string) error {
-	return kind.Unsupported(f, "its end for %s is held outside of the tree; dump the process at the other end too, or start the program with a file instead", end)
+	how := ""
+	if strings.HasPrefix(f.Link, "pipe:[") {
+		how = fmt.Sprintf(", or name it by --external pipe[%d] and hand in another one at the restore (--inherit-fd)", f.Stat.Ino)
+	}
+	return kind.Unsupported(f, "its end for %s is held outside of the tree; dump the process at the other end too, start the program with a file instead%s", end, how)
 }
 
 // putInode notes owner and mode if they are not what a restore gives anyway:

@@ -22,12 +22,13 @@ import (
 // fills it; the others open it through that one's descriptor, but the other
 // end that pipe2(2) gave goes to the first node it fits.
 type pipeSet struct {
-	id    uint32
-	nodes []*pipeNode
-	queue *pipeQueue
-	entry *pipedata.PipeDataEntry // nil if CRIU had no reading end of it
-	spare *fd.FD                  // the other end of pipe2(2)
-	heir  *pipeNode               // who gets it; nil: nobody
+	id      uint32
+	nodes   []*pipeNode
+	queue   *pipeQueue
+	entry   *pipedata.PipeDataEntry // nil if CRIU had no reading end of it
+	outside bool                    // an end was held outside of the tree
+	spare   *fd.FD                  // the other end of pipe2(2)
+	heir    *pipeNode               // who gets it; nil: nobody
 }
 
 // limits on numbers in images.
@@ -48,6 +49,9 @@ func (k *Pipe) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	}
 	if access(b.flags) == unix.O_ACCMODE {
 		return entryError(e, "a pipe with flags %#o: it can't be", b.flags)
+	}
+	if g := p.Inherited(fmt.Sprintf("pipe:[%d]", in.GetPipeId())); g != nil {
+		return p.Add(plan.NewHeir(b.id, g, unix.S_IFIFO, func(d *fd.FD) (*fd.FD, error) { return reopen(d, b.flags) }, &b))
 	}
 	if k.sets == nil {
 		if err := k.read(p.Source); err != nil {
@@ -88,6 +92,7 @@ func (s *pipeSet) take(m *pipedata.PipeDataEntry, data []byte) (err error) {
 		return fmt.Errorf("is there twice, or has a size of %d bytes", m.GetSize())
 	}
 	s.entry, s.queue.data = m, data
+	_, _, s.outside = extra(m, pipeOutside)
 	if s.queue.packets, err = getPackets(m, len(data)); err != nil {
 		return fmt.Errorf("has %w", err)
 	}
@@ -128,6 +133,9 @@ func (n *pipeNode) Check(env *plan.CheckEnv) error {
 }
 
 func (s *pipeSet) check(env *plan.CheckEnv) error {
+	if s.outside {
+		return fmt.Errorf("pipe %#x: the other end was held outside of the tree; hand in another pipe by --inherit-fd 'fd[N]:pipe:[%d]'", s.id, s.id)
+	}
 	if s.size() <= defaultPipeSize || env.Capable(unix.CAP_SYS_RESOURCE) {
 		return nil
 	}

@@ -33,6 +33,9 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err := checkRegular(in); err != nil {
 		return entryError(e, "%v", err)
 	}
+	if g := p.Inherited(strings.TrimPrefix(in.GetName(), "/")); g != nil {
+		return p.Add(plan.NewHeir(b.id, g, 0, nil, nil))
+	}
 	if err := k.readRemaps(p.Source); err != nil {
 		return err
 	}
