@@ -42,6 +42,9 @@ type victim struct {
 	cli    *clients
 	fds    int    // descriptors of the server
 	dir    string // of the images that save has written last
+
+	killed  time.Time     // when the engine was killed last
+	longest time.Duration // from there until all connections had gone on
 }
 
 func newVictim(t *testing.T) *victim { return newVictimAt(t, anywhere) }
@@ -69,6 +72,7 @@ func newVictimAt(t *testing.T, at string) *victim {
 
 // end lets all talk on and checks that nothing was lost.
 func (v *victim) end() {
+	v.t.Logf("after the last breath of an engine every connection went on within %v", v.longest)
 	for _, err := range v.cli.end() {
 		v.t.Error(err)
 	}
@@ -101,6 +105,7 @@ func (v *victim) run(after time.Duration, sig unix.Signal, args ...string) error
 		timer := time.AfterFunc(after, func() { _ = cmd.Process.Signal(sig) })
 		defer timer.Stop()
 	}
+	v.killed = time.Now().Add(max(after, 0))
 	err := cmd.Wait()
 	if strings.Contains(out.String(), "Error (guardian)") {
 		v.t.Errorf("%s: %v: %s", args[0], err, out.String())
@@ -127,6 +132,7 @@ func (v *victim) unharmed() {
 	}
 	now := v.cli.snapshot()
 	v.cli.awaitMore(now, 3)
+	v.longest = max(v.longest, time.Since(v.killed))
 	for i, n := range v.cli.snapshot() {
 		if n < now[i]+3 {
 			v.t.Errorf("connection %d is stuck at message %d: %v", i, n, v.cli.failed[i])
@@ -166,8 +172,8 @@ func tables(t *testing.T) []string {
 
 var killSignals = []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGABRT}
 
-// longest is about how long a dump or a restore of the server takes.
-func (v *victim) longest() time.Duration {
+// lasts is about how long a dump or a restore of the server takes.
+func (v *victim) lasts() time.Duration {
 	v.t.Helper()
 	dir := testkit.NewDir(v.t)
 	from := time.Now()
@@ -184,7 +190,7 @@ func TestKilledDump(t *testing.T) {
 		for _, running := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%v/running=%v", sig, running), func(t *testing.T) {
 				v := newVictim(t)
-				longest := v.longest()
+				longest := v.lasts()
 				for range kills() {
 					v.killDump(rand.N(longest), sig, running)
 				}
@@ -220,7 +226,7 @@ func TestKilledRestore(t *testing.T) {
 	for _, sig := range killSignals {
 		t.Run(fmt.Sprint(sig), func(t *testing.T) {
 			v := newVictim(t)
-			longest := v.longest()
+			longest := v.lasts()
 			for range kills() {
 				v.killRestore(longest, sig)
 			}

@@ -117,6 +117,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: d.guard}
+	d.sink.ended = d.ended
 	d.env.Undo = d.undo.Push
 	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(tree.Root.PID, clock) }
 	d.freezer.known = func(t *scan.Task) error {

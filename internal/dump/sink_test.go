@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"glis.dev/glis/image"
+	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/image/criu/fdinfo"
 	fsimg "glis.dev/glis/image/criu/fs"
 	pipedata "glis.dev/glis/image/criu/pipe-data"
@@ -113,6 +114,48 @@ func TestSinkSpill(t *testing.T) {
 	}
 	if all, err := image.ReadAll[*fdinfo.FdinfoEntry](d, image.FdInfo, 2); err != nil || len(all) != 2*most>>20+3 {
 		t.Errorf("%d descriptors, %v", len(all), err)
+	}
+}
+
+// Entries of many threads are encoded, but no file is made before the tree runs
+// on; none is changed by that, and a dump that has to end does.
+func TestSinkPacks(t *testing.T) {
+	d := dirOf(t)
+	s := newSink(d)
+	const many = 3 * mostLoose / coreBytes
+	entry := func(n uint32) *core.CoreEntry {
+		return &core.CoreEntry{Mtype: core.CoreEntry_X86_64.Enum(), ThreadCore: &core.ThreadCoreEntry{
+			FutexRla: proto.Uint64(uint64(n)), FutexRlaLen: proto.Uint32(24),
+		}}
+	}
+	for n := range uint32(many) {
+		must(t, s.Put(image.Core, entry(n), nil, n))
+	}
+	if got := names(t, d); len(got) > 0 || s.held == 0 || s.loose > mostLoose {
+		t.Fatalf("%d files, %d bytes held, %d loose", len(got), s.held, s.loose)
+	}
+	must(t, s.finish(context.Background()))
+	for n := range uint32(many) {
+		got, err := image.ReadOne[*core.CoreEntry](d, image.Core, n)
+		must(t, err)
+		if got.GetThreadCore().GetFutexRla() != uint64(n) {
+			t.Fatalf("thread %d: %v", n, got)
+		}
+	}
+	s, late := newSink(d), errors.New("too late")
+	s.ended = func() error { return late }
+	var err error
+	for n := uint32(0); err == nil && n < many; n++ {
+		err = s.Put(image.Core, entry(n), nil, n)
+	}
+	if !errors.Is(err, late) {
+		t.Errorf("a dump that has to end: %v", err)
+	}
+	// An entry that lacks what it must have is named.
+	s = newSink(d)
+	must(t, s.Put(image.Core, &core.CoreEntry{}, nil, 7))
+	if err := s.pack(); err == nil || !strings.Contains(err.Error(), "core-7.img") {
+		t.Errorf("an incomplete entry: %v", err)
 	}
 }
 
