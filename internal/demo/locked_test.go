@@ -3,7 +3,9 @@ package demo
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -95,6 +97,35 @@ func TestLockNonsense(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A damaged checkpoint is not locked, but what is locked can always be let
+// through.
+func TestLockDamaged(t *testing.T) {
+	v := newVictim(t)
+	dir := testkit.NewDir(t)
+	v.save(dir)
+	files := filepath.Join(dir, "files.img")
+	whole, err := os.ReadFile(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files, whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for verb, want := range map[string]string{"lock": "file is cut", "unlock": "packets are let through, but"} {
+		out, err := exec.Command(v.engine, verb, dir).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v: %q", verb, err, out)
+		}
+	}
+	v.wantTables(0, "after unlock")
+	if err := os.WriteFile(files, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v.verbs("lock")
+	v.wake(dir)
+	v.unharmed()
 }
 
 // setAddress gives an alias of the loopback interface an address, or takes it

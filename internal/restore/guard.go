@@ -260,9 +260,20 @@ func (s *resumption) set() error {
 
 // Lock holds back the packets of the connections of the checkpoint in store
 // until it is restored or Unlock is called: for a host that is about to have
-// their address.
+// their address. Images with checksums are compared with them.
 func Lock(store image.Store) (int, error) {
-	name, flows, err := locked(store)
+	checked, err := image.Check(store)
+	if err != nil {
+		return 0, err
+	}
+	if checked != nil {
+		store = checked
+	}
+	name, err := tableOf(store)
+	if err != nil {
+		return 0, err
+	}
+	flows, err := lockable(store)
 	if err != nil {
 		return 0, err
 	}
@@ -270,36 +281,49 @@ func Lock(store image.Store) (int, error) {
 }
 
 // Unlock lets through what a dump or Lock holds back. It is no error if
-// nothing is held.
+// nothing is held. Only the inventory has to be there for it: if how many
+// connections there are can't be told, the error says that the rest is done.
 func Unlock(store image.Store) (int, error) {
-	name, flows, err := locked(store)
+	name, err := tableOf(store)
 	if err != nil {
 		return 0, err
 	}
-	return len(flows), netlock.Unlock(name)
+	if err := netlock.Unlock(name); err != nil {
+		return 0, err
+	}
+	flows, err := lockable(store)
+	if err != nil {
+		return 0, fmt.Errorf("packets are let through, but the checkpoint is damaged: %w", err)
+	}
+	return len(flows), nil
 }
 
-// locked returns what the packets of a checkpoint's connections are held back
-// under. Nothing of the host is looked at: its addresses may still come.
-func locked(store image.Store) (string, []netlock.Flow, error) {
+// tableOf returns the name under which packets of a checkpoint's connections
+// are held back.
+func tableOf(store image.Store) (string, error) {
 	inv, err := image.ReadInventory(store)
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
 	id := inv.GetDumpCriuRunId()
 	if id == "" {
-		return "", nil, fmt.Errorf("%v: inventory.img: it does not say under which name packets are held back (dump_criu_run_id)", store)
+		return "", fmt.Errorf("%v: inventory.img: it does not say under which name packets are held back (dump_criu_run_id)", store)
 	}
+	return netlock.KeptName(id), nil
+}
+
+// lockable returns the connections of a checkpoint. Nothing of the host is
+// looked at: its addresses may still come.
+func lockable(store image.Store) ([]netlock.Flow, error) {
 	files, err := image.ReadOptional[*fdinfo.FileEntry](store, image.Files)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	o := options.NewRestore()
 	o.TCPEstablished = true // else there is nothing to lock
 	p := plan.New(source{store}, o)
 	if err := planFiles(p, &tree{files: files}, kinds.New()); err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	flows, err := flowsOf(p)
-	return netlock.KeptName(id), flows, err
+	return flowsOf(p)
 }

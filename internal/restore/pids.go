@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/proc"
 )
 
 // checkPIDs refuses to begin when a number that the tree needs is taken. A
@@ -22,7 +23,7 @@ func (tr *tree) checkPIDs(own func(tid uint32) bool) error {
 			if ownThread(tid) || own(tid) {
 				return fmt.Errorf("%v: number %d: %w", t, tid, ErrOwnNumber)
 			}
-			return fmt.Errorf("%v can't come back: number %d is in use by %s; end that process, or restore in another PID namespace", t, tid, commOf(tid))
+			return fmt.Errorf("%v can't come back: number %d is in use by %s, or restore in another PID namespace", t, tid, holder(tid))
 		}
 	}
 	return nil
@@ -37,11 +38,19 @@ func ownThread(tid uint32) bool {
 	return err == nil
 }
 
-// commOf names a process for messages.
-func commOf(pid uint32) string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+// holder says whose number it is, and how to have it.
+func holder(tid uint32) string {
+	d, err := proc.Open(proc.PID(tid))
 	if err != nil {
-		return "another task"
+		return "another task; end it"
 	}
-	return fmt.Sprintf("another task (%s)", strings.TrimSpace(string(b)))
+	defer d.Close()
+	stat, err := d.Stat()
+	switch {
+	case err != nil:
+		return "another task; end it"
+	case stat.State == 'Z':
+		return fmt.Sprintf("a process (%s) that has ended and was not waited for by its parent, %d; have that call wait(2)", stat.Comm, stat.PPID)
+	}
+	return fmt.Sprintf("another task (%s); end it", stat.Comm)
 }
