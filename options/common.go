@@ -32,7 +32,7 @@ type Both struct {
 
 	TCPEstablished bool `opt:"tcp-established" no:"yes" group:"Network" rpc:"tcp_established" help:"Save and restore established TCP connections."`
 	TCPClose       bool `opt:"tcp-close" no:"yes" group:"Network" rpc:"tcp_close" help:"Do not save established TCP connections; restore their sockets closed."`
-	SkipInFlight   bool `opt:"skip-in-flight" no:"yes" group:"Network" rpc:"tcp_skip_in_flight" help:"Leave out TCP connections that are not fully established yet instead of failing."`
+	SkipInFlight   bool `opt:"skip-in-flight" no:"yes" group:"Network" rpc:"tcp_skip_in_flight" help:"Leave out TCP connections that are not fully established yet, and UNIX connections from outside the tree that are not accepted yet, instead of failing."`
 
 	NetworkLock NetworkLock `opt:"network-lock" arg:"METHOD" def:"nftables" group:"Network" rpc:"network_lock" help:"How the packets of dumped connections are held back: 'nftables' (default), 'iptables', which is held with nftables too and needs no other program, or 'skip'. Restore takes what dump used."`
 	_           string      `opt:"empty-ns" arg:"NS" group:"Namespaces" rpc:"empty_ns" supported:"no; namespaces are not built yet" help:"Make namespace NS ('net') but leave its contents to others."`

@@ -79,6 +79,7 @@ var targets = []target{
 	{name: "pty", noCRIU: "children of a session lose its terminal"},
 	{name: "inotify", noCRIU: "one-shot watches do not end"},
 	{name: "sharedfd"},
+	{name: "unixwaiting", generations: 3, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixpair"},
 	{name: "unixnames", generations: 3, noCRIU: "names and credentials of connected sockets are lost"},
 	{name: "unixdgram", generations: 3, noCRIU: "senders and names are lost"},

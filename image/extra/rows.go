@@ -12,6 +12,7 @@ const (
 	magicAddresses  uint32 = 0x474c4101 // "GLA", 1
 	magicSockets    uint32 = 0x474c5301 // "GLS", 1
 	magicIdentities uint32 = 0x474c5302
+	magicWaiting    uint32 = 0x474c5303
 )
 
 // Sockets is what criu's entries of sockets have no field for; see SocketEntry.
@@ -33,5 +34,18 @@ var Identities = &image.Row{
 	New: func() proto.Message { return &SocketIdentity{} },
 }
 
+// Waiting is connections that wait to be accepted; see WaitingConnection.
+var Waiting = &image.Row{
+	Name: "glis-waiting", Pattern: "glis-waiting.img", Magic: magicWaiting, Common: image.CommonMagic,
+	New: func() proto.Message { return &WaitingConnection{} },
+	Payload: func(m proto.Message) int64 {
+		sum := int64(0)
+		for _, p := range m.(*WaitingConnection).GetMessages() {
+			sum += int64(p.GetLength())
+		}
+		return sum
+	},
+}
+
 // Table returns every sort of additional image file, in a slice of its own.
-func Table() []*image.Row { return []*image.Row{Sockets, Addresses, Identities} }
+func Table() []*image.Row { return []*image.Row{Sockets, Addresses, Identities, Waiting} }

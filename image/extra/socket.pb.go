@@ -773,3 +773,219 @@ func (m *SocketMessage) GetUrgent() uint32 {
 	}
 	return 0
 }
+
+// WaitingConnection is glis.WaitingConnection.
+type WaitingConnection struct {
+	Listener *uint32 // in files.img
+	Client   *uint32 // in files.img; missing if it is closed
+	Name     []byte  // of a client that is closed
+	Who      *uint32 // number of who connected, see SocketIdentity
+	Messages []*WaitingMessage
+	Passing  *uint32
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*WaitingConnection) ProtoName() string { return "glis.WaitingConnection" }
+
+// Reset implements proto.Message.
+func (m *WaitingConnection) Reset() { *m = WaitingConnection{} }
+
+// AppendFields implements proto.Message.
+func (m *WaitingConnection) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Listener)
+	b = proto.AppendVarint(b, 2, m.Client)
+	b = proto.AppendBytes(b, 3, m.Name)
+	b = proto.AppendVarint(b, 4, m.Who)
+	for _, x := range m.Messages {
+		b = proto.AppendMessage(b, 5, x)
+	}
+	b = proto.AppendVarint(b, 6, m.Passing)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *WaitingConnection) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: listener
+		d.Uint32(&m.Listener)
+	case 16: // 2: client
+		d.Uint32(&m.Client)
+	case 26: // 3: name
+		d.Bytes(&m.Name)
+	case 32: // 4: who
+		d.Uint32(&m.Who)
+	case 42: // 5: messages
+		x := &WaitingMessage{}
+		m.Messages = append(m.Messages, x)
+		d.Message(x)
+	case 48: // 6: passing
+		d.Uint32(&m.Passing)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *WaitingConnection) Missing() string {
+	if m == nil || m.Listener == nil {
+		return "glis.WaitingConnection.listener"
+	}
+	if m == nil || m.Who == nil {
+		return "glis.WaitingConnection.who"
+	}
+	for _, x := range m.GetMessages() {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// GetListener returns listener, or its default.
+func (m *WaitingConnection) GetListener() uint32 {
+	if m != nil && m.Listener != nil {
+		return *m.Listener
+	}
+	return 0
+}
+
+// GetClient returns client, or its default.
+func (m *WaitingConnection) GetClient() uint32 {
+	if m != nil && m.Client != nil {
+		return *m.Client
+	}
+	return 0
+}
+
+// GetName returns name, or its default.
+func (m *WaitingConnection) GetName() []byte {
+	if m != nil {
+		return m.Name
+	}
+	return nil
+}
+
+// GetWho returns who, or its default.
+func (m *WaitingConnection) GetWho() uint32 {
+	if m != nil && m.Who != nil {
+		return *m.Who
+	}
+	return 0
+}
+
+// GetMessages returns messages, or its default.
+func (m *WaitingConnection) GetMessages() []*WaitingMessage {
+	if m != nil {
+		return m.Messages
+	}
+	return nil
+}
+
+// GetPassing returns passing, or its default.
+func (m *WaitingConnection) GetPassing() uint32 {
+	if m != nil && m.Passing != nil {
+		return *m.Passing
+	}
+	return 0
+}
+
+// WaitingMessage is glis.WaitingMessage.
+type WaitingMessage struct {
+	Length *uint32  // bytes of data
+	Files  []uint32 // that come along
+	Who    *SocketCredentials
+	Urgent *bool
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*WaitingMessage) ProtoName() string { return "glis.WaitingMessage" }
+
+// Reset implements proto.Message.
+func (m *WaitingMessage) Reset() { *m = WaitingMessage{} }
+
+// AppendFields implements proto.Message.
+func (m *WaitingMessage) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Length)
+	b = proto.AppendVarints(b, 2, m.Files)
+	if m.Who != nil {
+		b = proto.AppendMessage(b, 3, m.Who)
+	}
+	b = proto.AppendBool(b, 4, m.Urgent)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *WaitingMessage) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: length
+		d.Uint32(&m.Length)
+	case 16, 18: // 2: files
+		proto.Numbers(d, &m.Files)
+	case 26: // 3: who
+		if m.Who == nil {
+			m.Who = &SocketCredentials{}
+		}
+		d.Message(m.Who)
+	case 32: // 4: urgent
+		d.Bool(&m.Urgent)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *WaitingMessage) Missing() string {
+	if m == nil || m.Length == nil {
+		return "glis.WaitingMessage.length"
+	}
+	if x := m.GetWho(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// GetLength returns length, or its default.
+func (m *WaitingMessage) GetLength() uint32 {
+	if m != nil && m.Length != nil {
+		return *m.Length
+	}
+	return 0
+}
+
+// GetFiles returns files, or its default.
+func (m *WaitingMessage) GetFiles() []uint32 {
+	if m != nil {
+		return m.Files
+	}
+	return nil
+}
+
+// GetWho returns who, or its default.
+func (m *WaitingMessage) GetWho() *SocketCredentials {
+	if m != nil {
+		return m.Who
+	}
+	return nil
+}
+
+// GetUrgent returns urgent, or its default.
+func (m *WaitingMessage) GetUrgent() bool {
+	if m != nil && m.Urgent != nil {
+		return *m.Urgent
+	}
+	return false
+}

@@ -19,6 +19,7 @@ const (
 	Right   = 0x77 // dst >>= imm
 	Or      = 0x4f
 	JumpEq  = 0x15 // if dst == imm: pc += off
+	JumpGt  = 0x25 // if dst > imm: pc += off
 	Call    = 0x85
 	Exit    = 0x95
 	Imm64   = 0x18 // two instructions
@@ -53,7 +54,7 @@ func In(code uint8, dst, src uint8, off, imm int) Insn {
 // go there.
 func Finish(body []Insn) []Insn {
 	for i := range body {
-		if body[i].Code == JumpEq {
+		if body[i].Code == JumpEq || body[i].Code == JumpGt {
 			body[i].Off = int16(len(body) - i - 1)
 		}
 	}

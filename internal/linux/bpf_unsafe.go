@@ -8,10 +8,11 @@ import (
 
 // From include/uapi/linux/bpf.h; see bpf(2).
 const (
-	BPF_MAP_CREATE  = 0
-	BPF_PROG_LOAD   = 5
-	BPF_LINK_CREATE = 28 // Linux 5.7
-	BPF_ITER_CREATE = 33 // Linux 5.8
+	BPF_MAP_CREATE      = 0
+	BPF_MAP_UPDATE_ELEM = 2
+	BPF_PROG_LOAD       = 5
+	BPF_LINK_CREATE     = 28 // Linux 5.7
+	BPF_ITER_CREATE     = 33 // Linux 5.8
 
 	BPF_MAP_TYPE_ARRAY    = 2
 	BPF_PROG_TYPE_TRACING = 26 // Linux 5.5
@@ -31,6 +32,12 @@ type BPFInsn struct {
 type (
 	bpfMapCreate struct {
 		MapType, KeySize, ValueSize, MaxEntries uint32
+	}
+	bpfMapUpdate struct {
+		MapFD, _ uint32
+		Key      *uint32
+		Value    *byte
+		Flags    uint64
 	}
 	bpfProgLoad struct {
 		ProgType, InsnCnt            uint32
@@ -75,6 +82,12 @@ func bpf[T any](cmd uintptr, attr *T) (int, error) {
 // descriptor. It needs CAP_BPF (Linux 5.8).
 func BPFArray(size int) (int, error) {
 	return bpf(BPF_MAP_CREATE, &bpfMapCreate{MapType: BPF_MAP_TYPE_ARRAY, KeySize: 4, ValueSize: uint32(size), MaxEntries: 1})
+}
+
+// BPFUpdate sets one value of an array map.
+func BPFUpdate(array int, key uint32, value []byte) error {
+	_, err := bpf(BPF_MAP_UPDATE_ELEM, &bpfMapUpdate{MapFD: uint32(array), Key: &key, Value: unsafe.SliceData(value)})
+	return err
 }
 
 // BPFLoadIterator loads a program that is called by the iterator whose function

@@ -71,6 +71,24 @@ static const char *quoted(char *out, const struct sockaddr_un *un, int len) {
 	return out;
 }
 
+// Processes that were noted, for they have other numbers in every run.
+static pid_t known[20];
+static int knowns;
+
+static const char *process(pid_t pid) {
+	static char name[30];
+	snprintf(name, sizeof name, "unknown process");
+	if (!pid || pid == getpid())
+		snprintf(name, sizeof name, pid ? "this process" : "nobody");
+	for (int i = 0; i < knowns; i++)
+		if (known[i] == pid)
+			snprintf(name, sizeof name, "process %d", i);
+	return name;
+}
+
+// anew is set when sockets are looked at that weren't there before.
+static int anew;
+
 // look notes all that a socket tells without changing.
 static void look(const char *name, int fd) {
 	char own[500], peer[500];
@@ -95,28 +113,16 @@ static void look(const char *name, int fd) {
 	poll(&p, 1, 0);
 	obs("%s: type %d flags %o, user %d %d groups %d %d %d, in %d out %d events %x mark %d, options %d %d %d %d", name, option(fd, SO_TYPE), fcntl(fd, F_GETFL),
 		who.uid, who.gid, n, groups[0], groups[1], in, out > 0, p.revents, sockatmark(fd), option(fd, SO_PASSCRED), option(fd, 76), option(fd, SO_OOBINLINE), option(fd, SO_PEEK_OFF));
-	obs("=%s: %s to %s, peer is process %d, out %d", name, own, peer, who.pid, out);
+	if (anew)
+		obs("%s: %s to %s, peer is %s", name, own, peer, process(who.pid));
+	else
+		obs("=%s: %s to %s, peer is process %d, out %d", name, own, peer, who.pid, out);
 	errno = e;
 }
 
 static void look_all(void) {
 	for (int i = 0; i < sks; i++)
 		look(sk[i].name, sk[i].fd);
-}
-
-// Processes that were noted, for they have other numbers in every run.
-static pid_t known[20];
-static int knowns;
-
-static const char *process(pid_t pid) {
-	static char name[30];
-	snprintf(name, sizeof name, "unknown process");
-	if (!pid || pid == getpid())
-		snprintf(name, sizeof name, pid ? "this process" : "nobody");
-	for (int i = 0; i < knowns; i++)
-		if (known[i] == pid)
-			snprintf(name, sizeof name, "process %d", i);
-	return name;
 }
 
 // sender is a name without what differs from run to run.

@@ -21,7 +21,8 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 	}
 	k.gathered = true
 	p := &k.picture
-	p.tree, p.files = map[uint32]bool{}, map[uint32]*scan.File{}
+	p.tree, p.files, p.waiting = map[uint32]bool{}, map[uint32]*scan.File{}, map[uint32]uint32{}
+	k.arrived = map[uint32][]*arrived{}
 	for i := 0; i < len(env.Tree.Files); i++ {
 		f := env.Tree.Files[i]
 		if f.Stat.Mode&sys.S_IFMT != sys.S_IFSOCK {
@@ -38,6 +39,9 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 		if err := k.gatherQueue(env, f, u); err != nil {
 			return err
 		}
+	}
+	if err := k.gatherWaiting(env); err != nil {
+		return err
 	}
 	return k.assign()
 }

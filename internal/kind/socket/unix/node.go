@@ -40,6 +40,10 @@ type node struct {
 	who      *plan.Identity // its peer is, or who listened; nil if nobody or if the images don't tell
 	peerName []byte         // of a peer that is closed
 
+	arrivals []*arrival // that wait at it, of a listener
+	listener *node      // that it waits at
+	arrival  *arrival   // as which it waits there
+
 	peer    *node
 	partner *node   // it is made with by socketpair(2), of datagram sockets
 	from    []*node // other datagram sockets that are connected to it
@@ -112,6 +116,10 @@ func (n *node) String() string {
 		fmt.Fprintf(&b, ", connected to file %#x", uint32(n.peer.id))
 	case n.role == orphan:
 		b.WriteString(", its peer is closed")
+	case n.role == waits:
+		fmt.Fprintf(&b, ", waits to be accepted by file %#x", uint32(n.listener.id))
+	case len(n.arrivals) > 0:
+		fmt.Fprintf(&b, ", %d connections wait", len(n.arrivals))
 	}
 	if len(n.queue.messages) > 0 {
 		size, files := 0, 0

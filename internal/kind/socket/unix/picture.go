@@ -28,6 +28,7 @@ type picture struct {
 	tree      map[uint32]bool       // inodes of sockets of the tree
 	files     map[uint32]*scan.File // the sockets of the tree
 	listeners map[string]bool       // by type and name
+	waiting   map[uint32]uint32     // listeners, by their clients that wait
 }
 
 // get returns the socket with this inode, or nil if it is no unix socket of

@@ -37,8 +37,9 @@ type restorer struct {
 	messages   map[uint32][]plan.Entry
 	extras     map[uint32]*extra.SocketEntry
 	identities []*plan.Identity
-	contents   map[plan.ID]bool   // files that are in queues
-	temporary  map[string][]*node // sockets that need an abstract name for a moment, see needsName
+	callers    map[uint32][]plan.Entry // connections, by their listeners
+	contents   map[plan.ID]bool        // files that are in queues
+	temporary  map[string][]*node      // sockets that need an abstract name for a moment, see needsName
 	room       *room
 	stuffed    bool
 }
@@ -58,7 +59,7 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	}
 	k.nodes[n.ino], k.byID[n.id] = n, n
 	k.order = append(k.order, n)
-	if peer := k.nodes[n.peerIno]; n.typ != sys.SOCK_DGRAM && n.peerIno != 0 && peer != nil {
+	if peer := k.nodes[n.peerIno]; n.typ != sys.SOCK_DGRAM && n.peerIno != 0 && peer != nil && peer.role != listener {
 		if err := n.join(peer); err != nil {
 			return err
 		}
@@ -89,6 +90,15 @@ func (k *Kind) read(src plan.Source) error {
 	for _, m := range more {
 		e := m.Message.(*extra.SocketEntry)
 		k.extras[e.GetId()] = e
+	}
+	k.callers = map[uint32][]plan.Entry{}
+	arrivals, err := src.Entries(extra.Waiting)
+	if err != nil {
+		return err
+	}
+	for _, m := range arrivals {
+		id := m.Message.(*extra.WaitingConnection).GetListener()
+		k.callers[id] = append(k.callers[id], m)
 	}
 	return k.readIdentities(src)
 }
@@ -134,8 +144,8 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, role: roleOf(u), pending: sys.Errno(x.GetError()), inq: x.GetInq(),
 		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(), inode: x.GetInode(), backlog: int(u.GetBacklog()), peerName: x.GetPeerName(),
 	}
-	if len(n.peerName) > maxName || isPath(n.peerName) && bytes.IndexByte(n.peerName, 0) >= 0 {
-		return nil, fmt.Errorf("%.120q can't be its peer's name", n.peerName)
+	if err := checkName(n.peerName); err != nil {
+		return nil, fmt.Errorf("its peer's name: %w", err)
 	}
 	if n.at, err = addressOf(u, x); err != nil {
 		return nil, err
@@ -143,7 +153,18 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	if err := k.setWho(n, x); err != nil {
 		return nil, err
 	}
+	if err := n.addArrivals(k.callers[u.GetId()]); err != nil {
+		return nil, err
+	}
 	return n, n.addQueue(k.messages[u.GetId()])
+}
+
+// checkName refuses what can't be the name of any socket.
+func checkName(name []byte) error {
+	if len(name) > maxName || isPath(name) && bytes.IndexByte(name, 0) >= 0 {
+		return fmt.Errorf("%.120q can't be a name", name)
+	}
+	return nil
 }
 
 // setWho finds out who the socket's peer is. Images of criu don't tell.

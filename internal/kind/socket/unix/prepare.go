@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	sys "golang.org/x/sys/unix"
 
@@ -162,7 +163,11 @@ func (k *Kind) awaken(ctx context.Context, env *plan.Env, nodes []*node) error {
 		return nil
 	}
 	for _, n := range nodes {
-		for _, m := range n.queue.messages {
+		messages := slices.Clone(n.queue.messages)
+		for _, a := range n.arrivals {
+			messages = append(messages, a.queue.messages...)
+		}
+		for _, m := range messages {
 			if m.who == nil {
 				continue
 			}

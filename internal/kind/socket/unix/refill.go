@@ -9,6 +9,7 @@ import (
 	sk_packet "glis.dev/glis/image/criu/sk-packet"
 	sys "golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
@@ -46,10 +47,15 @@ func (n *node) message(e *sk_packet.SkPacketEntry, data []byte) (*queuedMessage,
 	}
 	m.urgent, m.name, m.from = x.GetUrgent(), x.GetName(), plan.ID(x.GetSender())
 	m.gone = x != nil && x.Sender != nil && m.from == 0
-	if w := x.GetWho(); w != nil {
-		m.who = &sys.Ucred{Pid: int32(w.GetPid()), Uid: w.GetUid(), Gid: w.GetGid()}
-	}
+	m.who = credentialsOf(x.GetWho())
 	return m, m.check(n)
+}
+
+func credentialsOf(w *extra.SocketCredentials) *sys.Ucred {
+	if w == nil {
+		return nil
+	}
+	return &sys.Ucred{Pid: int32(w.GetPid()), Uid: w.GetUid(), Gid: w.GetGid()}
 }
 
 func (m *queuedMessage) check(n *node) error {

@@ -3,6 +3,7 @@ package unix
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	sys "golang.org/x/sys/unix"
@@ -33,7 +34,8 @@ type Kind struct {
 	sizes   map[sizeKey]uint32
 
 	gathered bool
-	queues   map[uint32]*queued // what is queued, by inode
+	queues   map[uint32]*queued    // what is queued, by inode
+	arrived  map[uint32][]*arrived // connections to be accepted, by the listener's inode
 	senders  []*sockdiag.Unix
 	known    map[identityKey]uint32
 	groups   []byte
@@ -159,9 +161,6 @@ func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
 	if err := k.options(l); err != nil {
 		return nil, l.fail(err)
 	}
-	if err := l.checkWaiting(); err != nil {
-		return nil, err
-	}
 	at, err := k.name(l)
 	if err != nil {
 		return nil, err
@@ -169,7 +168,7 @@ func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
 	if err := k.complete(l); err != nil {
 		return nil, err
 	}
-	if err := k.putQueue(l); err != nil {
+	if err := errors.Join(k.putQueue(l), k.putWaiting(l)); err != nil {
 		return nil, err
 	}
 	if err := k.putExtra(l, &at); err != nil {
@@ -177,7 +176,7 @@ func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
 	}
 	e := &sk_unix.UnixSkEntry{
 		Id: &l.file.ID, Ino: &l.u.Ino, Type: proto.Uint32(uint32(l.u.Type)), State: proto.Uint32(l.state()),
-		Flags: &l.file.Flags, Uflags: new(uint32), Backlog: &l.u.WQueue, Peer: &l.u.Peer,
+		Flags: &l.file.Flags, Uflags: new(uint32), Backlog: &l.u.WQueue, Peer: proto.Uint32(k.picture.peerNumber(l.u)),
 		Fown: owner, Opts: l.opts.Entry, Name: at.encoded(), FilePerms: at.perms,
 	}
 	if at.dir != "" {

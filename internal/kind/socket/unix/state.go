@@ -33,6 +33,7 @@ const (
 	paired               // connected to a socket of the tree; of datagrams also one-way, or to itself
 	orphan               // was connected; the peer is closed
 	listener             // takes connections
+	waits                // is connected to a listener that hasn't accepted it yet
 )
 
 // state returns a socket's role, or why it can't be carried over and what can
@@ -50,14 +51,17 @@ func (p *picture) state(u *sockdiag.Unix) (role, string, error) {
 	case u.Type == sys.SOCK_DGRAM || u.State == closed:
 		return alone, "", nil
 	}
-	waits, err := p.waits(u)
+	if p.waiting[u.Ino] != 0 {
+		return waits, "", nil
+	}
+	abroad, err := p.waits(u)
 	switch {
 	case err != nil:
 		return 0, "", err
-	case u.Shutdown == shutBoth && !waits:
+	case u.Shutdown == shutBoth && !abroad:
 		return orphan, "", nil
 	}
-	return 0, "its connection isn't accepted yet, and such connections aren't supported yet; wait until the server has accepted it", nil
+	return 0, "the server it is connected to is outside of the tree, and hasn't accepted it yet; wait until it has", nil
 }
 
 // connected is state for a socket whose peer is open.
@@ -77,7 +81,8 @@ func (p *picture) connected(u *sockdiag.Unix) (role, string, error) {
 	return paired, "", nil
 }
 
-// waits tells whether a socket is a client that waits to be accepted.
+// waits tells whether a socket is a client that waits to be accepted, by
+// whomever.
 func (p *picture) waits(u *sockdiag.Unix) (bool, error) {
 	if err := p.all(); err != nil {
 		return false, err

@@ -26,12 +26,15 @@ func (n *node) Held() []plan.ID {
 	if n.peer != nil {
 		held = append(held, n.peer.id)
 	}
+	for _, a := range n.arrivals {
+		held = append(held, a.held()...)
+	}
 	return held
 }
 
 // Stuff implements plan.Stuffed. The first one does it for all: a queue may
 // be filled by many sockets, and none may be connected or shut down before.
-func (n *node) Stuff(_ context.Context, env *plan.Env) error {
+func (n *node) Stuff(ctx context.Context, env *plan.Env) error {
 	k := n.kind
 	if k.stuffed {
 		return nil
@@ -40,7 +43,8 @@ func (n *node) Stuff(_ context.Context, env *plan.Env) error {
 	if err := k.learn(); err != nil {
 		return err
 	}
-	for _, step := range []func(*plan.Env, *node, *fd.FD) error{k.refillFirst, k.leave, k.refill, k.wire, k.finish, k.shut} {
+	arrive := func(env *plan.Env, n *node, own *fd.FD) error { return k.arrive(ctx, env, n, own) }
+	for _, step := range []func(*plan.Env, *node, *fd.FD) error{k.refillFirst, k.leave, k.refill, k.wire, arrive, k.finish, k.shut} {
 		for _, n := range k.order {
 			if !n.late {
 				continue
@@ -58,7 +62,8 @@ func (n *node) Stuff(_ context.Context, env *plan.Env) error {
 }
 
 func (k *Kind) finish(_ *plan.Env, n *node, own *fd.FD) error { return n.set(own) }
-func (k *Kind) shut(_ *plan.Env, n *node, own *fd.FD) error   { return n.shut(own) }
+
+func (k *Kind) shut(_ *plan.Env, n *node, own *fd.FD) error { return n.shut(own) }
 
 // leaves tells whether a datagram socket is made connected to its partner and
 // isn't any more.

@@ -278,11 +278,11 @@ func TestRefused(t *testing.T) {
 		name, want string
 		make       func(s *sockets)
 	}{
-		{"in flight", "isn't accepted", func(s *sockets) {
+		{"in flight", "hasn't accepted", func(s *sockets) {
 			listenAndConnect(s)
 			s.fds = s.fds[1:]
 		}},
-		{"in flight, shut down", "isn't accepted", func(s *sockets) {
+		{"in flight, shut down", "hasn't accepted", func(s *sockets) {
 			listenAndConnect(s)
 			s.fds = s.fds[1:]
 			s.must(sys.Shutdown(s.fds[0], sys.SHUT_RDWR))

@@ -1,0 +1,263 @@
+package unix
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"glis.dev/glis/image/proto"
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockdiag"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// arrived is a connection that waits to be accepted. Nobody has its end as a
+// descriptor, and accepting it couldn't be taken back, so what is in it is read
+// from the kernel's memory.
+type arrived struct {
+	client   *scan.File // nil if it is closed
+	name     []byte     // of a client that is closed
+	who      sys.Ucred
+	groups   []byte // as SO_PEERGROUPS has them
+	passing  int    // see sockmem.Waiting
+	messages []*message
+}
+
+// gatherWaiting reads, of all listeners of the tree, the connections that wait.
+func (k *Kind) gatherWaiting(env *kind.DumpEnv) error {
+	var all []*look
+	for _, f := range env.Tree.Files {
+		if f.Stat.Mode&sys.S_IFMT != sys.S_IFSOCK {
+			continue
+		}
+		u, err := k.picture.get(uint32(f.Stat.Ino))
+		if err != nil {
+			return fmt.Errorf("%v: %w", f, err)
+		}
+		if u != nil && u.State == listening && u.RQueue > 0 {
+			all = append(all, &look{env: env, file: f, u: u, role: listener})
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	m, err := sockmem.OpenMemory()
+	if errors.Is(err, sockmem.ErrUnavailable) {
+		return all[0].refuse("%d connections to %s wait to be accepted, and what is in them can't be read (%v); let the server accept them, or end its clients", all[0].u.RQueue, nameString(all[0].u.Name), err)
+	}
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	w := &waitingRoom{kind: k, env: env, memory: m}
+	for _, l := range all {
+		if err := w.read(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitingRoom reads connections that wait.
+type waitingRoom struct {
+	kind   *Kind
+	env    *kind.DumpEnv
+	memory *sockmem.Memory
+	files  map[uint64]*scan.File // by where the kernel has them
+}
+
+// read reads what waits at one listener.
+func (w *waitingRoom) read(l *look) error {
+	var err error
+	if l.fd, err = l.file.Borrow(); err != nil {
+		return err
+	}
+	defer l.giveBack()
+	own, err := w.own()
+	if err != nil {
+		return err
+	}
+	all, err := w.memory.Waiting(own[int32(l.fd.Int())])
+	if err != nil {
+		return l.fail(fmt.Errorf("read the connections that wait to be accepted: %w", err))
+	}
+	k := w.kind
+	for i := range all {
+		a, err := w.arrived(l, &all[i])
+		if err != nil {
+			return err
+		}
+		if a == nil {
+			continue
+		}
+		k.arrived[l.u.Ino] = append(k.arrived[l.u.Ino], a)
+		if a.client != nil {
+			k.picture.waiting[uint32(all[i].Client)] = l.u.Ino
+		}
+	}
+	return nil
+}
+
+// own returns where the kernel has the engine's files.
+func (w *waitingRoom) own() (map[int32]uint64, error) {
+	n, err := sys.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return nil, fmt.Errorf("pidfd_open: %w", err)
+	}
+	self := fd.New(n)
+	defer self.Close()
+	return w.memory.Files(n)
+}
+
+// arrived makes of what the kernel has what images have; nil if it is to be
+// left out.
+func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
+	a := &arrived{name: x.Name, who: x.Who, passing: x.Passing}
+	if isPath(a.name) {
+		a.name = bytes.TrimRight(a.name, "\x00")
+	}
+	if x.Client != 0 {
+		if a.name, a.client = nil, w.kind.picture.files[uint32(x.Client)]; a.client == nil {
+			return nil, w.stranger(l, x)
+		}
+	}
+	for _, g := range x.Groups {
+		a.groups = binary.NativeEndian.AppendUint32(a.groups, g)
+	}
+	for i := range x.Buffers {
+		m, err := w.message(l, &x.Buffers[i])
+		if err != nil {
+			return nil, err
+		}
+		a.messages = append(a.messages, m)
+	}
+	return a, nil
+}
+
+// stranger decides on a client that is outside of the tree.
+func (w *waitingRoom) stranger(l *look, x *sockmem.Waiting) error {
+	if w.env.Options.SkipInFlight {
+		w.env.Log.Warn("A connection that waits to be accepted is left out", "listener", nameString(l.u.Name), "client", x.Who.Pid)
+		return nil
+	}
+	return l.refuse("a connection to %s waits to be accepted whose client, socket %d of process %d, is outside of the tree; let the server accept it, dump the client too, or leave it out by --skip-in-flight", nameString(l.u.Name), x.Client, x.Who.Pid)
+}
+
+// message makes a message of a buffer.
+func (w *waitingRoom) message(l *look, b *sockmem.Buffer) (*message, error) {
+	m := &message{data: b.Data, peer: true}
+	if b.Urgent {
+		m.urgent = urgentWaits
+	}
+	if b.Told {
+		if b.Who.Pid == 0 {
+			return nil, l.refuse("%v, at a connection to %s that waits to be accepted; let the server accept it", errOutsider, nameString(l.u.Name))
+		}
+		m.who = &credentials{uint32(b.Who.Pid), b.Who.Uid, b.Who.Gid}
+	}
+	for _, at := range b.Files {
+		f, err := w.fileAt(at)
+		if err != nil {
+			return nil, err
+		}
+		if f == nil {
+			return nil, l.refuse("a connection to %s that waits to be accepted has data with descriptors (SCM_RIGHTS) that nobody else in the tree has open, which isn't supported yet; let the server accept it", nameString(l.u.Name))
+		}
+		m.rights = append(m.rights, f)
+	}
+	return m, nil
+}
+
+// fileAt returns the file of the tree that the kernel has at an address, or
+// nil.
+func (w *waitingRoom) fileAt(at uint64) (*scan.File, error) {
+	if w.files == nil {
+		w.files = map[uint64]*scan.File{}
+		for _, t := range w.env.Tree.Tasks {
+			if err := w.learn(t); err != nil {
+				return nil, err
+			}
+		}
+		own, err := w.own()
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range w.env.Tree.Files {
+			if f.Within != nil {
+				w.files[own[f.FD]] = f
+			}
+		}
+	}
+	return w.files[at], nil
+}
+
+// learn finds out where the kernel has a task's files.
+func (w *waitingRoom) learn(t *scan.Task) error {
+	if t.Zombie {
+		return nil
+	}
+	files, err := w.memory.Files(t.Pidfd.Int())
+	if err != nil {
+		return fmt.Errorf("%v: %w", t, err)
+	}
+	for n, at := range files {
+		if f := t.Find(n); f != nil {
+			w.files[at] = f
+		}
+	}
+	return nil
+}
+
+// putWaiting writes down what waits at a listener.
+func (k *Kind) putWaiting(l *look) error {
+	for _, a := range k.arrived[l.u.Ino] {
+		who, err := k.number(l, &a.who, a.groups)
+		if err != nil {
+			return err
+		}
+		e := &extra.WaitingConnection{Listener: &l.file.ID, Who: &who, Name: a.name}
+		if a.client != nil {
+			e.Client = &a.client.ID
+		}
+		if a.passing >= 0 {
+			e.Passing = proto.Uint32(uint32(a.passing))
+		}
+		var data []byte
+		for _, m := range a.messages {
+			data = append(data, m.data...)
+			e.Messages = append(e.Messages, m.waiting(l))
+		}
+		if err := l.env.Images.Put(extra.Waiting, e, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waiting is the entry of a message that a client sent which waits.
+func (m *message) waiting(l *look) *extra.WaitingMessage {
+	e := &extra.WaitingMessage{Length: proto.Uint32(uint32(len(m.data))), Files: numbers(m.rights)}
+	if m.urgent != 0 {
+		e.Urgent = proto.Bool(true)
+	}
+	if m.who != nil {
+		e.Who = &extra.SocketCredentials{Pid: proto.Uint32(m.pid(l)), Uid: &m.who.uid, Gid: &m.who.gid}
+	}
+	return e
+}
+
+// peerNumber is the peer's inode as images have it: of a client that waits it
+// is the listener's.
+func (p *picture) peerNumber(u *sockdiag.Unix) uint32 {
+	if n := p.waiting[u.Ino]; n != 0 {
+		return n
+	}
+	return u.Peer
+}
