@@ -92,6 +92,7 @@ var targets = []target{
 	{name: "tcpmany", src: "tcp", args: []string{"12", "100", "more"}, dump: established, restore: established, noCRIU: "options are lost, SO_REUSEPORT is on afterwards"},
 	{name: "tcpclosing", src: "tcp", args: []string{"3", "5000", "closing"}, dump: established, restore: established},
 	{name: "tcpfull", src: "tcp", args: []string{"1", "0", "base"}, dump: established, restore: established},
+	{name: "tcpqueue", dump: established, restore: established, noCRIU: "connections that nobody accepted are refused"},
 	{name: "manyfds", args: []string{"600"}},
 }
 

@@ -13,6 +13,7 @@ const (
 	magicSockets    uint32 = 0x474c5301 // "GLS", 1
 	magicIdentities uint32 = 0x474c5302
 	magicWaiting    uint32 = 0x474c5303
+	magicTCPWaiting uint32 = 0x474c5701 // "GLW", 1
 )
 
 // Sockets is what criu's entries of sockets have no field for; see SocketEntry.
@@ -47,5 +48,11 @@ var Waiting = &image.Row{
 	},
 }
 
+// TCPWaiting is TCP connections that nobody has accepted yet; see WaitingTCP.
+var TCPWaiting = &image.Row{
+	Name: "glis-tcp-waiting", Pattern: "glis-tcp-waiting.img", Magic: magicTCPWaiting, Common: image.CommonMagic,
+	New: func() proto.Message { return &WaitingTCP{} },
+}
+
 // Table returns every sort of additional image file, in a slice of its own.
-func Table() []*image.Row { return []*image.Row{Sockets, Addresses, Identities, Waiting} }
+func Table() []*image.Row { return []*image.Row{Sockets, Addresses, Identities, Waiting, TCPWaiting} }

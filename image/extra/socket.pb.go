@@ -320,6 +320,181 @@ func (m *LocalAddress) GetInterface() string {
 	return ""
 }
 
+// WaitingTCP is glis.WaitingTCP.
+type WaitingTCP struct {
+	Listener   *uint32 // in files.img
+	Local      []byte  // address, 4 or 16 bytes
+	LocalPort  *uint32
+	Remote     []byte
+	RemotePort *uint32
+	State      *uint32 // as in criu's entries of sockets
+	Error      *uint32 // errno that the first call reports
+	Stream     []byte  // criu's TcpStreamEntry
+	Echo       *uint32 // the peer's last time stamp
+	Unread     []byte
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*WaitingTCP) ProtoName() string { return "glis.WaitingTCP" }
+
+// Reset implements proto.Message.
+func (m *WaitingTCP) Reset() { *m = WaitingTCP{} }
+
+// AppendFields implements proto.Message.
+func (m *WaitingTCP) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Listener)
+	b = proto.AppendBytes(b, 2, m.Local)
+	b = proto.AppendVarint(b, 3, m.LocalPort)
+	b = proto.AppendBytes(b, 4, m.Remote)
+	b = proto.AppendVarint(b, 5, m.RemotePort)
+	b = proto.AppendVarint(b, 6, m.State)
+	b = proto.AppendVarint(b, 7, m.Error)
+	b = proto.AppendBytes(b, 8, m.Stream)
+	b = proto.AppendVarint(b, 9, m.Echo)
+	b = proto.AppendBytes(b, 10, m.Unread)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *WaitingTCP) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: listener
+		d.Uint32(&m.Listener)
+	case 18: // 2: local
+		d.Bytes(&m.Local)
+	case 24: // 3: local_port
+		d.Uint32(&m.LocalPort)
+	case 34: // 4: remote
+		d.Bytes(&m.Remote)
+	case 40: // 5: remote_port
+		d.Uint32(&m.RemotePort)
+	case 48: // 6: state
+		d.Uint32(&m.State)
+	case 56: // 7: error
+		d.Uint32(&m.Error)
+	case 66: // 8: stream
+		d.Bytes(&m.Stream)
+	case 72: // 9: echo
+		d.Uint32(&m.Echo)
+	case 82: // 10: unread
+		d.Bytes(&m.Unread)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *WaitingTCP) Missing() string {
+	if m == nil || m.Listener == nil {
+		return "glis.WaitingTCP.listener"
+	}
+	if m == nil || m.Local == nil {
+		return "glis.WaitingTCP.local"
+	}
+	if m == nil || m.LocalPort == nil {
+		return "glis.WaitingTCP.local_port"
+	}
+	if m == nil || m.Remote == nil {
+		return "glis.WaitingTCP.remote"
+	}
+	if m == nil || m.RemotePort == nil {
+		return "glis.WaitingTCP.remote_port"
+	}
+	if m == nil || m.State == nil {
+		return "glis.WaitingTCP.state"
+	}
+	if m == nil || m.Stream == nil {
+		return "glis.WaitingTCP.stream"
+	}
+	return ""
+}
+
+// GetListener returns listener, or its default.
+func (m *WaitingTCP) GetListener() uint32 {
+	if m != nil && m.Listener != nil {
+		return *m.Listener
+	}
+	return 0
+}
+
+// GetLocal returns local, or its default.
+func (m *WaitingTCP) GetLocal() []byte {
+	if m != nil {
+		return m.Local
+	}
+	return nil
+}
+
+// GetLocalPort returns local_port, or its default.
+func (m *WaitingTCP) GetLocalPort() uint32 {
+	if m != nil && m.LocalPort != nil {
+		return *m.LocalPort
+	}
+	return 0
+}
+
+// GetRemote returns remote, or its default.
+func (m *WaitingTCP) GetRemote() []byte {
+	if m != nil {
+		return m.Remote
+	}
+	return nil
+}
+
+// GetRemotePort returns remote_port, or its default.
+func (m *WaitingTCP) GetRemotePort() uint32 {
+	if m != nil && m.RemotePort != nil {
+		return *m.RemotePort
+	}
+	return 0
+}
+
+// GetState returns state, or its default.
+func (m *WaitingTCP) GetState() uint32 {
+	if m != nil && m.State != nil {
+		return *m.State
+	}
+	return 0
+}
+
+// GetError returns error, or its default.
+func (m *WaitingTCP) GetError() uint32 {
+	if m != nil && m.Error != nil {
+		return *m.Error
+	}
+	return 0
+}
+
+// GetStream returns stream, or its default.
+func (m *WaitingTCP) GetStream() []byte {
+	if m != nil {
+		return m.Stream
+	}
+	return nil
+}
+
+// GetEcho returns echo, or its default.
+func (m *WaitingTCP) GetEcho() uint32 {
+	if m != nil && m.Echo != nil {
+		return *m.Echo
+	}
+	return 0
+}
+
+// GetUnread returns unread, or its default.
+func (m *WaitingTCP) GetUnread() []byte {
+	if m != nil {
+		return m.Unread
+	}
+	return nil
+}
+
 // SocketFile is glis.SocketFile.
 type SocketFile struct {
 	Path  *string  // where it is

@@ -19,18 +19,26 @@ const (
 	Right   = 0x77 // dst >>= imm
 	Or      = 0x4f
 	JumpEq  = 0x15 // if dst == imm: pc += off
-	JumpGt  = 0x25 // if dst > imm: pc += off
+	JumpNe  = 0x55
+	JumpNeR = 0x5d // if dst != src: pc += off
+	JumpGt  = 0x25
 	Call    = 0x85
 	Exit    = 0x95
 	Imm64   = 0x18 // two instructions
 
 	PseudoMapValue = 2 // in an Imm64's source register: address of a map's value
+	PseudoKfunc    = 2 // in a Call's source register: a function by its type (Linux 5.13)
 )
 
 // Helpers, see bpf-helpers(7).
 const (
+	SkbLoadBytes    = 26 // (packet, offset, to, size)
+	GetCurrentTask  = 35
+	SkRelease       = 86  // (sock)
+	SkcLookupTCP    = 99  // (packet, tuple, size, netns, flags)
 	ProbeReadKernel = 113 // (to, size, from)
 	SeqWrite        = 127 // (seq, data, size)
+	SkcToTCPSock    = 137 // (sock)
 	SockFromFile    = 162 // (file)
 )
 

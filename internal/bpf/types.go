@@ -165,22 +165,23 @@ func (x *Types) named(at uint32, name string) bool {
 // that name. It does not look into members without a name.
 func (x *Types) Member(t *Type, name string) int {
 	off := -1
-	x.members(t, func(at, _ uint32, offset int) {
+	x.members(t, func(at, _ uint32, f Field) {
 		if off < 0 && x.named(at, name) {
-			off = offset
+			off = f.Offset
 		}
 	})
 	return off
 }
 
-// members calls fn with each member's name, type, and offset in bytes.
-func (x *Types) members(t *Type, fn func(name, id uint32, offset int)) {
+// members calls fn with each member's name, type, and place.
+func (x *Types) members(t *Type, fn func(name, id uint32, f Field)) {
 	if t.Kind != KindStruct && t.Kind != KindUnion {
 		return
 	}
 	le := binary.NativeEndian
 	for m := t.rest; len(m) >= 12; m = m[12:] {
-		fn(le.Uint32(m), le.Uint32(m[4:]), int(le.Uint32(m[8:])&0xffffff)/8)
+		at := le.Uint32(m[8:])
+		fn(le.Uint32(m), le.Uint32(m[4:]), Field{Offset: int(at&0xffffff) / 8, Bit: int(at % 8), Bits: int(at >> 24)})
 	}
 }
 
@@ -188,6 +189,8 @@ func (x *Types) members(t *Type, fn func(name, id uint32, offset int)) {
 type Field struct {
 	Offset int    // bytes; -1 if there is none
 	Union  uint32 // size in bytes of the anonymous union that it is in, 0 if in none
+	Bit    int    // of a bit field: its first bit, counted from Offset
+	Bits   int    // of a bit field: how many; 0 if it is none
 }
 
 // deepest is how far members without a name are followed into one another.
@@ -236,14 +239,15 @@ func (g *gatherer) gather(t *Type, base int) {
 	if t.Kind == KindUnion {
 		union = t.Size
 	}
-	g.types.members(t, func(name, id uint32, offset int) {
+	g.types.members(t, func(name, id uint32, f Field) {
+		f.Offset, f.Union = f.Offset+base, union
 		if g.types.named(name, "") {
-			g.next[id] = base + offset
+			g.next[id] = f.Offset
 			return
 		}
 		for i, n := range g.names {
 			if g.out[i].Offset < 0 && g.types.named(name, n) {
-				g.out[i] = Field{base + offset, union}
+				g.out[i] = f
 			}
 		}
 	})

@@ -48,7 +48,7 @@ func TestFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []bpf.Field{{0, 0}, {8, 8}, {12, 0}, {-1, 0}}; !slices.Equal(got, want) {
+	if want := []bpf.Field{{}, {Offset: 8, Union: 8}, {Offset: 12}, {Offset: -1}}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if n := x.Member(&outer, "a"); n != 0 {

@@ -118,7 +118,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: d.guard}
 	d.sink.ended = d.ended
-	d.env.Undo = d.undo.Push
+	d.env.Undo, d.env.Hold = d.undo.Push, d.hold
 	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(tree.Root.PID, clock) }
 	d.freezer.known = func(t *scan.Task) error {
 		return d.guard.Task(guardian.Task{PID: t.PID, Start: t.Stat.StartTime})
@@ -131,6 +131,7 @@ func (d *dump) run(ctx context.Context) error {
 	d.openFlags()
 	defer d.closeFlags()
 	d.openSockets()
+	defer d.closeKinds()
 	start := time.Now()
 	defer d.freezer.close()
 	running := ctx

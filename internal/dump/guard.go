@@ -157,6 +157,15 @@ func (d *dump) lock() error {
 	return errors.Join(d.brake(), d.guard.Lock().Hold(d.lockName(), d.flows))
 }
 
+// hold holds back the packets of further connections.
+func (d *dump) hold(flows []netlock.Flow) error {
+	d.flows = append(d.flows, flows...)
+	if d.skipsLock() {
+		return nil
+	}
+	return d.guard.Lock().Hold(d.lockName(), flows)
+}
+
 func (d *dump) skipsLock() bool { return d.opts.NetworkLock == options.NetworkLockSkip }
 
 // unlock lets packets through again as soon as nothing more is read of

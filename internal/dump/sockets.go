@@ -106,3 +106,12 @@ func (s *sockets) close() error {
 	}
 	return s.reader.Close()
 }
+
+// closeKinds closes what kinds have kept open.
+func (d *dump) closeKinds() {
+	for _, k := range d.kinds.Files {
+		if c, ok := k.(kind.Closer); ok {
+			c.Close() //nolint:errcheck // the engine's own
+		}
+	}
+}

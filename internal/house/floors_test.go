@@ -26,7 +26,7 @@ var leaves = map[string]bool{
 var floors = map[string]int{
 	"internal/linux": kernel, "internal/arch": kernel, "internal/proc": kernel, "internal/feature": kernel,
 	"internal/sockdiag": kernel, "internal/bpf": kernel, "internal/sockmem": kernel, "internal/vmamem": kernel,
-	"internal/taskmem": kernel,
+	"internal/taskmem": kernel, "internal/kmem": kernel,
 
 	"internal/tracee": instruments, "internal/remote": instruments, "internal/stub": instruments,
 	"internal/scan": instruments, "internal/plan": instruments, "internal/pages": instruments,
@@ -55,6 +55,8 @@ var sideways = map[string]string{
 	"internal/bpf -> internal/linux":                        "",
 	"internal/sockmem -> internal/linux":                    "",
 	"internal/sockmem -> internal/bpf":                      "",
+	"internal/kmem -> internal/linux":                       "",
+	"internal/kmem -> internal/bpf":                         "",
 	"internal/taskmem -> internal/linux":                    "",
 	"internal/taskmem -> internal/bpf":                      "",
 	"internal/vmamem -> internal/linux":                     "",

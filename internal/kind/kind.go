@@ -58,6 +58,9 @@ type DumpEnv struct {
 	Guard   Guard
 	Buffer  []byte          // for copying memory, see pages.Buffer; may be nil
 	Pages   image.WriteFile // the first pages file, see mem.Early; may be nil
+	// Hold holds back the packets of further flows, as if Flows had returned
+	// them.
+	Hold func([]netlock.Flow) error
 	// Undo adds a step that takes back what was done outside of the images;
 	// it runs if the dump fails.
 	Undo func(what string, f func() error)
@@ -135,6 +138,9 @@ type Preparer interface {
 	// PrepareFor is called with about how many descriptors the tree has.
 	PrepareFor(descriptors int)
 }
+
+// Closer is a File that keeps something open during a dump.
+type Closer interface{ Close() error }
 
 // Planner is a File that has something to check when all entries of
 // files.img were planned: that peers are there, for one.

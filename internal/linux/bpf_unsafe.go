@@ -11,12 +11,18 @@ const (
 	BPF_MAP_CREATE      = 0
 	BPF_MAP_UPDATE_ELEM = 2
 	BPF_PROG_LOAD       = 5
+	BPF_PROG_RUN        = 10 // BPF_PROG_TEST_RUN, Linux 4.12
 	BPF_LINK_CREATE     = 28 // Linux 5.7
 	BPF_ITER_CREATE     = 33 // Linux 5.8
 
-	BPF_MAP_TYPE_ARRAY    = 2
-	BPF_PROG_TYPE_TRACING = 26 // Linux 5.5
-	BPF_TRACE_ITER        = 28 // Linux 5.8
+	BPF_MAP_TYPE_ARRAY      = 2
+	BPF_PROG_TYPE_SCHED_CLS = 3
+	BPF_PROG_TYPE_TRACING   = 26 // Linux 5.5
+	BPF_PROG_TYPE_SYSCALL   = 31 // Linux 5.14
+	BPF_TRACE_ITER          = 28 // Linux 5.8
+	BPF_TCX_INGRESS         = 46 // Linux 6.6
+	BPF_F_SLEEPABLE         = 1 << 4
+	BPF_F_MMAPABLE          = 1 << 10 // Linux 5.5
 )
 
 // BPFInsn is struct bpf_insn.
@@ -31,7 +37,7 @@ type BPFInsn struct {
 // their targets if the stack moves.
 type (
 	bpfMapCreate struct {
-		MapType, KeySize, ValueSize, MaxEntries uint32
+		MapType, KeySize, ValueSize, MaxEntries, Flags uint32
 	}
 	bpfMapUpdate struct {
 		MapFD, _ uint32
@@ -124,4 +130,64 @@ func bpfIterator(prog int, over *bpfIterTask) (int, error) {
 	}
 	defer unix.Close(link)
 	return bpf(BPF_ITER_CREATE, &bpfIterCreate{LinkFD: uint32(link)})
+}
+
+// BPFSharedArray is BPFArray of memory that the caller maps, too (Linux 5.5):
+// whole pages.
+func BPFSharedArray(size int) (fd int, memory []byte, err error) {
+	fd, err = bpf(BPF_MAP_CREATE, &bpfMapCreate{MapType: BPF_MAP_TYPE_ARRAY, KeySize: 4, ValueSize: uint32(size), MaxEntries: 1, Flags: BPF_F_MMAPABLE})
+	if err != nil {
+		return -1, nil, err
+	}
+	memory, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		unix.Close(fd)
+		return -1, nil, err
+	}
+	return fd, memory, nil
+}
+
+// BPFLoadCall loads a program that BPFCall runs, and returns its descriptor. It
+// needs CAP_BPF and, to read memory, CAP_PERFMON (Linux 5.14).
+func BPFLoadCall(prog []BPFInsn, license string) (int, error) {
+	return bpfLoad(BPF_PROG_TYPE_SYSCALL, BPF_F_SLEEPABLE, prog, license)
+}
+
+// BPFLoadClassifier loads a program that sees packets: see BPFAttachIngress. It
+// needs CAP_BPF and CAP_NET_ADMIN.
+func BPFLoadClassifier(prog []BPFInsn, license string) (int, error) {
+	return bpfLoad(BPF_PROG_TYPE_SCHED_CLS, 0, prog, license)
+}
+
+func bpfLoad(kind, flags uint32, prog []BPFInsn, license string) (int, error) {
+	text := append([]byte(license), 0)
+	return bpf(BPF_PROG_LOAD, &bpfProgLoad{
+		ProgType: kind, InsnCnt: uint32(len(prog)), Insns: unsafe.SliceData(prog), License: &text[0], ProgFlags: flags,
+	})
+}
+
+// bpfProgRun is the part of union bpf_attr for BPF_PROG_RUN.
+type bpfProgRun struct {
+	ProgFD, Retval          uint32
+	DataSizeIn, DataSizeOut uint32
+	DataIn, DataOut         uint64
+	Repeat, Duration        uint32
+	CtxSizeIn, CtxSizeOut   uint32
+	CtxIn                   *uint64
+	CtxOut                  uint64
+	Flags, CPU, BatchSize   uint32
+	_                       uint32
+}
+
+// BPFCall runs a program of BPFLoadCall, which reads and changes ctx.
+func BPFCall(prog int, ctx []uint64) error {
+	_, err := bpf(BPF_PROG_RUN, &bpfProgRun{ProgFD: uint32(prog), CtxSizeIn: uint32(8 * len(ctx)), CtxIn: unsafe.SliceData(ctx)})
+	return err
+}
+
+// BPFAttachIngress has a program of BPFLoadClassifier see what arrives at an
+// interface for as long as the link is open whose descriptor it returns (Linux
+// 6.6, CONFIG_NET_XGRESS). It needs CAP_NET_ADMIN.
+func BPFAttachIngress(prog, ifindex int) (int, error) {
+	return bpf(BPF_LINK_CREATE, &bpfLinkCreate{ProgFD: uint32(prog), TargetFD: uint32(ifindex), AttachType: BPF_TCX_INGRESS})
 }

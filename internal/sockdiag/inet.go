@@ -139,3 +139,25 @@ func (s *Inet) keys(v []byte) error {
 	}
 	return nil
 }
+
+// FindInet returns the one socket that has both addresses or, if there is none,
+// the listener that would get such a connection. It is ENOENT if there is
+// neither. Its Keys are not valid.
+func (c *Conn) FindInet(protocol uint8, local, remote netip.AddrPort) (Inet, error) {
+	q := InetQuery{Family: unix.AF_INET, Protocol: protocol}
+	if local.Addr().Is6() {
+		q.Family = unix.AF_INET6
+	}
+	b := q.request()
+	be := binary.BigEndian
+	be.PutUint16(b[8:], local.Port())
+	be.PutUint16(b[10:], remote.Port())
+	copy(b[12:], local.Addr().AsSlice())
+	copy(b[28:], remote.Addr().AsSlice())
+	const anyCookie = 1<<64 - 1 // INET_DIAG_NOCOOKIE
+	binary.NativeEndian.PutUint64(b[48:], anyCookie)
+	var s Inet
+	err := c.each(0, b, func(b []byte) error { return ParseInet(b, &s) })
+	s.Keys = nil
+	return s, err
+}

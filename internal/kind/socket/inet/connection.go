@@ -42,8 +42,16 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	if !l.tcpLike() {
 		return nil, nil
 	}
-	if err := l.lookTCP(); err != nil || !l.live() || env.Options.TCPClose {
+	if err := l.lookTCP(); err != nil {
 		return nil, err
+	}
+	if l.tcp.State == tcp.Listening {
+		flows, err := l.waitingFlows()
+		k.unheld(flows)
+		return flows, err
+	}
+	if !l.live() || env.Options.TCPClose {
+		return nil, nil
 	}
 	if err := l.addresses(); err != nil {
 		return nil, err
@@ -237,6 +245,28 @@ func (k *Kind) join() error {
 			n.waitFor(o)
 		}
 	}
+	return k.joinWaiting(known)
+}
+
+// joinWaiting finds the connections that one of the tree has begun with a
+// listener of it, which hasn't accepted them yet. The listener comes after them:
+// what it is sent as if from them it answers.
+func (k *Kind) joinWaiting(known map[ends]*node) error {
+	for _, n := range k.nodes {
+		for _, w := range n.waiting {
+			o := known[ends{w.Remote, w.Local}]
+			if o == nil || w.State == tcp.Closed {
+				continue
+			}
+			if err := tcp.Join(o.stream, w.Stream); err != nil {
+				return fmt.Errorf("%v: %w", o, err)
+			}
+			o.joined = true
+			if o.at.port != n.at.port {
+				n.needs = append(slices.Clip(n.needs), o.id)
+			}
+		}
+	}
 	return nil
 }
 
@@ -252,7 +282,11 @@ func (n *node) waitFor(peer *node) {
 // Flows implements plan.Locked.
 func (n *node) Flows() []netlock.Flow {
 	if !n.live() {
-		return nil
+		var flows []netlock.Flow
+		for _, w := range n.waiting {
+			flows = append(flows, flowOf(w))
+		}
+		return flows
 	}
 	return []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: n.at.addrPort(), Remote: n.peer.addrPort()}}
 }

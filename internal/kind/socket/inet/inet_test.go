@@ -20,6 +20,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
@@ -83,7 +84,7 @@ func environment(t testing.TB, o *options.Dump, out images, fds ...int) (*kind.D
 		f.Flags, f.Link = uint32(flags), fmt.Sprintf("socket:[%d]", f.Stat.Ino)
 		tree.Files = append(tree.Files, f)
 	}
-	return &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: o, Tree: tree, Images: out, Guard: guard{}}, tree.Files[0]
+	return &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: o, Tree: tree, Images: out, Guard: guard{}, Hold: func([]netlock.Flow) error { return nil }}, tree.Files[0]
 }
 
 // dumped dumps descriptors of this process.

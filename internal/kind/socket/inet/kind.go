@@ -20,6 +20,7 @@ import (
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
@@ -59,16 +60,23 @@ type Kind struct {
 	unlike  error                     // why that doesn't know all
 	ends    map[*scan.File][2]address // of connections that Flows has seen
 
-	extras map[uint32]*extra.SocketEntry // nil: not read yet
-	load   map[sort]*socket.Loader
-	nodes  []*node
-	local  map[netip.Addr]string // interfaces that addresses were on
-	reach  map[path]error
+	queues *tcp.Queues           // of listeners; nil: not opened yet
+	held   map[netlock.Flow]bool // flows of waiting connections that are locked
+	admits bool                  // connections can be put into the queues of listeners
+
+	extras   map[uint32]*extra.SocketEntry // nil: not read yet
+	waiting  map[plan.ID][]*extra.WaitingTCP
+	sharing  map[sharing]int // listeners made so far
+	admitter *tcp.Admitter
+	load     map[sort]*socket.Loader
+	nodes    []*node
+	local    map[netip.Addr]string // interfaces that addresses were on
+	reach    map[path]error
 }
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[int]map[uint32]datagrams{}, load: map[sort]*socket.Loader{}}
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[int]map[uint32]datagrams{}, load: map[sort]*socket.Loader{}, sharing: map[sharing]int{}}
 }
 
 // Type implements kind.File.
@@ -95,6 +103,7 @@ type look struct {
 	tcp      tcp.Info
 	optmem   uint32 // bytes that the kernel keeps for it
 	ended    *ended // its connection has
+	waiting  []*tcp.Waiting
 	group    *socket.Group
 }
 
@@ -258,12 +267,14 @@ func (l *look) checkState() error {
 	if l.live() {
 		return l.checkConnection()
 	}
-	if l.env.Options.SkipInFlight {
-		info.Waiting = 0
-	}
 	l.state, l.backlog = info.State, info.Backlog
 	if l.state == tcp.Closed {
 		if err := l.checkClosed(); err != nil {
+			return err
+		}
+	}
+	if l.state == tcp.Listening {
+		if err := l.dumpWaiting(); err != nil {
 			return err
 		}
 	}

@@ -76,8 +76,13 @@ func (n *node) Check(*plan.CheckEnv) error {
 		return n.checkMultipath()
 	}
 	if !n.live() {
-		return nil
+		return n.checkWaiting()
 	}
+	return n.checkPath()
+}
+
+// checkPath makes sure that the address and a route are there.
+func (n *node) checkPath() error {
 	k := n.kind
 	if k.reach == nil {
 		k.reach = map[path]error{}

@@ -33,7 +33,8 @@ type node struct {
 	stream   *tcp.Stream // of a connection
 	ended    *ended      // its connection has
 	joined   bool        // its peer is in the images, too
-	cut      bool        // it was connected, and comes back as a closed socket (--tcp-close)
+	waiting  []*tcp.Waiting
+	cut      bool // it was connected, and comes back as a closed socket (--tcp-close)
 }
 
 // live tells whether it is an end of a connection when it is back.
@@ -132,6 +133,9 @@ func (n *node) finish(own *fd.FD, at address) error {
 		return err
 	}
 	if err := n.open(own.Int()); err != nil {
+		return err
+	}
+	if err := n.admit(own.Int()); err != nil {
 		return err
 	}
 	return n.flags(own)

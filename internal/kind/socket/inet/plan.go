@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -44,7 +45,7 @@ func (k *Kind) read(src plan.Source) error {
 	if err != nil {
 		return err
 	}
-	return k.readLocal(src)
+	return errors.Join(k.readLocal(src), k.readWaiting(src))
 }
 
 // node checks an entry and makes the node for it.
@@ -85,6 +86,9 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	}
 	if err == nil && n.connected && n.ended == nil {
 		err = n.planConnection(p)
+	}
+	if err == nil {
+		err = n.planWaiting(p)
 	}
 	return n, err
 }
@@ -168,5 +172,5 @@ func (k *Kind) Planned() error {
 			n.needs = append(slices.Clip(bound[at]), listen[at]...)
 		}
 	}
-	return k.join()
+	return errors.Join(k.checkListeners(), k.join())
 }

@@ -36,13 +36,7 @@ func Look(fd int) (Info, error) {
 // Refusal returns why a TCP socket that isn't connected can't be carried over,
 // and what can be done; "" if it can. like makes a new socket of its family.
 func Refusal(fd int, info Info, protocol int, like func() (int, error)) (string, error) {
-	switch info.State {
-	case Listening:
-		if info.Waiting > 0 {
-			return fmt.Sprintf("%d connections wait to be accepted, which isn't supported yet; let the server accept them, or end its clients", info.Waiting), nil
-		}
-	case Closed:
-	default:
+	if info.State != Listening && info.State != Closed {
 		return "TCP connections aren't supported yet; let the process close it first", nil
 	}
 	if protocol == unix.IPPROTO_MPTCP {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 
 	"golang.org/x/sys/unix"
 
@@ -14,15 +15,18 @@ import (
 const (
 	flagFin = 0x01
 	flagRst = 0x04
+	flagPsh = 0x08
 	flagAck = 0x10
 )
 
-// segment is a TCP segment without data, from the remote to the local end, that
-// offers no window.
+// segment is a TCP segment from the remote to the local end.
 type segment struct {
 	Path
 	flags    uint8
 	seq, ack uint32
+	window   uint16
+	options  []byte // a multiple of 4
+	data     []byte
 }
 
 const (
@@ -61,31 +65,42 @@ func (s *segment) to() unix.Sockaddr {
 func (s *segment) packet() []byte {
 	from, to := s.Remote.Addr().AsSlice(), s.Local.Addr().AsSlice()
 	be := binary.BigEndian
-	h := make([]byte, headerSize)
+	h := make([]byte, headerSize, headerSize+len(s.options)+len(s.data))
 	be.PutUint16(h[0:], s.Remote.Port())
 	be.PutUint16(h[2:], s.Local.Port())
 	be.PutUint32(h[4:], s.seq)
 	be.PutUint32(h[8:], s.ack)
-	h[12], h[13] = headerSize/4<<4, s.flags
+	h[12], h[13] = byte(headerSize+len(s.options))/4<<4, s.flags
+	be.PutUint16(h[14:], s.window)
+	h = append(append(h, s.options...), s.data...)
 	// The pseudo header: both addresses, length, protocol.
-	sum := checksum(checksum(checksum(headerSize+unix.IPPROTO_TCP, from), to), h)
+	sum := checksum(checksum(checksum(uint32(len(h))+unix.IPPROTO_TCP, from), to), h)
 	be.PutUint16(h[16:], ^uint16(sum))
-	if s.v6() {
-		ip := make([]byte, 8, header6+headerSize)
-		ip[0], ip[6], ip[7] = 6<<4, unix.IPPROTO_TCP, hops
-		be.PutUint16(ip[4:], headerSize)
-		return append(append(append(ip, from...), to...), h...)
-	}
-	ip := make([]byte, 12, 2*headerSize)
-	ip[0], ip[8], ip[9] = 4<<4|headerSize/4, hops, unix.IPPROTO_TCP
-	be.PutUint16(ip[2:], 2*headerSize)
-	return append(append(append(ip, from...), to...), h...)
+	return append(ipHeader(from, to, len(h)), h...)
 }
 
-// checksum adds an even number of bytes to a sum as in RFC 1071.
+// ipHeader is the header of a packet of TCP with size bytes behind it.
+func ipHeader(from, to []byte, size int) []byte {
+	var ip []byte
+	if len(from) == net.IPv6len {
+		ip = make([]byte, 8, header6)
+		ip[0], ip[6], ip[7] = 6<<4, unix.IPPROTO_TCP, hops
+		binary.BigEndian.PutUint16(ip[4:], uint16(size))
+	} else {
+		ip = make([]byte, 12, headerSize)
+		ip[0], ip[8], ip[9] = 4<<4|headerSize/4, hops, unix.IPPROTO_TCP
+		binary.BigEndian.PutUint16(ip[2:], uint16(headerSize+size))
+	}
+	return append(append(ip, from...), to...)
+}
+
+// checksum adds bytes to a sum as in RFC 1071; an odd number only as the last.
 func checksum(sum uint32, b []byte) uint32 {
-	for i := 0; i < len(b); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	for ; len(b) > 1; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+	}
+	if len(b) == 1 {
+		sum += uint32(b[0]) << 8
 	}
 	for sum>>16 != 0 {
 		sum = sum&0xffff + sum>>16

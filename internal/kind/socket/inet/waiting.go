@@ -1,0 +1,357 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/options"
+)
+
+// leavesOut tells whether connections that nobody has accepted yet are not to
+// come back.
+func (l *look) leavesOut() bool { return l.env.Options.SkipInFlight || l.env.Options.TCPClose }
+
+// waitingFlows returns the flows of the connections that wait at a listener.
+func (l *look) waitingFlows() ([]netlock.Flow, error) {
+	if l.tcp.Waiting == 0 || l.leavesOut() {
+		return nil, nil
+	}
+	if err := l.checkWaiting(); err != nil {
+		return nil, err
+	}
+	return l.readWaiting()
+}
+
+// checkWaiting refuses connections that can't be put back into the listener's
+// queue.
+func (l *look) checkWaiting() error {
+	n, o := l.tcp.Waiting, l.env.Options
+	why := ""
+	switch {
+	case !o.TCPEstablished:
+		why = "consider using --tcp-established, or --skip-in-flight, which leaves them out"
+	case o.NetworkLock == options.NetworkLockSkip && !o.LeaveRunning && !o.LeaveStopped:
+		why = "the kernel resets them when the listener is gone, unless packets are held back: do without --network-lock skip, or give --skip-in-flight"
+	case l.protocol == unix.IPPROTO_MPTCP:
+		why = "the kernel can't put those of Multipath TCP back; let the server accept them, or give --skip-in-flight"
+	}
+	if why == "" && !l.kind.admits {
+		a, err := tcp.NewAdmitter()
+		if err == nil {
+			err = a.Close()
+		}
+		if err != nil {
+			why = fmt.Sprintf("%v; let the server accept them, or give --skip-in-flight", err)
+		}
+		l.kind.admits = err == nil
+	}
+	if why == "" {
+		return nil
+	}
+	return l.refuse("%d connections wait to be accepted: %s", n, why)
+}
+
+// readWaiting reads the connections that wait at the listener, and returns
+// their flows.
+func (l *look) readWaiting() ([]netlock.Flow, error) {
+	k := l.kind
+	if k.queues == nil {
+		q, err := tcp.OpenQueues()
+		if err != nil {
+			return nil, l.refuse("%d connections wait to be accepted: %v; let the server accept them, or give --skip-in-flight", l.tcp.Waiting, err)
+		}
+		k.queues = q
+	}
+	all, err := k.queues.Of(l.fd.Int())
+	if errors.Is(err, tcp.ErrWaiting) {
+		return nil, l.refuse("%v; let the server accept it, or give --skip-in-flight", err)
+	}
+	if err != nil {
+		return nil, l.fail(err)
+	}
+	l.waiting = all
+	var flows []netlock.Flow
+	for _, w := range all {
+		flows = append(flows, flowOf(w))
+	}
+	return flows, nil
+}
+
+func flowOf(w *tcp.Waiting) netlock.Flow {
+	return netlock.Flow{Protocol: unix.IPPROTO_TCP, Local: w.Local, Remote: w.Remote}
+}
+
+// dumpWaiting writes the connections that wait at the listener. Those that came
+// since its packets were locked are locked now, and read again.
+func (l *look) dumpWaiting() error {
+	if l.tcp.Waiting == 0 || l.leavesOut() {
+		return nil
+	}
+	if err := l.checkWaiting(); err != nil {
+		return err
+	}
+	for range changes {
+		flows, err := l.readWaiting()
+		if err != nil {
+			return err
+		}
+		more := l.kind.unheld(flows)
+		if len(more) == 0 {
+			return l.putWaiting()
+		}
+		if err := l.env.Hold(more); err != nil {
+			return l.fail(err)
+		}
+	}
+	return errChanged
+}
+
+// unheld returns the flows that are not locked yet, and takes them for locked.
+func (k *Kind) unheld(flows []netlock.Flow) (more []netlock.Flow) {
+	for _, f := range flows {
+		if !k.held[f] {
+			more = append(more, f)
+			k.hold(f)
+		}
+	}
+	return more
+}
+
+// hold notes that a flow is locked.
+func (k *Kind) hold(f netlock.Flow) {
+	if k.held == nil {
+		k.held = map[netlock.Flow]bool{}
+	}
+	k.held[f] = true
+}
+
+func (l *look) putWaiting() error {
+	for _, w := range l.waiting {
+		stream, err := proto.Marshal(w.Entry)
+		if err != nil {
+			return l.fail(err)
+		}
+		n := func(v int) *uint32 { return proto.Uint32(uint32(v)) }
+		e := &extra.WaitingTCP{
+			Listener: &l.file.ID, Local: w.Local.Addr().AsSlice(), LocalPort: n(int(w.Local.Port())),
+			Remote: w.Remote.Addr().AsSlice(), RemotePort: n(int(w.Remote.Port())), State: n(w.State), Stream: stream, Unread: w.Queues,
+		}
+		if w.Err != 0 {
+			e.Error = n(int(w.Err))
+		}
+		if w.Echo != 0 {
+			e.Echo = &w.Echo
+		}
+		if err := l.env.Images.Put(extra.TCPWaiting, e, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close ends what a dump has kept open.
+func (k *Kind) Close() error {
+	if k.queues == nil {
+		return nil
+	}
+	err := k.queues.Close()
+	k.queues = nil
+	return err
+}
+
+// readWaiting reads what putWaiting wrote.
+func (k *Kind) readWaiting(src plan.Source) error {
+	k.waiting = map[plan.ID][]*extra.WaitingTCP{}
+	more, err := src.Entries(extra.TCPWaiting)
+	for _, m := range more {
+		e := m.Message.(*extra.WaitingTCP)
+		k.waiting[plan.ID(e.GetListener())] = append(k.waiting[plan.ID(e.GetListener())], e)
+	}
+	return err
+}
+
+// checkListeners makes sure that whatever waits has a listener.
+func (k *Kind) checkListeners() error {
+	known := map[plan.ID]bool{}
+	for _, n := range k.nodes {
+		known[n.id] = true
+	}
+	for id := range k.waiting {
+		if !known[id] {
+			return fmt.Errorf("%s: connections wait at file %#x, which is no socket", extra.TCPWaiting.Pattern, id)
+		}
+	}
+	return nil
+}
+
+// planWaiting checks the connections that wait at a listener.
+func (n *node) planWaiting(p *plan.Plan) error {
+	all := n.kind.waiting[n.id]
+	if len(all) == 0 || p.Options.TCPClose {
+		return nil
+	}
+	if !n.listens() || n.protocol != unix.IPPROTO_TCP {
+		return errors.New("connections wait at it to be accepted, and it doesn't listen: that can't be")
+	}
+	if !p.Options.TCPEstablished {
+		return fmt.Errorf("%d connections wait to be accepted, consider using --tcp-established option", len(all))
+	}
+	for _, e := range all {
+		w, err := n.parseWaiting(e)
+		if err != nil {
+			return fmt.Errorf("%s: %w", extra.TCPWaiting.Pattern, err)
+		}
+		n.waiting = append(n.waiting, w)
+	}
+	return nil
+}
+
+func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
+	local, ok := netip.AddrFromSlice(e.GetLocal())
+	remote, ok2 := netip.AddrFromSlice(e.GetRemote())
+	if !ok || !ok2 || local.Is4() != remote.Is4() || local.Is6() && n.family == unix.AF_INET || local.Is4In6() || remote.Is4In6() {
+		return nil, fmt.Errorf("a connection between addresses of %d and %d bytes can't be", len(e.GetLocal()), len(e.GetRemote()))
+	}
+	if e.GetLocalPort() != uint32(n.at.port) || e.GetRemotePort() == 0 || e.GetRemotePort() > 1<<16-1 {
+		return nil, fmt.Errorf("a connection between ports %d and %d can't be at port %d", e.GetLocalPort(), e.GetRemotePort(), n.at.port)
+	}
+	state, failure := int(e.GetState()), unix.Errno(e.GetError())
+	switch {
+	case failure == 0 && (state == tcp.Established || state == tcp.CloseWait):
+	case state == tcp.Closed && (failure == unix.ECONNRESET || failure == unix.EPIPE):
+	default:
+		return nil, fmt.Errorf("a connection in state %s that waits, with error %d, can't be", socket.StateName(state), e.GetError())
+	}
+	stream := &tcp_stream.TcpStreamEntry{}
+	if err := proto.Unmarshal(e.GetStream(), stream); err != nil {
+		return nil, err
+	}
+	if stream.GetOutqLen() != 0 {
+		return nil, errors.New("something is to be sent to a connection that wasn't accepted: that can't be")
+	}
+	s, err := tcp.Parse(state, stream, e.GetUnread())
+	return &tcp.Waiting{
+		Stream: s, Local: netip.AddrPortFrom(local, n.at.port), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
+		Err: failure, Echo: e.GetEcho(),
+	}, err
+}
+
+// checkWaiting makes sure that the connections that wait can come back.
+func (n *node) checkWaiting() error {
+	if len(n.waiting) == 0 {
+		return nil
+	}
+	for _, w := range n.waiting {
+		end := *n
+		end.at, end.peer = n.addressOf(w.Local), n.addressOf(w.Remote)
+		if err := end.checkPath(); err != nil {
+			return err
+		}
+	}
+	if n.kind.admits {
+		return nil
+	}
+	a, err := tcp.NewAdmitter()
+	if err == nil {
+		err = a.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("file %#x, %v: %d connections wait to be accepted: %w", n.id, n, len(n.waiting), err)
+	}
+	n.kind.admits = true
+	return nil
+}
+
+// addressOf is the inverse of addrPort.
+func (n *node) addressOf(a netip.AddrPort) address {
+	if n.family == unix.AF_INET6 {
+		return address{netip.AddrFrom16(a.Addr().As16()), a.Port()}
+	}
+	return address{a.Addr(), a.Port()}
+}
+
+// admit puts the connections that wait into the queue of the listener.
+func (n *node) admit(own int) (err error) {
+	k := n.kind
+	if n.listens() && n.number("SO_REUSEPORT") != 0 {
+		k.sharing[n.shares()]++
+	}
+	if len(n.waiting) == 0 {
+		return nil
+	}
+	if k.admitter == nil {
+		if k.admitter, err = tcp.NewAdmitter(); err != nil {
+			return fmt.Errorf("put %d connections back that wait to be accepted: %w", len(n.waiting), err)
+		}
+	}
+	backlog := int(n.entry.GetBacklog())
+	if len(n.waiting) > backlog { // it was larger once
+		if err := tcp.Listen(own, len(n.waiting)); err != nil {
+			return err
+		}
+	}
+	err = n.choosing(own, func() error {
+		for _, w := range n.waiting {
+			if err := k.admitter.Admit(own, w); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(n.waiting) > backlog {
+		return tcp.Listen(own, backlog)
+	}
+	return nil
+}
+
+// sharing is what listeners have in common that share a port, and the
+// connections that come to it (SO_REUSEPORT).
+type sharing struct {
+	family, v6only int
+	at             address
+	device         string
+}
+
+// choosing runs f while a listener that shares its port is the one that
+// connections go to, which else their addresses decide. The last that began to
+// listen is the last of those that share.
+func (n *node) choosing(own int, f func() error) error {
+	if n.number("SO_REUSEPORT") == 0 {
+		return f()
+	}
+	place := n.kind.sharing[n.shares()] - 1
+	prog := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: uint32(place)}}
+	if err := unix.SetsockoptSockFprog(own, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &prog[0]}); err != nil {
+		return fmt.Errorf("set SO_ATTACH_REUSEPORT_CBPF: %w", err)
+	}
+	err := f()
+	if off := unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0); off != nil {
+		return errors.Join(err, fmt.Errorf("set SO_DETACH_REUSEPORT_BPF: %w", off))
+	}
+	return err
+}
+
+func (n *node) shares() sharing {
+	return sharing{n.family, n.number("IPV6_V6ONLY"), n.at, n.opts.Entry.GetSoBoundDev()}
+}
+
+// Drop implements plan.Dropper.
+func (n *node) Drop() {
+	if a := n.kind.admitter; a != nil {
+		n.kind.admitter = nil
+		a.Close() //nolint:errcheck // nothing can be done about it
+	}
+}

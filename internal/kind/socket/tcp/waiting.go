@@ -1,0 +1,231 @@
+package tcp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kmem"
+)
+
+// Waiting is a connection that a listener hasn't accepted yet.
+type Waiting struct {
+	*Stream
+	Local, Remote netip.AddrPort
+	Err           unix.Errno // what the first call reports, 0 if nothing
+	Echo          uint32     // the peer's last time stamp
+}
+
+// Queues reads what waits at listeners, without taking it, from the kernel's
+// memory: no system call shows it.
+type Queues struct {
+	mem   *kmem.Reader
+	clock uint32 // what time stamps are counted from, now
+}
+
+// queueNames are the members that are read.
+func queueNames() []string {
+	return []string{
+		"inet_connection_sock.icsk_accept_queue", "request_sock_queue.rskq_accept_head", "request_sock.dl_next", "request_sock.sk",
+		"tcp_sock", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
+		"sock_common.skc_daddr", "sock_common.skc_rcv_saddr", "sock_common.skc_v6_daddr", "sock_common.skc_v6_rcv_saddr", "sock_common.skc_bound_dev_if",
+		"sock.sk_err", "sock.sk_receive_queue", "inet_connection_sock.icsk_ulp_ops", "inet_sock.inet_sport",
+		"tcp_sock.rcv_nxt", "tcp_sock.copied_seq", "tcp_sock.rcv_wup", "tcp_sock.rcv_wnd", "tcp_sock.snd_una", "tcp_sock.write_seq",
+		"tcp_sock.snd_wnd", "tcp_sock.snd_wl1", "tcp_sock.max_window", "tcp_sock.tsoffset", "tcp_sock.urg_data", "tcp_sock.tcp_usec_ts", "tcp_sock.rx_opt",
+		"tcp_options_received.ts_recent", "tcp_options_received.tstamp_ok", "tcp_options_received.wscale_ok", "tcp_options_received.sack_ok",
+		"tcp_options_received.snd_wscale", "tcp_options_received.rcv_wscale", "tcp_options_received.mss_clamp",
+	}
+}
+
+// OpenQueues prepares the reading: some 10 ms. It fails with
+// kmem.ErrUnavailable where it can't be done.
+func OpenQueues() (*Queues, error) {
+	m, err := kmem.Open(queueNames()...)
+	if err != nil {
+		return nil, err
+	}
+	return &Queues{mem: m}, nil
+}
+
+// Close ends the reading.
+func (q *Queues) Close() error { return q.mem.Close() }
+
+// mostWaiting is more connections than can wait at a listener, and mostPieces
+// than pieces of a stream at a connection.
+const (
+	mostWaiting = 1 << 20
+	mostPieces  = 1 << 16
+)
+
+// Of returns the connections that wait at a listener, in order. Nothing may
+// arrive at them meanwhile.
+func (q *Queues) Of(listener int) ([]*Waiting, error) {
+	now, err := stampClock()
+	if err != nil {
+		return nil, err
+	}
+	q.clock = now
+	sk, err := q.mem.Sock(listener)
+	if err != nil {
+		return nil, err
+	}
+	head := sk + q.mem.Off("inet_connection_sock.icsk_accept_queue") + q.mem.Off("request_sock_queue.rskq_accept_head")
+	var out []*Waiting
+	at, err := q.mem.Pointer(head)
+	for err == nil && at != 0 && len(out) < mostWaiting {
+		var w *Waiting
+		if w, err = q.read(at); err != nil {
+			return nil, err
+		}
+		out = append(out, w)
+		at, err = q.mem.Pointer(at + q.mem.Off("request_sock.dl_next"))
+	}
+	return out, err
+}
+
+// stampClock returns the time stamp of now, as a socket has it that has no
+// offset of its own.
+func stampClock() (uint32, error) {
+	n, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("make a socket to ask for the time: %w", err)
+	}
+	defer unix.Close(n)
+	v, err := number(n, "TCP_TIMESTAMP", unix.TCP_TIMESTAMP)
+	if err != nil {
+		return 0, err
+	}
+	return *v, nil
+}
+
+// read reads the connection of a struct request_sock, again if it has changed
+// meanwhile.
+func (q *Queues) read(request kmem.Addr) (*Waiting, error) {
+	sk, err := q.mem.Pointer(request + q.mem.Off("request_sock.sk"))
+	if err != nil {
+		return nil, err
+	}
+	for range attempts {
+		w, err := q.readOnce(sk)
+		if !errors.Is(err, errMoved) {
+			return w, err
+		}
+	}
+	return nil, fmt.Errorf("packets kept coming while a waiting connection was read: are they held back (--network-lock)?")
+}
+
+func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
+	t, err := q.mem.Struct("tcp_sock", sk)
+	if err != nil {
+		return nil, err
+	}
+	opts := t.In("tcp_sock.rx_opt")
+	w := &Waiting{Err: unix.Errno(t.U32("sock.sk_err")), Stream: &Stream{State: int(t.U8("sock_common.skc_state"))}}
+	w.Local, w.Remote = addressesOf(t)
+	n := func(name string) *uint32 { return proto.Uint32(t.U32("tcp_sock." + name)) }
+	w.Entry = &tcp_stream.TcpStreamEntry{
+		InqSeq: n("rcv_nxt"), OutqLen: proto.Uint32(0), OutqSeq: n("write_seq"), UnsqLen: proto.Uint32(0),
+		SndWl1: n("snd_wl1"), SndWnd: n("snd_wnd"), MaxWindow: n("max_window"), RcvWnd: n("rcv_wnd"), RcvWup: n("rcv_wup"),
+		OptMask: proto.Uint32(agreed(opts)), SndWscale: proto.Uint32(opts.Bits("tcp_options_received.snd_wscale")),
+		RcvWscale: proto.Uint32(opts.Bits("tcp_options_received.rcv_wscale")), MssClamp: proto.Uint32(uint32(opts.U16("tcp_options_received.mss_clamp"))),
+	}
+	if w.Entry.GetOptMask()&optTimestamps != 0 {
+		w.Entry.Timestamp, w.Echo = proto.Uint32(q.clock+t.U32("tcp_sock.tsoffset")), opts.U32("tcp_options_received.ts_recent")
+	}
+	if err := w.check(t); err != nil {
+		return nil, err
+	}
+	if err := w.readQueue(q.mem, t); err != nil {
+		return nil, err
+	}
+	now, err := q.mem.Struct("tcp_sock", sk)
+	if err == nil && (now.U32("tcp_sock.rcv_nxt") != *w.Entry.InqSeq || int(now.U8("sock_common.skc_state")) != w.State) {
+		err = errMoved
+	}
+	return w, err
+}
+
+// agreed is what both ends have agreed upon, as TCP_INFO tells it.
+func agreed(opts *kmem.Struct) uint32 {
+	mask := uint32(0)
+	for name, bit := range map[string]uint32{"tstamp_ok": optTimestamps, "sack_ok": optSACK, "wscale_ok": optWscale} {
+		if opts.Bits("tcp_options_received."+name) != 0 {
+			mask |= bit
+		}
+	}
+	return mask
+}
+
+// ErrWaiting says that a connection that waits can't be put back.
+var ErrWaiting = errors.New("a connection that waits to be accepted can't be put back")
+
+// check refuses what can't be put back.
+func (w *Waiting) check(t *kmem.Struct) error {
+	why := ""
+	switch {
+	case w.State != Established && w.State != CloseWait && w.State != Closed:
+		why = fmt.Sprintf("it is in state %d", w.State)
+	case t.U16("tcp_sock.urg_data") != 0:
+		why = "urgent data waits to be read from it (MSG_OOB)"
+	case t.U32("sock_common.skc_bound_dev_if") != 0:
+		why = "it is bound to an interface (SO_BINDTODEVICE), or of link-local addresses"
+	case t.Bits("tcp_sock.tcp_usec_ts") != 0:
+		why = "its time stamps are in microseconds"
+	case t.Pointer("inet_connection_sock.icsk_ulp_ops") != 0:
+		why = "a protocol is on top of it (TCP_ULP)"
+	case w.State != Closed && t.U32("tcp_sock.snd_una") != t.U32("tcp_sock.write_seq"):
+		why = "something was sent before it was accepted"
+	case w.State == Closed && w.Err != unix.ECONNRESET && w.Err != unix.EPIPE, w.State != Closed && w.Err != 0:
+		why = fmt.Sprintf("an error waits to be reported (%v)", w.Err)
+	}
+	if why == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: that of %v: %s", ErrWaiting, w.Remote, why)
+}
+
+// readQueue reads what waits to be read from the connection.
+func (w *Waiting) readQueue(m *kmem.Reader, t *kmem.Struct) error {
+	next := t.U32("tcp_sock.copied_seq")
+	end := w.Entry.GetInqSeq() - one(w.peerFin())
+	err := m.Buffers(t.At+m.Off("sock.sk_receive_queue"), mostPieces, func(b *kmem.Buffer) error {
+		// struct tcp_skb_cb begins with the number of the first byte.
+		from := binary.NativeEndian.Uint32(b.Raw("sk_buff.cb", 4))
+		skip := next - from
+		if after(from, next) {
+			return errMoved
+		}
+		if int(skip) < len(b.Data) {
+			w.Queues = append(w.Queues, b.Data[skip:]...)
+			next += uint32(len(b.Data)) - skip
+		}
+		return nil
+	})
+	if w.State == Closed && next+1 == end { // its FIN came before the reset
+		end--
+	}
+	if err == nil && next != end {
+		err = errMoved
+	}
+	w.Entry.InqLen = proto.Uint32(uint32(len(w.Queues)))
+	return err
+}
+
+// addressesOf returns the ends of a connection as its packets have them.
+func addressesOf(t *kmem.Struct) (local, remote netip.AddrPort) {
+	port := func(name string) uint16 { return binary.BigEndian.Uint16(t.Raw(name, 2)) }
+	here, there := port("inet_sock.inet_sport"), port("sock_common.skc_dport")
+	if t.U16("sock_common.skc_family") == unix.AF_INET6 {
+		at := func(name string) netip.Addr {
+			return netip.AddrFrom16([16]byte(t.Raw("sock_common."+name, 16))).Unmap()
+		}
+		return netip.AddrPortFrom(at("skc_v6_rcv_saddr"), here), netip.AddrPortFrom(at("skc_v6_daddr"), there)
+	}
+	at := func(name string) netip.Addr { return netip.AddrFrom4([4]byte(t.Raw("sock_common."+name, 4))) }
+	return netip.AddrPortFrom(at("skc_rcv_saddr"), here), netip.AddrPortFrom(at("skc_daddr"), there)
+}

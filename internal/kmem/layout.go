@@ -1,0 +1,118 @@
+package kmem
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"glis.dev/glis/internal/bpf"
+)
+
+// maxOffset is more than where anything is that is asked for.
+const maxOffset = 64 << 10
+
+// find finds members of structures.
+func find(x *bpf.Types, names []string) (map[string]Field, error) {
+	wanted := map[string][]string{} // members by structure
+	for _, n := range names {
+		of, member, _ := strings.Cut(n, ".")
+		wanted[of] = append(wanted[of], member)
+	}
+	found := map[string]bpf.Type{}
+	err := x.Each(func(t *bpf.Type) bool {
+		if t.Kind == bpf.KindStruct {
+			for of := range wanted {
+				if _, ok := found[of]; !ok && x.Named(t, of) {
+					found[of] = *t
+				}
+			}
+		}
+		return len(found) < len(wanted)
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]Field{}
+	for of, members := range wanted {
+		t, ok := found[of]
+		if !ok {
+			return nil, fmt.Errorf("the kernel has no struct %s", of)
+		}
+		if err := findIn(x, &t, of, members, out); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func findIn(x *bpf.Types, t *bpf.Type, of string, members []string, out map[string]Field) error {
+	fields, err := x.Fields(t, members...)
+	if err != nil {
+		return err
+	}
+	for i, f := range fields {
+		if members[i] == "" {
+			out[of] = Field{At: int(t.Size)}
+			continue
+		}
+		if f.Offset < 0 || f.Offset > maxOffset {
+			return fmt.Errorf("the kernel's struct %s has no %s", of, members[i])
+		}
+		out[of+"."+members[i]] = Field{At: f.Offset, Bit: f.Bit, Bits: f.Bits}
+	}
+	return nil
+}
+
+// Off returns where a member is in its structure, or the size of a structure.
+// It must have been named to Open.
+func (r *Reader) Off(name string) Addr { return Addr(r.layout[name].At) }
+
+// Struct is a structure that was read.
+type Struct struct {
+	At    Addr
+	Bytes []byte
+	r     *Reader
+}
+
+// Struct reads a whole structure.
+func (r *Reader) Struct(name string, at Addr) (*Struct, error) {
+	s := &Struct{At: at, Bytes: make([]byte, r.Off(name)), r: r}
+	return s, r.ReadAt(s.Bytes, at)
+}
+
+// In is another structure that this one begins with, or has at a member.
+func (s *Struct) In(member string) *Struct {
+	at := s.r.layout[member].At
+	return &Struct{At: s.At + Addr(at), Bytes: s.Bytes[min(at, len(s.Bytes)):], r: s.r}
+}
+
+// number is size bytes of a member, 0 if the structure ends before.
+func (s *Struct) number(name string, size int) uint64 {
+	at := s.r.layout[name].At
+	var b [8]byte
+	if at+size <= len(s.Bytes) {
+		copy(b[:], s.Bytes[at:at+size])
+	}
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// U8, U16, U32 and Pointer read members of these sizes.
+func (s *Struct) U8(name string) uint8     { return uint8(s.number(name, 1)) }
+func (s *Struct) U16(name string) uint16   { return uint16(s.number(name, 2)) }
+func (s *Struct) U32(name string) uint32   { return uint32(s.number(name, 4)) }
+func (s *Struct) Pointer(name string) Addr { return Addr(s.number(name, 8)) }
+
+// Raw returns n bytes of a member.
+func (s *Struct) Raw(name string, n int) []byte {
+	b := make([]byte, n)
+	if at := s.r.layout[name].At; at < len(s.Bytes) {
+		copy(b, s.Bytes[at:])
+	}
+	return b
+}
+
+// Bits reads a bit field.
+func (s *Struct) Bits(name string) uint32 {
+	f := s.r.layout[name]
+	return uint32(s.number(name, 4)) >> f.Bit & (1<<f.Bits - 1)
+}

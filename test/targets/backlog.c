@@ -1,0 +1,53 @@
+// A server that accepts nobody before the save point. Behind it, it accepts as
+// many clients as its first argument says, reads from each what comes until its
+// end, and sends it back. With a second argument of share, several listeners
+// share a port. It writes its port to DIR/port.
+#include "ctl.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+enum { MOST = 4 };
+static struct pollfd l[MOST];
+
+static int listener(struct sockaddr_in *at, int shared) {
+	int fd = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+	CHECK(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shared, sizeof shared));
+	CHECK(bind(fd, (void *)at, sizeof *at));
+	CHECK(listen(fd, 500));
+	socklen_t len = sizeof *at;
+	CHECK(getsockname(fd, (void *)at, &len));
+	return fd;
+}
+
+static void serve(int fd) {
+	size_t n = 0, room = 1 << 20;
+	char *b = malloc(room);
+	for (ssize_t r; (r = CHECK(read(fd, b + n, room - n)));)
+		n += r;
+	for (size_t done = 0; done < n;)
+		done += CHECK(write(fd, b + done, n - done));
+	close(fd);
+	free(b);
+}
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	int clients = atoi(argv[1]), shared = !strcmp(argv[2], "share"), n = shared ? MOST : 1;
+	struct sockaddr_in at = {AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	for (int i = 0; i < n; i++)
+		l[i] = (struct pollfd){listener(&at, shared), POLLIN, 0};
+	char path[400], text[16];
+	snprintf(path, sizeof path, "%s/port", ctl_dir);
+	ctl_write(path, text, sprintf(text, "%d", ntohs(at.sin_port)));
+	savepoint();
+	while (clients) {
+		CHECK(poll(l, n, -1));
+		for (int i = 0; i < n; i++)
+			if (l[i].revents)
+				serve(CHECK(accept(l[i].fd, NULL, NULL))), clients--;
+	}
+	savepoint();
+	return 0;
+}
