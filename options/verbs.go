@@ -55,7 +55,7 @@ type Restore struct {
 	Pidfile          string      `opt:"pidfile" arg:"FILE" path:"work" group:"Files" help:"Write the PID of the restored root process to FILE, which must not exist yet."`
 	_                bool        `opt:"weak-sysctls" no:"yes" group:"Network" rpc:"weak_sysctls" supported:"no; network namespaces are not built yet" help:"Skip sysctls that this kernel does not have."`
 	SkipFileRWXCheck bool        `opt:"skip-file-rwx-check" no:"yes" group:"Open files" rpc:"skip_file_rwx_check" help:"Do not compare the permissions of files."`
-	InheritFD        []InheritFD `opt:"inherit-fd" arg:"fd[N]:RES" group:"Outside resources" rpc:"inherit_fd" help:"Use Glis's own descriptor N for RES: pipe:[INODE], or the path of a file without the leading slash."`
+	InheritFD        []InheritFD `opt:"inherit-fd" arg:"fd[N]:RES" group:"Outside resources" rpc:"inherit_fd" help:"Use Glis's own descriptor N for RES: pipe:[INODE], socket:[INODE] of a UNIX socket, or the path of a file without the leading slash."`
 	_                string      `opt:"join-ns,J" arg:"NS:TARGET" group:"Namespaces" rpc:"join_ns" supported:"no; namespaces are not built yet" help:"Restore into the namespace of a PID or of a file."`
 	_                string      `opt:"veth-pair" arg:"IN=OUT" group:"Network" rpc:"veths" supported:"no; network namespaces are not built yet" help:"Name of a veth device's other end."`
 	_                bool        `opt:"mntns-compat-mode" no:"yes" group:"Namespaces" rpc:"mntns_compat_mode" supported:"no; mount namespaces are not built yet" help:"Build mounts without MOVE_MOUNT_SET_GROUP."`

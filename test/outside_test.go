@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -73,4 +74,211 @@ func TestInheritFD(t *testing.T) {
 			t.Errorf("%s holds %q (%v), want %q", name, got, err, want)
 		}
 	}
+}
+
+// echoServer answers every connection's words, and says who is there.
+func echoServer(t *testing.T, network, name string) {
+	t.Helper()
+	l, err := net.ListenUnix(network, &net.UnixAddr{Net: network, Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	if err := os.Chmod(name, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			go answer(c)
+		}
+	}()
+}
+
+func answer(c *net.UnixConn) {
+	defer c.Close()
+	f, err := c.File()
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	who, err := unix.GetsockoptUcred(int(f.Fd()), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return
+	}
+	unix.SetNonblock(int(f.Fd()), true)
+	for b := make([]byte, 1000); ; {
+		n, err := c.Read(b)
+		if err != nil || n == 0 {
+			return
+		}
+		fmt.Fprintf(c, "user %d %d: %s, from %q", who.Uid, who.Gid, b[:n], c.RemoteAddr().String())
+	}
+}
+
+// Clients of services outside of the tree are connected to them again by name:
+// datagrams as of syslog and journald, streams as of D-Bus.
+func TestExternalUnix(t *testing.T) {
+	e := glisOnly(t)
+	dir := testkit.NewDir(t)
+	at := &net.UnixAddr{Net: "unixgram", Name: filepath.Join(dir, "log")}
+	log, err := net.ListenUnixgram("unixgram", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	stream, packets := filepath.Join(dir, "stream"), filepath.Join(dir, "packets")
+	echoServer(t, "unix", stream)
+	echoServer(t, "unixpacket", packets)
+	heard := make(chan int, 1)
+	go func() {
+		n := 0
+		for b := make([]byte, 1000); ; n++ {
+			if _, err := log.Read(b); err != nil {
+				heard <- n
+				return
+			}
+		}
+	}()
+	p := testkit.Program{
+		Argv:     []string{testkit.BuildC(t, "targets/unixabroad.c"), at.Name, stream, packets},
+		DumpArgs: []string{"--ext-unix-sk"}, RestoreArgs: []string{"--ext-unix-sk"},
+	}
+	testkit.RoundTrip(t, testkit.Engines{Saver: e, Restorer: e}, p)
+	log.Close()
+	if n := <-heard; n != 3*3*2 {
+		t.Errorf("the log has %d lines, want %d", n, 3*3*2)
+	}
+}
+
+// What can't be connected to again is said before anything is done, and the
+// program goes on.
+func TestExternalUnixRefused(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	dir := testkit.NewDir(t)
+	name := filepath.Join(dir, "stream")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	mine, own := connectTo(t, l)
+	p := testkit.StartWith(t, dir, &os.ProcAttr{Files: []*os.File{mine, mine, mine}, Sys: &syscall.SysProcAttr{Setsid: true}}, testkit.BuildC(t, "targets/lines.c"), dir)
+	mine.Close()
+	io.WriteString(own, "one\n")
+	p.AwaitAt(t, 0)
+	if got := make([]byte, 9); !reads(own, got, "one\n") {
+		t.Errorf("read %q", got)
+	}
+	img := testkit.NewDir(t)
+	dump := []string{"dump", "-t", strconv.Itoa(p.PID), "-D", img}
+	refused(t, e, dump, "is outside of the tree", "--ext-unix-sk", name)
+	io.WriteString(own, "unread\n")
+	refused(t, e, append(dump, "--ext-unix-sk"), "waits to be read", name)
+	testkit.Unharmed(t, p.PID)
+	p.Go(t, 0, false)
+	p.AwaitAt(t, 1)
+	if got := make([]byte, 9); !reads(own, got, "unread\n") {
+		t.Errorf("read %q", got)
+	}
+	e.Save(t, p.PID, img, "--ext-unix-sk")
+	refused(t, e, []string{"restore", "-d", "-D", img}, "--ext-unix-sk", name, "--inherit-fd")
+	l.Close()
+	refused(t, e, []string{"restore", "-d", "-D", img, "--ext-unix-sk"}, "start that service first", name)
+	if l, err = net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: name}); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	e.Restore(t, img, "--ext-unix-sk")
+	again, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	io.WriteString(again, "three\n")
+	p.Go(t, 1, true)
+	if got := make([]byte, 9); !reads(again, got, "three\n") {
+		t.Errorf("read %q", got)
+	}
+	p.WaitExit(t, 0)
+}
+
+// reads tells whether want comes next.
+func reads(r io.Reader, into []byte, want string) bool {
+	n, err := io.ReadFull(r, into[:len(want)])
+	return err == nil && string(into[:n]) == want
+}
+
+// connectTo connects to a listener of our own.
+func connectTo(t *testing.T, l *net.UnixListener) (client *os.File, server net.Conn) {
+	t.Helper()
+	c, err := net.DialUnix("unix", nil, l.Addr().(*net.UnixAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	f, err := c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.SetNonblock(int(f.Fd()), false)
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close(); server.Close() })
+	return f, server
+}
+
+// A pair whose other end is outside comes back as one whose peer has closed, or
+// is replaced by a socket that Glis was started with.
+func TestInheritSocket(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	dir := testkit.NewDir(t)
+	theirs, ours, ino := socketPair(t)
+	io.WriteString(ours, "one\n")
+	p := testkit.StartWith(t, dir, &os.ProcAttr{Files: []*os.File{theirs, theirs, theirs}, Sys: &syscall.SysProcAttr{Setsid: true}}, testkit.BuildC(t, "targets/lines.c"), dir)
+	p.AwaitAt(t, 0)
+	refused(t, e, []string{"dump", "-t", strconv.Itoa(p.PID), "-D", testkit.NewDir(t), "--ext-unix-sk"}, "has no name to connect to again", "--external unix["+ino+"]")
+	theirs.Close()
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img, "--external", "unix["+ino+"]")
+	second, near, _ := socketPair(t)
+	e.Extra = []*os.File{second}
+	e.Restore(t, img, "--inherit-fd", "fd[3]:socket:["+ino+"]")
+	second.Close()
+	testkit.Unharmed(t, p.PID)
+	io.WriteString(near, "two\n")
+	p.Go(t, 0, false)
+	if got := make([]byte, 9); !reads(near, got, "two\n") {
+		t.Errorf("read %q", got)
+	}
+	p.AwaitAt(t, 1)
+	p.Kill()
+
+	e.Extra = nil
+	e.Restore(t, img)
+	p.Go(t, 0, true)
+	if ws := p.Wait(t); !ws.Signaled() || ws.Signal() != unix.SIGPIPE {
+		t.Errorf("ended with %#x, want SIGPIPE, since the peer is closed", uint32(ws))
+	}
+}
+
+func socketPair(t *testing.T) (a, b *os.File, ino string) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b = os.NewFile(uintptr(fds[0]), "theirs"), os.NewFile(uintptr(fds[1]), "ours")
+	t.Cleanup(func() { a.Close(); b.Close() })
+	var st unix.Stat_t
+	if err := unix.Fstat(fds[0], &st); err != nil {
+		t.Fatal(err)
+	}
+	return a, b, strconv.FormatUint(st.Ino, 10)
 }

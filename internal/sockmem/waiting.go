@@ -400,3 +400,19 @@ func (m *Memory) fragments(shared uint64, length int) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// PeerOfPeer returns what a connected unix socket's peer tells of its own one
+// (SO_PEERCRED, SO_PEERGROUPS). file is where the kernel has the open file.
+func (m *Memory) PeerOfPeer(file uint64) (*unix.Ucred, []uint32, error) {
+	own, err := m.namespace()
+	if err != nil {
+		return nil, nil, err
+	}
+	peer, err := m.follow(file, "file", "private_data", "socket", "sk", "unix_sock", "peer")
+	if err != nil {
+		return nil, nil, err
+	}
+	var w Waiting
+	err = m.who(peer, own, &w)
+	return &w.Who, w.Groups, err
+}

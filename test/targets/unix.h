@@ -185,7 +185,7 @@ static void drain(const char *name, int fd) {
 }
 
 // talk writes to every socket and drains all.
-static void talk(void) {
+__attribute__((unused)) static void talk(void) {
 	for (int i = 0; i < sks; i++) {
 		if (option(sk[i].fd, SO_ACCEPTCONN))
 			continue;

@@ -79,29 +79,37 @@ func (k *Kind) clients(links []*link) ([]*fd.FD, error) {
 
 // connect connects sockets to a listener of ours.
 func (k *Kind) connect(ctx context.Context, env *plan.Env, who plan.Identity, door *fd.FD, name []byte, clients []*fd.FD) error {
-	if env.As == nil {
-		for _, c := range clients {
-			if err := connectTo(c.Int(), door.Int(), name); err != nil {
-				return err
-			}
-		}
-		return nil
+	if !isPath(name) {
+		return k.connectAs(ctx, env, who, name, nil, clients)
 	}
+	file, err := boundFile(door.Int())
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return k.connectAs(ctx, env, who, name, file, clients)
+}
+
+// connectAs has somebody connect sockets to an abstract name, or to a file.
+func (k *Kind) connectAs(ctx context.Context, env *plan.Env, who plan.Identity, name []byte, file *fd.FD, clients []*fd.FD) error {
 	lend := []int{}
 	for _, c := range clients {
+		if env.As == nil {
+			if err := linux.Connect(c.Int(), (&address{name: name}).through(file)); err != nil {
+				return fmt.Errorf("connect to %s: %w", nameString(name), err)
+			}
+		}
 		lend = append(lend, c.Int())
 	}
-	if isPath(name) {
-		file, err := boundFile(door.Int())
-		if err != nil {
-			return err
-		}
-		defer file.Close()
+	if env.As == nil {
+		return nil
+	}
+	if file != nil {
 		lend = append(lend, file.Int())
 	}
 	_, err := env.As(ctx, who, lend, func(m plan.Making) {
 		at := (&address{name: name}).sockaddr()
-		if isPath(name) {
+		if file != nil {
 			at = reachable(int(m.Lent(len(clients))))
 		}
 		where := m.Put(at)

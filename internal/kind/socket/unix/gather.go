@@ -21,11 +21,12 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 	}
 	k.gathered = true
 	p := &k.picture
+	p.abroad = map[uint32]role{}
 	p.tree, p.files, p.waiting = map[uint32]bool{}, map[uint32]*scan.File{}, map[uint32]uint32{}
 	k.arrived = map[uint32][]*arrived{}
 	for i := 0; i < len(env.Tree.Files); i++ {
 		f := env.Tree.Files[i]
-		if f.Stat.Mode&sys.S_IFMT != sys.S_IFSOCK {
+		if !isSocket(f) {
 			continue
 		}
 		p.tree[uint32(f.Stat.Ino)], p.files[uint32(f.Stat.Ino)] = true, f
@@ -40,7 +41,7 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 			return err
 		}
 	}
-	if err := k.gatherWaiting(env); err != nil {
+	if err := errors.Join(k.gatherWaiting(env), k.gatherStrangers(env)); err != nil {
 		return err
 	}
 	return k.assign()

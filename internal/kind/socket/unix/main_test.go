@@ -347,3 +347,8 @@ func (r *received) Received(n *fd.FD, at *scan.File) (*scan.File, error) {
 	r.tree.Files = append(r.tree.Files, f)
 	return f, nil
 }
+
+func (r *received) Named(f *scan.File) {
+	f.ID = uint32(len(r.tree.Files) + 1)
+	r.tree.Files = append(r.tree.Files, f)
+}

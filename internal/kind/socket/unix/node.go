@@ -40,6 +40,7 @@ type node struct {
 	who      *plan.Identity // its peer is, or who listened; nil if nobody or if the images don't tell
 	peerName []byte         // of a peer that is closed
 
+	abroad   *address   // of its peer, which is outside of the tree
 	arrivals []*arrival // that wait at it, of a listener
 	listener *node      // that it waits at
 	arrival  *arrival   // as which it waits there
@@ -116,6 +117,8 @@ func (n *node) String() string {
 		fmt.Fprintf(&b, ", connected to file %#x", uint32(n.peer.id))
 	case n.role == orphan:
 		b.WriteString(", its peer is closed")
+	case n.role == abroad:
+		fmt.Fprintf(&b, ", connected to %v, outside of the tree", n.abroad)
 	case n.role == waits:
 		fmt.Fprintf(&b, ", waits to be accepted by file %#x", uint32(n.listener.id))
 	case len(n.arrivals) > 0:

@@ -12,7 +12,7 @@ import (
 )
 
 // show is what the picture has of each socket.
-const show = sockdiag.ShowName | sockdiag.ShowPeer | sockdiag.ShowIcons | sockdiag.ShowRQLen | sockdiag.ShowMemInfo
+const show = sockdiag.ShowName | sockdiag.ShowVFS | sockdiag.ShowPeer | sockdiag.ShowIcons | sockdiag.ShowRQLen | sockdiag.ShowMemInfo
 
 // single is how many sockets are asked for one by one before all of the
 // namespace are: the kernel searches all for each, and a process with one
@@ -28,6 +28,7 @@ type picture struct {
 	tree      map[uint32]bool       // inodes of sockets of the tree
 	files     map[uint32]*scan.File // the sockets of the tree
 	listeners map[string]bool       // by type and name
+	abroad    map[uint32]role       // of sockets whose peer is outside, and may be
 	waiting   map[uint32]uint32     // listeners, by their clients that wait
 }
 

@@ -37,6 +37,7 @@ type restorer struct {
 	messages   map[uint32][]plan.Entry
 	extras     map[uint32]*extra.SocketEntry
 	identities []*plan.Identity
+	outside    map[uint32]*address     // peers that are outside of the tree, by inode
 	callers    map[uint32][]plan.Entry // connections, by their listeners
 	contents   map[plan.ID]bool        // files that are in queues
 	temporary  map[string][]*node      // sockets that need an abstract name for a moment, see needsName
@@ -48,6 +49,16 @@ type restorer struct {
 func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err := k.read(p.Source); err != nil {
 		return err
+	}
+	u := e.GetUsk()
+	if u.GetUflags() == flagExternal {
+		if err := k.planOutside(u); err != nil {
+			return fmt.Errorf("files.img: file %#x: unix socket: %w", e.GetId(), err)
+		}
+		return nil
+	}
+	if g := p.Inherited(fmt.Sprintf("socket:[%d]", u.GetIno())); g != nil {
+		return p.Add(plan.NewHeir(plan.ID(e.GetId()), g, sys.S_IFSOCK, nil, nil))
 	}
 	n, err := k.node(e)
 	if err != nil {
@@ -72,7 +83,7 @@ func (k *Kind) read(src plan.Source) error {
 	if k.planned {
 		return nil
 	}
-	k.planned = true
+	k.planned, k.outside = true, map[uint32]*address{}
 	k.messages, k.extras = map[uint32][]plan.Entry{}, map[uint32]*extra.SocketEntry{}
 	k.byID, k.contents, k.temporary = map[plan.ID]*node{}, map[plan.ID]bool{}, map[string][]*node{}
 	packets, err := src.Entries(image.SkQueues)

@@ -118,7 +118,7 @@ func TestPlanBad(t *testing.T) {
 			change(func(u *sk_unix.UnixSkEntry) {
 				u.State, u.Peer, u.Backlog, u.Name = proto.Uint32(10), new(uint32), proto.Uint32(1<<31), []byte("\x00x")
 			})},
-		{"external", "external", nil, change(func(u *sk_unix.UnixSkEntry) { u.Uflags = proto.Uint32(1) })},
+		{"of criu's service", "service", nil, change(func(u *sk_unix.UnixSkEntry) { u.Uflags = proto.Uint32(2) })},
 		{"unknown flag", "0x40", nil, change(func(u *sk_unix.UnixSkEntry) { u.Uflags = proto.Uint32(64) })},
 		{"shutdown", "shutdown", nil, change(func(u *sk_unix.UnixSkEntry) { u.Shutdown = sk_opts.SkShutdown(9).Enum() })},
 		{"inode 0", "inode 0", nil, change(func(u *sk_unix.UnixSkEntry) { u.Ino = new(uint32) })},

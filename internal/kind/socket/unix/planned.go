@@ -13,7 +13,7 @@ import (
 // Planned checks what can only be checked when all sockets are known, and
 // decides how each is made.
 func (k *Kind) Planned() error {
-	for _, step := range []func(*node) error{func(n *node) error { return n.await(k.nodes[n.peerIno]) }, k.resolve, k.resolveArrivals} {
+	for _, step := range []func(*node) error{(*node).depart, func(n *node) error { return n.await(k.nodes[n.peerIno]) }, k.resolve, k.resolveArrivals} {
 		for _, n := range k.order {
 			if err := step(n); err != nil {
 				return fmt.Errorf("files.img: file %#x: unix socket: %w", uint32(n.id), err)
@@ -43,10 +43,11 @@ func (k *Kind) Planned() error {
 
 // resolve finds the other files that a socket refers to.
 func (k *Kind) resolve(n *node) error {
-	if n.peerIno != 0 && n.peer == nil && n.role != waits {
+	inTree := n.peerIno != 0 && n.role != waits && n.role != abroad
+	if inTree && n.peer == nil {
 		n.peer = k.nodes[n.peerIno]
 	}
-	if n.peerIno != 0 && n.role != waits && (n.peer == nil || n.peer.typ != n.typ) {
+	if inTree && (n.peer == nil || n.peer.typ != n.typ) {
 		return fmt.Errorf("its peer, socket %d, is missing", n.peerIno)
 	}
 	for i, m := range n.queue.messages {

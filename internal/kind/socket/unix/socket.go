@@ -33,12 +33,14 @@ type Kind struct {
 	nobody  *fown.FownEntry // shared by all that have no owner
 	sizes   map[sizeKey]uint32
 
-	gathered bool
-	queues   map[uint32]*queued    // what is queued, by inode
-	arrived  map[uint32][]*arrived // connections to be accepted, by the listener's inode
-	senders  []*sockdiag.Unix
-	known    map[identityKey]uint32
-	groups   []byte
+	gathered   bool
+	queues     map[uint32]*queued    // what is queued, by inode
+	arrived    map[uint32][]*arrived // connections to be accepted, by the listener's inode
+	strangers  map[uint32]*stranger  // peers outside of the tree, by inode
+	connectors map[uint32]*connector // of sockets whose peer is one
+	senders    []*sockdiag.Unix
+	known      map[identityKey]uint32
+	groups     []byte
 
 	lengths   map[*scan.Task]map[int32]int // messages queued, by descriptor
 	noLengths error
@@ -79,6 +81,9 @@ func (k *Kind) Match(f *scan.File) bool {
 func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
 	if err := k.gather(env); err != nil {
 		return nil, err
+	}
+	if s := k.strangers[uint32(f.Stat.Ino)]; s != nil && f.FD < 0 {
+		return k.dumpStranger(f, s), nil
 	}
 	u, err := k.picture.get(uint32(f.Stat.Ino))
 	if err != nil {
@@ -345,7 +350,12 @@ func (k *Kind) putExtra(l *look, at *address) error {
 
 // putWho adds who the peer is, unless that is the first of all.
 func (k *Kind) putWho(l *look, e *extra.SocketEntry) error {
-	who, err := k.who(l)
+	who, err := uint32(0), error(nil)
+	if c := k.connectors[l.u.Ino]; c != nil {
+		who, err = k.number(l, &c.who, c.groups)
+	} else {
+		who, err = k.who(l)
+	}
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ const (
 	orphan               // was connected; the peer is closed
 	listener             // takes connections
 	waits                // is connected to a listener that hasn't accepted it yet
+	abroad               // connected to a socket outside of the tree
 )
 
 // state returns a socket's role, or why it can't be carried over and what can
@@ -71,6 +72,8 @@ func (p *picture) connected(u *sockdiag.Unix) (role, string, error) {
 		return 0, "", err
 	}
 	switch {
+	case !p.tree[u.Peer] && p.abroad[u.Ino] != alone:
+		return p.abroad[u.Ino], "", nil
 	case !p.tree[u.Peer]:
 		return 0, outside(u, peer), nil
 	case peer == nil || peer.Type != u.Type:

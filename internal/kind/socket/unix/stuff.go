@@ -43,8 +43,9 @@ func (n *node) Stuff(ctx context.Context, env *plan.Env) error {
 	if err := k.learn(); err != nil {
 		return err
 	}
+	reconnect := func(env *plan.Env, n *node, own *fd.FD) error { return k.reconnect(ctx, env, n, own) }
 	arrive := func(env *plan.Env, n *node, own *fd.FD) error { return k.arrive(ctx, env, n, own) }
-	for _, step := range []func(*plan.Env, *node, *fd.FD) error{k.refillFirst, k.leave, k.refill, k.wire, arrive, k.finish, k.shut} {
+	for _, step := range []func(*plan.Env, *node, *fd.FD) error{k.refillFirst, k.leave, k.refill, k.wire, reconnect, arrive, k.finish, k.shut} {
 		for _, n := range k.order {
 			if !n.late {
 				continue

@@ -34,7 +34,7 @@ type arrived struct {
 func (k *Kind) gatherWaiting(env *kind.DumpEnv) error {
 	var all []*look
 	for _, f := range env.Tree.Files {
-		if f.Stat.Mode&sys.S_IFMT != sys.S_IFSOCK {
+		if !isSocket(f) {
 			continue
 		}
 		u, err := k.picture.get(uint32(f.Stat.Ino))
@@ -80,7 +80,7 @@ func (w *waitingRoom) read(l *look) error {
 		return err
 	}
 	defer l.giveBack()
-	own, err := w.own()
+	own, err := ownFiles(w.memory)
 	if err != nil {
 		return err
 	}
@@ -105,15 +105,15 @@ func (w *waitingRoom) read(l *look) error {
 	return nil
 }
 
-// own returns where the kernel has the engine's files.
-func (w *waitingRoom) own() (map[int32]uint64, error) {
+// ownFiles returns where the kernel has the engine's files.
+func ownFiles(m *sockmem.Memory) (map[int32]uint64, error) {
 	n, err := sys.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		return nil, fmt.Errorf("pidfd_open: %w", err)
 	}
 	self := fd.New(n)
 	defer self.Close()
-	return w.memory.Files(n)
+	return m.Files(n)
 }
 
 // arrived makes of what the kernel has what images have; nil if it is to be
@@ -128,9 +128,7 @@ func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
 			return nil, w.stranger(l, x)
 		}
 	}
-	for _, g := range x.Groups {
-		a.groups = binary.NativeEndian.AppendUint32(a.groups, g)
-	}
+	a.groups = groupBytes(x.Groups)
 	for i := range x.Buffers {
 		m, err := w.message(l, &x.Buffers[i])
 		if err != nil {
@@ -139,6 +137,14 @@ func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
 		a.messages = append(a.messages, m)
 	}
 	return a, nil
+}
+
+// groupBytes is groups as SO_PEERGROUPS has them.
+func groupBytes(groups []uint32) (out []byte) {
+	for _, g := range groups {
+		out = binary.NativeEndian.AppendUint32(out, g)
+	}
+	return out
 }
 
 // stranger decides on a client that is outside of the tree.
@@ -185,7 +191,7 @@ func (w *waitingRoom) fileAt(at uint64) (*scan.File, error) {
 				return nil, err
 			}
 		}
-		own, err := w.own()
+		own, err := ownFiles(w.memory)
 		if err != nil {
 			return nil, err
 		}
