@@ -183,10 +183,13 @@ func (s *Source) read(from []unix.RemoteIovec, buf []byte) error {
 			return err
 		}
 		buf, from = advance(buf, from, step)
-		most *= 2
+		most = min(2*most, mostSlow)
 	}
 	return nil
 }
+
+// mostSlow is how much is read through /proc/PID/mem at once, in bytes.
+const mostSlow = 1 << 20
 
 // pmExclusive marks a page that one process alone has, in a pagemap word.
 const pmExclusive = 1 << 56
