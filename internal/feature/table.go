@@ -17,7 +17,7 @@ func table() []Probe {
 		{Name: "loginuid", Test: loginUID, Lacks: "Glis can't carry over login uids yet"},
 		{Name: "cgroupns", Since: Version{4, 6}, Test: namespace("cgroup"), Lacks: "Glis can't carry over cgroup namespaces yet"},
 		{Name: "autofs", Test: autofs, Lacks: "Glis can't carry over autofs mounts yet"},
-		{Name: "tcp_half_closed", Test: tcpHalfClosed, Lacks: lacksTCP},
+		{Name: "tcp_half_closed", Test: tcpHalfClosed},
 		{Name: "compat_cr", Since: Version{4, 12}, Test: mapVdso32, Lacks: "Glis can't carry over 32-bit processes yet"},
 		{Name: "uffd", Since: Version{4, 3}, Test: uffd, Lacks: lacksLazy},
 		{Name: "uffd-noncoop", Since: Version{4, 11}, Test: uffdNoncoop, Lacks: lacksLazy},
@@ -37,13 +37,13 @@ func table() []Probe {
 		{Name: "pidfd_store", Since: Version{5, 6}, Test: pidfdGetfd},
 		{Name: "ns_pid", Since: Version{4, 1}, Test: nsPID},
 		{Name: "apparmor_stacking", Test: apparmorStacking, Lacks: "Glis can't carry over AppArmor profiles yet"},
-		{Name: "network_lock_nftables", Test: nftables, Lacks: lacksTCP},
+		{Name: "network_lock_nftables", Test: nftables},
 		{Name: "sockopt_buf_lock", Since: Version{5, 15}, Test: sockoptBufLock},
 		{Name: "memfd_hugetlb", Since: Version{4, 14}, Test: memfdHugetlb, Lacks: "Glis can't carry over memfds of huge pages yet"},
 		{Name: "move_mount_set_group", Since: Version{5, 15}, Test: moveMountSetGroup, Lacks: "Glis can't carry over mount namespaces yet"},
 		{Name: "openat2", Since: Version{5, 6}, Test: openat2},
 		{Name: "get_rseq_conf", Since: Version{5, 13}, Test: rseqConf},
-		{Name: "ipv6_freebind", Test: ipv6Freebind, Lacks: "Glis can't carry over internet sockets yet"},
+		{Name: "ipv6_freebind", Test: ipv6Freebind},
 		{Name: "pagemap_scan", Since: Version{6, 7}, Test: pagemapScan, Without: "pages are found by reading pagemap, which is slower"},
 		{Name: "timer_cr_ids", Since: Version{6, 15}, Test: timerIDs, Without: "POSIX timers with gaps in their numbers are slow to restore"},
 		{Name: "overlayfs_maps", Test: overlayMaps, Without: "mapped files of overlayfs are found by their paths alone"},
@@ -57,7 +57,6 @@ func table() []Probe {
 }
 
 const (
-	lacksTCP   = "Glis can't carry over TCP connections yet"
 	lacksLazy  = "Glis can't restore memory lazily yet"
 	lacksNetNS = "Glis can't carry over network namespaces yet"
 )
