@@ -178,7 +178,7 @@ func (r *restore) cloneAll(by *live, orders []birthOrder) error {
 func (r *restore) adopt(by *live, o birthOrder, pid proc.PID) error {
 	th := &remote.Thread{Tgid: pid, TID: proc.TID(pid)}
 	th.SetSignal(unix.SIGURG)
-	l := &live{thread: th, threads: []*remote.Thread{th}, arena: by.arena.Inherit(pid), table: newFDTable(r.transport.number)}
+	l := &live{thread: th, threads: []*remote.Thread{th}, arena: by.arena.Inherit(pid), table: by.table.copy()}
 	if o.extra&linux.CLONE_FILES != 0 {
 		l.table = by.table
 	}

@@ -1,6 +1,9 @@
 package restore
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+)
 
 // fdTable is what a task's descriptor table will look like: the kernel gives
 // out the lowest free number, so a batch can be built before its descriptors
@@ -17,6 +20,9 @@ func newFDTable(taken ...int32) *fdTable {
 	}
 	return t
 }
+
+// copy returns what a child has that does not share the table.
+func (t *fdTable) copy() *fdTable { return &fdTable{used: maps.Clone(t.used), low: t.low} }
 
 // alloc takes the lowest free number.
 func (t *fdTable) alloc() int32 {
