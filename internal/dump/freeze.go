@@ -249,7 +249,7 @@ func (f *freezer) await(th *scan.Thread) error {
 	}
 	delete(f.moving, th)
 	if s.Signal() != unix.SIGTRAP { // the trap of a group stop names its signal
-		th.Task.Stopped = true
+		th.Task.Stopped, th.Task.StopSig = true, s.Signal()
 	}
 	th.Task.Threads = append(th.Task.Threads, th)
 	if proc.PID(th.TID) != th.Tgid {

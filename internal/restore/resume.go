@@ -85,7 +85,7 @@ func (r *restore) release(ctx context.Context) error {
 		}
 		sig := unix.Signal(0)
 		if r.stops(t) {
-			sig = unix.SIGSTOP
+			sig = r.stopSignal(t)
 		}
 		for _, th := range t.live.threads {
 			if err := tracee.Detach(th.TID, sig); err != nil && !errors.Is(err, tracee.ErrGone) {
@@ -100,6 +100,28 @@ func (r *restore) release(ctx context.Context) error {
 // stops tells whether a task is to be stopped by SIGSTOP when it is let go.
 func (r *restore) stops(t *task) bool {
 	return r.opts.LeaveStopped || t.core().GetTc().GetTaskState() == taskStopped
+}
+
+// stopSignal is what a task is stopped by: what it was stopped by, which its
+// parent may ask for, if that stops it for sure. The kernel does not let SIGTSTP
+// and its like stop a task that has nobody in its session who could wake it.
+func (r *restore) stopSignal(t *task) unix.Signal {
+	sig := unix.Signal(t.core().GetTc().GetStopSigno())
+	switch sig {
+	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		if !r.tree.orphaned(t) && facets.Default(t.core(), sig) {
+			return sig
+		}
+	}
+	return unix.SIGSTOP
+}
+
+// orphaned tells whether no task of the tree could wake the stopped ones of a
+// task's group, see setpgid(2).
+func (tr *tree) orphaned(t *task) bool {
+	return !slices.ContainsFunc(tr.tasks, func(o *task) bool {
+		return !o.zombie && o.pgid == t.pgid && o.pgid != foreign && o.parent != nil && o.parent.sid == o.sid && o.parent.pgid != o.pgid
+	})
 }
 
 // tell tells observers of a point behind the last one where they can refuse.

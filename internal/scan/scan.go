@@ -39,7 +39,8 @@ type Task struct {
 	Stat     proc.Stat
 	Status   proc.Status
 	Zombie   bool
-	Stopped  bool // by a job-control signal
+	Stopped  bool        // by a job-control signal
+	StopSig  unix.Signal // which one
 	VMAs     []proc.VMA
 	FDs      []Ref // ascending
 	IDs      IDs

@@ -84,16 +84,20 @@ func Status(t testing.TB, task string, names ...string) []string {
 	return out
 }
 
-// Unharmed fails the test if a task of the tree is traced or stopped. Tasks may
-// end while it looks.
+// MeantToStop is the name of a process that a target itself has stopped.
+const MeantToStop = "meant-to-stop"
+
+// Unharmed fails the test if a task of the tree is traced or stopped, but for
+// those called MeantToStop. Tasks may end while it looks.
 func Unharmed(t testing.TB, pid int) {
 	t.Helper()
 	for _, p := range Tree(pid) {
+		meant := slices.Contains(Status(t, strconv.Itoa(p), "Name"), "Name: "+MeantToStop)
 		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p))
 		for _, dir := range tasks {
 			task := strings.TrimPrefix(dir, "/proc/")
 			for _, line := range Status(t, task, "State", "TracerPid") {
-				if strings.HasPrefix(line, "State: T") || strings.HasPrefix(line, "State: t") ||
+				if strings.HasPrefix(line, "State: T") && !meant || strings.HasPrefix(line, "State: t") ||
 					strings.HasPrefix(line, "TracerPid") && line != "TracerPid: 0" {
 					t.Errorf("task %s left behind with %s", task, line)
 				}

@@ -1,8 +1,6 @@
 package task
 
 import (
-	"golang.org/x/sys/unix"
-
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/image/criu/siginfo"
 	"glis.dev/glis/image/criu/timer"
@@ -48,7 +46,7 @@ func taskHead(t *scan.Task) *core.TaskCoreEntry {
 	}
 	if t.Stopped {
 		state = StateStopped
-		c.StopSigno = new(uint32(unix.SIGSTOP))
+		c.StopSigno = new(uint32(t.StopSig))
 	}
 	return c
 }

@@ -84,6 +84,21 @@ func (Sigactions) Restore(r *kind.Redo) error {
 	return nil
 }
 
+// Default tells whether the leader of a process would let a signal do what it
+// does by default: it neither handles, nor ignores, nor blocks it.
+func Default(c *core.CoreEntry, sig unix.Signal) bool {
+	sas := c.GetTc().GetSigactions()
+	if mask := c.GetThreadCore().GetBlkSigset() | c.GetTc().GetBlkSigset(); mask>>(sig-1)&1 != 0 {
+		return false
+	}
+	for i, s := range actions {
+		if s == uint64(sig) && i < len(sas) {
+			return sas[i].GetSigaction() == 0 // SIG_DFL
+		}
+	}
+	return false
+}
+
 // AltStack is the stack that a thread's signal handlers run on.
 type AltStack struct{}
 
