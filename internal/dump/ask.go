@@ -197,5 +197,5 @@ func (d *dump) putMemory() error {
 			return err
 		}
 	}
-	return nil
+	return mem.Segments(d.env, d.spaces, nsIDs.ipc)
 }

@@ -47,6 +47,21 @@ func (s *story) unlink() error {
 	return errors.Join(errs...)
 }
 
+// removeShms removes the System V shared memory that the engine has made.
+func (s *story) removeShms() error {
+	var errs []error
+	for _, m := range s.shms {
+		var ds unix.SysvShmDesc
+		if _, err := unix.SysvShmCtl(int(m.id), unix.IPC_STAT, &ds); err != nil || ds.Cpid != m.creator {
+			continue // it was not made, or is somebody else's
+		}
+		if _, err := unix.SysvShmCtl(int(m.id), unix.IPC_RMID, nil); err != nil && err != unix.EINVAL && err != unix.EIDRM {
+			errs = append(errs, fmt.Errorf("remove System V shared memory %d: %w", m.id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // setOptions sets what the journal wants set, as far as the sockets are there.
 func (s *story) setOptions() error {
 	var errs []error

@@ -176,6 +176,14 @@ func (g *Guard) Name(path string, dev, ino uint64) error {
 	})
 }
 
+// Segment makes known the id of System V shared memory that the engine is about
+// to make, to be removed again if the restore is taken back.
+func (g *Guard) Segment(id uint32) error {
+	return g.put(recordShm, func(b []byte) []byte {
+		return le.AppendUint32(le.AppendUint32(b, id), uint32(os.Getpid()))
+	})
+}
+
 // Brake makes known that a process is about to be braked: that it is to go on
 // only after its sockets have got their options.
 func (g *Guard) Brake(pid proc.PID) error {

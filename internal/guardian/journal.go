@@ -39,6 +39,7 @@ const (
 	recordLoose  = 'l' // none is any more
 	recordArena  = 'a'
 	recordName   = 'n'
+	recordShm    = 's'
 )
 
 // recordHead is how long kind and length are.
@@ -50,6 +51,10 @@ type name struct {
 	dev, ino uint64
 	path     string
 }
+
+// shm is System V shared memory that is removed if a restore is taken back,
+// unless another process than the engine has made it.
+type shm struct{ id, creator int32 }
 
 // Task is a process of the tree and, for a dump, when it was started, in clock
 // ticks since boot (proc_pid_stat(5)): another one under its number is left
@@ -138,6 +143,7 @@ type story struct {
 	braked  []proc.PID
 	arenas  map[proc.PID][]area
 	names   []name
+	shms    []shm
 }
 
 // area is memory of the engine's that may be in a process.
@@ -179,6 +185,8 @@ func (s *story) take(kind byte, body []byte) bool {
 		s.arenas[pid] = append(s.arenas[pid], area{le.Uint64(body[4:]), le.Uint64(body[12:])})
 	case kind == recordName && len(body) > nameHead:
 		s.names = append(s.names, name{le.Uint64(body), le.Uint64(body[8:]), string(body[nameHead:])})
+	case kind == recordShm && len(body) == 8:
+		s.shms = append(s.shms, shm{int32(le.Uint32(body)), int32(le.Uint32(body[4:]))})
 	case kind == recordLoose:
 		s.braked = nil
 	case kind == recordKept:

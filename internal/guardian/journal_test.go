@@ -98,3 +98,31 @@ func FuzzStory(f *testing.F) {
 		}
 	})
 }
+
+// TestRemoveShms removes what the engine has made, and nothing else.
+func TestRemoveShms(t *testing.T) {
+	var ids [2]int
+	for i := range ids {
+		id, err := unix.SysvShmGet(unix.IPC_PRIVATE, 4096, unix.IPC_CREAT|0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.SysvShmCtl(id, unix.IPC_RMID, nil) //nolint:errcheck // it may be gone
+		ids[i] = id
+	}
+	own := int32(os.Getpid())
+	body := func(id int, by int32) []byte {
+		return le.AppendUint32(le.AppendUint32([]byte{recordShm, 8, 0}, uint32(id)), uint32(by))
+	}
+	s := readStory(append(body(ids[0], own), body(ids[1], own+1)...))
+	if err := s.removeShms(); err != nil || len(s.shms) != 2 {
+		t.Fatal(s.shms, err)
+	}
+	var ds unix.SysvShmDesc
+	if _, err := unix.SysvShmCtl(ids[0], unix.IPC_STAT, &ds); err == nil {
+		t.Error("the engine's is still there")
+	}
+	if _, err := unix.SysvShmCtl(ids[1], unix.IPC_STAT, &ds); err != nil {
+		t.Errorf("that of another process: %v", err)
+	}
+}

@@ -97,7 +97,7 @@ func rights(control []byte) ([]*fd.FD, error) {
 // endRestore ends a restore whose engine has died.
 func (s *story) endRestore(tasks []*fd.FD) error {
 	if s.phase != Released {
-		return errors.Join(killAll(tasks), s.awaitEnds())
+		return errors.Join(killAll(tasks), s.awaitEnds(), s.removeShms())
 	}
 	return errors.Join(s.unlock(), s.setOptions(), s.goOn())
 }

@@ -326,5 +326,5 @@ func (r *restore) seal() error {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
-	return nil
+	return r.segments.Seal()
 }

@@ -42,6 +42,11 @@ func (r *restore) layout(ctx context.Context, t *task) error {
 	return err
 }
 
+// makeSegments makes the System V shared memory that tasks will attach.
+func (r *restore) makeSegments(ctx context.Context) error {
+	return r.segments.Make(ctx, r.store, mem.Keeper{Known: r.guard.Segment, Undo: r.undo.Push})
+}
+
 // lend sends descriptors that a task needs for a moment and returns the
 // numbers they will have in it.
 func (r *restore) lend(ctx context.Context, b *remote.Batch, t *task, uses []mem.Use) (map[mem.Use]int32, error) {

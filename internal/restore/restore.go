@@ -87,6 +87,7 @@ type restore struct {
 	undo      undo.Stack
 	finished  map[plan.ID]bool
 	pages     mem.Stats
+	segments  *mem.Attachable
 	clocks    *ns.Clocks // to go on from, in a time namespace; nil: the engine's
 	forking   time.Duration
 
@@ -128,6 +129,12 @@ func (r *restore) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := r.tree.checkPIDs(r.guard.Owns); err != nil {
+		return err
+	}
+	if r.segments, err = mem.PlanSegments(source{r.store}, r.tree.root.ids.GetIpcNsId(), r.tree.spaces()); err == nil {
+		err = r.segments.Check()
+	}
+	if err != nil {
 		return err
 	}
 	if r.clocks, err = wantClocks(r.tree, r.store); err != nil {
@@ -190,6 +197,7 @@ func (r *restore) run(ctx context.Context) error {
 		f    func() error
 	}{
 		{"lock", r.lock},
+		{"segments", func() error { return r.makeSegments(ctx) }},
 		{"create", func() error { return r.timeForking(ctx) }},
 		{"groups", r.makeGroups},
 		{"ahead", func() error { return r.prepareAhead(ctx) }},

@@ -113,7 +113,7 @@ func decodeArea(b []byte) (area, error) {
 		return a, err
 	case has&vmaRequired != vmaRequired:
 		return a, errVMA
-	case has&(1<<vmaFdflags) == 0 && a.is(statusFileShared) && a.prot&unix.PROT_WRITE != 0:
+	case has&(1<<vmaFdflags) == 0 && (a.is(statusFileShared) && a.prot&unix.PROT_WRITE != 0 || a.is(statusSysVIPC)):
 		a.access = unix.O_RDWR // written by a criu that did not say
 	}
 	return a, nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -100,7 +99,7 @@ func (s *Space) searched() (areas []pages.Area, index []int) {
 		if !a.private() || a.whole() || a.flags&linux.MAP_DROPPABLE != 0 {
 			// Walking over the little that code and data of libraries have is
 			// cheaper than a call of its own.
-			apart = apart || a.status&statusFileShared != 0 && a.Len() > 4<<20
+			apart = apart || a.status&(statusFileShared|statusSysVIPC) != 0 && a.Len() > 4<<20
 			continue
 		}
 		areas = append(areas, pages.Area{Span: a.Span, Apart: apart})
@@ -133,7 +132,7 @@ func Pages(ctx context.Context, env *kind.DumpEnv, spaces []*Space, store image.
 }
 
 func (d *drainer) run(spaces []*Space) error {
-	if err := d.shareds(); err != nil {
+	if err := d.shareds(spaces); err != nil {
 		return err
 	}
 	if err := d.cow(spaces); err != nil {
@@ -304,10 +303,26 @@ func (s *Space) lazily(p stretch, f func(part pages.Span, lazy bool) error) erro
 
 // shareds stores the contents of shared memory and memfds, each once, whoever
 // maps or opens it.
-func (d *drainer) shareds() error {
+func (d *drainer) shareds(spaces []*Space) error {
 	done := map[uint64]bool{}
+	attached, err := segments(spaces)
+	if err != nil {
+		return err
+	}
+	for _, g := range attached {
+		done[uint64(g.id)] = true
+		if err := d.shared(g.shared()); err != nil {
+			return errors.Join(fmt.Errorf("%v, %v: %w", g.task, g, err), d.close())
+		}
+	}
 	for _, f := range d.env.Tree.Files {
-		if !isShmem(f) || done[f.Stat.Ino] || strings.HasPrefix(f.Link, "/SYSV") {
+		if !isShmem(f) {
+			continue
+		}
+		if done[f.Stat.Ino] {
+			if n := uint32(f.Stat.Ino); slices.ContainsFunc(attached, func(g *segment) bool { return g.id == n }) {
+				return kind.Unsupported(f, "it has the same number as System V shared memory %d, and images tell both apart by that; try again with a newly made one", n)
+			}
 			continue
 		}
 		done[f.Stat.Ino] = true

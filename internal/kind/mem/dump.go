@@ -126,6 +126,8 @@ func (s *Space) dumpVMA(env *kind.DumpEnv, v *proc.VMA) error {
 			s.areas[n-1].End = a.End
 			return nil
 		}
+	case isSegment(v):
+		a.attach(v)
 	case v.Inode != 0 || v.DevMajor != 0 || v.DevMinor != 0:
 		if err := s.dumpFileMap(env, v, &a); err != nil {
 			return err
@@ -163,8 +165,6 @@ func (s *Space) dumpFileMap(env *kind.DumpEnv, v *proc.VMA, a *area) error {
 	}
 	a.file = plan.ID(f.ID)
 	switch {
-	case strings.HasPrefix(f.Link, "/SYSV") && isShmem(f):
-		return kind.Unsupported(fmt.Sprintf("%v, memory %v", s.task, v), "it is System V shared memory; detach it (shmdt) before the dump")
 	case f.Stat.Mode&unix.S_IFMT == unix.S_IFREG:
 	case f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && f.Stat.Rdev == devZero:
 	default:
@@ -244,7 +244,10 @@ func (e *entry) fill(a *area) *vma.VmaEntry {
 	if a.madvise != 0 {
 		e.Madv = &e.madv
 	}
-	if a.status&statusFile != 0 {
+	if a.is(statusSysVIPC) {
+		e.shmid = uint64(a.segment)
+	}
+	if a.status&(statusFile|statusSysVIPC) != 0 {
 		e.Fdflags = &e.fdflags
 	}
 	if a.extra != 0 {

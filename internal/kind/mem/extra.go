@@ -26,6 +26,12 @@ const (
 	extraSealed      = 1 << 1 // mseal(2)
 )
 
+// Fields of ours in IpcShmEntry: which segment it was, see shmctl(2).
+const (
+	shmChanged protowire.Number = 1500 // varint: shm_ctime, in s since 1970
+	shmCreator protowire.Number = 1501 // varint: shm_cpid
+)
+
 // mmExtraCow says that a page in a parent checkpoint is, in fact, the same
 // page of memory as the parent task's.
 const mmExtraCow = 1 << 0

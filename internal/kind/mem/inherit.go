@@ -16,10 +16,13 @@ const sameKind = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.
 // inheritable tells whether a may be what a fork left of a part of p: the
 // same memory, or the same file, at the same place.
 func (a *area) inheritable(p *area) bool {
-	const kinds = statusPrivate | statusFileShared | statusAnonShared | statusVdso | statusVvar | statusMemfd
+	const kinds = statusPrivate | statusFileShared | statusAnonShared | statusSysVIPC | statusVdso | statusVvar | statusMemfd
 	return p.Start <= a.Start && a.End <= p.End && (a.flags^p.flags)&sameKind == 0 && (a.status^p.status)&kinds == 0 &&
-		a.file == p.file && (a.file == 0 || a.offset-p.offset == a.Start-p.Start) && a.access == p.access
+		a.file == p.file && a.segment == p.segment && (!a.placed() || a.offset-p.offset == a.Start-p.Start) && a.access == p.access
 }
+
+// placed tells whether it is a certain part of something.
+func (a *area) placed() bool { return a.file != 0 || a.is(statusSysVIPC) }
 
 // forkable tells whether the fork leaves it as it is now wanted: what was
 // advised about it can be changed, but for one thing.
@@ -36,6 +39,7 @@ func (s *Space) link(parent *Space) {
 	if parent == nil {
 		return
 	}
+	defer s.keepRowsWhole()
 	s.splitAt(parent.areas)
 	j := 0
 	for i := range s.areas {
@@ -70,7 +74,7 @@ func (s *Space) splitAt(others []area) {
 				}
 				low := a
 				low.End = at
-				if out, a.Start = append(out, low), at; a.file != 0 {
+				if out, a.Start = append(out, low), at; a.placed() {
 					a.offset += low.Len()
 				}
 			}

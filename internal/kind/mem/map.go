@@ -128,6 +128,9 @@ func (s *Space) Map(b *remote.Batch, num func(Use) uint64, parent *Space) error 
 	}
 	b.Call("prctl(PR_SET_THP_DISABLE)", unix.SYS_PRCTL, linux.PR_SET_THP_DISABLE, off, off*s.thp)
 	s.mapVdso(b)
+	if err := s.attachAll(b); err != nil {
+		return err
+	}
 	for i, n := 0, 0; i < len(s.areas); i += n {
 		a := &s.areas[i]
 		n = s.row(i)
@@ -135,6 +138,7 @@ func (s *Space) Map(b *remote.Batch, num func(Use) uint64, parent *Space) error 
 		case !a.mapped():
 		case a.from != nil:
 			s.adapt(b, a)
+		case a.is(statusSysVIPC): // attached already
 		case n > 1:
 			s.mapRow(b, i, n)
 		default:

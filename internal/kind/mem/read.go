@@ -164,8 +164,8 @@ func (a *area) checkSort() error {
 	switch {
 	case a.status&^uint32(statusKnown) != 0:
 		return fmt.Errorf("status %#x is not known", a.status)
-	case a.status&(statusSysVIPC|statusSocket|statusAIORing|statusShadowStack) != 0:
-		return kind.Unsupported(fmt.Sprintf("memory of a special sort (status %#x)", a.status), "Glis can't restore System V shared memory, packet rings, rings of asynchronous I/O and shadow stacks yet")
+	case a.status&(statusSocket|statusAIORing|statusShadowStack) != 0:
+		return kind.Unsupported(fmt.Sprintf("memory of a special sort (status %#x)", a.status), "Glis can't restore packet rings, rings of asynchronous I/O and shadow stacks yet")
 	case !a.is(statusRegular):
 		return fmt.Errorf("status %#x is that of no mapping", a.status)
 	}
@@ -182,6 +182,9 @@ func (a *area) checkSort() error {
 	case statusFileShared:
 		ok = !anon && share == unix.MAP_SHARED
 	}
+	if a.is(statusSysVIPC) {
+		ok = ok && a.status&^uint32(statusSysVIPC) == statusRegular|statusAnonShared
+	}
 	if ok && a.status&(statusVdso|statusVvar) != 0 {
 		ok = a.status&sorts == statusAnonPrivate && a.status&(statusVdso|statusVvar) != statusVdso|statusVvar
 	}
@@ -194,6 +197,8 @@ func (a *area) checkSort() error {
 // checkFile makes sure that a mapping of a file says which.
 func (a *area) checkFile() error {
 	switch {
+	case a.is(statusSysVIPC):
+		a.segment, a.file = uint32(a.file), 0
 	case a.is(statusAnonShared):
 		return kind.Unsupported("shared memory written by criu without root", "dump with criu as root, or with Glis")
 	case a.status&statusFile == 0:

@@ -142,7 +142,7 @@ func TestReadBad(t *testing.T) {
 		{"vdso and vvar", change(func(v *vma.VmaEntry) {
 			v.Status = proto.Uint32(statusRegular | statusAnonPrivate | statusVdso | statusVvar)
 		}), nil, "don't go together"},
-		{"System V", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(statusRegular | statusAnonShared | statusSysVIPC) }), nil, "special sort"},
+		{"ring", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(statusRegular | statusAnonShared | statusAIORing) }), nil, "special sort"},
 		{"advice", change(func(v *vma.VmaEntry) { v.Madv = proto.Uint64(1 << unix.MADV_DONTNEED) }), nil, "advice"},
 		{"offset", change(func(v *vma.VmaEntry) { v.Pgoff = proto.Uint64(7) }), nil, "offset"},
 		{"access", change(func(v *vma.VmaEntry) { v.Fdflags = proto.Uint32(unix.O_TRUNC) }), nil, "opened with"},

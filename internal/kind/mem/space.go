@@ -71,6 +71,8 @@ type planned struct {
 	vdso    []byte  // the contents of its vdso
 	store   image.Store
 	parent  *Space // whose fork the task begins as
+
+	segments *Attachable // that it attaches; nil: none
 }
 
 // area is one mapping.
@@ -85,6 +87,7 @@ type area struct {
 	madvise uint64 // bit n is advice n
 	extra   uint64 // see extra.go
 	name    string // of anonymous memory
+	segment uint32 // the id of System V shared memory
 
 	first, last int    // pieces[first:last] are in it
 	from        *area  // of a restore: what it is inherited from, nil if it is mapped anew
