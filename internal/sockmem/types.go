@@ -34,7 +34,7 @@ var wanted = map[string][]string{
 	"skb_shared_info": {"nr_frags", "frags", "frag_list"},
 	"?skb_frag":       {"netmem", "len", "offset"},        // Linux 6.9
 	"?bio_vec":        {"bv_page", "bv_len", "bv_offset"}, // before
-	"unix_skb_parms":  {"pid", "uid", "gid", "fp"},
+	"unix_skb_parms":  {"pid", "uid", "gid", "fp", "consumed"},
 	"scm_fp_list":     {"count", "fp"},
 	"pid":             {"level", "numbers"},
 	"upid":            {"nr", "ns"},

@@ -30,7 +30,9 @@ const (
 
 // Buffer is a message, or a piece of a stream, as it was sent.
 type Buffer struct {
-	Data   []byte
+	Data   []byte     // what was not read yet
+	Sender uint64     // inode of the socket that sent it, 0 if that is closed
+	Name   []byte     // its name, without sun_family, as it is in the kernel
 	Told   bool       // who sent it was recorded
 	Who    unix.Ucred // PID is 0 if it has no number in the engine's namespace
 	Files  []uint64   // where the kernel has the files that come along
@@ -132,25 +134,66 @@ func (m *Memory) waiting(sk, own uint64) (w Waiting, err error) {
 	if w.Passing, err = m.passing(sk); err != nil {
 		return w, err
 	}
+	w.Buffers, err = m.queue(sk, own)
+	return w, err
+}
+
+// Queue reads what is queued at a unix socket, and changes nothing. file is
+// where the kernel has the open file, see Files.
+func (m *Memory) Queue(file uint64) ([]Buffer, error) {
+	own, err := m.namespace()
+	if err != nil {
+		return nil, err
+	}
+	sk, err := m.follow(file, "file", "private_data", "socket", "sk")
+	if err != nil {
+		return nil, err
+	}
+	return m.queue(sk, own)
+}
+
+func (m *Memory) queue(sk, own uint64) (out []Buffer, err error) {
 	urgent := uint64(0)
 	if _, ok := m.types.structs["unix_sock"].at["oob_skb"]; ok {
 		if urgent, err = m.follow(sk, "unix_sock", "oob_skb"); err != nil {
-			return w, err
+			return nil, err
 		}
 	}
 	all, err := m.list(sk)
 	if err != nil {
-		return w, err
+		return nil, err
 	}
+	senders := map[uint64]Buffer{}
 	for _, skb := range all {
 		b, err := m.buffer(skb, own)
 		if err != nil {
-			return w, err
+			return nil, err
+		}
+		if err := m.sender(skb, &b, senders); err != nil {
+			return nil, err
 		}
 		b.Urgent = skb == urgent
-		w.Buffers = append(w.Buffers, b)
+		out = append(out, b)
 	}
-	return w, nil
+	return out, nil
+}
+
+// sender reads who a buffer is of; known are those that were asked for.
+func (m *Memory) sender(skb uint64, b *Buffer, known map[uint64]Buffer) error {
+	sk, err := m.follow(skb, "sk_buff", "sk")
+	if err != nil {
+		return err
+	}
+	if k, ok := known[sk]; ok {
+		b.Sender, b.Name = k.Sender, k.Name
+		return nil
+	}
+	if b.Sender, err = m.inodeOf(sk); err != nil {
+		return err
+	}
+	b.Name, err = m.nameOf(sk)
+	known[sk] = *b
+	return err
 }
 
 func (m *Memory) passing(sk uint64) (int, error) {
@@ -335,6 +378,9 @@ func (m *Memory) parameters(cb []byte, own uint64, out *Buffer) (err error) {
 		return errGone
 	}
 	pid, fp := ne.Uint64(cb[p.at["pid"]:]), ne.Uint64(cb[p.at["fp"]:])
+	if n := ne.Uint32(cb[p.at["consumed"]:]); uint64(n) <= uint64(len(out.Data)) {
+		out.Data = out.Data[n:]
+	}
 	if pid != 0 {
 		out.Told, out.Who.Uid, out.Who.Gid = true, ne.Uint32(cb[p.at["uid"]:]), ne.Uint32(cb[p.at["gid"]:])
 		if out.Who.Pid, err = m.number(pid, own); err != nil {

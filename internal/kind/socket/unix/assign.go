@@ -153,7 +153,13 @@ func (k *Kind) complete(l *look) error {
 	} else {
 		err = k.count(l, found)
 	}
-	if errors.Is(err, errHidden) {
+	if errors.Is(err, errHidden) && !errors.Is(err, sockmem.ErrUnavailable) {
+		if found, err = k.fromMemory(l); err == nil {
+			k.queues[l.u.Ino] = &queued{messages: found}
+			k.assignRest(l.u)
+		}
+	}
+	if isReason(err) {
 		return l.refuse("%v; this isn't supported yet: let the process read its queue first", err)
 	}
 	return l.fail(err)

@@ -10,6 +10,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
+	"glis.dev/glis/internal/sockmem"
 )
 
 // gather finds, once, all unix sockets of the tree, and reads their queues:
@@ -64,6 +65,14 @@ func (k *Kind) gatherQueue(env *kind.DumpEnv, f *scan.File, u *sockdiag.Unix) er
 	q := &peeker{look: l, fd: l.fd.Int(), count: func() (int, error) { return k.queued(l) }}
 	defer q.drop()
 	messages, err := q.all()
+	for _, why := range []error{errBetween, errBehind} {
+		if !errors.Is(err, why) {
+			continue
+		}
+		if messages, err = k.fromMemory(l); errors.Is(err, sockmem.ErrUnavailable) {
+			err = fmt.Errorf("%w (%w)", why, err)
+		}
+	}
 	switch {
 	case err != nil && isReason(err):
 		return l.refuse("%v; this isn't supported yet: let the process read its queue first", err)
@@ -105,7 +114,7 @@ type credentials struct{ pid, uid, gid uint32 }
 
 // isReason tells whether an error is a state that can't be carried over.
 func isReason(err error) bool {
-	for _, r := range []error{errAncillary, errHidden, errOutsider, errBehind} {
+	for _, r := range []error{errAncillary, errHidden, errOutsider, errBehind, errLonely, errBetween} {
 		if errors.Is(err, r) {
 			return true
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"testing"
 
 	sys "golang.org/x/sys/unix"
@@ -77,7 +78,9 @@ func scanned(t testing.TB, fds ...int) *scan.Tree {
 		}
 		f.Flags, f.Link = uint32(flags), fmt.Sprintf("socket:[%d]", f.Stat.Ino)
 		tree.Files = append(tree.Files, f)
+		task.FDs = append(task.FDs, scan.Ref{FD: f.FD, File: f})
 	}
+	slices.SortFunc(task.FDs, func(a, b scan.Ref) int { return int(a.FD - b.FD) })
 	return tree
 }
 

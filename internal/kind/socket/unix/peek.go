@@ -21,6 +21,8 @@ var (
 	errAncillary = errors.New("descriptors (SCM_RIGHTS) come along with queued data")
 	errHidden    = errors.New("there are empty messages in its queue that were peeked at before, so that the kernel doesn't show any more where they are")
 	errBehind    = errors.New("an error (SO_ERROR) waits to be reported before what is in its queue, which can't be looked at without taking the error away")
+	errLonely    = errors.New("data in its queue has descriptors (SCM_RIGHTS) that nobody else in the tree has open, and that can't be received without reading the data")
+	errBetween   = errors.New("urgent data (MSG_OOB) is behind a message with descriptors in its queue")
 	errOutsider  = errors.New("a message in its queue was sent by a process of another PID namespace")
 )
 

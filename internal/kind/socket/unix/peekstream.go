@@ -30,7 +30,7 @@ func (q *peeker) stream() ([]*message, error) {
 		}
 	}
 	if s.waits && !s.found {
-		return nil, fmt.Errorf("%w, and urgent data (MSG_OOB) behind them", errAncillary)
+		return nil, errBetween
 	}
 	return s.out, nil
 }

@@ -50,6 +50,9 @@ func (k *Kind) resolve(n *node) error {
 	if inTree && (n.peer == nil || n.peer.typ != n.typ) {
 		return fmt.Errorf("its peer, socket %d, is missing", n.peerIno)
 	}
+	if inTree && n.typ != sys.SOCK_DGRAM && n.peer.peer != n {
+		return fmt.Errorf("it is connected to file %#x, but that isn't to it", uint32(n.peer.id))
+	}
 	for i, m := range n.queue.messages {
 		for _, id := range m.rights {
 			if n.plan.Node(id) == nil {

@@ -130,7 +130,10 @@ func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
 	}
 	a.groups = groupBytes(x.Groups)
 	for i := range x.Buffers {
-		m, err := w.message(l, &x.Buffers[i])
+		m, err := w.message(&x.Buffers[i])
+		if isReason(err) {
+			return nil, l.refuse("a connection to %s waits to be accepted, and %v, which isn't supported; let the server accept it", nameString(l.u.Name), err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -157,28 +160,71 @@ func (w *waitingRoom) stranger(l *look, x *sockmem.Waiting) error {
 }
 
 // message makes a message of a buffer.
-func (w *waitingRoom) message(l *look, b *sockmem.Buffer) (*message, error) {
-	m := &message{data: b.Data, peer: true}
+func (w *waitingRoom) message(b *sockmem.Buffer) (*message, error) {
+	m := &message{data: b.Data}
 	if b.Urgent {
 		m.urgent = urgentWaits
 	}
 	if b.Told {
 		if b.Who.Pid == 0 {
-			return nil, l.refuse("%v, at a connection to %s that waits to be accepted; let the server accept it", errOutsider, nameString(l.u.Name))
+			return nil, errOutsider
 		}
 		m.who = &credentials{uint32(b.Who.Pid), b.Who.Uid, b.Who.Gid}
 	}
 	for _, at := range b.Files {
 		f, err := w.fileAt(at)
+		if err == nil && f == nil {
+			err = errLonely
+		}
 		if err != nil {
 			return nil, err
-		}
-		if f == nil {
-			return nil, l.refuse("a connection to %s that waits to be accepted has data with descriptors (SCM_RIGHTS) that nobody else in the tree has open, which isn't supported yet; let the server accept it", nameString(l.u.Name))
 		}
 		m.rights = append(m.rights, f)
 	}
 	return m, nil
+}
+
+// fromMemory reads a queue that doesn't show all of it to who peeks. What comes
+// along was received before.
+func (k *Kind) fromMemory(l *look) ([]*message, error) {
+	m, err := sockmem.OpenMemory()
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	own, err := ownFiles(m)
+	if err != nil {
+		return nil, err
+	}
+	all, err := m.Queue(own[int32(l.fd.Int())])
+	if err != nil {
+		return nil, err
+	}
+	w := &waitingRoom{kind: k, env: l.env, memory: m}
+	var out []*message
+	for i := range all {
+		b := &all[i]
+		x, err := w.message(b)
+		if err != nil {
+			return nil, err
+		}
+		x.peer = l.u.Type != sys.SOCK_DGRAM
+		if l.u.Type == sys.SOCK_STREAM {
+			if len(x.data) == 0 && !b.Urgent {
+				x = &message{urgent: urgentRead, peer: true} // all that is left of it is its place
+			} else if b.Urgent {
+				x.who = nil
+			}
+		}
+		if l.u.Type == sys.SOCK_DGRAM {
+			x.name, x.sender = b.Name, k.picture.files[uint32(b.Sender)]
+			if isPath(x.name) {
+				x.name = bytes.TrimRight(x.name, "\x00")
+			}
+		}
+		out = append(out, x)
+	}
+	return out, nil
 }
 
 // fileAt returns the file of the tree that the kernel has at an address, or
