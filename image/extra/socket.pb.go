@@ -568,9 +568,10 @@ type SocketEntry struct {
 	PeerName []byte // of a peer that is closed
 	Accepted *bool
 	File     *SocketFile
-	Inq      *bool  // SO_INQ, which the kernel takes and doesn't tell
-	Ended    *bool  // a TCP socket whose connection has ended
-	Unread   []byte // and what waits to be read from it
+	Inq      *bool   // SO_INQ, which the kernel takes and doesn't tell
+	Ended    *bool   // a TCP socket whose connection has ended
+	Unread   []byte  // and what waits to be read from it
+	Type     *uint32 // SOCK_*, where criu's entry does not tell
 
 	proto.Rest
 }
@@ -605,6 +606,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	b = proto.AppendVarint(b, 12, m.Who)
 	b = proto.AppendBool(b, 13, m.Ended)
 	b = proto.AppendBytes(b, 14, m.Unread)
+	b = proto.AppendVarint(b, 20, m.Type)
 	return append(b, m.Unknown()...)
 }
 
@@ -645,6 +647,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Ended)
 	case 114: // 14: unread
 		d.Bytes(&m.Unread)
+	case 160: // 20: type
+		d.Uint32(&m.Type)
 	default:
 		return false
 	}
@@ -776,6 +780,14 @@ func (m *SocketEntry) GetUnread() []byte {
 		return m.Unread
 	}
 	return nil
+}
+
+// GetType returns type, or its default.
+func (m *SocketEntry) GetType() uint32 {
+	if m != nil && m.Type != nil {
+		return *m.Type
+	}
+	return 0
 }
 
 // SocketCredentials is glis.SocketCredentials.

@@ -6,6 +6,7 @@ import (
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/inet"
+	"glis.dev/glis/internal/kind/socket/netlink"
 	"glis.dev/glis/internal/kind/socket/unix"
 	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/scan"
@@ -27,7 +28,7 @@ type Set struct {
 // New returns the kinds for one dump or restore.
 func New() *Set {
 	locks := &file.Locks{}
-	files := append([]kind.File{unix.New(), inet.New()}, socket.Others()...)
+	files := append([]kind.File{unix.New(), inet.New(), netlink.New()}, socket.Others()...)
 	return &Set{
 		Files: append(files,
 			&file.Pipe{},

@@ -61,7 +61,7 @@ func TestAlike(t *testing.T) {
 	tried := 0
 	for family, ip := range map[int]string{unix.AF_INET: "127.0.0.1", unix.AF_INET6: "::1"} {
 		s := sort{family: family, protocol: unix.IPPROTO_TCP}
-		for _, o := range table(sort{family, unix.IPPROTO_TCP, true}) {
+		for _, o := range table(sort{family: family, protocol: unix.IPPROTO_TCP, connected: true}) {
 			var fds []int
 			var pairs []*pair
 			for range 4 {
@@ -110,7 +110,7 @@ func (k *Kind) checkGroups(t *testing.T, name string, of map[int]*socket.Group) 
 	for fd, g := range of {
 		family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 		must(t, err)
-		kernel, err := k.kernel(sort{family, unix.IPPROTO_TCP, true})
+		kernel, err := k.kernel(sort{family: family, protocol: unix.IPPROTO_TCP, connected: true})
 		must(t, err)
 		want, err := kernel.Save(fd, make([]socket.Value, len(kernel.Table)), true)
 		must(t, err)

@@ -22,6 +22,7 @@ import (
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
 	"glis.dev/glis/internal/sockmem"
@@ -31,17 +32,21 @@ import (
 type sort struct {
 	family, protocol int
 	connected        bool // by TCP, or was
+	bare             int  // the type of a socket that has no ports, 0 of others
 }
 
 // tcpLike tells whether it is TCP, be it Multipath TCP.
 func (s sort) tcpLike() bool {
-	return s.protocol == unix.IPPROTO_TCP || s.protocol == unix.IPPROTO_MPTCP
+	return s.bare == 0 && (s.protocol == unix.IPPROTO_TCP || s.protocol == unix.IPPROTO_MPTCP)
 }
 
 // like makes a new socket of that sort.
 func (s sort) like() (int, error) {
 	typ := unix.SOCK_STREAM
-	if s.protocol == unix.IPPROTO_UDP {
+	switch {
+	case s.bare != 0:
+		typ = s.bare
+	case s.protocol == unix.IPPROTO_UDP:
 		typ = unix.SOCK_DGRAM
 	}
 	return unix.Socket(s.family, typ|unix.SOCK_CLOEXEC, s.protocol)
@@ -52,9 +57,10 @@ func (s sort) like() (int, error) {
 // goroutines at once.
 type Kind struct {
 	kernels map[sort]*socket.Kernel
-	udp     map[int]map[uint32]datagrams // by family and inode
-	devices map[netip.Addr]string        // interfaces by address; nil: not asked yet
-	net     uint64                       // cookie of Glis's network namespace; 0: not asked yet
+	udp     map[int]map[uint32]datagrams         // by family and inode
+	bare    map[string]map[uint64]proc.NetSocket // by file of /proc/net, and inode
+	devices map[netip.Addr]string                // interfaces by address; nil: not asked yet
+	net     uint64                               // cookie of Glis's network namespace; 0: not asked yet
 	inside  map[*scan.Task]map[int32]sockmem.Socket
 	alike   *alikes                   // prepared before the freeze; may be nil
 	unlike  error                     // why that doesn't know all
@@ -76,7 +82,7 @@ type Kind struct {
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[int]map[uint32]datagrams{}, load: map[sort]*socket.Loader{}, sharing: map[sharing]int{}}
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[int]map[uint32]datagrams{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, sharing: map[sharing]int{}}
 }
 
 // Type implements kind.File.
@@ -129,6 +135,9 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	defer d.Close()
 	for range changes {
 		e, err := k.dump(env, f, d)
+		if errors.Is(err, errBare) {
+			return k.dumpBare(env, f)
+		}
 		if !errors.Is(err, errChanged) {
 			return e, err
 		}
@@ -176,8 +185,10 @@ func (l *look) classify() error {
 	}
 	switch {
 	case l.typ == unix.SOCK_STREAM && l.tcpLike(), l.typ == unix.SOCK_DGRAM && l.protocol == unix.IPPROTO_UDP:
+	case bare(l.typ, l.protocol):
+		return errBare
 	default:
-		return l.refuse("only TCP and UDP are supported yet; let the process close it before the dump")
+		return l.refuse("only TCP, UDP, raw sockets and those of ping are supported; let the process close it before the dump")
 	}
 	other, err := l.otherNet()
 	if err != nil {

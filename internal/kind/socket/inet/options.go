@@ -26,6 +26,8 @@ func table(s sort) socket.Table {
 		t = append(ip6(), inner(t)...)
 	}
 	switch {
+	case s.bare != 0:
+		return append(append(append(t, bareOptions(s)...), socket.Common()...), socket.Ends()...)
 	case s.connected:
 		t = append(t, tcp.ConnectionOptions()...)
 	case s.tcpLike():
@@ -166,4 +168,76 @@ func udp() socket.Table {
 		row("UDP_SEGMENT", unix.UDP_SEGMENT),
 		row("UDP_GRO", unix.UDP_GRO),
 	}
+}
+
+// Options of include/uapi/linux/{icmp,icmpv6}.h that x/sys/unix has no name for.
+const (
+	solRaw      = 255
+	icmpFilter  = 1 // ICMP_FILTER
+	icmp6Filter = 1 // ICMPV6_FILTER
+)
+
+// bareOptions are those that only raw sockets have. A filter comes first, since
+// they get packets at once.
+func bareOptions(s sort) socket.Table {
+	if s.bare != unix.SOCK_RAW {
+		return nil
+	}
+	if s.family == unix.AF_INET6 {
+		return socket.Table{
+			{Name: "IPV6_HDRINCL", Level: unix.IPPROTO_IPV6, Opt: unix.IPV6_HDRINCL, Size: 4, When: socket.Early, Field: rawFlag(func(e *sk_inet.IpOptsRawEntry) **bool { return &e.Hdrincl })},
+			// Of ICMPv6 it can't be set.
+			{Name: "IPV6_CHECKSUM", Level: unix.IPPROTO_IPV6, Opt: unix.IPV6_CHECKSUM, Size: 4, When: socket.Early, Ask: true},
+		}
+	}
+	t := socket.Table{
+		{Name: "IP_HDRINCL", Level: unix.IPPROTO_IP, Opt: unix.IP_HDRINCL, Size: 4, When: socket.Early, Field: rawFlag(func(e *sk_inet.IpOptsRawEntry) **bool { return &e.Hdrincl })},
+		{Name: "IP_NODEFRAG", Level: unix.IPPROTO_IP, Opt: ipNodefrag, Size: 4, When: socket.Early, Field: rawFlag(func(e *sk_inet.IpOptsRawEntry) **bool { return &e.Nodefrag })},
+	}
+	if s.protocol == unix.IPPROTO_ICMP {
+		t = append(t, socket.Option{Name: "ICMP_FILTER", Level: solRaw, Opt: icmpFilter, Size: 4, When: socket.Early, Field: &filterField})
+	}
+	return t
+}
+
+const ipNodefrag = 22 // IP_NODEFRAG
+
+// rawOf returns the part of an entry that is about raw sockets, and makes it.
+func rawOf(e *socket.Entries) *sk_inet.IpOptsRawEntry {
+	if e.Inet.IpOpts.Raw == nil {
+		e.Inet.IpOpts.Raw = &sk_inet.IpOptsRawEntry{}
+	}
+	return e.Inet.IpOpts.Raw
+}
+
+// rawFlag is a field that tells that an option of raw sockets is on.
+func rawFlag(at func(*sk_inet.IpOptsRawEntry) **bool) *socket.Field {
+	return &socket.Field{
+		Put: func(e *socket.Entries, v socket.Value) {
+			on := v.Lo != 0
+			*at(rawOf(e)) = &on
+		},
+		Get: func(e *socket.Entries) (socket.Value, bool) {
+			if e.Inet.GetIpOpts().GetRaw() == nil || *at(e.Inet.IpOpts.Raw) == nil {
+				return socket.Value{}, false
+			}
+			v := socket.Uint(0)
+			if **at(e.Inet.IpOpts.Raw) {
+				v.Lo = 1
+			}
+			return v, true
+		},
+	}
+}
+
+// filterField is the ICMP_FILTER, a bit for each type of messages.
+var filterField = socket.Field{
+	Put: func(e *socket.Entries, v socket.Value) { rawOf(e).IcmpvFilter = []uint32{uint32(v.Lo)} },
+	Get: func(e *socket.Entries) (socket.Value, bool) {
+		f := e.Inet.GetIpOpts().GetRaw().GetIcmpvFilter()
+		if len(f) != 1 {
+			return socket.Value{}, false
+		}
+		return socket.Uint(f[0]), true
+	},
 }

@@ -23,6 +23,12 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err := k.read(p.Source); err != nil {
 		return err
 	}
+	if in := e.GetIsk(); in != nil && bare(int(in.GetType()), int(in.GetProto())) {
+		if err := k.planBare(p, e); err != nil {
+			return fmt.Errorf("files.img: file %#x: inet socket: %w", e.GetId(), err)
+		}
+		return nil
+	}
 	n, err := k.node(p, e)
 	if err != nil {
 		return fmt.Errorf("files.img: file %#x: inet socket: %w", e.GetId(), err)

@@ -104,7 +104,6 @@ func TestPlanBad(t *testing.T) {
 	}{
 		{"other number inside", "called 0x9", func(e *sk_inet.InetSkEntry) { e.Id = number(9) }},
 		{"family", "AF_UNIX can't be", func(e *sk_inet.InetSkEntry) { e.Family = number(1) }},
-		{"raw", "SOCK_RAW of protocol 1", func(e *sk_inet.InetSkEntry) { e.Type, e.Proto = number(3), number(1) }},
 		{"mptcp", "protocol 262", func(e *sk_inet.InetSkEntry) { e.Proto = number(262) }},
 		{"stream of UDP", "SOCK_STREAM of protocol 17", func(e *sk_inet.InetSkEntry) { e.Proto = number(17) }},
 		{"connection", "was --tcp-close given to dump", func(e *sk_inet.InetSkEntry) { e.State, e.DstPort = number(1), number(5) }},

@@ -90,10 +90,6 @@ func TestRefused(t *testing.T) {
 			must(t, unix.Listen(d.Int(), 5))
 			return client(t, mptcp4, d.Int()).Int()
 		}},
-		{"raw", "only TCP and UDP", func(t *testing.T) int {
-			n, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
-			return own(t, n, err).Int()
-		}},
 		{"datagram", "datagrams are in its queue", func(t *testing.T) int {
 			d := udp4.bound(t, "127.0.0.1")
 			c := client(t, udp4, d.Int())

@@ -1,0 +1,173 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// Bare sockets have no ports: those of SOCK_RAW, and those of ping, which are
+// SOCK_DGRAM of ICMP and have a number in the place of a port. See raw(7),
+// icmp(7).
+func bare(typ, protocol int) bool {
+	return typ == unix.SOCK_RAW || typ == unix.SOCK_DGRAM && (protocol == unix.IPPROTO_ICMP || protocol == unix.IPPROTO_ICMPV6)
+}
+
+// errBare says that a socket is a bare one.
+var errBare = errors.New("neither TCP nor UDP")
+
+// dumpBare is Dump for bare sockets.
+func (k *Kind) dumpBare(env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	s := sort{family: f.Family}
+	p, err := socket.LookAt(env, f, func(typ, protocol int) (*socket.Kernel, error) {
+		s.bare, s.protocol = typ, protocol
+		return k.kernel(s)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer p.FD.Close()
+	for _, check := range []func() error{p.Empty, func() error { return checkBare(p, s) }} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	e, err := k.bareEntry(p, s)
+	if err != nil {
+		return nil, p.Fail(err)
+	}
+	return &fdinfo.FileEntry{Isk: e}, p.Put(nil)
+}
+
+// checkBare refuses what no option tells of.
+func checkBare(p *socket.Plain, s sort) error {
+	var buf [maxIPOptions]byte
+	n, err := linux.Getsockopt(p.FD.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, buf[:])
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOPROTOOPT) {
+		return p.Fail(fmt.Errorf("read IP_OPTIONS: %w", err))
+	}
+	if n > 0 {
+		return p.Refuse("options go with every packet (IP_OPTIONS), which isn't supported yet")
+	}
+	mem, err := socket.MemInfo(p.FD.Int(), unix.SK_MEMINFO_OPTMEM)
+	if err != nil {
+		return p.Fail(err)
+	}
+	hidden, err := socket.Hidden(mem, p.Opts.Entry.GetSoFilter(), s.like)
+	switch {
+	case err != nil:
+		return p.Fail(err)
+	case hidden:
+		return p.Refuse("it is a member of a multicast group, or extension headers go with every packet, which isn't supported yet; let the process leave its groups first")
+	case s.bare == unix.SOCK_RAW && alerted(p.FD.Int(), s.family):
+		return p.Refuse("it gets packets with a router alert (IP_ROUTER_ALERT), which isn't supported yet")
+	}
+	return nil
+}
+
+// alerted tells whether a raw socket gets packets with a router alert. Nobody
+// can ask for that; but who gets them can't be told to once more.
+func alerted(fd, family int) bool {
+	level, opt, off := unix.IPPROTO_IP, unix.IP_ROUTER_ALERT, 0
+	if family == unix.AF_INET6 {
+		level, opt, off = unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, -1
+	}
+	const number = 0xfffe // of an alert that nobody has
+	err := unix.SetsockoptInt(fd, level, opt, number)
+	if err == nil {
+		_ = unix.SetsockoptInt(fd, level, opt, off)
+	}
+	return errors.Is(err, unix.EADDRINUSE)
+}
+
+func (k *Kind) bareEntry(p *socket.Plain, s sort) (*sk_inet.InetSkEntry, error) {
+	ends, err := k.bareEnds(p, s)
+	if err != nil {
+		return nil, err
+	}
+	number := func(n int) *uint32 { return proto.Uint32(uint32(n)) }
+	at, peer := address{ends.Local.Addr(), ends.Local.Port()}, address{ends.Remote.Addr(), ends.Remote.Port()}
+	e := &sk_inet.InetSkEntry{
+		Id: &p.File.ID, Ino: number(int(p.File.Stat.Ino)), Family: number(s.family), Type: number(p.Type), Proto: number(p.Protocol),
+		State: number(int(ends.State)), SrcPort: number(int(at.port)), DstPort: number(int(peer.port)), Flags: &p.File.Flags, Backlog: number(0),
+		SrcAddr: at.words(s.family), DstAddr: peer.words(s.family), Fown: p.Owner, Opts: p.Opts.Entry,
+		V6Only: p.Opts.Inet.V6Only, IpOpts: p.Opts.Inet.IpOpts, TcpOpts: p.Opts.Inet.TcpOpts,
+	}
+	if (linkLocal(at) || linkLocal(peer)) && s.family == unix.AF_INET6 {
+		e.Ifname = p.Opts.Entry.SoBoundDev
+	}
+	return e, readFilter6(p.FD.Int(), s, e)
+}
+
+func linkLocal(a address) bool { return a.ip.IsLinkLocalUnicast() || a.ip.IsLinkLocalMulticast() }
+
+// bareEnds returns the addresses and the state of a socket. A socket of ping
+// without a number is in no list.
+func (k *Kind) bareEnds(p *socket.Plain, s sort) (proc.NetSocket, error) {
+	name := "raw"
+	if s.bare == unix.SOCK_DGRAM {
+		name = "icmp"
+	}
+	if s.family == unix.AF_INET6 {
+		name += "6"
+	}
+	if k.bare[name] == nil {
+		all, err := proc.NetSockets(name)
+		if err != nil {
+			return proc.NetSocket{}, err
+		}
+		k.bare[name] = map[uint64]proc.NetSocket{}
+		for _, one := range all {
+			k.bare[name][one.Inode] = one
+		}
+	}
+	ends, ok := k.bare[name][p.File.Stat.Ino]
+	if !ok && s.bare == unix.SOCK_RAW {
+		return ends, fmt.Errorf("/proc/net/%s doesn't have it", name)
+	}
+	if !ok {
+		ends.State = closed
+	}
+	return ends, nil
+}
+
+// sizeFilter6 is the size of struct icmp6_filter, a bit for each type.
+const sizeFilter6 = 32
+
+// readFilter6 reads which types of messages a raw socket of ICMPv6 does not
+// get: an option that is larger than others.
+func readFilter6(fd int, s sort, e *sk_inet.InetSkEntry) error {
+	if !s.filters6() {
+		return nil
+	}
+	var buf [sizeFilter6]byte
+	if _, err := linux.Getsockopt(fd, unix.IPPROTO_ICMPV6, icmp6Filter, buf[:]); err != nil {
+		return fmt.Errorf("read ICMPV6_FILTER: %w", err)
+	}
+	if buf == [sizeFilter6]byte{} {
+		return nil
+	}
+	// The entry may be shared with sockets that have the same options.
+	opts := &sk_inet.IpOptsEntry{}
+	*opts = *e.IpOpts
+	raw := &sk_inet.IpOptsRawEntry{}
+	if opts.Raw != nil {
+		*raw = *opts.Raw
+	}
+	raw.IcmpvFilter = words(buf[:])
+	opts.Raw, e.IpOpts = raw, opts
+	return nil
+}
+
+// filters6 tells whether it has an ICMPV6_FILTER.
+func (s sort) filters6() bool { return s.bare == unix.SOCK_RAW && s.protocol == unix.IPPROTO_ICMPV6 }

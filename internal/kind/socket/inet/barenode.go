@@ -1,0 +1,236 @@
+package inet
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
+)
+
+// bareNode is a bare socket in a restore.
+type bareNode struct {
+	socket.PlainNode
+	sort
+	kind     *Kind
+	entry    *sk_inet.InetSkEntry
+	at, peer address
+	to       bool // it is connected
+}
+
+// planBare is Plan for bare sockets.
+func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
+	in := e.GetIsk()
+	n := &bareNode{
+		PlainNode: socket.PlainNode{Self: plan.ID(in.GetId()), Flags: in.GetFlags(), More: k.extras[in.GetId()]},
+		sort:      sort{family: int(in.GetFamily()), protocol: int(in.GetProto()), bare: int(in.GetType())},
+		kind:      k, entry: in, to: in.GetState() == established,
+	}
+	if err := n.check(e); err != nil {
+		return err
+	}
+	var err error
+	if n.at, err = fromWords(n.family, in.GetSrcAddr(), in.GetSrcPort()); err != nil {
+		return err
+	}
+	if n.peer, err = fromWords(n.family, in.GetDstAddr(), in.GetDstPort()); err != nil {
+		return err
+	}
+	if n.Owner, err = file.PlanOwner(in.GetFown()); err != nil {
+		return err
+	}
+	n.Opts, err = k.loader(n.sort).Load(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, n.More.GetOptions())
+	if err != nil {
+		return err
+	}
+	return p.Add(n)
+}
+
+// check refuses what an entry can't be.
+func (n *bareNode) check(e *fdinfo.FileEntry) error {
+	in := n.entry
+	words := len(in.GetIpOpts().GetRaw().GetIcmpvFilter())
+	switch {
+	case in.GetId() != e.GetId():
+		return fmt.Errorf("inside it is called %#x", in.GetId())
+	case n.family != unix.AF_INET && n.family != unix.AF_INET6:
+		return fmt.Errorf("%s can't be", socket.FamilyName(n.family))
+	case in.GetState() != closed && in.GetState() != established:
+		return fmt.Errorf("state %s can't be", socket.StateName(int(in.GetState())))
+	case n.protocol > 255:
+		return fmt.Errorf("protocol %d can't be", n.protocol)
+	case n.filters6() && words != 0 && words != sizeFilter6/4:
+		return fmt.Errorf("an ICMPV6_FILTER of %d words can't be", words)
+	case in.GetShutdown() != 0:
+		return errors.New("a socket without ports that was shut down isn't supported")
+	}
+	return nil
+}
+
+// String implements plan.Node.
+func (n *bareNode) String() string {
+	s := fmt.Sprintf("raw socket of protocol %d", n.protocol)
+	if n.bare == unix.SOCK_DGRAM {
+		s = fmt.Sprintf("ping socket, number %d", n.at.port)
+	}
+	if n.bound() {
+		s += " at " + n.at.ip.String()
+	}
+	if n.to {
+		s += " connected to " + n.peer.ip.String()
+	}
+	return s
+}
+
+// bound tells whether it has an address, or a number, of its own.
+func (n *bareNode) bound() bool {
+	return n.at.ip.IsValid() && !n.at.ip.IsUnspecified() || n.bare == unix.SOCK_DGRAM && n.at.port != 0
+}
+
+// Create implements plan.Node.
+func (n *bareNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
+	k, err := n.kind.kernel(n.sort)
+	if err != nil {
+		return nil, err
+	}
+	own, err := n.Make(n.family, n.bare, n.protocol, k, n.open)
+	if n.bare == unix.SOCK_DGRAM && errors.Is(err, unix.EACCES) {
+		err = fmt.Errorf("a group of Glis's must be in the range of the sysctl net.ipv4.ping_group_range: %w", err)
+	}
+	return own, err
+}
+
+// open gives it its addresses. A raw socket gets what comes for it from the
+// first moment on: that isn't what it would have got, and goes.
+func (n *bareNode) open(own int) error {
+	if err := n.setFilter6(own); err != nil {
+		return err
+	}
+	zone, err := n.zone()
+	if err != nil {
+		return err
+	}
+	if n.to {
+		err = n.connect(own, zone)
+	} else if n.bound() {
+		err = n.bind(own, zone)
+	}
+	if err != nil || n.bare == unix.SOCK_DGRAM {
+		return err
+	}
+	return drain(own)
+}
+
+func (n *bareNode) bind(own, zone int) error {
+	at := n.at
+	if n.bare == unix.SOCK_RAW {
+		at.port = 0
+	}
+	err := unix.Bind(own, at.sockaddr(n.family, zone))
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("bind to %v: another ping has this number; end it: %w", at, err)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("bind to %v: this machine doesn't have that address; add it: %w", at, err)
+	case err != nil:
+		return fmt.Errorf("bind to %v: %w", at, err)
+	}
+	return nil
+}
+
+// connect gives it its peer. The address that it is bound to may be one that
+// the kernel has chosen then; that must be chosen again, so that it goes with
+// the peer.
+func (n *bareNode) connect(own, zone int) error {
+	if n.bare == unix.SOCK_DGRAM {
+		if err := n.bind(own, zone); err != nil {
+			return err
+		}
+		return n.reach(own, zone)
+	}
+	if err := n.reach(own, zone); err != nil {
+		return err
+	}
+	sa, err := unix.Getsockname(own)
+	if err != nil {
+		return fmt.Errorf("getsockname: %w", err)
+	}
+	if decode(sa).ip == n.at.ip {
+		return nil
+	}
+	if err := linux.Connect(own, binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)); err != nil {
+		return fmt.Errorf("disconnect: %w", err)
+	}
+	if err := n.bind(own, zone); err != nil {
+		return err
+	}
+	return n.reach(own, zone)
+}
+
+func (n *bareNode) reach(own, zone int) error {
+	if err := unix.Connect(own, n.peer.sockaddr(n.family, zone)); err != nil {
+		return fmt.Errorf("connect to %v: %w", n.peer, err)
+	}
+	return nil
+}
+
+// zone returns the index of the interface that a link-local address needs.
+func (n *bareNode) zone() (int, error) {
+	name := n.entry.GetIfname()
+	if name == "" || n.family != unix.AF_INET6 {
+		return 0, nil
+	}
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("interface %q of a link-local address: %w", name, err)
+	}
+	return i.Index, nil
+}
+
+func (n *bareNode) setFilter6(own int) error {
+	filter := n.entry.GetIpOpts().GetRaw().GetIcmpvFilter()
+	if !n.filters6() || len(filter) == 0 {
+		return nil
+	}
+	var b []byte
+	for _, w := range filter {
+		b = binary.NativeEndian.AppendUint32(b, w)
+	}
+	if err := linux.Setsockopt(own, unix.IPPROTO_ICMPV6, icmp6Filter, b); err != nil {
+		return fmt.Errorf("set ICMPV6_FILTER: %w", err)
+	}
+	return nil
+}
+
+// words is bytes as words of this machine.
+func words(b []byte) []uint32 {
+	out := make([]uint32, 0, len(b)/4)
+	for ; len(b) >= 4; b = b[4:] {
+		out = append(out, binary.NativeEndian.Uint32(b))
+	}
+	return out
+}
+
+// drain takes what has come.
+func drain(own int) error {
+	var buf [1]byte
+	for {
+		_, _, err := unix.Recvfrom(own, buf[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("empty its queue: %w", err)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package netlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	sk_netlink "glis.dev/glis/image/criu/sk-netlink"
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// Messages that nobody has read can't be looked at without taking them.
+func TestUnread(t *testing.T) {
+	n, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_USERSOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(n)
+	const number = 0x71234567
+	to := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: number}
+	if err := errors.Join(unix.Bind(n, to), unix.Sendto(n, []byte("hello"), 0, to)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := fd.New(p)
+	defer self.Close()
+	f := &scan.File{Task: &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: self}, FD: int32(n), Link: "socket:[1]"}
+	if err := unix.Fstat(n, &f.Stat); err != nil {
+		t.Fatal(err)
+	}
+	k := New()
+	if !k.Match(f) {
+		t.Fatal("it is no netlink socket")
+	}
+	_, err = k.Dump(context.Background(), &kind.DumpEnv{Tree: &scan.Tree{}}, f)
+	if !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(fmt.Sprint(err), "in its queue") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNonsense(t *testing.T) {
+	number := proto.Uint32
+	entry := func(change func(*sk_netlink.NetlinkSkEntry)) *fdinfo.FileEntry {
+		in := &sk_netlink.NetlinkSkEntry{Id: number(1), Ino: number(1), Protocol: number(0), State: number(0), Flags: number(2), Portid: number(7), Opts: &sk_opts.SkOptsEntry{}}
+		change(in)
+		return &fdinfo.FileEntry{Id: number(1), Nlsk: in}
+	}
+	for want, change := range map[string]func(*sk_netlink.NetlinkSkEntry){
+		"called":        func(in *sk_netlink.NetlinkSkEntry) { in.Id = number(2) },
+		"protocol 32":   func(in *sk_netlink.NetlinkSkEntry) { in.Protocol = number(32) },
+		"words":         func(in *sk_netlink.NetlinkSkEntry) { in.Groups = make([]uint32, mostGroups) },
+		"group 33":      func(in *sk_netlink.NetlinkSkEntry) { in.DstGroup = number(33) },
+		"but no number": func(in *sk_netlink.NetlinkSkEntry) { in.Portid, in.Groups = nil, []uint32{0, 4} },
+		"SOCK_STREAM":   func(in *sk_netlink.NetlinkSkEntry) { in.Id = number(3) },
+	} {
+		e := entry(change)
+		k := New()
+		k.extras = map[uint32]*extra.SocketEntry{3: {Id: number(3), Type: number(unix.SOCK_STREAM)}}
+		if want == "SOCK_STREAM" {
+			e.Id = number(3)
+		}
+		if _, err := k.node(e); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", want, err)
+		}
+	}
+	n, err := New().node(entry(func(in *sk_netlink.NetlinkSkEntry) { in.Groups = []uint32{1 << 31, 1} }))
+	if err != nil || fmt.Sprint(n.groups()) != "[32 33]" {
+		t.Errorf("groups %v, %v", n.groups(), err)
+	}
+	if _, err := New().node(&fdinfo.FileEntry{Id: number(1)}); err == nil {
+		t.Error("a file without its entry is taken")
+	}
+}

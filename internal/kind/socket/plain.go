@@ -1,0 +1,169 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fown"
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+)
+
+// Plain is a socket of a family without connections while it is looked at.
+type Plain struct {
+	Env            *kind.DumpEnv
+	File           *scan.File
+	FD             *fd.FD
+	Type, Protocol int
+	Opts           Saved
+	Owner          *fown.FownEntry
+}
+
+// LookAt borrows a socket and reads what sockets of all families have. learn
+// returns the options of sockets of its type and protocol. The caller closes
+// FD.
+func LookAt(env *kind.DumpEnv, f *scan.File, learn func(typ, protocol int) (*Kernel, error)) (*Plain, error) {
+	d, err := f.Borrow()
+	if err != nil {
+		return nil, err
+	}
+	p := &Plain{Env: env, File: f, FD: d}
+	if err := p.read(learn); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return p, nil
+}
+
+func (p *Plain) read(learn func(typ, protocol int) (*Kernel, error)) error {
+	p.Type, p.Protocol = option(p.FD.Int(), unix.SO_TYPE), option(p.FD.Int(), unix.SO_PROTOCOL)
+	other, err := OtherNet(p.FD.Int())
+	if err != nil {
+		return p.Fail(err)
+	}
+	if other {
+		return p.Refuse("it is of another network namespace than Glis's: run Glis in that namespace (nsenter -n)")
+	}
+	k, err := learn(p.Type, p.Protocol)
+	if err != nil {
+		return p.Fail(err)
+	}
+	if p.Opts, err = k.Save(p.FD.Int(), make([]Value, len(k.Table)), true); err != nil {
+		return p.Fail(err)
+	}
+	p.Owner, err = file.ReadOwner(p.Env, p.File, p.FD)
+	return err
+}
+
+// Refuse says that the socket can't be carried over.
+func (p *Plain) Refuse(why string, args ...any) error {
+	return kind.Unsupported(fmt.Sprintf("%v: %s", p.File, Describe(p.FD)), why, args...)
+}
+
+// Fail adds to an error which socket it is about.
+func (p *Plain) Fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%v: %s: %w", p.File, Describe(p.FD), err)
+}
+
+// Empty refuses a socket with something in its queue, or an error that waits.
+func (p *Plain) Empty() error {
+	look := []unix.PollFd{{Fd: int32(p.FD.Int()), Events: unix.POLLIN}}
+	if _, err := linux.PollNow(look); err != nil {
+		return p.Fail(fmt.Errorf("poll: %w", err))
+	}
+	switch {
+	case look[0].Revents&unix.POLLERR != 0:
+		return p.Refuse("an error waits to be reported (SO_ERROR, MSG_ERRQUEUE): let the process read it first")
+	case look[0].Revents&unix.POLLIN != 0:
+		return p.Refuse("messages are in its queue, which can't be looked at without taking them: let the process read them first")
+	}
+	return nil
+}
+
+// Put writes what criu's entry has no place for; typ is the type of the
+// socket, if that entry does not tell.
+func (p *Plain) Put(typ *uint32) error {
+	e := &extra.SocketEntry{Id: &p.File.ID, Options: p.Opts.Options, Inode: InodeOf(&p.File.Stat), Type: typ}
+	if e.Inode == nil && len(e.Options) == 0 && typ == nil {
+		return nil
+	}
+	return p.Env.Images.Put(extra.Sockets, e, nil)
+}
+
+// PlainNode is such a socket in a restore.
+type PlainNode struct {
+	Self  plan.ID
+	Flags uint32
+	Owner file.Owner
+	More  *extra.SocketEntry // nil: nothing
+	Opts  Saved
+}
+
+// ID implements plan.Node.
+func (n *PlainNode) ID() plan.ID { return n.Self }
+
+// Needs implements plan.Node.
+func (n *PlainNode) Needs() []plan.ID { return nil }
+
+// Make makes the socket; bind gives it its address between the options that
+// it depends on and those that come late.
+func (n *PlainNode) Make(family, typ, protocol int, k *Kernel, bind func(own int) error) (*fd.FD, error) {
+	num, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	own := fd.New(num)
+	if err := n.finish(own, k, bind); err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return own, nil
+}
+
+func (n *PlainNode) finish(own *fd.FD, k *Kernel, bind func(own int) error) error {
+	steps := []func() error{
+		func() error { return SetInode(own.Int(), n.More.GetInode()) },
+		func() error { return k.Set(own.Int(), n.Opts.Values, Early, Early) },
+		func() error { return Attach(own.Int(), n.Opts.Entry) },
+		func() error { return bind(own.Int()) },
+		func() error { return k.Set(own.Int(), n.Opts.Values, Late, Last) },
+		func() error { return n.Owner.Set(own) },
+		func() error { return SetFlags(own, n.Flags) },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SetFlags brings file flags back.
+func SetFlags(own *fd.FD, flags uint32) error {
+	if flags &^= unix.O_ACCMODE; flags == 0 {
+		return nil
+	}
+	if _, err := unix.FcntlInt(uintptr(own.Int()), unix.F_SETFL, int(flags)); err != nil {
+		return fmt.Errorf("set flags %#x: %w", flags, err)
+	}
+	return nil
+}
+
+// ReadExtras reads what criu's entries of sockets have no place for.
+func ReadExtras(src plan.Source) (map[uint32]*extra.SocketEntry, error) {
+	out := map[uint32]*extra.SocketEntry{}
+	more, err := src.Entries(extra.Sockets)
+	for _, m := range more {
+		e := m.Message.(*extra.SocketEntry)
+		out[e.GetId()] = e
+	}
+	return out, err
+}
