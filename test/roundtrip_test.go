@@ -96,6 +96,7 @@ var targets = []target{
 	{name: "tcpfull", src: "tcp", args: []string{"1", "0", "base"}, dump: established, restore: established},
 	{name: "tcpqueue", dump: established, restore: established, noCRIU: "connections that nobody accepted are refused"},
 	{name: "raw", generations: 3, noCRIU: "peers, and addresses of ping, are lost"},
+	{name: "packet", generations: 3, noCRIU: "options, and how often it is in a group, are lost"},
 	{name: "netlink", generations: 3, noCRIU: "options, and SOCK_DGRAM, are lost; groups above 32 are refused"},
 	{name: "manyfds", args: []string{"600"}},
 }

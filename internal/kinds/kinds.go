@@ -7,6 +7,7 @@ import (
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/inet"
 	"glis.dev/glis/internal/kind/socket/netlink"
+	"glis.dev/glis/internal/kind/socket/packet"
 	"glis.dev/glis/internal/kind/socket/unix"
 	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/scan"
@@ -28,7 +29,7 @@ type Set struct {
 // New returns the kinds for one dump or restore.
 func New() *Set {
 	locks := &file.Locks{}
-	files := append([]kind.File{unix.New(), inet.New(), netlink.New()}, socket.Others()...)
+	files := append([]kind.File{unix.New(), inet.New(), netlink.New(), packet.New()}, socket.Others()...)
 	return &Set{
 		Files: append(files,
 			&file.Pipe{},

@@ -20,7 +20,6 @@ import (
 // refuse by name. They come after the kinds that can.
 func Others() []kind.File {
 	return []kind.File{
-		&other{fdinfo.FdTypes_PACKETSK, []int{unix.AF_PACKET}},
 		&other{fdinfo.FdTypes_UND, nil},
 	}
 }

@@ -43,7 +43,6 @@ func TestOthersRefuse(t *testing.T) {
 		sort                fdinfo.FdTypes
 		want                []string
 	}{
-		{"packet", unix.AF_PACKET, unix.SOCK_DGRAM, 0, nil, fdinfo.FdTypes_PACKETSK, []string{"AF_PACKET SOCK_DGRAM"}},
 		{"vsock", unix.AF_VSOCK, unix.SOCK_STREAM, 0, nil, fdinfo.FdTypes_UND, []string{"AF_VSOCK"}},
 		{"alg", unix.AF_ALG, unix.SOCK_SEQPACKET, 0, nil, fdinfo.FdTypes_UND, []string{"AF_ALG SOCK_SEQPACKET"}},
 	}

@@ -1,0 +1,197 @@
+// Package packet is the kind of AF_PACKET sockets, packet(7).
+package packet
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	packet_sock "glis.dev/glis/image/criu/packet-sock"
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockdiag"
+)
+
+// Kind is packet sockets in one dump or one restore.
+type Kind struct {
+	kernel *socket.Kernel
+	known  map[uint32]sockdiag.Packet // by inode; nil: not asked yet
+
+	extras map[uint32]*extra.SocketEntry // nil: not read yet
+	load   socket.Loader
+}
+
+// New returns the kind for one dump or restore.
+func New() *Kind { return &Kind{load: socket.Loader{Table: table()}} }
+
+// Type implements kind.File.
+func (*Kind) Type() fdinfo.FdTypes { return fdinfo.FdTypes_PACKETSK }
+
+// Match implements kind.File.
+func (*Kind) Match(f *scan.File) bool {
+	return f.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK && socket.IsFamily(f, unix.AF_PACKET)
+}
+
+// Options of include/uapi/linux/if_packet.h that x/sys/unix has no name for.
+const packetVnetHdrSz = 24 // PACKET_VNET_HDR_SZ, Linux 6.4
+
+// table is the options of packet sockets, in the order in which they are set.
+func table() socket.Table {
+	row := func(name string, opt int) socket.Option {
+		return socket.Option{Name: name, Level: unix.SOL_PACKET, Opt: opt, Size: 4, When: socket.Early}
+	}
+	return append(append(socket.Table{
+		row("PACKET_VERSION", unix.PACKET_VERSION),
+		row("PACKET_RESERVE", unix.PACKET_RESERVE),
+		row("PACKET_AUXDATA", unix.PACKET_AUXDATA),
+		row("PACKET_ORIGDEV", unix.PACKET_ORIGDEV),
+		row("PACKET_VNET_HDR", unix.PACKET_VNET_HDR),
+		row("PACKET_VNET_HDR_SZ", packetVnetHdrSz),
+		row("PACKET_LOSS", unix.PACKET_LOSS),
+		row("PACKET_TIMESTAMP", unix.PACKET_TIMESTAMP),
+		row("PACKET_COPY_THRESH", unix.PACKET_COPY_THRESH),
+		row("PACKET_TX_HAS_OFF", unix.PACKET_TX_HAS_OFF),
+		row("PACKET_QDISC_BYPASS", unix.PACKET_QDISC_BYPASS),
+		row("PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING),
+	}, socket.Common()...), socket.Ends()...)
+}
+
+// learn returns the options that the kernel has.
+func (k *Kind) learn(int, int) (*socket.Kernel, error) {
+	if k.kernel != nil {
+		return k.kernel, nil
+	}
+	n, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket to learn from: %w", err)
+	}
+	defer unix.Close(n)
+	k.kernel, err = socket.NewKernel(table(), n)
+	return k.kernel, err
+}
+
+// Dump implements kind.File.
+func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	p, err := socket.LookAt(env, f, k.learn)
+	if err != nil {
+		return nil, err
+	}
+	defer p.FD.Close()
+	if err := k.check(p); err != nil {
+		return nil, err
+	}
+	e := &packet_sock.PacketSockEntry{
+		Id: &f.ID, Type: proto.Uint32(uint32(p.Type)), Flags: &f.Flags, Fown: p.Owner, Opts: p.Opts.Entry,
+	}
+	k.putOptions(p, e)
+	if err := k.addresses(p, e); err != nil {
+		return nil, p.Fail(err)
+	}
+	return &fdinfo.FileEntry{Psk: e}, p.Put(nil)
+}
+
+// check refuses what can't be carried over.
+func (k *Kind) check(p *socket.Plain) error {
+	if p.Type != unix.SOCK_RAW && p.Type != unix.SOCK_DGRAM {
+		return p.Refuse("SOCK_PACKET is not supported: SOCK_RAW does the same")
+	}
+	if err := p.Empty(); err != nil {
+		return err
+	}
+	known, err := k.about(p)
+	if err != nil {
+		return p.Fail(err)
+	}
+	if known.Rings {
+		return p.Refuse("it has a ring in memory (PACKET_RX_RING, PACKET_TX_RING), which isn't supported yet")
+	}
+	return nil
+}
+
+// about returns what only sock_diag tells. It asks for all of the namespace,
+// once.
+func (k *Kind) about(p *socket.Plain) (sockdiag.Packet, error) {
+	if k.known == nil {
+		c, err := sockdiag.Open(0)
+		if err != nil {
+			return sockdiag.Packet{}, err
+		}
+		defer c.Close()
+		k.known = map[uint32]sockdiag.Packet{}
+		err = c.EachPacket(func(s *sockdiag.Packet) error {
+			k.known[s.Ino] = *s
+			return nil
+		})
+		if err != nil {
+			return sockdiag.Packet{}, err
+		}
+	}
+	known, ok := k.known[uint32(p.File.Stat.Ino)]
+	if !ok {
+		return known, fmt.Errorf("sock_diag doesn't tell about it")
+	}
+	return known, nil
+}
+
+// putOptions puts options where criu's entry has them.
+func (k *Kind) putOptions(p *socket.Plain, e *packet_sock.PacketSockEntry) {
+	number := func(name string) *uint32 {
+		v, _ := k.kernel.Value(p.Opts.Values, name)
+		return proto.Uint32(uint32(v.Lo))
+	}
+	flag := func(name string) *bool { return proto.Bool(*number(name) != 0) }
+	e.Version, e.Reserve, e.Timestamp = number("PACKET_VERSION"), number("PACKET_RESERVE"), number("PACKET_TIMESTAMP")
+	e.AuxData, e.OrigDev, e.VnetHdr, e.Loss = flag("PACKET_AUXDATA"), flag("PACKET_ORIGDEV"), flag("PACKET_VNET_HDR"), flag("PACKET_LOSS")
+}
+
+// addresses reads what the socket gets.
+func (k *Kind) addresses(p *socket.Plain, e *packet_sock.PacketSockEntry) error {
+	sa, err := unix.Getsockname(p.FD.Int())
+	if err != nil {
+		return fmt.Errorf("getsockname: %w", err)
+	}
+	at, ok := sa.(*unix.SockaddrLinklayer)
+	if !ok {
+		return fmt.Errorf("its address is a %T", sa)
+	}
+	e.Protocol, e.Ifindex = proto.Uint32(uint32(at.Protocol)), proto.Uint32(uint32(at.Ifindex))
+	known, err := k.about(p)
+	if err != nil {
+		return err
+	}
+	e.CopyThresh = proto.Uint32(known.CopyThresh)
+	for _, m := range known.Members {
+		one := &packet_sock.PacketMclist{Index: proto.Uint32(m.Index), Type: proto.Uint32(uint32(m.Type)), Addr: m.Addr}
+		for range m.Count {
+			e.Mclist = append(e.Mclist, one)
+		}
+	}
+	return k.fanout(p, e)
+}
+
+// Ways of a fanout to choose a member that are programs, and where they are in
+// the option.
+const (
+	fanoutCBPF = 6
+	fanoutEBPF = 7
+)
+
+func (k *Kind) fanout(p *socket.Plain, e *packet_sock.PacketSockEntry) error {
+	v, err := unix.GetsockoptInt(p.FD.Int(), unix.SOL_PACKET, unix.PACKET_FANOUT)
+	if err != nil {
+		return fmt.Errorf("read PACKET_FANOUT: %w", err)
+	}
+	if v == 0 {
+		return nil
+	}
+	if way := v >> 16 & 0xff; way == fanoutCBPF || way == fanoutEBPF {
+		return p.Refuse("a program chooses which member of its group gets a packet (PACKET_FANOUT_DATA), which the kernel doesn't give out")
+	}
+	e.Fanout = proto.Uint32(uint32(v))
+	return nil
+}

@@ -1,0 +1,166 @@
+package packet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	packet_sock "glis.dev/glis/image/criu/packet-sock"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/plan"
+)
+
+// node is a packet socket in a restore.
+type node struct {
+	socket.PlainNode
+	kind  *Kind
+	entry *packet_sock.PacketSockEntry
+}
+
+// Plan implements kind.File.
+func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
+	if k.extras == nil {
+		var err error
+		if k.extras, err = socket.ReadExtras(p.Source); err != nil {
+			return err
+		}
+	}
+	n, err := k.node(e)
+	if err != nil {
+		return fmt.Errorf("files.img: file %#x: packet socket: %w", e.GetId(), err)
+	}
+	return p.Add(n)
+}
+
+func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
+	in := e.GetPsk()
+	switch {
+	case in == nil:
+		return nil, errors.New("its entry is missing")
+	case in.GetId() != e.GetId():
+		return nil, fmt.Errorf("inside it is called %#x", in.GetId())
+	}
+	more := k.extras[in.GetId()]
+	n := &node{kind: k, entry: in, PlainNode: socket.PlainNode{Self: plan.ID(in.GetId()), Flags: in.GetFlags(), More: more}}
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	var err error
+	if n.Owner, err = file.PlanOwner(in.GetFown()); err != nil {
+		return nil, err
+	}
+	if n.Opts, err = k.load.Load(socket.Entries{Sock: in.GetOpts()}, more.GetOptions()); err != nil {
+		return nil, err
+	}
+	n.takeOptions()
+	return n, nil
+}
+
+const (
+	mostMembers = 4096 // of what a socket gets besides
+	mostAddress = 32   // MAX_ADDR_LEN
+	mostIndex   = 1<<31 - 1
+)
+
+// check refuses what an entry can't be.
+func (n *node) check() error {
+	in := n.entry
+	switch typ := in.GetType(); {
+	case typ != unix.SOCK_RAW && typ != unix.SOCK_DGRAM:
+		return fmt.Errorf("%w: %s", kind.ErrUnsupported, socket.TypeName(int(typ)))
+	case in.GetProtocol() > 1<<16-1:
+		return fmt.Errorf("protocol %#x can't be", in.GetProtocol())
+	case in.GetIfindex() > mostIndex:
+		return fmt.Errorf("interface %d can't be", in.GetIfindex())
+	case in.RxRing != nil || in.TxRing != nil:
+		return fmt.Errorf("%w: a ring in memory", kind.ErrUnsupported)
+	case len(in.GetMclist()) > mostMembers:
+		return fmt.Errorf("%d memberships, more than %d", len(in.GetMclist()), mostMembers)
+	}
+	for _, m := range in.GetMclist() {
+		if len(m.Addr) > mostAddress || m.GetIndex() > mostIndex || m.GetType() > unix.PACKET_MR_UNICAST {
+			return fmt.Errorf("a membership of type %d at interface %d with an address of %d bytes can't be", m.GetType(), m.GetIndex(), len(m.Addr))
+		}
+	}
+	return nil
+}
+
+// takeOptions takes over the options that criu's entry has places for.
+func (n *node) takeOptions() {
+	in, t := n.entry, n.kind.load.Table
+	n.Opts.Values = slices.Clone(n.Opts.Values) // it may be shared
+	put := func(name string, v uint32) {
+		i := slices.IndexFunc(t, func(o socket.Option) bool { return o.Name == name })
+		n.Opts.Values[i] = socket.Uint(v)
+	}
+	flag := func(name string, on bool) {
+		if on {
+			put(name, 1)
+		}
+	}
+	put("PACKET_VERSION", in.GetVersion())
+	put("PACKET_RESERVE", in.GetReserve())
+	put("PACKET_TIMESTAMP", in.GetTimestamp())
+	if in.GetCopyThresh() != 0 {
+		put("PACKET_COPY_THRESH", in.GetCopyThresh())
+	}
+	flag("PACKET_AUXDATA", in.GetAuxData())
+	flag("PACKET_ORIGDEV", in.GetOrigDev())
+	flag("PACKET_VNET_HDR", in.GetVnetHdr())
+	flag("PACKET_LOSS", in.GetLoss())
+}
+
+// String implements plan.Node.
+func (n *node) String() string {
+	p := n.entry.GetProtocol()
+	return fmt.Sprintf("packet socket of protocol %#04x at interface %d", p<<8&0xff00|p>>8, n.entry.GetIfindex())
+}
+
+// Create implements plan.Node. It gets no packet before it has its filter:
+// only bind(2) tells it its protocol.
+func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
+	k, err := n.kind.learn(0, 0)
+	if err != nil {
+		return nil, err
+	}
+	return n.Make(unix.AF_PACKET, int(n.entry.GetType()), 0, k, n.bind)
+}
+
+func (n *node) bind(own int) error {
+	at := &unix.SockaddrLinklayer{Protocol: uint16(n.entry.GetProtocol()), Ifindex: int(n.entry.GetIfindex())}
+	if at.Protocol != 0 || at.Ifindex != 0 {
+		if err := unix.Bind(own, at); err != nil {
+			return fmt.Errorf("bind to interface %d (is it there?): %w", at.Ifindex, err)
+		}
+	}
+	for _, m := range n.entry.GetMclist() {
+		if err := join(own, m); err != nil {
+			return err
+		}
+	}
+	if n.entry.Fanout == nil {
+		return nil
+	}
+	if err := unix.SetsockoptInt(own, unix.SOL_PACKET, unix.PACKET_FANOUT, int(n.entry.GetFanout())); err != nil {
+		return fmt.Errorf("join the fanout group %#x: %w", n.entry.GetFanout(), err)
+	}
+	return nil
+}
+
+func join(own int, m *packet_sock.PacketMclist) error {
+	req := &unix.PacketMreq{Ifindex: int32(m.GetIndex()), Type: uint16(m.GetType()), Alen: uint16(len(m.Addr))}
+	if copy(req.Address[:], m.Addr) < len(m.Addr) {
+		return fmt.Errorf("a membership with an address of %d bytes isn't supported", len(m.Addr))
+	}
+	if err := unix.SetsockoptPacketMreq(own, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, req); err != nil {
+		return fmt.Errorf("add a membership of type %d at interface %d (is it there?): %w", m.GetType(), m.GetIndex(), err)
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package packet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	packet_sock "glis.dev/glis/image/criu/packet-sock"
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+func TestRefused(t *testing.T) {
+	const mine = 0xb788 // 0x88b7, for experiments, as in packets
+	lo := &unix.SockaddrLinklayer{Protocol: mine, Ifindex: 1, Halen: 6}
+	for want, prepare := range map[string]func(n int) error{
+		"PACKET_RX_RING": func(n int) error {
+			return unix.SetsockoptTpacketReq(n, unix.SOL_PACKET, unix.PACKET_RX_RING, &unix.TpacketReq{Block_size: 4096, Block_nr: 1, Frame_size: 2048, Frame_nr: 2})
+		},
+		"in its queue": func(n int) error {
+			err := errors.Join(unix.Bind(n, lo), unix.Sendto(n, make([]byte, 20), 0, lo))
+			if err == nil {
+				_, err = unix.Poll([]unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}, -1)
+			}
+			return err
+		},
+		"PACKET_FANOUT_DATA": func(n int) error {
+			const byProgram = fanoutCBPF << 16
+			return errors.Join(unix.Bind(n, lo), unix.SetsockoptInt(n, unix.SOL_PACKET, unix.PACKET_FANOUT, byProgram|0x777))
+		},
+	} {
+		n, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := prepare(n); err != nil {
+			t.Fatal(want, err)
+		}
+		if _, err := dumped(t, n); !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%s: got %v", want, err)
+		}
+		unix.Close(n)
+	}
+}
+
+func dumped(t *testing.T, n int) (*fdinfo.FileEntry, error) {
+	t.Helper()
+	p, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := fd.New(p)
+	defer self.Close()
+	f := &scan.File{Task: &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: self}, FD: int32(n), Link: "socket:[1]"}
+	if err := unix.Fstat(n, &f.Stat); err != nil {
+		t.Fatal(err)
+	}
+	k := New()
+	if !k.Match(f) {
+		t.Fatal("it is no packet socket")
+	}
+	return k.Dump(context.Background(), &kind.DumpEnv{Tree: &scan.Tree{}}, f)
+}
+
+func TestNonsense(t *testing.T) {
+	number := proto.Uint32
+	for want, change := range map[string]func(*packet_sock.PacketSockEntry){
+		"called":         func(in *packet_sock.PacketSockEntry) { in.Id = number(2) },
+		"SOCK_STREAM":    func(in *packet_sock.PacketSockEntry) { in.Type = number(unix.SOCK_STREAM) },
+		"protocol":       func(in *packet_sock.PacketSockEntry) { in.Protocol = number(1 << 16) },
+		"interface":      func(in *packet_sock.PacketSockEntry) { in.Ifindex = number(1 << 31) },
+		"ring":           func(in *packet_sock.PacketSockEntry) { in.TxRing = &packet_sock.PacketRing{} },
+		"more than 4096": func(in *packet_sock.PacketSockEntry) { in.Mclist = make([]*packet_sock.PacketMclist, 5000) },
+		"33 bytes": func(in *packet_sock.PacketSockEntry) {
+			in.Mclist = []*packet_sock.PacketMclist{{Index: number(1), Type: number(0), Addr: make([]byte, 33)}}
+		},
+	} {
+		in := &packet_sock.PacketSockEntry{Id: number(1), Type: number(unix.SOCK_RAW), Opts: &sk_opts.SkOptsEntry{}}
+		change(in)
+		k := New()
+		k.extras = map[uint32]*extra.SocketEntry{}
+		if _, err := k.node(&fdinfo.FileEntry{Id: number(1), Psk: in}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", want, err)
+		}
+	}
+	if _, err := New().node(&fdinfo.FileEntry{Id: number(1)}); err == nil {
+		t.Error("a file without its entry is taken")
+	}
+}

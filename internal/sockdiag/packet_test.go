@@ -1,0 +1,51 @@
+package sockdiag
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the kernel says about a packet socket of our own is what was set.
+func TestPacketLive(t *testing.T) {
+	n, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Skip("packet sockets need CAP_NET_RAW: ", err)
+	}
+	defer unix.Close(n)
+	for range 2 {
+		if err := unix.SetsockoptPacketMreq(n, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &unix.PacketMreq{Ifindex: 1, Type: unix.PACKET_MR_ALLMULTI}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(n, &st); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	seen := false
+	err = c.EachPacket(func(p *Packet) error {
+		if p.Ino == uint32(st.Ino) {
+			seen = len(p.Members) == 1 && p.Members[0].Count == 2 && p.Members[0].Index == 1 && p.Members[0].Type == unix.PACKET_MR_ALLMULTI && !p.Rings
+		}
+		return nil
+	})
+	if err != nil || !seen {
+		t.Errorf("not as it was made: %v", err)
+	}
+}
+
+func FuzzPacket(f *testing.F) {
+	f.Add(make([]byte, packetMessageSize))
+	f.Add(append(append([]byte{unix.AF_PACKET}, make([]byte, packetMessageSize-1)...), 48, 0, 1, 0))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p Packet
+		if err := ParsePacket(b, &p); err == nil && b[0] != unix.AF_PACKET {
+			t.Error("another family is taken")
+		}
+	})
+}
