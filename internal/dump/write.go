@@ -15,6 +15,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kind/task"
+	"glis.dev/glis/internal/restore"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -32,14 +33,19 @@ func kobjIDs(i scan.IDs) *criu_core.TaskKobjIdsEntry {
 // putTree writes the images that no kind owns: who is whose child, and what
 // is shared.
 func (d *dump) putTree() error {
+	var members []restore.Member
 	for _, t := range d.tree.Tasks {
 		if err := d.ended(); err != nil {
 			return err
 		}
-		if err := d.sink.Put(image.PsTree, pstreeEntry(t), nil); err != nil {
+		m := restore.Member{Entry: pstreeEntry(t), Comm: t.Stat.Comm}
+		if err := d.sink.Put(image.PsTree, m.Entry, nil); err != nil {
 			return err
 		}
-		if t.Zombie {
+		if !t.Zombie {
+			m.IDs = d.kobjIDs(t.IDs)
+		}
+		if members = append(members, m); t.Zombie {
 			continue
 		}
 		if err := d.sink.Put(image.Ids, d.kobjIDs(t.IDs), nil, uint32(t.VPID)); err != nil {
@@ -48,6 +54,9 @@ func (d *dump) putTree() error {
 		if err := d.putFS(t); err != nil {
 			return kind.About(t, err)
 		}
+	}
+	if err := restore.Possible(members); err != nil {
+		return kind.Unsupported(d.tree.Root, "a restore could not make the tree again: %v", err)
 	}
 	if err := d.sink.Put(image.Seccomp, d.filters.Entry(), nil); err != nil {
 		return err

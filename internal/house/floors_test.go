@@ -63,6 +63,7 @@ var sideways = map[string]string{
 	"internal/vmamem -> internal/bpf":                       "",
 	"internal/vmamem -> internal/proc":                      "",
 	"internal/remote -> internal/tracee":                    "",
+	"internal/dump -> internal/restore":                     "a tree is ended only if a restore could make it again",
 	"internal/guardian -> internal/netlock":                 "it lets packets through",
 	"internal/guardian -> internal/remote":                  "it takes the engine's memory out of tasks",
 	"internal/guardian -> internal/tracee":                  "",
