@@ -28,6 +28,9 @@ const SysRestart = unix.SYS_RESTART_SYSCALL
 // SysArchPrctl is arch_prctl(2).
 const SysArchPrctl = unix.SYS_ARCH_PRCTL
 
+// SysModifyLDT is modify_ldt(2).
+const SysModifyLDT = unix.SYS_MODIFY_LDT
+
 // RestartCode returns the kernel's own error number that the call of a thread
 // ended with (-512 and below), if it did.
 func RestartCode(r *Regs) (code int64, ok bool) {

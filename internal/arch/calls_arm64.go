@@ -4,6 +4,7 @@ const (
 	CalledNrSize  = 0
 	SysRestart    = 128
 	SysArchPrctl  = 0 // there is none
+	SysModifyLDT  = 0 // nor this
 	RestartNoHand = -514
 	RestartBlock  = -516
 )

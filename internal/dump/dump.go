@@ -75,28 +75,30 @@ func (d *dump) makeRoom() (err error) {
 }
 
 type dump struct {
-	opts      *options.Dump
-	log       *slog.Logger
-	obs       event.All
-	store     *image.Recorder
-	sink      *sink
-	kinds     *kinds.Set
-	env       *kind.DumpEnv
-	tree      *scan.Tree
-	ctx       context.Context // its end is the end of the time that the tree stands still
-	freezer   *freezer
-	files     *files
-	undo      undo.Stack // of what was done outside of images and tasks
-	guard     *guard
-	flows     []netlock.Flow // that are locked
-	braked    []*scan.Task
-	self      int
-	runID     string
-	vmas      *vmamem.Reader  // nil: mappings are read from smaps
-	threadsAt *taskmem.Reader // nil: threads are compared one by one
-	anon      uint64          // memory of the root's own, before the freeze, in bytes
-	ownTime   bool            // the tree is in a time namespace that is not the engine's
-	filters   task.Filters
+	opts       *options.Dump
+	log        *slog.Logger
+	obs        event.All
+	store      *image.Recorder
+	sink       *sink
+	kinds      *kinds.Set
+	env        *kind.DumpEnv
+	tree       *scan.Tree
+	ctx        context.Context // its end is the end of the time that the tree stands still
+	freezer    *freezer
+	files      *files
+	undo       undo.Stack // of what was done outside of images and tasks
+	guard      *guard
+	flows      []netlock.Flow // that are locked
+	braked     []*scan.Task
+	self       int
+	runID      string
+	vmas       *vmamem.Reader  // nil: mappings are read from smaps
+	threadsAt  *taskmem.Reader // nil: threads are compared one by one
+	undoes     *taskmem.Undo   // nil: see hasUndo
+	semaphores bool            // there are System V semaphores
+	anon       uint64          // memory of the root's own, before the freeze, in bytes
+	ownTime    bool            // the tree is in a time namespace that is not the engine's
+	filters    task.Filters
 
 	types  map[*scan.File]fdinfo.FdTypes
 	cores  map[*scan.Task]*criu_core.CoreEntry // of leaders
@@ -223,7 +225,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 
 // lookAround is what needs no tracer and nothing of what the tasks are asked.
 func (d *dump) lookAround() error {
-	for _, f := range []func() error{d.share, func() error { return d.files.scanAll(d.ended) }, d.dumpMemory} {
+	for _, f := range []func() error{d.noUndo, d.share, func() error { return d.files.scanAll(d.ended) }, d.dumpMemory} {
 		if err := f(); err != nil {
 			return err
 		}

@@ -26,6 +26,7 @@ const (
 // the tree is large enough. Without them, or where the kernel or our privileges
 // don't allow it, /proc is read.
 func (d *dump) openFlags() {
+	d.openUndo()
 	pids, mappings, threads := look(proc.PID(d.opts.Tree))
 	if threads >= manyThreads {
 		var err error
@@ -49,6 +50,7 @@ func (d *dump) openFlags() {
 
 func (d *dump) closeFlags() {
 	_ = d.threadsAt.Close() // read-only descriptors, as those of the next
+	_ = d.undoes.Close()
 	if d.vmas != nil {
 		_ = d.vmas.Close()
 	}

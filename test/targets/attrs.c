@@ -15,6 +15,18 @@ static void file(const char *path) {
 	obs("%s %s", path, strtok(buf, "\n"));
 }
 
+// The number of the group is another one in each restore.
+static void autogroup(void) {
+	char buf[64] = "";
+	int fd = open("/proc/self/autogroup", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	CHECK(read(fd, buf, sizeof buf - 1));
+	close(fd);
+	char *nice = strstr(buf, "nice");
+	obs("autogroup %s", nice ? strtok(nice, "\n") : "none");
+}
+
 static void look(void) {
 	mode_t m = umask(0);
 	umask(m);
@@ -34,6 +46,11 @@ static void look(void) {
 	obs("thp %d", prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
 	file("/proc/self/oom_score_adj");
 	if (more) {
+		uint64_t attr[7];
+		CHECK(syscall(SYS_sched_getattr, 0, attr, sizeof attr, 0));
+		obs("slice %llu", (unsigned long long)attr[3]);
+		if (!strcmp(ctl_name, "root"))
+			autogroup();
 		obs("timerslack %d personality %x", prctl(PR_GET_TIMERSLACK), personality(-1));
 		file("/proc/self/coredump_filter");
 	}
@@ -65,6 +82,14 @@ int main(int argc, char **argv) {
 		_exit(0);
 	}
 	CHECK(prctl(PR_SET_TIMERSLACK, 123456));
+	if (more) {
+		uint32_t attr[14] = {sizeof attr, [6] = 7000000};
+		CHECK(syscall(SYS_sched_setattr, 0, attr, 0));
+		int fd = open("/proc/self/autogroup", O_WRONLY);
+		if (fd >= 0)
+			CHECK(write(fd, "5", 1));
+		close(fd);
+	}
 	CHECK(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
 	CHECK(personality(ADDR_NO_RANDOMIZE));
 	int fd = CHECK(open("/proc/self/oom_score_adj", O_WRONLY));

@@ -29,11 +29,12 @@ const (
 	extraCoreFilter  = "coredump-filter"
 	extraMemPolicy   = "memory-policy"
 	extraTSC         = "tsc"
+	extraAutogroup   = "autogroup"
 )
 
 func knownExtra(name string) bool {
 	switch name {
-	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC:
+	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup:
 		return true
 	}
 	return attributeNamed(name)

@@ -3,6 +3,8 @@ package task
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -11,8 +13,32 @@ import (
 	"glis.dev/glis/internal/plan"
 )
 
-// Sched is a thread's scheduling policy, priority and nice value.
-type Sched struct{}
+// Sched is a thread's scheduling policy, priority, nice value and, since Linux
+// 6.12, how long it runs at a time.
+type Sched struct {
+	slice func() uint64 // what all threads have that don't ask for more or less, in ns
+}
+
+func newSched() Sched { return Sched{slice: sync.OnceValue(usualSlice)} }
+
+// usualSlice asks the kernel for it, on a thread of its own; 0 before Linux
+// 6.12.
+func usualSlice() uint64 {
+	var v uint64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // the thread ends with what is changed
+		if unix.SchedSetAttr(0, &unix.SchedAttr{Size: schedAttrSize}, 0) != nil {
+			return
+		}
+		if a, err := unix.SchedGetAttr(0, 0); err == nil {
+			v = a.Runtime
+		}
+	}()
+	<-done
+	return v
+}
 
 // struct sched_attr, include/uapi/linux/sched/types.h.
 const (
@@ -34,7 +60,7 @@ const (
 func (Sched) Name() string { return "scheduling" }
 
 // Dump implements kind.Facet.
-func (Sched) Dump(q *kind.Question) (kind.Answer, error) {
+func (s Sched) Dump(q *kind.Question) (kind.Answer, error) {
 	at, _ := q.Batch.Alloc(schedAttrSize)
 	q.Batch.Call("sched_getattr", unix.SYS_SCHED_GETATTR, 0, uint64(at), schedAttrSize, 0)
 	prio := q.Batch.Call("getpriority", unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, 0)
@@ -48,6 +74,9 @@ func (Sched) Dump(q *kind.Question) (kind.Answer, error) {
 			return err
 		}
 		putSched(c.ThreadCore, attr, niceOffset-int32(v))
+		if fair(attr) && binary.LittleEndian.Uint64(attr[schedRuntimeAt:]) == s.slice() {
+			clear(attr[schedRuntimeAt : schedRuntimeAt+8])
+		}
 		if !plainSched(attr) {
 			putExtra(c, extraSched, attr)
 		}
@@ -69,6 +98,16 @@ func putSched(t *core.ThreadCoreEntry, attr []byte, nice int32) {
 
 func realtime(policy uint32) bool { return policy == unix.SCHED_FIFO || policy == unix.SCHED_RR }
 
+// fair tells whether a thread is scheduled by shares of time: its runtime is
+// how long it runs at a time.
+func fair(attr []byte) bool {
+	switch binary.LittleEndian.Uint32(attr[schedPolicyAt:]) {
+	case unix.SCHED_NORMAL, unix.SCHED_BATCH, unix.SCHED_IDLE:
+		return true
+	}
+	return false
+}
+
 // plainSched tells whether criu's fields say all.
 func plainSched(attr []byte) bool {
 	policy := binary.LittleEndian.Uint32(attr[schedPolicyAt:])
@@ -76,6 +115,9 @@ func plainSched(attr []byte) bool {
 	// A kernel without utilization clamps says 0 and 0; a real-time thread is
 	// at the top by default.
 	free := lo == 0 && hi == 0 || hi == schedCapacity && (lo == 0 || lo == schedCapacity && realtime(policy))
+	if fair(attr) && binary.LittleEndian.Uint64(attr[schedRuntimeAt:]) != 0 {
+		return false
+	}
 	return free && policy != unix.SCHED_DEADLINE && policy <= unix.SCHED_EXT
 }
 

@@ -49,7 +49,7 @@ func LeaderFacets() []kind.Facet {
 
 // processFirst may need privileges that the task gives up later.
 func processFirst() []kind.Facet {
-	return []kind.Facet{ProcFiles{}, LoginUID{}, LSM{}, SharedSignals{}}
+	return []kind.Facet{LDT{}, ProcFiles{}, Autogroup{}, LoginUID{}, LSM{}, SharedSignals{}}
 }
 
 // limits may lower what the restore itself needs, and raising one takes a
@@ -72,7 +72,7 @@ func threadFirst() []kind.Facet {
 		// default when it ends: slack first.
 		Attributes{},
 		TSC{},
-		Sched{},
+		newSched(),
 		newAffinity(),
 		MemPolicy{},
 		Signals{},
