@@ -117,7 +117,7 @@ func (d *dump) prepareThread(th *scan.Thread) error {
 	}
 	s, err := remote.ChooseSignal(th.Status.SigCgt, th.Status.SigBlk, th.Status.SigPnd|th.Status.ShdPnd)
 	if err != nil {
-		return kind.About(th.Task, err)
+		return kind.Unsupported(th.Task, "%v", err)
 	}
 	th.SetSignal(s)
 	if err := d.kinds.FixRseq(th); err != nil {

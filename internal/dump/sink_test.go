@@ -274,6 +274,7 @@ func TestDiscard(t *testing.T) {
 	d := dirOf(t)
 	path := d.String()
 	dump := newDump(&options.Dump{}, d, nil)
+	dump.ctx = t.Context()
 	must(t, os.WriteFile(path+"/dump.log", nil, 0o600))
 	must(t, os.WriteFile(path+"/pages-1.img", []byte("pages"), 0o600))
 	must(t, dump.sink.Put(image.FdInfo, descriptor(1), nil, 2))
@@ -300,6 +301,7 @@ func TestDiscardFails(t *testing.T) {
 	d := dirOf(t)
 	must(t, os.WriteFile(d.String()+"/pages-1.img", nil, 0o600))
 	dump := newDump(&options.Dump{}, stuck{d, fs.ErrPermission}, nil)
+	dump.ctx = t.Context()
 	if err := dump.discard(); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("got %v", err)
 	}

@@ -83,7 +83,7 @@ func (k *TTY) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 	if master, index := k.pair(env.Tree, f, d); master != nil {
 		return k.dumpPair(env, f, master, index, d)
 	}
-	if err := k.supported(env, f); err != nil {
+	if err := k.supported(env, f, d); err != nil {
 		return nil, err
 	}
 	own, err := readOwner(env, f, d)
@@ -102,8 +102,11 @@ func (k *TTY) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 }
 
 // supported refuses terminals that no other can take the place of.
-func (k *TTY) supported(env *kind.DumpEnv, f *scan.File) error {
+func (k *TTY) supported(env *kind.DumpEnv, f *scan.File, d *fd.FD) error {
+	_, err := unix.IoctlGetTermios(d.Int(), unix.TCGETS)
 	switch {
+	case errors.Is(err, unix.EIO):
+		return kind.Unsupported(f, "the terminal was hung up, and Glis can't carry over one that is gone yet; redirect it to a file")
 	case !isSlave(f.Stat.Rdev) && !isCTTY(f.Stat.Rdev):
 		return kind.Unsupported(f, "Glis can't carry over this sort of terminal (device %d:%d) yet; have the program close it", unix.Major(f.Stat.Rdev), unix.Minor(f.Stat.Rdev))
 	case !env.Options.ShellJob:

@@ -25,7 +25,20 @@ func (Unknown) Match(*scan.File) bool { return true }
 
 // Dump implements kind.File.
 func (Unknown) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	return nil, kind.Unsupported(f, "Glis can't carry over %s yet; let the program close it first", describe(f))
+	return nil, kind.Unsupported(f, "Glis can't carry over %s yet; %s", describe(f), advice(f.Link))
+}
+
+// advice says what to do about what a library brings in without a word.
+func advice(link string) string {
+	switch {
+	case strings.Contains(link, "[io_uring]"):
+		return "start the program without (node and libuv: UV_USE_IO_URING=0, postgres: io_method=worker, qemu: aio=threads)"
+	case strings.Contains(link, "[userfaultfd]"):
+		return "end what handles its page faults (a migration of qemu, lazy pages of criu, a garbage collector)"
+	case strings.Contains(link, "[perf_event]"), strings.Contains(link, "bpf"):
+		return "end the measurement or filter it belongs to"
+	}
+	return "let the program close it first"
 }
 
 // describe says what an open file is.

@@ -168,7 +168,7 @@ func (s *Space) dumpFileMap(env *kind.DumpEnv, v *proc.VMA, a *area) error {
 	case f.Stat.Mode&unix.S_IFMT == unix.S_IFREG:
 	case f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && f.Stat.Rdev == devZero:
 	default:
-		return kind.Unsupported(fmt.Sprintf("%v, memory %v", s.task, v), "it is the memory of a device, socket or ring, which only its driver could bring back")
+		return kind.Unsupported(fmt.Sprintf("%v, memory %v", s.task, v), "%s", ringOf(v.Name))
 	}
 	a.status = statusRegular | statusFilePrivate
 	if v.Shared {
@@ -181,6 +181,19 @@ func (s *Space) dumpFileMap(env *kind.DumpEnv, v *proc.VMA, a *area) error {
 		a.name = strings.TrimSuffix(name, "]")
 	}
 	return nil
+}
+
+// ringOf says what memory of the kernel's own a mapping is, and who brings it in.
+func ringOf(name string) string {
+	switch {
+	case strings.HasPrefix(name, "/[aio]"):
+		return "it is the ring of asynchronous I/O (io_setup(2), libaio), which Glis can't restore yet; start the program without (mysqld: innodb_use_native_aio=0, qemu: aio=threads, nginx: aio off)"
+	case strings.Contains(name, "[io_uring]"):
+		return "it is a ring of io_uring, which Glis can't restore yet; start the program without (node and libuv: UV_USE_IO_URING=0, postgres: io_method=worker, qemu: aio=threads)"
+	case strings.Contains(name, "[perf_event]"):
+		return "it is the buffer of a perf event; end the measurement"
+	}
+	return "it is the memory of a device, socket or ring, which only its driver could bring back"
 }
 
 var devZero = unix.Mkdev(1, 5)

@@ -1,0 +1,138 @@
+package test
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"glis.dev/glis/internal/testkit"
+)
+
+// refusals are states of targets/refused.c, the row of docs/limits.md that says
+// so, and words of the message.
+var refusals = []struct {
+	state, row, words string
+}{
+	{"vm", "shares its memory", "CLONE_VM"},
+	{"listener", "seccomp filter with a listener", "SECCOMP_RET_USER_NOTIF"},
+	{"undo", "has used SEM_UNDO", "SEM_UNDO"},
+	{"leader", "first thread has ended", "first thread"},
+	{"timerthread", "POSIX timer whose thread is gone", "timer"},
+	{"ldt", "LDT segments", "LDT"},
+	{"signals", "SIGURG, SIGWINCH and SIGCHLD", "SIGURG"},
+	{"session", "a session its parent has never been in", "session"},
+	{"aio", "asynchronous I/O (io_setup)", "asynchronous I/O"},
+	{"fasttimer", "timerfd whose interval", "interval"},
+	{"hungup", "slave that was hung up", "hung up"},
+	{"net", "another network namespace", "net namespace"},
+	{"ipc", "a namespace of its own", "ipc namespace"},
+	{"uts", "a namespace of its own", "uts namespace"},
+	{"cgroup", "a namespace of its own", "cgroup namespace"},
+	{"mnt", "a namespace of its own", "mnt namespace"},
+	{"pid", "a namespace of its own", "pid namespace"},
+	{"files", "descriptors or directories shared", "shares"},
+	{"huge", "a memfd of huge pages", "huge pages"},
+	{"shmpart", "of which only a part is mapped", "only a part"},
+	{"uffdmemory", "userfaultfd", "userfaultfd"},
+	{"uffd", "namespace, userfaultfd, io_uring", "userfaultfd"},
+	{"iouring", "namespace, userfaultfd, io_uring", "io_uring"},
+	{"ghostlarge", "larger than 1 MiB", "--ghost-limit"},
+	{"ghostxattr", "with extended attributes", "extended attribute"},
+	{"linked", "but that has another one", "--link-remap"},
+	{"lock", "file lock", "--file-locks"},
+	{"breaking", "lease that somebody waits for", "lease"},
+	{"pidfd", "pidfd of a process outside", "pidfd"},
+	{"watchevents", "events that nobody has read", "events wait"},
+	{"watchgone", "what is watched has no path", "has no path"},
+	{"watchdecides", "FAN_CLASS_CONTENT", "FAN_CLASS_CONTENT"},
+	{"nsfile", "namespace, userfaultfd, io_uring", "uts namespace"},
+	{"perf", "BPF and perf files", "perf_event"},
+	{"device", "device, but null", "10:200"},
+	{"owner", "F_SETOWN", "F_SETOWN"},
+	{"epollclosed", "epoll: watches a descriptor that was closed", "closed"},
+	{"ipoptions", "IP options", "IP_OPTIONS"},
+	{"established", "TCP connections without", "--tcp-established"},
+	{"savedsyn", "TCP_SAVE_SYN", "--tcp-established"},
+	{"packet", "packet, vsock and other", "AF_PACKET"},
+	{"vsock", "packet, vsock and other", "AF_VSOCK"},
+}
+
+// elsewhere are the rows of docs/limits.md about tasks, memory and files that
+// are not in refusals, and why.
+var elsewhere = map[string]string{
+	"traced by process N":                  "TestStrace",
+	"Glis runs under seccomp itself":       "it would have to be started that way",
+	"POSIX timers with numbers far apart":  "of kernels before 6.15",
+	"its security label differs":           "needs a security module",
+	"shadow stack":                         "needs a CPU with it",
+	"PR_SET_IO_FLUSHER":                    "needs CAP_SYS_RESOURCE; internal/kind/task",
+	"on its way out of a checkpoint":       "TestKilled",
+	"protection keys":                      "needs a CPU with them; internal/kind/mem",
+	"MAP_SYNC":                             "needs persistent memory",
+	"uprobes":                              "internal/kind/mem",
+	"a property that this Glis does not":   "internal/kind/mem",
+	"guard regions":                        "of kernels before 6.15",
+	"the kernel's code in the task (vdso)": "needs another kernel; internal/kind/mem",
+	"file that was deleted on NFS":         "needs NFS",
+	"another file has this path by now":    "needs a mount",
+	"its end is held outside":              "TestOutside",
+	"terminal whose master is outside":     "internal/kind/file",
+	"pseudo-terminal that controls":        "internal/kind/file",
+	"pseudo-terminal whose number":         "of a restore",
+	"epoll: busy polling":                  "internal/kind/file",
+}
+
+// TestLimitsRows: every state of those tables is tried, or it is known why not.
+func TestLimitsRows(t *testing.T) {
+	doc, err := os.ReadFile("../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables, _ := strings.Cut(string(doc), "\n## Tasks\n")
+	tables, _, _ = strings.Cut(tables, "\n## Sockets\n")
+	for line := range strings.Lines(tables) {
+		row, ok := strings.CutPrefix(line, "| ")
+		if !ok || strings.HasPrefix(row, "state |") {
+			continue
+		}
+		tried := false
+		for _, x := range refusals {
+			tried = tried || strings.Contains(row, x.row)
+		}
+		for words := range elsewhere {
+			tried = tried || strings.Contains(row, words)
+		}
+		if !tried {
+			t.Errorf("docs/limits.md: no test refuses: %s", row)
+		}
+	}
+}
+
+// TestLimits: each state is refused by name, and the target goes on unharmed.
+func TestLimits(t *testing.T) {
+	e := glisOnly(t)
+	doc, err := os.ReadFile("../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := testkit.BuildC(t, "targets/refused.c")
+	for _, x := range refusals {
+		t.Run(x.state, func(t *testing.T) {
+			if !strings.Contains(string(doc), x.row) {
+				t.Errorf("docs/limits.md does not say %q", x.row)
+			}
+			testkit.NoLeaks(t)
+			p := testkit.Start(t, testkit.NewDir(t), path, x.state, ".")
+			p.AwaitAt(t, 0)
+			before := testkit.Look(t, p.PID)
+			refused(t, e, []string{"dump", "-t", strconv.Itoa(p.PID), "-D", testkit.NewDir(t), "-R"}, "not supported", x.words)
+			testkit.Unharmed(t, p.PID)
+			if d := testkit.Diff(before, testkit.Look(t, p.PID), "ticks: "); d != "" {
+				t.Errorf("the target has changed:\n%s", d)
+			}
+			p.Go(t, 0, true)
+			p.WaitExit(t, 0)
+		})
+	}
+}

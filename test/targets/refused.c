@@ -1,0 +1,314 @@
+// States that can't be saved: one of them, by name. What a dump did must not be
+// seen: each is looked at again afterwards where that can tell.
+#include "ctl.h"
+#include <arpa/inet.h>
+#include <linux/aio_abi.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <linux/netlink.h>
+#include <linux/perf_event.h>
+#include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/fanotify.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/ipc.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/xattr.h>
+
+static int fd, id = -1;
+static volatile int stop;
+
+static int wait_for_end(void *arg) {
+	(void)arg;
+	while (!stop)
+		usleep(1000);
+	return 0;
+}
+
+static void vm_child(void) {
+	static char stack[16384];
+	CHECK(clone(wait_for_end, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL));
+}
+
+static void listener(void) {
+	struct sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_kexec_load, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+	struct sock_fprog prog = {4, code};
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog));
+}
+
+static void undo(void) {
+	id = CHECK(semget(IPC_PRIVATE, 1, IPC_CREAT | 0600));
+	CHECK(semop(id, &(struct sembuf){0, 1, SEM_UNDO}, 1));
+}
+// two_children waits until there are.
+static void two_children(void) {
+	int n = 0;
+	while (n < 2) {
+		char path[64], text[64] = "";
+		snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
+		int f = CHECK(open(path, O_RDONLY));
+		CHECK(read(f, text, sizeof text - 1));
+		close(f);
+		n = 0;
+		for (char *c = text; *c; c++)
+			n += *c == ' ';
+	}
+}
+static void *go_on(void *arg) {
+	char path[64], text[64];
+	do { // until the first thread has ended
+		snprintf(path, sizeof path, "/proc/self/task/%d/stat", getpid());
+		int f = CHECK(open(path, O_RDONLY));
+		text[CHECK(read(f, text, sizeof text - 1))] = 0;
+		close(f);
+	} while (!strstr(text, ") Z"));
+	(void)arg;
+	while (savepoint())
+		;
+	_exit(0);
+}
+static void leader(void) {
+	pthread_t t;
+	OK(pthread_create(&t, NULL, go_on, NULL));
+	syscall(SYS_exit, 0);
+}
+static void timer_thread(void) {
+	// An ended thread can't be named: it ends behind the timer's making.
+	pthread_t t;
+	OK(pthread_create(&t, NULL, (void *(*)(void *))(void *)pause, NULL));
+	char path[64];
+	int tid = 0;
+	while (!tid) {
+		DIR *d = CHECK(opendir("/proc/self/task"));
+		for (struct dirent *e; (e = readdir(d));)
+			if (*e->d_name != '.' && atoi(e->d_name) != getpid())
+				tid = atoi(e->d_name);
+		closedir(d);
+	}
+	struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN};
+	ev._sigev_un._tid = tid;
+	timer_t timer;
+	CHECK(timer_create(CLOCK_MONOTONIC, &ev, &timer));
+	OK(pthread_cancel(t));
+	OK(pthread_join(t, NULL));
+	snprintf(path, sizeof path, "/proc/self/task/%d", tid);
+	while (!access(path, F_OK))
+		;
+}
+static void ldt(void) {
+	uint32_t desc[4] = {0, 0, 0xfffff, 0x71}; // a 32-bit data segment
+	CHECK(syscall(SYS_modify_ldt, 1, desc, sizeof desc));
+}
+static void signals(void) {
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGURG), sigaddset(&set, SIGWINCH), sigaddset(&set, SIGCHLD);
+	CHECK(sigprocmask(SIG_BLOCK, &set, NULL));
+	raise(SIGURG), raise(SIGWINCH), raise(SIGCHLD);
+}
+static void session(void) {
+	if (CHECK(fork()) == 0) { // its sibling is in a session that only it has been in
+		CHECK(setsid());
+		CHECK(syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0));
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		wait_for_end(NULL);
+	}
+	two_children();
+}
+static void net(void) { CHECK(unshare(CLONE_NEWNET)); }
+static void ipc(void) { CHECK(unshare(CLONE_NEWIPC)); }
+static void uts(void) { CHECK(unshare(CLONE_NEWUTS)); }
+static void cgroup(void) { CHECK(unshare(CLONE_NEWCGROUP)); }
+static void mnt(void) { CHECK(unshare(CLONE_NEWNS)); }
+static void pid(void) { CHECK(unshare(CLONE_NEWPID)); }
+static void files(void) {
+	if (CHECK(fork()) == 0) { // its sibling shares with who is not its parent
+		CHECK(syscall(SYS_clone, CLONE_PARENT | CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		wait_for_end(NULL);
+	}
+	two_children();
+}
+
+static void huge(void) {
+	fd = memfd_create("huge", MFD_HUGETLB);
+	if (fd < 0)
+		CHECK(fd = memfd_create("huge", MFD_HUGETLB | (30u << 26)));
+}
+static void aio(void) {
+	aio_context_t ctx = 0;
+	CHECK(syscall(SYS_io_setup, 4, &ctx));
+}
+static void key(void) {
+	char *p = CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	int k = syscall(SYS_pkey_alloc, 0, 0);
+	if (k < 0 && (errno == ENOSPC || errno == EINVAL))
+		die("skip: the CPU has no protection keys");
+	CHECK(syscall(SYS_pkey_mprotect, p, 4096, PROT_READ, k));
+}
+static void shm_part(void) {
+	id = CHECK(shmget(IPC_PRIVATE, 3 * 4096, IPC_CREAT | 0600));
+	char *p = CHECK(shmat(id, NULL, 0));
+	CHECK(munmap(p + 4096, 4096));
+}
+static void userfault_memory(void) {
+	fd = CHECK(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
+	struct uffdio_api api = {.api = UFFD_API};
+	CHECK(ioctl(fd, UFFDIO_API, &api));
+	char *p = CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	struct uffdio_register reg = {.range = {(uintptr_t)p, 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+	CHECK(ioctl(fd, UFFDIO_REGISTER, &reg));
+}
+static void userfault_file(void) { fd = CHECK(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY)); }
+static void ring(void) {
+	uint32_t params[30] = {0};
+	fd = CHECK(syscall(SYS_io_uring_setup, 4, params));
+}
+
+static void file_of(size_t size) {
+	fd = CHECK(open("file", O_RDWR | O_CREAT | O_EXCL, 0600));
+	char *b = calloc(1, size);
+	memset(b, 7, size);
+	MUST(CHECK(write(fd, b, size)) == (ssize_t)size);
+	free(b);
+}
+static void ghost_large(void) { file_of(2 << 20), CHECK(unlink("file")); }
+static void ghost_xattr(void) { file_of(1), CHECK(fsetxattr(fd, "user.glis", "x", 1, 0)), CHECK(unlink("file")); }
+static void linked(void) { file_of(1), CHECK(link("file", "other")), CHECK(unlink("file")); }
+static void lock(void) { file_of(1), CHECK(flock(fd, LOCK_EX)); }
+static void breaking(void) {
+	signal(SIGIO, SIG_IGN);
+	fd = CHECK(open("file", O_RDONLY | O_CREAT, 0600));
+	CHECK(fcntl(fd, F_SETLEASE, F_RDLCK));
+	MUST(open("file", O_WRONLY | O_NONBLOCK) < 0 && errno == EWOULDBLOCK);
+}
+static void pidfd(void) { fd = CHECK(syscall(SYS_pidfd_open, getppid(), 0)); }
+static void watch_events(void) {
+	fd = CHECK(inotify_init1(IN_NONBLOCK));
+	CHECK(inotify_add_watch(fd, ".", IN_CREATE));
+	close(CHECK(open("new", O_CREAT | O_WRONLY, 0600)));
+}
+static void watch_gone(void) {
+	fd = CHECK(inotify_init1(IN_NONBLOCK));
+	file_of(1);
+	int f = fd;
+	fd = CHECK(inotify_init1(IN_NONBLOCK));
+	CHECK(inotify_add_watch(fd, "file", IN_MODIFY));
+	CHECK(unlink("file"));
+	(void)f;
+}
+static void watch_decides(void) { fd = CHECK(fanotify_init(FAN_CLASS_CONTENT | FAN_NONBLOCK, O_RDONLY)), CHECK(fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN_PERM, AT_FDCWD, ".")); }
+static void fast_timer(void) {
+	fd = CHECK(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK));
+	CHECK(timerfd_settime(fd, 0, &(struct itimerspec){{0, 1}, {0, 1}}, NULL));
+}
+static void hung_up(void) {
+	int m = CHECK(posix_openpt(O_RDWR | O_NOCTTY));
+	CHECK(unlockpt(m));
+	fd = CHECK(open(ptsname(m), O_RDWR | O_NOCTTY));
+	close(m);
+}
+static void ns_file(void) { fd = CHECK(open("/proc/self/ns/uts", O_RDONLY)); }
+static void perf(void) {
+	struct perf_event_attr a = {.type = PERF_TYPE_SOFTWARE, .size = sizeof a, .config = PERF_COUNT_SW_PAGE_FAULTS};
+	fd = CHECK(syscall(SYS_perf_event_open, &a, 0, -1, -1, 0));
+}
+static void device(void) { fd = CHECK(open("/dev/net/tun", O_RDWR)); }
+static void owner(void) {
+	fd = CHECK(open("fifo", O_RDWR | O_CREAT, 0600));
+	CHECK(fcntl(fd, F_SETOWN, getppid()));
+}
+static void epoll_closed(void) {
+	int p[2], e = CHECK(epoll_create1(0));
+	CHECK(pipe(p));
+	CHECK(epoll_ctl(e, EPOLL_CTL_ADD, p[0], &(struct epoll_event){EPOLLIN, {.fd = 1}}));
+	int s[2];
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
+	char control[CMSG_SPACE(sizeof(int))] = {0}, c = 0;
+	struct iovec v = {&c, 1};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	h->cmsg_level = SOL_SOCKET, h->cmsg_type = SCM_RIGHTS, h->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(h), &p[0], sizeof(int));
+	CHECK(sendmsg(s[0], &m, 0));
+	close(p[0]);
+}
+
+static struct sockaddr_in here = {.sin_family = AF_INET};
+static int udp(void) {
+	here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	fd = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
+	CHECK(bind(fd, (void *)&here, sizeof here));
+	socklen_t n = sizeof here;
+	CHECK(getsockname(fd, (void *)&here, &n));
+	return fd;
+}
+static void ip_options(void) { udp(), CHECK(setsockopt(fd, IPPROTO_IP, IP_OPTIONS, "\1\1\1\0", 4)); }
+static void established(void) {
+	here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	int l = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+	CHECK(bind(l, (void *)&here, sizeof here));
+	CHECK(listen(l, 1));
+	socklen_t n = sizeof here;
+	CHECK(getsockname(l, (void *)&here, &n));
+	fd = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+	CHECK(connect(fd, (void *)&here, sizeof here));
+	CHECK(accept(l, NULL, NULL));
+}
+static void saved_syn(void) {
+	int on = 1;
+	here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	int l = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+	CHECK(setsockopt(l, IPPROTO_TCP, TCP_SAVE_SYN, &on, sizeof on));
+	CHECK(bind(l, (void *)&here, sizeof here));
+	CHECK(listen(l, 1));
+	socklen_t n = sizeof here;
+	CHECK(getsockname(l, (void *)&here, &n));
+	fd = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+	CHECK(connect(fd, (void *)&here, sizeof here));
+	CHECK(accept(l, NULL, NULL));
+}
+static void packet(void) { fd = CHECK(socket(AF_PACKET, SOCK_RAW, 0)); }
+static void vsock(void) { fd = CHECK(socket(40, SOCK_STREAM, 0)); }
+static struct {
+	const char *name;
+	void (*make)(void);
+} all[] = {
+    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"aio", aio}, {"key", key}, {"fasttimer", fast_timer},
+    {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
+    {"mnt", mnt}, {"pid", pid}, {"files", files}, {"huge", huge}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
+    {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
+    {"lock", lock}, {"breaking", breaking}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
+    {"nsfile", ns_file}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
+    {"ipoptions", ip_options}, {"established", established}, {"savedsyn", saved_syn}, {"packet", packet}, {"vsock", vsock},
+   
+};
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	int made = 0;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if (!strcmp(all[i].name, argv[1]))
+			all[i].make(), made++;
+	MUST(made == 1);
+	while (savepoint())
+		;
+	stop = 1;
+	if (id >= 0)
+		CHECK(!strcmp(argv[1], "undo") ? semctl(id, 0, IPC_RMID) : shmctl(id, IPC_RMID, NULL));
+	return 0;
+}
