@@ -24,7 +24,7 @@ func table() []Probe {
 		{Name: "can_map_vdso", Since: Version{4, 8}, Test: mapVdso64},
 		{Name: "sk_ns", Since: Version{4, 10}, Test: socketNS, Lacks: lacksNetNS},
 		{Name: "sk_unix_file", Since: Version{4, 12}, Test: socketFile},
-		{Name: "net_diag_raw", Test: diagRaw, Lacks: "Glis can't carry over raw sockets yet"},
+		{Name: "net_diag_raw", Test: diagRaw},
 		{Name: "nsid", Since: Version{4, 0}, Test: nsid, Lacks: lacksNetNS},
 		{Name: "link_nsid", Since: Version{4, 0}, Test: nsid, Lacks: lacksNetNS},
 		{Name: "kcmp_epoll", Since: Version{4, 13}, Test: kcmpEpoll},

@@ -23,13 +23,14 @@ import (
 
 func TestRefused(t *testing.T) {
 	const mine = 0xb788 // 0x88b7, for experiments, as in packets
+	frame := append(make([]byte, 12), 0x88, 0xb7, 'h', 'e', 'l', 'l', 'o')
 	lo := &unix.SockaddrLinklayer{Protocol: mine, Ifindex: 1, Halen: 6}
 	for want, prepare := range map[string]func(n int) error{
 		"PACKET_RX_RING": func(n int) error {
 			return unix.SetsockoptTpacketReq(n, unix.SOL_PACKET, unix.PACKET_RX_RING, &unix.TpacketReq{Block_size: 4096, Block_nr: 1, Frame_size: 2048, Frame_nr: 2})
 		},
 		"in its queue": func(n int) error {
-			err := errors.Join(unix.Bind(n, lo), unix.Sendto(n, make([]byte, 20), 0, lo))
+			err := errors.Join(unix.Bind(n, lo), unix.Sendto(n, frame, 0, lo))
 			if err == nil {
 				_, err = unix.Poll([]unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}, -1)
 			}
