@@ -14,6 +14,7 @@ const (
 	magicIdentities uint32 = 0x474c5302
 	magicWaiting    uint32 = 0x474c5303
 	magicTCPWaiting uint32 = 0x474c5701 // "GLW", 1
+	magicDatagrams  uint32 = 0x474c4401 // "GLD", 1
 )
 
 // Sockets is what criu's entries of sockets have no field for; see SocketEntry.
@@ -54,5 +55,13 @@ var TCPWaiting = &image.Row{
 	New: func() proto.Message { return &WaitingTCP{} },
 }
 
+// Datagrams is what waits to be read from UDP sockets; see Datagram.
+var Datagrams = &image.Row{
+	Name: "glis-datagrams", Pattern: "glis-datagrams.img", Magic: magicDatagrams, Common: image.CommonMagic,
+	New: func() proto.Message { return &Datagram{} },
+}
+
 // Table returns every sort of additional image file, in a slice of its own.
-func Table() []*image.Row { return []*image.Row{Sockets, Addresses, Identities, Waiting, TCPWaiting} }
+func Table() []*image.Row {
+	return []*image.Row{Sockets, Addresses, Identities, Waiting, TCPWaiting, Datagrams}
+}

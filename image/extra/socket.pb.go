@@ -495,6 +495,315 @@ func (m *WaitingTCP) GetUnread() []byte {
 	return nil
 }
 
+// Datagram is glis.Datagram.
+type Datagram struct {
+	Socket *uint32 // in files.img
+	From   []byte  // address, 4 or 16 bytes
+	To     []byte
+	Hops   *uint32 // TTL, or hop limit
+	Class  *uint32 // TOS, or traffic class
+	Data   []byte  // the header of UDP and what follows it; of an error, ICMP's
+	Error  *bool   // it waits in the error queue (MSG_ERRQUEUE)
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*Datagram) ProtoName() string { return "glis.Datagram" }
+
+// Reset implements proto.Message.
+func (m *Datagram) Reset() { *m = Datagram{} }
+
+// AppendFields implements proto.Message.
+func (m *Datagram) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Socket)
+	b = proto.AppendBytes(b, 2, m.From)
+	b = proto.AppendBytes(b, 3, m.To)
+	b = proto.AppendVarint(b, 4, m.Hops)
+	b = proto.AppendVarint(b, 5, m.Class)
+	b = proto.AppendBytes(b, 6, m.Data)
+	b = proto.AppendBool(b, 7, m.Error)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *Datagram) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: socket
+		d.Uint32(&m.Socket)
+	case 18: // 2: from
+		d.Bytes(&m.From)
+	case 26: // 3: to
+		d.Bytes(&m.To)
+	case 32: // 4: hops
+		d.Uint32(&m.Hops)
+	case 40: // 5: class
+		d.Uint32(&m.Class)
+	case 50: // 6: data
+		d.Bytes(&m.Data)
+	case 56: // 7: error
+		d.Bool(&m.Error)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *Datagram) Missing() string {
+	if m == nil || m.Socket == nil {
+		return "glis.Datagram.socket"
+	}
+	if m == nil || m.From == nil {
+		return "glis.Datagram.from"
+	}
+	if m == nil || m.To == nil {
+		return "glis.Datagram.to"
+	}
+	if m == nil || m.Hops == nil {
+		return "glis.Datagram.hops"
+	}
+	if m == nil || m.Class == nil {
+		return "glis.Datagram.class"
+	}
+	if m == nil || m.Data == nil {
+		return "glis.Datagram.data"
+	}
+	return ""
+}
+
+// GetSocket returns socket, or its default.
+func (m *Datagram) GetSocket() uint32 {
+	if m != nil && m.Socket != nil {
+		return *m.Socket
+	}
+	return 0
+}
+
+// GetFrom returns from, or its default.
+func (m *Datagram) GetFrom() []byte {
+	if m != nil {
+		return m.From
+	}
+	return nil
+}
+
+// GetTo returns to, or its default.
+func (m *Datagram) GetTo() []byte {
+	if m != nil {
+		return m.To
+	}
+	return nil
+}
+
+// GetHops returns hops, or its default.
+func (m *Datagram) GetHops() uint32 {
+	if m != nil && m.Hops != nil {
+		return *m.Hops
+	}
+	return 0
+}
+
+// GetClass returns class, or its default.
+func (m *Datagram) GetClass() uint32 {
+	if m != nil && m.Class != nil {
+		return *m.Class
+	}
+	return 0
+}
+
+// GetData returns data, or its default.
+func (m *Datagram) GetData() []byte {
+	if m != nil {
+		return m.Data
+	}
+	return nil
+}
+
+// GetError returns error, or its default.
+func (m *Datagram) GetError() bool {
+	if m != nil && m.Error != nil {
+		return *m.Error
+	}
+	return false
+}
+
+// Unsent is glis.Unsent.
+type Unsent struct {
+	Data []byte
+	To   []byte // address; missing: its peer
+	Port *uint32
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*Unsent) ProtoName() string { return "glis.Unsent" }
+
+// Reset implements proto.Message.
+func (m *Unsent) Reset() { *m = Unsent{} }
+
+// AppendFields implements proto.Message.
+func (m *Unsent) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendBytes(b, 1, m.Data)
+	b = proto.AppendBytes(b, 2, m.To)
+	b = proto.AppendVarint(b, 3, m.Port)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *Unsent) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 10: // 1: data
+		d.Bytes(&m.Data)
+	case 18: // 2: to
+		d.Bytes(&m.To)
+	case 24: // 3: port
+		d.Uint32(&m.Port)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *Unsent) Missing() string {
+	if m == nil || m.Data == nil {
+		return "glis.Unsent.data"
+	}
+	return ""
+}
+
+// GetData returns data, or its default.
+func (m *Unsent) GetData() []byte {
+	if m != nil {
+		return m.Data
+	}
+	return nil
+}
+
+// GetTo returns to, or its default.
+func (m *Unsent) GetTo() []byte {
+	if m != nil {
+		return m.To
+	}
+	return nil
+}
+
+// GetPort returns port, or its default.
+func (m *Unsent) GetPort() uint32 {
+	if m != nil && m.Port != nil {
+		return *m.Port
+	}
+	return 0
+}
+
+// Membership is glis.Membership.
+type Membership struct {
+	Group     []byte // address, 4 or 16 bytes
+	Interface *string
+	Local     []byte // address of IPv4 that the interface was chosen by
+	Only      *bool  // it hears only these sources; else all but them
+	Sources   [][]byte
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*Membership) ProtoName() string { return "glis.Membership" }
+
+// Reset implements proto.Message.
+func (m *Membership) Reset() { *m = Membership{} }
+
+// AppendFields implements proto.Message.
+func (m *Membership) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendBytes(b, 1, m.Group)
+	b = proto.AppendString(b, 2, m.Interface)
+	b = proto.AppendBytes(b, 3, m.Local)
+	b = proto.AppendBool(b, 4, m.Only)
+	b = proto.AppendBytesList(b, 5, m.Sources)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *Membership) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 10: // 1: group
+		d.Bytes(&m.Group)
+	case 18: // 2: interface
+		d.String(&m.Interface)
+	case 26: // 3: local
+		d.Bytes(&m.Local)
+	case 32: // 4: only
+		d.Bool(&m.Only)
+	case 42: // 5: sources
+		d.BytesList(&m.Sources)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *Membership) Missing() string {
+	if m == nil || m.Group == nil {
+		return "glis.Membership.group"
+	}
+	if m == nil || m.Interface == nil {
+		return "glis.Membership.interface"
+	}
+	return ""
+}
+
+// GetGroup returns group, or its default.
+func (m *Membership) GetGroup() []byte {
+	if m != nil {
+		return m.Group
+	}
+	return nil
+}
+
+// GetInterface returns interface, or its default.
+func (m *Membership) GetInterface() string {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return ""
+}
+
+// GetLocal returns local, or its default.
+func (m *Membership) GetLocal() []byte {
+	if m != nil {
+		return m.Local
+	}
+	return nil
+}
+
+// GetOnly returns only, or its default.
+func (m *Membership) GetOnly() bool {
+	if m != nil && m.Only != nil {
+		return *m.Only
+	}
+	return false
+}
+
+// GetSources returns sources, or its default.
+func (m *Membership) GetSources() [][]byte {
+	if m != nil {
+		return m.Sources
+	}
+	return nil
+}
+
 // SocketFile is glis.SocketFile.
 type SocketFile struct {
 	Path  *string  // where it is
@@ -572,6 +881,8 @@ type SocketEntry struct {
 	Ended    *bool   // a TCP socket whose connection has ended
 	Unread   []byte  // and what waits to be read from it
 	Type     *uint32 // SOCK_*, where criu's entry does not tell
+	Unsent   *Unsent
+	Groups   []*Membership
 
 	proto.Rest
 }
@@ -606,6 +917,12 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	b = proto.AppendVarint(b, 12, m.Who)
 	b = proto.AppendBool(b, 13, m.Ended)
 	b = proto.AppendBytes(b, 14, m.Unread)
+	if m.Unsent != nil {
+		b = proto.AppendMessage(b, 15, m.Unsent)
+	}
+	for _, x := range m.Groups {
+		b = proto.AppendMessage(b, 16, x)
+	}
 	b = proto.AppendVarint(b, 20, m.Type)
 	return append(b, m.Unknown()...)
 }
@@ -647,6 +964,15 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Ended)
 	case 114: // 14: unread
 		d.Bytes(&m.Unread)
+	case 122: // 15: unsent
+		if m.Unsent == nil {
+			m.Unsent = &Unsent{}
+		}
+		d.Message(m.Unsent)
+	case 130: // 16: groups
+		x := &Membership{}
+		m.Groups = append(m.Groups, x)
+		d.Message(x)
 	case 160: // 20: type
 		d.Uint32(&m.Type)
 	default:
@@ -671,6 +997,16 @@ func (m *SocketEntry) Missing() string {
 		}
 	}
 	if x := m.GetFile(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	if x := m.GetUnsent(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	for _, x := range m.GetGroups() {
 		if s := x.Missing(); s != "" {
 			return s
 		}
@@ -788,6 +1124,22 @@ func (m *SocketEntry) GetType() uint32 {
 		return *m.Type
 	}
 	return 0
+}
+
+// GetUnsent returns unsent, or its default.
+func (m *SocketEntry) GetUnsent() *Unsent {
+	if m != nil {
+		return m.Unsent
+	}
+	return nil
+}
+
+// GetGroups returns groups, or its default.
+func (m *SocketEntry) GetGroups() []*Membership {
+	if m != nil {
+		return m.Groups
+	}
+	return nil
 }
 
 // SocketCredentials is glis.SocketCredentials.

@@ -26,16 +26,19 @@ const (
 	Exit    = 0x95
 	Imm64   = 0x18 // two instructions
 
+	PseudoMapFD    = 1 // in an Imm64's source register: a map
 	PseudoMapValue = 2 // in an Imm64's source register: address of a map's value
 	PseudoKfunc    = 2 // in a Call's source register: a function by its type (Linux 5.13)
 )
 
 // Helpers, see bpf-helpers(7).
 const (
+	MapLookupElem   = 1  // (map, key)
 	SkbLoadBytes    = 26 // (packet, offset, to, size)
 	GetCurrentTask  = 35
 	SkRelease       = 86  // (sock)
 	SkcLookupTCP    = 99  // (packet, tuple, size, netns, flags)
+	SkAssign        = 124 // (packet, sock, flags)
 	ProbeReadKernel = 113 // (to, size, from)
 	SeqWrite        = 127 // (seq, data, size)
 	SkcToTCPSock    = 137 // (sock)

@@ -10,12 +10,14 @@ import (
 const (
 	BPF_MAP_CREATE      = 0
 	BPF_MAP_UPDATE_ELEM = 2
+	BPF_MAP_DELETE_ELEM = 3
 	BPF_PROG_LOAD       = 5
 	BPF_PROG_RUN        = 10 // BPF_PROG_TEST_RUN, Linux 4.12
 	BPF_LINK_CREATE     = 28 // Linux 5.7
 	BPF_ITER_CREATE     = 33 // Linux 5.8
 
 	BPF_MAP_TYPE_ARRAY      = 2
+	BPF_MAP_TYPE_SOCKMAP    = 15 // Linux 4.14
 	BPF_PROG_TYPE_SCHED_CLS = 3
 	BPF_PROG_TYPE_TRACING   = 26 // Linux 5.5
 	BPF_PROG_TYPE_SYSCALL   = 31 // Linux 5.14
@@ -190,4 +192,25 @@ func BPFCall(prog int, ctx []uint64) error {
 // 6.6, CONFIG_NET_XGRESS). It needs CAP_NET_ADMIN.
 func BPFAttachIngress(prog, ifindex int) (int, error) {
 	return bpf(BPF_LINK_CREATE, &bpfLinkCreate{ProgFD: uint32(prog), TargetFD: uint32(ifindex), AttachType: BPF_TCX_INGRESS})
+}
+
+// BPFSockMap creates a map with room for one socket and returns its descriptor.
+func BPFSockMap() (int, error) {
+	return bpf(BPF_MAP_CREATE, &bpfMapCreate{MapType: BPF_MAP_TYPE_SOCKMAP, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+}
+
+// BPFSetSock puts a socket into a map of BPFSockMap. UDP sockets must have a
+// port (Linux 5.7).
+func BPFSetSock(sockmap, sock int) error {
+	var key uint32
+	value := uint32(sock)
+	_, err := bpf(BPF_MAP_UPDATE_ELEM, &bpfMapUpdate{MapFD: uint32(sockmap), Key: &key, Value: (*byte)(unsafe.Pointer(&value))})
+	return err
+}
+
+// BPFClearSock takes the socket out of a map of BPFSockMap.
+func BPFClearSock(sockmap int) error {
+	var key uint32
+	_, err := bpf(BPF_MAP_DELETE_ELEM, &bpfMapUpdate{MapFD: uint32(sockmap), Key: &key})
+	return err
 }

@@ -72,13 +72,26 @@ func (a *Attachment) put(e *sk_opts.SkOptsEntry) {
 // Attach attaches what criu's entry has. A filter would drop what is queued
 // anew, so this comes with the queues filled and before Last.
 func Attach(fd int, e *sk_opts.SkOptsEntry) error {
-	if d := e.GetSoBoundDev(); d != "" {
-		if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, d); err != nil {
-			return fmt.Errorf("set SO_BINDTODEVICE to %q (is that interface there?): %w", d, err)
-		}
+	if err := AttachDevice(fd, e); err != nil {
+		return err
 	}
-	return attachFilter(fd, e.GetSoFilter())
+	return AttachFilter(fd, e)
 }
+
+// AttachDevice is the part of Attach that comes before an address.
+func AttachDevice(fd int, e *sk_opts.SkOptsEntry) error {
+	d := e.GetSoBoundDev()
+	if d == "" {
+		return nil
+	}
+	if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, d); err != nil {
+		return fmt.Errorf("set SO_BINDTODEVICE to %q (is that interface there?): %w", d, err)
+	}
+	return nil
+}
+
+// AttachFilter is the part of Attach that comes behind what is queued.
+func AttachFilter(fd int, e *sk_opts.SkOptsEntry) error { return attachFilter(fd, e.GetSoFilter()) }
 
 func attachFilter(fd int, filter []uint64) error {
 	if len(filter) == 0 {

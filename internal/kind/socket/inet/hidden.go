@@ -38,7 +38,7 @@ func (l *look) checkHidden() error {
 	case !hidden:
 		return nil
 	case l.protocol == unix.IPPROTO_UDP:
-		return l.refuse("it is a member of a multicast group, or extension headers go with every packet, which isn't supported yet; let the process leave its groups first")
+		return l.checkGroups()
 	}
 	keys := ""
 	err = l.diag(func(c *sockdiag.Conn) error {

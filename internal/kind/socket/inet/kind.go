@@ -20,6 +20,7 @@ import (
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
@@ -57,7 +58,7 @@ func (s sort) like() (int, error) {
 // goroutines at once.
 type Kind struct {
 	kernels map[sort]*socket.Kernel
-	udp     map[int]map[uint32]datagrams         // by family and inode
+	udp     map[int]map[uint32]uint8             // how they are shut down, by family and inode
 	bare    map[string]map[uint64]proc.NetSocket // by file of /proc/net, and inode
 	devices map[netip.Addr]string                // interfaces by address; nil: not asked yet
 	net     uint64                               // cookie of Glis's network namespace; 0: not asked yet
@@ -66,23 +67,26 @@ type Kind struct {
 	unlike  error                     // why that doesn't know all
 	ends    map[*scan.File][2]address // of connections that Flows has seen
 
-	queues *tcp.Queues           // of listeners; nil: not opened yet
+	mem    *kmem.Reader          // nil: not opened yet
 	held   map[netlock.Flow]bool // flows of waiting connections that are locked
+	feeds  bool                  // datagrams can be put into the queues of sockets
 	admits bool                  // connections can be put into the queues of listeners
 
-	extras   map[uint32]*extra.SocketEntry // nil: not read yet
-	waiting  map[plan.ID][]*extra.WaitingTCP
-	sharing  map[sharing]int // listeners made so far
-	admitter *tcp.Admitter
-	load     map[sort]*socket.Loader
-	nodes    []*node
-	local    map[netip.Addr]string // interfaces that addresses were on
-	reach    map[path]error
+	extras    map[uint32]*extra.SocketEntry // nil: not read yet
+	waiting   map[plan.ID][]*extra.WaitingTCP
+	datagrams map[plan.ID]*inbox
+	feeder    *feeder
+	sharing   map[sharing]int // listeners made so far
+	admitter  *tcp.Admitter
+	load      map[sort]*socket.Loader
+	nodes     []*node
+	local     map[netip.Addr]string // interfaces that addresses were on
+	reach     map[path]error
 }
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[int]map[uint32]datagrams{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, sharing: map[sharing]int{}}
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[int]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, sharing: map[sharing]int{}}
 }
 
 // Type implements kind.File.
@@ -110,6 +114,8 @@ type look struct {
 	optmem   uint32 // bytes that the kernel keeps for it
 	ended    *ended // its connection has
 	waiting  []*tcp.Waiting
+	inbox    *inbox
+	groups   []*extra.Membership
 	group    *socket.Group
 }
 
@@ -329,7 +335,9 @@ func (l *look) putExtra() error {
 		e.Protocol = proto.Uint32(unix.IPPROTO_MPTCP)
 	}
 	l.ended.put(e)
-	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil {
+	l.inbox.put(e)
+	e.Groups = l.groups
+	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil {
 		return nil
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)

@@ -76,6 +76,9 @@ func (n *node) Check(*plan.CheckEnv) error {
 		return n.checkMultipath()
 	}
 	if !n.live() {
+		if err := n.checkInbox(); err != nil {
+			return err
+		}
 		return n.checkWaiting()
 	}
 	return n.checkPath()

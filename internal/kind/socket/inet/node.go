@@ -34,7 +34,9 @@ type node struct {
 	ended    *ended      // its connection has
 	joined   bool        // its peer is in the images, too
 	waiting  []*tcp.Waiting
-	cut      bool // it was connected, and comes back as a closed socket (--tcp-close)
+	groups   []*membership
+	inbox    *inbox // nil: nothing is in a UDP socket's queues
+	cut      bool   // it was connected, and comes back as a closed socket (--tcp-close)
 }
 
 // live tells whether it is an end of a connection when it is back.
@@ -117,8 +119,17 @@ func (n *node) finish(own *fd.FD, at address) error {
 	if err := k.Set(own.Int(), n.opts.Values, socket.Early, socket.Early, touched...); err != nil {
 		return err
 	}
-	if err := socket.Attach(own.Int(), n.opts.Entry); err != nil {
+	attach := socket.Attach
+	if n.inbox != nil {
+		attach = socket.AttachDevice
+	}
+	if err := attach(own.Int(), n.opts.Entry); err != nil {
 		return err
+	}
+	for _, g := range n.groups {
+		if err := g.join(own.Int()); err != nil {
+			return err
+		}
 	}
 	if n.live() {
 		return n.finishConnection(own, k, at)
@@ -128,6 +139,9 @@ func (n *node) finish(own *fd.FD, at address) error {
 	}
 	if err := n.bind(own.Int(), k); err != nil {
 		return err
+	}
+	if n.inbox != nil {
+		return n.finishInbox(own, k)
 	}
 	if err := k.Set(own.Int(), n.opts.Values, socket.Late, socket.Last); err != nil {
 		return err
@@ -220,15 +234,29 @@ func (n *node) open(own int) error {
 	if n.listens() {
 		return tcp.Listen(own, int(n.entry.GetBacklog()))
 	}
-	if n.peer.set() && !n.cut {
-		zone, err := n.zone()
-		if err != nil {
-			return err
-		}
-		if err := unix.Connect(own, n.peer.sockaddr(n.family, zone)); err != nil {
-			return fmt.Errorf("connect to %v: %w", n.peer, err)
-		}
+	if err := n.connect(own); err != nil {
+		return err
 	}
+	return n.shut(own)
+}
+
+// connect connects a socket that has a peer without a connection.
+func (n *node) connect(own int) error {
+	if !n.peer.set() || n.cut {
+		return nil
+	}
+	zone, err := n.zone()
+	if err != nil {
+		return err
+	}
+	if err := unix.Connect(own, n.peer.sockaddr(n.family, zone)); err != nil {
+		return fmt.Errorf("connect to %v: %w", n.peer, err)
+	}
+	return nil
+}
+
+// shut shuts the socket down as it was.
+func (n *node) shut(own int) error {
 	how := int(n.entry.GetShutdown()) - 1 // SHUT_RD, SHUT_WR, SHUT_RDWR
 	if n.cut {
 		how = unix.SHUT_RDWR

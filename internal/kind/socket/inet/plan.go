@@ -51,7 +51,7 @@ func (k *Kind) read(src plan.Source) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(k.readLocal(src), k.readWaiting(src))
+	return errors.Join(k.readLocal(src), k.readWaiting(src), k.readDatagrams(src))
 }
 
 // node checks an entry and makes the node for it.
@@ -94,7 +94,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		err = n.planConnection(p)
 	}
 	if err == nil {
-		err = n.planWaiting(p)
+		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planGroups(x))
 	}
 	return n, err
 }

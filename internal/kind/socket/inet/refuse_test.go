@@ -90,27 +90,16 @@ func TestRefused(t *testing.T) {
 			must(t, unix.Listen(d.Int(), 5))
 			return client(t, mptcp4, d.Int()).Int()
 		}},
-		{"datagram", "datagrams are in its queue", func(t *testing.T) int {
-			d := udp4.bound(t, "127.0.0.1")
-			c := client(t, udp4, d.Int())
-			must(t, unix.Sendmsg(c.Int(), nil, nil, nil, 0))
-			return d.Int()
-		}},
-		{"part of a datagram", "hasn't sent yet", func(t *testing.T) int {
+		{"part of a datagram with a time stamp to come", "no packet brought", func(t *testing.T) int {
 			c := client(t, udp4, udp4.bound(t, "127.0.0.1").Int())
-			must(t, unix.Sendmsg(c.Int(), []byte("x"), nil, nil, unix.MSG_MORE))
-			return c.Int()
-		}},
-		{"error", "an error waits", func(t *testing.T) int {
-			d := udp4.bound(t, "127.0.0.1")
-			c := client(t, udp4, d.Int())
-			must(t, d.Close())
+			const txSoftware, report = 1 << 1, 1 << 4 // SOF_TIMESTAMPING_*
+			must(t, unix.SetsockoptInt(c.Int(), unix.SOL_SOCKET, unix.SO_TIMESTAMPING, txSoftware|report))
 			must(t, unix.Sendmsg(c.Int(), []byte("x"), nil, nil, 0))
 			return c.Int()
 		}},
-		{"group", "multicast", func(t *testing.T) int {
-			d := udp4.bound(t, "0.0.0.0")
-			if err := unix.SetsockoptIPMreqn(d.Int(), unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreqn{Multiaddr: [4]byte{224, 1, 2, 3}, Ifindex: 1}); err != nil {
+		{"anycast", "anycast", func(t *testing.T) int {
+			d := udp6.make(t)
+			if err := unix.SetsockoptIPv6Mreq(d.Int(), unix.IPPROTO_IPV6, unix.IPV6_JOIN_ANYCAST, &unix.IPv6Mreq{Multiaddr: [16]byte{0xfd, 15: 9}, Interface: 1}); err != nil {
 				t.Skip(err)
 			}
 			return d.Int()

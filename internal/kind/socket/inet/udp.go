@@ -1,10 +1,15 @@
 package inet
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/sockdiag"
 )
@@ -17,60 +22,176 @@ const (
 	listening   = 10
 )
 
-// datagrams is what sock_diag tells about a UDP socket that has a port.
-type datagrams struct {
-	shutdown uint8
-	queued   uint32 // bytes of memory
+// inbox is what a UDP socket has in its queues.
+type inbox struct {
+	waiting []*datagram // in order
+	errs    []*datagram // ICMP messages
+	err     unix.Errno  // what the next call reports, 0 if nothing
+	unsent  *unsent
 }
 
-// datagrams returns what sock_diag tells about a UDP socket. It asks for all of
-// the namespace, once.
-func (l *look) datagrams() (datagrams, bool, error) {
-	if l.kind.udp[l.family] == nil {
-		all := map[uint32]datagrams{}
-		err := l.diag(func(c *sockdiag.Conn) error {
-			q := sockdiag.InetQuery{Family: uint8(l.family), Protocol: unix.IPPROTO_UDP}
-			return l.fail(c.EachInet(q, func(s *sockdiag.Inet) error {
-				all[s.Ino] = datagrams{s.Shutdown, s.RQueue}
-				return nil
-			}))
-		})
-		if err != nil {
-			return datagrams{}, false, err
-		}
-		l.kind.udp[l.family] = all
-	}
-	d, ok := l.kind.udp[l.family][uint32(l.file.Stat.Ino)]
-	return d, ok, nil
+// datagram is one that was received, or an ICMP message about one that was sent.
+type datagram struct {
+	from, to    netip.Addr
+	hops, class uint8
+	body        []byte // with the header of UDP or ICMP
 }
 
-// checkDatagrams refuses UDP sockets with something in their queues.
+// unsent is what was given with MSG_MORE, or under UDP_CORK.
+type unsent struct {
+	data []byte
+	to   netip.AddrPort // invalid: the peer
+}
+
+// checkDatagrams looks at the queues of a UDP socket, which are empty mostly.
 func (l *look) checkDatagrams() error {
 	if l.state = closed; l.peer.set() {
 		l.state = established
 	}
-	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP}}
+	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLOUT}}
 	if _, err := linux.PollNow(p); err != nil {
 		return l.fail(fmt.Errorf("poll: %w", err))
 	}
-	d, known, err := l.datagrams()
+	out, err := unix.IoctlGetInt(l.fd.Int(), unix.SIOCOUTQ)
+	if err != nil {
+		return l.fail(fmt.Errorf("read SIOCOUTQ: %w", err))
+	}
+	// A socket that is shut down for sending only looks like any other.
+	if p[0].Revents&(unix.POLLIN|unix.POLLRDHUP|unix.POLLERR) == 0 && out == 0 {
+		shutdown, err := l.shutdownOf()
+		l.shutdown = shutdown
+		return err
+	}
+	m, err := l.kind.memory()
+	if err != nil {
+		return l.refuse("something is in its queues or waits to be reported, or it was shut down, and what can't be known (%v); let the process read it first", err)
+	}
+	err = l.readInbox(m)
+	if errors.Is(err, errInbox) {
+		return l.refuse("%v; let the process read it first", err)
+	}
+	return l.fail(err)
+}
+
+// shutdownOf tells in which directions a UDP socket that has a port is shut
+// down. sock_diag is asked for all of the namespace, once.
+func (l *look) shutdownOf() (uint8, error) {
+	if l.kind.udp[l.family] == nil {
+		all := map[uint32]uint8{}
+		err := l.diag(func(c *sockdiag.Conn) error {
+			q := sockdiag.InetQuery{Family: uint8(l.family), Protocol: unix.IPPROTO_UDP}
+			return l.fail(c.EachInet(q, func(s *sockdiag.Inet) error {
+				all[s.Ino] = s.Shutdown
+				return nil
+			}))
+		})
+		if err != nil {
+			return 0, err
+		}
+		l.kind.udp[l.family] = all
+	}
+	return l.kind.udp[l.family][uint32(l.file.Stat.Ino)], nil
+}
+
+// readInbox reads all that is in the queues, without taking it.
+func (l *look) readInbox(m *kmem.Reader) error {
+	at, err := m.Sock(l.fd.Int())
 	if err != nil {
 		return err
 	}
-	out, err := unix.IoctlGetInt(l.fd.Int(), unix.SIOCOUTQ)
-	down := p[0].Revents&unix.POLLRDHUP != 0
-	switch {
-	case err != nil:
-		return l.fail(fmt.Errorf("read SIOCOUTQ: %w", err))
-	case p[0].Revents&unix.POLLERR != 0:
-		return l.refuse("an error waits to be reported (SO_ERROR, MSG_ERRQUEUE), which isn't supported yet; let the process read it first")
-	case d.queued != 0, p[0].Revents&unix.POLLIN != 0 && !down:
-		return l.refuse("datagrams are in its queue (%d bytes of memory), which isn't supported yet; let the process read them first", d.queued)
-	case out != 0:
-		return l.refuse("%d bytes of memory hold what it hasn't sent yet (MSG_MORE, UDP_CORK, or a slow device), which isn't supported yet; let it send that first", out)
-	case down && !known:
-		return l.refuse("it was shut down and has no port, which isn't supported yet")
+	s, err := m.Struct("udp_sock", at)
+	if err != nil {
+		return err
 	}
-	l.shutdown = d.shutdown
+	box := &inbox{err: unix.Errno(s.U32("sock.sk_err"))}
+	l.shutdown = s.U8("sock.sk_shutdown") & shutBoth
+	// What was received last is in the socket's own queue, all before in the
+	// reader's.
+	for _, q := range []string{"udp_sock.reader_queue", "sock.sk_receive_queue"} {
+		if err := box.readQueue(m, at+m.Off(q)); err != nil {
+			return err
+		}
+	}
+	if err := box.readErrors(m, at+m.Off("sock.sk_error_queue")); err != nil {
+		return err
+	}
+	if s.U32("udp_sock.pending") != 0 {
+		if box.unsent, err = readUnsent(m, s, l.peer.set()); err != nil {
+			return err
+		}
+	}
+	if err := l.checkInbox(box); err != nil {
+		return err
+	}
+	l.inbox = box
+	return l.putInbox()
+}
+
+// errInbox says that something in a queue can't be put back.
+var errInbox = errors.New("what is in its queues can't be put back")
+
+// checkInbox refuses what can't be put back.
+func (l *look) checkInbox(box *inbox) error {
+	alone := l.value("SO_REUSEADDR") == 0 && l.value("SO_REUSEPORT") == 0 || l.peer.set()
+	switch {
+	case len(box.waiting) > 0 && l.at.port == 0:
+		return fmt.Errorf("%w: datagrams wait, and it has no port any more", errInbox)
+	case box.err != 0 && len(box.errs) == 0 && (icmpCode(box.err) < 0 || !l.peer.set() || l.at.port == 0):
+		return fmt.Errorf("%w: an error (%v) waits to be reported", errInbox, box.err)
+	case (box.err != 0 || len(box.errs) > 0) && !alone:
+		return fmt.Errorf("%w: errors wait, and it may share its port (SO_REUSEADDR, SO_REUSEPORT)", errInbox)
+	case len(box.waiting) > 0 && l.value("UDP_ENCAP") != 0:
+		return fmt.Errorf("%w: datagrams wait that are a tunnel's (UDP_ENCAP)", errInbox)
+	}
+	if len(box.waiting) == 0 || l.kind.feeds {
+		return nil
+	}
+	f, err := newFeeder()
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInbox, err)
+	}
+	l.kind.feeds = true
 	return nil
+}
+
+func (l *look) putInbox() error {
+	put := func(d *datagram, failed bool) error {
+		n := func(v uint8) *uint32 { return proto.Uint32(uint32(v)) }
+		e := &extra.Datagram{Socket: &l.file.ID, From: d.from.AsSlice(), To: d.to.AsSlice(), Hops: n(d.hops), Class: n(d.class), Data: d.body}
+		if failed {
+			e.Error = &failed
+		}
+		return l.env.Images.Put(extra.Datagrams, e, nil)
+	}
+	for _, d := range l.inbox.waiting {
+		if err := put(d, false); err != nil {
+			return err
+		}
+	}
+	for _, d := range l.inbox.errs {
+		if err := put(d, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put writes what belongs to the socket itself.
+func (b *inbox) put(e *extra.SocketEntry) {
+	if b == nil {
+		return
+	}
+	if b.err != 0 {
+		e.Error = proto.Uint32(uint32(b.err))
+	}
+	if b.unsent == nil {
+		return
+	}
+	e.Unsent = &extra.Unsent{Data: b.unsent.data}
+	if b.unsent.to.IsValid() {
+		e.Unsent.To, e.Unsent.Port = b.unsent.to.Addr().AsSlice(), proto.Uint32(uint32(b.unsent.to.Port()))
+	}
 }

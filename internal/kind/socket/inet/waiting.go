@@ -64,15 +64,11 @@ func (l *look) checkWaiting() error {
 // readWaiting reads the connections that wait at the listener, and returns
 // their flows.
 func (l *look) readWaiting() ([]netlock.Flow, error) {
-	k := l.kind
-	if k.queues == nil {
-		q, err := tcp.OpenQueues()
-		if err != nil {
-			return nil, l.refuse("%d connections wait to be accepted: %v; let the server accept them, or give --skip-in-flight", l.tcp.Waiting, err)
-		}
-		k.queues = q
+	m, err := l.kind.memory()
+	if err != nil {
+		return nil, l.refuse("%d connections wait to be accepted: %v; let the server accept them, or give --skip-in-flight", l.tcp.Waiting, err)
 	}
-	all, err := k.queues.Of(l.fd.Int())
+	all, err := tcp.NewQueues(m).Of(l.fd.Int())
 	if errors.Is(err, tcp.ErrWaiting) {
 		return nil, l.refuse("%v; let the server accept it, or give --skip-in-flight", err)
 	}
@@ -159,16 +155,6 @@ func (l *look) putWaiting() error {
 	return nil
 }
 
-// Close ends what a dump has kept open.
-func (k *Kind) Close() error {
-	if k.queues == nil {
-		return nil
-	}
-	err := k.queues.Close()
-	k.queues = nil
-	return err
-}
-
 // readWaiting reads what putWaiting wrote.
 func (k *Kind) readWaiting(src plan.Source) error {
 	k.waiting = map[plan.ID][]*extra.WaitingTCP{}
@@ -189,6 +175,11 @@ func (k *Kind) checkListeners() error {
 	for id := range k.waiting {
 		if !known[id] {
 			return fmt.Errorf("%s: connections wait at file %#x, which is no socket", extra.TCPWaiting.Pattern, id)
+		}
+	}
+	for id := range k.datagrams {
+		if !known[id] {
+			return fmt.Errorf("%s: datagrams wait at file %#x, which is no socket", extra.Datagrams.Pattern, id)
 		}
 	}
 	return nil
@@ -350,6 +341,10 @@ func (n *node) shares() sharing {
 
 // Drop implements plan.Dropper.
 func (n *node) Drop() {
+	if f := n.kind.feeder; f != nil {
+		n.kind.feeder = nil
+		f.Close() //nolint:errcheck // nothing can be done about it
+	}
 	if a := n.kind.admitter; a != nil {
 		n.kind.admitter = nil
 		a.Close() //nolint:errcheck // nothing can be done about it

@@ -134,8 +134,8 @@ const (
 const (
 	skbMark   = 8
 	sockState = 72
-	tcpAt4    = 14 + headerSize
-	tcpAt6    = 14 + header6
+	tcpAt4    = 14 + 20
+	tcpAt6    = 14 + 40
 	tcxNext   = -1 // TCX_NEXT
 )
 

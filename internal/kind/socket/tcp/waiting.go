@@ -28,8 +28,8 @@ type Queues struct {
 	clock uint32 // what time stamps are counted from, now
 }
 
-// queueNames are the members that are read.
-func queueNames() []string {
+// QueueNames are the members of structures that are read.
+func QueueNames() []string {
 	return []string{
 		"inet_connection_sock.icsk_accept_queue", "request_sock_queue.rskq_accept_head", "request_sock.dl_next", "request_sock.sk",
 		"tcp_sock", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
@@ -42,18 +42,8 @@ func queueNames() []string {
 	}
 }
 
-// OpenQueues prepares the reading: some 10 ms. It fails with
-// kmem.ErrUnavailable where it can't be done.
-func OpenQueues() (*Queues, error) {
-	m, err := kmem.Open(queueNames()...)
-	if err != nil {
-		return nil, err
-	}
-	return &Queues{mem: m}, nil
-}
-
-// Close ends the reading.
-func (q *Queues) Close() error { return q.mem.Close() }
+// NewQueues reads with a reader that knows QueueNames.
+func NewQueues(m *kmem.Reader) *Queues { return &Queues{mem: m} }
 
 // mostWaiting is more connections than can wait at a listener, and mostPieces
 // than pieces of a stream at a connection.

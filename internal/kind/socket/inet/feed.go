@@ -1,0 +1,187 @@
+package inet
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/bpf"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/netlock"
+)
+
+// feeder puts datagrams into the queues of UDP sockets, whomever they were sent
+// to: by a program that the loopback interface calls (TCX, Linux 6.6), which
+// says whose a packet of ours is.
+type feeder struct {
+	scratch  int
+	memory   []byte
+	socket   int // map with the socket that gets what comes
+	programs []int
+	links    []int
+}
+
+func newFeeder() (*feeder, error) {
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		return nil, fmt.Errorf("find the loopback interface: %w", err)
+	}
+	f := &feeder{scratch: -1, socket: -1}
+	if err := f.load(lo.Index); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (f *feeder) load(lo int) (err error) {
+	if f.scratch, f.memory, err = linux.BPFSharedArray(os.Getpagesize()); err != nil {
+		return fmt.Errorf("bpf(BPF_MAP_CREATE): %w", err)
+	}
+	if f.socket, err = linux.BPFSockMap(); err != nil {
+		return fmt.Errorf("bpf(BPF_MAP_CREATE) for sockets (CONFIG_NET): %w", err)
+	}
+	for _, at := range []int{14 + ip4Header, 14 + ip6Header} {
+		p, err := linux.BPFLoadClassifier(feeding(f.scratch, f.socket, at), bpf.License)
+		if err != nil {
+			return fmt.Errorf("bpf(BPF_PROG_LOAD) for datagrams (it needs CAP_BPF and CAP_NET_ADMIN): %w", err)
+		}
+		f.programs = append(f.programs, p)
+		l, err := linux.BPFAttachIngress(p, lo)
+		if err != nil {
+			return fmt.Errorf("see what arrives at the loopback interface (CONFIG_NET_XGRESS, Linux 6.6): %w", err)
+		}
+		f.links = append(f.links, l)
+	}
+	return nil
+}
+
+// Close takes the programs from the interface.
+func (f *feeder) Close() error {
+	var errs []error
+	for _, n := range append(f.links, f.programs...) {
+		errs = append(errs, unix.Close(n))
+	}
+	if f.socket >= 0 {
+		errs = append(errs, unix.Close(f.socket))
+	}
+	if f.scratch >= 0 {
+		errs = append(errs, unix.Munmap(f.memory), unix.Close(f.scratch))
+	}
+	f.links, f.programs, f.scratch, f.socket = nil, nil, -1, -1
+	return errors.Join(errs...)
+}
+
+// fedResult is where the program tells what the kernel said, behind the header
+// of UDP that it waits for.
+const fedResult = 16
+
+// feeding is the program, for packets with the header of UDP at a place.
+//
+//	r6 packet, r7 socket, r9 what it is told
+func feeding(scratch, sockets, at int) []bpf.Insn {
+	const skbMark, head, key = 8, -16, -24 // offset in struct __sk_buff; on the stack
+	body := []bpf.Insn{
+		bpf.In(bpf.Move, 6, 1, 0, 0),
+		bpf.In(bpf.Load32, 2, 6, skbMark, 0),
+		bpf.In(bpf.JumpNe, 2, 0, 0, netlock.PassMark),
+		bpf.In(bpf.Move, 1, 6, 0, 0), bpf.In(bpf.MoveImm, 2, 0, 0, at),
+		bpf.In(bpf.Move, 3, 10, 0, 0), bpf.In(bpf.AddImm, 3, 0, 0, head), bpf.In(bpf.MoveImm, 4, 0, 0, udpHeader),
+		bpf.In(bpf.Call, 0, 0, 0, bpf.SkbLoadBytes),
+		bpf.In(bpf.JumpNe, 0, 0, 0, 0),
+		bpf.In(bpf.Imm64, 9, bpf.PseudoMapValue, 0, scratch), bpf.In(0, 0, 0, 0, 0),
+	}
+	for i := 0; i < udpHeader; i += 4 {
+		body = append(body, bpf.In(bpf.Load32, 2, 10, head+i, 0), bpf.In(bpf.Load32, 3, 9, i, 0), bpf.In(bpf.JumpNeR, 2, 3, 0, 0))
+	}
+	body = append(body,
+		bpf.In(bpf.MoveImm, 2, 0, 0, 0), bpf.In(bpf.Store64, 10, 2, key, 0),
+		bpf.In(bpf.Imm64, 1, bpf.PseudoMapFD, 0, sockets), bpf.In(0, 0, 0, 0, 0),
+		bpf.In(bpf.Move, 2, 10, 0, 0), bpf.In(bpf.AddImm, 2, 0, 0, key),
+		bpf.In(bpf.Call, 0, 0, 0, bpf.MapLookupElem),
+		bpf.In(bpf.JumpEq, 0, 0, 0, 0),
+		bpf.In(bpf.Move, 7, 0, 0, 0),
+		bpf.In(bpf.Move, 1, 6, 0, 0), bpf.In(bpf.Move, 2, 7, 0, 0), bpf.In(bpf.MoveImm, 3, 0, 0, 0),
+		bpf.In(bpf.Call, 0, 0, 0, bpf.SkAssign),
+		bpf.In(bpf.Store32, 9, 0, fedResult, 0),
+		bpf.In(bpf.Move, 1, 7, 0, 0), bpf.In(bpf.Call, 0, 0, 0, bpf.SkRelease),
+	)
+	for i := range body {
+		switch body[i].Code {
+		case bpf.JumpEq, bpf.JumpNe, bpf.JumpNeR:
+			body[i].Off = int16(len(body) - i - 1)
+		}
+	}
+	const next = -1 // TCX_NEXT
+	return append(body, bpf.In(bpf.MoveImm, 0, 0, 0, next), bpf.In(bpf.Exit, 0, 0, 0, 0))
+}
+
+// feed puts datagrams into the queue of a socket that has a port, in order.
+func (f *feeder) feed(own int, all []*datagram) error {
+	if err := linux.BPFSetSock(f.socket, own); err != nil {
+		return fmt.Errorf("bpf(BPF_MAP_UPDATE_ELEM) with a socket: %w", err)
+	}
+	for _, d := range all {
+		before, err := socket.MemInfo(own, unix.SK_MEMINFO_RMEM_ALLOC)
+		if err != nil {
+			return err
+		}
+		p := d.packet(unix.IPPROTO_UDP, 6)
+		binary.NativeEndian.PutUint32(f.memory[fedResult:], 0)
+		copy(f.memory, p.Body[:udpHeader])
+		if err := p.Send(loopbackOf(d.to)); err != nil {
+			return fmt.Errorf("send it a datagram as if from %v: %w", d.from, err)
+		}
+		err = arrived(func() (bool, error) {
+			now, err := socket.MemInfo(own, unix.SK_MEMINFO_RMEM_ALLOC)
+			return now > before, err
+		})
+		if err != nil {
+			return fmt.Errorf("a datagram of %d bytes from %v (the kernel says %d): %w", len(d.body)-udpHeader, d.from, int32(binary.NativeEndian.Uint32(f.memory[fedResult:])), err)
+		}
+	}
+	return linux.BPFClearSock(f.socket)
+}
+
+// packet is the datagram, or ICMP message, as it came. Its checksum is at a
+// place in the body.
+func (d *datagram) packet(protocol uint8, sum int) *socket.Packet {
+	p := &socket.Packet{From: d.from, To: d.to, Protocol: protocol, Hops: d.hops, Class: d.class, Body: append([]byte(nil), d.body...)}
+	clear(p.Body[sum : sum+2])
+	p.Sum(sum)
+	return p
+}
+
+// loopbackOf is an address of this machine of the same family.
+func loopbackOf(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+// patience is how long a packet may need to arrive: it does so within
+// microseconds.
+const patience = 2 * time.Second
+
+var errLost = errors.New("it doesn't arrive: does a firewall hold back packets on the loopback interface?")
+
+// arrived waits for what a packet does.
+func arrived(done func() (bool, error)) error {
+	for end := time.Now().Add(patience); ; {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		if time.Now().After(end) {
+			return errLost
+		}
+		time.Sleep(10 * time.Microsecond)
+	}
+}

@@ -1,0 +1,104 @@
+package inet
+
+import (
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/options"
+)
+
+// queuedImages are those of a UDP socket with a datagram in its queue, and part
+// of one to be sent.
+func queuedImages(t *testing.T) images {
+	t.Helper()
+	d, c := udp4.bound(t, "127.0.0.1"), udp4.bound(t, "127.0.0.1")
+	at, err := unix.Getsockname(d.Int())
+	must(t, err)
+	must(t, unix.Sendmsg(c.Int(), []byte("datagram"), nil, at, 0))
+	must(t, unix.Sendmsg(d.Int(), []byte("part"), nil, at, unix.MSG_MORE))
+	in, err := dumped(t, &options.Dump{}, d.Int())
+	if err != nil {
+		t.Skip(err)
+	}
+	must(t, d.Close())
+	return in
+}
+
+func TestQueued(t *testing.T) {
+	fds := restored(t, queuedImages(t))
+	var b [20]byte
+	n, _, err := unix.Recvfrom(fds[1], b[:], unix.MSG_DONTWAIT)
+	if err != nil || string(b[:n]) != "datagram" {
+		t.Errorf("%q, %v", b[:max(n, 0)], err)
+	}
+	must(t, unix.SetsockoptInt(fds[1], unix.IPPROTO_UDP, unix.UDP_CORK, 1))
+	must(t, unix.SetsockoptInt(fds[1], unix.IPPROTO_UDP, unix.UDP_CORK, 0)) // sends it
+	n, _, err = unix.Recvfrom(fds[1], b[:], unix.MSG_DONTWAIT)
+	if err != nil || string(b[:n]) != "part" {
+		t.Errorf("%q, %v", b[:max(n, 0)], err)
+	}
+}
+
+func TestQueuedHostile(t *testing.T) {
+	good := queuedImages(t)
+	if _, err := planned(good); err != nil {
+		t.Fatal(err)
+	}
+	yes := true
+	for name, change := range map[string]func(e *extra.Datagram, s *extra.SocketEntry){
+		"no address":      func(e *extra.Datagram, _ *extra.SocketEntry) { e.From = nil },
+		"two families":    func(e *extra.Datagram, _ *extra.SocketEntry) { e.To = make([]byte, 16) },
+		"other family":    func(e *extra.Datagram, _ *extra.SocketEntry) { e.From, e.To = make([]byte, 16), make([]byte, 16) },
+		"short":           func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = e.Data[:7] },
+		"longer":          func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = append(slices.Clone(e.Data), 0) },
+		"huge":            func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = make([]byte, 1<<17) },
+		"port":            func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = append([]byte{0, 0, 0, 1}, e.Data[4:]...) },
+		"hops":            func(e *extra.Datagram, _ *extra.SocketEntry) { e.Hops = proto.Uint32(256) },
+		"class":           func(e *extra.Datagram, _ *extra.SocketEntry) { e.Class = proto.Uint32(256) },
+		"no such socket":  func(e *extra.Datagram, _ *extra.SocketEntry) { e.Socket = proto.Uint32(7) },
+		"no ICMP error":   func(e *extra.Datagram, _ *extra.SocketEntry) { e.Error, e.Data = &yes, make([]byte, 8) },
+		"error":           func(_ *extra.Datagram, s *extra.SocketEntry) { s.Error = proto.Uint32(uint32(unix.EIO)) },
+		"unsent to":       func(_ *extra.Datagram, s *extra.SocketEntry) { s.Unsent.To = make([]byte, 5) },
+		"unsent nowhere":  func(_ *extra.Datagram, s *extra.SocketEntry) { s.Unsent.To = nil },
+		"unsent to port":  func(_ *extra.Datagram, s *extra.SocketEntry) { s.Unsent.Port = proto.Uint32(1 << 16) },
+		"group":           func(_ *extra.Datagram, s *extra.SocketEntry) { s.Groups = group(make([]byte, 4), nil) },
+		"group of IPv6":   func(_ *extra.Datagram, s *extra.SocketEntry) { s.Groups = group([]byte{0xff, 15: 1}, nil) },
+		"source of group": func(_ *extra.Datagram, s *extra.SocketEntry) { s.Groups = group([]byte{224, 0, 0, 9}, make([]byte, 3)) },
+	} {
+		in := images{}
+		for k, v := range good {
+			in[k] = slices.Clone(v)
+		}
+		e, s := &extra.Datagram{}, &extra.SocketEntry{}
+		for _, c := range []struct{ from, to proto.Message }{{good[of(extra.Datagrams)][0].Message, e}, {good[of(extra.Sockets)][0].Message, s}} {
+			b, err := proto.Marshal(c.from)
+			must(t, err)
+			must(t, proto.Unmarshal(b, c.to))
+		}
+		change(e, s)
+		in[of(extra.Datagrams)], in[of(extra.Sockets)] = []plan.Entry{{Message: e}}, []plan.Entry{{Message: s}}
+		if _, err := planned(in); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	// Datagrams at a listener.
+	good[of(image.Files)][0].Message = entry(1)
+	if _, err := planned(good); err == nil {
+		t.Error("a TCP socket: no error")
+	}
+}
+
+func group(address, source []byte) []*extra.Membership {
+	name := "lo"
+	m := &extra.Membership{Group: address, Interface: &name, Local: make([]byte, 4)}
+	if source != nil {
+		m.Sources = [][]byte{source}
+	}
+	return []*extra.Membership{m}
+}

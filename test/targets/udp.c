@@ -1,0 +1,185 @@
+// UDP sockets with something in their queues: datagrams of several senders, empty
+// and large ones, with their TTL and TOS; what is kept back until there is more
+// of it; errors that nobody has read yet. Over IPv4, IPv6 and IPv4 in the form of
+// IPv6.
+#include "ctl.h"
+#include <arpa/inet.h>
+#include <linux/errqueue.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+enum { SORTS = 3, PARTS = 2 };
+
+struct at {
+	struct sockaddr_in6 a;
+	socklen_t len;
+};
+
+static void set(int fd, int level, int opt, int v) { CHECK(setsockopt(fd, level, opt, &v, sizeof v)); }
+
+static int fresh(int sort) { return CHECK(socket(sort ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0)); }
+
+static struct at name(int fd) {
+	struct at at = {.len = sizeof at.a};
+	CHECK(getsockname(fd, (void *)&at.a, &at.len));
+	return at;
+}
+
+static struct at loopback(int sort, int port) {
+	struct at at = {.len = sizeof at.a};
+	memset(&at.a, 0, sizeof at.a);
+	if (sort) {
+		at.a.sin6_family = AF_INET6, at.a.sin6_port = port;
+		inet_pton(AF_INET6, sort == 1 ? "::1" : "::ffff:127.0.0.1", &at.a.sin6_addr);
+		return at;
+	}
+	struct sockaddr_in *in = (void *)&at.a;
+	*in = (struct sockaddr_in){AF_INET, port, {htonl(INADDR_LOOPBACK)}, {0}};
+	at.len = sizeof *in;
+	return at;
+}
+
+static int bound(int sort) {
+	int fd = fresh(sort);
+	struct at at = loopback(sort, 0);
+	CHECK(bind(fd, (void *)&at.a, at.len));
+	return fd;
+}
+
+static void to(int fd, struct at at) { CHECK(connect(fd, (void *)&at.a, at.len)); }
+
+static void send_to(int fd, struct at at, int n, int flags) {
+	static char b[65536];
+	for (int i = 0; i < n; i++)
+		b[i] = n + i * 7;
+	MUST(sendto(fd, b, n, flags, (void *)&at.a, at.len) == n);
+}
+
+// receive notes the next datagram; from is the socket it should have come from.
+static void receive(const char *what, int fd, int from) {
+	static char b[65536];
+	char control[512];
+	struct at at = {.len = sizeof at.a}, want = name(from);
+	struct iovec iov = {b, sizeof b};
+	struct msghdr m = {.msg_name = &at.a, .msg_namelen = at.len, .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	int n = recvmsg(fd, &m, 0);
+	if (n < 0) {
+		obs("%s: %s", what, strerror(errno));
+		return;
+	}
+	int hops = -1, class = -1;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		if (c->cmsg_type == (c->cmsg_level == IPPROTO_IP ? IP_TTL : IPV6_HOPLIMIT))
+			hops = *(int *)CMSG_DATA(c);
+		if (c->cmsg_type == (c->cmsg_level == IPPROTO_IP ? IP_TOS : IPV6_TCLASS))
+			class = *(unsigned char *)CMSG_DATA(c);
+	}
+	obs("%s: %d bytes, %llx, hops %d, class %d, sender %s", what, n, (unsigned long long)fnv(b, n), hops, class, at.a.sin6_port == want.a.sin6_port ? "right" : "wrong");
+}
+
+// failure notes what waits in the error queue, and the error.
+static void failure(const char *what, int fd) {
+	char b[512], control[512];
+	struct iovec iov = {b, sizeof b};
+	for (;;) {
+		struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+		int n = recvmsg(fd, &m, MSG_ERRQUEUE);
+		if (n < 0)
+			break;
+		for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+			if (c->cmsg_type == IP_RECVERR || c->cmsg_type == IPV6_RECVERR) {
+				struct sock_extended_err *e = (void *)CMSG_DATA(c);
+				obs("%s: %s, origin %d, type %d, code %d, %d bytes %llx", what, strerror(e->ee_errno), e->ee_origin, e->ee_type, e->ee_code, n, (unsigned long long)fnv(b, n));
+			}
+	}
+	int error = 0;
+	socklen_t size = sizeof error;
+	CHECK(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size));
+	obs("%s: error %s", what, strerror(error));
+}
+
+// room is a port where nobody is.
+static struct at nobody(int sort) {
+	int fd = bound(sort);
+	struct at at = name(fd);
+	close(fd);
+	return at;
+}
+
+struct state {
+	int in, out[2], shared[2], plain, corked, failed, queued, read_once, down;
+};
+
+static struct state make(int sort) {
+	struct state s = {.in = bound(sort), .out = {bound(sort), bound(sort)}, .plain = bound(sort), .corked = bound(sort), .failed = bound(sort), .queued = bound(sort), .read_once = bound(sort), .down = fresh(sort)};
+	struct at in = name(s.in);
+	int v6 = sort == 1;
+	set(s.in, IPPROTO_IP, IP_RECVTTL, 1), set(s.in, IPPROTO_IP, IP_RECVTOS, 1);
+	if (sort)
+		set(s.in, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1), set(s.in, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+	set(s.out[1], v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_TCLASS : IP_TOS, 0x28), set(s.out[1], v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_UNICAST_HOPS : IP_TTL, 33);
+	set(s.in, SOL_SOCKET, SO_RCVBUF, 200000);
+	send_to(s.out[0], in, 100, 0), send_to(s.out[1], in, 0, 0), send_to(s.out[1], in, 60000, 0), send_to(s.out[0], in, 1, 0);
+	// Two that share a port, and each has got something.
+	s.shared[0] = fresh(sort), set(s.shared[0], SOL_SOCKET, SO_REUSEPORT, 1);
+	struct at at = loopback(sort, 0);
+	CHECK(bind(s.shared[0], (void *)&at.a, at.len));
+	at = name(s.shared[0]);
+	send_to(s.out[0], at, 10, 0);
+	s.shared[1] = fresh(sort), set(s.shared[1], SOL_SOCKET, SO_REUSEPORT, 1);
+	CHECK(bind(s.shared[1], (void *)&at.a, at.len));
+	to(s.shared[1], name(s.out[1]));
+	send_to(s.out[1], at, 20, 0);
+	// Kept back: to a peer, and to an address.
+	send_to(s.plain, in, 7, MSG_MORE), send_to(s.plain, in, 3000, MSG_MORE);
+	to(s.corked, in), set(s.corked, IPPROTO_UDP, UDP_CORK, 1);
+	MUST(send(s.corked, "corked", 6, 0) == 6);
+	// Errors: one that waits, one with what brought it, one of which only that is left.
+	for (int i = 0; i < 3; i++) {
+		int fd = (int[]){s.failed, s.queued, s.read_once}[i];
+		if (i)
+			set(fd, sort ? IPPROTO_IPV6 : IPPROTO_IP, sort ? IPV6_RECVERR : IP_RECVERR, 1);
+		if (i && sort == 2)
+			set(fd, IPPROTO_IP, IP_RECVERR, 1);
+		to(fd, nobody(sort));
+		MUST(send(fd, "nobody", 6, 0) == 6);
+		poll(&(struct pollfd){fd, 0, 0}, 1, 20000);
+	}
+	int error;
+	socklen_t size = sizeof error;
+	CHECK(getsockopt(s.read_once, SOL_SOCKET, SO_ERROR, &error, &size));
+	to(s.down, in), CHECK(shutdown(s.down, SHUT_RD)), CHECK(connect(s.down, &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr)));
+	return s;
+}
+
+static void look(struct state *s) {
+	receive("first", s->in, s->out[0]), receive("empty", s->in, s->out[1]), receive("large", s->in, s->out[1]), receive("last", s->in, s->out[0]), receive("none", s->in, s->out[0]);
+	receive("shared", s->shared[0], s->out[0]), receive("shared and connected", s->shared[1], s->out[1]);
+	MUST(send(s->corked, " and sent", 9, 0) == 9);
+	set(s->corked, IPPROTO_UDP, UDP_CORK, 0);
+	receive("corked", s->in, s->corked);
+	send_to(s->plain, name(s->in), 3, 0);
+	receive("more", s->in, s->plain);
+	failure("failed", s->failed), failure("queued", s->queued), failure("read once", s->read_once);
+	struct pollfd p = {s->down, POLLIN | POLLRDHUP, 0};
+	poll(&p, 1, 0);
+	obs("shut down: %x", p.revents);
+	for (unsigned i = 0; i < sizeof *s / sizeof(int); i++)
+		close(((int *)s)[i]);
+}
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	int more;
+	do {
+		struct state s[SORTS];
+		for (int i = 0; i < SORTS; i++)
+			s[i] = make(i);
+		more = savepoint();
+		for (int i = 0; i < SORTS; i++)
+			look(&s[i]);
+	} while (more);
+	return 0;
+}
