@@ -22,6 +22,7 @@ const (
 	packetMessageSize = 16 // struct packet_diag_msg
 	packetInfoSize    = 24 // struct packet_diag_info
 	packetMemberSize  = 44 // struct packet_diag_mclist
+	packetRingSize    = 28 // struct packet_diag_ring
 	packetAddrSize    = 32 // MAX_ADDR_LEN
 )
 
@@ -30,7 +31,14 @@ type Packet struct {
 	Ino        uint32
 	CopyThresh uint32
 	Members    []PacketMember
-	Rings      bool // it has a ring in memory
+	Rx, Tx     *PacketRing // nil: it has none
+}
+
+// PacketRing is how the memory is divided that a packet socket shares with its
+// process, struct packet_diag_ring.
+type PacketRing struct {
+	BlockSize, BlockNr, FrameSize, FrameNr uint32
+	RetireTmo, SizeofPriv, Features        uint32 // of TPACKET_V3
 }
 
 // PacketMember is what a packet socket gets besides what is sent to its host.
@@ -74,11 +82,22 @@ func (p *Packet) attribute(typ uint16, v []byte) error {
 			return fmt.Errorf("%w: %d bytes about a packet socket", ErrCut, len(v))
 		}
 		p.CopyThresh = binary.NativeEndian.Uint32(v[12:])
-	case packetDiagRxRing, packetDiagTxRing:
-		p.Rings = true
+	case packetDiagRxRing:
+		return ring(&p.Rx, v)
+	case packetDiagTxRing:
+		return ring(&p.Tx, v)
 	case packetDiagMClist:
 		return p.members(v)
 	}
+	return nil
+}
+
+func ring(to **PacketRing, v []byte) error {
+	if len(v) < packetRingSize {
+		return fmt.Errorf("%w: %d bytes about a ring", ErrCut, len(v))
+	}
+	word := func(i int) uint32 { return binary.NativeEndian.Uint32(v[4*i:]) }
+	*to = &PacketRing{word(0), word(1), word(2), word(3), word(4), word(5), word(6)}
 	return nil
 }
 

@@ -18,6 +18,10 @@ func TestPacketLive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	req := &unix.TpacketReq{Block_size: 8192, Block_nr: 3, Frame_size: 2048, Frame_nr: 12}
+	if err := unix.SetsockoptTpacketReq(n, unix.SOL_PACKET, unix.PACKET_TX_RING, req); err != nil {
+		t.Fatal(err)
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(n, &st); err != nil {
 		t.Fatal(err)
@@ -30,7 +34,7 @@ func TestPacketLive(t *testing.T) {
 	seen := false
 	err = c.EachPacket(func(p *Packet) error {
 		if p.Ino == uint32(st.Ino) {
-			seen = len(p.Members) == 1 && p.Members[0].Count == 2 && p.Members[0].Index == 1 && p.Members[0].Type == unix.PACKET_MR_ALLMULTI && !p.Rings
+			seen = len(p.Members) == 1 && p.Members[0].Count == 2 && p.Members[0].Index == 1 && p.Members[0].Type == unix.PACKET_MR_ALLMULTI && p.Rx == nil && p.Tx != nil && *p.Tx == PacketRing{BlockSize: 8192, BlockNr: 3, FrameSize: 2048, FrameNr: 12}
 		}
 		return nil
 	})

@@ -6,6 +6,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 static const uint16_t mine = 0x88b5; // for experiments
@@ -67,9 +68,23 @@ int main(int argc, char **argv) {
 		CHECK(bind(fans[i], (void *)&(struct sockaddr_ll){.sll_family = AF_PACKET, .sll_protocol = htons(mine + 1), .sll_ifindex = lo}, sizeof here));
 		set(fans[i], PACKET_FANOUT, 0x1234 | PACKET_FANOUT_LB << 16);
 	}
+	int rings[2] = {CHECK(socket(AF_PACKET, SOCK_RAW, 0)), CHECK(socket(AF_PACKET, SOCK_RAW, 0))};
+	struct tpacket_req3 ring = {8192, 3, 2048, 12, 60, 16, TP_FT_REQ_FILL_RXHASH};
+	CHECK(setsockopt(rings[0], SOL_PACKET, PACKET_TX_RING, &ring, sizeof(struct tpacket_req)));
+	set(rings[1], PACKET_VERSION, TPACKET_V3);
+	CHECK(setsockopt(rings[1], SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring));
 	set(fans[0], PACKET_TIMESTAMP, 1 << 6);
 	do {
 		tell("none", none), tell("all", all), tell("bound", bound), tell("first", fans[0]), tell("second", fans[1]);
+		tell("ring", rings[0]), tell("blocks", rings[1]);
+		// A socket with a ring changes its version no more, and it can be mapped.
+		for (int i = 0; i < 2; i++) {
+			int v = TPACKET_V2;
+			obs("version: %d %d", setsockopt(rings[i], SOL_PACKET, PACKET_VERSION, &v, sizeof v), errno);
+			void *m = CHECK(mmap(NULL, 3 * 8192, PROT_READ, MAP_SHARED, rings[i], 0));
+			CHECK(munmap(m, 3 * 8192));
+			obs("more: %d", mmap(NULL, 4 * 8192, PROT_READ, MAP_SHARED, rings[i], 0) == MAP_FAILED);
+		}
 		obs("promiscuous %d", promiscuous());
 		CHECK(sendto(none, "\0\0\0\0\0\0\0\0\0\0\0\0\x88\xb5hello", 19, 0, (void *)&here, sizeof here));
 		char buf[64];

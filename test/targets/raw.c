@@ -101,7 +101,7 @@ int main(int argc, char **argv) {
 	int head = CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
 	int off = CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
 	set(off, IPPROTO_IP, IP_HDRINCL, 0);
-	int seen = CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_UDP));
+	int seen = CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_TCP));
 	struct sock_filter none[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
 	struct sock_fprog filter = {1, none};
 	CHECK(setsockopt(seen, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter));

@@ -42,7 +42,11 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	if !l.tcpLike() {
 		return nil, nil
 	}
-	if err := l.lookTCP(); err != nil {
+	err = l.lookTCP()
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil // a raw socket
+	}
+	if err != nil {
 		return nil, err
 	}
 	if l.tcp.State == tcp.Listening {

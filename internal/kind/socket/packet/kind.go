@@ -100,17 +100,7 @@ func (k *Kind) check(p *socket.Plain) error {
 	if p.Type != unix.SOCK_RAW && p.Type != unix.SOCK_DGRAM {
 		return p.Refuse("SOCK_PACKET is not supported: SOCK_RAW does the same")
 	}
-	if err := p.Empty(); err != nil {
-		return err
-	}
-	known, err := k.about(p)
-	if err != nil {
-		return p.Fail(err)
-	}
-	if known.Rings {
-		return p.Refuse("it has a ring in memory (PACKET_RX_RING, PACKET_TX_RING), which isn't supported yet")
-	}
-	return nil
+	return p.Empty()
 }
 
 // about returns what only sock_diag tells. It asks for all of the namespace,
@@ -171,7 +161,21 @@ func (k *Kind) addresses(p *socket.Plain, e *packet_sock.PacketSockEntry) error 
 			e.Mclist = append(e.Mclist, one)
 		}
 	}
+	e.RxRing, e.TxRing = ring(known.Rx), ring(known.Tx)
 	return k.fanout(p, e)
+}
+
+// ring is a ring as images have it. Nothing waits in it, and no memory of the
+// process shows it: that would be refused where memory is looked at.
+func ring(r *sockdiag.PacketRing) *packet_sock.PacketRing {
+	if r == nil {
+		return nil
+	}
+	number := proto.Uint32
+	return &packet_sock.PacketRing{
+		BlockSize: number(r.BlockSize), BlockNr: number(r.BlockNr), FrameSize: number(r.FrameSize), FrameNr: number(r.FrameNr),
+		RetireTmo: number(r.RetireTmo), SizeofPriv: number(r.SizeofPriv), Features: number(r.Features),
+	}
 }
 
 // Ways of a fanout to choose a member that are programs, and where they are in

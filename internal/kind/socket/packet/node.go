@@ -67,6 +67,7 @@ const (
 	mostMembers = 4096 // of what a socket gets besides
 	mostAddress = 32   // MAX_ADDR_LEN
 	mostIndex   = 1<<31 - 1
+	mostRing    = 1 << 30 // bytes
 )
 
 // check refuses what an entry can't be.
@@ -79,10 +80,15 @@ func (n *node) check() error {
 		return fmt.Errorf("protocol %#x can't be", in.GetProtocol())
 	case in.GetIfindex() > mostIndex:
 		return fmt.Errorf("interface %d can't be", in.GetIfindex())
-	case in.RxRing != nil || in.TxRing != nil:
-		return fmt.Errorf("%w: a ring in memory", kind.ErrUnsupported)
+	case in.GetVersion() > unix.TPACKET_V3:
+		return fmt.Errorf("version %d can't be", in.GetVersion())
 	case len(in.GetMclist()) > mostMembers:
 		return fmt.Errorf("%d memberships, more than %d", len(in.GetMclist()), mostMembers)
+	}
+	for _, r := range []*packet_sock.PacketRing{in.RxRing, in.TxRing} {
+		if uint64(r.GetBlockSize())*uint64(r.GetBlockNr()) > mostRing {
+			return fmt.Errorf("a ring of %d blocks of %d bytes is larger than %d bytes", r.GetBlockNr(), r.GetBlockSize(), mostRing)
+		}
 	}
 	for _, m := range in.GetMclist() {
 		if len(m.Addr) > mostAddress || m.GetIndex() > mostIndex || m.GetType() > unix.PACKET_MR_UNICAST {
@@ -133,7 +139,35 @@ func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	return n.Make(unix.AF_PACKET, int(n.entry.GetType()), 0, k, n.bind)
 }
 
+// rings makes the rings, whose form depends on the version.
+func (n *node) rings(own int) error {
+	for opt, r := range map[int]*packet_sock.PacketRing{unix.PACKET_RX_RING: n.entry.RxRing, unix.PACKET_TX_RING: n.entry.TxRing} {
+		if r == nil {
+			continue
+		}
+		req := &unix.TpacketReq3{
+			Block_size: r.GetBlockSize(), Block_nr: r.GetBlockNr(), Frame_size: r.GetFrameSize(), Frame_nr: r.GetFrameNr(),
+			Retire_blk_tov: r.GetRetireTmo(), Sizeof_priv: r.GetSizeofPriv(), Feature_req_word: r.GetFeatures(),
+		}
+		var err error
+		if n.entry.GetVersion() == unix.TPACKET_V3 {
+			err = unix.SetsockoptTpacketReq3(own, unix.SOL_PACKET, opt, req)
+		} else {
+			err = unix.SetsockoptTpacketReq(own, unix.SOL_PACKET, opt, &unix.TpacketReq{
+				Block_size: req.Block_size, Block_nr: req.Block_nr, Frame_size: req.Frame_size, Frame_nr: req.Frame_nr,
+			})
+		}
+		if err != nil {
+			return fmt.Errorf("make a ring of %d blocks of %d bytes: %w", req.Block_nr, req.Block_size, err)
+		}
+	}
+	return nil
+}
+
 func (n *node) bind(own int) error {
+	if err := n.rings(own); err != nil {
+		return err
+	}
 	at := &unix.SockaddrLinklayer{Protocol: uint16(n.entry.GetProtocol()), Ifindex: int(n.entry.GetIfindex())}
 	if at.Protocol != 0 || at.Ifindex != 0 {
 		if err := unix.Bind(own, at); err != nil {

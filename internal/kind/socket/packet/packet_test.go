@@ -26,9 +26,6 @@ func TestRefused(t *testing.T) {
 	frame := append(make([]byte, 12), 0x88, 0xb7, 'h', 'e', 'l', 'l', 'o')
 	lo := &unix.SockaddrLinklayer{Protocol: mine, Ifindex: 1, Halen: 6}
 	for want, prepare := range map[string]func(n int) error{
-		"PACKET_RX_RING": func(n int) error {
-			return unix.SetsockoptTpacketReq(n, unix.SOL_PACKET, unix.PACKET_RX_RING, &unix.TpacketReq{Block_size: 4096, Block_nr: 1, Frame_size: 2048, Frame_nr: 2})
-		},
 		"in its queue": func(n int) error {
 			err := errors.Join(unix.Bind(n, lo), unix.Sendto(n, frame, 0, lo))
 			if err == nil {
@@ -77,11 +74,14 @@ func dumped(t *testing.T, n int) (*fdinfo.FileEntry, error) {
 func TestNonsense(t *testing.T) {
 	number := proto.Uint32
 	for want, change := range map[string]func(*packet_sock.PacketSockEntry){
-		"called":         func(in *packet_sock.PacketSockEntry) { in.Id = number(2) },
-		"SOCK_STREAM":    func(in *packet_sock.PacketSockEntry) { in.Type = number(unix.SOCK_STREAM) },
-		"protocol":       func(in *packet_sock.PacketSockEntry) { in.Protocol = number(1 << 16) },
-		"interface":      func(in *packet_sock.PacketSockEntry) { in.Ifindex = number(1 << 31) },
-		"ring":           func(in *packet_sock.PacketSockEntry) { in.TxRing = &packet_sock.PacketRing{} },
+		"called":      func(in *packet_sock.PacketSockEntry) { in.Id = number(2) },
+		"SOCK_STREAM": func(in *packet_sock.PacketSockEntry) { in.Type = number(unix.SOCK_STREAM) },
+		"protocol":    func(in *packet_sock.PacketSockEntry) { in.Protocol = number(1 << 16) },
+		"interface":   func(in *packet_sock.PacketSockEntry) { in.Ifindex = number(1 << 31) },
+		"larger than": func(in *packet_sock.PacketSockEntry) {
+			in.TxRing = &packet_sock.PacketRing{BlockSize: number(1 << 31), BlockNr: number(1 << 31)}
+		},
+		"version":        func(in *packet_sock.PacketSockEntry) { in.Version = number(3) },
 		"more than 4096": func(in *packet_sock.PacketSockEntry) { in.Mclist = make([]*packet_sock.PacketMclist, 5000) },
 		"33 bytes": func(in *packet_sock.PacketSockEntry) {
 			in.Mclist = []*packet_sock.PacketMclist{{Index: number(1), Type: number(0), Addr: make([]byte, 33)}}
