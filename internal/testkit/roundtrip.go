@@ -59,6 +59,14 @@ func Restored(t *testing.T, e Engines, p Program) Observations {
 	return want
 }
 
+// Compared runs the program natively, and then once more with act at every save
+// point, and compares what it sees.
+func Compared(t *testing.T, p Program, act func(t *testing.T, proc *Proc, n int)) {
+	t.Helper()
+	NoLeaks(t)
+	compare(t, p.run(t, func(*testing.T, *Proc, int) {}), p.run(t, act))
+}
+
 // Native runs the program without an engine: a target that fails by itself
 // says nothing about one.
 func Native(t *testing.T, p Program) Observations {

@@ -10,12 +10,13 @@
 static struct {
 	const char *name;
 	int fd;
-} sk[200];
+} sk[2000];
 static int sks;
 
 // add notes a socket, which is looked at and drained from then on.
 static int add(const char *name, int fd) {
 	CHECK(fd);
+	MUST(sks < 2000);
 	sk[sks].name = name;
 	return sk[sks++].fd = fd;
 }
@@ -60,9 +61,13 @@ static int option(int fd, int opt) {
 	return getsockopt(fd, SOL_SOCKET, opt, &v, &len) ? -errno : v;
 }
 
-static void set(int fd, int opt, int v) { CHECK(setsockopt(fd, SOL_SOCKET, opt, &v, sizeof v)); }
+__attribute__((unused)) static void set(int fd, int opt, int v) { CHECK(setsockopt(fd, SOL_SOCKET, opt, &v, sizeof v)); }
+
+static int anew; // see look
 
 static const char *quoted(char *out, const struct sockaddr_un *un, int len) {
+	if (anew && len == (int)offsetof(struct sockaddr_un, sun_path) + 6 && !*un->sun_path)
+		return strcpy(out, "a name it got by itself");
 	len -= (int)offsetof(struct sockaddr_un, sun_path);
 	char *p = out;
 	for (int i = 0; i < len && i < 108; i++)
@@ -87,7 +92,6 @@ static const char *process(pid_t pid) {
 }
 
 // anew is set when sockets are looked at that weren't there before.
-static int anew;
 
 // look notes all that a socket tells without changing.
 static void look(const char *name, int fd) {
@@ -111,8 +115,11 @@ static void look(const char *name, int fd) {
 	ioctl(fd, FIONREAD, &in), ioctl(fd, TIOCOUTQ, &out);
 	struct pollfd p = {fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, 0};
 	poll(&p, 1, 0);
+	if (getenv("SEED")) // urgent data that a reader steps over stays counted (Linux 6.18)
+		in = in > 0, out = 0;
+	int mark = getenv("SEED") && !in ? 0 : sockatmark(fd); // with nothing behind it it isn't kept
 	obs("%s: type %d flags %o, user %d %d groups %d %d %d, in %d out %d events %x mark %d, options %d %d %d %d", name, option(fd, SO_TYPE), fcntl(fd, F_GETFL),
-		who.uid, who.gid, n, groups[0], groups[1], in, out > 0, p.revents, sockatmark(fd), option(fd, SO_PASSCRED), option(fd, 76), option(fd, SO_OOBINLINE), option(fd, SO_PEEK_OFF));
+		who.uid, who.gid, n, groups[0], groups[1], in, out > 0, p.revents, mark, option(fd, SO_PASSCRED), option(fd, 76), option(fd, SO_OOBINLINE), option(fd, SO_PEEK_OFF));
 	if (anew)
 		obs("%s: %s to %s, peer is %s", name, own, peer, process(who.pid));
 	else
@@ -120,7 +127,7 @@ static void look(const char *name, int fd) {
 	errno = e;
 }
 
-static void look_all(void) {
+__attribute__((unused)) static void look_all(void) {
 	for (int i = 0; i < sks; i++)
 		look(sk[i].name, sk[i].fd);
 }
@@ -128,7 +135,7 @@ static void look_all(void) {
 // sender is a name without what differs from run to run.
 static const char *sender(char *out, struct sockaddr_un *un, int len) {
 	char all[500], *slash = strrchr(quoted(all, un, len ? len : 2), '/');
-	if (*all == '\\' && len == (int)offsetof(struct sockaddr_un, sun_path) + 6)
+	if (strncmp(all, "a name", 6) == 0 || (*all == '\\' && len == (int)offsetof(struct sockaddr_un, sun_path) + 6))
 		return "a name it got by itself";
 	return strcpy(out, *all == '/' ? slash : all);
 }

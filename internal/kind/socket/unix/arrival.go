@@ -32,7 +32,7 @@ func (n *node) addArrivals(entries []plan.Entry) error {
 		if err != nil {
 			return fmt.Errorf("connection %d that waits at it: %w", i+1, err)
 		}
-		n.arrivals = append(n.arrivals, a)
+		n.arrivals, n.late = append(n.arrivals, a), true
 	}
 	return nil
 }

@@ -18,6 +18,9 @@ import (
 // and nobody has read takes. So a message is of a socket of that name that has
 // so much left, else of one that is closed.
 func (k *Kind) assign() error {
+	if err := k.askSenders(); err != nil {
+		return err
+	}
 	left := map[uint32]uint64{} // bytes sent and not accounted for
 	for ino := range k.picture.files {
 		u, err := k.picture.get(ino)
@@ -33,6 +36,77 @@ func (k *Kind) assign() error {
 		if err := k.assignAll(left, far); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// askSenders asks the kernel's memory who sent what several sockets may have
+// sent. Where that can't be read it stays a guess.
+func (k *Kind) askSenders() error {
+	var m *sockmem.Memory
+	for _, ino := range k.receivers() {
+		u, err := k.picture.get(ino)
+		if err != nil {
+			return err
+		}
+		if u.Type != sys.SOCK_DGRAM || !k.ambiguous(u) {
+			continue
+		}
+		if m == nil {
+			if m, err = sockmem.OpenMemory(); errors.Is(err, sockmem.ErrUnavailable) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+		}
+		if err := k.askSendersOf(m, ino); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ambiguous tells whether the names of senders don't tell who they are.
+func (k *Kind) ambiguous(u *sockdiag.Unix) bool {
+	if len(u.Name) == 0 {
+		return false // nobody but its peer can send to it
+	}
+	for _, m := range k.queues[u.Ino].messages {
+		n := 0
+		for _, s := range k.candidates(u) {
+			if bytes.Equal(s.Name, m.name) {
+				n++
+			}
+		}
+		if n > 1 || n == 1 && len(m.name) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *Kind) askSendersOf(m *sockmem.Memory, ino uint32) error {
+	d, err := k.picture.files[ino].Borrow()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	own, err := ownFiles(m)
+	if err != nil {
+		return err
+	}
+	all, err := m.Queue(own[int32(d.Int())])
+	if err != nil {
+		return err
+	}
+	messages := k.queues[ino].messages
+	if len(all) != len(messages) {
+		return nil // complete sees to it
+	}
+	for i := range all {
+		messages[i].sender, messages[i].known = k.picture.files[uint32(all[i].Sender)], true
 	}
 	return nil
 }
@@ -54,7 +128,7 @@ func (k *Kind) assignAll(left map[uint32]uint64, far bool) error {
 			return err
 		}
 		for _, m := range k.queues[ino].messages {
-			if m.peer = u.Type != sys.SOCK_DGRAM; m.peer || m.sender != nil {
+			if m.peer = u.Type != sys.SOCK_DGRAM; m.peer || m.sender != nil || m.known {
 				continue
 			}
 			if err := k.assignOne(u, m, left, far); err != nil {
@@ -76,6 +150,9 @@ func (k *Kind) assignOne(u *sockdiag.Unix, m *message, left map[uint32]uint64, f
 	}
 	for _, s := range k.candidates(u) {
 		near := s.Ino == u.Peer || s.Peer == u.Ino
+		if len(u.Name) == 0 && s.Ino != u.Peer && s.Peer != u.Ino {
+			continue // nobody but its peer, or who is connected to it, can have sent to it
+		}
 		if near == far || left[s.Ino] < uint64(size) || !bytes.Equal(s.Name, m.name) {
 			continue
 		}
@@ -130,7 +207,7 @@ func (k *Kind) candidates(u *sockdiag.Unix) []*sockdiag.Unix {
 // complete makes sure that all messages at a socket were found. An empty
 // message is shown to one peek only (Linux: skb->peeked), so there may be more.
 func (k *Kind) complete(l *look) error {
-	if l.u.Type == sys.SOCK_STREAM || l.role == listener {
+	if l.u.Type == sys.SOCK_STREAM || l.role == listener || l.role == alone && l.u.Type == sys.SOCK_SEQPACKET {
 		return nil
 	}
 	var found []*message
@@ -144,7 +221,8 @@ func (k *Kind) complete(l *look) error {
 	if events&sys.POLLIN == 0 || events&sys.POLLERR != 0 {
 		return nil
 	}
-	mate := l.role == paired
+	// To a datagram socket with a name others may have sent.
+	mate := l.role == paired && (l.u.Type != sys.SOCK_DGRAM || len(l.u.Name) == 0)
 	for _, m := range found {
 		mate = mate && m.peer
 	}
@@ -189,9 +267,6 @@ func (k *Kind) compare(l *look, messages []*message) error {
 // count asks the kernel's memory how many messages there are: nothing else
 // tells it of a socket whose peer is closed.
 func (k *Kind) count(l *look, messages []*message) error {
-	if l.file.Within != nil {
-		return nil
-	}
 	n, err := k.queued(l)
 	if errors.Is(err, sockmem.ErrUnavailable) {
 		return fmt.Errorf("%w: whether there are isn't known (%w)", errHidden, err)

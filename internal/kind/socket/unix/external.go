@@ -226,5 +226,5 @@ func outside(u, peer *sockdiag.Unix) string {
 		how = append(how, "let Glis connect to it again by --ext-unix-sk")
 	}
 	how = append(how, "dump the process at the other end too", "close the connection first")
-	return fmt.Sprintf("its peer, socket %d%s, is outside of the tree; %s", u.Peer, name, strings.Join(how, ", or "))
+	return fmt.Sprintf("its peer, socket %d%s, is outside of the tree, or in an empty message that was peeked at before and is no longer shown; %s", u.Peer, name, strings.Join(how, ", or "))
 }

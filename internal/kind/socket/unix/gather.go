@@ -51,7 +51,7 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 // mayQueue tells whether something may be queued at a socket: sock_diag doesn't
 // count empty messages.
 func mayQueue(u *sockdiag.Unix) bool {
-	return u.State != listening && (u.RQueue > 0 || u.Type != sys.SOCK_STREAM)
+	return u.State != listening && (u.RQueue > 0 || u.Type == sys.SOCK_DGRAM || u.Type == sys.SOCK_SEQPACKET && u.State == established)
 }
 
 // gatherQueue reads one queue.
@@ -63,6 +63,7 @@ func (k *Kind) gatherQueue(env *kind.DumpEnv, f *scan.File, u *sockdiag.Unix) er
 	}
 	defer l.giveBack()
 	q := &peeker{look: l, fd: l.fd.Int(), count: func() (int, error) { return k.queued(l) }}
+	q.uneven = func(m []*message) (bool, error) { return k.uneven(u, m) }
 	defer q.drop()
 	messages, err := q.all()
 	for _, why := range []error{errBetween, errBehind} {
@@ -101,6 +102,8 @@ type message struct {
 	urgent uint32       // urgentWaits, urgentRead
 	sender *scan.File   // nil: it is closed, or outside of the tree
 	peer   bool         // the sender is the peer
+	at     int          // where it begins in a stream
+	known  bool         // sender is what the kernel says
 }
 
 // What is special about a byte of a stream, as in extra.SocketMessage.

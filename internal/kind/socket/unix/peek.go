@@ -42,6 +42,7 @@ type peeker struct {
 	look   *look
 	fd     int
 	count  func() (int, error) // messages, by the kernel's memory
+	uneven func([]*message) (bool, error)
 	undo   []linux.SockOpt
 	counts bool // SO_INQ is on
 	buf    []byte

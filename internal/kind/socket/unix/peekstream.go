@@ -32,7 +32,11 @@ func (q *peeker) stream() ([]*message, error) {
 	if s.waits && !s.found {
 		return nil, errBetween
 	}
-	return s.out, nil
+	uneven, err := q.uneven(s.out)
+	if err != nil || !uneven {
+		return s.out, err
+	}
+	return s.out, s.cut()
 }
 
 // stream is a walk through the pieces of a stream.
@@ -105,13 +109,13 @@ func (s *stream) piece() error {
 		}
 	}
 	if from > s.at {
-		s.out = append(s.out, &message{data: bytes.Clone(s.buf[s.at:from]), who: p.who})
+		s.out = append(s.out, &message{data: bytes.Clone(s.buf[s.at:from]), who: p.who, at: s.at})
 	}
 	files, err := s.receive(p.rights)
 	if err != nil {
 		return err
 	}
-	s.out = append(s.out, &message{data: bytes.Clone(s.buf[from:end]), who: p.who, rights: files})
+	s.out = append(s.out, &message{data: bytes.Clone(s.buf[from:end]), who: p.who, rights: files, at: from})
 	s.at = end
 	if len(files) == 0 && end < s.total && !s.found {
 		return s.mark()

@@ -3,6 +3,7 @@ package unix
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	sys "golang.org/x/sys/unix"
 
@@ -33,6 +34,9 @@ func (k *Kind) Planned() error {
 		if name := n.needsName(); name != "" {
 			k.temporary[name] = append(k.temporary[name], n)
 		}
+	}
+	for _, n := range k.order {
+		n.delay()
 	}
 	for _, n := range k.order {
 		n.late = n.late || n.peer != nil && n.peer.late
@@ -109,6 +113,16 @@ func (n *node) decide() error {
 	return nil
 }
 
+// delay lets those who send to a socket that is filled late be shut down late,
+// too.
+func (n *node) delay() {
+	for _, m := range n.queue.messages {
+		for o := m.sender; o != nil && !o.late; o = o.partner {
+			o.late = true
+		}
+	}
+}
+
 func (n *node) decideStream() error {
 	if n.peer == nil || n.alike(n.peer) {
 		return nil
@@ -132,11 +146,19 @@ func (n *node) findPartner() *node {
 		}
 		mutual := n.peer == o && o.peer == n
 		unnamed := n.peer == o && len(o.at.name) == 0 || o.peer == n && len(n.at.name) == 0
-		if unnamed || mutual && n.who != nil {
+		if unnamed || mutual && n.who != nil || n.heard(o) || o.heard(n) {
 			return o
 		}
 	}
 	return nil
+}
+
+// heard tells whether a datagram socket without a name has a message from
+// another one: that can have sent it only while they were a pair.
+func (n *node) heard(o *node) bool {
+	return len(n.at.name) == 0 && slices.ContainsFunc(n.queue.messages, func(m *queuedMessage) bool {
+		return m.sender == o || m.sender == nil && !m.gone && n.peer == o
+	})
 }
 
 // bornOf returns who made a datagram socket by socketpair(2), nil if it wasn't

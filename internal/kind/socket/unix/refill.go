@@ -159,14 +159,61 @@ func (r *refill) send(k *Kind, env *plan.Env, from *sender, to int) error {
 	if err != nil || took >= r.memory {
 		return err
 	}
-	piece, err := r.piece(k)
-	if err != nil || piece == math.MaxInt {
+	pad, err := r.padding(k, took)
+	if err != nil {
 		return err
+	}
+	piece := math.MaxInt
+	if pad == 0 {
+		if piece, err = r.piece(k); err != nil || piece == math.MaxInt {
+			return err
+		}
 	}
 	if err := discard(to); err != nil {
 		return err
 	}
-	return r.sendIn(env, from, to, piece)
+	return r.sendBehind(env, from, to, pad, piece)
+}
+
+// padding returns how many bytes have to be sent before the first message, and
+// read again, so that the whole takes as much memory as it did: a reader has
+// read so far. It is 0 if that can't be it.
+func (r *refill) padding(k *Kind, took uint32) (int, error) {
+	first := r.messages[0]
+	if !first.plain() {
+		return 0, nil
+	}
+	own, err := k.size(sys.SOCK_STREAM, len(first.data))
+	if err != nil {
+		return 0, err
+	}
+	want := own + r.memory - took
+	n := sort.Search(maxPiece, func(n int) bool {
+		size, e := k.size(sys.SOCK_STREAM, len(first.data)+n)
+		err = errors.Join(err, e)
+		return size >= want
+	})
+	if size, e := k.size(sys.SOCK_STREAM, len(first.data)+n); err != nil || e != nil || size != want {
+		return 0, errors.Join(err, e)
+	}
+	return n, nil
+}
+
+// sendBehind is sendIn behind some bytes that are read again.
+func (r *refill) sendBehind(env *plan.Env, from *sender, to, pad, piece int) error {
+	if pad == 0 {
+		return r.sendIn(env, from, to, piece)
+	}
+	padded, first := *r, *r.messages[0]
+	first.data = append(make([]byte, pad), first.data...)
+	padded.messages = append([]*queuedMessage{&first}, r.messages[1:]...)
+	if err := padded.sendIn(env, from, to, piece); err != nil {
+		return err
+	}
+	if n, err := linux.Recvmsg(to, make([]byte, pad), nil, nil, sys.MSG_DONTWAIT); err != nil || n.N != pad {
+		return fmt.Errorf("read %d bytes that were read before: %w", pad, errors.Join(err, fmt.Errorf("%d were", n.N)))
+	}
+	return nil
 }
 
 func (r *refill) sendIn(env *plan.Env, from *sender, to, piece int) error {

@@ -1,6 +1,8 @@
 package unix
 
 import (
+	"slices"
+
 	sys "golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind"
@@ -44,7 +46,7 @@ func (s *survey) of(f *scan.File) defaults {
 // them, from the kernel's memory: nothing else tells it of a socket whose
 // peer is closed.
 func (k *Kind) queued(l *look) (int, error) {
-	if k.lengths == nil {
+	if _, ok := k.lengths[l.file.Task]; !ok && k.noLengths == nil {
 		k.lengths = map[*scan.Task]map[int32]int{}
 		r, err := sockmem.Open()
 		if err != nil {
@@ -52,7 +54,11 @@ func (k *Kind) queued(l *look) (int, error) {
 			return 0, err
 		}
 		defer r.Close()
-		for _, t := range l.env.Tree.Tasks {
+		tasks := slices.Clone(l.env.Tree.Tasks)
+		if l.file.Within != nil {
+			tasks = append(tasks, l.file.Task) // the engine, which has it
+		}
+		for _, t := range tasks {
 			if t.Zombie {
 				continue
 			}

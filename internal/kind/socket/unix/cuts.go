@@ -1,0 +1,117 @@
+package unix
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/sockdiag"
+)
+
+// maxCuts is into how many buffers a queue is taken apart: each takes a few
+// system calls.
+const maxCuts = 1 << 12
+
+// uneven tells whether a stream that is sent again in these pieces takes
+// another amount of the kernel's memory than it does: that decides when a
+// writer has to wait.
+func (k *Kind) uneven(u *sockdiag.Unix, messages []*message) (bool, error) {
+	if u.Peer == 0 {
+		return false, nil
+	}
+	peer, err := k.picture.get(u.Peer)
+	if err != nil || peer == nil || !peer.HasMem {
+		return false, err
+	}
+	sum := uint64(0)
+	for _, m := range messages {
+		if m.urgent == urgentRead {
+			continue
+		}
+		n, err := k.size(sys.SOCK_STREAM, len(m.data))
+		if err != nil {
+			return false, err
+		}
+		sum += uint64(n)
+	}
+	return sum != uint64(peer.Mem.WmemAlloc), nil
+}
+
+// cut takes the pieces of a stream apart into the buffers that they are in.
+func (s *stream) cut() error {
+	wall, err := sys.Mmap(-1, 0, 1, sys.PROT_NONE, sys.MAP_PRIVATE|sys.MAP_ANONYMOUS)
+	if err != nil {
+		return fmt.Errorf("mmap: %w", err)
+	}
+	defer sys.Munmap(wall) //nolint:errcheck // it was mapped
+	c := &cutter{stream: s, wall: wall}
+	var out []*message
+	for _, m := range s.out {
+		if m.urgent != 0 || len(m.rights) > 0 {
+			out = append(out, m)
+			continue
+		}
+		for from := 0; from < len(m.data); {
+			n := len(m.data) - from
+			if len(out) < maxCuts {
+				if n, err = c.length(m.at+from, n); err != nil {
+					return err
+				}
+			}
+			out = append(out, &message{data: m.data[from : from+n], who: m.who})
+			from += n
+		}
+	}
+	s.out = out
+	return nil
+}
+
+// cutter finds out how long buffers are: of one that doesn't fit into readable
+// memory nothing is given out.
+type cutter struct {
+	*stream
+	wall []byte
+	last int // length of the one before: writers mostly write the same again
+}
+
+// length returns the length of the buffer at an offset, which is at most most.
+func (c *cutter) length(at, most int) (int, error) {
+	if c.last > 1 && c.last <= most {
+		n, err := c.fits(at, c.last)
+		if err != nil {
+			return 0, err
+		}
+		if n == c.last {
+			if n, err = c.fits(at, c.last-1); err != nil || n == 0 {
+				return c.last, err
+			}
+		}
+	}
+	var failed error
+	n := 1 + sort.Search(most-1, func(i int) bool {
+		n, err := c.fits(at, i+1)
+		failed = errors.Join(failed, err)
+		return n > 0
+	})
+	c.last = n
+	return n, failed
+}
+
+// fits returns how many bytes of whole buffers from an offset on have room in n
+// bytes.
+func (c *cutter) fits(at, n int) (int, error) {
+	if err := c.goTo(at); err != nil {
+		return 0, err
+	}
+	got, err := linux.PeekInto(c.fd, c.buf[:n], c.wall, peek)
+	if errors.Is(err, sys.EFAULT) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("peek at its queue once more: %w", err)
+	}
+	return got, nil
+}

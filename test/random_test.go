@@ -1,0 +1,94 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"glis.dev/glis/internal/testkit"
+)
+
+// seedsEnv is how many random sequences TestRandomUnix tries, or FROM-TO.
+const seedsEnv = "GLIS_RANDOM"
+
+func seeds(t *testing.T) (from, to int) {
+	t.Helper()
+	text := os.Getenv(seedsEnv)
+	if text == "" {
+		return 1, 8
+	}
+	first, last, ok := strings.Cut(text, "-")
+	if !ok {
+		first, last = "1", text
+	}
+	from, err := strconv.Atoi(first)
+	if err == nil {
+		to, err = strconv.Atoi(last)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", seedsEnv, err)
+	}
+	return from, to
+}
+
+// Random sequences of calls on unix sockets, over several tasks, are dumped
+// and restored in between: what they see must be what they see without.
+func TestRandomUnix(t *testing.T) {
+	e := glisOnly(t)
+	path := testkit.BuildC(t, "targets/unixrandom.c")
+	from, to := seeds(t)
+	for seed := from; seed <= to; seed++ {
+		t.Run(strconv.Itoa(seed), func(t *testing.T) {
+			p := testkit.Program{Argv: []string{path, strconv.Itoa(seed), strconv.Itoa(20 + seed%60)}, Generations: 3}
+			testkit.Compared(t, p, func(t *testing.T, proc *testkit.Proc, n int) {
+				saveRandom(t, e, proc, (seed+n)%3 == 0)
+			})
+		})
+	}
+}
+
+// known are states that limits.md says are refused.
+var known = []string{"waits at a datagram", "SO_ERROR", "nobody else in the tree has open", "hasn't accepted it yet", "no longer shown"}
+
+// dumpRandom dumps the program, unless that is refused for a known reason.
+func dumpRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, img string, more ...string) bool {
+	t.Helper()
+	args := append([]string{"dump", "-t", strconv.Itoa(proc.PID), "-D", img, "-o", "dump.log", "-v4"}, more...)
+	r := e.Run(t, args...)
+	if r.Code == 0 {
+		return true
+	}
+	for _, k := range known {
+		if strings.Contains(r.Stderr, k) {
+			t.Logf("refused: %s", r.Stderr)
+			return false
+		}
+	}
+	t.Fatalf("%s\n%s", r.Stderr, testkit.LogTail(filepath.Join(img, "dump.log")))
+	return false
+}
+
+// saveRandom saves the program: left running first, then restored.
+func saveRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, running bool) {
+	t.Helper()
+	tree := testkit.Tree(proc.PID)
+	img := testkit.NewDir(t)
+	if !dumpRandom(t, e, proc, img, "--leave-running") {
+		return
+	}
+	testkit.Unharmed(t, proc.PID)
+	if running {
+		return
+	}
+	img = testkit.NewDir(t)
+	if !dumpRandom(t, e, proc, img) {
+		return
+	}
+	testkit.Reap(t, tree)
+	if pid := e.Restore(t, img); pid != proc.PID {
+		t.Fatal(fmt.Errorf("restored as %d, was %d", pid, proc.PID))
+	}
+}
