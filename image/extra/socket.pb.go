@@ -704,6 +704,97 @@ func (m *Unsent) GetPort() uint32 {
 	return 0
 }
 
+// SocketKey is glis.SocketKey.
+type SocketKey struct {
+	Address   []byte  // of the peers, 4 or 16 bytes
+	Bits      *uint32 // of it that count
+	Key       []byte
+	Interface *string // that the peers are at
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*SocketKey) ProtoName() string { return "glis.SocketKey" }
+
+// Reset implements proto.Message.
+func (m *SocketKey) Reset() { *m = SocketKey{} }
+
+// AppendFields implements proto.Message.
+func (m *SocketKey) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendBytes(b, 1, m.Address)
+	b = proto.AppendVarint(b, 2, m.Bits)
+	b = proto.AppendBytes(b, 3, m.Key)
+	b = proto.AppendString(b, 4, m.Interface)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *SocketKey) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 10: // 1: address
+		d.Bytes(&m.Address)
+	case 16: // 2: bits
+		d.Uint32(&m.Bits)
+	case 26: // 3: key
+		d.Bytes(&m.Key)
+	case 34: // 4: interface
+		d.String(&m.Interface)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *SocketKey) Missing() string {
+	if m == nil || m.Address == nil {
+		return "glis.SocketKey.address"
+	}
+	if m == nil || m.Bits == nil {
+		return "glis.SocketKey.bits"
+	}
+	if m == nil || m.Key == nil {
+		return "glis.SocketKey.key"
+	}
+	return ""
+}
+
+// GetAddress returns address, or its default.
+func (m *SocketKey) GetAddress() []byte {
+	if m != nil {
+		return m.Address
+	}
+	return nil
+}
+
+// GetBits returns bits, or its default.
+func (m *SocketKey) GetBits() uint32 {
+	if m != nil && m.Bits != nil {
+		return *m.Bits
+	}
+	return 0
+}
+
+// GetKey returns key, or its default.
+func (m *SocketKey) GetKey() []byte {
+	if m != nil {
+		return m.Key
+	}
+	return nil
+}
+
+// GetInterface returns interface, or its default.
+func (m *SocketKey) GetInterface() string {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return ""
+}
+
 // Membership is glis.Membership.
 type Membership struct {
 	Group     []byte // address, 4 or 16 bytes
@@ -883,6 +974,8 @@ type SocketEntry struct {
 	Type     *uint32 // SOCK_*, where criu's entry does not tell
 	Unsent   *Unsent
 	Groups   []*Membership
+	Keys     []*SocketKey
+	Cookies  []byte // TCP_FASTOPEN_KEY, if it has its own
 
 	proto.Rest
 }
@@ -923,6 +1016,10 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	for _, x := range m.Groups {
 		b = proto.AppendMessage(b, 16, x)
 	}
+	for _, x := range m.Keys {
+		b = proto.AppendMessage(b, 17, x)
+	}
+	b = proto.AppendBytes(b, 18, m.Cookies)
 	b = proto.AppendVarint(b, 20, m.Type)
 	return append(b, m.Unknown()...)
 }
@@ -973,6 +1070,12 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		x := &Membership{}
 		m.Groups = append(m.Groups, x)
 		d.Message(x)
+	case 138: // 17: keys
+		x := &SocketKey{}
+		m.Keys = append(m.Keys, x)
+		d.Message(x)
+	case 146: // 18: cookies
+		d.Bytes(&m.Cookies)
 	case 160: // 20: type
 		d.Uint32(&m.Type)
 	default:
@@ -1007,6 +1110,11 @@ func (m *SocketEntry) Missing() string {
 		}
 	}
 	for _, x := range m.GetGroups() {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	for _, x := range m.GetKeys() {
 		if s := x.Missing(); s != "" {
 			return s
 		}
@@ -1138,6 +1246,22 @@ func (m *SocketEntry) GetUnsent() *Unsent {
 func (m *SocketEntry) GetGroups() []*Membership {
 	if m != nil {
 		return m.Groups
+	}
+	return nil
+}
+
+// GetKeys returns keys, or its default.
+func (m *SocketEntry) GetKeys() []*SocketKey {
+	if m != nil {
+		return m.Keys
+	}
+	return nil
+}
+
+// GetCookies returns cookies, or its default.
+func (m *SocketEntry) GetCookies() []byte {
+	if m != nil {
+		return m.Cookies
 	}
 	return nil
 }

@@ -11,11 +11,15 @@ import (
 // maxOffset is more than where anything is that is asked for.
 const maxOffset = 64 << 10
 
-// find finds members of structures.
+// find finds members of structures. One that begins with a question mark may be
+// missing.
 func find(x *bpf.Types, names []string) (map[string]Field, error) {
 	wanted := map[string][]string{} // members by structure
+	maybe := map[string]bool{}
 	for _, n := range names {
+		n, ok := strings.CutPrefix(n, "?")
 		of, member, _ := strings.Cut(n, ".")
+		maybe[n] = ok
 		wanted[of] = append(wanted[of], member)
 	}
 	found := map[string]bpf.Type{}
@@ -34,18 +38,22 @@ func find(x *bpf.Types, names []string) (map[string]Field, error) {
 	}
 	out := map[string]Field{}
 	for of, members := range wanted {
+		optional := func(name string) bool { return maybe[name] }
 		t, ok := found[of]
+		if !ok && maybe[of] {
+			continue
+		}
 		if !ok {
 			return nil, fmt.Errorf("the kernel has no struct %s", of)
 		}
-		if err := findIn(x, &t, of, members, out); err != nil {
+		if err := findIn(x, &t, of, members, optional, out); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func findIn(x *bpf.Types, t *bpf.Type, of string, members []string, out map[string]Field) error {
+func findIn(x *bpf.Types, t *bpf.Type, of string, members []string, optional func(string) bool, out map[string]Field) error {
 	fields, err := x.Fields(t, members...)
 	if err != nil {
 		return err
@@ -55,12 +63,21 @@ func findIn(x *bpf.Types, t *bpf.Type, of string, members []string, out map[stri
 			out[of] = Field{At: int(t.Size)}
 			continue
 		}
+		if f.Offset < 0 && optional(of+"."+members[i]) {
+			continue
+		}
 		if f.Offset < 0 || f.Offset > maxOffset {
 			return fmt.Errorf("the kernel's struct %s has no %s", of, members[i])
 		}
 		out[of+"."+members[i]] = Field{At: f.Offset, Bit: f.Bit, Bits: f.Bits}
 	}
 	return nil
+}
+
+// Has tells whether the kernel has a member or structure that may be missing.
+func (r *Reader) Has(name string) bool {
+	_, ok := r.layout[name]
+	return ok
 }
 
 // Off returns where a member is in its structure, or the size of a structure.

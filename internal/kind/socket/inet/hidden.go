@@ -7,10 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind/socket"
-	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/scan"
-	"glis.dev/glis/internal/sockdiag"
 	"glis.dev/glis/internal/sockmem"
 )
 
@@ -40,18 +38,7 @@ func (l *look) checkHidden() error {
 	case l.protocol == unix.IPPROTO_UDP:
 		return l.checkGroups()
 	}
-	keys := ""
-	err = l.diag(func(c *sockdiag.Conn) error {
-		keys, err = tcp.Keys(c, l.family, l.at.port, uint32(l.file.Stat.Ino))
-		return l.fail(err)
-	})
-	if err == nil && keys != "" {
-		return l.refuse("it has keys for the peers %s (TCP_MD5SIG), which isn't supported yet", keys)
-	}
-	if err == nil {
-		return l.refuse("it has keys for its peers (TCP_MD5SIG, TCP_AO_ADD_KEY), or extension headers go with every packet, which isn't supported yet")
-	}
-	return err
+	return l.checkKeys()
 }
 
 // otherNet tells whether the socket is of another network namespace than

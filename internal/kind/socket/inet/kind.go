@@ -116,6 +116,8 @@ type look struct {
 	waiting  []*tcp.Waiting
 	inbox    *inbox
 	groups   []*extra.Membership
+	keys     []*extra.SocketKey
+	cookies  []byte
 	group    *socket.Group
 }
 
@@ -295,7 +297,10 @@ func (l *look) checkState() error {
 			return err
 		}
 	}
-	why, err := tcp.Refusal(l.fd.Int(), info, l.protocol, l.like)
+	why, err := tcp.Refusal(l.fd.Int(), info, l.protocol)
+	if err == nil && l.protocol == unix.IPPROTO_TCP {
+		l.cookies, err = tcp.CookieKey(l.fd.Int(), l.like)
+	}
 	if err != nil {
 		return l.fail(err)
 	}
@@ -336,8 +341,8 @@ func (l *look) putExtra() error {
 	}
 	l.ended.put(e)
 	l.inbox.put(e)
-	e.Groups = l.groups
-	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil {
+	e.Groups, e.Keys, e.Cookies = l.groups, l.keys, l.cookies
+	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil {
 		return nil
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)

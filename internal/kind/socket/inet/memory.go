@@ -11,7 +11,7 @@ import (
 // first needed: most dumps don't. Errors are kmem.ErrUnavailable.
 func (k *Kind) memory() (*kmem.Reader, error) {
 	if k.mem == nil {
-		m, err := kmem.Open(slices.Concat(tcp.QueueNames(), datagramNames(), groupNames())...)
+		m, err := kmem.Open(slices.Concat(tcp.QueueNames(), datagramNames(), groupNames(), keyNames())...)
 		if err != nil {
 			return nil, err
 		}

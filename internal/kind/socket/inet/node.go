@@ -35,6 +35,8 @@ type node struct {
 	joined   bool        // its peer is in the images, too
 	waiting  []*tcp.Waiting
 	groups   []*membership
+	keys     []*secret
+	cookies  []byte
 	inbox    *inbox // nil: nothing is in a UDP socket's queues
 	cut      bool   // it was connected, and comes back as a closed socket (--tcp-close)
 }
@@ -132,7 +134,13 @@ func (n *node) finish(own *fd.FD, at address) error {
 		}
 	}
 	if n.live() {
-		return n.finishConnection(own, k, at)
+		if err := n.finishConnection(own, k, at); err != nil {
+			return err
+		}
+		return n.setKeys(own.Int())
+	}
+	if err := n.setKeys(own.Int()); err != nil {
+		return err
 	}
 	if n.ended != nil {
 		return n.finishEnded(own, k, at)

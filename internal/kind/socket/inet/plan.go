@@ -94,7 +94,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		err = n.planConnection(p)
 	}
 	if err == nil {
-		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planGroups(x))
+		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planGroups(x), n.planKeys(x))
 	}
 	return n, err
 }

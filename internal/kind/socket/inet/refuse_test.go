@@ -54,23 +54,6 @@ func TestRefused(t *testing.T) {
 			return d.Int()
 		}},
 		{"connection", "--tcp-established", func(t *testing.T) int { return client(t, tcp4, listener(t).Int()).Int() }},
-		{"keys", "keys for the peers [10.1.2.3/32]", func(t *testing.T) int {
-			d := listener(t)
-			md5(t, d.Int())
-			return d.Int()
-		}},
-		{"keys before listening", "keys for its peers", func(t *testing.T) int {
-			d := tcp4.make(t)
-			md5(t, d.Int())
-			return d.Int()
-		}},
-		{"key for fast open", "TCP_FASTOPEN_KEY", func(t *testing.T) int {
-			d := listener(t)
-			if err := unix.SetsockoptString(d.Int(), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, "0123456789abcdef"); err != nil {
-				t.Skip(err)
-			}
-			return d.Int()
-		}},
 		{"program", "SO_ATTACH_REUSEPORT_CBPF", func(t *testing.T) int {
 			d := tcp4.make(t)
 			must(t, unix.SetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
@@ -107,18 +90,5 @@ func TestRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { refused(t, &options.Dump{}, tt.make(t), tt.want) })
-	}
-}
-
-// md5 gives a socket a key for a peer.
-func md5(t *testing.T, n int) {
-	t.Helper()
-	sig := make([]byte, 216) // struct tcp_md5sig
-	sig[0] = unix.AF_INET
-	copy(sig[4:], []byte{10, 1, 2, 3})
-	sig[130] = 3
-	copy(sig[136:], "key")
-	if err := unix.SetsockoptString(n, unix.IPPROTO_TCP, unix.TCP_MD5SIG, string(sig)); err != nil {
-		t.Skip(err)
 	}
 }

@@ -42,6 +42,8 @@ func (l *look) checkWaiting() error {
 		why = "consider using --tcp-established, or --skip-in-flight, which leaves them out"
 	case o.NetworkLock == options.NetworkLockSkip && !o.LeaveRunning && !o.LeaveStopped:
 		why = "the kernel resets them when the listener is gone, unless packets are held back: do without --network-lock skip, or give --skip-in-flight"
+	case len(l.keys) > 0:
+		why = "what is sent to them must be signed (TCP_MD5SIG), and they can't be put back; let the server accept them, or give --skip-in-flight"
 	case l.protocol == unix.IPPROTO_MPTCP:
 		why = "the kernel can't put those of Multipath TCP back; let the server accept them, or give --skip-in-flight"
 	}

@@ -34,18 +34,15 @@ func Look(fd int) (Info, error) {
 }
 
 // Refusal returns why a TCP socket that isn't connected can't be carried over,
-// and what can be done; "" if it can. like makes a new socket of its family.
-func Refusal(fd int, info Info, protocol int, like func() (int, error)) (string, error) {
+// and what can be done; "" if it can.
+func Refusal(fd int, info Info, protocol int) (string, error) {
 	if info.State != Listening && info.State != Closed {
 		return "TCP connections aren't supported yet; let the process close it first", nil
 	}
 	if protocol == unix.IPPROTO_MPTCP {
 		return "", nil // it lets nothing be put on top, and has no keys
 	}
-	if why, err := Upper(fd); err != nil || why != "" {
-		return why, err
-	}
-	return cookieKey(fd, like)
+	return Upper(fd)
 }
 
 // Upper says which protocol is on top of TCP, and that it can't be carried over;
@@ -79,22 +76,23 @@ func KeptSyn(fd int) (string, error) {
 	return "", nil
 }
 
-// cookieKey refuses keys for fast open that are a socket's own.
-func cookieKey(fd int, like func() (int, error)) (string, error) {
+// CookieKey returns the keys for fast open that are a socket's own, nil if it has
+// none. like makes a new socket of its family.
+func CookieKey(fd int, like func() (int, error)) ([]byte, error) {
 	own, err := readKey(fd)
 	if err != nil || len(own) == 0 {
-		return "", err
+		return nil, err
 	}
 	fresh, err := like()
 	if err != nil {
-		return "", fmt.Errorf("make a socket to compare with: %w", err)
+		return nil, fmt.Errorf("make a socket to compare with: %w", err)
 	}
 	defer unix.Close(fresh)
 	common, err := readKey(fresh)
 	if err != nil || bytes.Equal(own, common) {
-		return "", err
+		return nil, err
 	}
-	return "it has a key for fast open of its own (TCP_FASTOPEN_KEY), which isn't supported yet", nil
+	return own, nil
 }
 
 func readKey(fd int) ([]byte, error) {
@@ -119,19 +117,6 @@ func Deferred(c *sockdiag.Conn, family int, port uint16) (int, error) {
 		return nil
 	})
 	return n, err
-}
-
-// Keys says which peers a listener has keys for (TCP_MD5SIG), "" if none.
-func Keys(c *sockdiag.Conn, family int, port uint16, ino uint32) (string, error) {
-	keys := ""
-	q := sockdiag.InetQuery{Family: uint8(family), Protocol: unix.IPPROTO_TCP, States: 1 << Listening, Port: port}
-	err := c.EachInet(q, func(s *sockdiag.Inet) error {
-		if s.Ino == ino && len(s.Keys) > 0 {
-			keys = fmt.Sprint(s.Keys)
-		}
-		return nil
-	})
-	return keys, err
 }
 
 // Listen makes a bound socket listen.

@@ -1,0 +1,169 @@
+package inet
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/linux"
+)
+
+// keyNames are the members of structures that tell of keys (TCP_MD5SIG), which
+// a kernel may lack (CONFIG_TCP_MD5SIG).
+func keyNames() []string {
+	return []string{
+		"?tcp_sock.md5sig_info", "?tcp_md5sig_info", "?tcp_md5sig_info.head", "?tcp_md5sig_key", "?tcp_md5sig_key.node",
+		"?tcp_md5sig_key.keylen", "?tcp_md5sig_key.family", "?tcp_md5sig_key.prefixlen", "?tcp_md5sig_key.flags",
+		"?tcp_md5sig_key.addr", "?tcp_md5sig_key.l3index", "?tcp_md5sig_key.key",
+	}
+}
+
+// Of struct tcp_md5sig in include/uapi/linux/tcp.h.
+const (
+	maxKey      = 80 // TCP_MD5SIG_MAXKEYLEN
+	keyPrefix   = 1  // TCP_MD5SIG_FLAG_PREFIX
+	keyIndex    = 2  // TCP_MD5SIG_FLAG_IFINDEX
+	mostKeys    = 1 << 16
+	noKeysKnown = "it has keys for its peers (TCP_MD5SIG, TCP_AO_ADD_KEY), or extension headers go with every packet, which"
+)
+
+// checkKeys finds the keys that the socket has, and refuses what is attached to
+// it besides.
+func (l *look) checkKeys() error {
+	m, err := l.kind.memory()
+	if err != nil {
+		return l.refuse("%s can't be known (%v)", noKeysKnown, err)
+	}
+	if !m.Has("tcp_sock.md5sig_info") || !m.Has("tcp_md5sig_key") {
+		return l.refuse("%s isn't supported yet", noKeysKnown)
+	}
+	n, err := l.readKeys(m)
+	if err != nil {
+		return l.fail(err)
+	}
+	hidden, err := socket.Hidden(l.optmem-min(l.optmem, n), l.opts.Entry.GetSoFilter(), l.like)
+	if err != nil {
+		return l.fail(err)
+	}
+	if hidden {
+		return l.refuse("it has keys for its peers (TCP_AO_ADD_KEY), or extension headers go with every packet, which isn't supported yet")
+	}
+	return nil
+}
+
+// readKeys reads the keys and returns how much memory they take, in bytes.
+func (l *look) readKeys(m *kmem.Reader) (size uint32, err error) {
+	at, err := m.Sock(l.fd.Int())
+	if err == nil {
+		at, err = m.Pointer(at + m.Off("tcp_sock.md5sig_info"))
+	}
+	if err != nil || at == 0 {
+		return 0, err
+	}
+	at, err = m.Pointer(at + m.Off("tcp_md5sig_info.head"))
+	for err == nil && at != 0 && len(l.keys) < mostKeys {
+		var s *kmem.Struct
+		if s, err = m.Struct("tcp_md5sig_key", at-m.Off("tcp_md5sig_key.node")); err != nil {
+			return 0, err
+		}
+		if err := l.addKey(s); err != nil {
+			return 0, err
+		}
+		size += uint32(len(s.Bytes))
+		at = s.Pointer("tcp_md5sig_key.node") // next comes first
+	}
+	return size, err
+}
+
+func (l *look) addKey(s *kmem.Struct) error {
+	n := 4
+	if s.U8("tcp_md5sig_key.family") == unix.AF_INET6 {
+		n = 16
+	}
+	k := &extra.SocketKey{
+		Address: s.Raw("tcp_md5sig_key.addr", n), Bits: proto.Uint32(uint32(s.U8("tcp_md5sig_key.prefixlen"))),
+		Key: s.Raw("tcp_md5sig_key.key", min(maxKey, int(s.U8("tcp_md5sig_key.keylen")))),
+	}
+	if s.U8("tcp_md5sig_key.flags")&keyIndex != 0 {
+		i, err := net.InterfaceByIndex(int(s.U32("tcp_md5sig_key.l3index")))
+		if err != nil {
+			return fmt.Errorf("a key for peers at interface %d: %w", s.U32("tcp_md5sig_key.l3index"), err)
+		}
+		k.Interface = &i.Name
+	}
+	// The kernel shows the last first.
+	l.keys = append([]*extra.SocketKey{k}, l.keys...)
+	return nil
+}
+
+// secret is a key to be set.
+type secret struct {
+	peers  netip.Prefix
+	bytes  []byte
+	device string
+}
+
+// planKeys checks the keys of a socket.
+func (n *node) planKeys(x *extra.SocketEntry) error {
+	if (len(x.GetKeys()) > 0 || len(x.GetCookies()) > 0) && n.protocol != unix.IPPROTO_TCP {
+		return errors.New("keys of a socket that isn't TCP can't be")
+	}
+	n.cookies = x.GetCookies()
+	for _, e := range x.GetKeys() {
+		ip, ok := netip.AddrFromSlice(e.GetAddress())
+		k := &secret{peers: netip.PrefixFrom(ip, int(min(e.GetBits(), maxKey*8))), bytes: e.GetKey(), device: e.GetInterface()}
+		if !ok || !k.peers.IsValid() || ip.Is6() && n.family == unix.AF_INET || len(k.bytes) == 0 || len(k.bytes) > maxKey {
+			return fmt.Errorf("a key of %d bytes for %d bits of an address of %d bytes can't be", len(k.bytes), e.GetBits(), len(e.GetAddress()))
+		}
+		n.keys = append(n.keys, k)
+	}
+	return nil
+}
+
+// setKeys gives a socket its keys. Connections get theirs when they are whole:
+// what is sent to them until then as if from a peer isn't signed.
+func (n *node) setKeys(own int) error {
+	for _, k := range n.keys {
+		if err := k.set(own, n.family); err != nil {
+			return fmt.Errorf("set TCP_MD5SIG_EXT for %v (does this kernel have CONFIG_TCP_MD5SIG?): %w", k.peers, err)
+		}
+	}
+	if len(n.cookies) == 0 {
+		return nil
+	}
+	if err := linux.Setsockopt(own, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, n.cookies); err != nil {
+		return fmt.Errorf("set TCP_FASTOPEN_KEY: %w", err)
+	}
+	return nil
+}
+
+// set sets a key: see struct tcp_md5sig.
+func (k *secret) set(own, family int) error {
+	ne := binary.NativeEndian
+	ip, bits := k.peers.Addr(), k.peers.Bits()
+	if family == unix.AF_INET6 && ip.Is4() {
+		ip = netip.AddrFrom16(ip.As16()) // the bits are counted as before
+	}
+	flags, index := byte(keyPrefix), uint32(0)
+	if k.device != "" {
+		i, err := net.InterfaceByName(k.device)
+		if err != nil {
+			return err
+		}
+		flags, index = flags|keyIndex, uint32(i.Index)
+	}
+	b := append(storage(ip), flags, byte(bits))
+	b = ne.AppendUint16(b, uint16(len(k.bytes)))
+	b = ne.AppendUint32(b, index)
+	b = append(b, k.bytes...)
+	b = append(b, make([]byte, maxKey-len(k.bytes))...)
+	return linux.Setsockopt(own, unix.IPPROTO_TCP, unix.TCP_MD5SIG_EXT, b)
+}
