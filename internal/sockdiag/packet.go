@@ -109,7 +109,7 @@ func (p *Packet) members(v []byte) error {
 		if n > packetAddrSize {
 			return fmt.Errorf("sock_diag: an address of %d bytes", n)
 		}
-		m.Addr = append(m.Addr, v[12:12+n]...)
+		m.Addr = append([]byte{}, v[12:12+n]...) // none is not nil
 		p.Members = append(p.Members, m)
 	}
 	if len(v) > 0 {

@@ -61,6 +61,8 @@ int main(int argc, char **argv) {
 	struct packet_mreq many = {lo, PACKET_MR_MULTICAST, 6, {1, 0, 0x5e, 1, 2, 3}};
 	for (int i = 0; i < 2; i++)
 		CHECK(setsockopt(bound, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &many, sizeof many));
+	struct packet_mreq most = {lo, PACKET_MR_ALLMULTI, 0, {0}};
+	CHECK(setsockopt(bound, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &most, sizeof most));
 	int fans[2];
 	for (int i = 0; i < 2; i++) {
 		fans[i] = CHECK(socket(AF_PACKET, SOCK_RAW, htons(mine + 1)));

@@ -110,6 +110,8 @@ int main(int argc, char **argv) {
 	ICMP6_FILTER_SETBLOCKALL(&only);
 	ICMP6_FILTER_SETPASS(ICMP6_ECHO_REPLY, &only);
 	CHECK(setsockopt(six, IPPROTO_ICMPV6, ICMP6_FILTER, &only, sizeof only));
+	CHECK(socket(AF_INET6, SOCK_RAW, IPPROTO_TCP));
+	CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_ICMPV6));
 	int sum = CHECK(socket(AF_INET6, SOCK_RAW, 253));
 	set(sum, IPPROTO_IPV6, IPV6_CHECKSUM, 4);
 	set(sum, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);

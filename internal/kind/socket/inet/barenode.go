@@ -67,7 +67,7 @@ func (n *bareNode) check(e *fdinfo.FileEntry) error {
 		return fmt.Errorf("%s can't be", socket.FamilyName(n.family))
 	case in.GetState() != closed && in.GetState() != established:
 		return fmt.Errorf("state %s can't be", socket.StateName(int(in.GetState())))
-	case n.protocol > 255:
+	case n.protocol > unix.IPPROTO_MPTCP: // the last one
 		return fmt.Errorf("protocol %d can't be", n.protocol)
 	case n.filters6() && words != 0 && words != sizeFilter6/4:
 		return fmt.Errorf("an ICMPV6_FILTER of %d words can't be", words)

@@ -43,7 +43,7 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 		return nil, nil
 	}
 	err = l.lookTCP()
-	if errors.Is(err, unix.EOPNOTSUPP) {
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOPROTOOPT) {
 		return nil, nil // a raw socket
 	}
 	if err != nil {
