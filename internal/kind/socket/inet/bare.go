@@ -170,4 +170,6 @@ func readFilter6(fd int, s sort, e *sk_inet.InetSkEntry) error {
 }
 
 // filters6 tells whether it has an ICMPV6_FILTER.
-func (s sort) filters6() bool { return s.bare == unix.SOCK_RAW && s.family == unix.AF_INET6 && s.protocol == unix.IPPROTO_ICMPV6 }
+func (s sort) filters6() bool {
+	return s.bare == unix.SOCK_RAW && s.family == unix.AF_INET6 && s.protocol == unix.IPPROTO_ICMPV6
+}

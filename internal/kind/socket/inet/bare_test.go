@@ -68,7 +68,7 @@ func TestBareNonsense(t *testing.T) {
 		"called":       func(in *sk_inet.InetSkEntry) { in.Id = proto.Uint32(2) },
 		"AF_UNIX":      func(in *sk_inet.InetSkEntry) { in.Family = proto.Uint32(unix.AF_UNIX) },
 		"state":        func(in *sk_inet.InetSkEntry) { in.State = proto.Uint32(listening) },
-		"protocol 256": func(in *sk_inet.InetSkEntry) { in.Proto = proto.Uint32(256) },
+		"protocol 263": func(in *sk_inet.InetSkEntry) { in.Proto = proto.Uint32(263) },
 		"of 0 words":   func(in *sk_inet.InetSkEntry) { in.SrcAddr = nil },
 		"ICMPV6_FILTER": func(in *sk_inet.InetSkEntry) {
 			in.Family, in.Proto = proto.Uint32(unix.AF_INET6), proto.Uint32(unix.IPPROTO_ICMPV6)
