@@ -40,8 +40,8 @@ type Both struct {
 	FileLocks      bool           `opt:"file-locks,l" no:"yes" group:"Open files" rpc:"file_locks" help:"Save and restore file locks. Safe only if nobody outside the tree uses them."`
 	LinkRemap      bool           `opt:"link-remap" no:"yes" group:"Open files" rpc:"link_remap" help:"Allow to give deleted files that are still linked elsewhere a temporary name."`
 	EvasiveDevices bool           `opt:"evasive-devices" no:"yes" group:"Open files" rpc:"evasive_devices" help:"Use any path that leads to the same device if the original one does not."`
-	_              bool           `opt:"force-irmap" no:"yes" group:"Open files" rpc:"force_irmap" supported:"no; finding the paths of watched inodes by search is not built yet" help:"Always find the paths of inotify and fanotify watches by search."`
-	_              string         `opt:"irmap-scan-path" arg:"DIR" group:"Open files" rpc:"irmap_scan_paths" supported:"no; finding the paths of watched inodes by search is not built yet" help:"Search DIR for watched inodes too."`
+	ForceIrmap     bool           `opt:"force-irmap" no:"yes" group:"Open files" rpc:"force_irmap" help:"Search the usual places for files that inotify and fanotify watch, where the file system does not tell their paths."`
+	IrmapScanPaths []string       `opt:"irmap-scan-path" arg:"DIR" group:"Open files" rpc:"irmap_scan_paths" help:"Search DIR for watched files too."`
 	FileValidation FileValidation `opt:"file-validation" arg:"METHOD" def:"filesize" only:"filesize; comparing build IDs is not built yet" group:"Open files" help:"How a file is known to be still the same: 'filesize' or 'buildid'."`
 	_              bool           `opt:"allow-uprobes" no:"yes" group:"Memory" supported:"no; uprobe mappings are not built yet" help:"Accept mappings made by uprobes."`
 
@@ -64,5 +64,5 @@ type Both struct {
 	_      string `opt:"tls-cert" arg:"FILE" group:"Page server" rpc:"tls_cert" supported:"no; the page server is not built yet" help:"Own certificate."`
 	_      string `opt:"tls-key" arg:"FILE" group:"Page server" rpc:"tls_key" supported:"no; the page server is not built yet" help:"Own private key."`
 	_      bool   `opt:"tls-no-cn-verify" group:"Page server" rpc:"tls_no_cn_verify" supported:"no; the page server is not built yet" help:"Do not compare the server's name with its certificate."`
-	_      int    `opt:"status-fd" arg:"FD" group:"General" rpc:"status_fd" supported:"no; telling readiness over a descriptor is not built yet" help:"Write a zero byte to FD when ready."`
+	_      int    `opt:"status-fd" arg:"FD" group:"General" rpc:"status_fd" supported:"accepted; the page server and lazy pages use it, which are not built yet" help:"Write a zero byte to FD when ready."`
 }

@@ -30,7 +30,7 @@ func (*Fanotify) Match(f *scan.File) bool { return f.Link == "anon_inode:[fanoti
 const fanotifyClass = unix.FAN_CLASS_CONTENT | unix.FAN_CLASS_PRE_CONTENT
 
 // Dump implements kind.File.
-func (k *Fanotify) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+func (k *Fanotify) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
 	info := f.Info.Fanotify
 	switch {
 	case info == nil:
@@ -53,7 +53,7 @@ func (k *Fanotify) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fd
 	defer k.paths.close()
 	e := &fsnotify.FanotifyFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own, Faflags: proto.Uint32(info.Flags), Evflags: proto.Uint32(info.EventFlags)}
 	for i := range info.Marks {
-		m, err := k.mark(f, &info.Marks[i])
+		m, err := k.mark(ctx, env, f, &info.Marks[i])
 		if err != nil {
 			return nil, err
 		}
@@ -62,11 +62,11 @@ func (k *Fanotify) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fd
 	return &fdinfo.FileEntry{Ffy: e}, nil
 }
 
-func (k *Fanotify) mark(f *scan.File, m *proc.FanotifyMark) (*fsnotify.FanotifyMarkEntry, error) {
+func (k *Fanotify) mark(ctx context.Context, env *kind.DumpEnv, f *scan.File, m *proc.FanotifyMark) (*fsnotify.FanotifyMarkEntry, error) {
 	e := &fsnotify.FanotifyMarkEntry{Id: proto.Uint32(f.ID), Mflags: proto.Uint32(m.MFlags), Mask: proto.Uint32(m.Mask), IgnoredMask: proto.Uint32(m.Ignored), SDev: proto.Uint32(m.Dev)}
 	switch m.On {
 	case "inode":
-		name, err := k.paths.find(f, m.Dev, m.Ino, m.Handle)
+		name, err := k.paths.find(ctx, env, f, m.Dev, m.Ino, m.Handle)
 		e.Type = fsnotify.MarkType_INODE.Enum()
 		e.Ie = &fsnotify.FanotifyInodeMarkEntry{IIno: proto.Uint64(m.Ino), FHandle: handleEntry(m.Handle, name)}
 		return e, err

@@ -30,7 +30,7 @@ func (*Inotify) Type() fdinfo.FdTypes { return fdinfo.FdTypes_INOTIFY }
 func (*Inotify) Match(f *scan.File) bool { return f.Link == "anon_inode:inotify" }
 
 // Dump implements kind.File.
-func (k *Inotify) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+func (k *Inotify) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
 	d, err := f.Borrow()
 	if err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func (k *Inotify) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	defer k.paths.close()
 	e := &fsnotify.InotifyFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own}
 	for _, m := range f.Info.Inotify {
-		name, err := k.paths.find(f, m.Dev, m.Ino, m.Handle)
+		name, err := k.paths.find(ctx, env, f, m.Dev, m.Ino, m.Handle)
 		if err != nil {
 			return nil, err
 		}

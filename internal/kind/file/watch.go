@@ -1,6 +1,7 @@
 package file
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -21,27 +22,34 @@ import (
 
 // watchedPaths finds the paths of watched inodes.
 type watchedPaths struct {
-	mounts map[uint32][]*fd.FD // roots of mounts, by device
-	known  map[inodeKey]string
+	mounts   map[uint32][]*fd.FD // roots of mounts, by device
+	known    map[inodeKey]string
+	searched map[inodeKey]string // by --irmap-scan-path; nil: not yet
 }
 
 // find returns the path of an inode. dev is as the kernel has it.
-func (w *watchedPaths) find(f *scan.File, dev uint32, ino uint64, h proc.FileHandle) (string, error) {
+func (w *watchedPaths) find(ctx context.Context, env *kind.DumpEnv, f *scan.File, dev uint32, ino uint64, h proc.FileHandle) (string, error) {
 	key := inodeKey{unix.Mkdev(dev>>20, dev&0xfffff), ino}
 	if name := w.known[key]; name != "" {
 		return name, nil
-	}
-	if h.Data == nil {
-		return "", kind.Unsupported(f, "it watches inode %d on a file system that gives no handles (device %d:%d), so that nobody knows its path; let the program watch another one, or close it", ino, dev>>20, dev&0xfffff)
 	}
 	if err := w.open(); err != nil {
 		return "", err
 	}
 	for _, m := range w.mounts[dev] {
+		if h.Data == nil {
+			break
+		}
 		if name, ok := byHandle(m, h, ino); ok {
 			w.known[key] = name
 			return name, nil
 		}
+	}
+	if name, err := w.search(ctx, env, key); name != "" || err != nil {
+		return name, err
+	}
+	if h.Data == nil {
+		return "", kind.Unsupported(f, "it watches inode %d on a file system that gives no handles (device %d:%d), so that nobody knows its path; name a directory that it is in (--irmap-scan-path), let the program watch another one, or close it", ino, dev>>20, dev&0xfffff)
 	}
 	return "", kind.Unsupported(f, "it watches inode %d (device %d:%d), which has no path that can be seen: it was deleted, or its mount is elsewhere; let the program take off that watch", ino, dev>>20, dev&0xfffff)
 }
