@@ -54,8 +54,6 @@ var refusals = []struct {
 	{"ipoptions", "IP options", "IP_OPTIONS"},
 	{"established", "TCP connections without", "--tcp-established"},
 	{"savedsyn", "TCP_SAVE_SYN", "--tcp-established"},
-	{"packet", "packet, vsock and other", "AF_PACKET"},
-	{"vsock", "packet, vsock and other", "AF_VSOCK"},
 }
 
 // elsewhere are the rows of docs/limits.md about tasks, memory and files that

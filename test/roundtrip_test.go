@@ -100,7 +100,7 @@ var targets = []target{
 	{name: "netlink", generations: 3, noCRIU: "options, and SOCK_DGRAM, are lost; groups above 32 are refused"},
 	{name: "udp", noCRIU: "what is in the queues is lost"},
 	{name: "multicast", noCRIU: "memberships are lost"},
-	{name: "manyfds", args: []string{"600"}},
+	{name: "manyfds", args: []string{"1100"}},
 }
 
 // established is what a connection needs, at dump and restore.

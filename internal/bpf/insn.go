@@ -40,6 +40,7 @@ const (
 	SkcLookupTCP    = 99  // (packet, tuple, size, netns, flags)
 	SkAssign        = 124 // (packet, sock, flags)
 	ProbeReadKernel = 113 // (to, size, from)
+	DPath           = 147 // (path, to, size), Linux 5.10
 	SeqWrite        = 127 // (seq, data, size)
 	SkcToTCPSock    = 137 // (sock)
 	SockFromFile    = 162 // (file)

@@ -32,6 +32,7 @@ type files struct {
 	received []*fd.FD
 	self     *scan.Task
 	sockets  *sockets // nil: they are looked at one by one
+	plain    *plain   // nil: as with sockets
 }
 
 type fileKey struct {
@@ -68,12 +69,15 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 		return err
 	}
 	t.FDs = make([]scan.Ref, 0, len(fds))
-	known := f.sockets.of(t)
+	known, plain := f.sockets.of(t), f.plain.of(t)
 	for _, n := range fds {
 		if err := ended(); err != nil {
 			return err
 		}
 		file := known[n]
+		if file == nil {
+			file = plain[n]
+		}
 		if file == nil {
 			if file, err = describe(t, n); err != nil {
 				return fmt.Errorf("descriptor %d: %w", n, err)

@@ -55,8 +55,8 @@ func (f *files) close() error {
 		errs = append(errs, n.Close())
 	}
 	f.received = nil
-	errs = append(errs, f.sockets.close())
-	f.sockets = nil
+	errs = append(errs, f.sockets.close(), f.plain.close())
+	f.sockets, f.plain = nil, nil
 	if f.self != nil {
 		errs = append(errs, f.self.Dir.Close(), f.self.Pidfd.Close())
 		f.self = nil

@@ -32,6 +32,7 @@ func (d *dump) openSockets() {
 			p.PrepareFor(n)
 		}
 	}
+	d.openPlain(n)
 	if n < manyDescriptors {
 		return
 	}

@@ -26,7 +26,7 @@ var leaves = map[string]bool{
 var floors = map[string]int{
 	"internal/linux": kernel, "internal/arch": kernel, "internal/proc": kernel, "internal/feature": kernel,
 	"internal/sockdiag": kernel, "internal/bpf": kernel, "internal/sockmem": kernel, "internal/vmamem": kernel,
-	"internal/taskmem": kernel, "internal/kmem": kernel,
+	"internal/taskmem": kernel, "internal/kmem": kernel, "internal/filemem": kernel,
 
 	"internal/tracee": instruments, "internal/remote": instruments, "internal/stub": instruments,
 	"internal/scan": instruments, "internal/plan": instruments, "internal/pages": instruments,
@@ -58,6 +58,8 @@ var sideways = map[string]string{
 	"internal/kmem -> internal/linux":                       "",
 	"internal/kmem -> internal/bpf":                         "",
 	"internal/taskmem -> internal/linux":                    "",
+	"internal/filemem -> internal/linux":                    "",
+	"internal/filemem -> internal/bpf":                      "",
 	"internal/taskmem -> internal/bpf":                      "",
 	"internal/vmamem -> internal/linux":                     "",
 	"internal/vmamem -> internal/bpf":                       "",

@@ -102,7 +102,10 @@ type File struct {
 	Pos   int64
 	MntID int32
 	Info  proc.FDInfo // zero if it is no descriptor
-	Users []User      // every descriptor that refers to it, in task order
+	// Found says that Link leads to it, Unowned that nobody was ever to be told
+	// of I/O on it (F_SETOWN, F_SETSIG). They may be false for all that.
+	Found, Unowned bool
+	Users          []User // every descriptor that refers to it, in task order
 	// Family is the address family of a socket, once somebody has asked for it;
 	// 0 (AF_UNSPEC, which no socket has) before.
 	Family int

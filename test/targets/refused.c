@@ -5,8 +5,6 @@
 #include <linux/aio_abi.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
-#include <linux/if_packet.h>
-#include <linux/netlink.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
@@ -282,8 +280,6 @@ static void saved_syn(void) {
 	CHECK(connect(fd, (void *)&here, sizeof here));
 	CHECK(accept(l, NULL, NULL));
 }
-static void packet(void) { fd = CHECK(socket(AF_PACKET, SOCK_RAW, 0)); }
-static void vsock(void) { fd = CHECK(socket(40, SOCK_STREAM, 0)); }
 static struct {
 	const char *name;
 	void (*make)(void);
@@ -294,7 +290,7 @@ static struct {
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"breaking", breaking}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
-    {"ipoptions", ip_options}, {"established", established}, {"savedsyn", saved_syn}, {"packet", packet}, {"vsock", vsock},
+    {"ipoptions", ip_options}, {"established", established}, {"savedsyn", saved_syn},
    
 };
 

@@ -111,7 +111,7 @@ func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 
 // dumpOwner fills in the owner of a descriptor. With O_PATH there is none.
 func dumpOwner(env *kind.DumpEnv, f *scan.File, e *regfile.RegFileEntry) error {
-	if f.Flags&unix.O_PATH != 0 {
+	if f.Flags&unix.O_PATH != 0 || f.Unowned {
 		return nil
 	}
 	d, err := f.Borrow()
@@ -159,6 +159,9 @@ func (k *Regular) name(env *kind.DumpEnv, f *scan.File) (string, error) {
 	}
 	if f.Stat.Nlink == 0 {
 		return k.dumpGhost(env, f)
+	}
+	if f.Found {
+		return f.Link, sillyName(f)
 	}
 	st, err := k.statPath(f)
 	switch {

@@ -1,0 +1,75 @@
+package filemem
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestEach compares what the kernel's memory tells with what /proc does.
+func TestEach(t *testing.T) {
+	r, err := Open()
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT) {
+		t.Skip(err) // no CAP_BPF, or no CONFIG_DEBUG_INFO_BTF
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	dir := t.TempDir()
+	open := func(name string, flags int) int {
+		n, err := unix.Open(filepath.Join(dir, name), flags, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(n) })
+		return n
+	}
+	plain := open("plain", unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC)
+	if _, err := unix.Seek(plain, 1234567, 0); err != nil {
+		t.Fatal(err)
+	}
+	appending, deleted, folder := open("append", unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND), open("deleted", unix.O_RDONLY|unix.O_CREAT), open(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err := errors.Join(unix.Unlink(filepath.Join(dir, "deleted")), unix.Flock(appending, unix.LOCK_EX)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.FcntlInt(uintptr(folder), unix.F_SETOWN, unix.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := unix.PidfdOpen(unix.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	found := map[int32]File{}
+	if err := r.Each(pidfd, func(f *File) { found[f.FD] = *f }); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{plain, appending, deleted, folder} {
+		f := found[int32(n)]
+		var st unix.Stat_t
+		if err := unix.Fstat(n, &st); err != nil {
+			t.Fatal(err)
+		}
+		link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Path != link || f.Dev == 0 || f.Ino != st.Ino || uint32(f.Mode) != st.Mode {
+			t.Errorf("descriptor %d: %+v, want %s, inode %d, mode %#o", n, f, link, st.Ino, st.Mode)
+		}
+	}
+	if f := found[int32(plain)]; f.Pos != 1234567 || f.Locked || f.Flags&unix.O_CLOEXEC == 0 || f.Flags&unix.O_ACCMODE != unix.O_RDWR || r.layout.owner >= 0 && !f.Unowned {
+		t.Errorf("plain: %+v", f)
+	}
+	if f := found[int32(appending)]; !f.Locked || f.Flags&unix.O_APPEND == 0 || f.Flags&unix.O_CLOEXEC != 0 {
+		t.Errorf("append: %+v", f)
+	}
+	if f := found[int32(folder)]; f.Unowned {
+		t.Errorf("owned: %+v", f)
+	}
+}
