@@ -53,6 +53,7 @@ type Restore struct {
 	_       bool `opt:"exec-cmd" group:"Processes" rpc:"exec_cmd" by:"cli" help:"After the restore become the program named after '--', which thereby is the parent of the restored processes."`
 
 	Pidfile          string      `opt:"pidfile" arg:"FILE" path:"work" group:"Files" help:"Write the PID of the restored root process to FILE, which must not exist yet."`
+	RemapAddr        []RemapAddr `opt:"remap-addr" arg:"OLD=NEW" own:"yes" group:"Network" help:"Move listeners, UDP sockets and connections from the address OLD to NEW, which this machine must have."`
 	_                bool        `opt:"weak-sysctls" no:"yes" group:"Network" rpc:"weak_sysctls" supported:"no; network namespaces are not built yet" help:"Skip sysctls that this kernel does not have."`
 	SkipFileRWXCheck bool        `opt:"skip-file-rwx-check" no:"yes" group:"Open files" rpc:"skip_file_rwx_check" help:"Do not compare the permissions of files."`
 	InheritFD        []InheritFD `opt:"inherit-fd" arg:"fd[N]:RES" group:"Outside resources" rpc:"inherit_fd" help:"Use Glis's own descriptor N for RES: pipe:[INODE], socket:[INODE] of a UNIX socket, or the path of a file without the leading slash."`

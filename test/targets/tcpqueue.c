@@ -33,6 +33,10 @@ static void listener(int sort) {
 	l[sort] = CHECK(socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0));
 	CHECK(bind(l[sort], v6 ? (void *)&in6 : (void *)&in, v6 ? sizeof in6 : sizeof in));
 	CHECK(listen(l[sort], 100));
+}
+
+// locate finds out where a listener is: it may have been moved.
+static void locate(int sort) {
 	len[sort] = sizeof *at;
 	CHECK(getsockname(l[sort], (void *)&at[sort], &len[sort]));
 	if (sort == 2)
@@ -69,6 +73,8 @@ static int connect_one(int i) {
 static int mine(int i, int parent) { return parent == (i % SORTS == 3); } // the last sort is within one task
 
 static void connect_all(int fd[EACH], int parent) {
+	for (int s = 0; s < SORTS; s++)
+		locate(s);
 	for (int i = 0; i < EACH; i++) {
 		while (shared->made < i)
 			nanosleep(&(struct timespec){0, 100000}, NULL);

@@ -43,6 +43,7 @@ func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if n.at, err = fromWords(n.family, in.GetSrcAddr(), in.GetSrcPort()); err != nil {
 		return err
 	}
+	n.at = k.move(n.at)
 	if n.peer, err = fromWords(n.family, in.GetDstAddr(), in.GetDstPort()); err != nil {
 		return err
 	}

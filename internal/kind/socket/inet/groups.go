@@ -160,6 +160,7 @@ func (n *node) planGroups(x *extra.SocketEntry) error {
 			return fmt.Errorf("a multicast group of %d bytes can't be", len(e.GetGroup()))
 		}
 		g.local, _ = netip.AddrFromSlice(e.GetLocal())
+		g.local = n.kind.moveIP(g.local)
 		if len(e.Sources) > mostGroups || g.group.Is4() && !g.local.Is4() {
 			return fmt.Errorf("group %v with %d sources can't be", g.group, len(e.Sources))
 		}

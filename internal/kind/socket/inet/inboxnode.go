@@ -31,6 +31,7 @@ func (k *Kind) readDatagrams(src plan.Source) error {
 			box = &inbox{}
 			k.datagrams[plan.ID(e.GetSocket())] = box
 		}
+		k.moveTo(d, e.GetError())
 		if e.GetError() {
 			box.errs = append(box.errs, d)
 		} else {

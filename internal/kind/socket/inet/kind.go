@@ -73,6 +73,8 @@ type Kind struct {
 	admits bool                  // connections can be put into the queues of listeners
 
 	extras    map[uint32]*extra.SocketEntry // nil: not read yet
+	moves     map[netip.Addr]netip.Addr     // --remap-addr
+	moved     map[netip.Addr]bool           // of these, that a socket has
 	waiting   map[plan.ID][]*extra.WaitingTCP
 	datagrams map[plan.ID]*inbox
 	feeder    *feeder

@@ -16,11 +16,12 @@ import (
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/options"
 )
 
 // Plan implements kind.File. Planned must be called after the last one.
 func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
-	if err := k.read(p.Source); err != nil {
+	if err := k.read(p.Source, p.Options.RemapAddr); err != nil {
 		return err
 	}
 	if in := e.GetIsk(); in != nil && bare(int(in.GetType()), int(in.GetProto())) {
@@ -38,11 +39,14 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 }
 
 // read reads what criu's entries have no place for, once.
-func (k *Kind) read(src plan.Source) error {
+func (k *Kind) read(src plan.Source, moves []options.RemapAddr) error {
 	if k.extras != nil {
 		return nil
 	}
 	k.extras = map[uint32]*extra.SocketEntry{}
+	if err := k.readMoves(moves); err != nil {
+		return err
+	}
 	more, err := src.Entries(extra.Sockets)
 	for _, m := range more {
 		e := m.Message.(*extra.SocketEntry)
@@ -79,6 +83,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	if n.at, err = fromWords(n.family, in.GetSrcAddr(), in.GetSrcPort()); err != nil {
 		return nil, err
 	}
+	n.at = k.move(n.at)
 	if n.peer, err = fromWords(n.family, in.GetDstAddr(), in.GetDstPort()); err != nil {
 		return nil, err
 	}
@@ -156,6 +161,9 @@ func (n *node) check() error {
 // socket is bound whoever else is; a listener isn't. It joins connections both
 // ends of which are in the images.
 func (k *Kind) Planned() error {
+	if err := k.movePeers(); err != nil {
+		return err
+	}
 	type place struct {
 		tcp  bool
 		port uint16

@@ -234,7 +234,7 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 	}
 	s, err := tcp.Parse(state, stream, e.GetUnread())
 	return &tcp.Waiting{
-		Stream: s, Local: netip.AddrPortFrom(local, n.at.port), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
+		Stream: s, Local: netip.AddrPortFrom(n.kind.moveIP(local), n.at.port), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
 		Err: failure, Echo: e.GetEcho(),
 	}, err
 }
