@@ -96,7 +96,7 @@ int main(int argc, char **argv) {
 	CHECK(connect(peer, (void *)&lo, sizeof lo));
 	int bound = CHECK(socket(AF_INET, SOCK_RAW, 253));
 	CHECK(bind(bound, (void *)&lo, sizeof lo));
-	set(bound, IPPROTO_IP, IP_NODEFRAG, 1);
+	set(bound, IPPROTO_IP, IP_NODEFRAG, 1), set(bound, IPPROTO_IP, IP_ROUTER_ALERT, 1);
 	set(bound, IPPROTO_IP, IP_PKTINFO, 1);
 	int head = CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
 	int off = CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
@@ -130,6 +130,7 @@ int main(int argc, char **argv) {
 				tell(names[i], fds[i]);
 		option("all", all, SOL_RAW, RAW_FILTER), option("all", all, IPPROTO_IP, IP_TTL);
 		option("bound", bound, IPPROTO_IP, IP_NODEFRAG), option("bound", bound, IPPROTO_IP, IP_PKTINFO);
+		option("bound", bound, IPPROTO_IP, IP_ROUTER_ALERT);
 		option("head", head, IPPROTO_IP, IP_HDRINCL), option("off", off, IPPROTO_IP, IP_HDRINCL);
 		option("six", six, IPPROTO_ICMPV6, ICMP6_FILTER), option("six", six, IPPROTO_IPV6, IPV6_CHECKSUM);
 		option("sum", sum, IPPROTO_IPV6, IPV6_CHECKSUM), option("sum", sum, IPPROTO_IPV6, IPV6_RECVPKTINFO);

@@ -28,7 +28,6 @@ func TestBareRefused(t *testing.T) {
 		"multicast": func(d *fd.FD) {
 			must(t, unix.SetsockoptIPMreq(d.Int(), unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreq{Multiaddr: [4]byte{239, 1, 2, 3}, Interface: [4]byte{127, 0, 0, 1}}))
 		},
-		"IP_ROUTER_ALERT": func(d *fd.FD) { must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_IP, unix.IP_ROUTER_ALERT, 1)) },
 		"IP_OPTIONS": func(d *fd.FD) {
 			must(t, unix.SetsockoptString(d.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, "\x01\x01\x01\x01"))
 		},

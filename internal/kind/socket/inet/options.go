@@ -13,6 +13,7 @@ import (
 // Options of include/uapi/linux/{in6,udp}.h and asm-generic/socket.h that
 // x/sys/unix has no name for.
 const (
+	ipv6Flowinfo     = 11 // IPV6_FLOWINFO
 	ipv6FlowinfoSend = 33 // IPV6_FLOWINFO_SEND
 	soZerocopy       = 60 // SO_ZEROCOPY
 	soTxrehash       = 74 // SO_TXREHASH, Linux 5.18
@@ -138,6 +139,7 @@ func ip6() socket.Table {
 		row("IPV6_RECVERR", unix.IPV6_RECVERR),
 		row("IPV6_RECVERR_RFC4884", unix.IPV6_RECVERR_RFC4884),
 		row("IPV6_ROUTER_ALERT_ISOLATE", unix.IPV6_ROUTER_ALERT_ISOLATE),
+		row("IPV6_FLOWINFO", ipv6Flowinfo),
 		row("IPV6_FLOWINFO_SEND", ipv6FlowinfoSend),
 		row("IPV6_RECVHOPLIMIT", unix.IPV6_RECVHOPLIMIT),
 		row("IPV6_RECVHOPOPTS", unix.IPV6_RECVHOPOPTS),
@@ -194,6 +196,8 @@ func bareOptions(s sort) socket.Table {
 		{Name: "IP_HDRINCL", Level: unix.IPPROTO_IP, Opt: unix.IP_HDRINCL, Size: 4, When: socket.Early, Field: rawFlag(func(e *sk_inet.IpOptsRawEntry) **bool { return &e.Hdrincl })},
 		{Name: "IP_NODEFRAG", Level: unix.IPPROTO_IP, Opt: ipNodefrag, Size: 4, When: socket.Early, Field: rawFlag(func(e *sk_inet.IpOptsRawEntry) **bool { return &e.Nodefrag })},
 	}
+	// Some kernels don't tell it; see alerted.
+	t = append(t, socket.Option{Name: "IP_ROUTER_ALERT", Level: unix.IPPROTO_IP, Opt: unix.IP_ROUTER_ALERT, Size: 4, When: socket.Early})
 	if s.protocol == unix.IPPROTO_ICMP {
 		t = append(t, socket.Option{Name: "ICMP_FILTER", Level: solRaw, Opt: icmpFilter, Size: 4, When: socket.Early, Field: &filterField})
 	}
