@@ -143,3 +143,30 @@ func BenchmarkEach(b *testing.B) {
 		}
 	}
 }
+
+func TestFind(t *testing.T) {
+	x, err := bpf.Parse(bpftest.File(nested(), names))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := x.Find(bpf.Name{Kind: bpf.KindStruct, Name: "outer"}, bpf.Name{Kind: bpf.KindFunc, Name: "outer"},
+		bpf.Name{Kind: bpf.KindStruct, Name: "a"}, bpf.Name{Kind: bpf.KindStruct, Name: "out"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[0].ID != 2 || got[1].ID != 0 || got[2].ID != 0 || got[3].ID != 0 {
+		t.Errorf("%v", got)
+	}
+	if b := x.Bits(&got[0], "a"); b != (bpf.Bits{}) {
+		t.Errorf("a is %v", b)
+	}
+	if b := x.Bits(&got[0], "d"); b.Offset != -1 {
+		t.Errorf("d is %v", b)
+	}
+	if is, err := x.IsPointer(&got[0], "a"); err != nil || is {
+		t.Error("a number is said to be a pointer", err)
+	}
+	if at, err := x.Inner(&got[0], "a", "b"); err != nil || at != -1 {
+		t.Errorf("a number has a member at %d: %v", at, err)
+	}
+}

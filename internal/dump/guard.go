@@ -22,7 +22,8 @@ type guard struct {
 	*guardian.Guard
 	back  []promise
 	leave []promise
-	left  bool // the options of leave are set
+	later []promise // of back, that nobody has to know of before leave is begun
+	left  bool      // the options of leave are set
 }
 
 // promise is an option of a file that is to be set some day.
@@ -72,11 +73,22 @@ func (g *guard) Back(f *scan.File, opts ...linux.SockOpt) error {
 }
 
 // Leave implements kind.Guard.
-func (g *guard) Leave(f *scan.File, opts ...linux.SockOpt) error {
-	for _, o := range opts {
-		g.leave = append(g.leave, promise{f, o})
+func (g *guard) Leave(f *scan.File, opt linux.SockOpt, back ...linux.SockOpt) error {
+	g.leave = append(g.leave, promise{f, opt})
+	for _, o := range back {
+		g.later = append(g.later, promise{f, o})
 	}
 	return nil
+}
+
+// tellLater has the guardian know how Leave is undone.
+func (g *guard) tellLater() error {
+	all := make([]guardian.Option, len(g.later))
+	for i, p := range g.later {
+		all[i] = guardian.Option{PID: p.file.Task.PID, FD: p.file.FD, Inode: p.file.Stat.Ino, SockOpt: p.opt}
+	}
+	g.back, g.later = append(g.back, g.later...), nil
+	return g.Options(all)
 }
 
 // setLeave sets what sockets are to die with.
@@ -91,7 +103,7 @@ func (d *dump) leaveSockets() error {
 	if len(d.guard.leave) == 0 {
 		return nil
 	}
-	if err := d.brake(); err != nil {
+	if err := errors.Join(d.brake(), d.guard.tellLater()); err != nil {
 		return err
 	}
 	return d.guard.setLeave()

@@ -13,13 +13,13 @@ import (
 )
 
 // manyDescriptors is from how many descriptors on it pays to have what stat(2)
-// and fdinfo tell of sockets read from the kernel's memory: 10 ms to set up,
+// and fdinfo tell of sockets read from the kernel's memory: 5 ms to set up,
 // before the freeze, and then 1 µs a socket instead of 25, frozen.
-const manyDescriptors = 1000
+const manyDescriptors = 64
 
 // sockets is the quick way to look at the sockets of a task.
 type sockets struct {
-	reader *sockmem.Reader
+	reader *sockmem.TCPReader
 	dev    uint64 // of all sockets
 }
 
@@ -27,21 +27,27 @@ type sockets struct {
 // something to prepare, before the freeze.
 func (d *dump) openSockets() {
 	n := d.descriptors()
+	var m *sockmem.TCPReader
+	if n >= manyDescriptors {
+		m = d.openMemory()
+	}
 	for _, k := range d.kinds.Files {
 		if p, ok := k.(kind.Preparer); ok {
-			p.PrepareFor(n)
+			p.PrepareFor(n, m)
 		}
 	}
 	d.openPlain(n)
-	if n < manyDescriptors {
-		return
-	}
+}
+
+// openMemory opens the kernel's memory of sockets, nil if that can't be done.
+func (d *dump) openMemory() *sockmem.TCPReader {
 	s, err := newSockets()
 	if err != nil {
-		d.log.Debug("descriptors of sockets are looked at one by one", "why", err)
-		return
+		d.log.Debug("sockets are looked at one by one", "why", err)
+		return nil
 	}
 	d.files.sockets = s
+	return s.reader
 }
 
 // descriptors returns how many descriptors the tree has, about. Before Linux
@@ -67,7 +73,7 @@ func newSockets() (*sockets, error) {
 	if err := unix.Fstat(n, &st); err != nil {
 		return nil, fmt.Errorf("fstat: %w", err)
 	}
-	r, err := sockmem.Open()
+	r, err := sockmem.OpenTCP()
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +102,7 @@ func (s *sockets) of(t *scan.Task) map[int32]*scan.File {
 // describe is the function describe for a socket.
 func (s *sockets) describe(t *scan.Task, m *sockmem.Socket) *scan.File {
 	f := &scan.File{Task: t, FD: m.FD, Path: fmt.Sprintf("fd/%d", m.FD), Link: fmt.Sprintf("socket:[%d]", m.Ino), Flags: m.Flags}
+	f.Family = int(m.Family)
 	f.Stat = unix.Stat_t{Dev: s.dev, Ino: m.Ino, Mode: uint32(m.Mode), Uid: m.UID, Gid: m.GID, Nlink: 1}
 	f.Info = proc.FDInfo{Flags: m.Flags, Ino: m.Ino}
 	return f

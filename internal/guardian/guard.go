@@ -155,6 +155,17 @@ func (g *Guard) Task(t Task) error { return g.put(recordTask, t.append) }
 // restore when the tree is released.
 func (g *Guard) Option(o Option) error { return g.put(recordOption, o.append) }
 
+// Options is Option for many, in one write.
+func (g *Guard) Options(all []Option) error {
+	return g.write(func(b []byte) []byte {
+		for i := range all {
+			b = le.AppendUint16(append(b, recordOption), optionSize)
+			b = all[i].append(b)
+		}
+		return b
+	})
+}
+
 // Kept makes known which table holds packets back: of a dump, it goes if the
 // dump is taken back; of a restore, when the tree is released.
 func (g *Guard) Kept(name string) error {

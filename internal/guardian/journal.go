@@ -2,6 +2,7 @@ package guardian
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -99,12 +100,25 @@ func (j *journal) put(kind byte, body func([]byte) []byte) error {
 		return fmt.Errorf("a record of %d bytes for the guardian", len(b))
 	}
 	le.PutUint16(b[1:], uint16(len(b)-recordHead))
+	return j.store(b)
+}
+
+// write appends records that are whole.
+func (j *journal) write(records func([]byte) []byte) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.buf = records(j.buf[:0])
+	return j.store(j.buf)
+}
+
+func (j *journal) store(b []byte) error {
 	n, err := unix.Pwrite(j.file.Int(), b, j.at)
 	if err == nil && n < len(b) {
 		err = unix.ENOSPC
 	}
 	if err != nil {
-		return fmt.Errorf("write to the guardian's journal: %w", err)
+		// Nothing of it may be taken for what comes later.
+		return errors.Join(fmt.Errorf("write to the guardian's journal: %w", err), unix.Ftruncate(j.file.Int(), j.at))
 	}
 	j.at += int64(n)
 	return nil

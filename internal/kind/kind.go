@@ -22,6 +22,7 @@ import (
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockmem"
 	"glis.dev/glis/options"
 )
 
@@ -78,8 +79,9 @@ type Guard interface {
 	// engine that it lives to see is the kind's own to mend.
 	Back(f *scan.File, opts ...linux.SockOpt) error
 	// Leave has these options set when the dump is committed, right before
-	// the tree is killed: by the engine, or whoever finishes its work.
-	Leave(f *scan.File, opts ...linux.SockOpt) error
+	// the tree is killed: by the engine, or whoever finishes its work. Should
+	// that fail, back undoes it, as if given to Back.
+	Leave(f *scan.File, opt linux.SockOpt, back ...linux.SockOpt) error
 	// Name has a name that a file (a device and inode) is about to get taken
 	// away again if the engine dies before the commit. See Undo for its other
 	// failures.
@@ -135,8 +137,10 @@ type Locker interface {
 
 // Preparer is a File that can do part of its work before the tree is frozen.
 type Preparer interface {
-	// PrepareFor is called with about how many descriptors the tree has.
-	PrepareFor(descriptors int)
+	// PrepareFor is called with about how many descriptors the tree has, and
+	// what shows the kernel's memory of sockets, as long as the dump lasts; nil
+	// if they are few or the kernel doesn't show it.
+	PrepareFor(descriptors int, m *sockmem.TCPReader)
 }
 
 // Closer is a File that keeps something open during a dump.

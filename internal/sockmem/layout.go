@@ -24,6 +24,8 @@ type layout struct {
 	table    [3]int // offsets of files in struct task_struct, fdt in struct files_struct, close_on_exec in struct fdtable
 	group    int    // offset of sk_reuseport_cb in struct sock
 	program  int    // offset of prog in struct sock_reuseport
+	family   int    // offset of skc_family in struct sock_common, which struct sock begins with
+	owner    [2]int // offsets of words in struct file that are 0 if it has no owner and no signal
 }
 
 // maxStruct is more bytes than any of the structures has.
@@ -35,52 +37,66 @@ const maxOffset = 64 << 10
 
 // kernelLayout reads the layout from the kernel's type information: some 5 MB.
 func kernelLayout() (*layout, error) {
-	x, err := bpf.Kernel()
-	if errors.Is(err, bpf.ErrBTF) {
-		return nil, err
-	}
+	x, err := kernelBTF()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, err
 	}
 	defer x.Close() //nolint:errcheck // nothing was written
 	return findLayout(x)
 }
 
+// Structures of the kernel that are looked at, and how struct file tells of its
+// owner.
+const (
+	inSocket = iota
+	inSock
+	inCommon
+	inReuseport
+	inQueue
+	inUnix
+	inFile
+	inInode
+	inTask
+	inFiles
+	inTable
+	inOwner
+	inFunction
+)
+
+var structures = []bpf.Name{
+	inSocket: structNamed("socket"), inSock: structNamed("sock"), inCommon: structNamed("sock_common"),
+	inReuseport: structNamed("sock_reuseport"), inQueue: structNamed("sk_buff_head"),
+	inUnix: structNamed("unix_sock"), inFile: structNamed("file"), inInode: structNamed("inode"),
+	inTask: structNamed("task_struct"), inFiles: structNamed("files_struct"), inTable: structNamed("fdtable"),
+	inOwner: structNamed("fown_struct"), inFunction: {Kind: bpf.KindFunc, Name: "bpf_iter_task_file"},
+}
+
+// kernelBTF opens the kernel's type information.
+func kernelBTF() (*bpf.Types, error) {
+	x, err := bpf.Kernel()
+	if err != nil && !errors.Is(err, bpf.ErrBTF) {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return x, err
+}
+
 func findLayout(x *bpf.Types) (*layout, error) {
-	l := &layout{sk: -1, queue: -1, length: -1, group: -1, program: -1, peer: [2]int{-1, -1}, err: -1, shutdown: -1, inode: -1, flags: -1, owned: [5]int{-1}, table: [3]int{-1, -1, -1}}
-	err := x.Each(func(t *bpf.Type) bool {
-		switch {
-		case t.Kind == bpf.KindFunc && x.Named(t, "bpf_iter_task_file"):
-			l.function = t.ID
-		case t.Kind != bpf.KindStruct:
-		case x.Named(t, "socket"):
-			l.sk = x.Member(t, "sk")
-		case x.Named(t, "sock"):
-			l.queue, l.group = x.Member(t, "sk_receive_queue"), x.Member(t, "sk_reuseport_cb")
-			l.err, l.shutdown = x.Member(t, "sk_err"), x.Member(t, "sk_shutdown")
-			l.peer = [2]int{x.Member(t, "sk_peer_pid"), x.Member(t, "sk_peer_cred")}
-		case x.Named(t, "sock_reuseport"):
-			l.program = x.Member(t, "prog")
-		case x.Named(t, "sk_buff_head"):
-			l.length = x.Member(t, "qlen")
-		case x.Named(t, "unix_sock"):
-			l.sock = int(t.Size)
-		case x.Named(t, "file"):
-			l.file, l.inode, l.flags = int(t.Size), x.Member(t, "f_inode"), x.Member(t, "f_flags")
-		case x.Named(t, "inode"):
-			for i, name := range []string{"i_ino", "i_mode", "i_uid", "i_gid", "i_flctx"} {
-				l.owned[i] = x.Member(t, name)
-			}
-		case x.Named(t, "task_struct"):
-			l.table[0] = x.Member(t, "files")
-		case x.Named(t, "files_struct"):
-			l.table[1] = x.Member(t, "fdt")
-		case x.Named(t, "fdtable"):
-			l.table[2] = x.Member(t, "close_on_exec")
-		}
-		return !l.sound()
-	})
+	t, err := x.Find(structures...)
 	if err != nil {
+		return nil, err
+	}
+	at := func(in int, name string) int { return x.Member(&t[in], name) }
+	l := &layout{
+		function: t[inFunction].ID, sk: at(inSocket, "sk"), sock: int(t[inUnix].Size), file: int(t[inFile].Size),
+		queue: at(inSock, "sk_receive_queue"), group: at(inSock, "sk_reuseport_cb"), err: at(inSock, "sk_err"), shutdown: at(inSock, "sk_shutdown"),
+		peer: [2]int{at(inSock, "sk_peer_pid"), at(inSock, "sk_peer_cred")}, family: at(inCommon, "skc_family"),
+		program: at(inReuseport, "prog"), length: at(inQueue, "qlen"), inode: at(inFile, "f_inode"), flags: at(inFile, "f_flags"),
+		table: [3]int{at(inTask, "files"), at(inFiles, "fdt"), at(inTable, "close_on_exec")},
+	}
+	for i, name := range []string{"i_ino", "i_mode", "i_uid", "i_gid", "i_flctx"} {
+		l.owned[i] = at(inInode, name)
+	}
+	if err := l.findOwner(x, &t[inFile], &t[inOwner]); err != nil {
 		return nil, err
 	}
 	if !l.sound() {
@@ -89,14 +105,39 @@ func findLayout(x *bpf.Types) (*layout, error) {
 	return l, nil
 }
 
+// findOwner finds what is not 0 in a struct file that has an owner or a signal
+// (F_SETOWN, F_SETSIG): the address of a struct fown_struct since Linux 6.12,
+// before the structure itself.
+func (l *layout) findOwner(x *bpf.Types, file, owner *bpf.Type) error {
+	at := x.Member(file, "f_owner")
+	if pointer, err := x.IsPointer(file, "f_owner"); err != nil || pointer || at < 0 {
+		l.owner = [2]int{at, at}
+		return err
+	}
+	pid, signal := x.Member(owner, "pid"), x.Member(owner, "signum")
+	if pid < 0 || signal < 4 {
+		l.owner = [2]int{-1, -1}
+		return nil
+	}
+	// A signal is the later half of the word that is looked at, which nothing
+	// but its owner's numbers shares.
+	l.owner = [2]int{at + pid, at + signal - 4}
+	return nil
+}
+
 func (l *layout) sound() bool {
 	for _, n := range append([]int{l.sk, l.queue, l.length, l.program}, append(l.owned[:], l.table[:2]...)...) {
 		if n < 0 || n > maxOffset {
 			return false
 		}
 	}
-	for _, n := range []int{l.group, l.err, l.shutdown, l.peer[0], l.peer[1]} {
+	for _, n := range []int{l.group, l.err, l.shutdown, l.peer[0], l.peer[1], l.family} {
 		if !l.in(n) {
+			return false
+		}
+	}
+	for _, n := range l.owner {
+		if n < 0 || n+8 > l.file {
 			return false
 		}
 	}

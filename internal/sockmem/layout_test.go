@@ -27,7 +27,7 @@ func kernel() []structure {
 	return []structure{
 		{"socket", 128, []field{{"sk", 24}}},
 		{"unix_sock", 1088, nil},
-		{"file", 184, []field{{"f_inode", 40}, {"f_flags", 48}}},
+		{"file", 184, []field{{"f_inode", 40}, {"f_flags", 48}, {"f_owner", 100}}},
 		{"sock", 776, []field{{"sk_receive_queue", 192}, {"sk_reuseport_cb", 700}, {"sk_peer_pid", 600}, {"sk_peer_cred", 608}, {"sk_err", 616}, {"sk_shutdown", 620}}},
 		{"sk_buff_head", 24, []field{{"qlen", 16}}},
 		{"sock_reuseport", 48, []field{{"prog", 24}}},
@@ -35,6 +35,8 @@ func kernel() []structure {
 		{"task_struct", 9000, []field{{"files", 3000}}},
 		{"files_struct", 700, []field{{"fdt", 32}}},
 		{"fdtable", 56, []field{{"close_on_exec", 16}}},
+		{"sock_common", 136, []field{{"skc_family", 16}}},
+		{"fown_struct", 40, []field{{"pid", 8}, {"signum", 28}}},
 	}
 }
 
@@ -77,7 +79,7 @@ func TestLayout(t *testing.T) {
 	}
 	if want := (layout{
 		function: 1, sk: 24, sock: 1088, file: 184, queue: 192, length: 16, peer: [2]int{600, 608}, err: 616, shutdown: 620, group: 700, program: 24,
-		inode: 40, flags: 48, owned: [5]int{64, 0, 4, 8, 560}, table: [3]int{3000, 32, 16},
+		inode: 40, flags: 48, owned: [5]int{64, 0, 4, 8, 560}, table: [3]int{3000, 32, 16}, family: 16, owner: [2]int{108, 124},
 	}); *l != want {
 		t.Errorf("%+v, want %+v", *l, want)
 	}
@@ -152,12 +154,16 @@ func FuzzLayout(f *testing.F) {
 }
 
 func TestTCPLive(t *testing.T) {
-	r, l, err := OpenTCP()
+	r, err := OpenTCP()
 	if errors.Is(err, ErrUnavailable) {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	l := r.TCP
+	if l.Picture == nil {
+		t.Error("it isn't known where the state of a connection is")
 	}
 	if l.Size4 < 1000 || l.Size <= l.Size4 || len(l.Fixed) < 7 || len(l.Moving) < 4 {
 		t.Errorf("%+v", *l)

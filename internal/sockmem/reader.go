@@ -41,6 +41,12 @@ type Socket struct {
 	Flags uint32
 	File  []byte // its struct file
 	Sock  []byte // its struct unix_sock; of another family's as many bytes (see OpenTCP)
+	// Family is its address family (AF_*).
+	Family uint16
+	// Owned tells that somebody is told of I/O on it, or a signal is chosen for
+	// that (F_SETOWN, F_SETSIG). One that had an owner may be called owned
+	// still.
+	Owned bool
 	// Err is the error that the next call reports, 0 if there is none.
 	Err int32
 	// Shutdown has bit 0 if nothing is received any more, bit 1 if nothing is
@@ -133,6 +139,10 @@ func (r *Reader) records(b []byte, fn func(Socket) error) (left int, err error) 
 			s.Chosen = binary.NativeEndian.Uint64(b[recordProgram:]) != 0
 			s.Queued = binary.NativeEndian.Uint32(s.Sock[r.layout.queue+r.layout.length:])
 			s.Err, s.Shutdown = int32(binary.NativeEndian.Uint32(s.Sock[r.layout.err:])), s.Sock[r.layout.shutdown]
+			s.Family = binary.NativeEndian.Uint16(s.Sock[r.layout.family:])
+			for _, at := range r.layout.owner {
+				s.Owned = s.Owned || binary.NativeEndian.Uint64(s.File[at:]) != 0
+			}
 			r.inode(b, &s)
 			for i, at := range r.layout.peer {
 				s.Peer[i] = binary.NativeEndian.Uint64(s.Sock[at:])

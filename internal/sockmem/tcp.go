@@ -22,96 +22,118 @@ type TCP struct {
 	// timers, the route, how fast packets go and come; and what shares words with one,
 	// like ports. There may be none.
 	Moving []Span
+	// Picture is where the state of a connection is; nil if that isn't known.
+	Picture *Places
+}
+
+// TCPReader is a Reader with what is known of TCP sockets.
+type TCPReader struct {
+	*Reader
+	TCP *TCP
 }
 
 // OpenTCP is Open for a Reader that shows the whole structure of a TCP socket
 // of either family, and where things are in it. Other sockets are shown with
 // whatever follows them in the kernel's memory.
-func OpenTCP() (*Reader, *TCP, error) {
-	x, err := bpf.Kernel()
+func OpenTCP() (*TCPReader, error) {
+	x, err := kernelBTF()
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, err
 	}
 	defer x.Close() //nolint:errcheck // nothing was written
 	l, err := findLayout(x)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	t, err := findTCP(x)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	l.sock = max(l.sock, t.Size)
 	r, err := load(l)
-	return r, t, err
+	if err != nil {
+		return nil, err
+	}
+	return &TCPReader{r, t}, nil
 }
 
 // place is a member that is looked for.
 type place struct {
-	in, name string
-	size     int
-	span     *Span
-	moving   bool
+	in     int // see tcpStructures
+	name   string
+	size   int
+	span   *Span
+	moving bool
+}
+
+// Structures that a TCP socket is made of.
+const (
+	inTCP6 = iota
+	inTCP
+	inTimer
+	inTCPCommon
+	inTCPSock
+	inInet
+	inConnection
+	inOptions // struct tcp_options_received
+	inLock    // socket_lock_t has no name, see locked
+	inIP6
+	inErrors
+)
+
+func structNamed(name string) bpf.Name { return bpf.Name{Kind: bpf.KindStruct, Name: name} }
+
+var tcpStructures = []bpf.Name{
+	inTCP6: structNamed("tcp6_sock"), inTCP: structNamed("tcp_sock"), inTimer: structNamed("timer_list"),
+	inTCPCommon: structNamed("sock_common"), inTCPSock: structNamed("sock"), inInet: structNamed("inet_sock"),
+	inConnection: structNamed("inet_connection_sock"), inOptions: structNamed("tcp_options_received"),
+	inLock: structNamed("spinlock"), inIP6: structNamed("ipv6_pinfo"), inErrors: structNamed("sk_buff_head"),
 }
 
 // places are the members of the structures that a TCP socket begins with, so
 // that all offsets are its own.
 func places(t *TCP) []place {
 	return []place{
-		{in: "sock_common", name: "skc_family", size: 2, span: &t.Family},
-		{in: "sock", name: "sk_protocol", size: 2, span: &t.Protocol},
-		{in: "sock_common", name: "skc_net", size: 8},
-		{in: "sock_common", name: "skc_bound_dev_if", size: 4},
-		{in: "sock", name: "sk_type", size: 2},
-		{in: "sock", name: "sk_filter", size: 8},
-		{in: "sock", name: "sk_omem_alloc", size: 4},
-		{in: "inet_sock", name: "inet_opt", size: 8},
-		{in: "inet_connection_sock", name: "icsk_ulp_ops", size: 8},
-		{in: "sock", name: "sk_dst_cache", size: 8, moving: true},
-		{in: "sock", name: "sk_timer", moving: true},
-		{in: "sock", name: "sk_pacing_rate", size: 8, moving: true},
-		{in: "sock_common", name: "skc_refcnt", size: 4, moving: true},
-		{in: "inet_sock", name: "inet_sport", size: 2, moving: true},
-		{in: "inet_connection_sock", name: "icsk_rto", size: 4, moving: true},
-		{in: "tcp_sock", name: "srtt_us", size: 4, moving: true},
-		{in: "tcp_sock", name: "rtt_min", size: 24, moving: true},
-		{in: "tcp_sock", name: "scaling_ratio", size: 1, moving: true},
+		{in: inTCPCommon, name: "skc_family", size: 2, span: &t.Family},
+		{in: inTCPSock, name: "sk_protocol", size: 2, span: &t.Protocol},
+		{in: inTCPCommon, name: "skc_net", size: 8},
+		{in: inTCPCommon, name: "skc_bound_dev_if", size: 4},
+		{in: inTCPSock, name: "sk_type", size: 2},
+		{in: inTCPSock, name: "sk_filter", size: 8},
+		{in: inTCPSock, name: "sk_omem_alloc", size: 4},
+		{in: inInet, name: "inet_opt", size: 8},
+		{in: inConnection, name: "icsk_ulp_ops", size: 8},
+		{in: inTCPSock, name: "sk_dst_cache", size: 8, moving: true},
+		{in: inTCPSock, name: "sk_timer", moving: true},
+		{in: inTCPSock, name: "sk_pacing_rate", size: 8, moving: true},
+		{in: inTCPCommon, name: "skc_refcnt", size: 4, moving: true},
+		{in: inInet, name: "inet_sport", size: 2, moving: true},
+		{in: inConnection, name: "icsk_rto", size: 4, moving: true},
+		{in: inTCP, name: "srtt_us", size: 4, moving: true},
+		{in: inTCP, name: "rtt_min", size: 24, moving: true},
+		{in: inTCP, name: "scaling_ratio", size: 1, moving: true},
 	}
 }
 
 func findTCP(x *bpf.Types) (*TCP, error) {
-	t := &TCP{}
-	all := places(t)
-	at, timer := make([]int, len(all)), 0
-	for i := range at {
-		at[i] = -1
-	}
-	err := x.Each(func(s *bpf.Type) bool {
-		switch {
-		case s.Kind != bpf.KindStruct:
-		case x.Named(s, "tcp6_sock"):
-			t.Size = int(s.Size)
-		case x.Named(s, "timer_list"):
-			timer = int(s.Size)
-		default:
-			if x.Named(s, "tcp_sock") {
-				t.Size4 = int(s.Size)
-			}
-			for i := range all {
-				if x.Named(s, all[i].in) {
-					at[i] = x.Member(s, all[i].name)
-				}
-			}
-		}
-		return true
-	})
+	types, err := x.Find(tcpStructures...)
 	if err != nil {
 		return nil, err
+	}
+	t := &TCP{Size: int(types[inTCP6].Size), Size4: int(types[inTCP].Size)}
+	all := places(t)
+	at := make([]int, len(all))
+	for i, p := range all {
+		at[i] = x.Member(&types[p.in], p.name)
 	}
 	if t.Size4 <= 0 || t.Size4 > t.Size || t.Size > maxStruct {
 		return nil, fmt.Errorf("%w: the kernel has no TCP over IPv6, or its sockets are too large", ErrUnavailable)
 	}
-	return t, t.note(all, at, timer)
+	if err := t.note(all, at, int(types[inTimer].Size)); err != nil {
+		return nil, err
+	}
+	t.Picture, err = findPicture(x, types, t)
+	return t, err
 }
 
 // note notes where the places are.

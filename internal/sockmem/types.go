@@ -1,7 +1,6 @@
 package sockmem
 
 import (
-	"errors"
 	"fmt"
 
 	"glis.dev/glis/internal/bpf"
@@ -45,12 +44,9 @@ var wanted = map[string][]string{
 
 // kernelTypes reads the types from the kernel's own description.
 func kernelTypes() (*layouts, error) {
-	x, err := bpf.Kernel()
-	if errors.Is(err, bpf.ErrBTF) {
-		return nil, err
-	}
+	x, err := kernelBTF()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, err
 	}
 	defer x.Close() //nolint:errcheck // nothing was written
 	return findTypes(x)

@@ -11,6 +11,9 @@ import (
 // elsewhere (sockets).
 type Owner = owner
 
+// NoOwner is the entry of a file whose signals go nowhere.
+func NoOwner() *fown.FownEntry { return noOwner() }
+
 // ReadOwner reads who is told of I/O on a file, through a borrowed descriptor.
 func ReadOwner(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fown.FownEntry, error) {
 	return readOwner(env, f, d)

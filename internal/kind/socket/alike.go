@@ -26,6 +26,10 @@ type Alike struct {
 	ask    []int          // options that every socket is asked for
 	groups map[string]*Group
 	key    []byte
+	told   []int // options that Fill is told
+	values []Value
+	last   Saved // what Fill returned last, if that wasn't the group's
+	lastOf *Group
 }
 
 // Group is sockets that are alike.
@@ -33,6 +37,8 @@ type Group struct {
 	alike *Alike
 	saved Saved
 	known bool
+	// Fill has found out whether it can be told all: missing if it can't.
+	filled, missing bool
 }
 
 // Known tells whether the options of one socket of the group are. A nil Group
@@ -63,6 +69,56 @@ func (g *Group) Save(fd int) (Saved, error) {
 		return g.saved, nil
 	}
 	return k.encode(values), nil
+}
+
+// Told is the value of an option that is known of one socket.
+type Told struct {
+	Name string
+	Value
+}
+
+// Fill is Save for a socket of which the options are told that each is asked
+// for; false if that isn't enough.
+func (g *Group) Fill(told []Told) (Saved, bool) {
+	a := g.alike
+	if !g.filled {
+		g.missing = g.ask(told)
+		g.filled = true
+	}
+	if g.missing {
+		return Saved{}, false
+	}
+	v := append(a.values[:0], g.saved.Values...)
+	a.values = v
+	for i, t := range told {
+		v[a.told[i]] = t.Value
+	}
+	switch {
+	case slices.Equal(v, g.saved.Values):
+		return g.saved, true
+	case a.last.Entry == nil || a.lastOf != g || !slices.Equal(v, a.last.Values):
+		a.last, a.lastOf = a.kernel.encode(v), g
+	}
+	return a.last, true
+}
+
+// ask tells whether others than those that are told have to be asked for.
+func (g *Group) ask(told []Told) bool {
+	a, k := g.alike, g.alike.kernel
+	a.told = a.told[:0]
+	for _, t := range told {
+		a.told = append(a.told, k.Table.named(t.Name))
+	}
+	if slices.Contains(a.told, -1) {
+		return true
+	}
+	for i, o := range k.Table {
+		varies := slices.Contains(a.ask, i) || o.Size > 4 && g.saved.Values[i] != k.Fresh[i]
+		if varies && !slices.Contains(a.told, i) {
+			return true
+		}
+	}
+	return false
 }
 
 // Of returns the group of a TCP socket of this family whose memory is given, nil
@@ -270,7 +326,7 @@ func spans(bytes []bool) []sockmem.Span {
 func (o *Option) learnt(now Value) []Value {
 	if o.Level != unix.SOL_SOCKET {
 		n, first := uint32(now.Lo), uint32(1<<24) // interface 1, as in packets
-		return []Value{Uint(n ^ 1), Uint(n ^ 4), Uint(n / 2), Uint(first)}
+		return []Value{Uint(n ^ 1), Uint(n ^ 4), Uint(n / 2), Uint(first), Uint(1)}
 	}
 	switch o.Opt {
 	case unix.SO_RCVLOWAT:

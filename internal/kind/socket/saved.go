@@ -41,6 +41,9 @@ func (k *Kernel) Save(fd int, values []Value, filter bool) (Saved, error) {
 	return k.last, nil
 }
 
+// Same tells whether two sockets have the same options.
+func (s *Saved) Same(o *Saved) bool { return slices.Equal(s.Values, o.Values) }
+
 // New returns the options of a new socket.
 func (k *Kernel) New() Saved {
 	if k.fresh.Entry == nil {

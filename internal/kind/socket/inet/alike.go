@@ -21,10 +21,19 @@ const severalDescriptors = 64
 
 // alikes is the connections that have the same options, by their memory.
 type alikes struct {
-	reader *sockmem.Reader
-	layout *sockmem.TCP
-	by     map[int]*socket.Alike // by family
-	tasks  map[*scan.Task]map[int32]*socket.Group
+	memory   *sockmem.TCPReader
+	by       map[int]*socket.Alike // by family
+	tasks    map[*scan.Task]map[int32]*glimpse
+	surveyed bool
+
+	watched    bool // see watch
+	doubt      bool // memory doesn't tell what system calls do
+	clocked    bool
+	clock      uint32                  // what time stamps show besides a connection's own offset
+	sure       map[*socket.Group]bool  // memory has told of one of the group what system calls did
+	told       []socket.Told           // for reuse
+	congestion map[uint64]socket.Value // by address
+	hops       map[hops]socket.Value
 }
 
 // unlearnt names the options that change by themselves or depend on more than
@@ -32,19 +41,19 @@ type alikes struct {
 var unlearnt = []string{"SO_SNDBUF", "SO_RCVBUF", "TCP_WINDOW_CLAMP", "TCP_CONGESTION", "IPV6_UNICAST_HOPS"}
 
 // PrepareFor implements kind.Preparer.
-func (k *Kind) PrepareFor(descriptors int) {
-	if descriptors >= severalDescriptors {
-		k.alike, k.unlike = k.learnAlikes()
+func (k *Kind) PrepareFor(descriptors int, m *sockmem.TCPReader) {
+	k.sockets = m
+	if descriptors >= severalDescriptors && m != nil {
+		k.alike, k.unlike = k.learnAlikes(m)
 	}
 }
 
 // learnAlikes learns what it can; it is only there to save time.
-func (k *Kind) learnAlikes() (*alikes, error) {
-	r, l, err := sockmem.OpenTCP()
-	if err != nil {
-		return nil, err
+func (k *Kind) learnAlikes(m *sockmem.TCPReader) (*alikes, error) {
+	a := &alikes{
+		memory: m, by: map[int]*socket.Alike{}, tasks: map[*scan.Task]map[int32]*glimpse{},
+		sure: map[*socket.Group]bool{}, congestion: map[uint64]socket.Value{}, hops: map[hops]socket.Value{},
 	}
-	a := &alikes{reader: r, layout: l, by: map[int]*socket.Alike{}, tasks: map[*scan.Task]map[int32]*socket.Group{}}
 	var errs []error
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		if err := k.learnAlike(a, family); err != nil {
@@ -52,7 +61,7 @@ func (k *Kind) learnAlikes() (*alikes, error) {
 		}
 	}
 	if len(a.by) == 0 {
-		return nil, errors.Join(append(errs, r.Close())...)
+		return nil, errors.Join(errs...)
 	}
 	return a, errors.Join(errs...)
 }
@@ -63,7 +72,7 @@ func (k *Kind) learnAlike(a *alikes, family int) error {
 	if err != nil {
 		return err
 	}
-	learnt, err := socket.LearnAlike(kernel, a.reader, a.layout, family, s.sample, unlearnt...)
+	learnt, err := socket.LearnAlike(kernel, a.memory.Reader, a.memory.TCP, family, s.sample, unlearnt...)
 	if err == nil {
 		a.by[family] = learnt
 	}
@@ -107,34 +116,38 @@ func (k *Kind) groupOf(l *look) *socket.Group {
 	if k.alike == nil || l.file.FD < 0 || l.file.Within != nil {
 		return nil
 	}
-	if k.alike.reader != nil {
+	if !k.alike.surveyed {
 		k.unlike = k.alike.survey(l.env)
 	}
-	return k.alike.tasks[l.file.Task][l.file.FD]
+	if g := k.alike.tasks[l.file.Task][l.file.FD]; g != nil {
+		return g.group
+	}
+	return nil
 }
 
 // survey looks, once, at all sockets of a tree, which stands still.
 func (a *alikes) survey(env *kind.DumpEnv) error {
+	a.surveyed = true
 	var errs []error
 	for _, f := range env.Tree.Files {
 		if f.Stat.Mode&unix.S_IFMT != unix.S_IFSOCK || f.FD < 0 || f.Within != nil || a.tasks[f.Task] != nil {
 			continue
 		}
-		found := map[int32]*socket.Group{}
-		err := a.reader.Each(f.Task.Pidfd.Int(), func(m sockmem.Socket) error {
-			if by := a.by[socket.FamilyOf(a.layout, m.Sock)]; by != nil {
-				found[m.FD] = by.Of(m.Sock)
+		found := map[int32]*glimpse{}
+		err := a.memory.Each(f.Task.Pidfd.Int(), func(m sockmem.Socket) error {
+			if by := a.by[socket.FamilyOf(a.memory.TCP, m.Sock)]; by != nil {
+				g := &glimpse{group: by.Of(m.Sock), owned: m.Owned}
+				a.memory.TCP.Picture.Picture(m.Sock, &g.picture)
+				found[m.FD] = g
 			}
 			return nil
 		})
 		if err != nil {
-			found = map[int32]*socket.Group{}
+			found = map[int32]*glimpse{}
 			errs = append(errs, fmt.Errorf("task %d: %w", f.Task.PID, err))
 		}
 		a.tasks[f.Task] = found
 	}
-	errs = append(errs, a.reader.Close())
-	a.reader = nil
 	return errors.Join(errs...)
 }
 

@@ -41,7 +41,7 @@ func BenchmarkConnection(b *testing.B) {
 			b.StopTimer()
 			env.Images = images{}
 			k := New()
-			k.PrepareFor(len(fds))
+			k.PrepareFor(len(fds), memory(b))
 			b.StartTimer()
 			for _, f := range env.Tree.Files {
 				if !k.Match(f) {

@@ -19,6 +19,7 @@ import (
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
+	"glis.dev/glis/internal/sockmem"
 )
 
 // shutBoth is a socket that is shut down in both directions, as images have it.
@@ -29,6 +30,9 @@ const noConnections = "Connected TCP socket, consider using --tcp-established op
 
 // Flows implements kind.Locker.
 func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
+	if flows, known, err := k.flowsSeen(env, f); known || err != nil {
+		return flows, err
+	}
 	d, err := f.Borrow()
 	if err != nil {
 		return nil, err
@@ -70,6 +74,28 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 		k.ends[f] = [2]address{l.at, l.peer}
 	}
 	return []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: l.at.addrPort(), Remote: l.peer.addrPort()}}, nil
+}
+
+// flowsSeen is Flows by what the kernel's memory tells, if that is known.
+func (k *Kind) flowsSeen(env *kind.DumpEnv, f *scan.File) (flows []netlock.Flow, known bool, err error) {
+	l := &look{kind: k, env: env, file: f}
+	if k.groupOf(l) == nil || k.alike.memory.TCP.Picture == nil {
+		return nil, false, nil
+	}
+	p := &k.glimpse(f).picture
+	switch p.Word[sockmem.State] {
+	case tcp.Closed:
+		return nil, true, nil
+	case tcp.Established:
+	default:
+		return nil, false, nil
+	}
+	if env.Options.TCPClose || !env.Options.TCPEstablished || !hasEnds(p) {
+		return nil, false, nil
+	}
+	local, remote := p.Ends()
+	plain := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+	return []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: plain(local), Remote: plain(remote)}}, true, nil
 }
 
 // protocolOf tells which protocol a socket speaks.
@@ -157,6 +183,7 @@ func (l *look) putStream() error {
 	if err := l.env.Guard.Leave(l.file, tcp.Repair()); err != nil {
 		return l.fail(err)
 	}
+	l.learnStill(s)
 	if err := l.putLocal(); err != nil {
 		return l.fail(err)
 	}

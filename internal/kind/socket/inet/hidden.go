@@ -91,11 +91,11 @@ func (k *Kind) lookInside(t *scan.Task) (map[int32]sockmem.Socket, error) {
 	if known := k.inside[t]; known != nil {
 		return known, nil
 	}
-	r, err := sockmem.Open()
+	r, done, err := k.reader()
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer done() //nolint:errcheck // nothing was written
 	found := map[int32]sockmem.Socket{}
 	err = r.Each(t.Pidfd.Int(), func(s sockmem.Socket) error {
 		s.File, s.Sock = nil, nil
@@ -110,4 +110,17 @@ func (k *Kind) lookInside(t *scan.Task) (map[int32]sockmem.Socket, error) {
 	}
 	k.inside[t] = found
 	return found, nil
+}
+
+// reader returns what shows the kernel's memory, and what is to be called when
+// that is done.
+func (k *Kind) reader() (*sockmem.Reader, func() error, error) {
+	if k.sockets != nil {
+		return k.sockets.Reader, func() error { return nil }, nil
+	}
+	r, err := sockmem.Open()
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, r.Close, nil
 }

@@ -41,9 +41,9 @@ func of(row *image.Row) stored { return stored{row, "[]"} }
 // guard is for tests, which aren't killed.
 type guard struct{}
 
-func (guard) Back(*scan.File, ...linux.SockOpt) error  { return nil }
-func (guard) Leave(*scan.File, ...linux.SockOpt) error { return nil }
-func (guard) Name(string, uint64, uint64) error        { return nil }
+func (guard) Back(*scan.File, ...linux.SockOpt) error                 { return nil }
+func (guard) Leave(*scan.File, linux.SockOpt, ...linux.SockOpt) error { return nil }
+func (guard) Name(string, uint64, uint64) error                       { return nil }
 
 func (m images) Put(row *image.Row, e proto.Message, payload []byte, ids ...uint32) error {
 	b, err := proto.Marshal(e)
@@ -90,7 +90,12 @@ func environment(t testing.TB, o *options.Dump, out images, fds ...int) (*kind.D
 // dumped dumps descriptors of this process.
 func dumped(t testing.TB, o *options.Dump, fds ...int) (images, error) {
 	t.Helper()
-	k, out := New(), images{}
+	return dumpedBy(t, New(), o, fds...)
+}
+
+func dumpedBy(t testing.TB, k *Kind, o *options.Dump, fds ...int) (images, error) {
+	t.Helper()
+	out := images{}
 	env, _ := environment(t, o, out, fds...)
 	for _, f := range env.Tree.Files {
 		if !k.Match(f) {

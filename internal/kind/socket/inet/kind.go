@@ -64,6 +64,7 @@ type Kind struct {
 	net     uint64                               // cookie of Glis's network namespace; 0: not asked yet
 	inside  map[*scan.Task]map[int32]sockmem.Socket
 	alike   *alikes                   // prepared before the freeze; may be nil
+	sockets *sockmem.TCPReader        // may be nil
 	unlike  error                     // why that doesn't know all
 	ends    map[*scan.File][2]address // of connections that Flows has seen
 
@@ -138,6 +139,11 @@ func (l *look) fail(err error) error {
 
 // Dump implements kind.File.
 func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	if g := k.stillOf(env, f); g != nil {
+		if e, err := k.dumpStill(env, f, g); e != nil || err != nil {
+			return e, err
+		}
+	}
 	d, err := f.Borrow()
 	if err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ func ip() socket.Table {
 		row("IP_RECVORIGDSTADDR", unix.IP_RECVORIGDSTADDR),
 		row("IP_MINTTL", unix.IP_MINTTL),
 		row("IP_CHECKSUM", unix.IP_CHECKSUM),
-		row("IP_RECVFRAGSIZE", unix.IP_RECVFRAGSIZE),
+		{Name: "IP_RECVFRAGSIZE", Level: unix.IPPROTO_IP, Opt: unix.IP_RECVFRAGSIZE, Size: 4, When: socket.Early, Ask: true},
 		row("IP_MULTICAST_IF", unix.IP_MULTICAST_IF),
 		row("IP_MULTICAST_TTL", unix.IP_MULTICAST_TTL),
 		row("IP_MULTICAST_LOOP", unix.IP_MULTICAST_LOOP),

@@ -1,0 +1,285 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// Of an ESTABLISHED connection that nothing is unusual about, the kernel's
+// memory tells everything that system calls do, 26 of them. So it is read, when
+// packets are held back, twice: two pictures that are the same, with nobody's hand
+// on the socket, are of one moment. What waits to be read is peeked at between
+// the two. Whatever isn't as usual is looked at by system calls.
+//
+// That memory tells the same is not taken for granted: of each group of
+// connections that are alike the first is asked by system calls, too, and unless
+// it is told the same all are asked.
+
+// glimpse is what the kernel's memory tells of one TCP socket.
+type glimpse struct {
+	group   *socket.Group
+	picture sockmem.Picture
+	owned   bool   // somebody is told of I/O, or was
+	still   bool   // it is usual
+	same    bool   // the two pictures are
+	queue   []byte // what waits to be read, if it is still
+}
+
+// What is peeked at before it is known whether the socket stands still: larger
+// queues take longer than all else.
+const (
+	shortQueue = 64 << 10
+	allQueues  = 8 << 20
+)
+
+// usual tells whether memory is all that has to be looked at.
+func usual(p *sockmem.Picture) bool {
+	w := &p.Word
+	rare := w[sockmem.Err] | w[sockmem.Errors] | w[sockmem.Shutdown] | w[sockmem.UrgData] | w[sockmem.Repair] |
+		w[sockmem.UsecTS] | w[sockmem.EcnFlags] | w[sockmem.SynData] | w[sockmem.FastopenChild]
+	in := unread(p)
+	return w[sockmem.State] == tcp.Established && rare == 0 && p.Quiet() && w[sockmem.WriteSeq] == w[sockmem.SndUna] &&
+		w[sockmem.SndNxt] == w[sockmem.SndUna] && in <= shortQueue && (in == 0 || int32(w[sockmem.PeekOff]) < 0) && hasEnds(p)
+}
+
+// unread is how many bytes wait to be read.
+func unread(p *sockmem.Picture) uint32 {
+	return p.Word[sockmem.RcvNxt] - p.Word[sockmem.CopiedSeq]
+}
+
+func hasEnds(p *sockmem.Picture) bool {
+	local, remote := p.Ends()
+	return local.Port() != 0 && remote.Port() != 0 && !local.Addr().IsUnspecified() && !remote.Addr().IsUnspecified()
+}
+
+// glimpse returns what memory tells of a socket, nil if nothing.
+func (k *Kind) glimpse(f *scan.File) *glimpse {
+	if k.alike == nil || f.FD < 0 || f.Within != nil {
+		return nil
+	}
+	return k.alike.tasks[f.Task][f.FD]
+}
+
+// watch takes the pictures of all connections of the tree whose group is known,
+// when their packets are held back.
+func (a *alikes) watch(env *kind.DumpEnv) error {
+	a.watched = true
+	if a.memory.TCP.Picture == nil {
+		return errors.New("it isn't known where the kernel has the state of connections")
+	}
+	if err := a.pictures(func(g *glimpse, p *sockmem.Picture) { g.picture, g.still = *p, usual(p) }); err != nil {
+		return err
+	}
+	left := allQueues
+	for t, all := range a.tasks {
+		for n, g := range all {
+			if err := a.measureClock(t, n, g); err != nil {
+				return err
+			}
+			in := int(unread(&g.picture))
+			if !g.still || in == 0 {
+				continue
+			}
+			if left -= in; left < 0 {
+				g.still = false
+			} else if g.queue, g.still = peek(t, n, in); !g.still {
+				continue
+			}
+		}
+	}
+	return a.pictures(func(g *glimpse, p *sockmem.Picture) { g.same = g.picture == *p })
+}
+
+// pictures takes a picture of every socket that has a group.
+func (a *alikes) pictures(fn func(*glimpse, *sockmem.Picture)) error {
+	var p sockmem.Picture
+	for t, all := range a.tasks {
+		err := a.memory.Each(t.Pidfd.Int(), func(m sockmem.Socket) error {
+			if g := all[m.FD]; g != nil && a.memory.TCP.Picture.Picture(m.Sock, &p) {
+				fn(g, &p)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("task %d: %w", t.PID, err)
+		}
+	}
+	return nil
+}
+
+// measureClock finds out, once, what the clock of time stamps shows.
+func (a *alikes) measureClock(t *scan.Task, n int32, g *glimpse) error {
+	if !g.still || a.clocked || g.picture.Word[sockmem.TstampOK] == 0 {
+		return nil
+	}
+	d, err := fd.Borrow(t.Pidfd.Int(), n)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	now, err := unix.GetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_TIMESTAMP)
+	if err != nil {
+		return fmt.Errorf("read TCP_TIMESTAMP: %w", err)
+	}
+	a.clock, a.clocked = tcp.ClockOf(uint32(now), g.picture.Word[sockmem.Tsoffset]), true
+	return nil
+}
+
+// peek reads a queue, and tells whether it was as long as expected.
+func peek(t *scan.Task, n int32, size int) ([]byte, bool) {
+	d, err := fd.Borrow(t.Pidfd.Int(), n)
+	if err != nil {
+		return nil, false
+	}
+	defer d.Close()
+	b := make([]byte, size)
+	return b, tcp.Peek(d.Int(), b) == nil
+}
+
+// stillOf returns what memory tells of a connection if that is all, nil if
+// system calls have to be made.
+func (k *Kind) stillOf(env *kind.DumpEnv, f *scan.File) *glimpse {
+	g := k.glimpse(f)
+	if g == nil || env.Options.TCPClose {
+		return nil
+	}
+	if !k.alike.watched {
+		if err := k.alike.watch(env); err != nil {
+			k.distrust(env, err)
+		}
+	}
+	if !g.still || !g.same || k.alike.doubt {
+		return nil
+	}
+	return g
+}
+
+// distrust has all that is dumped from now on be asked by system calls.
+func (k *Kind) distrust(env *kind.DumpEnv, why error) {
+	k.alike.doubt = true
+	env.Log.Debug("the state of connections is asked one by one", "why", why)
+}
+
+// dumpStill dumps a connection without a system call; nil if that can't be done.
+func (k *Kind) dumpStill(env *kind.DumpEnv, f *scan.File, g *glimpse) (*fdinfo.FileEntry, error) {
+	opts, ok := k.alike.options(g)
+	if !ok {
+		return nil, nil
+	}
+	l := &look{
+		sort: sort{family: int(g.picture.Family), protocol: unix.IPPROTO_TCP, connected: true},
+		kind: k, env: env, file: f, typ: unix.SOCK_STREAM, state: tcp.Established, opts: opts, group: g.group,
+	}
+	if l.value("TCP_SAVE_SYN") != 0 {
+		return nil, nil
+	}
+	l.at, l.peer = endsOf(&g.picture)
+	s := tcp.FromPicture(&g.picture, k.alike.clock, g.queue)
+	g.queue = nil
+	if err := env.Guard.Leave(f, tcp.Repair(), l.back()...); err != nil {
+		return nil, err
+	}
+	if err := l.putLocal(); err != nil {
+		return nil, err
+	}
+	if err := env.Images.Put(image.TCPStream, s.Entry, s.Queues, uint32(f.Stat.Ino)); err != nil {
+		return nil, err
+	}
+	if err := l.putExtra(); err != nil {
+		return nil, err
+	}
+	owner := file.NoOwner()
+	if g.owned {
+		d, err := f.Borrow()
+		if err != nil {
+			return nil, err
+		}
+		defer d.Close()
+		if owner, err = file.ReadOwner(env, f, d); err != nil {
+			return nil, err
+		}
+	}
+	return &fdinfo.FileEntry{Isk: l.entry(owner)}, nil
+}
+
+func endsOf(p *sockmem.Picture) (at, peer address) {
+	local, remote := p.Ends()
+	return address{local.Addr(), local.Port()}, address{remote.Addr(), remote.Port()}
+}
+
+// options returns what a connection of a known group has, with what its memory
+// tells of the options that each has for itself.
+func (a *alikes) options(g *glimpse) (socket.Saved, bool) {
+	if !g.group.Known() || !a.sure[g.group] {
+		return socket.Saved{}, false
+	}
+	w := &g.picture.Word
+	told := a.told[:0]
+	congestion, ok := a.congestion[g.picture.Long[sockmem.CongestionOps]]
+	if !ok {
+		return socket.Saved{}, false
+	}
+	told = append(told,
+		socket.Told{Name: "SO_SNDBUF", Value: socket.Uint(w[sockmem.Sndbuf])}, socket.Told{Name: "SO_RCVBUF", Value: socket.Uint(w[sockmem.Rcvbuf])},
+		socket.Told{Name: "TCP_WINDOW_CLAMP", Value: socket.Uint(w[sockmem.WindowClamp])}, socket.Told{Name: "TCP_CONGESTION", Value: congestion})
+	if g.picture.Family == unix.AF_INET6 {
+		hops, ok := a.hops[hopsOf(&g.picture)]
+		if !ok {
+			return socket.Saved{}, false
+		}
+		told = append(told, socket.Told{Name: "IPV6_UNICAST_HOPS", Value: hops}, socket.Told{Name: "IPV6_V6ONLY", Value: socket.Uint(w[sockmem.V6Only])})
+	}
+	a.told = told
+	return g.group.Fill(told)
+}
+
+// hops is what decides about IPV6_UNICAST_HOPS.
+type hops struct {
+	own uint32
+	dst uint64
+}
+
+func hopsOf(p *sockmem.Picture) hops { return hops{p.Word[sockmem.HopLimit], p.Long[sockmem.Dst]} }
+
+// learnStill compares what system calls told of a connection with what memory
+// does, and notes what else memory doesn't tell by itself.
+func (l *look) learnStill(s *tcp.Stream) {
+	g := l.kind.glimpse(l.file)
+	if g == nil || !g.still || !g.same || !l.group.Known() {
+		return
+	}
+	a := l.kind.alike
+	v := l.opts.Values
+	if n, ok := l.kind.kernels[l.sort].Value(v, "TCP_CONGESTION"); ok {
+		a.congestion[g.picture.Long[sockmem.CongestionOps]] = n
+	}
+	if n, ok := l.kind.kernels[l.sort].Value(v, "IPV6_UNICAST_HOPS"); ok {
+		a.hops[hopsOf(&g.picture)] = n
+	}
+	a.sure[l.group] = true
+	at, peer := endsOf(&g.picture)
+	told := tcp.FromPicture(&g.picture, a.clock, g.queue)
+	opts, ok := a.options(g)
+	switch {
+	case !ok: // an option isn't known: system calls go on
+		delete(a.sure, l.group)
+	case at != l.at || peer != l.peer:
+		l.kind.distrust(l.env, fmt.Errorf("%v has other addresses than its memory tells", l.file))
+	case !opts.Same(&l.opts):
+		l.kind.distrust(l.env, fmt.Errorf("%v has other options than its memory tells", l.file))
+	case !s.Same(told):
+		l.kind.distrust(l.env, fmt.Errorf("%v: %v, but its memory tells %v", l.file, s.Numbers(), told.Numbers()))
+	}
+}

@@ -1,0 +1,99 @@
+package tcp
+
+import (
+	"bytes"
+
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// numbers is an entry with room for what it points to.
+type numbers struct {
+	entry tcp_stream.TcpStreamEntry
+	room  [14]uint32
+}
+
+// usecStamps is a bit of TCP_TIMESTAMP that doesn't belong to the clock: it says
+// that time stamps count µs, not ms (Linux 6.7).
+const usecStamps = 1
+
+// ClockOf returns what the clock of time stamps shows, by what TCP_TIMESTAMP
+// says of a connection that counts ms, and the connection's own offset. It is
+// rather late than early, so that no time stamp goes back.
+func ClockOf(stamp, offset uint32) uint32 { return (stamp | usecStamps) - offset }
+
+// FromPicture is Read for an ESTABLISHED connection whose memory in the kernel is
+// known, with an empty send queue; clock is what time stamps show besides the
+// connection's own offset.
+func FromPicture(p *sockmem.Picture, clock uint32, unread []byte) *Stream {
+	w := &p.Word
+	n := &numbers{}
+	e, used := &n.entry, 0
+	set := func(at **uint32, v uint32) {
+		n.room[used] = v
+		*at = &n.room[used]
+		used++
+	}
+	options, shift := uint32(0), uint32(0)
+	if w[sockmem.TstampOK] != 0 {
+		options |= optTimestamps
+		set(&e.Timestamp, (clock+w[sockmem.Tsoffset])&^usecStamps)
+	}
+	if w[sockmem.SackOK] != 0 {
+		options |= optSACK
+	}
+	if w[sockmem.WscaleOK] != 0 {
+		options |= optWscale
+		shift = w[sockmem.SndWscale]
+		set(&e.RcvWscale, w[sockmem.RcvWscale])
+	}
+	set(&e.OptMask, options)
+	set(&e.SndWscale, shift)
+	for _, x := range []struct {
+		at   **uint32
+		word sockmem.Word
+	}{
+		{&e.MssClamp, sockmem.MssClamp}, {&e.SndWl1, sockmem.SndWl1}, {&e.SndWnd, sockmem.SndWnd}, {&e.MaxWindow, sockmem.MaxWindow},
+		{&e.RcvWnd, sockmem.RcvWnd}, {&e.RcvWup, sockmem.RcvWup}, {&e.OutqSeq, sockmem.WriteSeq}, {&e.InqSeq, sockmem.RcvNxt},
+	} {
+		set(x.at, w[x.word])
+	}
+	set(&e.InqLen, uint32(len(unread)))
+	set(&e.OutqLen, 0)
+	e.UnsqLen = e.OutqLen
+	return &Stream{State: int(w[sockmem.State]), Entry: e, Queues: unread}
+}
+
+// Peek reads all that waits to be read, which must be as much as there is room
+// for, and leaves it where it is.
+func Peek(fd int, into []byte) error { return look(fd, recvQueue, into) }
+
+// Numbers are what was read but for the time stamp; -1 where there is none.
+func (s *Stream) Numbers() [15]int64 {
+	e := s.Entry
+	out := [15]int64{int64(s.State)}
+	for i, p := range []*uint32{
+		e.InqLen, e.InqSeq, e.OutqLen, e.OutqSeq, e.UnsqLen, e.OptMask, e.SndWscale, e.RcvWscale, e.MssClamp,
+		e.SndWl1, e.SndWnd, e.MaxWindow, e.RcvWnd, e.RcvWup,
+	} {
+		out[i+1] = -1
+		if p != nil {
+			out[i+1] = int64(*p)
+		}
+	}
+	return out
+}
+
+// Same tells whether two readings of a connection are the same but for the time
+// between them.
+func (s *Stream) Same(o *Stream) bool {
+	a, b := s.Entry.Timestamp, o.Entry.Timestamp
+	if (a == nil) != (b == nil) || s.Numbers() != o.Numbers() || !bytes.Equal(s.Queues, o.Queues) {
+		return false
+	}
+	later := int32(s.Entry.GetTimestamp() - o.Entry.GetTimestamp())
+	return later > -minute && later < minute
+}
+
+// minute is how long a dump may stand between two readings, in ms.
+const minute = 60_000
