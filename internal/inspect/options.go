@@ -4,9 +4,13 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
+	inetsk "glis.dev/glis/image/criu/sk-inet"
 	skopts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kinds"
 )
 
 // socketOptions lists the options in criu's message of which it is certain that
@@ -46,6 +50,28 @@ func socketOptions(o *skopts.SkOptsEntry) []Option {
 	return set
 }
 
+// usual are values of options that hosts have unless somebody changed a sysctl.
+var usual = map[string]uint64{"IP_TTL": 64, "TCP_KEEPCNT": 9, "TCP_KEEPIDLE": 7200, "TCP_KEEPINTVL": 75}
+
+// inetOptions is socketOptions for what inet sockets have besides.
+func inetOptions(in *inetsk.InetSkEntry) []Option {
+	var set []Option
+	e := &inetsk.InetSkEntry{V6Only: in.V6Only, IpOpts: in.GetIpOpts(), TcpOpts: in.GetTcpOpts()}
+	empty := socket.EmptyInet()
+	if e.IpOpts == nil {
+		e.IpOpts = empty.IpOpts
+	}
+	if e.TcpOpts == nil {
+		e.TcpOpts = empty.TcpOpts
+	}
+	kinds.InetOptions(int(in.GetFamily()), socket.Entries{Sock: in.GetOpts(), Inet: e}, func(name string, v socket.Value) {
+		if v.Lo != 0 && v.Lo != usual[name] {
+			set = append(set, Option{name, strconv.FormatUint(v.Lo, 10)})
+		}
+	})
+	return set
+}
+
 // extraOptions adds the options that criu's messages have no field for.
 func (r *reader) extraOptions(byID map[uint32]*Socket) error {
 	options := map[uint32]*File{}
@@ -82,6 +108,9 @@ func optionValue(b []byte) string {
 		if n, err := strconv.ParseUint(fmt.Sprintf("%x", little), 16, 64); err == nil {
 			return strconv.FormatUint(n, 10)
 		}
+	}
+	if text := strings.TrimRight(string(b), "\x00"); len(b) > 8 && text != "" && strconv.Quote(text) == `"`+text+`"` { // TCP_CONGESTION
+		return text
 	}
 	return fmt.Sprintf("%#x", b)
 }

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/internal/kinds"
 )
 
 // word looks a number up; one that is not known is printed with what it is.
@@ -210,6 +211,9 @@ func lockTypeWord(n uint32) string {
 
 // optionWord names an option of a socket.
 func optionWord(level, name uint32) string {
+	if known := kinds.OptionName(int(level), int(name)); known != "" {
+		return known
+	}
 	levels := map[uint32]string{0: "SOL_IP", 1: "SOL_SOCKET", 6: "SOL_TCP", 17: "SOL_UDP", 41: "SOL_IPV6", 263: "SOL_PACKET", 270: "SOL_NETLINK"}
 	return fmt.Sprintf("%s %d", word(levels, level, "level"), name)
 }

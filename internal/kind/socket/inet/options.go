@@ -56,6 +56,15 @@ func table(s sort) socket.Table {
 	return append(t, socket.Ends()...)
 }
 
+// Tables are the options of all sorts of sockets of a family.
+func Tables(family int) []socket.Table {
+	return []socket.Table{
+		table(sort{family: family, protocol: unix.IPPROTO_TCP}),
+		table(sort{family: family, protocol: unix.IPPROTO_UDP}),
+		table(sort{family: family, protocol: unix.IPPROTO_ICMP, bare: unix.SOCK_RAW}),
+	}
+}
+
 // told are options of a connection that tell of its first or last packet, and
 // can't be set.
 var told = []string{"SO_INCOMING_CPU", "IP_MULTICAST_IF", "IP_MULTICAST_TTL", "IPV6_MULTICAST_IF", "IPV6_MULTICAST_HOPS"}

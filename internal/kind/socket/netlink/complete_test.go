@@ -15,5 +15,5 @@ func TestEveryOptionIsKnown(t *testing.T) {
 	like := func() (int, error) {
 		return unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	}
-	optiontest.Complete(t, table(), nil, like, unix.SOL_SOCKET, unix.SOL_NETLINK)
+	optiontest.Complete(t, Table(), nil, like, unix.SOL_SOCKET, unix.SOL_NETLINK)
 }

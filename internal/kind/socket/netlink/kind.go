@@ -29,7 +29,7 @@ type Kind struct {
 }
 
 // New returns the kind for one dump or restore.
-func New() *Kind { return &Kind{load: socket.Loader{Table: table()}} }
+func New() *Kind { return &Kind{load: socket.Loader{Table: Table()}} }
 
 // Type implements kind.File.
 func (*Kind) Type() fdinfo.FdTypes { return fdinfo.FdTypes_NETLINKSK }
@@ -39,8 +39,8 @@ func (*Kind) Match(f *scan.File) bool {
 	return f.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK && socket.IsFamily(f, unix.AF_NETLINK)
 }
 
-// table is the options of netlink sockets, in the order in which they are set.
-func table() socket.Table {
+// Table is the options of netlink sockets, in the order in which they are set.
+func Table() socket.Table {
 	row := func(name string, opt, capability int) socket.Option {
 		return socket.Option{Name: name, Level: unix.SOL_NETLINK, Opt: opt, Size: 4, When: socket.Late, Cap: capability}
 	}
@@ -67,7 +67,7 @@ func (k *Kind) learn(int, int) (*socket.Kernel, error) {
 		return nil, fmt.Errorf("make a socket to learn from: %w", err)
 	}
 	defer unix.Close(n)
-	k.kernel, err = socket.NewKernel(table(), n)
+	k.kernel, err = socket.NewKernel(Table(), n)
 	return k.kernel, err
 }
 

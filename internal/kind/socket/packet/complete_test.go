@@ -13,5 +13,5 @@ import (
 func TestEveryOptionIsKnown(t *testing.T) {
 	testkit.RequireRoot(t)
 	like := func() (int, error) { return unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) }
-	optiontest.Complete(t, table(), nil, like, unix.SOL_SOCKET, unix.SOL_PACKET)
+	optiontest.Complete(t, Table(), nil, like, unix.SOL_SOCKET, unix.SOL_PACKET)
 }

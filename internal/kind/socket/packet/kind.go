@@ -27,7 +27,7 @@ type Kind struct {
 }
 
 // New returns the kind for one dump or restore.
-func New() *Kind { return &Kind{load: socket.Loader{Table: table()}} }
+func New() *Kind { return &Kind{load: socket.Loader{Table: Table()}} }
 
 // Type implements kind.File.
 func (*Kind) Type() fdinfo.FdTypes { return fdinfo.FdTypes_PACKETSK }
@@ -40,8 +40,8 @@ func (*Kind) Match(f *scan.File) bool {
 // Options of include/uapi/linux/if_packet.h that x/sys/unix has no name for.
 const packetVnetHdrSz = 24 // PACKET_VNET_HDR_SZ, Linux 6.4
 
-// table is the options of packet sockets, in the order in which they are set.
-func table() socket.Table {
+// Table is the options of packet sockets, in the order in which they are set.
+func Table() socket.Table {
 	row := func(name string, opt int) socket.Option {
 		return socket.Option{Name: name, Level: unix.SOL_PACKET, Opt: opt, Size: 4, When: socket.Early}
 	}
@@ -71,7 +71,7 @@ func (k *Kind) learn(int, int) (*socket.Kernel, error) {
 		return nil, fmt.Errorf("make a socket to learn from: %w", err)
 	}
 	defer unix.Close(n)
-	k.kernel, err = socket.NewKernel(table(), n)
+	k.kernel, err = socket.NewKernel(Table(), n)
 	return k.kernel, err
 }
 

@@ -52,12 +52,12 @@ type Kind struct {
 func New() *Kind {
 	return &Kind{
 		sizes: map[sizeKey]uint32{}, seen: survey{from: many}, queues: map[uint32]*queued{}, known: map[identityKey]uint32{},
-		restorer: restorer{nodes: map[uint32]*node{}, loader: socket.Loader{Table: table()}},
+		restorer: restorer{nodes: map[uint32]*node{}, loader: socket.Loader{Table: Table()}},
 	}
 }
 
-// table is the options of a unix socket.
-func table() socket.Table {
+// Table is the options of a unix socket.
+func Table() socket.Table {
 	return append(append(socket.Common(), socket.Passing()...), socket.Ends()...)
 }
 
