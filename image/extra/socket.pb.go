@@ -1445,6 +1445,7 @@ type WaitingConnection struct {
 	Who      *uint32 // number of who connected, see SocketIdentity
 	Messages []*WaitingMessage
 	Passing  *uint32
+	Early    *bool
 
 	proto.Rest
 }
@@ -1468,6 +1469,7 @@ func (m *WaitingConnection) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 5, x)
 	}
 	b = proto.AppendVarint(b, 6, m.Passing)
+	b = proto.AppendBool(b, 7, m.Early)
 	return append(b, m.Unknown()...)
 }
 
@@ -1488,6 +1490,8 @@ func (m *WaitingConnection) ReadField(d *proto.Decoder) bool {
 		d.Message(x)
 	case 48: // 6: passing
 		d.Uint32(&m.Passing)
+	case 56: // 7: early
+		d.Bool(&m.Early)
 	default:
 		return false
 	}
@@ -1556,6 +1560,14 @@ func (m *WaitingConnection) GetPassing() uint32 {
 		return *m.Passing
 	}
 	return 0
+}
+
+// GetEarly returns early, or its default.
+func (m *WaitingConnection) GetEarly() bool {
+	if m != nil && m.Early != nil {
+		return *m.Early
+	}
+	return false
 }
 
 // WaitingMessage is glis.WaitingMessage.

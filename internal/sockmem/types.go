@@ -25,7 +25,7 @@ var wanted = map[string][]string{
 	"socket":          {"sk"},
 	"socket_alloc":    {"vfs_inode"},
 	"inode":           {"i_ino"},
-	"sock":            {"sk_receive_queue", "sk_socket", "sk_peer_pid", "sk_peer_cred", "?sk_scm_recv_flags"},
+	"sock":            {"sk_receive_queue", "sk_socket", "sk_peer_pid", "sk_peer_cred", "sk_shutdown", "?sk_scm_recv_flags"},
 	"unix_sock":       {"addr", "peer", "?oob_skb"},
 	"unix_address":    {"len", "name"},
 	"sk_buff":         {"next", "sk", "len", "data_len", "head", "data", "end", "cb"},

@@ -11,10 +11,13 @@ import (
 
 // Waiting is a connection to a listening unix socket that nobody has accepted.
 type Waiting struct {
-	Client  uint64 // inode of the socket that connected, 0 if it is closed
-	Name    []byte // its name, without sun_family, as it is in the kernel
-	Who     unix.Ucred
-	Groups  []uint32
+	Client uint64 // inode of the socket that connected, 0 if it is closed
+	Name   []byte // its name, without sun_family, as it is in the kernel
+	Who    unix.Ucred
+	Groups []uint32
+	// Ended has bit 0 if nothing more comes from the client, bit 1 if nothing more
+	// can be sent to it.
+	Ended   uint8
 	Passing int // PassCredentials and so on, -1 where an accepted socket has that of the listener
 	Buffers []Buffer
 }
@@ -131,6 +134,11 @@ func (m *Memory) waiting(sk, own uint64) (w Waiting, err error) {
 	if err := m.who(sk, own, &w); err != nil {
 		return w, err
 	}
+	ended, err := m.one(sk+m.offset("sock", "sk_shutdown"), 1)
+	if err != nil {
+		return w, err
+	}
+	w.Ended = ended[0] & 3
 	if w.Passing, err = m.passing(sk); err != nil {
 		return w, err
 	}

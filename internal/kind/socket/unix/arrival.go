@@ -18,6 +18,7 @@ type arrival struct {
 	client *node
 	name   []byte         // of a client that is closed
 	who    *plan.Identity // who connected; nil if the images don't tell
+	early  bool           // its client is shut down before it connects
 	pass   int            // options of the listener at that time, -1 if they don't count
 	queue  refill
 }
@@ -38,7 +39,7 @@ func (n *node) addArrivals(entries []plan.Entry) error {
 }
 
 func (n *node) newArrival(e *extra.WaitingConnection, data []byte) (*arrival, error) {
-	a := &arrival{from: plan.ID(e.GetClient()), name: e.GetName(), pass: -1, queue: refill{typ: n.typ}}
+	a := &arrival{from: plan.ID(e.GetClient()), name: e.GetName(), pass: -1, early: e.GetEarly(), queue: refill{typ: n.typ}}
 	if e.Passing != nil {
 		a.pass = int(e.GetPassing() & 0xf)
 	}
@@ -185,6 +186,12 @@ func (k *Kind) arriveOne(ctx context.Context, env *plan.Env, n *node, door *fd.F
 	defer func() { err = errors.Join(err, done()) }()
 	if err := a.prepare(door); err != nil {
 		return err
+	}
+	if a.early && a.client != nil {
+		if err := a.client.shut(own); err != nil {
+			return err
+		}
+		a.client.shutdown = 0
 	}
 	// Nobody is to wait if the limit of connections is lower than it was.
 	if err := sys.SetNonblock(own.Int(), true); err != nil {

@@ -65,7 +65,9 @@ func (k *Kind) clients(links []*link) ([]*fd.FD, error) {
 		own, e := fd.New(s), l.ends()
 		out = append(out, own)
 		if e.client != nil {
-			err = e.client.dress(own)
+			if err = e.client.dress(own); err == nil && e.client.early != 0 {
+				err = shutdown(own, e.client.early)
+			}
 		} else {
 			e.server.mate = own
 			err = k.temporarily(s, e.clientName)

@@ -120,7 +120,19 @@ func (n *node) shut(own *fd.FD) error {
 	if n.shutdown == 0 || n.role == orphan && n.typ != sys.SOCK_DGRAM {
 		return nil
 	}
-	how := int(n.shutdown) - 1 // SHUT_RD, SHUT_WR, SHUT_RDWR
+	how := n.shutdown
+	if n.typ != sys.SOCK_DGRAM {
+		how &^= n.early
+	}
+	if how == 0 {
+		return nil
+	}
+	return shutdown(own, how)
+}
+
+// shutdown shuts halves down, as images have them.
+func shutdown(own *fd.FD, halves uint8) error {
+	how := int(halves) - 1 // SHUT_RD, SHUT_WR, SHUT_RDWR
 	if err := sys.Shutdown(own.Int(), how); err != nil {
 		return fmt.Errorf("shutdown %d: %w", how, err)
 	}

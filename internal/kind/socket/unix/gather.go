@@ -66,7 +66,8 @@ func (k *Kind) gatherQueue(env *kind.DumpEnv, f *scan.File, u *sockdiag.Unix) er
 	q.uneven = func(m []*message) (bool, error) { return k.uneven(u, m) }
 	defer q.drop()
 	messages, err := q.all()
-	for _, why := range []error{errBetween, errBehind} {
+	// Urgent data that became ordinary looks as if an outsider had sent it.
+	for _, why := range []error{errBetween, errBehind, errOutsider} {
 		if !errors.Is(err, why) {
 			continue
 		}

@@ -41,6 +41,9 @@ func (l *link) byName() bool {
 	if l.a.typ == sys.SOCK_DGRAM {
 		return false
 	}
+	if l.b != nil && (l.a.early|l.b.early) != 0 && len(l.a.at.name)+len(l.b.at.name) > 0 {
+		return true
+	}
 	return borrowed(l.a) || borrowed(l.b) || l.b != nil && !l.a.alike(l.b)
 }
 

@@ -40,6 +40,7 @@ type node struct {
 	who      *plan.Identity // its peer is, or who listened; nil if nobody or if the images don't tell
 	peerName []byte         // of a peer that is closed
 
+	early    uint8      // halves that were shut down before it connected, which its peer doesn't know
 	abroad   *address   // of its peer, which is outside of the tree
 	arrivals []*arrival // that wait at it, of a listener
 	listener *node      // that it waits at

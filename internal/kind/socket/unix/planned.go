@@ -124,6 +124,9 @@ func (n *node) delay() {
 }
 
 func (n *node) decideStream() error {
+	if n.peer != nil {
+		n.early = n.shutdown &^ mirrored(n.peer.shutdown)
+	}
 	if n.peer == nil || n.alike(n.peer) {
 		return nil
 	}

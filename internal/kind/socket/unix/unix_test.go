@@ -159,6 +159,17 @@ var states = []struct {
 			s.must(err)
 		}
 	}},
+	{"shut down before it connected", func(s *sockets) {
+		l := s.bound(sys.SOCK_STREAM, "\x00glis-early")
+		s.must(sys.Listen(l, 5))
+		c := s.socket(sys.SOCK_STREAM)
+		s.must(sys.Shutdown(c, sys.SHUT_WR))
+		s.must(sys.Connect(c, &sys.SockaddrUnix{Name: "@glis-early"}))
+		n, _, err := sys.Accept(l)
+		s.must(err)
+		s.own(n)
+		s.close(l)
+	}},
 	{"an error in front of messages", func(s *sockets) {
 		a, b := s.pair(sys.SOCK_SEQPACKET)
 		s.send(a, "abc", "", "def")

@@ -27,6 +27,7 @@ type arrived struct {
 	who      sys.Ucred
 	groups   []byte // as SO_PEERGROUPS has them
 	passing  int    // see sockmem.Waiting
+	ended    uint8
 	messages []*message
 }
 
@@ -119,7 +120,7 @@ func ownFiles(m *sockmem.Memory) (map[int32]uint64, error) {
 // arrived makes of what the kernel has what images have; nil if it is to be
 // left out.
 func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
-	a := &arrived{name: x.Name, who: x.Who, passing: x.Passing}
+	a := &arrived{name: x.Name, who: x.Who, passing: x.Passing, ended: x.Ended}
 	if isPath(a.name) {
 		a.name = bytes.TrimRight(a.name, "\x00")
 	}
@@ -277,6 +278,9 @@ func (k *Kind) putWaiting(l *look) error {
 		e := &extra.WaitingConnection{Listener: &l.file.ID, Who: &who, Name: a.name}
 		if a.client != nil {
 			e.Client = &a.client.ID
+			if err := k.putEarly(a, e); err != nil {
+				return err
+			}
 		}
 		if a.passing >= 0 {
 			e.Passing = proto.Uint32(uint32(a.passing))
@@ -292,6 +296,19 @@ func (k *Kind) putWaiting(l *look) error {
 	}
 	return nil
 }
+
+// putEarly notes whether the other end doesn't know that its client was shut
+// down.
+func (k *Kind) putEarly(a *arrived, e *extra.WaitingConnection) error {
+	u, err := k.picture.get(uint32(a.client.Stat.Ino))
+	if err == nil && u != nil && a.ended != mirrored(u.Shutdown) {
+		e.Early = proto.Bool(true)
+	}
+	return err
+}
+
+// mirrored is what a socket's shutdown does to its peer.
+func mirrored(how uint8) uint8 { return how>>1&shutRead | how<<1&shutWrite }
 
 // waiting is the entry of a message that a client sent which waits.
 func (m *message) waiting(l *look) *extra.WaitingMessage {
