@@ -23,6 +23,7 @@ type Reader struct {
 	off  int64 // of the next byte to be read
 	seq  sequence
 	buf  []byte
+	dec  proto.Decoder
 
 	start   int64 // of the last entry, for messages
 	payload int64 // bytes of the last entry's payload not yet read
@@ -158,7 +159,7 @@ func (r *Reader) Next(m proto.Message) error {
 	if err := r.seq.check(m); err != nil {
 		return r.fail(err)
 	}
-	if err := proto.Unmarshal(b, m); err != nil {
+	if err := r.dec.Unmarshal(b, m); err != nil {
 		return r.fail(err)
 	}
 	return r.setPayload(r.seq.took(m))

@@ -67,8 +67,18 @@ type UnmarshalOptions struct {
 // Unmarshal decodes b into m, whose own contents are lost. Nothing of b is
 // kept.
 func (o UnmarshalOptions) Unmarshal(b []byte, m Message) error {
+	return o.with(&Decoder{}, b, m)
+}
+
+// Unmarshal is the function Unmarshal for many messages in turn: what their
+// fields point to is in common pieces of memory. The zero value is ready.
+func (d *Decoder) Unmarshal(b []byte, m Message) error {
+	d.err = nil
+	return UnmarshalOptions{}.with(d, b, m)
+}
+
+func (o UnmarshalOptions) with(d *Decoder, b []byte, m Message) error {
 	m.Reset()
-	d := Decoder{}
 	if err := d.message(b, m); err != nil {
 		return fmt.Errorf("%s: %w", m.ProtoName(), err)
 	}

@@ -63,6 +63,10 @@ type Checked interface {
 	Check(env *CheckEnv) error
 }
 
+// Independent is a Node that, if it says so, needs no other, and whose Create
+// others may run beside.
+type Independent interface{ Independent() bool }
+
 // Later is a Node that has something left to do when all tasks have their
 // memory and descriptors.
 type Later interface {

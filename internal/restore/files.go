@@ -10,6 +10,7 @@ import (
 
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
 )
@@ -89,6 +90,39 @@ func (f *files) get(ctx context.Context, id plan.ID) (*fd.FD, error) {
 	return d, nil
 }
 
+// ahead makes files that need no others, on all CPUs, before get asks for them.
+// What fails is left to get, which says so.
+func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) {
+	if len(own) < someAhead {
+		return
+	}
+	var ids []plan.ID
+	var nodes []plan.Node
+	seen := map[plan.ID]bool{}
+	for _, e := range own {
+		id := plan.ID(e.GetId())
+		n := f.plan.Node(id)
+		if i, ok := n.(plan.Independent); ok && f.open[id] == nil && !seen[id] && i.Independent() {
+			ids, nodes, seen[id] = append(ids, id), append(nodes, n), true
+		}
+	}
+	made := make([]*fd.FD, len(nodes))
+	_ = par.Do(len(nodes), func(i int) error {
+		if d, err := nodes[i].Create(ctx, f.env); err == nil {
+			made[i] = d
+		}
+		return nil
+	})
+	for i, d := range made {
+		if d != nil {
+			f.open[ids[i]] = d
+		}
+	}
+}
+
+// someAhead is from how many files on it pays to wake another thread.
+const someAhead = 32
+
 // release counts one use as done.
 func (f *files) release(id plan.ID) {
 	if f.left[id]--; f.left[id] == 0 {
@@ -158,6 +192,7 @@ func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task) err
 // close-on-exec or not.
 func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.FdinfoEntry) error {
 	for len(own) > 0 {
+		r.files.ahead(ctx, own[:min(len(own), fd.MaxRights)])
 		n, fds := 0, []int(nil)
 		for n < len(own) && n < fd.MaxRights && own[n].GetFlags() == own[0].GetFlags() {
 			f, err := r.files.get(ctx, plan.ID(own[n].GetId()))

@@ -81,6 +81,9 @@ func (n *regularNode) String() string {
 	return fmt.Sprintf("file %#x: %s, flags %#o, at %d", n.id, n.entry.GetName(), n.flags, int64(n.entry.GetPos()))
 }
 
+// Independent implements plan.Independent: a file that is found by its path.
+func (n *regularNode) Independent() bool { return n.remap == nil }
+
 // Create implements plan.Node.
 func (n *regularNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 	open := n.open
