@@ -80,6 +80,7 @@ var targets = []target{
 	{name: "locks", dump: []string{"--file-locks"}, restore: []string{"--file-locks"}, noCRIU: "record locks of a child on a shared descriptor are lost"},
 	{name: "pty", noCRIU: "children of a session lose its terminal"},
 	{name: "inotify", noCRIU: "one-shot watches do not end"},
+	{name: "nsfile"},
 	{name: "sharedfd"},
 	{name: "unixwaiting", generations: 3, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixpair"},

@@ -43,6 +43,7 @@ func New() *Set {
 			&file.Fanotify{},
 			&file.TTY{},
 			&file.Memfd{},
+			file.NSFile{},
 			&file.Regular{},
 			&file.Unknown{},
 		),

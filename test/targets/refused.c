@@ -220,7 +220,13 @@ static void hung_up(void) {
 	fd = CHECK(open(ptsname(m), O_RDWR | O_NOCTTY));
 	close(m);
 }
-static void ns_file(void) { fd = CHECK(open("/proc/self/ns/uts", O_RDONLY)); }
+static void ns_file(void) {
+	int own = CHECK(open("/proc/self/ns/uts", O_RDONLY));
+	CHECK(unshare(CLONE_NEWUTS));
+	fd = CHECK(open("/proc/self/ns/uts", O_RDONLY));
+	CHECK(setns(own, 0));
+	close(own);
+}
 static void perf(void) {
 	struct perf_event_attr a = {.type = PERF_TYPE_SOFTWARE, .size = sizeof a, .config = PERF_COUNT_SW_PAGE_FAULTS};
 	fd = CHECK(syscall(SYS_perf_event_open, &a, 0, -1, -1, 0));
