@@ -99,14 +99,53 @@ func takeInput(slave *fd.FD) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	data, err := takeLines(slave, t)
+	if err != nil {
+		return data, err
+	}
 	raw := *t
 	raw.Iflag, raw.Lflag = 0, 0
 	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
 	if err := unix.IoctlSetTermios(slave.Int(), unix.TCSETS, &raw); err != nil {
-		return nil, err
+		return data, err
 	}
-	data, err := takeAll(slave)
-	return data, errors.Join(err, unix.IoctlSetTermios(slave.Int(), unix.TCSETS, t))
+	begun, err := takeAll(slave)
+	return append(data, begun...), errors.Join(err, unix.IoctlSetTermios(slave.Int(), unix.TCSETS, t))
+}
+
+// takeLines takes what a program could read, with the settings that it has:
+// what was typed in this moment is still about to arrive, and means what it
+// means by them. Only a read(2) that finds nothing waits for that. A line that
+// an end of file has ended gets a NUL, as it has in the kernel.
+func takeLines(slave *fd.FD, t *unix.Termios) ([]byte, error) {
+	lines := t.Lflag&unix.ICANON != 0
+	var out []byte
+	for b := make([]byte, mostOnWay); ; {
+		n, err := unix.Read(slave.Int(), b)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN), err == nil && n == 0 && !lines: // VMIN is 0
+			return out, nil
+		case err != nil:
+			return out, err
+		}
+		out = append(out, b[:n]...)
+		if lines && !endsLine(b[:n], t) {
+			out = append(out, 0)
+		}
+		if len(out) > mostOnWay {
+			return out, fmt.Errorf("more than %d bytes are on the way", mostOnWay)
+		}
+	}
+}
+
+func endsLine(b []byte, t *unix.Termios) bool {
+	if len(b) == 0 {
+		return false
+	}
+	last := b[len(b)-1]
+	return last == '\n' || last != 0 && (last == t.Cc[unix.VEOL] || last == t.Cc[unix.VEOL2])
 }
 
 // giveInput has the master type what was typed, without any effect but that
