@@ -22,6 +22,17 @@ int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	for (int i = 0; i < (int)sizeof big; i++)
 		big[i] = i * 7 + i / 256;
+	if (strcmp(argv[1], "base") == 0) { // what criu can do, too
+		int l = listening(SOCK_STREAM, NAME("\0glis waiting base"));
+		add("client", client(SOCK_STREAM, NAME("\0glis waiting base")));
+		do
+			obs("waits");
+		while (savepoint());
+		add("server", CHECK(accept(l, NULL, NULL)));
+		talk();
+		savepoint();
+		return 0;
+	}
 	int p[2], l1 = listening(SOCK_STREAM, NAME("\0glis waiting")), l2 = listening(SOCK_SEQPACKET, NAME("waiting")), l3 = listening(SOCK_STREAM, NAME("gone"));
 	int l4 = listening(SOCK_STREAM, NAME("\0glis waiting in a queue"));
 	CHECK(unlink("gone.old") && errno != ENOENT ? -1 : 0);

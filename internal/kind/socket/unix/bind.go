@@ -24,7 +24,7 @@ func (a *address) bind(fd int) error {
 	}
 	err := linux.Bind(fd, a.sockaddr())
 	if errors.Is(err, sys.EADDRINUSE) {
-		return fmt.Errorf("bind to %v: another socket has this name; end the program it belongs to: %w", a, err)
+		return fmt.Errorf("bind to %v: %s has this name; end that program first: %w", a, holder(a.name), err)
 	}
 	return wrapBind(a, err)
 }
@@ -134,7 +134,7 @@ func (a *address) clear() error {
 		return err
 	}
 	if live {
-		return fmt.Errorf("bind to %v: a socket that is in use has this path; end the program it belongs to: %w", a, sys.EADDRINUSE)
+		return fmt.Errorf("bind to %v: this path is in use by %s; end that program first: %w", a, holder(a.name), sys.EADDRINUSE)
 	}
 	if err := sys.Unlink(string(a.name)); err != nil && !errors.Is(err, sys.ENOENT) {
 		return fmt.Errorf("remove the old file %v: %w", a, err)

@@ -236,8 +236,8 @@ func TestNameTaken(t *testing.T) {
 		name, want string
 		make       func(s *sockets, path string)
 	}{
-		{"live listener", "in use", func(s *sockets, path string) { s.must(sys.Listen(s.bound(sys.SOCK_STREAM, path), 1)) }},
-		{"live datagram socket", "in use", func(s *sockets, path string) { s.bound(sys.SOCK_DGRAM, path) }},
+		{"live listener", "in use by process " + fmt.Sprint(os.Getpid()) + " (", func(s *sockets, path string) { s.must(sys.Listen(s.bound(sys.SOCK_STREAM, path), 1)) }},
+		{"live datagram socket", "in use by process " + fmt.Sprint(os.Getpid()) + " (", func(s *sockets, path string) { s.bound(sys.SOCK_DGRAM, path) }},
 		{"file", "no socket", func(s *sockets, path string) { s.must(os.WriteFile(path, nil, 0o600)) }},
 		{"link", "no socket", func(s *sockets, path string) { s.must(os.Symlink("nowhere", path)) }},
 		{"no directory", "directory is missing", func(s *sockets, path string) { s.must(os.Remove(filepath.Dir(path))) }},
@@ -253,6 +253,16 @@ func TestNameTaken(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestAbstractNameTaken(t *testing.T) {
+	s := &sockets{t: t}
+	name := fmt.Sprintf("\x00glis-taken-%d", os.Getpid())
+	s.must(sys.Listen(s.bound(sys.SOCK_STREAM, name), 1))
+	_, err := restored(t, images{image.Files: {{Message: listenerEntry(name, "")}}})
+	if want := fmt.Sprintf("process %d (", os.Getpid()); !strings.Contains(fmt.Sprint(err), want) {
+		t.Errorf("error %v, want one with %q", err, want)
 	}
 }
 

@@ -201,7 +201,7 @@ func (k *Kind) temporarily(own int, name []byte) error {
 	}
 	err := bindRaw(own, name)
 	if errors.Is(err, sys.EADDRINUSE) {
-		return fmt.Errorf("bind to %s, as a socket was that is closed: another socket has this name; end the program it belongs to: %w", nameString(name), err)
+		return fmt.Errorf("bind to %s, as a socket was that is closed: %s has this name; end that program first: %w", nameString(name), holder(name), err)
 	}
 	return err
 }
