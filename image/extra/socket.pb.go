@@ -704,6 +704,67 @@ func (m *Unsent) GetPort() uint32 {
 	return 0
 }
 
+// Urgent is glis.Urgent.
+type Urgent struct {
+	Offset *uint32
+	Read   *bool // it was read by itself (MSG_OOB)
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*Urgent) ProtoName() string { return "glis.Urgent" }
+
+// Reset implements proto.Message.
+func (m *Urgent) Reset() { *m = Urgent{} }
+
+// AppendFields implements proto.Message.
+func (m *Urgent) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Offset)
+	b = proto.AppendBool(b, 2, m.Read)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *Urgent) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: offset
+		d.Uint32(&m.Offset)
+	case 16: // 2: read
+		d.Bool(&m.Read)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *Urgent) Missing() string {
+	if m == nil || m.Offset == nil {
+		return "glis.Urgent.offset"
+	}
+	return ""
+}
+
+// GetOffset returns offset, or its default.
+func (m *Urgent) GetOffset() uint32 {
+	if m != nil && m.Offset != nil {
+		return *m.Offset
+	}
+	return 0
+}
+
+// GetRead returns read, or its default.
+func (m *Urgent) GetRead() bool {
+	if m != nil && m.Read != nil {
+		return *m.Read
+	}
+	return false
+}
+
 // SocketKey is glis.SocketKey.
 type SocketKey struct {
 	Address   []byte  // of the peers, 4 or 16 bytes
@@ -975,6 +1036,7 @@ type SocketEntry struct {
 	Unsent   *Unsent
 	Groups   []*Membership
 	Keys     []*SocketKey
+	Urgent   *Urgent
 	Cookies  []byte // TCP_FASTOPEN_KEY, if it has its own
 
 	proto.Rest
@@ -1020,6 +1082,9 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 17, x)
 	}
 	b = proto.AppendBytes(b, 18, m.Cookies)
+	if m.Urgent != nil {
+		b = proto.AppendMessage(b, 19, m.Urgent)
+	}
 	b = proto.AppendVarint(b, 20, m.Type)
 	return append(b, m.Unknown()...)
 }
@@ -1076,6 +1141,11 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Message(x)
 	case 146: // 18: cookies
 		d.Bytes(&m.Cookies)
+	case 154: // 19: urgent
+		if m.Urgent == nil {
+			m.Urgent = &Urgent{}
+		}
+		d.Message(m.Urgent)
 	case 160: // 20: type
 		d.Uint32(&m.Type)
 	default:
@@ -1115,6 +1185,11 @@ func (m *SocketEntry) Missing() string {
 		}
 	}
 	for _, x := range m.GetKeys() {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	if x := m.GetUrgent(); x != nil {
 		if s := x.Missing(); s != "" {
 			return s
 		}
@@ -1254,6 +1329,14 @@ func (m *SocketEntry) GetGroups() []*Membership {
 func (m *SocketEntry) GetKeys() []*SocketKey {
 	if m != nil {
 		return m.Keys
+	}
+	return nil
+}
+
+// GetUrgent returns urgent, or its default.
+func (m *SocketEntry) GetUrgent() *Urgent {
+	if m != nil {
+		return m.Urgent
 	}
 	return nil
 }

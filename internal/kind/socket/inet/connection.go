@@ -136,11 +136,10 @@ func (l *look) checkConnection() error {
 	switch {
 	case p[0].Revents&unix.POLLERR != 0:
 		return l.refuse("an error, a time stamp or the end of a transmission waits to be reported (SO_ERROR, MSG_ERRQUEUE), which isn't supported yet; let the process read it first")
-	case p[0].Revents&unix.POLLPRI != 0:
-		return l.refuse("urgent data waits to be read (MSG_OOB), which isn't supported yet; let the process read it first")
 	case p[0].Revents&unix.POLLRDHUP != 0 && !tcp.PeerClosed(l.state):
 		l.shutdown = 1 << unix.SHUT_RD
 	}
+	l.readable, l.urgent = p[0].Revents&unix.POLLIN != 0, p[0].Revents&unix.POLLPRI != 0
 	why, err := "", error(nil)
 	if !l.alike() {
 		why, err = tcp.Upper(l.fd.Int())
@@ -174,6 +173,9 @@ func (l *look) putStream() error {
 	if errors.Is(err, tcp.ErrEarlyData) {
 		return l.refuse("%v, which isn't supported yet; wait until it is connected", tcp.ErrEarlyData)
 	}
+	if err == nil && l.urgent {
+		err = l.readUrgent(s)
+	}
 	if err != nil {
 		return l.fail(err)
 	}
@@ -193,14 +195,34 @@ func (l *look) putStream() error {
 // back is what undoes the changes that a reading needs.
 func (l *look) back() []linux.SockOpt {
 	back := tcp.Quiet(int(l.value("SO_REUSEADDR")))
-	if off := int32(l.value("SO_PEEK_OFF")); off >= 0 {
-		back = append(back, linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_PEEK_OFF, Value: int(off)})
+	if off, ok := l.peekOff(); ok && (off >= 0 || l.readable) {
+		back = append(back, linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_PEEK_OFF, Value: off})
 	}
 	return back
 }
 
+// peekOff returns SO_PEEK_OFF, if the kernel has that for TCP (Linux 6.9).
+func (l *look) peekOff() (int, bool) {
+	v, ok := l.kind.kernels[l.sort].Value(l.opts.Values, "SO_PEEK_OFF")
+	return int(int32(v.Lo)), ok
+}
+
+// readUrgent reads what waits to be read where urgent data is among it.
+func (l *look) readUrgent(s *tcp.Stream) error {
+	m, err := l.kind.memory()
+	if err != nil {
+		return l.refuse("urgent data waits to be read (MSG_OOB), and what else can't be known (%v); let the process read it first", err)
+	}
+	if err := tcp.NewQueues(m).Marked(l.fd.Int(), s); err != nil {
+		return err
+	}
+	l.mark = s.Mark
+	return nil
+}
+
 func (l *look) readStream() (*tcp.Stream, error) {
-	if int32(l.value("SO_PEEK_OFF")) >= 0 { // else peeking would begin there, and move it
+	off, ok := l.peekOff()
+	if ok && off >= 0 { // else peeking would begin there, and move it
 		off := linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_PEEK_OFF, Value: -1}
 		if err := off.Set(l.fd.Int()); err != nil {
 			return nil, err
@@ -209,7 +231,12 @@ func (l *look) readStream() (*tcp.Stream, error) {
 	if err := tcp.Repair().Set(l.fd.Int()); err != nil {
 		return nil, fmt.Errorf("enter repair mode (it needs CAP_NET_ADMIN): %w", err)
 	}
-	return tcp.Read(l.fd.Int())
+	s, err := tcp.Read(l.fd.Int(), l.urgent)
+	if err != nil || !ok || !l.readable || l.urgent {
+		return s, err
+	}
+	l.urgent, err = tcp.Beyond(l.fd.Int(), int(s.Entry.GetInqLen()))
+	return s, err
 }
 
 // planConnection reads and checks the image of a connection.
@@ -234,6 +261,12 @@ func (n *node) planConnection(p *plan.Plan) error {
 	n.stream, err = tcp.Parse(int(n.entry.GetState()), more[0].Message.(*tcp_stream.TcpStreamEntry), more[0].Payload)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
+	}
+	if x := n.kind.extras[n.entry.GetId()]; x.GetUrgent() != nil {
+		n.stream.Mark = &tcp.Mark{Offset: x.GetUrgent().GetOffset(), Read: x.GetUrgent().GetRead()}
+		if n.stream.Mark.Offset >= n.stream.Entry.GetInqLen() {
+			return fmt.Errorf("urgent data at %d, and %d bytes wait to be read: that can't be", n.stream.Mark.Offset, n.stream.Entry.GetInqLen())
+		}
 	}
 	return nil
 }
@@ -305,10 +338,13 @@ func (k *Kind) joinWaiting(known map[ends]*node) error {
 // answers, and a peer that isn't there would have the kernel reset it, if no
 // packets are held back.
 func (n *node) waitFor(peer *node) {
-	if tcp.PeerClosed(n.stream.State) && !tcp.PeerClosed(peer.stream.State) {
+	if n.hears() && !peer.hears() {
 		n.needs = append(slices.Clip(n.needs), peer.id)
 	}
 }
+
+// hears tells whether an end is sent a segment while it is made.
+func (n *node) hears() bool { return tcp.PeerClosed(n.stream.State) || n.stream.Mark != nil }
 
 // Flows implements plan.Locked.
 func (n *node) Flows() []netlock.Flow {

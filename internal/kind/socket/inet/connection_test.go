@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
@@ -338,10 +340,25 @@ func TestConnectionRefused(t *testing.T) {
 		_, err = dumped(t, o, d.Int())
 		must(t, err)
 	})
-	t.Run("urgent", func(t *testing.T) {
+	t.Run("urgent data behind the end", func(t *testing.T) {
 		p := paired(t, tcp4, "127.0.0.1")
-		must(t, unix.Sendmsg(p.ends[0].Int(), []byte("x"), nil, nil, unix.MSG_OOB))
-		refused(t, o, p.ends[1].Int(), "urgent data")
+		must(t, unix.Sendmsg(p.ends[0].Int(), []byte("before!"), nil, nil, unix.MSG_OOB))
+		must(t, unix.Sendmsg(p.ends[0].Int(), []byte("behind"), nil, nil, 0))
+		in, err := dumped(t, o, p.ends[1].Int())
+		if errors.Is(err, kind.ErrUnsupported) {
+			t.Skip(err)
+		}
+		must(t, err)
+		_, err = planned(in)
+		must(t, err)
+		e := in[of(extra.Sockets)][0].Message.(*extra.SocketEntry)
+		if e.GetUrgent().GetOffset() != 6 || e.GetUrgent().GetRead() {
+			t.Errorf("%v", e.GetUrgent())
+		}
+		e.Urgent.Offset = proto.Uint32(13)
+		if _, err := planned(in); err == nil {
+			t.Error("no error")
+		}
 	})
 }
 

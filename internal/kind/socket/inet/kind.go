@@ -121,6 +121,9 @@ type look struct {
 	groups   []*extra.Membership
 	keys     []*extra.SocketKey
 	cookies  []byte
+	readable bool      // something waits to be read
+	urgent   bool      // urgent data is among it
+	mark     *tcp.Mark // where
 	group    *socket.Group
 }
 
@@ -349,8 +352,11 @@ func (l *look) putExtra() error {
 	}
 	l.ended.put(e)
 	l.inbox.put(e)
+	if l.mark != nil {
+		e.Urgent = &extra.Urgent{Offset: &l.mark.Offset, Read: &l.mark.Read}
+	}
 	e.Groups, e.Keys, e.Cookies = l.groups, l.keys, l.cookies
-	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil {
+	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil {
 		return nil
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)

@@ -109,7 +109,7 @@ func (s *Stream) start() uint32 {
 // has agreed upon, its queues and its windows, and brings it to its state. It
 // stays in repair mode.
 func (s *Stream) Finish(fd int, p Path) error {
-	steps := []func(int) error{s.agree, s.makeRoom, s.sizeSegments, s.fill}
+	steps := []func(int) error{s.agree, s.makeRoom, s.sizeSegments, func(fd int) error { return s.fill(fd, p) }}
 	for _, f := range steps {
 		if err := f(fd); err != nil {
 			return err

@@ -13,7 +13,7 @@ import (
 const siocoutqnsd = 0x894b
 
 // readQueues reads both queues without taking anything out of them.
-func (s *Stream) readQueues(fd int) (err error) {
+func (s *Stream) readQueues(fd int, urgent bool) (err error) {
 	var in, out, unsent int
 	for _, q := range []struct {
 		name  string
@@ -26,6 +26,9 @@ func (s *Stream) readQueues(fd int) (err error) {
 		if *q.bytes, err = unix.IoctlGetInt(fd, q.req); err != nil {
 			return fmt.Errorf("read %s: %w", q.name, err)
 		}
+	}
+	if urgent {
+		in = 0
 	}
 	if s.ownFin() { // it counts as a byte, and isn't one
 		out, unsent = max(out-1, 0), max(unsent-1, 0)
@@ -94,9 +97,9 @@ func (s *Stream) parts() (in, sent, unsent []byte) {
 }
 
 // fill puts the queues back.
-func (s *Stream) fill(fd int) error {
+func (s *Stream) fill(fd int, p Path) error {
 	in, sent, unsent := s.parts()
-	if err := push(fd, recvQueue, in); err != nil {
+	if err := s.fillUnread(fd, p, in); err != nil {
 		return fmt.Errorf("what waits to be read: %w", err)
 	}
 	if err := push(fd, sendQueue, sent); err != nil {

@@ -14,6 +14,7 @@ const (
 	flagRst = 0x04
 	flagPsh = 0x08
 	flagAck = 0x10
+	flagUrg = 0x20
 )
 
 // segment is a TCP segment from the remote to the local end.
@@ -24,6 +25,7 @@ type segment struct {
 	window   uint16
 	options  []byte // a multiple of 4
 	data     []byte
+	urgent   uint16 // how many bytes of it come before what isn't urgent
 }
 
 // headerSize is that of TCP, and hops is how far a segment may go.
@@ -48,6 +50,7 @@ func (s *segment) packet() *socket.Packet {
 	be.PutUint32(h[8:], s.ack)
 	h[12], h[13] = byte(headerSize+len(s.options))/4<<4, s.flags
 	be.PutUint16(h[14:], s.window)
+	be.PutUint16(h[18:], s.urgent)
 	p := &socket.Packet{From: s.Remote.Addr(), To: s.Local.Addr(), Protocol: unix.IPPROTO_TCP, Hops: hops}
 	p.Body = append(append(h, s.options...), s.data...)
 	p.Sum(16)

@@ -33,6 +33,7 @@ type Stream struct {
 	// Queues is what waits to be read, and then what was not acknowledged yet;
 	// the end of that was not sent yet.
 	Queues []byte
+	Mark   *Mark // urgent data, nil if there is none
 }
 
 // Quiet are the options that end repair mode without a packet. It leaves
@@ -58,14 +59,14 @@ const attempts = 100
 
 // Read reads an end of a connection that is in repair mode. A packet that comes
 // in between would leave numbers that don't fit each other, so it reads again
-// until none did.
-func Read(fd int) (*Stream, error) {
+// until none did. Where urgent data waits to be read, what waits is left to Marked.
+func Read(fd int, urgent bool) (*Stream, error) {
 	for range attempts {
 		before, err := readInfo(fd)
 		if err != nil {
 			return nil, err
 		}
-		s, err := readOnce(fd, &before)
+		s, err := readOnce(fd, &before, urgent)
 		if errors.Is(err, errMoved) {
 			continue
 		}
@@ -108,7 +109,7 @@ func readInfo(fd int) (info, error) {
 	return info{b[0], b[5], b[6], ne.Uint64(b[120:]), ne.Uint64(b[128:]), ne.Uint32(b[136:]), ne.Uint32(b[140:])}, nil
 }
 
-func readOnce(fd int, i *info) (*Stream, error) {
+func readOnce(fd int, i *info, urgent bool) (*Stream, error) {
 	e := &tcp_stream.TcpStreamEntry{OptMask: proto.Uint32(uint32(i.options)), SndWscale: proto.Uint32(uint32(i.wscales & 15))}
 	if i.options&optWscale != 0 {
 		e.RcvWscale = proto.Uint32(uint32(i.wscales >> 4))
@@ -123,7 +124,8 @@ func readOnce(fd int, i *info) (*Stream, error) {
 		}
 	}
 	s := &Stream{State: int(i.state), Entry: e}
-	for _, f := range []func(int) error{s.readWindow, s.readNumbers, s.readQueues} {
+	queues := func(fd int) error { return s.readQueues(fd, urgent) }
+	for _, f := range []func(int) error{s.readWindow, s.readNumbers, queues} {
 		if err := f(fd); err != nil {
 			return nil, err
 		}

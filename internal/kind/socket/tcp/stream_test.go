@@ -71,7 +71,7 @@ func TestJoin(t *testing.T) {
 		f.InqSeq, f.RcvWup = n(1<<32-3), n(1<<32-10) // it has the first 3 of the 7 that end at 1
 		f.OutqSeq, f.OutqLen, f.UnsqLen = n(1000), n(7), n(0)
 		f.SndWl1 = f.InqSeq
-		return &Stream{Established, e, q}, &Stream{Established, f, p}
+		return &Stream{State: Established, Entry: e, Queues: q}, &Stream{State: Established, Entry: f, Queues: p}
 	}
 	a, b := ends()
 	if err := Join(a, b); err != nil {
