@@ -177,7 +177,7 @@ func TestRedis(t *testing.T) {
 	sock := filepath.Join(dir, "redis.sock")
 	p := testkit.Start(t, dir, testkit.RequireProgram(t, "redis-server", "redis-server"),
 		"--port", "0", "--unixsocket", sock, "--save", "", "--dir", dir, "--logfile", "log")
-	testkit.AwaitFile(t, sock, p.PID)
+	awaitRedis(t, p)
 	for i := 1; i < 500; i++ {
 		if got := redis(t, p, fmt.Sprintf("SET key%d %s", i, strings.Repeat(strconv.Itoa(i), i))); got != "+OK" {
 			t.Fatalf("SET: %q", got)

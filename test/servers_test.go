@@ -183,6 +183,15 @@ func TestNginx(t *testing.T) {
 	}
 }
 
+// awaitRedis waits until redis listens: its socket has a name before that.
+func awaitRedis(t testing.TB, p *testkit.Proc) {
+	t.Helper()
+	testkit.Await(t, p.Dir, p.PID, "redis is ready", func() bool {
+		b, _ := os.ReadFile(filepath.Join(p.Dir, "log"))
+		return strings.Contains(string(b), "eady to accept connections")
+	})
+}
+
 // redis has a child that saves its data to the disk, which goes on with that.
 func TestRedisSave(t *testing.T) {
 	testkit.RequireRoot(t)
@@ -192,11 +201,8 @@ func TestRedisSave(t *testing.T) {
 	sock := filepath.Join(dir, "redis.sock")
 	p := testkit.Start(t, dir, testkit.RequireProgram(t, "redis-server", "redis-server"), "--port", "0", "--unixsocket", sock, "--save", "", "--dir", dir,
 		"--logfile", "log", "--rdb-key-save-delay", "200000", "--enable-debug-command", "yes")
-	testkit.Await(t, dir, p.PID, "redis is ready", func() bool {
-		b, _ := os.ReadFile(filepath.Join(dir, "log"))
-		return strings.Contains(string(b), "eady to accept connections")
-	})
-	for i := range 20 {
+	awaitRedis(t, p)
+	for i := range 50 {
 		redis(t, p, fmt.Sprintf("SET key%d %d", i, i))
 	}
 	// Its child has the connection, too: it stays open until the data is saved.

@@ -16,8 +16,8 @@ static void stat_of(const char *name, int id) {
 		obs("%s: %s", name, strerror(errno));
 		return;
 	}
-	obs("%s: size %d mode %#o owner %d %d creator %d %d attached %d", name, (int)ds.shm_segsz, ds.shm_perm.mode, ds.shm_perm.uid, ds.shm_perm.gid,
-	    ds.shm_perm.cuid, ds.shm_perm.cgid, (int)ds.shm_nattch);
+	obs("%s: size %d mode %#o owner %d %d creator %d %d attached by us %d", name, (int)ds.shm_segsz, ds.shm_perm.mode, ds.shm_perm.uid, ds.shm_perm.gid,
+	    ds.shm_perm.cuid, ds.shm_perm.cgid, (int)ds.shm_nattch > 0); // the child may have ended
 	obs("%s: its own key %d", name, ds.shm_perm.__key == key);
 }
 
