@@ -31,6 +31,8 @@ type alikes struct {
 	clocked    bool
 	clock      uint32                  // what time stamps show besides a connection's own offset
 	sure       map[*socket.Group]bool  // memory has told of one of the group what system calls did
+	room       []byte                  // for queues
+	more       int                     // bytes of queues that may be read besides
 	told       []socket.Told           // for reuse
 	congestion map[uint64]socket.Value // by address
 	hops       map[hops]socket.Value
@@ -45,6 +47,9 @@ func (k *Kind) PrepareFor(descriptors int, m *sockmem.TCPReader) {
 	k.sockets = m
 	if descriptors >= severalDescriptors && m != nil {
 		k.alike, k.unlike = k.learnAlikes(m)
+		if k.alike != nil {
+			k.alike.makeRoom(descriptors)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package inet
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +14,7 @@ import (
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockmem"
 )
@@ -42,6 +44,8 @@ type glimpse struct {
 const (
 	shortQueue = 64 << 10
 	allQueues  = 8 << 20
+	roomEach   = 4 << 10 // memory for queues that is made before the freeze
+	roomMost   = 2 << 20
 )
 
 // usual tells whether memory is all that has to be looked at.
@@ -82,22 +86,8 @@ func (a *alikes) watch(env *kind.DumpEnv) error {
 	if err := a.pictures(func(g *glimpse, p *sockmem.Picture) { g.picture, g.still = *p, usual(p) }); err != nil {
 		return err
 	}
-	left := allQueues
-	for t, all := range a.tasks {
-		for n, g := range all {
-			if err := a.measureClock(t, n, g); err != nil {
-				return err
-			}
-			in := int(unread(&g.picture))
-			if !g.still || in == 0 {
-				continue
-			}
-			if left -= in; left < 0 {
-				g.still = false
-			} else if g.queue, g.still = peek(t, n, in); !g.still {
-				continue
-			}
-		}
+	if err := a.peekAll(); err != nil {
+		return err
 	}
 	return a.pictures(func(g *glimpse, p *sockmem.Picture) { g.same = g.picture == *p })
 }
@@ -137,15 +127,66 @@ func (a *alikes) measureClock(t *scan.Task, n int32, g *glimpse) error {
 	return nil
 }
 
-// peek reads a queue, and tells whether it was as long as expected.
-func peek(t *scan.Task, n int32, size int) ([]byte, bool) {
-	d, err := fd.Borrow(t.Pidfd.Int(), n)
+// makeRoom gets memory for what waits to be read, page by page, as the kernel
+// would else find it in frozen time.
+func (a *alikes) makeRoom(connections int) {
+	a.room, a.more = make([]byte, min(connections*roomEach, roomMost)), allQueues
+	for i := 0; i < len(a.room); i += os.Getpagesize() {
+		a.room[i] = 1
+	}
+}
+
+// queued is a connection with something to be read.
+type queued struct {
+	task *scan.Task
+	fd   int32
+	*glimpse
+}
+
+// peekAll reads what waits to be read at connections that are still, on all
+// CPUs.
+func (a *alikes) peekAll() error {
+	var all []queued
+	room := a.room
+	for t, some := range a.tasks {
+		for n, g := range some {
+			if err := a.measureClock(t, n, g); err != nil {
+				return err
+			}
+			in := int(unread(&g.picture))
+			if !g.still || in == 0 {
+				continue
+			}
+			if in > len(room) {
+				a.more -= in
+				g.queue, g.still = nil, a.more >= 0
+			} else {
+				g.queue, room = room[:in:in], room[in:]
+			}
+			if g.still {
+				all = append(all, queued{t, n, g})
+			}
+		}
+	}
+	a.room = room
+	return par.Do(len(all), func(i int) error {
+		all[i].peek()
+		return nil
+	})
+}
+
+// peek reads the queue; the socket isn't still if it isn't as long as expected.
+func (q *queued) peek() {
+	d, err := fd.Borrow(q.task.Pidfd.Int(), q.fd)
 	if err != nil {
-		return nil, false
+		q.still = false
+		return
 	}
 	defer d.Close()
-	b := make([]byte, size)
-	return b, tcp.Peek(d.Int(), b) == nil
+	if q.queue == nil {
+		q.queue = make([]byte, unread(&q.picture))
+	}
+	q.still = tcp.Peek(d.Int(), q.queue) == nil
 }
 
 // stillOf returns what memory tells of a connection if that is all, nil if
