@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/event"
 	facets "glis.dev/glis/internal/kind/task"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
@@ -94,7 +97,35 @@ func (r *restore) release(ctx context.Context) error {
 			sig = 0
 		}
 	}
+	r.awaitStops()
 	return errors.Join(errs...)
+}
+
+// longestStop is how long tasks that are to be stopped are waited for.
+const longestStop = time.Second
+
+// awaitStops waits until tasks that are to be stopped are: they are on their
+// way there when they are let go, and a SIGCONT that somebody sends them after
+// the restore would come before the stop. Nobody tells when they are, unless
+// they are children; one that somebody has woken already does not stop.
+func (r *restore) awaitStops() {
+	end := time.Now().Add(longestStop)
+	for _, t := range r.tree.tasks {
+		for !t.zombie && r.stops(t) && time.Now().Before(end) && !stopped(t.pid) {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+}
+
+// stopped tells whether a process is stopped, or gone.
+func stopped(pid uint32) bool {
+	d, err := proc.Open(proc.PID(pid))
+	if err != nil {
+		return true
+	}
+	defer d.Close()
+	stat, err := d.Stat()
+	return err != nil || strings.ContainsRune("TtZX", rune(stat.State))
 }
 
 // stops tells whether a task is to be stopped by SIGSTOP when it is let go.
