@@ -110,21 +110,27 @@ func TestLockDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(files, whole[:len(whole)/2], 0o600); err != nil {
-		t.Fatal(err)
+	write := func(b []byte) {
+		if err := os.WriteFile(files, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for verb, want := range map[string]string{"lock": "file is cut", "unlock": "packets are let through, but"} {
+	says := func(verb, want string) {
 		out, err := exec.Command(v.engine, verb, dir).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v: %q", verb, err, out)
 		}
 	}
-	v.wantTables(0, "after unlock")
-	if err := os.WriteFile(files, whole, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	v.verbs("lock")
+	write(whole[:len(whole)/2])
+	says("lock", "file is cut")
+	v.wantTables(1, "after a lock that failed")
+	write(whole)
 	v.wake(dir)
+	v.unharmed()
+	v.verbs("lock")
+	write(whole[:len(whole)/2])
+	says("unlock", "packets are let through, but")
+	v.wantTables(0, "after unlock")
 	v.unharmed()
 }
 
