@@ -14,8 +14,9 @@ import (
 // sample is a mapping made to see what its flags look like.
 type sample struct {
 	prot, flags int
-	size        int // bytes; 0 is a page
-	advice      int // of madvise(2), 0 is none
+	size        int  // bytes; 0 is a page
+	advice      int  // of madvise(2), 0 is none
+	apart       bool // memory of Go's own must not be joined to it
 	lock        bool
 }
 
@@ -39,7 +40,7 @@ var samples = [...]sample{
 	{flags: unix.MAP_PRIVATE, advice: unix.MADV_HUGEPAGE},
 	{flags: unix.MAP_PRIVATE, advice: unix.MADV_NOHUGEPAGE},
 	{flags: unix.MAP_PRIVATE, advice: unix.MADV_MERGEABLE},
-	{prot: unix.PROT_READ | unix.PROT_WRITE, flags: unix.MAP_PRIVATE, advice: unix.MADV_GUARD_INSTALL},
+	{prot: unix.PROT_READ | unix.PROT_WRITE, flags: unix.MAP_PRIVATE, advice: unix.MADV_GUARD_INSTALL, apart: true},
 }
 
 // mapSamples makes all samples that this kernel allows.
@@ -51,6 +52,9 @@ func mapSamples() (unmap func()) {
 			continue
 		}
 		all = append(all, b)
+		if s.apart { // Go's has not this
+			_ = unix.Madvise(b, unix.MADV_DONTDUMP)
+		}
 		if s.advice != 0 {
 			_ = unix.Madvise(b, s.advice)
 		}

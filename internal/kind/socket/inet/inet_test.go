@@ -140,14 +140,19 @@ func restored(t testing.TB, in images) map[plan.ID]int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[plan.ID]int{}
+	out, made := map[plan.ID]int{}, map[plan.Node]*fd.FD{}
 	for _, n := range nodes {
 		d, err := n.Create(context.Background(), nil)
 		if err != nil {
 			t.Fatalf("%v: %v", n, err)
 		}
 		t.Cleanup(func() { d.Close() })
-		out[n.ID()] = d.Int()
+		out[n.ID()], made[n] = d.Int(), d
+	}
+	for _, n := range nodes {
+		if f, ok := n.(plan.Filler); ok {
+			must(t, f.Fill(context.Background(), nil, made[n]))
+		}
 	}
 	return out
 }

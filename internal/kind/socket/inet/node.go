@@ -33,6 +33,7 @@ type node struct {
 	stream   *tcp.Stream // of a connection
 	ended    *ended      // its connection has
 	joined   bool        // its peer is in the images, too
+	beside   bool        // its address, with sockets that could not have it now
 	waiting  []*tcp.Waiting
 	groups   []*membership
 	keys     []*secret
@@ -168,6 +169,11 @@ func (n *node) finish(own *fd.FD, at address) error {
 func (n *node) bind(own int, k *socket.Kernel) error {
 	if !n.at.set() || n.cut {
 		return nil
+	}
+	if n.beside {
+		if err := n.sharePort(own, 1); err != nil {
+			return err
+		}
 	}
 	reuse, _ := k.Value(n.opts.Values, "SO_REUSEADDR")
 	if n.tcpLike() && reuse.Lo == 0 {

@@ -164,6 +164,7 @@ func (k *Kind) Planned() error {
 	if err := k.movePeers(); err != nil {
 		return err
 	}
+	k.share()
 	type place struct {
 		tcp  bool
 		port uint16
