@@ -78,12 +78,23 @@ type (
 	}
 )
 
+// interrupted is how often a call is made again that a signal has ended: Go's
+// runtime sends them to its threads.
+const interrupted = 1000
+
+// bpf makes a call. The kernel gives up checking a program when a signal comes
+// (EAGAIN).
 func bpf[T any](cmd uintptr, attr *T) (int, error) {
-	r, _, e := unix.Syscall(unix.SYS_BPF, cmd, uintptr(unsafe.Pointer(attr)), unsafe.Sizeof(*attr))
-	if e != 0 {
-		return -1, e
+	for try := 0; ; try++ {
+		r, _, e := unix.Syscall(unix.SYS_BPF, cmd, uintptr(unsafe.Pointer(attr)), unsafe.Sizeof(*attr))
+		switch {
+		case e == 0:
+			return int(r), nil
+		case cmd == BPF_PROG_LOAD && e == unix.EAGAIN && try < interrupted:
+		default:
+			return -1, e
+		}
 	}
-	return int(r), nil
 }
 
 // BPFArray creates an array map with one value of size bytes and returns its
