@@ -166,19 +166,11 @@ func (m *Memory) Files(pidfd int) (map[int32]uint64, error) {
 func readAll(it int) ([]byte, error) {
 	defer unix.Close(it)
 	var out []byte
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := unix.Read(it, buf)
-		switch {
-		case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return nil, fmt.Errorf("read from a bpf iterator: %w", err)
-		case n == 0:
-			return out, nil
-		}
-		out = append(out, buf[:n]...)
-	}
+	err := bpf.Drain(it, func(b []byte) (int, error) {
+		out = append(out, b...)
+		return 0, nil
+	})
+	return out, err
 }
 
 // tryAll reads pieces; what can't be read is nil.

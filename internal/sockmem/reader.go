@@ -106,26 +106,7 @@ func (r *Reader) Each(pidfd int, fn func(Socket) error) error {
 		return fmt.Errorf("%w: bpf iterator over a process's files: %w", ErrUnavailable, err)
 	}
 	defer unix.Close(it)
-	buf := make([]byte, 64<<10)
-	have := 0
-	for {
-		n, err := unix.Read(it, buf[have:])
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("read from a bpf iterator: %w", err)
-		}
-		if n == 0 {
-			return nil
-		}
-		have += n
-		left, err := r.records(buf[:have], fn)
-		if err != nil {
-			return err
-		}
-		have = copy(buf, buf[have-left:have])
-	}
+	return bpf.Drain(it, func(b []byte) (int, error) { return r.records(b, fn) })
 }
 
 // records hands on the whole records in b and returns how many bytes are left.

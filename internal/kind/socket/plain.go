@@ -108,6 +108,20 @@ type PlainNode struct {
 	Opts  Saved
 }
 
+// NewPlainNode checks what entries of all families have: outer is the number of
+// the file, inner what its own entry calls it.
+func NewPlainNode(outer, inner, flags uint32, own *fown.FownEntry, more *extra.SocketEntry, load *Loader, e Entries) (n PlainNode, err error) {
+	if inner != outer {
+		return n, fmt.Errorf("inside it is called %#x", inner)
+	}
+	n = PlainNode{Self: plan.ID(inner), Flags: flags, More: more}
+	if n.Owner, err = file.PlanOwner(own); err != nil {
+		return n, err
+	}
+	n.Opts, err = load.Load(e, more.GetOptions())
+	return n, err
+}
+
 // ID implements plan.Node.
 func (n *PlainNode) ID() plan.ID { return n.Self }
 

@@ -69,24 +69,17 @@ func checkBare(p *socket.Plain, s sort) error {
 		return p.Fail(err)
 	case hidden:
 		return p.Refuse("it is a member of a multicast group, or extension headers go with every packet, which isn't supported yet; let the process leave its groups first")
-	case s.bare == unix.SOCK_RAW && !s.tellsAlert() && alerted(p.FD.Int(), s.family):
+	case s.bare == unix.SOCK_RAW && !tellsAlert(p.FD.Int(), s.family) && alerted(p.FD.Int(), s.family):
 		return p.Refuse("it gets packets with a router alert (IP_ROUTER_ALERT), which isn't supported yet")
 	}
 	return nil
 }
 
-// tellsAlert tells whether the kernel tells of router alerts: of IPv6 none does.
-func (s sort) tellsAlert() bool {
-	if s.family != unix.AF_INET {
-		return false
-	}
-	n, err := s.like()
-	if err != nil {
-		return false
-	}
-	defer unix.Close(n)
-	_, err = unix.GetsockoptInt(n, unix.IPPROTO_IP, unix.IP_ROUTER_ALERT)
-	return err == nil
+// tellsAlert tells whether the kernel tells of a socket's router alerts: then
+// it is an option like others. Of IPv6 it does not.
+func tellsAlert(fd, family int) bool {
+	_, err := unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_ROUTER_ALERT)
+	return family == unix.AF_INET && err == nil
 }
 
 // alerted tells whether a raw socket gets packets with a router alert. Nobody

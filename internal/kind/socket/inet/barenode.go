@@ -5,14 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/criu/fdinfo"
 	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	"glis.dev/glis/internal/fd"
-	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
@@ -32,11 +30,10 @@ type bareNode struct {
 func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
 	in := e.GetIsk()
 	n := &bareNode{
-		PlainNode: socket.PlainNode{Self: plan.ID(in.GetId()), Flags: in.GetFlags(), More: k.extras[in.GetId()]},
-		sort:      sort{family: int(in.GetFamily()), protocol: int(in.GetProto()), bare: int(in.GetType())},
-		kind:      k, entry: in, to: in.GetState() == established,
+		sort: sort{family: int(in.GetFamily()), protocol: int(in.GetProto()), bare: int(in.GetType())},
+		kind: k, entry: in, to: in.GetState() == established,
 	}
-	if err := n.check(e); err != nil {
+	if err := n.check(); err != nil {
 		return err
 	}
 	var err error
@@ -47,10 +44,7 @@ func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if n.peer, err = fromWords(n.family, in.GetDstAddr(), in.GetDstPort()); err != nil {
 		return err
 	}
-	if n.Owner, err = file.PlanOwner(in.GetFown()); err != nil {
-		return err
-	}
-	n.Opts, err = k.loader(n.sort).Load(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, n.More.GetOptions())
+	n.PlainNode, err = socket.NewPlainNode(e.GetId(), in.GetId(), in.GetFlags(), in.GetFown(), k.extras[in.GetId()], k.loader(n.sort), socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)})
 	if err != nil {
 		return err
 	}
@@ -58,12 +52,10 @@ func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
 }
 
 // check refuses what an entry can't be.
-func (n *bareNode) check(e *fdinfo.FileEntry) error {
+func (n *bareNode) check() error {
 	in := n.entry
 	words := len(in.GetIpOpts().GetRaw().GetIcmpvFilter())
 	switch {
-	case in.GetId() != e.GetId():
-		return fmt.Errorf("inside it is called %#x", in.GetId())
 	case n.family != unix.AF_INET && n.family != unix.AF_INET6:
 		return fmt.Errorf("%s can't be", socket.FamilyName(n.family))
 	case in.GetState() != closed && in.GetState() != established:
@@ -117,7 +109,7 @@ func (n *bareNode) open(own int) error {
 	if err := n.setFilter6(own); err != nil {
 		return err
 	}
-	zone, err := n.zone()
+	zone, err := zoneOf(n.entry)
 	if err != nil {
 		return err
 	}
@@ -183,19 +175,6 @@ func (n *bareNode) reach(own, zone int) error {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)
 	}
 	return nil
-}
-
-// zone returns the index of the interface that a link-local address needs.
-func (n *bareNode) zone() (int, error) {
-	name := n.entry.GetIfname()
-	if name == "" || n.family != unix.AF_INET6 {
-		return 0, nil
-	}
-	i, err := net.InterfaceByName(name)
-	if err != nil {
-		return 0, fmt.Errorf("interface %q of a link-local address: %w", name, err)
-	}
-	return i.Index, nil
 }
 
 func (n *bareNode) setFilter6(own int) error {

@@ -231,14 +231,17 @@ func setReuse(fd, on int) error {
 }
 
 // zone returns the index of the interface that a link-local address needs.
-func (n *node) zone() (int, error) {
-	name := n.entry.GetIfname()
-	if name == "" || n.family != unix.AF_INET6 {
+func (n *node) zone() (int, error) { return zoneOf(n.entry) }
+
+// zoneOf is zone for any inet socket's entry.
+func zoneOf(e *sk_inet.InetSkEntry) (int, error) {
+	name := e.GetIfname()
+	if name == "" || e.GetFamily() != unix.AF_INET6 {
 		return 0, nil
 	}
 	i, err := net.InterfaceByName(name)
 	if err != nil {
-		return 0, fmt.Errorf("bind to %v at interface %q: %w", n.at, name, err)
+		return 0, fmt.Errorf("interface %q of its link-local address: %w", name, err)
 	}
 	return i.Index, nil
 }
@@ -290,12 +293,5 @@ func (n *node) flags(own *fd.FD) error {
 	if err := n.owner.Set(own); err != nil {
 		return err
 	}
-	flags := int(n.entry.GetFlags()) &^ unix.O_ACCMODE
-	if flags == 0 {
-		return nil
-	}
-	if _, err := unix.FcntlInt(uintptr(own.Int()), unix.F_SETFL, flags); err != nil {
-		return fmt.Errorf("set flags %#x: %w", flags, err)
-	}
-	return nil
+	return socket.SetFlags(own, n.entry.GetFlags())
 }

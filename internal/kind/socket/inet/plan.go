@@ -10,7 +10,6 @@ import (
 
 	"glis.dev/glis/image/criu/fdinfo"
 	sk_inet "glis.dev/glis/image/criu/sk-inet"
-	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
@@ -43,16 +42,11 @@ func (k *Kind) read(src plan.Source, moves []options.RemapAddr) error {
 	if k.extras != nil {
 		return nil
 	}
-	k.extras = map[uint32]*extra.SocketEntry{}
 	if err := k.readMoves(moves); err != nil {
 		return err
 	}
-	more, err := src.Entries(extra.Sockets)
-	for _, m := range more {
-		e := m.Message.(*extra.SocketEntry)
-		k.extras[e.GetId()] = e
-	}
-	if err != nil {
+	var err error
+	if k.extras, err = socket.ReadExtras(src); err != nil {
 		return err
 	}
 	return errors.Join(k.readLocal(src), k.readWaiting(src), k.readDatagrams(src))

@@ -11,7 +11,6 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	sk_netlink "glis.dev/glis/image/criu/sk-netlink"
 	"glis.dev/glis/internal/fd"
-	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/plan"
 )
@@ -41,14 +40,11 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 
 func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	in := e.GetNlsk()
-	switch {
-	case in == nil:
+	if in == nil {
 		return nil, errors.New("its entry is missing")
-	case in.GetId() != e.GetId():
-		return nil, fmt.Errorf("inside it is called %#x", in.GetId())
 	}
 	more := k.extras[in.GetId()]
-	n := &node{kind: k, entry: in, typ: unix.SOCK_RAW, PlainNode: socket.PlainNode{Self: plan.ID(in.GetId()), Flags: in.GetFlags(), More: more}}
+	n := &node{kind: k, entry: in, typ: unix.SOCK_RAW}
 	if more.GetType() != 0 {
 		n.typ = int(more.GetType())
 	}
@@ -56,10 +52,7 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 		return nil, err
 	}
 	var err error
-	if n.Owner, err = file.PlanOwner(in.GetFown()); err != nil {
-		return nil, err
-	}
-	n.Opts, err = k.load.Load(socket.Entries{Sock: in.GetOpts()}, more.GetOptions())
+	n.PlainNode, err = socket.NewPlainNode(e.GetId(), in.GetId(), in.GetFlags(), in.GetFown(), more, &k.load, socket.Entries{Sock: in.GetOpts()})
 	return n, err
 }
 

@@ -12,7 +12,6 @@ import (
 	packet_sock "glis.dev/glis/image/criu/packet-sock"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/plan"
 )
@@ -41,22 +40,16 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 
 func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	in := e.GetPsk()
-	switch {
-	case in == nil:
+	if in == nil {
 		return nil, errors.New("its entry is missing")
-	case in.GetId() != e.GetId():
-		return nil, fmt.Errorf("inside it is called %#x", in.GetId())
 	}
-	more := k.extras[in.GetId()]
-	n := &node{kind: k, entry: in, PlainNode: socket.PlainNode{Self: plan.ID(in.GetId()), Flags: in.GetFlags(), More: more}}
+	n := &node{kind: k, entry: in}
 	if err := n.check(); err != nil {
 		return nil, err
 	}
 	var err error
-	if n.Owner, err = file.PlanOwner(in.GetFown()); err != nil {
-		return nil, err
-	}
-	if n.Opts, err = k.load.Load(socket.Entries{Sock: in.GetOpts()}, more.GetOptions()); err != nil {
+	n.PlainNode, err = socket.NewPlainNode(e.GetId(), in.GetId(), in.GetFlags(), in.GetFown(), k.extras[in.GetId()], &k.load, socket.Entries{Sock: in.GetOpts()})
+	if err != nil {
 		return nil, err
 	}
 	n.takeOptions()
