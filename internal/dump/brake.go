@@ -16,20 +16,67 @@ import (
 // them, its tasks are braked: should the engine die, they stay stopped until
 // the guardian has put the sockets right.
 
+// brakes is who is braked.
+type brakes struct {
+	tasks  map[*scan.Task]bool
+	tables map[uint32]bool // tables of descriptors all of whose tasks are
+	all    bool
+}
+
 // brake brakes all tasks that are not stopped anyway.
 func (d *dump) brake() error {
+	d.brakes.all = true
 	for _, t := range d.tree.Tasks {
-		if t.Zombie || t.Stopped || waits(t, unix.SIGCONT) {
-			continue
-		}
-		if err := d.guard.Brake(t.PID); err != nil {
+		if err := d.brakeTask(t); err != nil {
 			return err
 		}
-		if err := tracee.Brake(t.PID); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
-		}
-		d.braked = append(d.braked, t)
 	}
+	return nil
+}
+
+// brakeUsers brakes the tasks that may get to meet a file.
+func (d *dump) brakeUsers(f *scan.File) error {
+	if d.brakes.all {
+		return nil
+	}
+	if f.Within != nil {
+		return d.brake()
+	}
+	for _, u := range f.Users {
+		table := u.Task.IDs.Files
+		if d.brakes.tables[table] {
+			continue
+		}
+		for _, t := range d.tree.Tasks {
+			if t.IDs.Files != table {
+				continue
+			}
+			if err := d.brakeTask(t); err != nil {
+				return err
+			}
+		}
+		if d.brakes.tables == nil {
+			d.brakes.tables = map[uint32]bool{}
+		}
+		d.brakes.tables[table] = true
+	}
+	return nil
+}
+
+func (d *dump) brakeTask(t *scan.Task) error {
+	if d.brakes.tasks[t] || t.Zombie || t.Stopped || waits(t, unix.SIGCONT) {
+		return nil
+	}
+	if err := d.guard.Brake(t.PID); err != nil {
+		return err
+	}
+	if err := tracee.Brake(t.PID); err != nil {
+		return fmt.Errorf("%v: %w", t, err)
+	}
+	if d.brakes.tasks == nil {
+		d.brakes.tasks = map[*scan.Task]bool{}
+	}
+	d.brakes.tasks[t] = true
 	return nil
 }
 
@@ -49,7 +96,8 @@ func waits(t *scan.Task, sig unix.Signal) bool {
 func (d *dump) unbrake() error {
 	var errs []error
 	var all []*remote.Batch
-	for _, t := range d.braked {
+	braked := d.brakes.tasks
+	for t := range braked {
 		errs = append(errs, alive(tracee.LooseBrake(t.PID)))
 		t.Arena.Reset()
 		b := t.Arena.Batch(&t.Leader().Thread)
@@ -64,11 +112,11 @@ func (d *dump) unbrake() error {
 	for _, b := range all {
 		errs = append(errs, alive(b.Wait()))
 	}
-	for _, t := range d.braked {
+	for t := range braked {
 		for _, th := range t.Threads {
 			th.ForgetStop() // a call of ours may have met it
 		}
 	}
-	d.braked = nil
+	d.brakes = brakes{}
 	return errors.Join(append(errs, d.guard.Unbraked())...)
 }

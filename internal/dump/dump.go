@@ -89,7 +89,7 @@ type dump struct {
 	undo       undo.Stack // of what was done outside of images and tasks
 	guard      *guard
 	flows      []netlock.Flow // that are locked
-	braked     []*scan.Task
+	brakes     brakes
 	self       int
 	runID      string
 	vmas       *vmamem.Reader  // nil: mappings are read from smaps
@@ -120,6 +120,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: d.guard}
 	d.sink.ended = d.ended
+	d.guard.brake = d.brakeUsers
 	d.env.Undo, d.env.Hold = d.undo.Push, d.hold
 	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(tree.Root.PID, clock) }
 	d.freezer.known = func(t *scan.Task) error {
@@ -251,7 +252,7 @@ func (d *dump) thaw() error {
 			d.kinds.Thaw(th)
 		}
 	}
-	errs = append(errs, d.dropLock(), d.freezer.thaw())
+	errs = append(errs, d.dropLock(), d.guard.TakeBack(), d.files.drop(), d.freezer.thaw())
 	d.log.Debug("the tree runs on")
 	return errors.Join(append(errs, d.guard.Phase(guardian.Thawed))...)
 }

@@ -3,6 +3,7 @@ package dump
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -22,6 +23,10 @@ import (
 
 func TestMain(m *testing.M) {
 	guardian.Main(guardian.Hooks{Discard: Discard})
+	if dir := os.Getenv(dies); dir != "" {
+		fmt.Fprintln(os.Stderr, die(dir))
+		os.Exit(1)
+	}
 	os.Exit(testkit.Main(m))
 }
 

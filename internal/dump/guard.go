@@ -24,6 +24,7 @@ type guard struct {
 	leave []promise
 	later []promise // of back, that nobody has to know of before leave is begun
 	left  bool      // the options of leave are set
+	brake func(*scan.File) error
 }
 
 // promise is an option of a file that is to be set some day.
@@ -63,13 +64,23 @@ func (g *guard) Back(f *scan.File, opts ...linux.SockOpt) error {
 	if f.FD < 0 {
 		return fmt.Errorf("%v: only a descriptor's options can be guarded", f)
 	}
-	for _, o := range opts {
-		g.back = append(g.back, promise{f, o})
-		if err := g.Option(guardian.Option{PID: f.Task.PID, FD: f.FD, Inode: f.Stat.Ino, SockOpt: o}); err != nil {
+	at := guardian.Option{PID: f.Task.PID, FD: f.FD, Inode: f.Stat.Ino}
+	if err := g.brake(f); err != nil {
+		return err
+	}
+	if f.Within != nil {
+		at.PID = guardian.Lent
+		if err := g.Lend(int(f.FD)); err != nil {
 			return err
 		}
 	}
-	return nil
+	all := make([]guardian.Option, len(opts))
+	for i, o := range opts {
+		g.back = append(g.back, promise{f, o})
+		all[i] = at
+		all[i].SockOpt = o
+	}
+	return g.Options(all)
 }
 
 // Leave implements kind.Guard.

@@ -48,14 +48,20 @@ func (f *files) openSelf() error {
 	return nil
 }
 
-// close closes what was received.
-func (f *files) close() error {
+// drop closes what was received: once the tree runs, whoever waits for the end
+// of a file is to see it when the tree closes it.
+func (f *files) drop() error {
 	var errs []error
 	for _, n := range f.received {
 		errs = append(errs, n.Close())
 	}
 	f.received = nil
-	errs = append(errs, f.sockets.close(), f.plain.close())
+	return errors.Join(errs...)
+}
+
+// close closes all that was opened.
+func (f *files) close() error {
+	errs := []error{f.drop(), f.sockets.close(), f.plain.close()}
 	f.sockets, f.plain = nil, nil
 	if f.self != nil {
 		errs = append(errs, f.self.Dir.Close(), f.self.Pidfd.Close())

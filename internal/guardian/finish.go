@@ -63,10 +63,14 @@ func (s *story) removeShms() error {
 }
 
 // setOptions sets what the journal wants set, as far as the sockets are there.
-func (s *story) setOptions() error {
+func (s *story) setOptions(lent []*fd.FD) error {
 	var errs []error
 	tasks := map[proc.PID]*fd.FD{}
 	for _, o := range s.options {
+		if o.PID == Lent {
+			errs = append(errs, o.setLent(lent))
+			continue
+		}
 		p, ok := tasks[o.PID]
 		if !ok {
 			if n, err := unix.PidfdOpen(int(o.PID), 0); err == nil {

@@ -58,6 +58,7 @@ type Guard struct {
 	hands *fd.FD
 	pid   int
 	lock  *netlock.Lock
+	loan  loan
 	once  sync.Once
 	err   error
 }
@@ -231,7 +232,7 @@ func (g *Guard) Close() error {
 // release closes what the engine has.
 func (g *Guard) release() error {
 	errs := []error{g.lock.Close()}
-	for _, f := range []*fd.FD{g.line, g.hands} {
+	for _, f := range []*fd.FD{g.line, g.hands, g.loan.to, g.loan.from} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}

@@ -65,8 +65,8 @@ type Task struct {
 	Start uint64
 }
 
-// Option is what a socket of a task gets, unless another file is under that
-// descriptor by then.
+// Option is what a socket of a task, or one that was Lent, gets, unless another
+// file is under that descriptor by then.
 type Option struct {
 	PID   proc.PID
 	FD    int32

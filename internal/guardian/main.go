@@ -36,7 +36,7 @@ func Main(h Hooks) {
 
 // run does what is left to do: the engine has died.
 func run(role Role, h Hooks) error {
-	handed, err := collect(fdHands)
+	handed, err := collect(fdHands, 0)
 	if err != nil {
 		return err
 	}
@@ -51,19 +51,21 @@ func run(role Role, h Hooks) error {
 	if role == Restore {
 		return s.endRestore(handed)
 	}
-	return s.endDump(h)
+	lent, err := collectLent(handed)
+	return errors.Join(err, s.endDump(h, lent))
 }
 
-// collect takes the descriptors that the engine has handed over.
-func collect(hands int) ([]*fd.FD, error) {
+// collect takes the descriptors that the engine has handed over; flags are
+// those of recvmsg(2).
+func collect(hands, flags int) ([]*fd.FD, error) {
 	var got []*fd.FD
 	data, control := make([]byte, 64), make([]byte, unix.CmsgSpace(4*fd.MaxRights))
 	for {
-		n, c, _, _, err := unix.Recvmsg(hands, data, control, unix.MSG_CMSG_CLOEXEC)
+		n, c, _, _, err := unix.Recvmsg(hands, data, control, unix.MSG_CMSG_CLOEXEC|flags)
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err == unix.ECONNRESET || err == nil && n == 0 && c == 0:
+		case err == unix.ECONNRESET || err == unix.EAGAIN || err == nil && n == 0 && c == 0:
 			return got, nil
 		case err != nil:
 			return got, fmt.Errorf("take what the engine has handed over: %w", err)
@@ -99,18 +101,18 @@ func (s *story) endRestore(tasks []*fd.FD) error {
 	if s.phase != Released {
 		return errors.Join(killAll(tasks), s.awaitEnds(), s.removeShms())
 	}
-	return errors.Join(s.unlock(), s.setOptions(), s.goOn())
+	return errors.Join(s.unlock(), s.setOptions(nil), s.goOn())
 }
 
 // endDump ends a dump whose engine has died.
-func (s *story) endDump(h Hooks) error {
+func (s *story) endDump(h Hooks, lent []*fd.FD) error {
 	switch s.phase {
 	case Committed:
 		return s.killTasks()
 	case Thawed:
 		return h.Discard(fdImages)
 	}
-	err := s.setOptions()
+	err := errors.Join(s.setOptions(lent), closeAll(lent))
 	// Packets come through when the last descriptor of the lock is closed.
 	return errors.Join(err, s.unlock(), unix.Close(fdLock), s.goOn(), s.unmapArenas(), s.unlink(), h.Discard(fdImages))
 }

@@ -1,0 +1,83 @@
+package guardian
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+)
+
+// A socket that is only in another one's queue is no descriptor of any task:
+// the guardian could not get at it by a number. So it is lent to it, before
+// anything of it is changed: it is put into the queue of a socket that the
+// engine and the guardian both have, and that the engine can empty again.
+
+// Lent is the number of a process in an Option whose socket was lent.
+const Lent = 0
+
+// loan is that socket's two ends.
+type loan struct{ to, from *fd.FD }
+
+// Lend gives the guardian a copy of one of the engine's descriptors, until
+// TakeBack.
+func (g *Guard) Lend(n int) error {
+	if g.loan.to == nil {
+		if err := g.openLoan(); err != nil {
+			return fmt.Errorf("lend to the guardian: %w", err)
+		}
+	}
+	return fd.Send(g.loan.to.Int(), []int{n})
+}
+
+func (g *Guard) openLoan() error {
+	from, err := socketpair(&g.loan.to)
+	if err != nil {
+		return err
+	}
+	g.loan.from = from
+	return g.Hand([]int{from.Int()})
+}
+
+// TakeBack takes back all that was lent. The tree may run only then, or it
+// would not be the last to close its sockets.
+func (g *Guard) TakeBack() error {
+	if g.loan.from == nil {
+		return nil
+	}
+	got, err := collect(g.loan.from.Int(), unix.MSG_DONTWAIT)
+	return errors.Join(err, closeAll(got))
+}
+
+func closeAll(all []*fd.FD) error {
+	var errs []error
+	for _, f := range all {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// setLent sets the option of a socket that is among those lent.
+func (o *Option) setLent(lent []*fd.FD) error {
+	for _, d := range lent {
+		var st unix.Stat_t
+		if err := unix.Fstat(d.Int(), &st); err != nil || st.Ino != o.Inode || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+			continue
+		}
+		if err := o.Set(d.Int()); err != nil {
+			return fmt.Errorf("socket %d: %w", o.Inode, err)
+		}
+	}
+	return nil
+}
+
+// collectLent receives what the engine has lent, by way of what it has handed
+// over.
+func collectLent(handed []*fd.FD) (lent []*fd.FD, err error) {
+	for _, from := range handed {
+		some, e := collect(from.Int(), 0)
+		lent, err = append(lent, some...), errors.Join(err, e)
+	}
+	return lent, err
+}
