@@ -27,6 +27,7 @@ import (
 type engine struct{}
 
 func (engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs event.All) (cli.DumpStats, error) {
+	growHeap()
 	store, err := image.OpenDir(o.ImagesDir)
 	if err != nil {
 		return cli.DumpStats{}, err
@@ -40,6 +41,9 @@ func (engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs e
 }
 
 func (engine) Restore(ctx context.Context, o *options.Restore, log *slog.Logger, obs event.All) (*cli.Restored, error) {
+	if hasMuch(o.ImagesDir) {
+		growHeap()
+	}
 	store, err := image.OpenDir(o.ImagesDir)
 	if err != nil {
 		return nil, err

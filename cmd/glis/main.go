@@ -14,9 +14,8 @@ import (
 
 // memoryLimit is the size of the heap, in bytes, from which on garbage is
 // collected all the time; the engine stays below 64 MiB whatever the target's
-// size. Below, Go collects when the heap has doubled, from 4 MiB on: a small
-// process never comes to that, and for a large one it takes less than to have
-// the kernel find fresh memory.
+// size. Below, Go collects when the heap has doubled, from 4 MiB on, or
+// quadrupled, if it has huge pages (growHeap).
 const memoryLimit = 40 << 20
 
 func main() {

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// largeHeap is the size, in bytes, of the memory that growHeap gets. It is less
+// than memoryLimit, so that Go doesn't begin to save memory right away.
+const largeHeap = 32 << 20
+
+// growHeap has the heap grow in huge pages, for work on many things at once. To
+// have the kernel find 512 small pages, each by a fault of its own, takes longer
+// than all that is done with them, and most of it while the target stands
+// still. For the same reason garbage is collected less often.
+//
+// Go maps its heap bit by bit and anew, so there is nothing to set ahead: it is
+// made to map one large piece, which is released at once but stays mapped.
+func growHeap() {
+	b := make([]byte, largeHeap)
+	_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // only spares time
+	runtime.GC()
+	debug.SetGCPercent(300)
+}
+
+// manyEntries is how much metadata, in bytes, a checkpoint has that is worth a
+// large heap: a hundred descriptors, or twenty tasks.
+const manyEntries = 96 << 10
+
+// perFile is added for every file: to read one takes memory, too.
+const perFile = 1 << 10
+
+// hasMuch tells whether to read the checkpoint in dir takes a large heap. What
+// can't be read is complained about by whoever needs it.
+func hasMuch(dir string) bool {
+	if dir == "" {
+		dir = "."
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	sum := int64(0)
+	for _, e := range entries {
+		if sum < manyEntries && !strings.HasPrefix(e.Name(), "pages-") {
+			sum += perFile + sizeOf(e)
+		}
+	}
+	return sum >= manyEntries
+}
+
+func sizeOf(e fs.DirEntry) int64 {
+	info, err := e.Info()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0
+	}
+	return info.Size()
+}
