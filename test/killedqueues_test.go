@@ -19,7 +19,7 @@ func TestKilledQueues(t *testing.T) {
 	e := glisOnly(t)
 	for _, x := range targets {
 		switch x.name {
-		case "unixdgram", "unixqueue", "unixwaiting":
+		case "unixdgram", "unixqueue", "unixwaiting", "tcpsent":
 		default:
 			continue
 		}
@@ -28,7 +28,7 @@ func TestKilledQueues(t *testing.T) {
 			p.Generations = 1
 			testkit.Compared(t, p, func(t *testing.T, proc *testkit.Proc, n int) {
 				for i := range kills() {
-					killQuietly(t, e, proc.PID, i%2 == 0)
+					killQuietly(t, e, proc.PID, i%2 == 0, x.dump...)
 				}
 			})
 		})
@@ -36,10 +36,10 @@ func TestKilledQueues(t *testing.T) {
 }
 
 // killQuietly kills a dump; what is complete then is restored.
-func killQuietly(t *testing.T, e testkit.Engine, pid int, running bool) {
+func killQuietly(t *testing.T, e testkit.Engine, pid int, running bool, flags ...string) {
 	t.Helper()
 	img := testkit.NewDir(t)
-	args := []string{"dump", "-t", strconv.Itoa(pid), "-D", img}
+	args := append([]string{"dump", "-t", strconv.Itoa(pid), "-D", img}, flags...)
 	if running {
 		args = append(args, "--leave-running")
 	}
@@ -47,7 +47,7 @@ func killQuietly(t *testing.T, e testkit.Engine, pid int, running bool) {
 	killedRun(t, e, rand.N(2*longest), unix.SIGKILL, args...)
 	if _, err := os.Stat(filepath.Join(img, "inventory.img")); err == nil && !running {
 		testkit.Reap(t, tree)
-		e.Restore(t, img)
+		e.Restore(t, img, flags...)
 	}
 	testkit.Unharmed(t, pid)
 }

@@ -97,6 +97,7 @@ var targets = []target{
 	{name: "tcpclosing", src: "tcp", args: []string{"3", "5000", "closing"}, dump: established, restore: established},
 	{name: "tcpfull", src: "tcp", args: []string{"1", "0", "base"}, dump: established, restore: established},
 	{name: "tcpqueue", dump: established, restore: established, noCRIU: "connections that nobody accepted are refused"},
+	{name: "tcpsent", generations: 3, dump: established, restore: established, noCRIU: "connections in queues stay in repair mode"},
 	{name: "urgent", dump: established, restore: established, noCRIU: "what is behind urgent data is lost"},
 	{name: "raw", generations: 3, noCRIU: "peers, and addresses of ping, are lost"},
 	{name: "packet", generations: 3, noCRIU: "options, and how often it is in a group, are lost"},

@@ -64,15 +64,12 @@ func (g *guard) Back(f *scan.File, opts ...linux.SockOpt) error {
 	if f.FD < 0 {
 		return fmt.Errorf("%v: only a descriptor's options can be guarded", f)
 	}
-	at := guardian.Option{PID: f.Task.PID, FD: f.FD, Inode: f.Stat.Ino}
 	if err := g.brake(f); err != nil {
 		return err
 	}
-	if f.Within != nil {
-		at.PID = guardian.Lent
-		if err := g.Lend(int(f.FD)); err != nil {
-			return err
-		}
+	at, err := g.place(f)
+	if err != nil {
+		return err
 	}
 	all := make([]guardian.Option, len(opts))
 	for i, o := range opts {
@@ -81,6 +78,17 @@ func (g *guard) Back(f *scan.File, opts ...linux.SockOpt) error {
 		all[i].SockOpt = o
 	}
 	return g.Options(all)
+}
+
+// place says where the guardian finds a file, which is lent to it if it is in a
+// queue only.
+func (g *guard) place(f *scan.File) (guardian.Option, error) {
+	at := guardian.Option{PID: f.Task.PID, FD: f.FD, Inode: f.Stat.Ino}
+	if f.Within == nil {
+		return at, nil
+	}
+	at.PID = guardian.Lent
+	return at, g.Lend(int(f.FD))
 }
 
 // Leave implements kind.Guard.
@@ -96,7 +104,11 @@ func (g *guard) Leave(f *scan.File, opt linux.SockOpt, back ...linux.SockOpt) er
 func (g *guard) tellLater() error {
 	all := make([]guardian.Option, len(g.later))
 	for i, p := range g.later {
-		all[i] = guardian.Option{PID: p.file.Task.PID, FD: p.file.FD, Inode: p.file.Stat.Ino, SockOpt: p.opt}
+		at, err := g.place(p.file)
+		if err != nil {
+			return err
+		}
+		all[i], all[i].SockOpt = at, p.opt
 	}
 	g.back, g.later = append(g.back, g.later...), nil
 	return g.Options(all)

@@ -72,6 +72,20 @@ func (o *Option) setLent(lent []*fd.FD) error {
 	return nil
 }
 
+// sortHanded tells processes from sockets that lent ones are in.
+func sortHanded(handed []*fd.FD) (tasks, loans []*fd.FD, err error) {
+	for _, f := range handed {
+		var st unix.Stat_t
+		err = errors.Join(err, unix.Fstat(f.Int(), &st))
+		if st.Mode&unix.S_IFMT == unix.S_IFSOCK {
+			loans = append(loans, f)
+		} else {
+			tasks = append(tasks, f)
+		}
+	}
+	return tasks, loans, err
+}
+
 // collectLent receives what the engine has lent, by way of what it has handed
 // over.
 func collectLent(handed []*fd.FD) (lent []*fd.FD, err error) {

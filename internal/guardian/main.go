@@ -49,7 +49,8 @@ func run(role Role, h Hooks) error {
 		return nil
 	}
 	if role == Restore {
-		return s.endRestore(handed)
+		tasks, loans, err := sortHanded(handed)
+		return errors.Join(err, s.endRestore(tasks, loans))
 	}
 	lent, err := collectLent(handed)
 	return errors.Join(err, s.endDump(h, lent))
@@ -97,11 +98,12 @@ func rights(control []byte) ([]*fd.FD, error) {
 }
 
 // endRestore ends a restore whose engine has died.
-func (s *story) endRestore(tasks []*fd.FD) error {
+func (s *story) endRestore(tasks, loans []*fd.FD) error {
 	if s.phase != Released {
 		return errors.Join(killAll(tasks), s.awaitEnds(), s.removeShms())
 	}
-	return errors.Join(s.unlock(), s.setOptions(nil), s.goOn())
+	lent, err := collectLent(loans)
+	return errors.Join(err, s.unlock(), s.setOptions(lent), closeAll(lent), s.goOn())
 }
 
 // endDump ends a dump whose engine has died.

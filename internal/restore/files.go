@@ -42,6 +42,9 @@ func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
 	}
 	for _, n := range f.nodes {
 		f.left[n.ID()] += len(p.Users(n.ID()))
+		if _, ok := n.(plan.Resumer); ok && f.left[n.ID()] == 0 {
+			f.left[n.ID()]++ // it is in a queue only, and kept until the release
+		}
 		for _, need := range n.Needs() {
 			f.left[need]++
 		}

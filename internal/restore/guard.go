@@ -91,10 +91,12 @@ func (r *restore) lock() error {
 	return r.guard.Lock().Hold("glis-"+r.kept, r.flows)
 }
 
-// resumption is a socket with options that are set when the tree is released.
+// resumption is a socket with options that are set when the tree is released: a
+// descriptor of a task or, if it is in a queue only, one of the engine's.
 type resumption struct {
-	pid  proc.PID
+	pid  proc.PID // guardian.Lent, if it is own
 	fd   int32
+	own  *fd.FD
 	opts []linux.SockOpt
 }
 
@@ -103,15 +105,17 @@ type resumption struct {
 func (r *restore) promise() error {
 	for _, n := range r.files.nodes {
 		s, ok := n.(plan.Resumer)
-		users := r.plan.Users(n.ID())
-		if !ok || len(users) == 0 {
+		if !ok {
 			continue
 		}
-		at := resumption{proc.PID(users[0].Task), users[0].FD, s.Resume()}
-		for _, o := range at.opts {
-			if err := r.guard.Option(guardian.Option{PID: at.pid, FD: at.fd, Inode: r.files.inodes[n.ID()], SockOpt: o}); err != nil {
-				return err
-			}
+		at := resumption{opts: s.Resume()}
+		if users := r.plan.Users(n.ID()); len(users) > 0 {
+			at.pid, at.fd = proc.PID(users[0].Task), users[0].FD
+		} else if at.own = r.files.open[n.ID()]; at.own == nil {
+			continue // nobody has it
+		}
+		if err := r.promiseFor(&at, r.files.inodes[n.ID()]); err != nil {
+			return err
 		}
 		r.resumptions = append(r.resumptions, at)
 	}
@@ -119,6 +123,20 @@ func (r *restore) promise() error {
 		return nil
 	}
 	return r.guard.Kept(r.kept)
+}
+
+func (r *restore) promiseFor(at *resumption, inode uint64) error {
+	if at.own != nil && len(at.opts) > 0 {
+		if err := r.guard.Lend(at.own.Int()); err != nil {
+			return err
+		}
+	}
+	for _, o := range at.opts {
+		if err := r.guard.Option(guardian.Option{PID: at.pid, FD: at.fd, Inode: inode, SockOpt: o}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // commit is the point of no return. Before it, the kernel ends every task of
@@ -233,13 +251,20 @@ func (r *restore) letThrough() {
 	}
 	for _, s := range r.resumptions {
 		errs = append(errs, s.set())
+		if s.own != nil {
+			errs = append(errs, s.own.Close()) // the tree is to be the last to close it
+		}
 	}
+	errs = append(errs, r.guard.TakeBack())
 	if err := errors.Join(errs...); err != nil {
 		r.log.Error("The tree runs, but not all of its sockets are as they were", "err", err)
 	}
 }
 
 func (s *resumption) set() error {
+	if s.own != nil {
+		return s.setTo(s.own)
+	}
 	p, err := unix.PidfdOpen(int(s.pid), 0)
 	if err != nil {
 		return fmt.Errorf("task %d: open a pidfd: %w", s.pid, err)
@@ -250,9 +275,16 @@ func (s *resumption) set() error {
 		return fmt.Errorf("task %d: %w", s.pid, err)
 	}
 	defer d.Close()
+	if err := s.setTo(d); err != nil {
+		return fmt.Errorf("task %d, descriptor %d: %w", s.pid, s.fd, err)
+	}
+	return nil
+}
+
+func (s *resumption) setTo(d *fd.FD) error {
 	for _, o := range s.opts {
 		if err := o.Set(d.Int()); err != nil {
-			return fmt.Errorf("task %d, descriptor %d: %w", s.pid, s.fd, err)
+			return err
 		}
 	}
 	return nil
