@@ -51,7 +51,7 @@ var refusals = []struct {
 	{"device", "device, but null", "10:200"},
 	{"owner", "F_SETOWN", "F_SETOWN"},
 	{"epollclosed", "epoll: watches a descriptor that was closed", "closed"},
-	{"ipoptions", "IP options", "IP_OPTIONS"},
+	{"flowlabel", "flow labels", "IPV6_FLOWLABEL_MGR"},
 	{"established", "TCP connections without", "--tcp-established"},
 	{"savedsyn", "TCP_SAVE_SYN", "--tcp-established"},
 }

@@ -863,6 +863,7 @@ type Membership struct {
 	Local     []byte // address of IPv4 that the interface was chosen by
 	Only      *bool  // it hears only these sources; else all but them
 	Sources   [][]byte
+	Anycast   *bool // it is an anycast address (IPV6_JOIN_ANYCAST)
 
 	proto.Rest
 }
@@ -883,6 +884,7 @@ func (m *Membership) AppendFields(b []byte) []byte {
 	b = proto.AppendBytes(b, 3, m.Local)
 	b = proto.AppendBool(b, 4, m.Only)
 	b = proto.AppendBytesList(b, 5, m.Sources)
+	b = proto.AppendBool(b, 6, m.Anycast)
 	return append(b, m.Unknown()...)
 }
 
@@ -899,6 +901,8 @@ func (m *Membership) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Only)
 	case 42: // 5: sources
 		d.BytesList(&m.Sources)
+	case 48: // 6: anycast
+		d.Bool(&m.Anycast)
 	default:
 		return false
 	}
@@ -954,6 +958,75 @@ func (m *Membership) GetSources() [][]byte {
 		return m.Sources
 	}
 	return nil
+}
+
+// GetAnycast returns anycast, or its default.
+func (m *Membership) GetAnycast() bool {
+	if m != nil && m.Anycast != nil {
+		return *m.Anycast
+	}
+	return false
+}
+
+// PacketInfo is glis.PacketInfo.
+type PacketInfo struct {
+	Address   []byte
+	Interface *string
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*PacketInfo) ProtoName() string { return "glis.PacketInfo" }
+
+// Reset implements proto.Message.
+func (m *PacketInfo) Reset() { *m = PacketInfo{} }
+
+// AppendFields implements proto.Message.
+func (m *PacketInfo) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendBytes(b, 1, m.Address)
+	b = proto.AppendString(b, 2, m.Interface)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *PacketInfo) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 10: // 1: address
+		d.Bytes(&m.Address)
+	case 18: // 2: interface
+		d.String(&m.Interface)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *PacketInfo) Missing() string {
+	if m == nil || m.Address == nil {
+		return "glis.PacketInfo.address"
+	}
+	return ""
+}
+
+// GetAddress returns address, or its default.
+func (m *PacketInfo) GetAddress() []byte {
+	if m != nil {
+		return m.Address
+	}
+	return nil
+}
+
+// GetInterface returns interface, or its default.
+func (m *PacketInfo) GetInterface() string {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return ""
 }
 
 // SocketFile is glis.SocketFile.
@@ -1019,25 +1092,31 @@ func (m *SocketFile) GetLinks() []string {
 
 // SocketEntry is glis.SocketEntry.
 type SocketEntry struct {
-	Id       *uint32         // in files.img
-	Options  []*SocketOption // those that differ from a new socket's
-	Error    *uint32         // errno that the next call reports
-	Inode    *SocketInode    // if it isn't root's, with all permissions
-	Root     *string         // directory that its absolute path is below, "/" if missing
-	Protocol *uint32         // if criu's entry has another one that does nearly the same
-	Who      *uint32
-	PeerName []byte // of a peer that is closed
-	Accepted *bool
-	File     *SocketFile
-	Inq      *bool   // SO_INQ, which the kernel takes and doesn't tell
-	Ended    *bool   // a TCP socket whose connection has ended
-	Unread   []byte  // and what waits to be read from it
-	Type     *uint32 // SOCK_*, where criu's entry does not tell
-	Unsent   *Unsent
-	Groups   []*Membership
-	Keys     []*SocketKey
-	Urgent   *Urgent
-	Cookies  []byte // TCP_FASTOPEN_KEY, if it has its own
+	Id                 *uint32         // in files.img
+	Options            []*SocketOption // those that differ from a new socket's
+	Error              *uint32         // errno that the next call reports
+	Inode              *SocketInode    // if it isn't root's, with all permissions
+	Root               *string         // directory that its absolute path is below, "/" if missing
+	Protocol           *uint32         // if criu's entry has another one that does nearly the same
+	Who                *uint32
+	PeerName           []byte // of a peer that is closed
+	Accepted           *bool
+	File               *SocketFile
+	Inq                *bool   // SO_INQ, which the kernel takes and doesn't tell
+	Ended              *bool   // a TCP socket whose connection has ended
+	Unread             []byte  // and what waits to be read from it
+	Type               *uint32 // SOCK_*, where criu's entry does not tell
+	Unsent             *Unsent
+	Groups             []*Membership
+	Keys               []*SocketKey
+	Urgent             *Urgent
+	Cookies            []byte  // TCP_FASTOPEN_KEY, if it has its own
+	BusyPollBudget     *uint32 // SO_BUSY_POLL_BUDGET
+	MulticastInterface *string // IP_MULTICAST_IF, where it was told by number
+	PacketInfo         *PacketInfo
+	MaxSegment         *uint32 // TCP_MAXSEG of a connection, for one that follows
+	Policies           [][]byte
+	Long               []*SocketOption // options of no certain size
 
 	proto.Rest
 }
@@ -1086,6 +1165,16 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 19, m.Urgent)
 	}
 	b = proto.AppendVarint(b, 20, m.Type)
+	b = proto.AppendVarint(b, 21, m.BusyPollBudget)
+	b = proto.AppendString(b, 22, m.MulticastInterface)
+	if m.PacketInfo != nil {
+		b = proto.AppendMessage(b, 23, m.PacketInfo)
+	}
+	b = proto.AppendVarint(b, 24, m.MaxSegment)
+	b = proto.AppendBytesList(b, 25, m.Policies)
+	for _, x := range m.Long {
+		b = proto.AppendMessage(b, 26, x)
+	}
 	return append(b, m.Unknown()...)
 }
 
@@ -1148,6 +1237,23 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Message(m.Urgent)
 	case 160: // 20: type
 		d.Uint32(&m.Type)
+	case 168: // 21: busy_poll_budget
+		d.Uint32(&m.BusyPollBudget)
+	case 178: // 22: multicast_interface
+		d.String(&m.MulticastInterface)
+	case 186: // 23: packet_info
+		if m.PacketInfo == nil {
+			m.PacketInfo = &PacketInfo{}
+		}
+		d.Message(m.PacketInfo)
+	case 192: // 24: max_segment
+		d.Uint32(&m.MaxSegment)
+	case 202: // 25: policies
+		d.BytesList(&m.Policies)
+	case 210: // 26: long
+		x := &SocketOption{}
+		m.Long = append(m.Long, x)
+		d.Message(x)
 	default:
 		return false
 	}
@@ -1190,6 +1296,16 @@ func (m *SocketEntry) Missing() string {
 		}
 	}
 	if x := m.GetUrgent(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	if x := m.GetPacketInfo(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	for _, x := range m.GetLong() {
 		if s := x.Missing(); s != "" {
 			return s
 		}
@@ -1345,6 +1461,54 @@ func (m *SocketEntry) GetUrgent() *Urgent {
 func (m *SocketEntry) GetCookies() []byte {
 	if m != nil {
 		return m.Cookies
+	}
+	return nil
+}
+
+// GetBusyPollBudget returns busy_poll_budget, or its default.
+func (m *SocketEntry) GetBusyPollBudget() uint32 {
+	if m != nil && m.BusyPollBudget != nil {
+		return *m.BusyPollBudget
+	}
+	return 0
+}
+
+// GetMulticastInterface returns multicast_interface, or its default.
+func (m *SocketEntry) GetMulticastInterface() string {
+	if m != nil && m.MulticastInterface != nil {
+		return *m.MulticastInterface
+	}
+	return ""
+}
+
+// GetPacketInfo returns packet_info, or its default.
+func (m *SocketEntry) GetPacketInfo() *PacketInfo {
+	if m != nil {
+		return m.PacketInfo
+	}
+	return nil
+}
+
+// GetMaxSegment returns max_segment, or its default.
+func (m *SocketEntry) GetMaxSegment() uint32 {
+	if m != nil && m.MaxSegment != nil {
+		return *m.MaxSegment
+	}
+	return 0
+}
+
+// GetPolicies returns policies, or its default.
+func (m *SocketEntry) GetPolicies() [][]byte {
+	if m != nil {
+		return m.Policies
+	}
+	return nil
+}
+
+// GetLong returns long, or its default.
+func (m *SocketEntry) GetLong() []*SocketOption {
+	if m != nil {
+		return m.Long
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ import (
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/kinds"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/par"
@@ -95,6 +96,7 @@ type dump struct {
 	vmas       *vmamem.Reader  // nil: mappings are read from smaps
 	threadsAt  *taskmem.Reader // nil: threads are compared one by one
 	undoes     *taskmem.Undo   // nil: see hasUndo
+	memoryOf   *kmem.Shared    // the kernel's, for kinds
 	semaphores bool            // there are System V semaphores
 	anon       uint64          // memory of the root's own, before the freeze, in bytes
 	ownTime    bool            // the tree is in a time namespace that is not the engine's

@@ -3,10 +3,12 @@ package dump
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockmem"
@@ -26,7 +28,7 @@ type sockets struct {
 // openSockets prepares the quick way to look at sockets, and kinds that have
 // something to prepare, before the freeze.
 func (d *dump) openSockets() {
-	n := d.descriptors()
+	n, any := d.descriptors()
 	var m *sockmem.TCPReader
 	if n >= manyDescriptors {
 		m = d.openMemory()
@@ -36,7 +38,29 @@ func (d *dump) openSockets() {
 			p.PrepareFor(n, m)
 		}
 	}
+	d.shareMemory(any)
 	d.openPlain(n)
+}
+
+// shareMemory lets kinds read the kernel's memory. It takes 4 ms to open, so
+// that is done here if the tree has sockets.
+func (d *dump) shareMemory(sockets bool) {
+	var names []string
+	var users []kind.MemoryUser
+	for _, k := range d.kinds.Files {
+		if u, ok := k.(kind.MemoryUser); ok {
+			users, names = append(users, u), append(names, u.KernelNames()...)
+		}
+	}
+	d.memoryOf = kmem.Share(names...)
+	for _, u := range users {
+		u.UseMemory(d.memoryOf)
+	}
+	if sockets {
+		if _, err := d.memoryOf.Reader(); err != nil {
+			d.log.Debug("the kernel's memory is not read", "why", err)
+		}
+	}
 }
 
 // openMemory opens the kernel's memory of sockets, nil if that can't be done.
@@ -50,17 +74,30 @@ func (d *dump) openMemory() *sockmem.TCPReader {
 	return s.reader
 }
 
-// descriptors returns how many descriptors the tree has, about. Before Linux
-// 6.2 a directory of them doesn't tell.
-func (d *dump) descriptors() int {
+// descriptors returns how many descriptors the tree has, about, and whether
+// there may be sockets among them. Before Linux 6.2 a directory of them doesn't
+// tell how many.
+func (d *dump) descriptors() (n int, sockets bool) {
 	pids, _, _ := look(proc.PID(d.opts.Tree))
-	sum := 0
 	for _, pid := range pids {
-		if st, err := os.Stat(fmt.Sprintf("/proc/%d/fd", pid)); err == nil {
-			sum += int(st.Size())
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
+		if st, err := os.Stat(dir); err == nil {
+			n += int(st.Size())
+		}
+		sockets = sockets || n >= manyDescriptors || hasSocket(dir)
+	}
+	return n, sockets
+}
+
+// hasSocket tells whether a directory of descriptors has a socket.
+func hasSocket(dir string) bool {
+	all, err := os.ReadDir(dir)
+	for _, e := range all {
+		if to, err := os.Readlink(dir + "/" + e.Name()); err == nil && strings.HasPrefix(to, "socket:") {
+			return true
 		}
 	}
-	return sum
+	return err != nil
 }
 
 func newSockets() (*sockets, error) {
@@ -122,4 +159,5 @@ func (d *dump) closeKinds() {
 			c.Close() //nolint:errcheck // the engine's own
 		}
 	}
+	d.memoryOf.Close() //nolint:errcheck // the engine's own
 }

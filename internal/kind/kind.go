@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
@@ -141,6 +142,15 @@ type Preparer interface {
 	// what shows the kernel's memory of sockets, as long as the dump lasts; nil
 	// if they are few or the kernel doesn't show it.
 	PrepareFor(descriptors int, m *sockmem.TCPReader)
+}
+
+// MemoryUser is a File that reads the kernel's memory.
+type MemoryUser interface {
+	// KernelNames are the members of structures that it reads, see kmem.Open.
+	KernelNames() []string
+	// UseMemory is called once, before the freeze; it is open as long as the
+	// dump lasts.
+	UseMemory(m *kmem.Shared)
 }
 
 // Closer is a File that keeps something open during a dump.

@@ -18,6 +18,10 @@ func find(x *bpf.Types, names []string) (map[string]Field, error) {
 	maybe := map[string]bool{}
 	for _, n := range names {
 		n, ok := strings.CutPrefix(n, "?")
+		if may, again := maybe[n]; again { // what one user needs must be there
+			maybe[n] = may && ok
+			continue
+		}
 		of, member, _ := strings.Cut(n, ".")
 		maybe[n] = ok
 		wanted[of] = append(wanted[of], member)

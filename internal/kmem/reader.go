@@ -37,6 +37,7 @@ type Reader struct {
 	memory  []byte // is what the program reads into
 	layout  map[string]Field
 	pages   *pages
+	files   Addr // of this process's descriptors; 0: not asked yet
 }
 
 // Field is where a member of a structure is.
@@ -135,13 +136,19 @@ func (r *Reader) Pointer(at Addr) (Addr, error) {
 // File returns where the file behind a descriptor of this process is: a struct
 // file.
 func (r *Reader) File(fd int) (Addr, error) {
-	var ctx [ctxWords]uint64
-	if err := linux.BPFCall(r.program, ctx[:]); err != nil {
-		return 0, fmt.Errorf("%w: bpf(BPF_PROG_RUN): %w", ErrUnavailable, err)
+	if r.files == 0 {
+		var ctx [ctxWords]uint64
+		if err := linux.BPFCall(r.program, ctx[:]); err != nil {
+			return 0, fmt.Errorf("%w: bpf(BPF_PROG_RUN): %w", ErrUnavailable, err)
+		}
+		var err error
+		if r.files, err = r.Pointer(Addr(ctx[3]) + r.Off("task_struct.files")); err != nil {
+			return 0, err
+		}
 	}
-	at := Addr(ctx[3])
+	at := r.files
 	var err error
-	for _, f := range []string{"task_struct.files", "files_struct.fdt", "fdtable.fd"} {
+	for _, f := range []string{"files_struct.fdt", "fdtable.fd"} {
 		if at, err = r.Pointer(at + r.Off(f)); err != nil {
 			return 0, err
 		}

@@ -16,8 +16,10 @@ type TCP struct {
 	Family, Protocol Span
 	// Fixed are what its users rely on to be alike besides options: network
 	// namespace, type, interface it is bound to, filter, memory of what is
-	// attached, IP options, protocol on top.
+	// attached, IP options, protocol on top, and what no option tells.
 	Fixed []Span
+	// Fixed6 are more of them, with IPv6.
+	Fixed6 []Span
 	// Moving are what changes by itself when an option is set, and isn't one:
 	// timers, the route, how fast packets go and come; and what shares words with one,
 	// like ports. There may be none.
@@ -64,6 +66,7 @@ type place struct {
 	size   int
 	span   *Span
 	moving bool
+	may    bool // be missing
 }
 
 // Structures that a TCP socket is made of.
@@ -103,6 +106,9 @@ func places(t *TCP) []place {
 		{in: inTCPSock, name: "sk_omem_alloc", size: 4},
 		{in: inInet, name: "inet_opt", size: 8},
 		{in: inConnection, name: "icsk_ulp_ops", size: 8},
+		{in: inTCPSock, name: "sk_policy", size: 16, may: true},          // CONFIG_XFRM
+		{in: inTCPSock, name: "sk_busy_poll_budget", size: 2, may: true}, // Linux 5.11
+		{in: inInet, name: "ipv6_fl_list", size: 8, may: true},           // Linux 6.18
 		{in: inTCPSock, name: "sk_dst_cache", size: 8, moving: true},
 		{in: inTCPSock, name: "sk_timer", moving: true},
 		{in: inTCPSock, name: "sk_pacing_rate", size: 8, moving: true},
@@ -132,8 +138,22 @@ func findTCP(x *bpf.Types) (*TCP, error) {
 	if err := t.note(all, at, int(types[inTimer].Size)); err != nil {
 		return nil, err
 	}
+	t.within(x, types)
 	t.Picture, err = findPicture(x, types, t)
 	return t, err
+}
+
+// within notes what is in structures inside of a socket's.
+func (t *TCP) within(x *bpf.Types, types []bpf.Type) {
+	add := func(to *[]Span, limit, outer, at, size int) {
+		if outer >= 0 && at >= 0 && outer+at+size <= limit {
+			*to = append(*to, Span{outer + at, size})
+		}
+	}
+	add(&t.Fixed, t.Size4, x.Member(&types[inTCP], "rx_opt"), x.Member(&types[inOptions], "user_mss"), 2)
+	six := x.Member(&types[inTCP6], "inet6")
+	add(&t.Fixed6, t.Size, six, x.Member(&types[inIP6], "sticky_pktinfo"), 20)
+	add(&t.Fixed6, t.Size, six, x.Member(&types[inIP6], "ipv6_fl_list"), 8) // before Linux 6.18
 }
 
 // note notes where the places are.
@@ -147,7 +167,7 @@ func (t *TCP) note(all []place, at []int, timer int) error {
 		switch {
 		case p.moving && fits:
 			t.Moving = append(t.Moving, s)
-		case p.moving:
+		case p.moving, p.may && s.At < 0:
 		case !fits:
 			return fmt.Errorf("%w: the kernel's sockets have no %s", ErrUnavailable, p.name)
 		case p.span != nil:

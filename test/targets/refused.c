@@ -253,15 +253,12 @@ static void epoll_closed(void) {
 }
 
 static struct sockaddr_in here = {.sin_family = AF_INET};
-static int udp(void) {
-	here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	fd = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
-	CHECK(bind(fd, (void *)&here, sizeof here));
-	socklen_t n = sizeof here;
-	CHECK(getsockname(fd, (void *)&here, &n));
-	return fd;
+static void flow_label(void) {
+	// struct in6_flowlabel_req of linux/in6.h: for ::1, IPV6_FL_S_ANY, IPV6_FL_F_CREATE
+	unsigned char r[32] = {[15] = 1, [21] = 255, [22] = 1};
+	fd = CHECK(socket(AF_INET6, SOCK_DGRAM, 0));
+	CHECK(setsockopt(fd, IPPROTO_IPV6, 32 /* IPV6_FLOWLABEL_MGR */, r, sizeof r));
 }
-static void ip_options(void) { udp(), CHECK(setsockopt(fd, IPPROTO_IP, IP_OPTIONS, "\1\1\1\0", 4)); }
 static void established(void) {
 	here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	int l = CHECK(socket(AF_INET, SOCK_STREAM, 0));
@@ -296,7 +293,7 @@ static struct {
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"breaking", breaking}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
-    {"ipoptions", ip_options}, {"established", established}, {"savedsyn", saved_syn},
+    {"flowlabel", flow_label}, {"established", established}, {"savedsyn", saved_syn},
    
 };
 

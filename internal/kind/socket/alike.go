@@ -165,7 +165,7 @@ func LearnAlike(k *Kernel, r *sockmem.Reader, l *sockmem.TCP, family int, sample
 			return nil, fmt.Errorf("%w: %w", sockmem.ErrUnavailable, err)
 		}
 	}
-	s.conclude(l)
+	s.conclude(l, family)
 	return a, nil
 }
 
@@ -264,7 +264,7 @@ func (s *study) forget(i int) {
 }
 
 // conclude finds out which bytes count.
-func (s *study) conclude(l *sockmem.TCP) {
+func (s *study) conclude(l *sockmem.TCP, family int) {
 	a := s.alike
 	moving := make([]bool, a.size)
 	mark(moving, true, l.Moving...)
@@ -275,6 +275,9 @@ func (s *study) conclude(l *sockmem.TCP) {
 	}
 	mark(s.counts, false, l.Moving...)
 	mark(s.counts, true, l.Fixed...)
+	if family == unix.AF_INET6 {
+		mark(s.counts, true, l.Fixed6...)
+	}
 	slices.Sort(a.ask)
 	a.parts = spans(s.counts)
 }

@@ -2,11 +2,13 @@ package socket
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -26,14 +28,14 @@ func MemInfo(fd, counter int) (uint32, error) {
 
 // Hidden tells, by how much memory the kernel keeps for a socket
 // (SK_MEMINFO_OPTMEM), whether something is attached to a socket that no option shows:
-// keys (TCP_MD5SIG, TCP_AO), memberships of groups, extension headers that go
-// with every packet. The kernel accounts for all of them, and for the filter,
-// which is known and of which like is a new socket's.
-func Hidden(has uint32, filter []uint64, like func() (int, error)) (bool, error) {
+// keys (TCP_MD5SIG, TCP_AO), memberships of groups. The kernel accounts for all
+// of them, and for the filter and options of no certain size, which are known.
+// like is a new socket.
+func Hidden(has uint32, filter []uint64, long []*extra.SocketOption, like func() (int, error)) (bool, error) {
 	if has == 0 {
 		return false, nil
 	}
-	if len(filter) == 0 {
+	if len(filter) == 0 && len(long) == 0 {
 		return true, nil
 	}
 	n, err := like()
@@ -41,7 +43,7 @@ func Hidden(has uint32, filter []uint64, like func() (int, error)) (bool, error)
 		return false, fmt.Errorf("make a socket to compare with: %w", err)
 	}
 	defer unix.Close(n)
-	if err := attachFilter(n, filter); err != nil {
+	if err := errors.Join(attachFilter(n, filter), SetLong(n, long)); err != nil {
 		return false, err
 	}
 	want, err := MemInfo(n, unix.SK_MEMINFO_OPTMEM)

@@ -8,9 +8,11 @@ import (
 
 	"glis.dev/glis/image/criu/fown"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
@@ -24,18 +26,23 @@ type Plain struct {
 	Type, Protocol int
 	Opts           Saved
 	Owner          *fown.FownEntry
+	Sock           *kmem.Struct       // its structure; nil if the kernel's memory can't be read
+	More           *extra.SocketEntry // what criu's entry has no place for
 }
 
 // LookAt borrows a socket and reads what sockets of all families have. learn
 // returns the options of sockets of its type and protocol. The caller closes
 // FD.
-func LookAt(env *kind.DumpEnv, f *scan.File, learn func(typ, protocol int) (*Kernel, error)) (*Plain, error) {
+func LookAt(env *kind.DumpEnv, f *scan.File, m *kmem.Shared, learn func(typ, protocol int) (*Kernel, error)) (*Plain, error) {
 	d, err := f.Borrow()
 	if err != nil {
 		return nil, err
 	}
-	p := &Plain{Env: env, File: f, FD: d}
-	if err := p.read(learn); err != nil {
+	p := &Plain{Env: env, File: f, FD: d, More: &extra.SocketEntry{}}
+	if err = p.read(learn); err == nil {
+		err = p.lookInside(m)
+	}
+	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return p, nil
@@ -61,6 +68,22 @@ func (p *Plain) read(learn func(typ, protocol int) (*Kernel, error)) error {
 	return err
 }
 
+// lookInside reads what no system call tells.
+func (p *Plain) lookInside(shared *kmem.Shared) error {
+	m, err := shared.Reader()
+	if errors.Is(err, kmem.ErrUnavailable) {
+		return nil
+	}
+	at, err := m.Sock(p.FD.Int())
+	if err == nil {
+		p.Sock, err = m.Struct("sock", at)
+	}
+	if err == nil {
+		err = ReadUnseen(p.Sock, m, p.More)
+	}
+	return p.Fail(err)
+}
+
 // Refuse says that the socket can't be carried over.
 func (p *Plain) Refuse(why string, args ...any) error {
 	return kind.Unsupported(fmt.Sprintf("%v: %s", p.File, Describe(p.FD)), why, args...)
@@ -80,23 +103,27 @@ func (p *Plain) Empty() error {
 	if _, err := linux.PollNow(look); err != nil {
 		return p.Fail(fmt.Errorf("poll: %w", err))
 	}
+	waits := look[0].Revents&unix.POLLIN != 0
+	if p.Sock != nil { // one that was shut down can be read from, too
+		waits = p.Sock.Pointer("sock.sk_receive_queue") != p.Sock.In("sock.sk_receive_queue").At
+	}
 	switch {
 	case look[0].Revents&unix.POLLERR != 0:
 		return p.Refuse("an error waits to be reported (SO_ERROR, MSG_ERRQUEUE): let the process read it first")
-	case look[0].Revents&unix.POLLIN != 0:
+	case waits:
 		return p.Refuse("messages are in its queue, which can't be looked at without taking them: let the process read them first")
 	}
 	return nil
 }
 
-// Put writes what criu's entry has no place for; typ is the type of the
-// socket, if that entry does not tell.
-func (p *Plain) Put(typ *uint32) error {
-	e := &extra.SocketEntry{Id: &p.File.ID, Options: p.Opts.Options, Inode: InodeOf(&p.File.Stat), Type: typ}
-	if e.Inode == nil && len(e.Options) == 0 && typ == nil {
+// Put writes what criu's entry has no place for.
+func (p *Plain) Put() error {
+	p.More.Options, p.More.Inode = p.Opts.Options, InodeOf(&p.File.Stat)
+	if proto.Size(p.More) == 0 {
 		return nil
 	}
-	return p.Env.Images.Put(extra.Sockets, e, nil)
+	p.More.Id = &p.File.ID
+	return p.Env.Images.Put(extra.Sockets, p.More, nil)
 }
 
 // PlainNode is such a socket in a restore.
@@ -118,7 +145,9 @@ func NewPlainNode(outer, inner, flags uint32, own *fown.FownEntry, more *extra.S
 	if n.Owner, err = file.PlanOwner(own); err != nil {
 		return n, err
 	}
-	n.Opts, err = load.Load(e, more.GetOptions())
+	if n.Opts, err = load.Load(e, more.GetOptions()); err == nil {
+		err = CheckUnseen(more)
+	}
 	return n, err
 }
 
@@ -149,6 +178,7 @@ func (n *PlainNode) finish(own *fd.FD, k *Kernel, bind func(own int) error) erro
 		func() error { return Attach(own.Int(), n.Opts.Entry) },
 		func() error { return bind(own.Int()) },
 		func() error { return k.Set(own.Int(), n.Opts.Values, Late, Last) },
+		func() error { return SetUnseen(own.Int(), n.More) },
 		func() error { return n.Owner.Set(own) },
 		func() error { return SetFlags(own, n.Flags) },
 	}

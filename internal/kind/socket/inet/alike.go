@@ -161,7 +161,7 @@ func (a *alikes) survey(env *kind.DumpEnv) error {
 func (l *look) learn() error {
 	e := l.opts.Entry
 	if l.group != nil && !l.group.Known() && l.live() && l.protocol == unix.IPPROTO_TCP &&
-		l.optmem == 0 && len(e.GetSoFilter()) == 0 && e.GetSoBoundDev() == "" {
+		l.optmem == 0 && len(e.GetSoFilter()) == 0 && e.GetSoBoundDev() == "" && !unusual(l.more) {
 		l.group.Learn(l.opts)
 	}
 	return nil

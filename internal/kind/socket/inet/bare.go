@@ -8,9 +8,11 @@ import (
 
 	"glis.dev/glis/image/criu/fdinfo"
 	sk_inet "glis.dev/glis/image/criu/sk-inet"
+	sk_opts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
@@ -26,53 +28,101 @@ func bare(typ, protocol int) bool {
 // errBare says that a socket is a bare one.
 var errBare = errors.New("neither TCP nor UDP")
 
+// bareLook is such a socket while it is looked at.
+type bareLook struct {
+	*socket.Plain
+	sort
+	kind     *Kind
+	shutdown uint8
+}
+
 // dumpBare is Dump for bare sockets.
 func (k *Kind) dumpBare(env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	s := sort{family: f.Family}
-	p, err := socket.LookAt(env, f, func(typ, protocol int) (*socket.Kernel, error) {
-		s.bare, s.protocol = typ, protocol
-		return k.kernel(s)
+	l := &bareLook{sort: sort{family: f.Family}, kind: k}
+	p, err := socket.LookAt(env, f, k.shared(), func(typ, protocol int) (*socket.Kernel, error) {
+		l.bare, l.protocol = typ, protocol
+		return k.kernel(l.sort)
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer p.FD.Close()
-	for _, check := range []func() error{p.Empty, func() error { return checkBare(p, s) }} {
+	l.Plain = p
+	for _, check := range []func() error{p.Empty, l.checkInside, l.checkHidden} {
 		if err := check(); err != nil {
 			return nil, err
 		}
 	}
-	e, err := k.bareEntry(p, s)
+	e, err := l.entry()
 	if err != nil {
 		return nil, p.Fail(err)
 	}
-	return &fdinfo.FileEntry{Isk: e}, p.Put(nil)
+	return &fdinfo.FileEntry{Isk: e}, p.Put()
 }
 
-// checkBare refuses what no option tells of.
-func checkBare(p *socket.Plain, s sort) error {
-	var buf [maxIPOptions]byte
-	n, err := linux.Getsockopt(p.FD.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, buf[:])
-	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOPROTOOPT) {
-		return p.Fail(fmt.Errorf("read IP_OPTIONS: %w", err))
+// checkInside looks for what options don't tell of.
+func (l *bareLook) checkInside() (err error) {
+	if l.More.Long, err = socket.ReadLong(l.FD.Int(), l.longs()); err != nil {
+		return l.Fail(err)
 	}
-	if n > 0 {
-		return p.Refuse("options go with every packet (IP_OPTIONS), which isn't supported yet")
+	m, err := l.kind.memory()
+	if errors.Is(err, kmem.ErrUnavailable) {
+		return nil
 	}
-	mem, err := socket.MemInfo(p.FD.Int(), unix.SK_MEMINFO_OPTMEM)
+	if err == nil {
+		err = l.readUnseen(m, l.FD.Int(), l.More)
+	}
+	if errors.Is(err, errLabels) {
+		return l.Refuse("%v", err)
+	}
+	if err == nil {
+		err = l.readState(m)
+	}
+	return l.Fail(err)
+}
+
+// readState reads how the socket is shut down, and refuses one that forwards
+// multicast.
+func (l *bareLook) readState(m *kmem.Reader) error {
+	l.shutdown = l.Sock.U8("sock.sk_shutdown") & shutBoth
+	routes, err := isRouter(m, l.Sock)
+	if err == nil && routes {
+		return l.Refuse("it is a multicast router's (MRT_INIT), which isn't supported yet")
+	}
+	return err
+}
+
+// checkHidden finds the groups that the socket is in, and refuses what no
+// option tells of.
+func (l *bareLook) checkHidden() error {
+	fd := l.FD.Int()
+	if l.bare == unix.SOCK_RAW && !tellsAlert(fd, l.family) && alerted(fd, l.family) {
+		return l.Refuse("it gets packets with a router alert (IP_ROUTER_ALERT), which isn't supported yet")
+	}
+	mem, err := socket.MemInfo(fd, unix.SK_MEMINFO_OPTMEM)
 	if err != nil {
-		return p.Fail(err)
+		return l.Fail(err)
 	}
-	hidden, err := socket.Hidden(mem, p.Opts.Entry.GetSoFilter(), s.like)
-	switch {
-	case err != nil:
-		return p.Fail(err)
-	case hidden:
-		return p.Refuse("it is a member of a multicast group, or extension headers go with every packet, which isn't supported yet; let the process leave its groups first")
-	case s.bare == unix.SOCK_RAW && !tellsAlert(p.FD.Int(), s.family) && alerted(p.FD.Int(), s.family):
-		return p.Refuse("it gets packets with a router alert (IP_ROUTER_ALERT), which isn't supported yet")
+	hidden := func(known uint32) (bool, error) {
+		return socket.Hidden(mem-min(mem, known), l.Opts.Entry.GetSoFilter(), l.More.Long, l.like)
 	}
-	return nil
+	is, err := hidden(0)
+	if err != nil || !is {
+		return l.Fail(err)
+	}
+	m, err := l.kind.memory()
+	if err != nil {
+		return l.Refuse("it is a member of a multicast group, and of which can't be known (%v); let the process leave its groups first", err)
+	}
+	r := groupReader{mem: m}
+	if err := r.read(fd, l.family); err != nil {
+		return l.Fail(err)
+	}
+	if is, err = hidden(r.bytes); err == nil && is {
+		return l.Refuse("something is attached to it that this Glis doesn't know")
+	}
+	l.More.Groups = r.out
+	return l.Fail(err)
 }
 
 // tellsAlert tells whether the kernel tells of a socket's router alerts: then
@@ -97,8 +147,9 @@ func alerted(fd, family int) bool {
 	return errors.Is(err, unix.EADDRINUSE)
 }
 
-func (k *Kind) bareEntry(p *socket.Plain, s sort) (*sk_inet.InetSkEntry, error) {
-	ends, err := k.bareEnds(p, s)
+func (l *bareLook) entry() (*sk_inet.InetSkEntry, error) {
+	p, s := l.Plain, l.sort
+	ends, err := l.kind.bareEnds(p, s)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +163,9 @@ func (k *Kind) bareEntry(p *socket.Plain, s sort) (*sk_inet.InetSkEntry, error) 
 	}
 	if (linkLocal(at) || linkLocal(peer)) && s.family == unix.AF_INET6 {
 		e.Ifname = p.Opts.Entry.SoBoundDev
+	}
+	if l.shutdown != 0 {
+		e.Shutdown = sk_opts.SkShutdown(l.shutdown).Enum()
 	}
 	return e, readFilter6(p.FD.Int(), s, e)
 }

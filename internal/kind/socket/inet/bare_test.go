@@ -10,6 +10,7 @@ import (
 	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/options"
 )
 
@@ -22,15 +23,11 @@ func rawSocket(t *testing.T, family, protocol int) *fd.FD {
 	return d
 }
 
+const mrtInit = 200 // MRT_INIT of include/uapi/linux/mroute.h
+
 func TestBareRefused(t *testing.T) {
 	const experiment = 253 // a protocol that nobody speaks
 	for want, prepare := range map[string]func(d *fd.FD){
-		"multicast": func(d *fd.FD) {
-			must(t, unix.SetsockoptIPMreq(d.Int(), unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreq{Multiaddr: [4]byte{239, 1, 2, 3}, Interface: [4]byte{127, 0, 0, 1}}))
-		},
-		"IP_OPTIONS": func(d *fd.FD) {
-			must(t, unix.SetsockoptString(d.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, "\x01\x01\x01\x01"))
-		},
 		"in its queue": func(d *fd.FD) {
 			must(t, unix.Sendto(d.Int(), []byte("x"), 0, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 			_, err := unix.Poll([]unix.PollFd{{Fd: int32(d.Int()), Events: unix.POLLIN}}, -1)
@@ -41,6 +38,9 @@ func TestBareRefused(t *testing.T) {
 		prepare(d)
 		refused(t, options.NewDump(), d.Int(), want)
 	}
+	routes := rawSocket(t, unix.AF_INET, unix.IPPROTO_IGMP)
+	must(t, linux.SockOpt{Level: unix.IPPROTO_IP, Name: mrtInit, Value: 1}.Set(routes.Int()))
+	refused(t, options.NewDump(), routes.Int(), "MRT_INIT")
 	six := rawSocket(t, unix.AF_INET6, unix.IPPROTO_RAW)
 	must(t, unix.SetsockoptInt(six.Int(), unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, 5))
 	refused(t, options.NewDump(), six.Int(), "IP_ROUTER_ALERT")

@@ -24,6 +24,8 @@ type bareNode struct {
 	entry    *sk_inet.InetSkEntry
 	at, peer address
 	to       bool // it is connected
+	unseen   *unseen
+	groups   []*membership
 }
 
 // planBare is Plan for bare sockets.
@@ -48,6 +50,12 @@ func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err != nil {
 		return err
 	}
+	if n.unseen, err = planUnseen(n.sort, n.More); err == nil {
+		n.groups, err = k.planGroups(n.sort, n.More)
+	}
+	if err != nil {
+		return err
+	}
 	return p.Add(n)
 }
 
@@ -64,8 +72,8 @@ func (n *bareNode) check() error {
 		return fmt.Errorf("protocol %d can't be", n.protocol)
 	case n.filters6() && words != 0 && words != sizeFilter6/4:
 		return fmt.Errorf("an ICMPV6_FILTER of %d words can't be", words)
-	case in.GetShutdown() != 0:
-		return errors.New("a socket without ports that was shut down isn't supported")
+	case in.GetShutdown() < 0 || in.GetShutdown() > shutBoth:
+		return fmt.Errorf("shutdown state %d can't be", in.GetShutdown())
 	}
 	return nil
 }
@@ -106,8 +114,13 @@ func (n *bareNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
 // open gives it its addresses. A raw socket gets what comes for it from the
 // first moment on: that isn't what it would have got, and goes.
 func (n *bareNode) open(own int) error {
-	if err := n.setFilter6(own); err != nil {
+	if err := errors.Join(n.setFilter6(own), n.unseen.set(own)); err != nil {
 		return err
+	}
+	for _, g := range n.groups {
+		if err := g.join(own); err != nil {
+			return err
+		}
 	}
 	zone, err := zoneOf(n.entry)
 	if err != nil {
@@ -118,10 +131,26 @@ func (n *bareNode) open(own int) error {
 	} else if n.bound() {
 		err = n.bind(own, zone)
 	}
-	if err != nil || n.bare == unix.SOCK_DGRAM {
+	if err != nil {
 		return err
 	}
-	return drain(own)
+	if n.bare == unix.SOCK_RAW {
+		err = drain(own)
+	}
+	return errors.Join(err, n.shut(own))
+}
+
+// shut shuts the socket down as it was.
+func (n *bareNode) shut(own int) error {
+	how := int(n.entry.GetShutdown()) - 1 // SHUT_RD, SHUT_WR, SHUT_RDWR
+	if how < 0 {
+		return nil
+	}
+	// It works on a socket that isn't connected, although it says otherwise.
+	if err := unix.Shutdown(own, how); err != nil && !errors.Is(err, unix.ENOTCONN) {
+		return fmt.Errorf("shutdown %d: %w", how, err)
+	}
+	return nil
 }
 
 func (n *bareNode) bind(own, zone int) error {

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/extra"
-	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 )
@@ -23,6 +22,7 @@ func groupNames() []string {
 		"inet_sock.pinet6", "ipv6_pinfo.ipv6_mc_list",
 		"ipv6_mc_socklist", "ipv6_mc_socklist.next", "ipv6_mc_socklist.addr", "ipv6_mc_socklist.ifindex", "ipv6_mc_socklist.sfmode", "ipv6_mc_socklist.sflist",
 		"ip6_sf_socklist", "ip6_sf_socklist.sl_max", "ip6_sf_socklist.sl_count", "ip6_sf_socklist.sl_addr",
+		"ipv6_pinfo.ipv6_ac_list", "ipv6_ac_socklist", "ipv6_ac_socklist.acl_addr", "ipv6_ac_socklist.acl_ifindex", "ipv6_ac_socklist.acl_next",
 	}
 }
 
@@ -41,12 +41,12 @@ func (l *look) checkGroups() error {
 	if err := r.read(l.fd.Int(), l.family); err != nil {
 		return l.fail(err)
 	}
-	hidden, err := socket.Hidden(l.optmem-min(l.optmem, r.bytes), l.opts.Entry.GetSoFilter(), l.like)
+	hidden, err := l.hidden(r.bytes)
 	if err != nil {
 		return l.fail(err)
 	}
 	if hidden {
-		return l.refuse("extension headers go with every packet (IPV6_HOPOPTS and others), or it is in an anycast group, which isn't supported yet")
+		return l.refuse("extension headers go with every packet (IPV6_HOPOPTS and others), which can't be known; let the process take them off")
 	}
 	l.groups = r.out
 	return nil
@@ -71,7 +71,26 @@ func (r *groupReader) read(fd, family int) error {
 	if err != nil {
 		return err
 	}
-	return r.read6(own + r.mem.Off("ipv6_pinfo.ipv6_mc_list"))
+	if err := r.read6(own + r.mem.Off("ipv6_pinfo.ipv6_mc_list")); err != nil {
+		return err
+	}
+	return r.readAnycast(own + r.mem.Off("ipv6_pinfo.ipv6_ac_list"))
+}
+
+// readAnycast reads the anycast addresses of a socket (IPV6_JOIN_ANYCAST).
+func (r *groupReader) readAnycast(list kmem.Addr) error {
+	at, err := r.mem.Pointer(list)
+	for err == nil && at != 0 && len(r.out) < mostGroups {
+		var s *kmem.Struct
+		if s, err = r.mem.Struct("ipv6_ac_socklist", at); err != nil {
+			return err
+		}
+		is := true
+		r.bytes += uint32(len(s.Bytes))
+		err = r.add(&extra.Membership{Group: s.Raw("ipv6_ac_socklist.acl_addr", 16), Anycast: &is}, s.U32("ipv6_ac_socklist.acl_ifindex"), exclude, 0, "", 0)
+		at = s.Pointer("ipv6_ac_socklist.acl_next")
+	}
+	return err
 }
 
 func (r *groupReader) read4(list kmem.Addr) error {
@@ -148,32 +167,34 @@ type membership struct {
 	group, local netip.Addr
 	device       string
 	only         bool
+	anycast      bool
 	sources      []netip.Addr
 }
 
 // planGroups checks the groups of a socket.
-func (n *node) planGroups(x *extra.SocketEntry) error {
+func (k *Kind) planGroups(s sort, x *extra.SocketEntry) ([]*membership, error) {
+	var out []*membership
 	for _, e := range x.GetGroups() {
-		g := &membership{device: e.GetInterface(), only: e.GetOnly()}
+		g := &membership{device: e.GetInterface(), only: e.GetOnly(), anycast: e.GetAnycast()}
 		var ok bool
-		if g.group, ok = netip.AddrFromSlice(e.GetGroup()); !ok || !g.group.IsMulticast() || n.protocol != unix.IPPROTO_UDP || g.group.Is6() && n.family == unix.AF_INET {
-			return fmt.Errorf("a multicast group of %d bytes can't be", len(e.GetGroup()))
+		if g.group, ok = netip.AddrFromSlice(e.GetGroup()); !ok || g.group.IsMulticast() == g.anycast || s.tcpLike() && !g.anycast || g.group.Is6() && s.family == unix.AF_INET || g.group.Is4() && g.anycast {
+			return nil, fmt.Errorf("a multicast group of %d bytes can't be", len(e.GetGroup()))
 		}
 		g.local, _ = netip.AddrFromSlice(e.GetLocal())
-		g.local = n.kind.moveIP(g.local)
+		g.local = k.moveIP(g.local)
 		if len(e.Sources) > mostGroups || g.group.Is4() && !g.local.Is4() {
-			return fmt.Errorf("group %v with %d sources can't be", g.group, len(e.Sources))
+			return nil, fmt.Errorf("group %v with %d sources can't be", g.group, len(e.Sources))
 		}
 		for _, b := range e.Sources {
 			from, ok := netip.AddrFromSlice(b)
 			if !ok || from.Is4() != g.group.Is4() {
-				return fmt.Errorf("a source of %d bytes of group %v can't be", len(b), g.group)
+				return nil, fmt.Errorf("a source of %d bytes of group %v can't be", len(b), g.group)
 			}
 			g.sources = append(g.sources, from)
 		}
-		n.groups = append(n.groups, g)
+		out = append(out, g)
 	}
-	return nil
+	return out, nil
 }
 
 // join makes a socket a member.
@@ -183,7 +204,9 @@ func (g *membership) join(fd int) error {
 		return fmt.Errorf("join %v on interface %q: %w", g.group, g.device, err)
 	}
 	level := unix.IPPROTO_IPV6
-	if g.group.Is4() {
+	if g.anycast {
+		err = unix.SetsockoptIPv6Mreq(fd, level, unix.IPV6_JOIN_ANYCAST, &unix.IPv6Mreq{Multiaddr: g.group.As16(), Interface: uint32(i.Index)})
+	} else if g.group.Is4() {
 		level = unix.IPPROTO_IP
 		err = unix.SetsockoptIPMreqn(fd, level, unix.IP_ADD_MEMBERSHIP, &unix.IPMreqn{Multiaddr: g.group.As4(), Address: g.local.As4(), Ifindex: int32(i.Index)})
 	} else {

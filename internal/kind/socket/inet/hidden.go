@@ -7,13 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind/socket"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockmem"
 )
-
-// maxIPOptions is the size of struct ip_options with all it can hold.
-const maxIPOptions = 40
 
 // checkHidden refuses what is attached to the socket and isn't among its
 // options.
@@ -21,15 +17,7 @@ func (l *look) checkHidden() error {
 	if l.alike() { // nothing is
 		return nil
 	}
-	var buf [maxIPOptions]byte
-	n, err := linux.Getsockopt(l.fd.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, buf[:])
-	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
-		return l.fail(fmt.Errorf("read IP_OPTIONS: %w", err))
-	}
-	if n > 0 {
-		return l.refuse("options go with every packet (IP_OPTIONS), which isn't supported yet")
-	}
-	hidden, err := socket.Hidden(l.optmem, l.opts.Entry.GetSoFilter(), l.like)
+	hidden, err := l.hidden(0)
 	switch {
 	case err != nil:
 		return l.fail(err)
@@ -39,6 +27,12 @@ func (l *look) checkHidden() error {
 		return l.checkGroups()
 	}
 	return l.checkKeys()
+}
+
+// hidden tells whether something is attached to the socket besides what is
+// known, of which so many bytes are.
+func (l *look) hidden(known uint32) (bool, error) {
+	return socket.Hidden(l.optmem-min(l.optmem, known), l.opts.Entry.GetSoFilter(), l.more.GetLong(), l.like)
 }
 
 // otherNet tells whether the socket is of another network namespace than

@@ -11,7 +11,6 @@ import (
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
-	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 )
@@ -49,7 +48,7 @@ func (l *look) checkKeys() error {
 	if err != nil {
 		return l.fail(err)
 	}
-	hidden, err := socket.Hidden(l.optmem-min(l.optmem, n), l.opts.Entry.GetSoFilter(), l.like)
+	hidden, err := l.hidden(n)
 	if err != nil {
 		return l.fail(err)
 	}

@@ -68,7 +68,8 @@ type Kind struct {
 	unlike  error                     // why that doesn't know all
 	ends    map[*scan.File][2]address // of connections that Flows has seen
 
-	mem    *kmem.Reader          // nil: not opened yet
+	mem    *kmem.Shared          // nil: not there yet
+	own    bool                  // it is this kind's own
 	held   map[netlock.Flow]bool // flows of waiting connections that are locked
 	feeds  bool                  // datagrams can be put into the queues of sockets
 	admits bool                  // connections can be put into the queues of listeners
@@ -125,6 +126,7 @@ type look struct {
 	urgent   bool      // urgent data is among it
 	mark     *tcp.Mark // where
 	group    *socket.Group
+	more     *extra.SocketEntry // what options don't tell
 }
 
 // refuse says that the socket can't be carried over.
@@ -171,7 +173,7 @@ const changes = 10
 func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntry, error) {
 	l := &look{kind: k, env: env, file: f, fd: d}
 	l.group = k.groupOf(l)
-	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkHidden, l.checkProgram, l.checkState, l.learn, l.putStream, l.putExtra}
+	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkUnseen, l.checkHidden, l.checkProgram, l.checkState, l.learn, l.putStream, l.putExtra}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -346,7 +348,11 @@ func (l *look) diag(ask func(c *sockdiag.Conn) error) error {
 
 // putExtra writes what criu's entry has no place for.
 func (l *look) putExtra() error {
-	e := &extra.SocketEntry{Id: &l.file.ID, Options: l.opts.Options, Inode: socket.InodeOf(&l.file.Stat)}
+	e := l.more
+	if e == nil {
+		e = &extra.SocketEntry{}
+	}
+	e.Id, e.Options, e.Inode = &l.file.ID, l.opts.Options, socket.InodeOf(&l.file.Stat)
 	if l.protocol == unix.IPPROTO_MPTCP {
 		e.Protocol = proto.Uint32(unix.IPPROTO_MPTCP)
 	}
@@ -356,7 +362,7 @@ func (l *look) putExtra() error {
 		e.Urgent = &extra.Urgent{Offset: &l.mark.Offset, Read: &l.mark.Read}
 	}
 	e.Groups, e.Keys, e.Cookies = l.groups, l.keys, l.cookies
-	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil {
+	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil && !unusual(e) {
 		return nil
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)

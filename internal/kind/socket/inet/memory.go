@@ -3,29 +3,34 @@ package inet
 import (
 	"slices"
 
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/kmem"
 )
 
-// memory returns what reads the kernel's memory, which is prepared when it is
-// first needed: most dumps don't. Errors are kmem.ErrUnavailable.
-func (k *Kind) memory() (*kmem.Reader, error) {
+// KernelNames implements kind.MemoryUser.
+func (k *Kind) KernelNames() []string {
+	return slices.Concat(tcp.QueueNames(), datagramNames(), groupNames(), keyNames(), unseenNames(), routerNames(), socket.KernelNames())
+}
+
+// UseMemory implements kind.MemoryUser.
+func (k *Kind) UseMemory(m *kmem.Shared) { k.mem = m }
+
+// memory returns what reads the kernel's memory, which is opened when it is
+// first needed. Errors are kmem.ErrUnavailable.
+func (k *Kind) memory() (*kmem.Reader, error) { return k.shared().Reader() }
+
+func (k *Kind) shared() *kmem.Shared {
 	if k.mem == nil {
-		m, err := kmem.Open(slices.Concat(tcp.QueueNames(), datagramNames(), groupNames(), keyNames())...)
-		if err != nil {
-			return nil, err
-		}
-		k.mem = m
+		k.mem, k.own = kmem.Share(k.KernelNames()...), true
 	}
-	return k.mem, nil
+	return k.mem
 }
 
 // Close implements kind.Closer.
 func (k *Kind) Close() error {
-	if k.mem == nil {
+	if !k.own {
 		return nil
 	}
-	err := k.mem.Close()
-	k.mem = nil
-	return err
+	return k.mem.Close()
 }

@@ -38,6 +38,7 @@ type node struct {
 	groups   []*membership
 	keys     []*secret
 	cookies  []byte
+	unseen   *unseen
 	inbox    *inbox // nil: nothing is in a UDP socket's queues
 	cut      bool   // it was connected, and comes back as a closed socket (--tcp-close)
 }
@@ -127,6 +128,9 @@ func (n *node) finish(own *fd.FD, at address) error {
 		attach = socket.AttachDevice
 	}
 	if err := attach(own.Int(), n.opts.Entry); err != nil {
+		return err
+	}
+	if err := n.unseen.set(own.Int()); err != nil {
 		return err
 	}
 	for _, g := range n.groups {
@@ -290,7 +294,7 @@ func (n *node) shut(own int) error {
 
 // flags brings file flags and owner back.
 func (n *node) flags(own *fd.FD) error {
-	if err := n.owner.Set(own); err != nil {
+	if err := errors.Join(n.unseen.finish(own.Int()), n.owner.Set(own)); err != nil {
 		return err
 	}
 	return socket.SetFlags(own, n.entry.GetFlags())

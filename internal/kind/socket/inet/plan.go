@@ -87,13 +87,19 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	n.inode = x.GetInode()
 	n.opts, err = k.loader(n.sort).Load(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, x.GetOptions())
 	if err == nil {
+		n.groups, err = k.planGroups(n.sort, x)
+	}
+	if err == nil {
+		n.unseen, err = planUnseen(n.sort, x)
+	}
+	if err == nil {
 		err = n.planEnded(x)
 	}
 	if err == nil && n.connected && n.ended == nil {
 		err = n.planConnection(p)
 	}
 	if err == nil {
-		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planGroups(x), n.planKeys(x))
+		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planKeys(x))
 	}
 	return n, err
 }

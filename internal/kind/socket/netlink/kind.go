@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/scan"
 )
@@ -23,6 +24,7 @@ import (
 // Kind is netlink sockets in one dump or one restore.
 type Kind struct {
 	kernel *socket.Kernel
+	mem    *kmem.Shared
 
 	extras map[uint32]*extra.SocketEntry // nil: not read yet
 	load   socket.Loader
@@ -57,6 +59,12 @@ func Table() socket.Table {
 	return append(t, socket.Ends()...)
 }
 
+// KernelNames implements kind.MemoryUser.
+func (*Kind) KernelNames() []string { return socket.KernelNames() }
+
+// UseMemory implements kind.MemoryUser.
+func (k *Kind) UseMemory(m *kmem.Shared) { k.mem = m }
+
 // learn returns the options that the kernel has: those of all protocols.
 func (k *Kind) learn(int, int) (*socket.Kernel, error) {
 	if k.kernel != nil {
@@ -79,7 +87,7 @@ const (
 
 // Dump implements kind.File.
 func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	p, err := socket.LookAt(env, f, k.learn)
+	p, err := socket.LookAt(env, f, k.mem, k.learn)
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +102,10 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if err := addresses(p.FD.Int(), e); err != nil {
 		return nil, p.Fail(err)
 	}
-	var typ *uint32
 	if p.Type != unix.SOCK_RAW {
-		typ = proto.Uint32(uint32(p.Type)) // criu takes all for raw
+		p.More.Type = proto.Uint32(uint32(p.Type)) // criu takes all for raw
 	}
-	return &fdinfo.FileEntry{Nlsk: e}, p.Put(typ)
+	return &fdinfo.FileEntry{Nlsk: e}, p.Put()
 }
 
 // addresses reads the number of the socket, whom it talks to, and what it

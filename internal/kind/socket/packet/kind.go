@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
 )
@@ -20,6 +21,7 @@ import (
 // Kind is packet sockets in one dump or one restore.
 type Kind struct {
 	kernel *socket.Kernel
+	mem    *kmem.Shared
 	known  map[uint32]sockdiag.Packet // by inode; nil: not asked yet
 
 	extras map[uint32]*extra.SocketEntry // nil: not read yet
@@ -61,6 +63,12 @@ func Table() socket.Table {
 	}, socket.Common()...), socket.Ends()...)
 }
 
+// KernelNames implements kind.MemoryUser.
+func (*Kind) KernelNames() []string { return socket.KernelNames() }
+
+// UseMemory implements kind.MemoryUser.
+func (k *Kind) UseMemory(m *kmem.Shared) { k.mem = m }
+
 // learn returns the options that the kernel has.
 func (k *Kind) learn(int, int) (*socket.Kernel, error) {
 	if k.kernel != nil {
@@ -77,7 +85,7 @@ func (k *Kind) learn(int, int) (*socket.Kernel, error) {
 
 // Dump implements kind.File.
 func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	p, err := socket.LookAt(env, f, k.learn)
+	p, err := socket.LookAt(env, f, k.mem, k.learn)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +100,7 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if err := k.addresses(p, e); err != nil {
 		return nil, p.Fail(err)
 	}
-	return &fdinfo.FileEntry{Psk: e}, p.Put(nil)
+	return &fdinfo.FileEntry{Psk: e}, p.Put()
 }
 
 // check refuses what can't be carried over.

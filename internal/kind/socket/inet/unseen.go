@@ -1,0 +1,242 @@
+package inet
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kmem"
+)
+
+// unseenNames are the members of structures that tell what no option does.
+func unseenNames() []string {
+	return []string{
+		"inet_sock", "inet_sock.pinet6", "inet_sock.mc_index", "inet_sock.mc_addr",
+		"ipv6_pinfo", "ipv6_pinfo.sticky_pktinfo",
+		// Linux 6.18, and before.
+		"?inet_sock.ipv6_fl_list", "?ipv6_pinfo.ipv6_fl_list",
+		"tcp_sock", "tcp_sock.rx_opt", "tcp_options_received.user_mss",
+	}
+}
+
+// longs are the options of no certain size: what goes with every packet.
+func (s sort) longs() []socket.Long {
+	const most4, most6 = 40, 2048
+	all := []socket.Long{{Name: "IP_OPTIONS", Level: unix.IPPROTO_IP, Opt: unix.IP_OPTIONS, Most: most4}}
+	if s.family == unix.AF_INET {
+		return all
+	}
+	row := func(name string, opt int) socket.Long {
+		return socket.Long{Name: name, Level: unix.IPPROTO_IPV6, Opt: opt, Most: most6}
+	}
+	// IPV6_RTHDRDSTOPTS only goes with a routing header.
+	return append(all, row("IPV6_HOPOPTS", unix.IPV6_HOPOPTS), row("IPV6_RTHDR", unix.IPV6_RTHDR),
+		row("IPV6_RTHDRDSTOPTS", unix.IPV6_RTHDRDSTOPTS), row("IPV6_DSTOPTS", unix.IPV6_DSTOPTS))
+}
+
+// errLabels says that a socket has labels that can't be carried over.
+var errLabels = errors.New("it has flow labels (IPV6_FLOWLABEL_MGR), which isn't supported yet; let the process give them back")
+
+// readUnseen adds what options don't tell of a socket. Where the kernel's memory
+// can't be read nothing does.
+func (s sort) readUnseen(m *kmem.Reader, fd int, e *extra.SocketEntry) error {
+	name := "inet_sock"
+	if s.protocol == unix.IPPROTO_TCP && s.bare == 0 {
+		name = "tcp_sock"
+	}
+	at, err := m.Sock(fd)
+	if err != nil {
+		return err
+	}
+	own, err := m.Struct(name, at)
+	if err != nil {
+		return err
+	}
+	if err := socket.ReadUnseen(own, m, e); err != nil {
+		return err
+	}
+	if s.connected {
+		// Which interface multicast goes to is that of its first packet.
+		if n := own.In("tcp_sock.rx_opt").U16("tcp_options_received.user_mss"); n != 0 {
+			e.MaxSegment = proto.Uint32(uint32(n))
+		}
+	} else if err := readMulticast(own, e); err != nil {
+		return err
+	}
+	if s.family == unix.AF_INET {
+		return nil
+	}
+	return readUnseen6(m, own, e)
+}
+
+// readMulticast finds out whether IP_MULTICAST_IF was told by number: the
+// address alone leads to an interface, too.
+func readMulticast(own *kmem.Struct, e *extra.SocketEntry) error {
+	index := int(own.U32("inet_sock.mc_index"))
+	if index == 0 {
+		return nil
+	}
+	i, err := net.InterfaceByIndex(index)
+	if err != nil {
+		return fmt.Errorf("IP_MULTICAST_IF is interface %d: %w", index, err)
+	}
+	ip := net.IP(own.Raw("inet_sock.mc_addr", 4))
+	all, err := i.Addrs()
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.Equal(ip) {
+			return nil
+		}
+	}
+	e.MulticastInterface = &i.Name
+	return err
+}
+
+func readUnseen6(m *kmem.Reader, own *kmem.Struct, e *extra.SocketEntry) error {
+	six, err := m.Struct("ipv6_pinfo", own.Pointer("inet_sock.pinet6"))
+	if err != nil {
+		return err
+	}
+	if m.Has("inet_sock.ipv6_fl_list") && own.Pointer("inet_sock.ipv6_fl_list") != 0 ||
+		m.Has("ipv6_pinfo.ipv6_fl_list") && six.Pointer("ipv6_pinfo.ipv6_fl_list") != 0 {
+		return errLabels
+	}
+	const size = 20 // struct in6_pktinfo: address, interface
+	info := six.Raw("ipv6_pinfo.sticky_pktinfo", size)
+	index := binary.NativeEndian.Uint32(info[16:])
+	if [size]byte(info) == [size]byte{} {
+		return nil
+	}
+	e.PacketInfo = &extra.PacketInfo{Address: info[:16]}
+	if index == 0 {
+		return nil
+	}
+	i, err := net.InterfaceByIndex(int(index))
+	if err != nil {
+		return fmt.Errorf("IPV6_PKTINFO is of interface %d: %w", index, err)
+	}
+	e.PacketInfo.Interface = &i.Name
+	return nil
+}
+
+// checkUnseen looks for what options don't tell of.
+func (l *look) checkUnseen() error {
+	l.more = &extra.SocketEntry{}
+	if l.alike() { // nothing is
+		return nil
+	}
+	var err error
+	if l.more.Long, err = socket.ReadLong(l.fd.Int(), l.longs()); err != nil {
+		return l.fail(err)
+	}
+	m, err := l.kind.memory()
+	if errors.Is(err, kmem.ErrUnavailable) {
+		return nil
+	}
+	if err == nil {
+		err = l.readUnseen(m, l.fd.Int(), l.more)
+	}
+	if errors.Is(err, errLabels) {
+		return l.refuse("%v", err)
+	}
+	return l.fail(err)
+}
+
+// unusual tells whether options don't tell all.
+func unusual(e *extra.SocketEntry) bool {
+	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.Policies != nil || e.Long != nil
+}
+
+// unseen is what options don't tell of a socket in a restore.
+type unseen struct {
+	sort
+	entry *extra.SocketEntry
+	info  netip.Addr
+}
+
+func planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
+	u := &unseen{sort: s, entry: e}
+	if err := errors.Join(socket.CheckUnseen(e), socket.CheckLong(s.longs(), e.GetLong())); err != nil {
+		return nil, err
+	}
+	if e.GetMaxSegment() > math.MaxUint16 {
+		return nil, fmt.Errorf("TCP_MAXSEG of %d can't be", e.GetMaxSegment())
+	}
+	if info := e.GetPacketInfo(); info != nil {
+		var ok bool
+		if u.info, ok = netip.AddrFromSlice(info.GetAddress()); !ok || !u.info.Is6() || s.family != unix.AF_INET6 {
+			return nil, fmt.Errorf("IPV6_PKTINFO of %d bytes can't be", len(info.GetAddress()))
+		}
+	}
+	return u, nil
+}
+
+// set sets what the way of packets depends on, before there are any.
+func (u *unseen) set(own int) error {
+	if err := socket.SetLong(own, u.entry.GetLong()); err != nil {
+		return err
+	}
+	if err := u.setMulticast(own); err != nil {
+		return err
+	}
+	info := u.entry.GetPacketInfo()
+	if info == nil {
+		return nil
+	}
+	index, err := indexOf(info.GetInterface())
+	if err == nil {
+		err = unix.SetsockoptString(own, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, string(binary.NativeEndian.AppendUint32(u.info.AsSlice(), uint32(index))))
+	}
+	if err != nil {
+		return fmt.Errorf("set IPV6_PKTINFO to %v, interface %q: %w", u.info, info.GetInterface(), err)
+	}
+	return nil
+}
+
+// setMulticast sets IP_MULTICAST_IF by an interface; its address was set.
+func (u *unseen) setMulticast(own int) error {
+	name := u.entry.GetMulticastInterface()
+	if name == "" {
+		return nil
+	}
+	index, err := indexOf(name)
+	if err == nil {
+		var ip [4]byte
+		if ip, err = unix.GetsockoptInet4Addr(own, unix.IPPROTO_IP, unix.IP_MULTICAST_IF); err == nil {
+			err = unix.SetsockoptIPMreqn(own, unix.IPPROTO_IP, unix.IP_MULTICAST_IF, &unix.IPMreqn{Address: ip, Ifindex: int32(index)})
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("set IP_MULTICAST_IF to interface %q: %w", name, err)
+	}
+	return nil
+}
+
+// finish sets what comes last.
+func (u *unseen) finish(own int) error {
+	if n := u.entry.GetMaxSegment(); n != 0 {
+		if err := unix.SetsockoptInt(own, unix.IPPROTO_TCP, unix.TCP_MAXSEG, int(n)); err != nil {
+			return fmt.Errorf("set TCP_MAXSEG to %d: %w", n, err)
+		}
+	}
+	return socket.SetUnseen(own, u.entry)
+}
+
+// indexOf returns the number of an interface, 0 for "".
+func indexOf(name string) (int, error) {
+	if name == "" {
+		return 0, nil
+	}
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return 0, err
+	}
+	return i.Index, nil
+}
