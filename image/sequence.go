@@ -13,17 +13,46 @@ type sequence struct {
 	count int    // entries so far
 	subs  uint64 // entries made by row.Sub still to come
 	ended bool   // the rest of the file was payload
+
+	// names are those of the messages that head, sub and new make, once asked.
+	names [3]string
+}
+
+// Which of a row's makers makes the next entry.
+const (
+	byNew = iota
+	byHead
+	bySub
+)
+
+func (s *sequence) maker() int {
+	switch {
+	case s.count == 0 && s.row.Head != nil:
+		return byHead
+	case s.subs > 0:
+		return bySub
+	}
+	return byNew
 }
 
 // next makes an empty message for the next entry.
 func (s *sequence) next() proto.Message {
-	switch {
-	case s.count == 0 && s.row.Head != nil:
+	switch s.maker() {
+	case byHead:
 		return s.row.Head()
-	case s.subs > 0:
+	case bySub:
 		return s.row.Sub()
 	}
 	return s.row.New()
+}
+
+// nextName is the name of the next entry's message.
+func (s *sequence) nextName() string {
+	by := s.maker()
+	if s.names[by] == "" {
+		s.names[by] = s.next().ProtoName()
+	}
+	return s.names[by]
 }
 
 // check refuses a message of another type than the next entry's.
@@ -31,7 +60,7 @@ func (s *sequence) check(m proto.Message) error {
 	if s.ended || s.row.Single && s.count > 0 {
 		return fmt.Errorf("entry %d in a file that has only %d", s.count+1, s.count)
 	}
-	want, got := s.next().ProtoName(), m.ProtoName()
+	want, got := s.nextName(), m.ProtoName()
 	if want != got {
 		return fmt.Errorf("entry %d is a %s, not a %s", s.count+1, want, got)
 	}
@@ -59,9 +88,9 @@ func (s *sequence) took(m proto.Message) int64 {
 func (s *sequence) complete() error {
 	switch {
 	case s.subs > 0:
-		return fmt.Errorf("%d more entries of %s should follow", s.subs, s.next().ProtoName())
+		return fmt.Errorf("%d more entries of %s should follow", s.subs, s.nextName())
 	case s.count == 0 && (s.row.Single || s.row.Head != nil):
-		return fmt.Errorf("there is no entry, a %s must come first", s.next().ProtoName())
+		return fmt.Errorf("there is no entry, a %s must come first", s.nextName())
 	}
 	return nil
 }

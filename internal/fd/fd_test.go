@@ -162,3 +162,24 @@ func TestBorrow(t *testing.T) {
 		t.Errorf("a descriptor that is not there: %v", err)
 	}
 }
+
+func TestCloseAll(t *testing.T) {
+	var all []*FD
+	var nums []int
+	for range 5 {
+		f := memfd(t, "")
+		all, nums = append(all, f), append(nums, f.Int())
+	}
+	kept := all[2]
+	CloseAll([]*FD{all[4], all[0], all[3], all[1]})
+	CloseAll(all[:1]) // again
+	for i, n := range nums {
+		_, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0)
+		if open := err == nil; open != (i == 2) {
+			t.Errorf("descriptor %d (%d) is open: %v", n, i, open)
+		}
+	}
+	if kept.Int() != nums[2] || all[0].Int() != -1 {
+		t.Error("the wrong ones count as closed")
+	}
+}

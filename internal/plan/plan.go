@@ -155,6 +155,7 @@ type Plan struct {
 	Options *options.Restore
 	nodes   map[ID]Node
 	order   []ID
+	sorted  []Node // what Nodes returns; nil: to be found out
 	users   map[ID][]Use
 	taken   map[string]bool // keys of --inherit-fd that a file has
 }
@@ -171,13 +172,18 @@ func New(src Source, o *options.Restore) *Plan {
 	return &Plan{Source: src, Options: o, nodes: map[ID]Node{}, users: map[ID][]Use{}}
 }
 
+// Expect makes room for n nodes.
+func (p *Plan) Expect(n int) {
+	p.nodes, p.users, p.order = make(map[ID]Node, n), make(map[ID][]Use, n), make([]ID, 0, n)
+}
+
 // Add adds a node. Two nodes with one ID mean broken images.
 func (p *Plan) Add(n Node) error {
 	if p.nodes[n.ID()] != nil {
 		return fmt.Errorf("files.img: file %#x is there twice", n.ID())
 	}
 	p.nodes[n.ID()] = n
-	p.order = append(p.order, n.ID())
+	p.order, p.sorted = append(p.order, n.ID()), nil
 	return nil
 }
 
@@ -197,18 +203,22 @@ const deepest = 1 << 10
 // Nodes returns all nodes, each after those it needs. It fails on a need that
 // is missing, on a circle, and on a chain that only broken images have.
 func (p *Plan) Nodes() ([]Node, error) {
-	o := orderer{p: p, state: map[ID]int{}}
+	if p.sorted != nil {
+		return p.sorted, nil
+	}
+	o := orderer{p: p, state: make(map[ID]int8, len(p.order)), out: make([]Node, 0, len(p.order))}
 	for _, id := range p.order {
 		if err := o.visit(id, nil); err != nil {
 			return nil, err
 		}
 	}
+	p.sorted = o.out
 	return o.out, nil
 }
 
 type orderer struct {
 	p     *Plan
-	state map[ID]int // 1 being visited, 2 done
+	state map[ID]int8 // 1 being visited, 2 done
 	out   []Node
 }
 

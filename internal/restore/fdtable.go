@@ -9,36 +9,39 @@ import (
 // out the lowest free number, so a batch can be built before its descriptors
 // exist. Tasks that share a table share this, too.
 type fdTable struct {
-	used map[int32]bool
-	low  int32 // every number below is in use
+	used map[int32]uint64 // a bit for each number, by number/64
+	low  int32            // every number below is in use
 }
 
 func newFDTable(taken ...int32) *fdTable {
-	t := &fdTable{used: map[int32]bool{}}
+	t := &fdTable{used: map[int32]uint64{}}
 	for _, n := range taken {
-		t.used[n] = true
+		t.take(n)
 	}
 	return t
 }
+
+// has tells whether a number is in use.
+func (t *fdTable) has(n int32) bool { return t.used[n/64]&(1<<(n%64)) != 0 }
 
 // copy returns what a child has that does not share the table.
 func (t *fdTable) copy() *fdTable { return &fdTable{used: maps.Clone(t.used), low: t.low} }
 
 // alloc takes the lowest free number.
 func (t *fdTable) alloc() int32 {
-	for t.used[t.low] {
+	for t.has(t.low) {
 		t.low++
 	}
-	t.used[t.low] = true
+	t.take(t.low)
 	return t.low
 }
 
 // take marks a number as used.
-func (t *fdTable) take(n int32) { t.used[n] = true }
+func (t *fdTable) take(n int32) { t.used[n/64] |= 1 << (n % 64) }
 
 // free marks a number as unused.
 func (t *fdTable) free(n int32) {
-	delete(t.used, n)
+	t.used[n/64] &^= 1 << (n % 64)
 	t.low = min(t.low, n)
 }
 

@@ -29,7 +29,7 @@ type files struct {
 }
 
 func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
-	f := &files{plan: p, env: env, open: map[plan.ID]*fd.FD{}, left: map[plan.ID]int{}, inodes: map[plan.ID]uint64{}}
+	f := &files{plan: p, env: env, open: map[plan.ID]*fd.FD{}, inodes: map[plan.ID]uint64{}}
 	env.File = func(id plan.ID) (*fd.FD, error) {
 		if d := f.open[id]; d != nil {
 			return d, nil
@@ -40,6 +40,7 @@ func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
 	if f.nodes, err = p.Nodes(); err != nil {
 		return nil, err
 	}
+	f.left = make(map[plan.ID]int, len(f.nodes))
 	for _, n := range f.nodes {
 		f.left[n.ID()] += len(p.Users(n.ID()))
 		if _, ok := n.(plan.Resumer); ok && f.left[n.ID()] == 0 {
@@ -134,6 +135,20 @@ func (f *files) release(id plan.ID) {
 	}
 }
 
+// releaseAll counts one use of each as done. Descriptors that were made one
+// after the other are closed by one call.
+func (f *files) releaseAll(uses []*fdinfo.FdinfoEntry) {
+	var done []*fd.FD
+	for _, e := range uses {
+		id := plan.ID(e.GetId())
+		if f.left[id]--; f.left[id] == 0 {
+			done = append(done, f.open[id])
+			delete(f.open, id)
+		}
+	}
+	fd.CloseAll(done)
+}
+
 // late lets files be completed that had to wait for all tasks.
 func (f *files) late(ctx context.Context) error {
 	for _, n := range f.nodes {
@@ -212,9 +227,7 @@ func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.Fd
 		if err := r.transport.send(b, fds, flags); err != nil {
 			return err
 		}
-		for _, e := range own[:n] {
-			r.files.release(plan.ID(e.GetId()))
-		}
+		r.files.releaseAll(own[:n])
 		own = own[n:]
 	}
 	return nil
@@ -261,7 +274,7 @@ type batcher struct {
 
 func (b batcher) Add(name string, nr uintptr, args ...uint64) { b.b.Call(name, nr, args...) }
 func (b batcher) Put(data []byte) uint64                      { return uint64(b.b.Bytes(data)) }
-func (b batcher) InUse(n int32) bool                          { return b.table.used[n] }
+func (b batcher) InUse(n int32) bool                          { return b.table.has(n) }
 func (b batcher) Spare() int32 {
 	n := b.table.alloc()
 	b.table.free(n)

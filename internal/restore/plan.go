@@ -27,6 +27,7 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 		return nil, err
 	}
 	p := plan.New(source{store}, o)
+	p.Expect(len(tr.files))
 	if err := planFiles(p, tr, set); err != nil {
 		return nil, err
 	}

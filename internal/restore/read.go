@@ -241,7 +241,7 @@ func readTable(s image.Store, id uint32) ([]*fdinfo.FdinfoEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	seen := map[uint32]bool{}
+	seen := make(map[uint32]bool, len(fds))
 	for _, e := range fds {
 		if e.GetFd() > maxFD || seen[e.GetFd()] {
 			return nil, fmt.Errorf("%s: descriptor %d is there twice or can't be", image.FdInfo.FileName(id), e.GetFd())

@@ -55,7 +55,7 @@ func checkRegular(e *regfile.RegFileEntry) error {
 		return fmt.Errorf("%s is a file from outside (--external file), which Glis can't take over yet", name)
 	case !strings.HasPrefix(name, "/") || strings.ContainsRune(name, 0) || len(name) >= unix.PathMax:
 		return fmt.Errorf("%.80q is no absolute path", name)
-	case slices.Contains(strings.Split(name, "/"), ".."):
+	case strings.Contains(name, "..") && slices.Contains(strings.Split(name, "/"), ".."):
 		return fmt.Errorf("%.80q goes up again, as no path of an open file does", name)
 	case e.GetPos() > 1<<63-1 && e.GetPos() != noPosition:
 		return fmt.Errorf("%s stands at %d: no file is that long", name, e.GetPos())
@@ -102,11 +102,12 @@ func (n *regularNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 }
 
 // open looks before it opens: to open a device or a FIFO that took the file's
-// place could have an effect, or wait for ever.
+// place could have an effect, or wait for ever. Whoever may replace the file in
+// between may do it any time, so it isn't looked at once more.
 func (n *regularNode) open(env *plan.Env) (*fd.FD, error) { return n.openBy(env, n.entry.GetName()) }
 
 func (n *regularNode) openBy(env *plan.Env, name string) (*fd.FD, error) {
-	var st, now unix.Stat_t
+	var st unix.Stat_t
 	if err := unix.Fstatat(unix.AT_FDCWD, name, &st, n.follow()); err != nil {
 		return nil, missing(err)
 	}
@@ -117,15 +118,7 @@ func (n *regularNode) openBy(env *plan.Env, name string) (*fd.FD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open with flags %#o: %w", n.flags, err)
 	}
-	d := fd.New(num)
-	err = unix.Fstat(num, &now)
-	if err == nil && (now.Dev != st.Dev || now.Ino != st.Ino) {
-		err = errors.New("it was replaced while it was being opened; try again")
-	}
-	if err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	return n.settle(d)
+	return n.settle(fd.New(num))
 }
 
 // settle moves a file that was opened to where it was, or closes it.
