@@ -54,7 +54,7 @@ func (*Epoll) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 // master is the first task of the tree that has a file.
 func master(f *scan.File) (scan.User, error) {
 	if len(f.Users) == 0 {
-		return scan.User{}, kind.Unsupported(f, "no task of the tree has it as a descriptor")
+		return scan.User{}, kind.Unsupported(f, "no task of the tree has it as a descriptor, it is only on its way in a socket's queue, which isn't supported yet; let the process receive it first")
 	}
 	return f.Users[0], nil
 }

@@ -44,10 +44,13 @@ func (l *look) checkClosed() error {
 		return l.fail(err)
 	}
 	l.shutdown = own.Shutdown & shutBoth
+	failure := unix.Errno(own.Err)
 	if !l.connected && l.protocol == unix.IPPROTO_TCP {
+		if failure != 0 {
+			return l.refuse("it was disconnected (connect to AF_UNSPEC), and an error waits to be reported (SO_ERROR: %v), which isn't supported yet; let the process read it first", failure)
+		}
 		return nil
 	}
-	failure := unix.Errno(own.Err)
 	if !canFail(failure) || l.protocol == unix.IPPROTO_MPTCP {
 		return l.refuse("its connection has ended, and what is left of it can't be made again (%v waits to be reported); let the process close it first", failure)
 	}

@@ -52,6 +52,9 @@ func (l *look) checkKeys() error {
 	if err != nil {
 		return l.fail(err)
 	}
+	if hidden && l.value("SO_ZEROCOPY") != 0 {
+		return l.refuse("the end of a transmission is awaited or waits to be reported (MSG_ZEROCOPY, MSG_ERRQUEUE), which isn't supported yet; let the process read it first")
+	}
 	if hidden {
 		return l.refuse("it has keys for its peers (TCP_AO_ADD_KEY), or extension headers go with every packet, which isn't supported yet")
 	}

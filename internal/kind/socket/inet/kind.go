@@ -257,6 +257,9 @@ func (l *look) readOptions() error {
 		l.opts, err = l.group.Save(l.fd.Int())
 		return l.fail(err)
 	}
+	if err := l.checkRepair(); err != nil {
+		return err
+	}
 	mem, err := socket.MemInfo(l.fd.Int(), unix.SK_MEMINFO_OPTMEM)
 	if err != nil {
 		return l.fail(err)
@@ -265,6 +268,22 @@ func (l *look) readOptions() error {
 	// A filter is charged to it.
 	l.opts, err = k.Save(l.fd.Int(), make([]socket.Value, len(k.Table)), mem != 0)
 	return l.fail(err)
+}
+
+// checkRepair refuses a socket whose process repairs it: nobody would know of
+// what it still means to do.
+func (l *look) checkRepair() error {
+	if l.protocol != unix.IPPROTO_TCP {
+		return nil
+	}
+	n, err := unix.GetsockoptInt(l.fd.Int(), unix.IPPROTO_TCP, unix.TCP_REPAIR)
+	if err != nil {
+		return l.fail(fmt.Errorf("read TCP_REPAIR: %w", err))
+	}
+	if n != 0 {
+		return l.refuse("it is in repair mode (TCP_REPAIR): let the process leave that first")
+	}
+	return nil
 }
 
 // kernel returns the options of a sort of sockets.

@@ -215,7 +215,7 @@ func (n *node) bindTo(own int, at address, zone int) error {
 	err := unix.Bind(own, at.sockaddr(n.family, zone))
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("bind to %v: another socket has this port; end the program it belongs to: %w", at, err)
+		return fmt.Errorf("bind to %v: another socket has this port, or connections that ended a moment ago still do (TIME_WAIT); end the program it belongs to, or try again in a minute: %w", at, err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return fmt.Errorf("bind to %v: this machine doesn't have that address; add it: %w", at, err)
 	case err != nil:

@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/options"
 )
 
@@ -81,6 +83,22 @@ func TestRefused(t *testing.T) {
 			const txSoftware, report = 1 << 1, 1 << 4 // SOF_TIMESTAMPING_*
 			must(t, unix.SetsockoptInt(c.Int(), unix.SOL_SOCKET, unix.SO_TIMESTAMPING, txSoftware|report))
 			must(t, unix.Sendmsg(c.Int(), []byte("x"), nil, nil, 0))
+			return c.Int()
+		}},
+		{"disconnected", "AF_UNSPEC", func(t *testing.T) int {
+			c := client(t, tcp4, listener(t).Int())
+			must(t, linux.Connect(c.Int(), binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)))
+			return c.Int()
+		}},
+		{"repaired", "repair mode", func(t *testing.T) int {
+			d := tcp4.make(t)
+			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_REPAIR, 1))
+			return d.Int()
+		}},
+		{"without copies", "MSG_ZEROCOPY", func(t *testing.T) int {
+			c := client(t, tcp4, listener(t).Int())
+			must(t, unix.SetsockoptInt(c.Int(), unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1))
+			must(t, unix.Sendto(c.Int(), []byte("x"), unix.MSG_ZEROCOPY, nil))
 			return c.Int()
 		}},
 	}
