@@ -42,6 +42,8 @@ func (b *inbox) readQueue(m *kmem.Reader, queue kmem.Addr) error {
 			return err
 		}
 		d.body = append(head[:], buf.Data...)
+		// A filter (SO_ATTACH_FILTER) may have cut it.
+		binary.BigEndian.PutUint16(d.body[4:], uint16(len(d.body)))
 		b.waiting = append(b.waiting, d)
 		return nil
 	})

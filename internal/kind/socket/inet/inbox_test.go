@@ -45,6 +45,27 @@ func TestQueued(t *testing.T) {
 	}
 }
 
+// A filter may cut a datagram, whose header tells its length of before.
+func TestQueuedCut(t *testing.T) {
+	d, c := udp4.bound(t, "127.0.0.1"), udp4.bound(t, "127.0.0.1")
+	at, err := unix.Getsockname(d.Int())
+	must(t, err)
+	cut := []unix.SockFilter{{Code: unix.BPF_RET, K: udpHeader + 3}}
+	must(t, unix.SetsockoptSockFprog(d.Int(), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &cut[0]}))
+	must(t, unix.Sendmsg(c.Int(), []byte("datagram"), nil, at, 0))
+	in, err := dumped(t, &options.Dump{}, d.Int())
+	if err != nil {
+		t.Skip(err)
+	}
+	must(t, d.Close())
+	fds := restored(t, in)
+	var b [20]byte
+	n, _, err := unix.Recvfrom(fds[1], b[:], unix.MSG_DONTWAIT)
+	if err != nil || string(b[:n]) != "dat" {
+		t.Errorf("%q, %v", b[:max(n, 0)], err)
+	}
+}
+
 func TestQueuedHostile(t *testing.T) {
 	good := queuedImages(t)
 	if _, err := planned(good); err != nil {
