@@ -375,11 +375,12 @@ func (n *node) number(name string) int {
 // errSource says that the kernel chose another local address.
 var errSource = errors.New("another local address was chosen")
 
-// leavesWide tells whether to bind a connection to its port alone, and let the
+// leavesWide tells whether to bind what is connected to its port alone, and let the
 // kernel choose the address: to bind to an address of IPv6 sets IPV6_V6ONLY for
 // good, which one has that was accepted, or bound by connect(2), does not.
 func (n *node) leavesWide() bool {
-	return (n.live() || n.ended != nil) && n.family == unix.AF_INET6 && !n.at.ip.Is4In6() && n.number("IPV6_V6ONLY") == 0
+	connected := n.live() || n.ended != nil || n.protocol == unix.IPPROTO_UDP && n.peer.set() && !n.cut
+	return connected && n.family == unix.AF_INET6 && !n.at.ip.Is4In6() && n.number("IPV6_V6ONLY") == 0
 }
 
 // beginConnecting has a socket with its numbers connect in earnest, and not wait

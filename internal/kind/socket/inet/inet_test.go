@@ -333,6 +333,8 @@ func TestRoundTrip(t *testing.T) {
 		{"connected", udp4, "127.0.0.1", []step{connect(udp4)}},
 		{"connected", udp6, "::1", []step{connect(udp6)}},
 		{"autobound", udp4, "", []step{connect(udp4)}},
+		{"autobound", udp6, "", []step{connect(udp6)}}, // IPV6_V6ONLY stays off
+		{"from anywhere", udp6, "::", []step{connect(udp6)}},
 		{"shut down", udp4, "127.0.0.1", []step{connect(udp4), func(t testing.TB, d *fd.FD) { must(t, unix.Shutdown(d.Int(), unix.SHUT_WR)) }}},
 		{"deaf", udp4, "127.0.0.1", []step{connect(udp4), func(t testing.TB, d *fd.FD) { must(t, unix.Shutdown(d.Int(), unix.SHUT_RD)) }}},
 	}

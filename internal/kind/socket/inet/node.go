@@ -86,7 +86,7 @@ func (n *node) listens() bool { return n.entry.GetState() == listening }
 func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	if n.leavesWide() {
 		own, err := n.create(address{netip.IPv6Unspecified(), n.at.port})
-		if !errors.Is(err, errSource) {
+		if !errors.Is(err, errSource) && !errors.Is(err, unix.EADDRINUSE) {
 			return own, err
 		}
 	}
@@ -150,7 +150,7 @@ func (n *node) finish(own *fd.FD, at address) error {
 	if n.ended != nil {
 		return n.finishEnded(own, k, at)
 	}
-	if err := n.bind(own.Int(), k); err != nil {
+	if err := n.bind(own.Int(), k, at); err != nil {
 		return err
 	}
 	if n.inbox != nil {
@@ -170,7 +170,7 @@ func (n *node) finish(own *fd.FD, at address) error {
 
 // bind gives the socket its address. Connections of the listener before it may
 // still be about to end: that is what SO_REUSEADDR is for.
-func (n *node) bind(own int, k *socket.Kernel) error {
+func (n *node) bind(own int, k *socket.Kernel, at address) error {
 	if !n.at.set() || n.cut {
 		return nil
 	}
@@ -189,7 +189,7 @@ func (n *node) bind(own int, k *socket.Kernel) error {
 	if err != nil {
 		return err
 	}
-	if err := n.bindTo(own, n.at, zone); err != nil {
+	if err := n.bindTo(own, at, zone); err != nil {
 		return err
 	}
 	if n.tcpLike() && reuse.Lo == 0 {
@@ -272,6 +272,9 @@ func (n *node) connect(own int) error {
 	}
 	if err := unix.Connect(own, n.peer.sockaddr(n.family, zone)); err != nil {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)
+	}
+	if n.leavesWide() {
+		return n.checkSource(own)
 	}
 	return nil
 }
