@@ -36,6 +36,7 @@ type recorded struct {
 // taken when Seal is called, from the files, instead of on the way: that takes
 // longer, but the tree may run meanwhile.
 func NewRecorder(s Store, later bool) *Recorder {
+	checksum(0, nil) // makes tables when it is first called: before a tree is frozen
 	return &Recorder{Store: s, later: later, files: map[string]*recorded{}}
 }
 

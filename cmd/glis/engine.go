@@ -33,6 +33,7 @@ func (engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs e
 		return cli.DumpStats{}, err
 	}
 	defer store.Close()
+	alone(o.Tree)
 	s, err := dump.Run(ctx, o, store, log, obs)
 	return cli.DumpStats{
 		FreezingTime: s.GetFreezingTime(), FrozenTime: s.GetFrozenTime(), MemdumpTime: s.GetMemdumpTime(), MemwriteTime: s.GetMemwriteTime(),
@@ -49,6 +50,7 @@ func (engine) Restore(ctx context.Context, o *options.Restore, log *slog.Logger,
 		return nil, err
 	}
 	defer store.Close()
+	aloneFor(store)
 	done, err := restore.Run(ctx, o, store, log, obs)
 	if errors.Is(err, restore.ErrOwnNumber) {
 		return nil, errors.Join(err, startAgain())

@@ -10,6 +10,7 @@ import (
 	"glis.dev/glis/internal/cli"
 	"glis.dev/glis/internal/demo"
 	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/internal/warm"
 )
 
 // memoryLimit is the size of the heap, in bytes, from which on garbage is
@@ -18,7 +19,11 @@ import (
 // quadrupled, if it has huge pages (growHeap).
 const memoryLimit = 40 << 20
 
+// heap is how much memory a dump or restore of a small process takes, in bytes.
+const heap = 1 << 20
+
 func main() {
+	warm.Heap(heap)
 	glis.Init()
 	demo.Serve()
 	debug.SetMemoryLimit(memoryLimit)

@@ -28,6 +28,17 @@ type asked struct {
 // room in its task's arena until it is done.
 const atOnce = 48
 
+// fewAsked is from how many threads down they are not worth another goroutine.
+const fewAsked = 4
+
+// askAround asks all threads and looks around meanwhile.
+func (d *dump) askAround() error {
+	if threads := d.threads(); len(threads) <= fewAsked {
+		return d.askThem(threads, d.lookAround)
+	}
+	return par.Besides(d.lookAround, d.ask)
+}
+
 // ask has every thread tell what only it can know: one batch each, many
 // started before the first is waited for. Afterwards a thread has its own
 // registers again.
@@ -36,23 +47,34 @@ func (d *dump) ask() error {
 		if err := d.ended(); err != nil {
 			return err
 		}
-		all, err := d.askSome(threads)
-		if err != nil {
+		if err := d.askThem(threads, func() error { return nil }); err != nil {
 			return err
 		}
-		for _, a := range all {
-			if err := a.batch.Start(); err != nil {
-				return kind.About(a.thread.Task, err)
-			}
+	}
+	return nil
+}
+
+// askThem asks some threads, and does something else while they answer.
+func (d *dump) askThem(threads []*scan.Thread, meanwhile func() error) error {
+	all, err := d.askSome(threads)
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		if err := a.batch.Start(); err != nil {
+			return kind.About(a.thread.Task, err)
 		}
-		for _, a := range all {
-			if err := d.hear(a); err != nil {
-				return kind.About(a.thread.Task, err)
-			}
+	}
+	if err := meanwhile(); err != nil {
+		return err
+	}
+	for _, a := range all {
+		if err := d.hear(a); err != nil {
+			return kind.About(a.thread.Task, err)
 		}
-		for _, a := range all {
-			a.thread.Task.Arena.Reset()
-		}
+	}
+	for _, a := range all {
+		a.thread.Task.Arena.Reset()
 	}
 	return nil
 }

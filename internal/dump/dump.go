@@ -27,7 +27,6 @@ import (
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/pages"
-	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/taskmem"
@@ -70,9 +69,30 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 // makeRoom gets the memory that pages are copied into, here and in the images,
 // before the freeze.
 func (d *dump) makeRoom() (err error) {
+	if d.stays() && d.anon <= mostLater/2 {
+		d.later = newLater(d.store)
+		d.env.Pages = d.later.make(image.Pages.FileName(1), int(d.anon)+roomMore)
+		return nil
+	}
 	d.env.Buffer = pages.Buffer()
 	d.env.Pages, err = mem.Early(d.store, d.anon)
 	return err
+}
+
+// roomMore is how much more than its own memory of a process is stored, in
+// bytes: pages that it has in swap, or gets until it is frozen.
+const roomMore = 128 << 10
+
+// pagesStore is where pages go while the tree is frozen. Several tasks may have
+// links between their files, which must be there then.
+func (d *dump) pagesStore() image.Store {
+	if len(d.spaces) > 1 && d.later != nil {
+		d.later, d.env.Pages = nil, nil
+	}
+	if d.later == nil {
+		return d.store
+	}
+	return d.later
 }
 
 type dump struct {
@@ -81,6 +101,7 @@ type dump struct {
 	obs        event.All
 	store      *image.Recorder
 	sink       *sink
+	later      *later // nil: all goes into files at once
 	kinds      *kinds.Set
 	env        *kind.DumpEnv
 	tree       *scan.Tree
@@ -137,6 +158,7 @@ func (d *dump) run(ctx context.Context) error {
 	defer d.closeFlags()
 	d.openSockets()
 	defer d.closeKinds()
+	d.ready()
 	start := time.Now()
 	defer d.freezer.close()
 	running := ctx
@@ -202,7 +224,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		f    func() error
 	}{
 		{"collect", d.collect},
-		{"ask", func() error { return par.Besides(d.lookAround, d.ask) }},
+		{"ask", d.askAround},
 		{"memory", d.putMemory},
 		{"tree", d.putTree},
 		{"lock", d.lock},
@@ -239,7 +261,7 @@ func (d *dump) lookAround() error {
 func (d *dump) dumpPages(ctx context.Context) error {
 	from := time.Now()
 	var err error
-	d.pages, err = mem.Pages(ctx, d.env, d.spaces, d.store)
+	d.pages, err = mem.Pages(ctx, d.env, d.spaces, d.pagesStore())
 	d.times.pages = time.Since(from)
 	return err
 }
@@ -283,7 +305,7 @@ func (d *dump) letGo(ctx context.Context, start time.Time) error {
 }
 
 func (d *dump) writeAndShow(ctx context.Context) error {
-	if err := d.sink.finish(d.ctx); err != nil {
+	if err := errors.Join(d.later.finish(), d.sink.finish(d.ctx)); err != nil {
 		return err
 	}
 	return d.obs.Notify(ctx, event.PostDump, d.opts.Tree)
@@ -291,7 +313,7 @@ func (d *dump) writeAndShow(ctx context.Context) error {
 
 // writeImages writes what was kept in memory.
 func (d *dump) writeImages(ctx context.Context) error {
-	if err := d.sink.finish(ctx); err != nil {
+	if err := errors.Join(d.later.finish(), d.sink.finish(ctx)); err != nil {
 		return err
 	}
 	return d.writeStats()

@@ -94,7 +94,7 @@ func (d *dump) discard() error {
 	if d.env.Pages != nil {
 		_ = d.env.Pages.Close() // often it is closed already
 	}
-	return errors.Join(d.sink.close(), mem.Discard(d.store), removeImages(d.store))
+	return errors.Join(d.sink.close(), d.later.drop(), mem.Discard(d.store), removeImages(d.store))
 }
 
 // removeImages removes every image: there was none when the dump began. The

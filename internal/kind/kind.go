@@ -171,6 +171,12 @@ type Facet interface {
 	Restore(r *Redo) error
 }
 
+// Learner is a Facet that has to know something of the machine.
+type Learner interface {
+	// Learn is called before the tree is frozen.
+	Learn()
+}
+
 // Checker is a Facet that can say from the images, the machine and the
 // engine's privileges alone that it can't be restored.
 type Checker interface {

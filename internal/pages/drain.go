@@ -12,10 +12,18 @@ import (
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/warm"
 )
 
 // Output is where pages go.
 type Output interface{ io.WriterAt }
+
+// Lender is an Output that may have memory for what is written to it.
+type Lender interface {
+	// Lend returns memory for n bytes at offset off, which are taken for
+	// written; nil if it has none.
+	Lend(off int64, n int) []byte
+}
 
 // Source is the pages of one task that go, one behind the other, into one
 // file, from offset At on.
@@ -39,9 +47,7 @@ type Hook func(s *Source, chunk []byte, off int64) error
 // where there is much to copy, Drain gets itself more.
 func Buffer() []byte {
 	room := make([]byte, writeSize)
-	for i := 0; i < len(room); i += arch.PageSize {
-		room[i] = 1
-	}
+	warm.Written(room)
 	return room
 }
 
@@ -59,14 +65,45 @@ func Drain(ctx context.Context, all []*Source, room []byte, hook Hook) error {
 	if total == 0 {
 		return nil
 	}
-	c := cutter{sources: all, chunk: chunkOf(total)}
-	err := parallel(ctx, total, room, c.next, func(p part, buf []byte) error {
-		return p.copy(buf, hook)
-	})
+	err := drain(ctx, all, total, room, hook)
 	for _, s := range all {
 		err = errors.Join(err, s.mem.close(), s.pagemap.close())
 	}
 	return err
+}
+
+func drain(ctx context.Context, all []*Source, total uint64, room []byte, hook Hook) error {
+	if lent := lend(all, total); lent != nil && hook == nil {
+		return all[0].into(ctx, lent)
+	}
+	c := cutter{sources: all, chunk: chunkOf(total)}
+	return parallel(ctx, total, room, c.next, func(p part, buf []byte) error {
+		return p.copy(buf, hook)
+	})
+}
+
+// lend returns memory for all that is to be copied, if there is some already.
+func lend(all []*Source, total uint64) []byte {
+	l, ok := all[0].To.(Lender)
+	if len(all) > 1 || !ok || total > Chunk*4 {
+		return nil
+	}
+	return l.Lend(all[0].At, int(total))
+}
+
+// into copies all pages of a source into memory.
+func (s *Source) into(ctx context.Context, to []byte) error {
+	c := cutter{sources: []*Source{s}, chunk: Chunk}
+	for p, ok := c.next(); ok; p, ok = c.next() {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if err := s.read(p.remote(), to[:p.size]); err != nil {
+			return err
+		}
+		to = to[p.size:]
+	}
+	return nil
 }
 
 // part is a chunk of a source: the first span begins skip bytes late, size

@@ -137,7 +137,7 @@ func Wait(tid proc.TID) (Stop, error) {
 
 // patience is how often a report is asked for before it is waited for. Most come
 // within microseconds, if the thread gets a CPU, and to be woken takes longer.
-const patience = 40
+const patience = 150
 
 // giveWay lets another thread run on this CPU, if one wants to. Go's scheduler
 // is left out of it: a goroutine that is bound to its thread, as a tracer's is,

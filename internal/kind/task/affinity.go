@@ -35,6 +35,9 @@ const cpuSetSize = 1024
 // Name implements kind.Facet.
 func (Affinity) Name() string { return "CPU affinity" }
 
+// Learn implements kind.Learner.
+func (a Affinity) Learn() { a.cpus() }
+
 // Dump implements kind.Facet.
 func (a Affinity) Dump(q *kind.Question) (kind.Answer, error) {
 	room := a.cpus().room

@@ -21,23 +21,50 @@ type Sched struct {
 
 func newSched() Sched { return Sched{slice: sync.OnceValue(usualSlice)} }
 
-// usualSlice asks the kernel for it, on a thread of its own; 0 before Linux
-// 6.12.
+// Learn implements kind.Learner.
+func (s Sched) Learn() { s.slice() }
+
+// usualSlice asks the kernel for it; 0 before Linux 6.12. A thread of the
+// engine's that is scheduled as usual asks for what all get, and then for its
+// own again.
 func usualSlice() uint64 {
-	var v uint64
-	done := make(chan struct{})
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return 0
+	}
+	if own.Policy != unix.SCHED_NORMAL || own.Nice != 0 || own.Flags != 0 {
+		return sliceElsewhere()
+	}
+	usual, err := askSlice()
+	if err == nil && usual != own.Runtime {
+		_ = unix.SchedSetAttr(0, own, 0) // as it was
+	}
+	return usual
+}
+
+// askSlice has the thread that calls it be scheduled as usual.
+func askSlice() (uint64, error) {
+	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: schedAttrSize}, 0); err != nil {
+		return 0, err
+	}
+	a, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return 0, err
+	}
+	return a.Runtime, nil
+}
+
+// sliceElsewhere asks on a thread of its own.
+func sliceElsewhere() uint64 {
+	usual := make(chan uint64, 1)
 	go func() {
-		defer close(done)
 		runtime.LockOSThread() // the thread ends with what is changed
-		if unix.SchedSetAttr(0, &unix.SchedAttr{Size: schedAttrSize}, 0) != nil {
-			return
-		}
-		if a, err := unix.SchedGetAttr(0, 0); err == nil {
-			v = a.Runtime
-		}
+		v, _ := askSlice()
+		usual <- v
 	}()
-	<-done
-	return v
+	return <-usual
 }
 
 // struct sched_attr, include/uapi/linux/sched/types.h.
