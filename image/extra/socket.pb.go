@@ -1117,6 +1117,8 @@ type SocketEntry struct {
 	MaxSegment         *uint32 // TCP_MAXSEG of a connection, for one that follows
 	Policies           [][]byte
 	Long               []*SocketOption // options of no certain size
+	LentAddress        *bool
+	LentPort           *bool
 
 	proto.Rest
 }
@@ -1175,6 +1177,8 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	for _, x := range m.Long {
 		b = proto.AppendMessage(b, 26, x)
 	}
+	b = proto.AppendBool(b, 27, m.LentAddress)
+	b = proto.AppendBool(b, 28, m.LentPort)
 	return append(b, m.Unknown()...)
 }
 
@@ -1254,6 +1258,10 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		x := &SocketOption{}
 		m.Long = append(m.Long, x)
 		d.Message(x)
+	case 216: // 27: lent_address
+		d.Bool(&m.LentAddress)
+	case 224: // 28: lent_port
+		d.Bool(&m.LentPort)
 	default:
 		return false
 	}
@@ -1511,6 +1519,22 @@ func (m *SocketEntry) GetLong() []*SocketOption {
 		return m.Long
 	}
 	return nil
+}
+
+// GetLentAddress returns lent_address, or its default.
+func (m *SocketEntry) GetLentAddress() bool {
+	if m != nil && m.LentAddress != nil {
+		return *m.LentAddress
+	}
+	return false
+}
+
+// GetLentPort returns lent_port, or its default.
+func (m *SocketEntry) GetLentPort() bool {
+	if m != nil && m.LentPort != nil {
+		return *m.LentPort
+	}
+	return false
 }
 
 // SocketCredentials is glis.SocketCredentials.

@@ -379,7 +379,12 @@ var errSource = errors.New("another local address was chosen")
 // kernel choose the address: to bind to an address of IPv6 sets IPV6_V6ONLY for
 // good, which one has that was accepted, or bound by connect(2), does not.
 func (n *node) leavesWide() bool {
-	connected := n.live() || n.ended != nil || n.protocol == unix.IPPROTO_UDP && n.peer.set() && !n.cut
+	connected := n.live() || n.ended != nil
+	if n.protocol == unix.IPPROTO_UDP && n.peer.set() && !n.cut {
+		if connected = true; n.lent() {
+			return true
+		}
+	}
 	return connected && n.family == unix.AF_INET6 && !n.at.ip.Is4In6() && n.number("IPV6_V6ONLY") == 0
 }
 

@@ -26,6 +26,8 @@ type feeder struct {
 	socket   int // map with the socket that gets what comes
 	programs []int
 	links    []int
+	lo       int                // number of the loopback interface
+	groups   map[netip.Addr]int // sockets by which it is in groups of IPv6
 }
 
 func newFeeder() (*feeder, error) {
@@ -33,7 +35,7 @@ func newFeeder() (*feeder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the loopback interface: %w", err)
 	}
-	f := &feeder{scratch: -1, socket: -1}
+	f := &feeder{scratch: -1, socket: -1, lo: lo.Index, groups: map[netip.Addr]int{}}
 	if err := f.load(lo.Index); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -68,6 +70,10 @@ func (f *feeder) Close() error {
 	for _, n := range append(f.links, f.programs...) {
 		errs = append(errs, unix.Close(n))
 	}
+	for _, n := range f.groups {
+		errs = append(errs, unix.Close(n))
+	}
+	clear(f.groups)
 	if f.socket >= 0 {
 		errs = append(errs, unix.Close(f.socket))
 	}
@@ -122,12 +128,32 @@ func feeding(scratch, sockets, at int) []bpf.Insn {
 	return append(body, bpf.In(bpf.MoveImm, 0, 0, 0, next), bpf.In(bpf.Exit, 0, 0, 0, 0))
 }
 
+// hear has the loopback interface listen to a group of IPv6, of which it would
+// drop what comes before it is known whose it is.
+func (f *feeder) hear(group netip.Addr) error {
+	if _, ok := f.groups[group]; ok || !group.Is6() || !group.IsMulticast() {
+		return nil
+	}
+	n, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	f.groups[group] = n
+	if err := unix.SetsockoptIPv6Mreq(n, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(f.lo)}); err != nil {
+		return fmt.Errorf("listen to %v at the loopback interface: %w", group, err)
+	}
+	return nil
+}
+
 // feed puts datagrams into the queue of a socket that has a port, in order.
 func (f *feeder) feed(own int, all []*datagram) error {
 	if err := linux.BPFSetSock(f.socket, own); err != nil {
 		return fmt.Errorf("bpf(BPF_MAP_UPDATE_ELEM) with a socket: %w", err)
 	}
 	for _, d := range all {
+		if err := f.hear(d.to); err != nil {
+			return err
+		}
 		before, err := socket.MemInfo(own, unix.SK_MEMINFO_RMEM_ALLOC)
 		if err != nil {
 			return err

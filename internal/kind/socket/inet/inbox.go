@@ -37,6 +37,9 @@ func (b *inbox) readQueue(m *kmem.Reader, queue kmem.Addr) error {
 		if err != nil {
 			return err
 		}
+		if d.from.Is6() && (d.from.IsLinkLocalUnicast() || d.to.IsLinkLocalUnicast()) {
+			return fmt.Errorf("%w: a datagram from %v, which an interface belongs to, is among it", errInbox, d.from)
+		}
 		var head [udpHeader]byte
 		if err := m.ReadAt(head[:], header(buf, "sk_buff.transport_header")); err != nil {
 			return err

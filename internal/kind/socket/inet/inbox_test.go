@@ -1,6 +1,9 @@
 package inet
 
 import (
+	"encoding/binary"
+	"net"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -41,6 +44,37 @@ func TestQueued(t *testing.T) {
 	must(t, unix.SetsockoptInt(fds[1], unix.IPPROTO_UDP, unix.UDP_CORK, 0)) // sends it
 	n, _, err = unix.Recvfrom(fds[1], b[:], unix.MSG_DONTWAIT)
 	if err != nil || string(b[:n]) != "part" {
+		t.Errorf("%q, %v", b[:max(n, 0)], err)
+	}
+}
+
+// What came to a group of IPv6 that the loopback interface doesn't hear comes
+// back.
+func TestQueuedGroup(t *testing.T) {
+	d := udp6.bound(t, "::")
+	sa, err := unix.Getsockname(d.Int())
+	must(t, err)
+	i, err := net.InterfaceByName("lo")
+	must(t, err)
+	join := unix.IPv6Mreq{Multiaddr: [16]byte{0xff, 0x05, 15: 0x77}, Interface: uint32(i.Index)}
+	must(t, unix.SetsockoptIPv6Mreq(d.Int(), unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &join))
+	sent := datagram{from: netip.IPv6Loopback(), to: netip.AddrFrom16(join.Multiaddr), hops: 1, body: append([]byte{0, 9, 0, 0, 0, udpHeader + 8, 0, 0}, "datagram"...)}
+	binary.BigEndian.PutUint16(sent.body[2:], decode(sa).port)
+	must(t, sent.packet(unix.IPPROTO_UDP, 6).Send(netip.IPv6Loopback()))
+	must(t, arrived(func() (bool, error) {
+		n, err := unix.IoctlGetInt(d.Int(), unix.SIOCINQ)
+		return n > 0, err
+	}))
+	must(t, unix.SetsockoptIPv6Mreq(d.Int(), unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP, &join))
+	in, err := dumped(t, &options.Dump{}, d.Int())
+	if err != nil {
+		t.Skip(err)
+	}
+	must(t, d.Close())
+	fds := restored(t, in)
+	var b [20]byte
+	n, _, err := unix.Recvfrom(fds[1], b[:], unix.MSG_DONTWAIT)
+	if err != nil || string(b[:n]) != "datagram" {
 		t.Errorf("%q, %v", b[:max(n, 0)], err)
 	}
 }

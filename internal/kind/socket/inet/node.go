@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -85,8 +84,8 @@ func (n *node) listens() bool { return n.entry.GetState() == listening }
 // Create implements plan.Node.
 func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	if n.leavesWide() {
-		own, err := n.create(address{netip.IPv6Unspecified(), n.at.port})
-		if !errors.Is(err, errSource) && !errors.Is(err, unix.EADDRINUSE) {
+		own, err := n.create(n.wide())
+		if !errors.Is(err, errSource) && !errors.Is(err, unix.EADDRINUSE) && !errors.Is(err, unix.EAGAIN) {
 			return own, err
 		}
 	}
@@ -189,6 +188,9 @@ func (n *node) bind(own int, k *socket.Kernel, at address) error {
 	if err != nil {
 		return err
 	}
+	if at.port == 0 && n.at.port != 0 {
+		return n.lendPort(own, at, zone)
+	}
 	if err := n.bindTo(own, at, zone); err != nil {
 		return err
 	}
@@ -273,10 +275,10 @@ func (n *node) connect(own int) error {
 	if err := unix.Connect(own, n.peer.sockaddr(n.family, zone)); err != nil {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)
 	}
-	if n.leavesWide() {
-		return n.checkSource(own)
+	if !n.leavesWide() {
+		return nil
 	}
-	return nil
+	return errors.Join(n.freePort(own), n.checkSource(own))
 }
 
 // shut shuts the socket down as it was.

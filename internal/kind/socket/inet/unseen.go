@@ -23,6 +23,7 @@ func unseenNames() []string {
 		"ipv6_pinfo", "ipv6_pinfo.sticky_pktinfo",
 		// Linux 6.18, and before.
 		"?inet_sock.ipv6_fl_list", "?ipv6_pinfo.ipv6_fl_list",
+		"?sock.sk_userlocks",
 		"tcp_sock", "tcp_sock.rx_opt", "tcp_options_received.user_mss",
 	}
 }
@@ -146,12 +147,15 @@ func (l *look) checkUnseen() error {
 	if errors.Is(err, errLabels) {
 		return l.refuse("%v", err)
 	}
+	if err == nil && l.protocol == unix.IPPROTO_UDP && l.peer.set() {
+		err = readLent(m, l.fd.Int(), l.more)
+	}
 	return l.fail(err)
 }
 
 // unusual tells whether options don't tell all.
 func unusual(e *extra.SocketEntry) bool {
-	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.Policies != nil || e.Long != nil
+	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.Policies != nil || e.Long != nil || e.LentAddress != nil || e.LentPort != nil
 }
 
 // unseen is what options don't tell of a socket in a restore.
@@ -165,6 +169,9 @@ func planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
 	u := &unseen{sort: s, entry: e}
 	if err := errors.Join(socket.CheckUnseen(e), socket.CheckLong(s.longs(), e.GetLong())); err != nil {
 		return nil, err
+	}
+	if (e.GetLentAddress() || e.GetLentPort()) && s.protocol != unix.IPPROTO_UDP {
+		return nil, errors.New("what connect(2) gave to a socket that isn't of UDP can't be lent")
 	}
 	if e.GetMaxSegment() > math.MaxUint16 {
 		return nil, fmt.Errorf("TCP_MAXSEG of %d can't be", e.GetMaxSegment())

@@ -206,6 +206,10 @@ func TestNamedRefused(t *testing.T) {
 			}
 			s.fds = s.fds[:2] // the second client isn't in the tree
 		}},
+		{"attribute", "extended attribute, trusted.glis", func(s *sockets, dir string) {
+			s.bound(sys.SOCK_STREAM, dir+"/s")
+			s.must(sys.Setxattr(dir+"/s", "trusted.glis", []byte("x"), 0))
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -128,7 +128,29 @@ func (b *bound) inspect() error {
 	if _, err := sys.Getxattr(self, "system.posix_acl_access", nil); err == nil {
 		return b.look.refuse("the file it is bound to, %q, has an access control list, which isn't supported yet; remove it (setfacl -b)", b.name)
 	}
+	if name := attribute(self); name != "" {
+		return b.look.refuse("the file it is bound to, %q, has an extended attribute, %s, which isn't supported yet; remove it (setfattr -x)", b.name, name)
+	}
 	return nil
+}
+
+// attribute returns the name of an extended attribute that a new file would not
+// have: a label (security.*) it gets by the system's rules.
+func attribute(path string) string {
+	n, err := sys.Listxattr(path, nil)
+	if err != nil || n == 0 { // the file system may have none
+		return ""
+	}
+	names := make([]byte, n)
+	if n, err = sys.Listxattr(path, names); err != nil {
+		return ""
+	}
+	for name := range strings.SplitSeq(string(names[:n]), "\x00") {
+		if strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "user.") {
+			return name
+		}
+	}
+	return ""
 }
 
 // roots finds the directories that names begin at. What the kernel tells as a
