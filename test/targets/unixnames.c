@@ -85,6 +85,8 @@ int main(int argc, char **argv) {
 
 	add("renamed", listening(SOCK_STREAM, NAME("d/temporary")));
 	CHECK(rename("d/temporary", "d/renamed"));
+	add("other name", listening(SOCK_STREAM, NAME("d/first")));
+	CHECK(link("d/first", "d/second")), CHECK(unlink("d/first"));
 	add("linked", bound(SOCK_DGRAM, NAME("d/linked")));
 	CHECK(chmod("d/linked", 0640)), CHECK(chown("d/linked", 12, 34));
 	CHECK(link("d/linked", "other"));
@@ -116,6 +118,8 @@ int main(int argc, char **argv) {
 	CHECK(lstat("d/linked", &st)), CHECK(lstat("other", &other));
 	obs("linked: mode %o of %d %d, same %d, links %d", st.st_mode, st.st_uid, st.st_gid, st.st_ino == other.st_ino, (int)st.st_nlink);
 	obs("left: %d, late %d, deleted %d, temporary %d", access("d/left", 0), access("d/late", 0), access("d/deleted", 0), access("d/temporary", 0));
+	obs("first: %d", access("d/first", 0));
+	add("to second", client(SOCK_STREAM, NAME("d/second")));
 	add("to renamed", client(SOCK_STREAM, NAME("d/renamed")));
 	add("to abstract", client(SOCK_STREAM, NAME("\0glis unix\0names")));
 	add("to linked", client(SOCK_DGRAM, NAME("other")));

@@ -77,15 +77,42 @@ func (l *look) address() (address, error) {
 // the task works.
 func (b *bound) elsewhere(dir string, leads bool) (*extra.SocketFile, error) {
 	same, err := b.leads(b.base.Int(), b.link)
+	// The name that the kernel knows may be gone, while the file has others.
+	gone := !same && b.st.Nlink > 0 && strings.HasSuffix(b.link, deletedMark)
 	switch {
 	case err != nil:
 		return nil, b.look.fail(err)
-	case !same || b.root != "/":
+	case !same && !gone || b.root != "/":
 		return nil, b.moved()
 	case b.st.Nlink == 1 && leads:
 		return nil, nil
 	}
-	f := &extra.SocketFile{Path: &b.link}
+	f := &extra.SocketFile{}
+	if same {
+		f.Path = &b.link
+	}
+	if err := b.findNames(f, dir); err != nil {
+		return nil, err
+	}
+	if n := len(f.Links); f.Path == nil && n > 0 {
+		f.Path, f.Links = &f.Links[0], f.Links[1:]
+	}
+	names := len(f.Links)
+	if f.Path != nil {
+		names++
+	}
+	if uint64(names) != uint64(b.st.Nlink) {
+		return nil, b.look.refuse("the file it is bound to, %q, has %d names (hard links), of which %d were found; remove the others", b.name, b.st.Nlink, names)
+	}
+	return f, nil
+}
+
+// deletedMark is what the kernel puts behind a path that is no more.
+const deletedMark = " (deleted)"
+
+// findNames adds the names of the file that are beside its path, where it was
+// bound, and where the task works.
+func (b *bound) findNames(f *extra.SocketFile, dir string) error {
 	dirs := []string{filepath.Dir(b.link)}
 	for _, at := range []string{filepath.Dir(b.name), dir, b.cwd()} {
 		if at != "" && at[0] == '/' && !slices.Contains(dirs, at) {
@@ -95,7 +122,7 @@ func (b *bound) elsewhere(dir string, leads bool) (*extra.SocketFile, error) {
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, sys.ENOENT) {
-			return nil, b.look.fail(fmt.Errorf("look for its other names: %w", err))
+			return b.look.fail(fmt.Errorf("look for its other names: %w", err))
 		}
 		for _, e := range entries {
 			path := filepath.Join(dir, e.Name())
@@ -103,16 +130,13 @@ func (b *bound) elsewhere(dir string, leads bool) (*extra.SocketFile, error) {
 				continue
 			}
 			if same, err := b.leads(b.base.Int(), path); err != nil {
-				return nil, b.look.fail(err)
+				return b.look.fail(err)
 			} else if same {
 				f.Links = append(f.Links, path)
 			}
 		}
 	}
-	if uint64(len(f.Links))+1 != uint64(b.st.Nlink) {
-		return nil, b.look.refuse("the file it is bound to, %q, has %d names (hard links), of which %d were found; remove the others", b.name, b.st.Nlink, len(f.Links)+1)
-	}
-	return f, nil
+	return nil
 }
 
 // inspect refuses files of which a new one would not be the same.
@@ -238,5 +262,5 @@ func (b *bound) leads(root int, path string) (bool, error) {
 }
 
 func (b *bound) moved() error {
-	return b.look.refuse("it is bound to %q, and that name doesn't lead to its file: that is at %q, hidden by another mount or below another root directory, which isn't supported yet; let the service make its socket anew", b.name, b.link)
+	return b.look.refuse("it is bound to %q, and that name doesn't lead to its file: that is at %q, hidden by another mount, or renamed below another root directory (chroot), which isn't supported yet; let the service make its socket anew", b.name, b.link)
 }
