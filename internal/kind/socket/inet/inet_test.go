@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -332,6 +334,13 @@ func TestRoundTrip(t *testing.T) {
 		{"bound", udp6, "::", nil},
 		{"connected", udp4, "127.0.0.1", []step{connect(udp4)}},
 		{"connected", udp6, "::1", []step{connect(udp6)}},
+		{"size of segments for what goes with every packet", tcp4, "", []step{func(t testing.TB, d *fd.FD) {
+			must(t, unix.SetsockoptString(d.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, "\x01\x01\x01\x01"))
+		}}},
+		{"other way afterwards", udp4, "127.0.0.1", []step{connect(udp4), func(t testing.TB, d *fd.FD) {
+			other := otherWay(t)
+			set(unix.IPPROTO_IP, unix.IP_UNICAST_IF, other)(t, d)
+		}}},
 		{"autobound", udp4, "", []step{connect(udp4)}},
 		{"autobound", udp6, "", []step{connect(udp6)}}, // IPV6_V6ONLY stays off
 		{"from anywhere", udp6, "::", []step{connect(udp6)}},
@@ -350,6 +359,20 @@ func TestRoundTrip(t *testing.T) {
 			same(t, tt.sort, d)
 		})
 	}
+}
+
+// otherWay is another interface than the loopback one, as IP_UNICAST_IF has it.
+func otherWay(t testing.TB) int {
+	t.Helper()
+	all, err := net.Interfaces()
+	must(t, err)
+	for _, i := range all {
+		if i.Flags&net.FlagLoopback == 0 {
+			return int(bits.ReverseBytes32(uint32(i.Index)))
+		}
+	}
+	t.Skip("there is the loopback interface only")
+	return 0
 }
 
 // connect connects to another socket of this machine that stays open.

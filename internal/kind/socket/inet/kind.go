@@ -266,7 +266,11 @@ func (l *look) readOptions() error {
 	}
 	l.optmem = mem
 	// A filter is charged to it.
-	l.opts, err = k.Save(l.fd.Int(), make([]socket.Value, len(k.Table)), mem != 0)
+	values := make([]socket.Value, len(k.Table))
+	if err := l.knowSegment(k, values); err != nil {
+		return l.fail(err)
+	}
+	l.opts, err = k.Save(l.fd.Int(), values, mem != 0)
 	return l.fail(err)
 }
 

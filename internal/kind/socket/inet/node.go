@@ -272,13 +272,25 @@ func (n *node) connect(own int) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Connect(own, n.peer.sockaddr(n.family, zone)); err != nil {
+	err = unix.Connect(own, n.peer.sockaddr(n.family, zone))
+	if via := n.number("IP_UNICAST_IF"); err != nil && via != 0 {
+		// It leads elsewhere: it was set afterwards.
+		err = errors.Join(setVia(own, 0), unix.Connect(own, n.peer.sockaddr(n.family, zone)), setVia(own, via))
+	}
+	if err != nil {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)
 	}
 	if !n.leavesWide() {
 		return nil
 	}
 	return errors.Join(n.freePort(own), n.checkSource(own))
+}
+
+func setVia(own, via int) error {
+	if err := unix.SetsockoptInt(own, unix.IPPROTO_IP, unix.IP_UNICAST_IF, via); err != nil {
+		return fmt.Errorf("set IP_UNICAST_IF: %w", err)
+	}
+	return nil
 }
 
 // shut shuts the socket down as it was.
