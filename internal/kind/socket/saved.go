@@ -65,6 +65,25 @@ type Loader struct {
 	Table Table
 	last  []Value
 	next  []Value
+	index map[string]int
+}
+
+// NewLoader returns a Loader of these options that has Value.
+func NewLoader(t Table) *Loader {
+	l := &Loader{Table: t, index: make(map[string]int, len(t))}
+	for i := range t {
+		l.index[t[i].Name] = i
+	}
+	return l
+}
+
+// Value is Table.Value, for those who ask often.
+func (l *Loader) Value(values []Value, name string) (Value, bool) {
+	i, ok := l.index[name]
+	if !ok {
+		return Value{}, false
+	}
+	return values[i], values[i].OK
 }
 
 // Load decodes the options of one socket. Those that are alike share their

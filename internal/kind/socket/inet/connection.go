@@ -368,7 +368,7 @@ func (n *node) Resume() []linux.SockOpt {
 
 // number returns the value that an option is to have.
 func (n *node) number(name string) int {
-	v, _ := table(n.sort).Value(n.opts.Values, name)
+	v, _ := n.kind.loader(n.sort).Value(n.opts.Values, name)
 	return int(int32(v.Lo))
 }
 

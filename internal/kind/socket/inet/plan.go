@@ -119,7 +119,7 @@ func withOptions(in *sk_inet.InetSkEntry) *sk_inet.InetSkEntry {
 
 func (k *Kind) loader(s sort) *socket.Loader {
 	if k.load[s] == nil {
-		k.load[s] = &socket.Loader{Table: table(s)}
+		k.load[s] = socket.NewLoader(table(s))
 	}
 	return k.load[s]
 }

@@ -57,7 +57,7 @@ func (n *node) seats() (one, all seat) {
 
 // option tells whether an option was on.
 func (n *node) option(name string) bool {
-	v, ok := n.kind.load[n.sort].Table.Value(n.opts.Values, name)
+	v, ok := n.kind.load[n.sort].Value(n.opts.Values, name)
 	return ok && v.Lo != 0
 }
 
