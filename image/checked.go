@@ -76,6 +76,9 @@ func (c *Checked) Open(name string) (ReadFile, error) {
 		return &bytesFile{b: c.inventory}, nil
 	}
 	want, ok := c.files[path.Join(c.prefix, name)]
+	if d, plain := c.Store.(*Dir); ok && plain && want.short() {
+		return c.openShort(d, name, want)
+	}
 	f, err := c.Store.Open(name)
 	switch {
 	case !ok && (err != nil || mayBe(name)):
@@ -95,6 +98,35 @@ func (c *Checked) Open(name string) (ReadFile, error) {
 	return checked, err
 }
 
+// short tells whether a file is read as a whole when it is opened.
+func (f *listed) short() bool { return f.size <= ChunkSize && !isPages(f.name) }
+
+// openShort is Open for a short file of a directory.
+func (c *Checked) openShort(d *Dir, name string, want listed) (ReadFile, error) {
+	b, size, err := d.whole(name, want.size)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, missing(want.name)
+	case err != nil:
+		return nil, err
+	case size != want.size:
+		return nil, wrongSize(want, size)
+	}
+	if err := c.state(want).read(b, 0); err != nil {
+		return nil, err
+	}
+	return &bytesFile{b: b}, nil
+}
+
+// wrongSize says that a file is longer or shorter than it was.
+func wrongSize(want listed, got int64) error {
+	what := "file is cut"
+	if got > want.size {
+		what = "something was appended"
+	}
+	return &Error{File: want.name, Offset: min(got, want.size), Err: fmt.Errorf("%s, %d bytes instead of %d: %w", what, got, want.size, ErrChecksum)}
+}
+
 func notOurs(name string) error {
 	return fileError(name, fmt.Errorf("it is not of this checkpoint: %w", ErrChecksum))
 }
@@ -107,14 +139,10 @@ func missing(name string) error {
 
 func (c *Checked) checked(f ReadFile, want listed) (ReadFile, error) {
 	if got := f.Size(); got != want.size {
-		what := "file is cut"
-		if got > want.size {
-			what = "something was appended"
-		}
-		return nil, &Error{File: want.name, Offset: min(got, want.size), Err: fmt.Errorf("%s, %d bytes instead of %d: %w", what, got, want.size, ErrChecksum)}
+		return nil, wrongSize(want, got)
 	}
 	state := c.state(want)
-	if want.size <= ChunkSize && !isPages(want.name) {
+	if want.short() {
 		return readChecked(f, state)
 	}
 	return &checkedFile{f, state}, nil
@@ -149,13 +177,6 @@ func readChecked(f ReadFile, state *checking) (ReadFile, error) {
 		return nil, err
 	}
 	return &bytesFile{b: b}, f.Close()
-}
-
-func readError(err error) error {
-	if err == nil || errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF // it was cut after its size was looked at
-	}
-	return err
 }
 
 // bytesFile is a file that was read as a whole.

@@ -79,21 +79,29 @@ func (d *Dir) openFile(name string, flags int) (*os.File, error) {
 		return nil, d.pathError("open", name, err)
 	}
 	f := os.NewFile(uintptr(fd), d.String()+"/"+name)
-	if err := regular(fd); err != nil {
+	if _, err := regular(fd); err != nil {
 		_ = f.Close() // the first error is the one that matters
 		return nil, d.pathError("open", name, err)
 	}
 	return f, nil
 }
 
-func (d *Dir) openRaw(name string, flags int) (int, error) {
-	// O_NONBLOCK: a FIFO by this name must not make us wait for its writer.
-	fd, err := openat(int(d.f.Fd()), name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+// imageFlags open nothing that a link leads to, and don't wait for the writer of
+// a FIFO by this name.
+const imageFlags = unix.O_NOFOLLOW | unix.O_NONBLOCK
+
+// linkError explains what imageFlags lead to.
+func linkError(err error) error {
 	if errors.Is(err, unix.ELOOP) {
-		return -1, errors.New("symbolic link refused, an image must be a regular file")
+		return errors.New("symbolic link refused, an image must be a regular file")
 	}
+	return err
+}
+
+func (d *Dir) openRaw(name string, flags int) (int, error) {
+	fd, err := openat(int(d.f.Fd()), name, flags|imageFlags, 0o600)
 	if err != nil {
-		return -1, err
+		return -1, linkError(err)
 	}
 	// The descriptor may be lent to others, who expect a plain one.
 	if err := unix.SetNonblock(fd, false); err != nil {
@@ -103,15 +111,16 @@ func (d *Dir) openRaw(name string, flags int) (int, error) {
 	return fd, nil
 }
 
-func regular(fd int) error {
+// regular makes sure that a file is one, and returns its size.
+func regular(fd int) (int64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return err
+		return 0, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return errors.New("not a regular file")
+		return 0, errors.New("not a regular file")
 	}
-	return nil
+	return st.Size, nil
 }
 
 // Create makes a new file; see [Store] and [Overwrite].

@@ -1,10 +1,17 @@
 package linux
 
 import (
+	"encoding/binary"
 	"fmt"
-
-	"golang.org/x/sys/unix"
 )
+
+// SetsockoptInt sets an option of type int, see setsockopt(2). It must not be
+// one that waits for anything.
+func SetsockoptInt(fd, level, name, value int) error {
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], uint32(value))
+	return Setsockopt(fd, level, name, b[:])
+}
 
 // SockOpt is an option of type int of some socket, and a value for it, see
 // setsockopt(2).
@@ -15,7 +22,7 @@ type SockOpt struct {
 
 // Set gives the socket fd that value.
 func (o SockOpt) Set(fd int) error {
-	if err := unix.SetsockoptInt(fd, o.Level, o.Name, o.Value); err != nil {
+	if err := SetsockoptInt(fd, o.Level, o.Name, o.Value); err != nil {
 		return fmt.Errorf("set option %d of level %d to %d: %w", o.Name, o.Level, o.Value, err)
 	}
 	return nil

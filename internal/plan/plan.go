@@ -63,8 +63,8 @@ type Checked interface {
 	Check(env *CheckEnv) error
 }
 
-// Independent is a Node that, if it says so, needs no other, and whose Create
-// others may run beside.
+// Independent is a Node whose Create, if it says so, others may run beside, when
+// all it needs is there.
 type Independent interface{ Independent() bool }
 
 // Later is a Node that has something left to do when all tasks have their
@@ -201,7 +201,8 @@ func (p *Plan) Users(id ID) []Use { return p.users[id] }
 const deepest = 1 << 10
 
 // Nodes returns all nodes, each after those it needs. It fails on a need that
-// is missing, on a circle, and on a chain that only broken images have.
+// is missing, on a circle, and on a chain that only broken images have. What a
+// node needs must not change any more.
 func (p *Plan) Nodes() ([]Node, error) {
 	if p.sorted != nil {
 		return p.sorted, nil

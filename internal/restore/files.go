@@ -3,6 +3,7 @@ package restore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -24,12 +25,15 @@ type files struct {
 	env   *plan.Env
 	open  map[plan.ID]*fd.FD
 	left  map[plan.ID]int // uses to come
-	// inodes of those that have options to be set at the release.
+	// inodes of those that have options to be set at the release, and the
+	// descriptors that are kept for that.
 	inodes map[plan.ID]uint64
+	kept   map[plan.ID]*fd.FD
+	room   int // how many descriptors the engine may have
 }
 
 func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
-	f := &files{plan: p, env: env, open: map[plan.ID]*fd.FD{}, inodes: map[plan.ID]uint64{}}
+	f := &files{plan: p, env: env, open: map[plan.ID]*fd.FD{}, inodes: map[plan.ID]uint64{}, kept: map[plan.ID]*fd.FD{}}
 	env.File = func(id plan.ID) (*fd.FD, error) {
 		if d := f.open[id]; d != nil {
 			return d, nil
@@ -75,53 +79,77 @@ func (f *files) get(ctx context.Context, id plan.ID) (*fd.FD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
 	}
+	if err := f.made(ctx, n, d); err != nil {
+		return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
+	}
+	return d, nil
+}
+
+// made takes over a file that was created, and fills it.
+func (f *files) made(ctx context.Context, n plan.Node, d *fd.FD) error {
+	id := n.ID()
 	f.open[id] = d
 	if _, ok := n.(plan.Resumer); ok {
 		var st unix.Stat_t
 		if err := unix.Fstat(d.Int(), &st); err != nil {
-			return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
+			return fmt.Errorf("fstat: %w", err)
 		}
 		f.inodes[id] = st.Ino
 	}
 	if filler, ok := n.(plan.Filler); ok {
 		if err := filler.Fill(ctx, f.env, d); err != nil {
-			return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
+			return err
 		}
 	}
 	for _, need := range n.Needs() {
 		f.release(need)
 	}
-	return d, nil
+	return nil
 }
 
-// ahead makes files that need no others, on all CPUs, before get asks for them.
-// What fails is left to get, which says so.
-func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) {
+// ahead makes files whose needs are there, on all CPUs, before get asks for them.
+func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
 	if len(own) < someAhead {
-		return
+		return nil
 	}
-	var ids []plan.ID
 	var nodes []plan.Node
 	seen := map[plan.ID]bool{}
 	for _, e := range own {
 		id := plan.ID(e.GetId())
-		n := f.plan.Node(id)
-		if i, ok := n.(plan.Independent); ok && f.open[id] == nil && !seen[id] && i.Independent() {
-			ids, nodes, seen[id] = append(ids, id), append(nodes, n), true
+		if n := f.plan.Node(id); f.open[id] == nil && !seen[id] && f.mayNow(n) {
+			nodes, seen[id] = append(nodes, n), true
 		}
 	}
-	made := make([]*fd.FD, len(nodes))
+	made, failed := make([]*fd.FD, len(nodes)), make([]error, len(nodes))
 	_ = par.Do(len(nodes), func(i int) error {
-		if d, err := nodes[i].Create(ctx, f.env); err == nil {
-			made[i] = d
-		}
+		made[i], failed[i] = nodes[i].Create(ctx, f.env)
 		return nil
 	})
-	for i, d := range made {
-		if d != nil {
-			f.open[ids[i]] = d
+	var errs []error
+	for i, n := range nodes {
+		err := failed[i]
+		if err == nil {
+			err = f.made(ctx, n, made[i])
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("file %#x, %v: %w", n.ID(), n, err))
 		}
 	}
+	return errors.Join(errs...)
+}
+
+// mayNow tells whether a file can be made while others are.
+func (f *files) mayNow(n plan.Node) bool {
+	i, ok := n.(plan.Independent)
+	if !ok || !i.Independent() {
+		return false
+	}
+	for _, need := range n.Needs() {
+		if f.open[need] == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // someAhead is from how many files on it pays to wake another thread.
@@ -129,9 +157,8 @@ const someAhead = 32
 
 // release counts one use as done.
 func (f *files) release(id plan.ID) {
-	if f.left[id]--; f.left[id] == 0 {
-		f.open[id].Close()
-		delete(f.open, id)
+	if d := f.used(id); d != nil {
+		d.Close()
 	}
 }
 
@@ -140,14 +167,30 @@ func (f *files) release(id plan.ID) {
 func (f *files) releaseAll(uses []*fdinfo.FdinfoEntry) {
 	var done []*fd.FD
 	for _, e := range uses {
-		id := plan.ID(e.GetId())
-		if f.left[id]--; f.left[id] == 0 {
-			done = append(done, f.open[id])
-			delete(f.open, id)
+		if d := f.used(plan.ID(e.GetId())); d != nil {
+			done = append(done, d)
 		}
 	}
 	fd.CloseAll(done)
 }
+
+// used counts one use as done, and returns what is to be closed then: nothing
+// that needs options at the release, if the engine may have so many.
+func (f *files) used(id plan.ID) *fd.FD {
+	if f.left[id]--; f.left[id] != 0 {
+		return nil
+	}
+	d := f.open[id]
+	delete(f.open, id)
+	if _, ok := f.inodes[id]; ok && len(f.nodes)+spareFiles <= f.room {
+		f.kept[id] = d
+		return nil
+	}
+	return d
+}
+
+// spareFiles is how many descriptors the engine needs besides those of files.
+const spareFiles = 1000
 
 // late lets files be completed that had to wait for all tasks.
 func (f *files) late(ctx context.Context) error {
@@ -174,6 +217,9 @@ func (f *files) follow() {
 
 func (f *files) close() {
 	for _, d := range f.open {
+		d.Close()
+	}
+	for _, d := range f.kept {
 		d.Close()
 	}
 	f.open = map[plan.ID]*fd.FD{}
@@ -210,7 +256,9 @@ func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task) err
 // close-on-exec or not.
 func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.FdinfoEntry) error {
 	for len(own) > 0 {
-		r.files.ahead(ctx, own[:min(len(own), fd.MaxRights)])
+		if err := r.files.ahead(ctx, own[:min(len(own), fd.MaxRights)]); err != nil {
+			return err
+		}
 		n, fds := 0, []int(nil)
 		for n < len(own) && n < fd.MaxRights && own[n].GetFlags() == own[0].GetFlags() {
 			f, err := r.files.get(ctx, plan.ID(own[n].GetId()))

@@ -91,54 +91,6 @@ func (r *restore) lock() error {
 	return r.guard.Lock().Hold("glis-"+r.kept, r.flows)
 }
 
-// resumption is a socket with options that are set when the tree is released: a
-// descriptor of a task or, if it is in a queue only, one of the engine's.
-type resumption struct {
-	pid  proc.PID // guardian.Lent, if it is own
-	fd   int32
-	own  *fd.FD
-	opts []linux.SockOpt
-}
-
-// promise tells the guardian all that is to be done at the release, so that it
-// is done even if the engine dies in the middle of it.
-func (r *restore) promise() error {
-	for _, n := range r.files.nodes {
-		s, ok := n.(plan.Resumer)
-		if !ok {
-			continue
-		}
-		at := resumption{opts: s.Resume()}
-		if users := r.plan.Users(n.ID()); len(users) > 0 {
-			at.pid, at.fd = proc.PID(users[0].Task), users[0].FD
-		} else if at.own = r.files.open[n.ID()]; at.own == nil {
-			continue // nobody has it
-		}
-		if err := r.promiseFor(&at, r.files.inodes[n.ID()]); err != nil {
-			return err
-		}
-		r.resumptions = append(r.resumptions, at)
-	}
-	if r.kept == "" {
-		return nil
-	}
-	return r.guard.Kept(r.kept)
-}
-
-func (r *restore) promiseFor(at *resumption, inode uint64) error {
-	if at.own != nil && len(at.opts) > 0 {
-		if err := r.guard.Lend(at.own.Int()); err != nil {
-			return err
-		}
-	}
-	for _, o := range at.opts {
-		if err := r.guard.Option(guardian.Option{PID: at.pid, FD: at.fd, Inode: inode, SockOpt: o}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // commit is the point of no return. Before it, the kernel ends every task of
 // the tree should the engine die; behind it, the tree lives. In between the
 // guardian would end it.
@@ -240,54 +192,6 @@ func (r *restore) handSome(some []*task) error {
 		fds = append(fds, n)
 	}
 	return r.guard.Hand(fds)
-}
-
-// letThrough lets packets come and go, and gives sockets what they get last.
-// The tree is to live whatever becomes of this.
-func (r *restore) letThrough() {
-	errs := []error{r.guard.Lock().Release()}
-	if r.kept != "" {
-		errs = append(errs, netlock.Unlock(r.kept))
-	}
-	for _, s := range r.resumptions {
-		errs = append(errs, s.set())
-		if s.own != nil {
-			errs = append(errs, s.own.Close()) // the tree is to be the last to close it
-		}
-	}
-	errs = append(errs, r.guard.TakeBack())
-	if err := errors.Join(errs...); err != nil {
-		r.log.Error("The tree runs, but not all of its sockets are as they were", "err", err)
-	}
-}
-
-func (s *resumption) set() error {
-	if s.own != nil {
-		return s.setTo(s.own)
-	}
-	p, err := unix.PidfdOpen(int(s.pid), 0)
-	if err != nil {
-		return fmt.Errorf("task %d: open a pidfd: %w", s.pid, err)
-	}
-	defer unix.Close(p) //nolint:errcheck // nothing is buffered
-	d, err := fd.Borrow(p, s.fd)
-	if err != nil {
-		return fmt.Errorf("task %d: %w", s.pid, err)
-	}
-	defer d.Close()
-	if err := s.setTo(d); err != nil {
-		return fmt.Errorf("task %d, descriptor %d: %w", s.pid, s.fd, err)
-	}
-	return nil
-}
-
-func (s *resumption) setTo(d *fd.FD) error {
-	for _, o := range s.opts {
-		if err := o.Set(d.Int()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Lock holds back the packets of the connections of the checkpoint in store

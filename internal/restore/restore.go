@@ -121,11 +121,12 @@ func (r *restore) prepare(ctx context.Context) error {
 	if r.tree, err = read(r.store); err != nil {
 		return err
 	}
-	if err := r.checked.Metadata(ctx); err != nil {
-		return err
-	}
 	env := &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable(), Bounded: bounded()}
 	if r.plan, err = makePlan(r.tree, r.store, r.opts, r.kinds, env); err != nil {
+		return err
+	}
+	// Behind the plan, which has read most of it.
+	if err := r.checked.Metadata(ctx); err != nil {
 		return err
 	}
 	if err := r.tree.checkPIDs(r.guard.Owns); err != nil {
@@ -163,6 +164,7 @@ func (r *restore) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.files.room = int(limit)
 	number, err := r.tree.transport(limit)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -16,13 +17,15 @@ type Kernel struct {
 	Fresh []Value // of a new socket; not OK: the kernel doesn't have the option
 	fixed []bool  // can't be set on this family
 	after []int   // index of Table[i].After, or -1
-	last  Saved   // what Save returned last
-	fresh Saved   // what New returns
+	// allowed are the sizes that were set last and that the kernel has taken.
+	allowed []atomic.Uint32
+	last    Saved // what Save returned last
+	fresh   Saved // what New returns
 }
 
 // NewKernel learns what the kernel has from a new socket, which it changes.
 func NewKernel(t Table, fd int) (*Kernel, error) {
-	k := &Kernel{Table: t, Fresh: make([]Value, len(t)), fixed: make([]bool, len(t)), after: make([]int, len(t))}
+	k := &Kernel{Table: t, Fresh: make([]Value, len(t)), fixed: make([]bool, len(t)), after: make([]int, len(t)), allowed: make([]atomic.Uint32, len(t))}
 	for i := range t {
 		k.after[i] = -1
 		if t[i].After != "" {
@@ -128,7 +131,7 @@ func (k *Kernel) set(fd, i int, v Value) error {
 	case !k.Fresh[i].OK:
 		return fmt.Errorf("%s: this kernel doesn't have it", o.Name)
 	case o.Force != 0:
-		return o.setSize(fd, uint32(v.Lo))
+		return k.setSize(fd, i, uint32(v.Lo))
 	case o.Opt == unix.SO_LINGER && o.Level == unix.SOL_SOCKET && uint32(v.Lo) == 0:
 		// The seconds of a lingering that is off stay from when it was on.
 		if err := o.set(fd, o.Opt, Value{Lo: v.Lo | 1}); err != nil {
@@ -151,13 +154,13 @@ func (o *Option) set(fd, opt int, v Value) error {
 
 // setSize sets a buffer size, of which the kernel makes twice as much, beyond
 // the limits of sysctl(8) if that is allowed.
-func (o *Option) setSize(fd int, bytes uint32) error {
-	half := Uint(bytes / 2)
+func (k *Kernel) setSize(fd, i int, bytes uint32) error {
+	o, half := &k.Table[i], Uint(bytes/2)
 	err := o.set(fd, o.Force, half)
 	if errors.Is(err, unix.EPERM) {
 		err = o.set(fd, o.Opt, half)
 	}
-	if err != nil {
+	if err != nil || bytes != 0 && k.allowed[i].Load() == bytes {
 		return err
 	}
 	got, err := o.get(fd)
@@ -168,5 +171,6 @@ func (o *Option) setSize(fd int, bytes uint32) error {
 	if uint32(got.Lo) != bytes&^1 {
 		return fmt.Errorf("set %s to %d bytes: the kernel allows %d; more needs CAP_NET_ADMIN or a higher net.core.[rw]mem_max", o.Name, bytes, uint32(got.Lo))
 	}
+	k.allowed[i].Store(bytes)
 	return nil
 }

@@ -203,8 +203,8 @@ func SetFlags(own *fd.FD, flags uint32) error {
 
 // ReadExtras reads what criu's entries of sockets have no place for.
 func ReadExtras(src plan.Source) (map[uint32]*extra.SocketEntry, error) {
-	out := map[uint32]*extra.SocketEntry{}
 	more, err := src.Entries(extra.Sockets)
+	out := make(map[uint32]*extra.SocketEntry, len(more))
 	for _, m := range more {
 		e := m.Message.(*extra.SocketEntry)
 		out[e.GetId()] = e

@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
@@ -239,7 +240,7 @@ func (l *look) readStream() (*tcp.Stream, error) {
 	return s, err
 }
 
-// planConnection reads and checks the image of a connection.
+// planConnection decides whether a connection comes back as one.
 func (n *node) planConnection(p *plan.Plan) error {
 	if n.cut = p.Options.TCPClose; n.cut {
 		return nil
@@ -247,7 +248,23 @@ func (n *node) planConnection(p *plan.Plan) error {
 	if !p.Options.TCPEstablished {
 		return fmt.Errorf("%s from %v to %v in image, consider using --tcp-established option", socket.StateName(int(n.entry.GetState())), n.at, n.peer)
 	}
-	more, err := p.Source.Entries(image.TCPStream, n.entry.GetIno())
+	return nil
+}
+
+// readStreams reads the images of all connections, one each, on all CPUs.
+func (k *Kind) readStreams() error {
+	live := slices.DeleteFunc(slices.Clone(k.nodes), func(n *node) bool { return !n.live() })
+	return par.Do(len(live), func(i int) error {
+		if err := live[i].readStream(); err != nil {
+			return fmt.Errorf("file %#x: inet socket: %w", live[i].id, err)
+		}
+		return nil
+	})
+}
+
+// readStream reads and checks the image of a connection.
+func (n *node) readStream() error {
+	more, err := n.kind.source.Entries(image.TCPStream, n.entry.GetIno())
 	if err != nil {
 		return err
 	}
@@ -447,8 +464,10 @@ func (n *node) finishConnection(own *fd.FD, k *socket.Kernel, at address) error 
 	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)
 	}
-	if err := n.checkSource(num); err != nil {
-		return err
+	if at.ip != n.at.ip { // it was left to the kernel
+		if err := n.checkSource(num); err != nil {
+			return err
+		}
 	}
 	if n.stream.State == tcp.SynSent {
 		if err := k.Set(num, n.opts.Values, socket.Late, socket.Last); err != nil {

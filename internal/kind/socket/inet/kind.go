@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -57,16 +58,17 @@ func (s sort) like() (int, error) {
 // learnt, so the next one needs a new Kind. It is not for use by several
 // goroutines at once.
 type Kind struct {
-	kernels map[sort]*socket.Kernel
-	udp     map[int]map[uint32]uint8             // how they are shut down, by family and inode
-	bare    map[string]map[uint64]proc.NetSocket // by file of /proc/net, and inode
-	devices map[netip.Addr]string                // interfaces by address; nil: not asked yet
-	net     uint64                               // cookie of Glis's network namespace; 0: not asked yet
-	inside  map[*scan.Task]map[int32]sockmem.Socket
-	alike   *alikes                   // prepared before the freeze; may be nil
-	sockets *sockmem.TCPReader        // may be nil
-	unlike  error                     // why that doesn't know all
-	ends    map[*scan.File][2]address // of connections that Flows has seen
+	kernels  map[sort]*socket.Kernel
+	learning sync.Mutex
+	udp      map[int]map[uint32]uint8             // how they are shut down, by family and inode
+	bare     map[string]map[uint64]proc.NetSocket // by file of /proc/net, and inode
+	devices  map[netip.Addr]string                // interfaces by address; nil: not asked yet
+	net      uint64                               // cookie of Glis's network namespace; 0: not asked yet
+	inside   map[*scan.Task]map[int32]sockmem.Socket
+	alike    *alikes                   // prepared before the freeze; may be nil
+	sockets  *sockmem.TCPReader        // may be nil
+	unlike   error                     // why that doesn't know all
+	ends     map[*scan.File][2]address // of connections that Flows has seen
 
 	mem    *kmem.Shared          // nil: not there yet
 	own    bool                  // it is this kind's own
@@ -83,6 +85,7 @@ type Kind struct {
 	sharing   map[sharing]int // listeners made so far
 	admitter  *tcp.Admitter
 	load      map[sort]*socket.Loader
+	source    plan.Source
 	nodes     []*node
 	local     map[netip.Addr]string // interfaces that addresses were on
 	reach     map[path]error
@@ -292,6 +295,8 @@ func (l *look) checkRepair() error {
 
 // kernel returns the options of a sort of sockets.
 func (k *Kind) kernel(s sort) (*socket.Kernel, error) {
+	k.learning.Lock() // connections are made on all CPUs
+	defer k.learning.Unlock()
 	if known := k.kernels[s]; known != nil {
 		return known, nil
 	}

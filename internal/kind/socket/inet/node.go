@@ -52,6 +52,12 @@ func (n *node) ID() plan.ID { return n.id }
 // bound to its port: the other way round the kernel would refuse them.
 func (n *node) Needs() []plan.ID { return n.needs }
 
+// Independent implements plan.Independent: most connections have nothing to do
+// with each other when what they need is there.
+func (n *node) Independent() bool {
+	return n.live() && n.stream.State == tcp.Established && n.stream.Mark == nil
+}
+
 // String implements plan.Node.
 func (n *node) String() string {
 	s := "UDP"

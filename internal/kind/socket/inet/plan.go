@@ -42,6 +42,7 @@ func (k *Kind) read(src plan.Source, moves []options.RemapAddr) error {
 	if k.extras != nil {
 		return nil
 	}
+	k.source = src
 	if err := k.readMoves(moves); err != nil {
 		return err
 	}
@@ -161,7 +162,7 @@ func (n *node) check() error {
 // socket is bound whoever else is; a listener isn't. It joins connections both
 // ends of which are in the images.
 func (k *Kind) Planned() error {
-	if err := k.movePeers(); err != nil {
+	if err := errors.Join(k.readStreams(), k.movePeers()); err != nil {
 		return err
 	}
 	k.share()

@@ -93,7 +93,7 @@ func (s *Stream) Begin(fd int) error {
 		if err := choose(fd, q.queue); err != nil {
 			return err
 		}
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUEUE_SEQ, int(int32(q.seq))); err != nil {
+		if err := linux.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUEUE_SEQ, int(int32(q.seq))); err != nil {
 			return fmt.Errorf("set TCP_QUEUE_SEQ: %w", err)
 		}
 	}
@@ -109,6 +109,9 @@ func (s *Stream) start() uint32 {
 // has agreed upon, its queues and its windows, and brings it to its state. It
 // stays in repair mode.
 func (s *Stream) Finish(fd int, p Path) error {
+	if s.idle() {
+		return s.finishIdle(fd, p)
+	}
 	steps := []func(int) error{s.agree, s.makeRoom, s.sizeSegments, func(fd int) error { return s.fill(fd, p) }}
 	for _, f := range steps {
 		if err := f(fd); err != nil {
@@ -118,6 +121,27 @@ func (s *Stream) Finish(fd int, p Path) error {
 	if err := s.close(fd, p); err != nil {
 		return err
 	}
+	return s.open(fd, p)
+}
+
+// idle tells whether nothing is in the queues of a connection that both ends can
+// still use, which is as most are.
+func (s *Stream) idle() bool { return s.State == Established && len(s.Queues) == 0 && s.Mark == nil }
+
+// finishIdle is Finish for one that is idle: with nothing to be sent its window
+// can be open at once.
+func (s *Stream) finishIdle(fd int, p Path) error {
+	if err := s.agree(fd); err != nil {
+		return err
+	}
+	if err := s.open(fd, p); err != nil {
+		return err
+	}
+	return sizeAnew(fd)
+}
+
+// open sets the window.
+func (s *Stream) open(fd int, p Path) error {
 	if !s.hasWindow() {
 		return nil
 	}
@@ -155,7 +179,7 @@ func (s *Stream) agree(fd int) error {
 	if e.GetOptMask()&optTimestamps == 0 {
 		return nil
 	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP, int(int32(e.GetTimestamp()))); err != nil {
+	if err := linux.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP, int(int32(e.GetTimestamp()))); err != nil {
 		return fmt.Errorf("set TCP_TIMESTAMP: %w", err)
 	}
 	return nil
@@ -190,6 +214,10 @@ func (s *Stream) sizeSegments(fd int) error {
 			return err
 		}
 	}
+	return sizeAnew(fd)
+}
+
+func sizeAnew(fd int) error {
 	if err := linux.Setsockopt(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, nil); err != nil {
 		return fmt.Errorf("set IP_OPTIONS to none: %w", err)
 	}

@@ -7,6 +7,8 @@ import (
 
 	"glis.dev/glis/image/proto"
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
 )
 
 // siocoutqnsd is SIOCOUTQNSD of linux/sockios.h: how much was not sent yet.
@@ -128,7 +130,7 @@ func fillUnsent(fd int, data []byte) error {
 }
 
 func repair(fd, mode int) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, mode); err != nil {
+	if err := linux.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, mode); err != nil {
 		return fmt.Errorf("set TCP_REPAIR to %d (it needs CAP_NET_ADMIN): %w", mode, err)
 	}
 	return nil
@@ -170,7 +172,7 @@ func (s *Stream) makeRoom(fd int) error {
 		if q.bytes == 0 {
 			continue
 		}
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, q.force, math.MaxInt32/2); err != nil {
+		if err := linux.SetsockoptInt(fd, unix.SOL_SOCKET, q.force, math.MaxInt32/2); err != nil {
 			return fmt.Errorf("set %s: %w", q.name, err)
 		}
 	}

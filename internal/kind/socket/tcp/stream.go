@@ -176,7 +176,7 @@ func (s *Stream) readNumbers(fd int) (err error) {
 
 // choose says which queue the next calls are about.
 func choose(fd, queue int) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_QUEUE, queue); err != nil {
+	if err := linux.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_QUEUE, queue); err != nil {
 		return fmt.Errorf("set TCP_REPAIR_QUEUE to %d: %w", queue, err)
 	}
 	return nil

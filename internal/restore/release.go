@@ -1,0 +1,136 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/guardian"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/par"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
+)
+
+// resumption is a socket with options that are set when the tree is released: a
+// descriptor of a task or, if it is in a queue only, one of the engine's.
+type resumption struct {
+	pid  proc.PID // guardian.Lent, if only the engine has it
+	fd   int32
+	opts []linux.SockOpt
+	own  *fd.FD // the engine's descriptor of it, nil if it has none any more
+}
+
+// promise tells the guardian all that is to be done at the release, so that it
+// is done even if the engine dies in the middle of it.
+func (r *restore) promise() error {
+	var all []guardian.Option
+	for _, n := range r.files.nodes {
+		s, ok := n.(plan.Resumer)
+		if !ok {
+			continue
+		}
+		at := resumption{opts: s.Resume(), own: r.files.kept[n.ID()]}
+		if len(at.opts) == 0 {
+			continue
+		}
+		if users := r.plan.Users(n.ID()); len(users) > 0 {
+			at.pid, at.fd = proc.PID(users[0].Task), users[0].FD
+		} else if at.own = r.files.open[n.ID()]; at.own == nil {
+			continue // nobody has it
+		} else if err := r.guard.Lend(at.own.Int()); err != nil {
+			return err
+		}
+		for _, o := range at.opts {
+			all = append(all, guardian.Option{PID: at.pid, FD: at.fd, Inode: r.files.inodes[n.ID()], SockOpt: o})
+		}
+		r.resumptions = append(r.resumptions, at)
+	}
+	if err := r.guard.Options(all); err != nil {
+		return err
+	}
+	if r.kept == "" {
+		return nil
+	}
+	return r.guard.Kept(r.kept)
+}
+
+// letThrough lets packets come and go, and gives sockets what they get last.
+// The tree is to live whatever becomes of this.
+func (r *restore) letThrough() {
+	errs := []error{r.guard.Lock().Release()}
+	if r.kept != "" {
+		errs = append(errs, netlock.Unlock(r.kept))
+	}
+	errs = append(errs, setAll(r.resumptions), r.guard.TakeBack())
+	if err := errors.Join(errs...); err != nil {
+		r.log.Error("The tree runs, but not all of its sockets are as they were", "err", err)
+	}
+}
+
+// setAll sets the options of all sockets, on all CPUs, whatever becomes of some.
+func setAll(all []resumption) error {
+	tasks := map[proc.PID]int{}
+	defer func() {
+		for _, n := range tasks {
+			_ = unix.Close(n) // nothing is buffered
+		}
+	}()
+	var errs []error
+	for i := range all {
+		s := &all[i]
+		if _, known := tasks[s.pid]; known || s.own != nil {
+			continue
+		}
+		n, err := unix.PidfdOpen(int(s.pid), 0)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("task %d: open a pidfd: %w", s.pid, err))
+			n = -1
+		}
+		tasks[s.pid] = n
+	}
+	var mu sync.Mutex
+	_ = par.Do(len(all), func(i int) error {
+		if err := all[i].set(tasks[all[i].pid]); err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		}
+		return nil
+	})
+	closeOwn(all)
+	return errors.Join(errs...)
+}
+
+// closeOwn closes what the engine has: the tree is to be the last to close it.
+func closeOwn(all []resumption) {
+	var own []*fd.FD
+	for _, s := range all {
+		if s.own != nil {
+			own = append(own, s.own)
+		}
+	}
+	fd.CloseAll(own)
+}
+
+// set sets the options of a socket that the engine has, or else a task.
+func (s *resumption) set(pidfd int) error {
+	d := s.own
+	if d == nil {
+		var err error
+		if d, err = fd.Borrow(pidfd, s.fd); err != nil {
+			return fmt.Errorf("task %d: %w", s.pid, err)
+		}
+		defer d.Close()
+	}
+	for _, o := range s.opts {
+		if err := o.Set(d.Int()); err != nil {
+			return fmt.Errorf("task %d, descriptor %d: %w", s.pid, s.fd, err)
+		}
+	}
+	return nil
+}
