@@ -26,6 +26,9 @@ type TCP struct {
 	Moving []Span
 	// Picture is where the state of a connection is; nil if that isn't known.
 	Picture *Places
+	// UDP is the same of a UDP socket, which has no Picture; nil if that isn't
+	// known.
+	UDP *TCP
 }
 
 // TCPReader is a Reader with what is known of TCP sockets.
@@ -82,6 +85,8 @@ const (
 	inLock    // socket_lock_t has no name, see locked
 	inIP6
 	inErrors
+	inUDP
+	inUDP6
 )
 
 func structNamed(name string) bpf.Name { return bpf.Name{Kind: bpf.KindStruct, Name: name} }
@@ -91,6 +96,7 @@ var tcpStructures = []bpf.Name{
 	inTCPCommon: structNamed("sock_common"), inTCPSock: structNamed("sock"), inInet: structNamed("inet_sock"),
 	inConnection: structNamed("inet_connection_sock"), inOptions: structNamed("tcp_options_received"),
 	inLock: structNamed("spinlock"), inIP6: structNamed("ipv6_pinfo"), inErrors: structNamed("sk_buff_head"),
+	inUDP: structNamed("udp_sock"), inUDP6: structNamed("udp6_sock"),
 }
 
 // places are the members of the structures that a TCP socket begins with, so
@@ -139,21 +145,30 @@ func findTCP(x *bpf.Types) (*TCP, error) {
 		return nil, err
 	}
 	t.within(x, types)
+	t.UDP = findUDP(x, types, t.Size)
 	t.Picture, err = findPicture(x, types, t)
 	return t, err
 }
 
 // within notes what is in structures inside of a socket's.
 func (t *TCP) within(x *bpf.Types, types []bpf.Type) {
-	add := func(to *[]Span, limit, outer, at, size int) {
-		if outer >= 0 && at >= 0 && outer+at+size <= limit {
-			*to = append(*to, Span{outer + at, size})
-		}
+	outer, at := x.Member(&types[inTCP], "rx_opt"), x.Member(&types[inOptions], "user_mss")
+	t.Fixed = addSpan(t.Fixed, t.Size4, outer, at, 2)
+	t.within6(x, types, x.Member(&types[inTCP6], "inet6"))
+}
+
+// within6 notes what is in the part of a socket that is about IPv6.
+func (t *TCP) within6(x *bpf.Types, types []bpf.Type, six int) {
+	t.Fixed6 = addSpan(t.Fixed6, t.Size, six, x.Member(&types[inIP6], "sticky_pktinfo"), 20)
+	t.Fixed6 = addSpan(t.Fixed6, t.Size, six, x.Member(&types[inIP6], "ipv6_fl_list"), 8) // before Linux 6.18
+}
+
+// addSpan adds a part of a structure inside of another, if it is there.
+func addSpan(to []Span, limit, outer, at, size int) []Span {
+	if outer < 0 || at < 0 || outer+at+size > limit {
+		return to
 	}
-	add(&t.Fixed, t.Size4, x.Member(&types[inTCP], "rx_opt"), x.Member(&types[inOptions], "user_mss"), 2)
-	six := x.Member(&types[inTCP6], "inet6")
-	add(&t.Fixed6, t.Size, six, x.Member(&types[inIP6], "sticky_pktinfo"), 20)
-	add(&t.Fixed6, t.Size, six, x.Member(&types[inIP6], "ipv6_fl_list"), 8) // before Linux 6.18
+	return append(to, Span{outer + at, size})
 }
 
 // note notes where the places are.

@@ -12,7 +12,7 @@ import (
 	"glis.dev/glis/internal/sockmem"
 )
 
-// Alike recognizes TCP sockets that have the same options by their memory in
+// Alike recognizes TCP or UDP sockets that have the same options by their memory in
 // the kernel, so that only one of them has to be asked for its options.
 //
 // It doesn't know which bytes are which option: it makes sockets of its own,
@@ -121,7 +121,7 @@ func (g *Group) ask(told []Told) bool {
 	return false
 }
 
-// Of returns the group of a TCP socket of this family whose memory is given, nil
+// Of returns the group of a socket of this family whose memory is given, nil
 // if that is too little.
 func (a *Alike) Of(memory []byte) *Group {
 	if len(memory) < a.size {
@@ -141,8 +141,13 @@ func (a *Alike) Of(memory []byte) *Group {
 
 // FamilyOf returns the address family of a socket whose memory is given, 0 if
 // it isn't one of TCP.
-func FamilyOf(l *sockmem.TCP, memory []byte) int {
-	if len(memory) < l.Size || binary.NativeEndian.Uint16(memory[l.Protocol.At:]) != unix.IPPROTO_TCP {
+func FamilyOf(l *sockmem.TCP, memory []byte) int { return familyOf(l, memory, unix.IPPROTO_TCP) }
+
+// FamilyOfUDP is FamilyOf for sockets of UDP.
+func FamilyOfUDP(l *sockmem.TCP, memory []byte) int { return familyOf(l, memory, unix.IPPROTO_UDP) }
+
+func familyOf(l *sockmem.TCP, memory []byte, protocol uint16) int {
+	if len(memory) < l.Size || binary.NativeEndian.Uint16(memory[l.Protocol.At:]) != protocol {
 		return unix.AF_UNSPEC
 	}
 	return int(binary.NativeEndian.Uint16(memory[l.Family.At:]))

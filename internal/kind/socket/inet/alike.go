@@ -24,6 +24,8 @@ type alikes struct {
 	memory   *sockmem.TCPReader
 	by       map[int]*socket.Alike // by family
 	tasks    map[*scan.Task]map[int32]*glimpse
+	udp      map[int]*socket.Alike // of UDP sockets
+	plain    map[*scan.Task]map[int32]*socket.Group
 	surveyed bool
 
 	watched    bool // see watch
@@ -57,6 +59,7 @@ func (k *Kind) PrepareFor(descriptors int, m *sockmem.TCPReader) {
 func (k *Kind) learnAlikes(m *sockmem.TCPReader) (*alikes, error) {
 	a := &alikes{
 		memory: m, by: map[int]*socket.Alike{}, tasks: map[*scan.Task]map[int32]*glimpse{},
+		udp: map[int]*socket.Alike{}, plain: map[*scan.Task]map[int32]*socket.Group{},
 		sure: map[*socket.Group]bool{}, congestion: map[uint64]socket.Value{}, hops: map[hops]socket.Value{},
 	}
 	var errs []error
@@ -65,7 +68,8 @@ func (k *Kind) learnAlikes(m *sockmem.TCPReader) (*alikes, error) {
 			errs = append(errs, fmt.Errorf("%s: %w", socket.FamilyName(family), err))
 		}
 	}
-	if len(a.by) == 0 {
+	errs = append(errs, k.learnAlikeUDP(a))
+	if len(a.by)+len(a.udp) == 0 {
 		return nil, errors.Join(errs...)
 	}
 	return a, errors.Join(errs...)
@@ -118,16 +122,24 @@ func (k *Kind) groupOf(l *look) *socket.Group {
 		l.env.Log.Debug("options of connections are read one by one", "why", k.unlike)
 		k.unlike = nil
 	}
-	if k.alike == nil || l.file.FD < 0 || l.file.Within != nil {
+	if !k.surveyed(l.env, l.file) {
 		return nil
-	}
-	if !k.alike.surveyed {
-		k.unlike = k.alike.survey(l.env)
 	}
 	if g := k.alike.tasks[l.file.Task][l.file.FD]; g != nil {
 		return g.group
 	}
 	return nil
+}
+
+// surveyed tells whether memory may tell of a file.
+func (k *Kind) surveyed(env *kind.DumpEnv, f *scan.File) bool {
+	if k.alike == nil || f.FD < 0 || f.Within != nil {
+		return false
+	}
+	if !k.alike.surveyed {
+		k.unlike = k.alike.survey(env)
+	}
+	return true
 }
 
 // survey looks, once, at all sockets of a tree, which stands still.
@@ -140,6 +152,7 @@ func (a *alikes) survey(env *kind.DumpEnv) error {
 		}
 		found := map[int32]*glimpse{}
 		err := a.memory.Each(f.Task.Pidfd.Int(), func(m sockmem.Socket) error {
+			a.surveyUDP(f.Task, m)
 			if by := a.by[socket.FamilyOf(a.memory.TCP, m.Sock)]; by != nil {
 				g := &glimpse{group: by.Of(m.Sock), owned: m.Owned}
 				a.memory.TCP.Picture.Picture(m.Sock, &g.picture)
@@ -160,7 +173,8 @@ func (a *alikes) survey(env *kind.DumpEnv) error {
 // attached to it.
 func (l *look) learn() error {
 	e := l.opts.Entry
-	if l.group != nil && !l.group.Known() && l.live() && l.protocol == unix.IPPROTO_TCP &&
+	usual := l.datagrams || l.live() && l.protocol == unix.IPPROTO_TCP
+	if l.group != nil && !l.group.Known() && usual &&
 		l.optmem == 0 && len(e.GetSoFilter()) == 0 && e.GetSoBoundDev() == "" && !unusual(l.more) {
 		l.group.Learn(l.opts)
 	}
@@ -169,4 +183,4 @@ func (l *look) learn() error {
 
 // alike tells whether the connection's options are another's. One that has
 // ended meanwhile has some of its own.
-func (l *look) alike() bool { return l.live() && l.group.Known() }
+func (l *look) alike() bool { return (l.live() || l.datagrams) && l.group.Known() }

@@ -34,6 +34,9 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	if flows, known, err := k.flowsSeen(env, f); known || err != nil {
 		return flows, err
 	}
+	if k.udpGroupOf(&look{env: env, file: f}) != nil {
+		return nil, nil
+	}
 	d, err := f.Borrow()
 	if err != nil {
 		return nil, err

@@ -107,29 +107,30 @@ func (k *Kind) Match(f *scan.File) bool {
 // look is one socket while it is looked at.
 type look struct {
 	sort
-	kind     *Kind
-	env      *kind.DumpEnv
-	file     *scan.File
-	fd       *fd.FD
-	typ      int
-	state    int
-	backlog  int
-	shutdown uint8
-	at, peer address
-	opts     socket.Saved
-	tcp      tcp.Info
-	optmem   uint32 // bytes that the kernel keeps for it
-	ended    *ended // its connection has
-	waiting  []*tcp.Waiting
-	inbox    *inbox
-	groups   []*extra.Membership
-	keys     []*extra.SocketKey
-	cookies  []byte
-	readable bool      // something waits to be read
-	urgent   bool      // urgent data is among it
-	mark     *tcp.Mark // where
-	group    *socket.Group
-	more     *extra.SocketEntry // what options don't tell
+	kind      *Kind
+	env       *kind.DumpEnv
+	file      *scan.File
+	fd        *fd.FD
+	typ       int
+	state     int
+	backlog   int
+	shutdown  uint8
+	at, peer  address
+	opts      socket.Saved
+	tcp       tcp.Info
+	optmem    uint32 // bytes that the kernel keeps for it
+	ended     *ended // its connection has
+	waiting   []*tcp.Waiting
+	inbox     *inbox
+	groups    []*extra.Membership
+	keys      []*extra.SocketKey
+	cookies   []byte
+	readable  bool      // something waits to be read
+	urgent    bool      // urgent data is among it
+	mark      *tcp.Mark // where
+	group     *socket.Group
+	datagrams bool               // it is UDP
+	more      *extra.SocketEntry // what options don't tell
 }
 
 // refuse says that the socket can't be carried over.
@@ -175,7 +176,10 @@ const changes = 10
 
 func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntry, error) {
 	l := &look{kind: k, env: env, file: f, fd: d}
-	l.group = k.groupOf(l)
+	if l.group = k.groupOf(l); l.group == nil {
+		l.group = k.udpGroupOf(l)
+		l.datagrams = l.group.Known() // of the same type and network namespace
+	}
 	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkUnseen, l.checkHidden, l.checkProgram, l.checkState, l.learn, l.putStream, l.putExtra}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -193,6 +197,10 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 // UDP.
 func (l *look) classify() error {
 	l.family = l.file.Family
+	if l.datagrams {
+		l.typ, l.protocol = unix.SOCK_DGRAM, unix.IPPROTO_UDP
+		return nil
+	}
 	if l.group.Known() { // of the same type and network namespace
 		l.typ, l.protocol = unix.SOCK_STREAM, unix.IPPROTO_TCP
 		return l.lookTCP()
@@ -222,6 +230,7 @@ func (l *look) classify() error {
 		return l.refuse("it is of another network namespace than Glis's: run Glis in that namespace (nsenter -n)")
 	}
 	if !l.tcpLike() {
+		l.datagrams = true
 		return nil
 	}
 	return l.lookTCP()

@@ -1,0 +1,71 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// unlearntUDP names the options that set something in motion for all of the
+// machine, or depend on the route.
+var unlearntUDP = []string{"UDP_ENCAP", "UDP_GRO", "IPV6_UNICAST_HOPS"}
+
+// learnAlikeUDP learns which UDP sockets have the same options, of families
+// that have many: it takes some 15 ms each.
+func (k *Kind) learnAlikeUDP(a *alikes) error {
+	layout := a.memory.TCP.UDP
+	if layout == nil {
+		return nil
+	}
+	use, err := proc.SocketsInUse()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for family, name := range map[int]string{unix.AF_INET: "UDP", unix.AF_INET6: "UDP6"} {
+		if use[name] < severalDescriptors {
+			continue
+		}
+		s := sort{family: family, protocol: unix.IPPROTO_UDP}
+		kernel, err := k.kernel(s)
+		if err == nil {
+			var learnt *socket.Alike
+			if learnt, err = socket.LearnAlike(kernel, a.memory.Reader, layout, family, s.like, unlearntUDP...); err == nil {
+				a.udp[family] = learnt
+				continue
+			}
+		}
+		errs = append(errs, fmt.Errorf("UDP, %s: %w", socket.FamilyName(family), err))
+	}
+	return errors.Join(errs...)
+}
+
+// surveyUDP notes the group of a socket, if it is one of UDP.
+func (a *alikes) surveyUDP(t *scan.Task, m sockmem.Socket) {
+	if len(a.udp) == 0 {
+		return
+	}
+	by := a.udp[socket.FamilyOfUDP(a.memory.TCP.UDP, m.Sock)]
+	if by == nil {
+		return
+	}
+	if a.plain[t] == nil {
+		a.plain[t] = map[int32]*socket.Group{}
+	}
+	a.plain[t][m.FD] = by.Of(m.Sock)
+}
+
+// udpGroupOf returns the UDP sockets that have the same options as one that is
+// dumped, nil if that isn't known.
+func (k *Kind) udpGroupOf(l *look) *socket.Group {
+	if !k.surveyed(l.env, l.file) {
+		return nil
+	}
+	return k.alike.plain[l.file.Task][l.file.FD]
+}

@@ -1,0 +1,29 @@
+package sockmem
+
+import "glis.dev/glis/internal/bpf"
+
+// findUDP finds where things are in the structure of a UDP socket, as far as
+// TCP tells it of its own; nil if something isn't where it is known to be.
+func findUDP(x *bpf.Types, types []bpf.Type, limit int) *TCP {
+	u := &TCP{Size: int(types[inUDP6].Size), Size4: int(types[inUDP].Size)}
+	if u.Size4 <= 0 || u.Size4 > u.Size || u.Size > limit {
+		return nil
+	}
+	var all []place
+	for _, p := range places(u) {
+		if p.in == inTCPCommon || p.in == inTCPSock || p.in == inInet {
+			all = append(all, p)
+		}
+	}
+	// IP_MULTICAST_IF tells an address only.
+	all = append(all, place{in: inInet, name: "mc_index", size: 4})
+	at := make([]int, len(all))
+	for i, p := range all {
+		at[i] = x.Member(&types[p.in], p.name)
+	}
+	if u.note(all, at, int(types[inTimer].Size)) != nil {
+		return nil
+	}
+	u.within6(x, types, x.Member(&types[inUDP6], "inet6"))
+	return u
+}
