@@ -53,8 +53,12 @@ func (n *node) ID() plan.ID { return n.id }
 func (n *node) Needs() []plan.ID { return n.needs }
 
 // Independent implements plan.Independent: most connections have nothing to do
-// with each other when what they need is there.
+// with each other when what they need is there, and most UDP sockets. Of those
+// that share a port the last one may be who gets what comes.
 func (n *node) Independent() bool {
+	if n.protocol == unix.IPPROTO_UDP {
+		return n.inbox == nil && !n.beside && !n.option("SO_REUSEADDR") && !n.option("SO_REUSEPORT")
+	}
 	return n.live() && n.stream.State == tcp.Established && n.stream.Mark == nil
 }
 
