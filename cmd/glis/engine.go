@@ -27,13 +27,12 @@ import (
 type engine struct{}
 
 func (engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs event.All) (cli.DumpStats, error) {
-	growHeap()
+	readyFor(o.Tree)
 	store, err := image.OpenDir(o.ImagesDir)
 	if err != nil {
 		return cli.DumpStats{}, err
 	}
 	defer store.Close()
-	alone(o.Tree)
 	s, err := dump.Run(ctx, o, store, log, obs)
 	return cli.DumpStats{
 		FreezingTime: s.GetFreezingTime(), FrozenTime: s.GetFrozenTime(), MemdumpTime: s.GetMemdumpTime(), MemwriteTime: s.GetMemwriteTime(),
@@ -42,15 +41,12 @@ func (engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs e
 }
 
 func (engine) Restore(ctx context.Context, o *options.Restore, log *slog.Logger, obs event.All) (*cli.Restored, error) {
-	if hasMuch(o.ImagesDir) {
-		growHeap()
-	}
+	readyForImages(o.ImagesDir)
 	store, err := image.OpenDir(o.ImagesDir)
 	if err != nil {
 		return nil, err
 	}
 	defer store.Close()
-	aloneFor(store)
 	done, err := restore.Run(ctx, o, store, log, obs)
 	if errors.Is(err, restore.ErrOwnNumber) {
 		return nil, errors.Join(err, startAgain())

@@ -10,7 +10,6 @@ import (
 	"glis.dev/glis/internal/cli"
 	"glis.dev/glis/internal/demo"
 	"glis.dev/glis/internal/tracee"
-	"glis.dev/glis/internal/warm"
 )
 
 // memoryLimit is the size of the heap, in bytes, from which on garbage is
@@ -19,11 +18,7 @@ import (
 // quadrupled, if it has huge pages (growHeap).
 const memoryLimit = 40 << 20
 
-// heap is how much memory a dump or restore of a small process takes, in bytes.
-const heap = 1 << 20
-
 func main() {
-	warm.Heap(heap)
 	glis.Init()
 	demo.Serve()
 	debug.SetMemoryLimit(memoryLimit)

@@ -1,26 +1,49 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"runtime"
+	"strings"
 
-	"glis.dev/glis/image"
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/warm"
 )
 
-// What is small enough for one CPU: to hand work to another takes longer than
-// the work. A Go program on one CPU has one list of free memory, too, and half
-// as many pages to find.
+// A tree is small if one CPU is enough for it: to hand work to another takes
+// longer than the work. A Go program on one CPU has one list of free memory, too,
+// and half as many pages to find.
 const (
 	fewThreads = 4
 	fewBytes   = 8 << 20 // of memory
-	fewImages  = 40
+	fewFiles   = 48
 )
 
-// alone has the program use one CPU if the tree of a dump is small.
-func alone(pid int) {
+// smallHeap is how much memory a dump or restore of a small tree takes, in bytes.
+const smallHeap = 1 << 20
+
+// readyFor makes this program ready to dump the tree of a process.
+func readyFor(pid int) {
 	if smallTree(proc.PID(pid)) {
-		runtime.GOMAXPROCS(1)
+		beSmall()
+	} else {
+		growHeap()
 	}
+}
+
+// readyForImages makes this program ready to restore from a directory.
+func readyForImages(dir string) {
+	switch {
+	case hasMuch(dir):
+		growHeap()
+	case pagesIn(dir) <= fewBytes:
+		beSmall()
+	}
+}
+
+func beSmall() {
+	runtime.GOMAXPROCS(1)
+	warm.Heap(smallHeap)
 }
 
 func smallTree(pid proc.PID) bool {
@@ -30,17 +53,32 @@ func smallTree(pid proc.PID) bool {
 	}
 	defer dir.Close() //nolint:errcheck // only read from
 	st, err := dir.Status()
-	if err != nil || st.Threads > fewThreads || st.RssAnon<<10 > fewBytes {
+	if err != nil || st.Threads > fewThreads || st.RssAnon<<10 > fewBytes || openFiles(pid, st) > fewFiles {
 		return false
 	}
 	kids, err := dir.Children(proc.TID(pid))
 	return err == nil && len(kids) == 0
 }
 
-// aloneFor is alone for a restore from the images in a directory.
-func aloneFor(store *image.Dir) {
-	names, err := store.List()
-	if err == nil && len(names) <= fewImages {
-		runtime.GOMAXPROCS(1)
+// openFiles is how many descriptors a process has, at most. Since Linux 6.2 their
+// directory tells.
+func openFiles(pid proc.PID, st proc.Status) int64 {
+	if info, err := os.Stat(fmt.Sprintf("/proc/%d/fd", pid)); err == nil && info.Size() > 0 {
+		return info.Size()
 	}
+	return int64(st.FDSize)
+}
+
+// pagesIn returns how much memory a checkpoint holds, in bytes.
+func pagesIn(dir string) (sum int64) {
+	if dir == "" {
+		dir = "."
+	}
+	entries, _ := os.ReadDir(dir) // whoever needs it complains
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "pages-") {
+			sum += sizeOf(e)
+		}
+	}
+	return sum
 }
