@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,10 @@ func TestApply(t *testing.T) {
 		{"refused but negated", VerbDump, []Value{given(t, "no-track-mem")}, func(s any) bool { return !s.(*Dump).TrackMem }},
 		{"without effect", VerbDump, []Value{given(t, "log-pid"), given(t, "ghost-fiemap"), given(t, "no-ghost-fiemap")}, func(any) bool { return true }},
 		{"cgroups ignored", VerbDump, []Value{given(t, "manage-cgroups", "ignore")}, func(s any) bool { return s.(*Dump).Cgroups == CgroupIgnore }},
+		{"cgroups in the usual way", VerbDump, []Value{given(t, "manage-cgroups")}, func(s any) bool { return s.(*Dump).Cgroups == CgroupSoft }},
+		{"roots of cgroups", VerbRestore, []Value{given(t, "cgroup-root", "/a"), given(t, "cgroup-root", "name=x:/b")}, func(s any) bool {
+			return slices.Equal(s.(*Restore).CgroupRoots, []CgroupRoot{{"", "/a"}, {"name=x", "/b"}})
+		}},
 	}
 	for _, test := range tests {
 		s := New(test.verb)
@@ -122,10 +127,10 @@ func TestRefused(t *testing.T) {
 			}
 		}
 	}
-	plain := given(t, "manage-cgroups")
+	plain := given(t, "file-validation", "buildid")
 	err := plain.Apply(VerbDump, NewDump())
-	if want := "--manage-cgroups=soft is not supported yet: saving and restoring cgroups is not built yet"; err == nil || err.Error() != want {
-		t.Errorf("--manage-cgroups: %v", err)
+	if want := "--file-validation=buildid is not supported yet: comparing build IDs is not built yet"; err == nil || err.Error() != want {
+		t.Errorf("--file-validation: %v", err)
 	}
 }
 

@@ -51,9 +51,9 @@ type Both struct {
 	// Scripts are programs that run at each stage, see criu(8).
 	Scripts []string `opt:"action-script" arg:"FILE" group:"General" help:"Run the program FILE at each stage; CRTOOLS_SCRIPT_ACTION names the stage, CRTOOLS_IMAGE_DIR the images, CRTOOLS_INIT_PID the root process."`
 
-	Cgroups CgroupMode `opt:"manage-cgroups" arg:"[MODE]" implied:"soft" def:"ignore" only:"ignore; saving and restoring cgroups is not built yet" group:"Cgroups" rpc:"manage_cgroups_mode" help:"What is done about cgroups: 'none', 'props', 'soft', 'full', 'strict' or 'ignore'."`
-	_       string     `opt:"cgroup-root" arg:"PATH" group:"Cgroups" rpc:"cg_root" supported:"no; saving and restoring cgroups is not built yet" help:"Root cgroup of the tree; CONTROLLER:PATH for one controller."`
-	_       string     `opt:"cgroup-yard" arg:"DIR" group:"Cgroups" rpc:"cgroup_yard" supported:"no; saving and restoring cgroups is not built yet" help:"Directory with the cgroup hierarchies already mounted."`
+	Cgroups     CgroupMode   `opt:"manage-cgroups" arg:"[MODE]" implied:"soft" def:"ignore" group:"Cgroups" rpc:"manage_cgroups_mode" help:"Save and restore cgroups, and which of them the processes are in. On restore 'none' and 'props' want them to exist, and leave or set what they are set to; 'soft' (without MODE) makes those that are missing, 'full' sets existing ones, too, 'strict' wants none to exist; 'ignore' (the default) leaves the processes in Glis's own."`
+	CgroupRoots []CgroupRoot `opt:"cgroup-root" arg:"PATH" group:"Cgroups" rpc:"cg_root" help:"Save cgroups from PATH on instead of those the processes are in, or restore them to PATH; CONTROLLER:PATH for one controller."`
+	CgroupYard  string       `opt:"cgroup-yard" arg:"DIR" path:"work" group:"Cgroups" rpc:"cgroup_yard" help:"Directory with the cgroup hierarchies already mounted, each under its controllers, its name or 'unified'."`
 
 	CPUCap CPUCap `opt:"cpu-cap" arg:"[CAP]" implied:"all" def:"none" only:"none; comparing processors is not built yet" group:"General" rpc:"cpu_cap" help:"Processor capabilities to write and compare, separated by commas: 'fpu', 'cpu', 'ins', 'all', 'none'; ^CAP takes one out."`
 	_      bool   `opt:"auto-dedup" no:"yes" group:"Memory" rpc:"auto_dedup" supported:"no; incremental images are not built yet" help:"Remove pages from older images as they are replaced or restored."`

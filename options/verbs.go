@@ -23,9 +23,9 @@ type Dump struct {
 	TrackMem bool   `opt:"track-mem" no:"yes" group:"Memory" rpc:"track_mem" supported:"no; incremental images are not built yet" help:"Note which pages change after this dump."`
 	_        string `opt:"pre-dump-mode" arg:"MODE" group:"Memory" rpc:"pre_dump_mode" supported:"accepted; only pre-dump reads it" help:"How pre-dump copies memory: 'splice' or 'read'."`
 
-	_ string `opt:"cgroup-props" arg:"SPEC" group:"Cgroups" rpc:"cgroup_props" supported:"no; saving and restoring cgroups is not built yet" help:"Which properties of which controllers are saved."`
-	_ string `opt:"cgroup-props-file" arg:"FILE" group:"Cgroups" rpc:"cgroup_props_file" supported:"no; saving and restoring cgroups is not built yet" help:"The same, read from FILE."`
-	_ string `opt:"cgroup-dump-controller" arg:"NAME" group:"Cgroups" rpc:"cgroup_dump_controller" supported:"no; saving and restoring cgroups is not built yet" help:"Save only this controller."`
+	CgroupProps       CgroupSpecs `opt:"cgroup-props" arg:"SPEC" group:"Cgroups" rpc:"cgroup_props" help:"Which properties of which controllers are saved, beside or instead of the usual ones; see criu(8)."`
+	CgroupPropsFile   string      `opt:"cgroup-props-file" arg:"FILE" path:"work" group:"Cgroups" rpc:"cgroup_props_file" help:"The same, read from FILE."`
+	CgroupControllers []string    `opt:"cgroup-dump-controller" arg:"NAME" group:"Cgroups" rpc:"cgroup_dump_controller" help:"Save only this controller."`
 
 	_ string `opt:"skip-mnt" arg:"DIR" group:"Namespaces" rpc:"skip_mnt" supported:"no; mount namespaces are not built yet" help:"Leave out the mount on DIR."`
 	_ string `opt:"enable-fs" arg:"NAMES" group:"Namespaces" rpc:"enable_fs" supported:"no; mount namespaces are not built yet" help:"Try to save mounts of these file systems too."`

@@ -36,11 +36,12 @@ var leftNamespaces = []string{"net", "ipc", "uts", "cgroup"}
 var forChildren = []string{"pid", "time"}
 
 // apart refuses threads that have something of their own which all threads of
-// a restored process share.
-func (d *dump) apart(t *scan.Task, own map[string]string) error {
+// a restored process share. With alike, what is true of the leader is true of
+// all.
+func (d *dump) apart(t *scan.Task, own map[string]string, alike bool) error {
 	threads := t.Threads
-	if d.together(t) {
-		threads = threads[:1] // what is true of the leader is true of all
+	if alike {
+		threads = threads[:1]
 	}
 	errs := make([]error, len(threads))
 	err := par.Do(len(threads), func(i int) error {
@@ -60,7 +61,7 @@ func (d *dump) apart(t *scan.Task, own map[string]string) error {
 }
 
 // together tells, if there is a quick way to know, that all threads of a task
-// share all of this with its leader. Else each of them is looked at: /proc has
+// share all of this with its leader, and its cgroups. Else each of them is looked at: /proc has
 // the last word.
 func (d *dump) together(t *scan.Task) bool {
 	if d.threadsAt == nil || len(t.Threads) < someThreads {

@@ -72,7 +72,7 @@ func TestApart(t *testing.T) {
 				t.Skip(err)
 			}
 			must(t, err)
-			err = (&dump{}).apart(task, own)
+			err = (&dump{}).apart(task, own, false)
 			if x.word == "" {
 				must(t, err)
 			} else if !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), x.word) {

@@ -23,6 +23,9 @@ func (d *dump) collect() error {
 	if err := par.Besides(d.readProc, d.readXStates); err != nil {
 		return err
 	}
+	if err := d.cgroups.Number(d.freezer.seized); err != nil {
+		return err
+	}
 	for _, th := range d.freezer.seized {
 		if err := errors.Join(d.ended(), d.prepareThread(th)); err != nil {
 			return err
@@ -58,7 +61,8 @@ func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 	if err := sameNamespaces(t, own); err != nil {
 		return err
 	}
-	if err := d.apart(t, own); err != nil {
+	alike := d.together(t)
+	if err := errors.Join(d.apart(t, own, alike), d.placeOf(t, alike)); err != nil {
 		return err
 	}
 	t.Leader().Status = t.Status

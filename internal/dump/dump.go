@@ -20,6 +20,7 @@ import (
 	"glis.dev/glis/internal/event"
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/cgroup"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kind/task"
@@ -122,6 +123,7 @@ type dump struct {
 	anon       uint64          // memory of the root's own, before the freeze, in bytes
 	ownTime    bool            // the tree is in a time namespace that is not the engine's
 	filters    task.Filters
+	cgroups    *cgroup.Saver // nil: they are not looked at
 
 	types  map[*scan.File]fdinfo.FdTypes
 	cores  map[*scan.Task]*criu_core.CoreEntry // of leaders
@@ -156,6 +158,10 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 func (d *dump) run(ctx context.Context) error {
 	d.openFlags()
 	defer d.closeFlags()
+	if err := d.openCgroups(); err != nil {
+		return err
+	}
+	defer d.cgroups.Close() //nolint:errcheck // nothing was written
 	d.openSockets()
 	defer d.closeKinds()
 	d.ready()
@@ -250,7 +256,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 
 // lookAround is what needs no tracer and nothing of what the tasks are asked.
 func (d *dump) lookAround() error {
-	for _, f := range []func() error{d.noUndo, d.share, func() error { return d.files.scanAll(d.ended) }, d.dumpMemory} {
+	for _, f := range []func() error{d.noUndo, func() error { return d.cgroups.Collect(d.ended) }, d.share, func() error { return d.files.scanAll(d.ended) }, d.dumpMemory} {
 		if err := f(); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package dump
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,7 +62,7 @@ func (d *dump) putTree() error {
 	if err := d.sink.Put(image.Seccomp, d.filters.Entry(), nil); err != nil {
 		return err
 	}
-	return d.putTimens()
+	return errors.Join(d.putTimens(), d.putCgroups())
 }
 
 func pstreeEntry(t *scan.Task) *pstree.PstreeEntry {
@@ -125,9 +126,14 @@ const ownTimeNS = 9
 
 // inventory is what is written last: without it there is no checkpoint.
 func (d *dump) inventory() *inventory.InventoryEntry {
+	var cgroups *uint32
+	if n := d.cgroups.OwnSet(); n != 0 {
+		cgroups = &n
+	}
 	return &inventory.InventoryEntry{
 		ImgVersion: proto.Uint32(2), FdinfoPerId: proto.Bool(true), NsPerId: proto.Bool(true), Lsmtype: inventory.Lsmtype_NO_LSM.Enum(),
 		RootIds:           kobjIDs(scan.IDs{VM: 1, Files: 1, FS: 1, Sighand: 1}),
+		RootCgSet:         cgroups,
 		NetworkLockMethod: proto.Uint32(d.lockMethod()), DumpCriuRunId: proto.String(d.runID), DumpUptime: proto.Uint64(uptime()),
 	}
 }

@@ -41,6 +41,7 @@ const (
 	recordArena  = 'a'
 	recordName   = 'n'
 	recordShm    = 's'
+	recordCgroup = 'c'
 )
 
 // recordHead is how long kind and length are.
@@ -158,6 +159,7 @@ type story struct {
 	arenas  map[proc.PID][]area
 	names   []name
 	shms    []shm
+	cgroups []made
 }
 
 // area is memory of the engine's that may be in a process.
@@ -201,6 +203,12 @@ func (s *story) take(kind byte, body []byte) bool {
 		s.names = append(s.names, name{le.Uint64(body), le.Uint64(body[8:]), string(body[nameHead:])})
 	case kind == recordShm && len(body) == 8:
 		s.shms = append(s.shms, shm{int32(le.Uint32(body)), int32(le.Uint32(body[4:]))})
+	case kind == recordCgroup:
+		m, ok := readMade(body)
+		if !ok {
+			return false
+		}
+		s.cgroups = append(s.cgroups, m)
 	case kind == recordLoose:
 		s.braked = nil
 	case kind == recordKept:

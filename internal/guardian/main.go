@@ -100,7 +100,7 @@ func rights(control []byte) ([]*fd.FD, error) {
 // endRestore ends a restore whose engine has died.
 func (s *story) endRestore(tasks, loans []*fd.FD) error {
 	if s.phase != Released {
-		return errors.Join(killAll(tasks), s.awaitEnds(), s.removeShms())
+		return errors.Join(killAll(tasks), s.awaitEnds(), s.removeShms(), s.removeCgroups())
 	}
 	lent, err := collectLent(loans)
 	return errors.Join(err, s.unlock(), s.setOptions(lent), closeAll(lent), s.goOn())

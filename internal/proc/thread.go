@@ -33,6 +33,10 @@ func (t Thread) Comm() (string, error) { return parsed(t.dir, t.prefix, "comm", 
 // Syscall tells which system call the thread is in. See proc_pid_syscall(5).
 func (t Thread) Syscall() (Syscall, error) { return parsed(t.dir, t.prefix, "syscall", parseSyscall) }
 
+// Cgroups reads the thread's cgroups: in some hierarchies threads are moved one
+// by one.
+func (t Thread) Cgroups() ([]Cgroup, error) { return parsed(t.dir, t.prefix, "cgroup", parseCgroups) }
+
 // ThreadStat is Thread(tid).Stat.
 func (d *Dir) ThreadStat(tid TID) (Stat, error) { return d.Thread(tid).Stat() }
 

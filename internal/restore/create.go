@@ -29,6 +29,7 @@ type live struct {
 	arena   *remote.Arena
 	table   *fdTable
 	insn    remote.Addr // a system-call instruction outside of the arena; the stub's
+	cgroups uint32      // the set of them that it is in
 	gone    bool
 }
 
@@ -69,7 +70,7 @@ func (r *restore) startStub() (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &live{thread: th, threads: []*remote.Thread{th}, table: newFDTable(r.transport.number), insn: stub.Syscall(at)}
+	l := &live{thread: th, threads: []*remote.Thread{th}, table: newFDTable(r.transport.number), insn: stub.Syscall(at), cgroups: r.cgroups.Own()}
 	r.undo.Push("the stub process", func() error { return kill(l) })
 	if l.arena, err = remote.MapArena(th, l.insn, at+stub.Size+arch.PageSize, size); err != nil {
 		return nil, err
@@ -178,13 +179,13 @@ func (r *restore) cloneAll(by *live, orders []birthOrder) error {
 func (r *restore) adopt(by *live, o birthOrder, pid proc.PID) error {
 	th := &remote.Thread{Tgid: pid, TID: proc.TID(pid)}
 	th.SetSignal(unix.SIGURG)
-	l := &live{thread: th, threads: []*remote.Thread{th}, arena: by.arena.Inherit(pid), table: by.table.copy()}
+	l := &live{thread: th, threads: []*remote.Thread{th}, arena: by.arena.Inherit(pid), table: by.table.copy(), cgroups: by.cgroups}
 	if o.extra&linux.CLONE_FILES != 0 {
 		l.table = by.table
 	}
 	r.undo.Push(fmt.Sprint("process ", pid), func() error { return kill(l) })
 	o.task.live = l
-	return firstStop(th)
+	return errors.Join(firstStop(th), r.enterCgroups(o.task, l))
 }
 
 // firstStop waits for the stop that an auto-attached child begins with.

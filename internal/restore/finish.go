@@ -239,7 +239,7 @@ func (r *restore) awaitThreads(t *task) error {
 			return err
 		}
 	}
-	return nil
+	return r.spreadThreads(t)
 }
 
 // redo is what facets need to bring a thread's state back.

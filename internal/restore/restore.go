@@ -17,6 +17,7 @@ import (
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/event"
 	"glis.dev/glis/internal/guardian"
+	"glis.dev/glis/internal/kind/cgroup"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kinds"
@@ -88,7 +89,8 @@ type restore struct {
 	finished  map[plan.ID]bool
 	pages     mem.Stats
 	segments  *mem.Attachable
-	clocks    *ns.Clocks // to go on from, in a time namespace; nil: the engine's
+	cgroups   *cgroup.Maker // nil: all are where Glis is
+	clocks    *ns.Clocks    // to go on from, in a time namespace; nil: the engine's
 	forking   time.Duration
 
 	guard       *guardian.Guard
@@ -144,7 +146,7 @@ func (r *restore) prepare(ctx context.Context) error {
 	r.env = &plan.Env{Log: r.log, Options: r.opts, Store: r.store, Now: func(clock int32) (uint64, error) {
 		return ns.Now(r.tree.root.live.thread.Tgid, clock)
 	}}
-	if err := r.planLock(r.tree.inventory); err != nil {
+	if err := errors.Join(r.planLock(r.tree.inventory), r.planCgroups()); err != nil {
 		return err
 	}
 	r.makers = newMakers(r)
@@ -190,6 +192,7 @@ func raiseFileLimit() (int32, error) {
 func (r *restore) close() {
 	r.files.close()
 	r.transport.close()
+	_ = r.cgroups.Close() // nothing is buffered
 }
 
 // run is the restore proper, on the tracer's thread.
@@ -200,6 +203,7 @@ func (r *restore) run(ctx context.Context) error {
 	}{
 		{"lock", r.lock},
 		{"segments", func() error { return r.makeSegments(ctx) }},
+		{"cgroups", r.makeCgroups},
 		{"create", func() error { return r.timeForking(ctx) }},
 		{"groups", r.makeGroups},
 		{"ahead", func() error { return r.prepareAhead(ctx) }},
@@ -208,6 +212,7 @@ func (r *restore) run(ctx context.Context) error {
 		{"threads", r.restoreThreads},
 		{"seal", r.seal},
 		{"verify", func() error { return r.checked.Rest(ctx) }},
+		{"limits", r.cgroups.Settle},
 		{"pidfile", r.writePidfile},
 		{"post-restore", func() error { return r.obs.Notify(ctx, event.PostRestore, r.rootPID()) }},
 		{"resume", func() error { return r.resume(ctx) }},

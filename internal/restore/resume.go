@@ -97,6 +97,7 @@ func (r *restore) release(ctx context.Context) error {
 			sig = 0
 		}
 	}
+	r.freezeCgroups()
 	r.awaitStops()
 	return errors.Join(errs...)
 }

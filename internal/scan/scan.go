@@ -62,6 +62,9 @@ type Thread struct {
 	Filter  uint32          // number of its oldest seccomp filter, if it has any
 	Pending []linux.Siginfo // thread-directed
 	Shared  []linux.Siginfo // process-directed; only in the leader
+
+	Cgroups   []proc.Cgroup // with --manage-cgroups, in order of names
+	CgroupSet uint32        // number of that set of them; 0: not looked at
 }
 
 // Leader returns the thread-group leader.

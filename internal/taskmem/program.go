@@ -8,8 +8,9 @@ import (
 
 // shared are the members of struct task_struct that point to what threads share
 // until one leaves it (unshare(2), setns(2)). What nsproxy points to never
-// changes: a thread that goes into another namespace gets another one.
-var shared = [...]string{"nsproxy", "files", "fs"}
+// changes: a thread that goes into another namespace gets another one. What
+// cgroups points to is the set of cgroups, one of all hierarchies.
+var shared = [...]string{"nsproxy", "files", "fs", "cgroups"}
 
 // A record: those pointers.
 const (

@@ -49,6 +49,7 @@ func (r *Reader) Close() error {
 
 // Together tells whether a process that stands still has just n threads, and
 // all of them one table of descriptors, one set of directories with one umask,
+// one set of cgroups,
 // and one set of namespaces, those for their children included. False says only
 // that it takes a closer look: threads with sets of their own may be in the same
 // namespaces nevertheless. pidfd is of the process. r may be nil: false.

@@ -16,8 +16,7 @@ const (
 )
 
 // CoreHead begins the core image of a thread: what the engine knows without
-// asking it. The facets' answers fill in the rest, ids and cgroups are the
-// caller's.
+// asking it. The facets' answers fill in the rest, ids are the caller's.
 func CoreHead(t *scan.Thread) *core.CoreEntry {
 	c := &core.CoreEntry{
 		Mtype: arch.Machine.Enum(),
@@ -28,6 +27,9 @@ func CoreHead(t *scan.Thread) *core.CoreEntry {
 			// its versions before 1.0 wrote.
 			SignalsP: &siginfo.SignalQueueEntry{},
 		},
+	}
+	if t.CgroupSet != 0 {
+		c.ThreadCore.CgSet = &t.CgroupSet
 	}
 	if t == t.Task.Leader() {
 		c.Tc = taskHead(t.Task)
