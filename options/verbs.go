@@ -15,7 +15,7 @@ type Dump struct {
 	// TimeoutGiven says that Timeout was asked for. It then bounds all the time
 	// that the processes stand still.
 	TimeoutGiven bool
-	FreezeCgroup string `opt:"freeze-cgroup" arg:"DIR" path:"work" group:"Processes" rpc:"freeze_cgroup" supported:"no; freezing with a cgroup is not built yet" help:"Stop the processes by freezing the cgroup in DIR."`
+	FreezeCgroup string `opt:"freeze-cgroup" arg:"DIR" path:"work" group:"Processes" rpc:"freeze_cgroup" help:"Freeze the cgroup in DIR while the processes are found and stopped; needed if it is frozen already."`
 
 	GhostLimit Size `opt:"ghost-limit" arg:"SIZE" def:"1M" group:"Open files" rpc:"ghost_limit" help:"Largest deleted file that is kept in the images (default 1M; K, M and G are understood)."`
 	_          bool `opt:"ghost-fiemap" no:"yes" group:"Open files" supported:"accepted; holes of deleted files are always found the fastest way" help:"Find the holes of deleted files with FIEMAP."`

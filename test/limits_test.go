@@ -62,6 +62,7 @@ var elsewhere = map[string]string{
 	"traced by process N":                  "TestStrace",
 	"Glis runs under seccomp itself":       "it would have to be started that way",
 	"POSIX timers with numbers far apart":  "of kernels before 6.15",
+	"its cgroup is frozen":                 "TestFreezeCgroup",
 	"with `--manage-cgroups`":              "needs a cgroup namespace",
 	"its security label differs":           "needs a security module",
 	"shadow stack":                         "needs a CPU with it",

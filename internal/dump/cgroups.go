@@ -8,7 +8,7 @@ import (
 
 // openCgroups opens the hierarchies, before the freeze.
 func (d *dump) openCgroups() (err error) {
-	d.cgroups, err = cgroup.NewSaver(d.opts)
+	d.cgroups, err = cgroup.NewSaver(d.opts, d.freezer.held)
 	return err
 }
 

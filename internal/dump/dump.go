@@ -158,9 +158,10 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 func (d *dump) run(ctx context.Context) error {
 	d.openFlags()
 	defer d.closeFlags()
-	if err := d.openCgroups(); err != nil {
+	if err := errors.Join(d.openHold(), d.openCgroups()); err != nil {
 		return err
 	}
+	defer d.closeHold()
 	defer d.cgroups.Close() //nolint:errcheck // nothing was written
 	d.openSockets()
 	defer d.closeKinds()

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/cgroupfs"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
@@ -41,6 +42,7 @@ type freezer struct {
 	// noSuspend is set when we may not suspend seccomp filters (we run under
 	// one ourselves): tasks that have one must then be refused.
 	noSuspend bool
+	held      *cgroupfs.Freezer // a cgroup to freeze meanwhile; may be nil
 }
 
 // freeze stops the tree of task pid. Whatever happens, thaw lets go of what
@@ -49,7 +51,10 @@ func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
 	f.ctx = ctx
 	f.seen, f.moving = map[proc.TID]bool{}, map[*scan.Thread]bool{}
 	f.reading.SetLimit(runtime.GOMAXPROCS(0))
-	level := []proc.PID{pid}
+	level, err := f.first(pid)
+	if err != nil {
+		return err
+	}
 	for len(level) > 0 {
 		if err := f.ended(); err != nil {
 			return err
@@ -66,6 +71,14 @@ func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
 		}
 	}
 	return errors.Join(f.readOwn(), f.reading.Wait())
+}
+
+// first returns the tasks to begin with.
+func (f *freezer) first(pid proc.PID) ([]proc.PID, error) {
+	if f.held == nil {
+		return []proc.PID{pid}, nil
+	}
+	return f.seizeHeld(pid)
 }
 
 // ended returns why the freeze must end before its time.

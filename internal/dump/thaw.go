@@ -17,7 +17,7 @@ import (
 // killed it) is no error.
 func (f *freezer) thaw() error {
 	f.settle()
-	errs := []error{f.restoreAll(), f.unmapArenas()}
+	errs := []error{f.restoreAll(), f.unmapArenas(), f.refreeze()}
 	for _, th := range f.seized {
 		if err := alive(th.Release()); err != nil {
 			errs = append(errs, fmt.Errorf("%v: let thread %d go: %w", th.Task, th.TID, err))

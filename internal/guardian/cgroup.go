@@ -39,3 +39,35 @@ func (s *story) removeCgroups() error {
 	}
 	return errors.Join(errs...)
 }
+
+// frozen is a cgroup that the engine freezes for a moment, and how it is to be
+// if the engine dies.
+type frozen struct {
+	path string
+	was  bool
+}
+
+func (f frozen) append(b []byte) []byte {
+	if f.was {
+		return append(append(b, 1), f.path...)
+	}
+	return append(append(b, 0), f.path...)
+}
+
+// Frozen says that a cgroup, by its path in the file system, is about to be
+// frozen, and was before, or not.
+func (g *Guard) Frozen(path string, was bool) error {
+	return g.journal.put(recordFrozen, frozen{path, was}.append)
+}
+
+// thawCgroup has the cgroup be as it was.
+func (s *story) thawCgroup() error {
+	if s.frozen.path == "" {
+		return nil
+	}
+	f, err := cgroupfs.OpenFreezer(s.frozen.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Set(s.frozen.was), f.Close())
+}

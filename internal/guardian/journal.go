@@ -42,6 +42,7 @@ const (
 	recordName   = 'n'
 	recordShm    = 's'
 	recordCgroup = 'c'
+	recordFrozen = 'f'
 )
 
 // recordHead is how long kind and length are.
@@ -160,6 +161,7 @@ type story struct {
 	names   []name
 	shms    []shm
 	cgroups []made
+	frozen  frozen
 }
 
 // area is memory of the engine's that may be in a process.
@@ -209,6 +211,8 @@ func (s *story) take(kind byte, body []byte) bool {
 			return false
 		}
 		s.cgroups = append(s.cgroups, m)
+	case kind == recordFrozen && len(body) > 1:
+		s.frozen = frozen{string(body[1:]), body[0] != 0}
 	case kind == recordLoose:
 		s.braked = nil
 	case kind == recordKept:

@@ -24,6 +24,8 @@ func write(t *testing.T, j *journal) {
 		g.Brake(9),
 		g.Unbraked(),
 		g.Brake(7),
+		g.Cgroup("name=x", "/a"),
+		g.Frozen("/x/b", true),
 		g.Phase(Committed),
 	} {
 		if err != nil {
@@ -39,6 +41,8 @@ var told = story{
 	kept:    "CRIU-x",
 	braked:  []proc.PID{7},
 	names:   []name{{3, 4, "/x/link"}},
+	cgroups: []made{{"name=x", "/a"}},
+	frozen:  frozen{"/x/b", true},
 	arenas:  map[proc.PID][]area{7: {{1 << 46, 4096}}},
 }
 

@@ -114,7 +114,7 @@ func (s *story) endDump(h Hooks, lent []*fd.FD) error {
 	case Thawed:
 		return h.Discard(fdImages)
 	}
-	err := errors.Join(s.setOptions(lent), closeAll(lent))
+	err := errors.Join(s.thawCgroup(), s.setOptions(lent), closeAll(lent))
 	// Packets come through when the last descriptor of the lock is closed.
 	return errors.Join(err, s.unlock(), unix.Close(fdLock), s.goOn(), s.unmapArenas(), s.unlink(), h.Discard(fdImages))
 }

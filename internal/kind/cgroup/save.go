@@ -25,6 +25,7 @@ type Place []proc.Cgroup
 // Saver saves the cgroups of a tree.
 type Saver struct {
 	opts        *options.Dump
+	held        *cgroupfs.Freezer
 	own         Place
 	props       []options.CgroupSpec // that the user names
 	hierarchies []*cgroupfs.Hierarchy
@@ -39,8 +40,8 @@ type Saver struct {
 const ownSet = 1
 
 // NewSaver opens the hierarchies, before the freeze. It returns nil if cgroups
-// are to be ignored.
-func NewSaver(o *options.Dump) (*Saver, error) {
+// are to be ignored. held is a cgroup that the engine freezes, or nil.
+func NewSaver(o *options.Dump, held *cgroupfs.Freezer) (*Saver, error) {
 	if o.Cgroups == options.CgroupIgnore {
 		return nil, nil
 	}
@@ -49,7 +50,7 @@ func NewSaver(o *options.Dump) (*Saver, error) {
 		return nil, err
 	}
 	defer self.Close()
-	s := &Saver{opts: o, dirs: map[string]*dir{}, threaded: map[string]bool{}}
+	s := &Saver{opts: o, held: held, dirs: map[string]*dir{}, threaded: map[string]bool{}}
 	cgroups, err := self.Cgroups()
 	if err != nil {
 		return nil, err

@@ -108,6 +108,10 @@ func (s *Saver) readProps(hierarchy string, open *cgroupfs.Dir) ([]*cgimg.Cgroup
 	if err != nil {
 		return nil, err
 	}
+	held, was := s.held.Property(open)
+	if held != "" && !slices.Contains(names, held) {
+		names = append(names, held)
+	}
 	var out []*cgimg.CgroupPropEntry
 	for _, name := range names {
 		perms, err := open.Perms(name)
@@ -123,6 +127,9 @@ func (s *Saver) readProps(hierarchy string, open *cgroupfs.Dir) ([]*cgimg.Cgroup
 			if err != nil {
 				return nil, err
 			}
+		}
+		if name == held {
+			value = was
 		}
 		value = asWritten(name, value)
 		if name == "tasks" || name == "cgroup.type" && value == threaded {

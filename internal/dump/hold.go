@@ -1,0 +1,121 @@
+package dump
+
+import (
+	"errors"
+	"fmt"
+
+	"glis.dev/glis/internal/cgroupfs"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// With --freeze-cgroup a cgroup stands still while its tasks are found and
+// seized, so that none comes or goes meanwhile, and one that its user had frozen
+// can be dumped. It runs again, as far as the kernel is concerned, before the
+// first task is asked for anything: a frozen one would not answer.
+
+// openHold opens that cgroup, before the freeze, and refuses a tree that stands
+// still in one which the user has not named.
+func (d *dump) openHold() error {
+	if d.opts.FreezeCgroup == "" {
+		return d.notFrozen()
+	}
+	held, err := cgroupfs.OpenFreezer(d.opts.FreezeCgroup)
+	if err != nil {
+		return fmt.Errorf("--freeze-cgroup: %w", err)
+	}
+	d.freezer.held = held
+	return d.guard.Frozen(held.Path(), held.Was)
+}
+
+// notFrozen looks for what a task waits in that its cgroup keeps from running. It
+// sleeps there, other than one that is stopped.
+func (d *dump) notFrozen() error {
+	b, err := linux.ReadFile(fmt.Sprintf("/proc/%d/wchan", d.opts.Tree))
+	if err != nil {
+		return nil // it has ended, or the kernel doesn't tell
+	}
+	switch string(b) {
+	case "get_signal", "do_freezer_trap": // one may be within the other
+		dir, err := proc.Open(proc.PID(d.opts.Tree))
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		if st, err := dir.Stat(); err != nil || st.State != 'S' {
+			return err
+		}
+	case "__refrigerator":
+	default:
+		return nil
+	}
+	return kind.Unsupported(fmt.Sprintf("process %d", d.opts.Tree), "its cgroup is frozen; give that with --freeze-cgroup, or thaw it")
+}
+
+// closeHold lets go of a cgroup that was frozen for the dump; one that was
+// frozen before is so again, unless nobody is left in it.
+func (d *dump) closeHold() {
+	if err := errors.Join(d.freezer.refreeze(), d.freezer.held.Close()); err != nil {
+		d.log.Error("The cgroup of --freeze-cgroup could not be frozen again", "err", err)
+	}
+}
+
+// refreeze freezes a cgroup again that was frozen before the dump.
+func (f *freezer) refreeze() error {
+	if f.held == nil || !f.held.Was || f.held.Empty() {
+		return nil
+	}
+	return f.held.Set(true)
+}
+
+// seizeHeld seizes the tree while its cgroup stands still, and returns children
+// that have come since.
+func (f *freezer) seizeHeld(pid proc.PID) ([]proc.PID, error) {
+	if err := errors.Join(f.held.Set(true), f.held.Await(f.ended)); err != nil {
+		return nil, errors.Join(err, f.held.Set(false))
+	}
+	tasks, err := f.seizeAll(pid)
+	if err = errors.Join(err, f.held.Set(false)); err != nil {
+		return nil, err
+	}
+	for _, t := range tasks {
+		for _, th := range append([]*scan.Thread(nil), f.seized...) {
+			if th.Task != t {
+				continue
+			}
+			if err := f.await(th); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := f.stop(tasks); err != nil {
+		return nil, err
+	}
+	return f.newChildren()
+}
+
+// seizeAll asks all threads of the tree to stop, and awaits none.
+func (f *freezer) seizeAll(pid proc.PID) ([]*scan.Task, error) {
+	var all []*scan.Task
+	for level := []proc.PID{pid}; len(level) > 0; {
+		tasks, err := f.add(level)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tasks {
+			if t.Zombie {
+				continue
+			}
+			if _, err := f.seize(t); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, tasks...)
+		if level, err = f.newChildren(); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
