@@ -23,9 +23,7 @@ func (d *dump) collect() error {
 	if err := par.Besides(d.readProc, d.readXStates); err != nil {
 		return err
 	}
-	if err := d.cgroups.Number(d.freezer.seized); err != nil {
-		return err
-	}
+	d.cgroups.Number(d.freezer.seized)
 	for _, th := range d.freezer.seized {
 		if err := errors.Join(d.ended(), d.prepareThread(th)); err != nil {
 			return err

@@ -5,7 +5,6 @@ package cgroup
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -99,6 +98,21 @@ func (s *Saver) place(all []proc.Cgroup) Place {
 	return p
 }
 
+// like is place for the hierarchies that there were before the freeze: somebody
+// may have mounted others since, or removed one, which has a root only then.
+func (s *Saver) like(all []proc.Cgroup) Place {
+	p := slices.Clone(s.own)
+	for i := range p {
+		p[i].Path = "/"
+		for _, c := range all {
+			if c.Controllers == p[i].Controllers {
+				p[i].Path = c.Path
+			}
+		}
+	}
+	return p
+}
+
 // Look reads where the threads of a task are. With alike, all are known to be
 // where the first is. It may be called for several tasks at the same time.
 func (s *Saver) Look(t *scan.Task, alike bool) error {
@@ -119,20 +133,17 @@ func (s *Saver) Look(t *scan.Task, alike bool) error {
 				return kind.Unsupported(t, "it is in cgroup %s of %s, which was removed or is outside of Glis's cgroup namespace; move it, or give --manage-cgroups=ignore", c.Path, cgroupfs.Called(c.Controllers))
 			}
 		}
-		th.Cgroups = s.place(all)
+		th.Cgroups = s.like(all)
 	}
 	return nil
 }
 
 // Number gives threads the numbers of their sets.
-func (s *Saver) Number(threads []*scan.Thread) error {
+func (s *Saver) Number(threads []*scan.Thread) {
 	if s == nil {
-		return nil
+		return
 	}
 	for _, th := range threads {
-		if err := s.sameHierarchies(th); err != nil {
-			return err
-		}
 		i := slices.IndexFunc(s.sets, func(p Place) bool { return slices.EqualFunc(p, th.Cgroups, same) })
 		if i < 0 {
 			i = len(s.sets)
@@ -141,19 +152,9 @@ func (s *Saver) Number(threads []*scan.Thread) error {
 		s.strays, s.homely = s.strays || i > 0, s.homely || i == 0
 		th.CgroupSet = uint32(i + ownSet)
 	}
-	return nil
 }
 
 func same(a, b proc.Cgroup) bool { return a.Controllers == b.Controllers && a.Path == b.Path }
-
-// sameHierarchies makes sure that a thread is in the hierarchies that were
-// there before the freeze.
-func (s *Saver) sameHierarchies(th *scan.Thread) error {
-	if slices.EqualFunc(s.own, th.Cgroups, func(a, b proc.Cgroup) bool { return a.Controllers == b.Controllers }) {
-		return nil
-	}
-	return fmt.Errorf("%v: hierarchies of cgroups were mounted or unmounted during the dump; try again", th.Task)
-}
 
 // Collect reads what the cgroups of the tree are set to. ended returns why that
 // must end before its time.
