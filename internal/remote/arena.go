@@ -247,8 +247,8 @@ func (b *Batch) Start() error {
 		return err
 	}
 	t := b.thread
-	t.busy, t.control, t.arena, t.gen = true, b.control, b.arena, b.arena.gen
-	return tracee.Cont(b.thread.TID, 0)
+	t.control, t.arena, t.gen = b.control, b.arena, b.arena.gen
+	return t.cont()
 }
 
 // Seal ends the building of the batch and writes it into the task, which needs
@@ -284,7 +284,7 @@ func putEntry(buf []byte, e *arch.Entry) {
 // call that failed.
 func (b *Batch) Wait() error {
 	for {
-		s, err := tracee.Wait(b.thread.TID)
+		s, err := b.thread.wait()
 		if err != nil {
 			return err
 		}
@@ -299,7 +299,7 @@ func (b *Batch) Wait() error {
 		} else if !b.thread.foreign(s) {
 			return b.strange(s)
 		}
-		if err := tracee.Cont(b.thread.TID, 0); err != nil {
+		if err := b.thread.cont(); err != nil {
 			return err
 		}
 	}
@@ -325,7 +325,7 @@ func (b *Batch) atEnd() (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	b.thread.busy, b.left = false, left
+	b.left = left
 	if left == 0 {
 		return true, nil
 	}

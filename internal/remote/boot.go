@@ -143,7 +143,7 @@ func (t *Thread) finishBoot(nr uintptr) (int64, error) {
 
 func (t *Thread) waitBoot() (int64, error) {
 	for {
-		s, err := tracee.Wait(t.TID)
+		s, err := t.wait()
 		switch {
 		case err != nil:
 			return 0, err
@@ -160,7 +160,7 @@ func (t *Thread) waitBoot() (int64, error) {
 		case !t.foreign(s):
 			return 0, fmt.Errorf("thread %d: unexpected %v", t.TID, s)
 		}
-		if err := tracee.Cont(t.TID, 0); err != nil {
+		if err := t.cont(); err != nil {
 			return 0, err
 		}
 	}

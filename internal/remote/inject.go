@@ -34,13 +34,13 @@ func (t *Thread) startInject(insn Addr, nr uintptr, args []uint64) error {
 		if err := t.enter(&r); err != nil {
 			return err
 		}
-		return tracee.Cont(t.TID, 0)
+		return t.cont()
 	}
 	arch.SetCall(&r, uint64(insn), uint64(nr), a)
 	if err := t.enter(&r); err != nil {
 		return err
 	}
-	return tracee.ContSyscall(t.TID)
+	return t.contSyscall()
 }
 
 func (t *Thread) finishInject(nr uintptr) (int64, error) {
@@ -50,7 +50,7 @@ func (t *Thread) finishInject(nr uintptr) (int64, error) {
 	if err := t.waitSyscall(); err != nil {
 		return 0, fmt.Errorf("system call %d, entry: %w", nr, err)
 	}
-	if err := tracee.ContSyscall(t.TID); err != nil {
+	if err := t.contSyscall(); err != nil {
 		return 0, err
 	}
 	if err := t.waitSyscall(); err != nil {
@@ -86,7 +86,7 @@ func (t *Thread) enter(r *arch.Regs) error {
 
 func (t *Thread) waitSyscall() error {
 	for {
-		s, err := tracee.Wait(t.TID)
+		s, err := t.wait()
 		switch {
 		case err != nil:
 			return err
@@ -97,7 +97,7 @@ func (t *Thread) waitSyscall() error {
 		case !t.foreign(s):
 			return fmt.Errorf("thread %d: unexpected %v", t.TID, s)
 		}
-		if err := tracee.ContSyscall(t.TID); err != nil {
+		if err := t.contSyscall(); err != nil {
 			return err
 		}
 	}

@@ -35,7 +35,7 @@ type Thread struct {
 	gen     int         // of the arena when control was laid down
 	boot    Addr        // where UseVdso found room for arch.Boot, or 0
 	booted  bool        // arch.Boot is there, or on its way out
-	busy    bool        // a batch is running
+	busy    bool        // it runs, or has stopped and nobody knows yet
 	entered bool        // regs or mask were changed since the stop
 	stopped bool        // a SIGSTOP came while we were at it
 }
@@ -85,13 +85,33 @@ func (t *Thread) Restore() error {
 	return nil
 }
 
-// settle waits until the thread stands still, should a batch that nobody waited
-// for still be under way.
+// cont lets the thread run.
+func (t *Thread) cont() error { return t.run(tracee.Cont(t.TID, 0)) }
+
+// contSyscall lets the thread run up to its next system call.
+func (t *Thread) contSyscall() error { return t.run(tracee.ContSyscall(t.TID)) }
+
+// run notes whether the thread runs. One that could not be told to stands
+// still, and nobody may wait for it.
+func (t *Thread) run(err error) error {
+	t.busy = err == nil
+	return err
+}
+
+// wait waits for the thread's next stop.
+func (t *Thread) wait() (tracee.Stop, error) {
+	s, err := tracee.Wait(t.TID)
+	t.busy = err != nil
+	return s, err
+}
+
+// settle waits until the thread stands still, should something that nobody
+// waited for still be under way.
 func (t *Thread) settle() error {
 	if !t.busy {
 		return nil
 	}
-	s, err := tracee.Wait(t.TID)
+	s, err := t.wait()
 	if err != nil {
 		return err
 	}
@@ -99,7 +119,6 @@ func (t *Thread) settle() error {
 		return fmt.Errorf("thread %d: %v in a batch: %w", t.TID, s, tracee.ErrGone)
 	}
 	t.stopped = t.stopped || s.Event() == 0 && s.Signal() == unix.SIGSTOP
-	t.busy = false
 	return nil
 }
 

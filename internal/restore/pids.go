@@ -17,8 +17,12 @@ import (
 func (tr *tree) checkPIDs(own func(tid uint32) bool) error {
 	for _, t := range tr.tasks {
 		for _, tid := range t.threads {
-			if err := unix.Kill(int(tid), 0); err == unix.ESRCH {
+			switch err := unix.Kill(int(tid), 0); err {
+			case unix.ESRCH:
 				continue
+			case nil, unix.EPERM:
+			default:
+				return fmt.Errorf("%v: ask whether number %d is in use: %w", t, tid, err)
 			}
 			if ownThread(tid) || own(tid) {
 				return fmt.Errorf("%v: number %d: %w", t, tid, ErrOwnNumber)

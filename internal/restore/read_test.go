@@ -25,7 +25,11 @@ func planOf(s image.Store) (*tree, *plan.Plan, error) {
 		return nil, nil, err
 	}
 	o := withShellJob(true)
-	env := &plan.CheckEnv{Options: o, Store: s, Capable: func(int) bool { return true }, Bounded: bounded()}
+	bounded, err := bounded()
+	if err != nil {
+		return nil, nil, err
+	}
+	env := &plan.CheckEnv{Options: o, Store: s, Capable: func(int) bool { return true }, Bounded: bounded}
 	pl, err := makePlan(tr, s, o, kinds.New(), env)
 	return tr, pl, err
 }

@@ -123,7 +123,15 @@ func (r *restore) prepare(ctx context.Context) error {
 	if r.tree, err = read(r.store); err != nil {
 		return err
 	}
-	env := &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable(), Bounded: bounded()}
+	capable, err := capable()
+	if err != nil {
+		return err
+	}
+	bounded, err := bounded()
+	if err != nil {
+		return err
+	}
+	env := &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable, Bounded: bounded}
 	if r.plan, err = makePlan(r.tree, r.store, r.opts, r.kinds, env); err != nil {
 		return err
 	}

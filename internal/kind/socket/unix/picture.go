@@ -64,8 +64,12 @@ func (p *picture) all() error {
 		return err
 	}
 	defer c.Close()
-	p.socks, p.whole = map[uint32]*sockdiag.Unix{}, true
-	return c.EachUnix(show, p.add)
+	p.socks = map[uint32]*sockdiag.Unix{}
+	if err := c.EachUnix(show, p.add); err != nil {
+		return err
+	}
+	p.whole = true
+	return nil
 }
 
 func (p *picture) ask(c *sockdiag.Conn, ino uint32) error {
@@ -73,7 +77,9 @@ func (p *picture) ask(c *sockdiag.Conn, ino uint32) error {
 	if errors.Is(err, sys.ENOENT) {
 		u, err = nil, nil
 	}
-	p.socks[ino] = u
+	if err == nil {
+		p.socks[ino] = u
+	}
 	return err
 }
 
