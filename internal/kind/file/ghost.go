@@ -55,7 +55,7 @@ func putGhost(env *kind.DumpEnv, f *scan.File, id uint32) error {
 		return putContents(env, f, e, id)
 	case unix.S_IFDIR, unix.S_IFIFO:
 	case unix.S_IFCHR:
-		e.Rdev = proto.Uint32(unix.Major(f.Stat.Rdev)<<20 | unix.Minor(f.Stat.Rdev))
+		e.Rdev = proto.Uint32(uint32(f.Stat.Rdev)) // as stat(2) has it, other than Dev
 	case unix.S_IFLNK:
 		target, err := readLink(f)
 		if err != nil {

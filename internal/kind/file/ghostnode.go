@@ -377,8 +377,7 @@ func (s *ghostSet) mknod(name string, _ uint32) error {
 	case unix.S_IFLNK:
 		return unix.Symlink(s.head.GetSymlnkTarget(), name)
 	case unix.S_IFCHR, unix.S_IFIFO:
-		dev := s.head.GetRdev()
-		return unix.Mknod(name, mode&unix.S_IFMT|0o600, int(unix.Mkdev(dev>>20, dev&0xfffff)))
+		return unix.Mknod(name, mode&unix.S_IFMT|0o600, int(s.head.GetRdev()))
 	}
 	return fmt.Errorf("%s, which can't be made again", typeName(s.head.GetMode()))
 }

@@ -60,7 +60,7 @@ func (*Pidfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 	if err != nil {
 		return nil, err
 	}
-	e := &pidfd.PidfdEntry{Id: proto.Uint32(f.ID), Ino: proto.Uint32(uint32(f.Stat.Ino)), Flags: proto.Uint32(f.Flags), Nspid: proto.Int32(noPID), Fown: own}
+	e := &pidfd.PidfdEntry{Id: proto.Uint32(f.ID), Ino: proto.Uint32(uint32(f.Stat.Ino)), Flags: proto.Uint32(f.Flags &^ (unix.O_RDWR | unix.O_CLOEXEC)), Nspid: proto.Int32(noPID), Fown: own}
 	if info.PID == noPID {
 		if status, ok := linux.PidfdExit(d.Int()); ok {
 			putVarint(e, pidfdStatus, uint64(status))

@@ -115,7 +115,8 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 	if *e.Sid, *e.Pgrp, err = session(env.Tree, master, index); err != nil {
 		return err
 	}
-	if err := slaveInode(env.Tree, index, e); err != nil {
+	st, err := slaveInode(index, e)
+	if err != nil {
 		return err
 	}
 	e.Type, e.Pty = tty.TtyType_PTY.Enum(), &tty.TtyPtyEntry{Index: &index}
@@ -130,6 +131,7 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 		}
 	}
 	slave := *e
+	slave.Rdev, slave.Dev = proto.Uint32(uint32(st.Rdev)), proto.Uint32(uint32(st.Dev))
 	e.Id, slave.Id = proto.Uint32(index<<1|1), proto.Uint32(index<<1)
 	k.mark(&slave, e)
 	if err := env.Images.Put(image.TTYInfo, e, nil); err != nil {
@@ -194,14 +196,14 @@ func groupThere(t *scan.Tree, pgrp int32) bool {
 	return false
 }
 
-// slaveInode notes who owns the slave, and its mode.
-func slaveInode(t *scan.Tree, index uint32, e *tty.TtyInfoEntry) error {
-	var st unix.Stat_t
+// slaveInode notes who owns the slave, and its mode. The device in criu's entry
+// tells masters from slaves.
+func slaveInode(index uint32, e *tty.TtyInfoEntry) (st unix.Stat_t, err error) {
 	name := fmt.Sprintf("/dev/pts/%d", index)
 	if err := unix.Stat(name, &st); err != nil {
-		return fmt.Errorf("its slave %s is not there; is another devpts in the way? %w", name, err)
+		return st, fmt.Errorf("its slave %s is not there; is another devpts in the way? %w", name, err)
 	}
-	e.Uid, e.Gid, e.Rdev, e.Dev = &st.Uid, &st.Gid, proto.Uint32(uint32(st.Rdev)), proto.Uint32(uint32(st.Dev))
+	e.Uid, e.Gid = &st.Uid, &st.Gid
 	putVarint(e, ttyMode, uint64(st.Mode&0o7777))
-	return nil
+	return st, nil
 }
