@@ -29,6 +29,7 @@ type Set struct {
 // New returns the kinds for one dump or restore.
 func New() *Set {
 	locks := &file.Locks{}
+	regular := &file.Regular{Locks: locks}
 	files := append([]kind.File{unix.New(), inet.New(), netlink.New(), packet.New()}, socket.Others()...)
 	return &Set{
 		Files: append(files,
@@ -39,12 +40,12 @@ func New() *Set {
 			&file.Timerfd{},
 			&file.Signalfd{},
 			&file.Pidfd{},
-			&file.Inotify{},
+			&file.Inotify{Regular: regular},
 			&file.Fanotify{},
 			&file.TTY{},
 			&file.Memfd{},
 			file.NSFile{},
-			&file.Regular{},
+			regular,
 			&file.Unknown{},
 		),
 		Process: append(task.ProcessFacets(), locks),

@@ -45,6 +45,10 @@ type Stuffed interface {
 	Stuff(ctx context.Context, env *Env) error
 }
 
+// Brief is a Node that is a directory which can be entered only as long as the
+// processes that stand in for others are there (Env.Alive).
+type Brief interface{ Brief() }
+
 // As has a process make the calls that queue queues, with an identity, and
 // returns what they have made, in order of New. lend are descriptors of the
 // engine's that they need. If no process of the tree has that number, one is

@@ -179,7 +179,8 @@ func (t *task) lendsFiles() bool { return slices.ContainsFunc(t.children, (*task
 func (r *restore) places(ctx context.Context, b *remote.Batch, t *task) error {
 	uses := []mem.Use{{ID: plan.ID(t.space.Entry.GetExeFileId())}}
 	cwd, root := mem.Use{ID: plan.ID(t.fs.GetCwdId())}, mem.Use{ID: plan.ID(t.fs.GetRootId())}
-	if !t.sharesFS() {
+	enter := !t.sharesFS() && !t.entered
+	if enter {
 		for _, u := range []mem.Use{cwd, root} {
 			if u != uses[0] && u != uses[len(uses)-1] {
 				uses = append(uses, u)
@@ -191,12 +192,46 @@ func (r *restore) places(ctx context.Context, b *remote.Batch, t *task) error {
 		return err
 	}
 	t.space.Finish(b, uint64(numbers[uses[0]]))
+	if enter {
+		r.enter(ctx, b, root, cwd, numbers)
+	}
 	if !t.sharesFS() {
-		r.enterRoot(ctx, b, root, numbers)
-		b.Call("fchdir", unix.SYS_FCHDIR, uint64(numbers[cwd]))
 		facets.RestoreUmask(b, t.fs.GetUmask())
 	}
 	r.takeBack(b, t, numbers)
+	return nil
+}
+
+// enter queues what gives a task its root and working directory.
+func (r *restore) enter(ctx context.Context, b *remote.Batch, root, cwd mem.Use, numbers map[mem.Use]int32) {
+	r.enterRoot(ctx, b, root, numbers)
+	b.Call("fchdir", unix.SYS_FCHDIR, uint64(numbers[cwd]))
+}
+
+// enterBrief lets tasks enter directories that are there only as long as
+// helpers are.
+func (r *restore) enterBrief(ctx context.Context) error {
+	for _, t := range r.tree.tasks {
+		if t.zombie || t.sharesFS() {
+			continue
+		}
+		cwd, root := mem.Use{ID: plan.ID(t.fs.GetCwdId())}, mem.Use{ID: plan.ID(t.fs.GetRootId())}
+		if _, ok := r.plan.Node(cwd.ID).(plan.Brief); !ok {
+			continue
+		}
+		b := t.live.arena.Batch(t.live.thread)
+		numbers, err := r.lend(ctx, b, t, slices.Compact([]mem.Use{cwd, root}))
+		if err == nil {
+			r.enter(ctx, b, root, cwd, numbers)
+			r.takeBack(b, t, numbers)
+			err = b.Run()
+		}
+		if err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+		t.live.arena.Reset()
+		t.entered = true
+	}
 	return nil
 }
 

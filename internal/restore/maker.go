@@ -62,7 +62,7 @@ func (m *makers) helper(pid uint32) (*live, error) {
 	}
 	h := &task{pid: pid}
 	if err := m.restore.cloneAll(m.restore.tree.root.live, []birthOrder{{h, pid, 0, 0}}); err != nil {
-		return nil, fmt.Errorf("stand in for process %d, which has ended and is told as a peer by a socket (SO_PEERCRED, SCM_CREDENTIALS): %w", pid, err)
+		return nil, fmt.Errorf("stand in for process %d, which has ended, but that a file of /proc or a socket (SO_PEERCRED, SCM_CREDENTIALS) refers to: %w", pid, err)
 	}
 	m.helpers[pid] = h.live
 	return h.live, nil
@@ -295,6 +295,9 @@ func (r *restore) giveDescriptors(ctx context.Context) error {
 		}
 	}
 	if err := r.files.stuff(ctx); err != nil {
+		return err
+	}
+	if err := r.enterBrief(ctx); err != nil {
 		return err
 	}
 	return r.makers.dismiss()

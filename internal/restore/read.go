@@ -47,8 +47,9 @@ type task struct {
 
 	badThreads bool // the image does not say what threads it has
 
-	birth birth
-	live  *live
+	birth   birth
+	live    *live
+	entered bool // it has its root and working directory already
 }
 
 func (t *task) core() *criu_core.CoreEntry { return t.cores[t.pid] }

@@ -38,8 +38,11 @@ int main(int argc, char **argv) {
 	int fa = fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK, O_RDONLY | O_CLOEXEC);
 	CHECK(fa);
 	CHECK(fanotify_mark(fa, FAN_MARK_ADD, FAN_CLOSE_WRITE | FAN_EVENT_ON_CHILD, AT_FDCWD, path("d")));
+	int gone = CHECK(open(path("gone"), O_RDWR | O_CREAT, 0600));
+	CHECK(inotify_add_watch(fd, path("gone"), IN_MODIFY | IN_DELETE_SELF)), CHECK(unlink(path("gone")));
 	drain("begin", fd);
 	do {
+		CHECK(write(gone, "x", 1));
 		char name[20];
 		obs("numbers %d %d %d flags %o %o", a, b, c, fcntl(fd, F_GETFL), fcntl(other, F_GETFD));
 		snprintf(name, sizeof name, "d/%d", ctl_gen);

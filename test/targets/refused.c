@@ -188,12 +188,6 @@ static void ghost_large(void) { file_of(2 << 20), CHECK(unlink("file")); }
 static void ghost_xattr(void) { file_of(1), CHECK(fsetxattr(fd, "user.glis", "x", 1, 0)), CHECK(unlink("file")); }
 static void linked(void) { file_of(1), CHECK(link("file", "other")), CHECK(unlink("file")); }
 static void lock(void) { file_of(1), CHECK(flock(fd, LOCK_EX)); }
-static void breaking(void) {
-	signal(SIGIO, SIG_IGN);
-	fd = CHECK(open("file", O_RDONLY | O_CREAT, 0600));
-	CHECK(fcntl(fd, F_SETLEASE, F_RDLCK));
-	MUST(open("file", O_WRONLY | O_NONBLOCK) < 0 && errno == EWOULDBLOCK);
-}
 static void pidfd(void) { fd = CHECK(syscall(SYS_pidfd_open, getppid(), 0)); }
 static void watch_events(void) {
 	fd = CHECK(inotify_init1(IN_NONBLOCK));
@@ -203,11 +197,12 @@ static void watch_events(void) {
 static void watch_gone(void) {
 	fd = CHECK(inotify_init1(IN_NONBLOCK));
 	file_of(1);
-	int f = fd;
+	char *m = CHECK(mmap(NULL, 1, PROT_READ, MAP_SHARED, fd, 0)); // all that is left of it
+	MUST(m);
+	close(fd);
 	fd = CHECK(inotify_init1(IN_NONBLOCK));
 	CHECK(inotify_add_watch(fd, "file", IN_MODIFY));
 	CHECK(unlink("file"));
-	(void)f;
 }
 static void watch_decides(void) { fd = CHECK(fanotify_init(FAN_CLASS_CONTENT | FAN_NONBLOCK, O_RDONLY)), CHECK(fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN_PERM, AT_FDCWD, ".")); }
 static void fast_timer(void) {
@@ -218,7 +213,13 @@ static void hung_up(void) {
 	int m = CHECK(posix_openpt(O_RDWR | O_NOCTTY));
 	CHECK(unlockpt(m));
 	fd = CHECK(open(ptsname(m), O_RDWR | O_NOCTTY));
-	close(m);
+	int pid = CHECK(fork());
+	if (!pid) {
+		signal(SIGHUP, SIG_IGN);
+		CHECK(setsid()), CHECK(ioctl(fd, TIOCSCTTY, 1)), CHECK(vhangup());
+		_exit(0);
+	}
+	CHECK(waitpid(pid, NULL, 0));
 }
 static void ns_file(void) {
 	int own = CHECK(open("/proc/self/ns/uts", O_RDONLY));
@@ -291,7 +292,7 @@ static struct {
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"pid", pid}, {"files", files}, {"huge", huge}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
-    {"lock", lock}, {"breaking", breaking}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
+    {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
     {"flowlabel", flow_label}, {"established", established}, {"savedsyn", saved_syn},
    

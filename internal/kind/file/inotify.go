@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,10 @@ import (
 
 // Inotify is inotify(7): its watches, with their numbers. What happens between
 // dump and restore is not reported.
-type Inotify struct{ paths watchedPaths }
+type Inotify struct {
+	Regular *Regular // of the same dump or restore: files without a name
+	paths   watchedPaths
+}
 
 // Type implements kind.File.
 func (*Inotify) Type() fdinfo.FdTypes { return fdinfo.FdTypes_INOTIFY }
@@ -46,9 +50,11 @@ func (k *Inotify) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*f
 	defer k.paths.close()
 	e := &fsnotify.InotifyFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own}
 	for _, m := range f.Info.Inotify {
-		name, err := k.paths.find(ctx, env, f, m.Dev, m.Ino, m.Handle)
-		if err != nil {
-			return nil, err
+		name := ""
+		if !ghostly(env.Tree, m.Dev, m.Ino) {
+			if name, err = k.paths.find(ctx, env, f, m.Dev, m.Ino, m.Handle); err != nil {
+				return nil, err
+			}
 		}
 		e.Wd = append(e.Wd, &fsnotify.InotifyWdEntry{
 			Id: proto.Uint32(f.ID), IIno: proto.Uint64(m.Ino), Mask: proto.Uint32(m.Mask), IgnoredMask: proto.Uint32(0), SDev: proto.Uint32(m.Dev),
@@ -72,7 +78,7 @@ func noEvents(f *scan.File, d *fd.FD) error {
 }
 
 // Plan implements kind.File.
-func (*Inotify) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
+func (k *Inotify) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	in := e.GetIfy()
 	if in == nil {
 		return entryError(e, "an inotify file without its entry")
@@ -82,31 +88,40 @@ func (*Inotify) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 		return err
 	}
 	n := &inotifyNode{base: b}
+	if n.ghosts, err = k.Regular.ghostFiles(p.Source); err != nil {
+		return err
+	}
 	seen := map[uint32]bool{}
 	for _, w := range in.GetWd() {
-		name, err := watchedPath(w.GetFHandle(), w.GetIIno())
-		if err != nil {
-			return entryError(e, "an inotify file: %v", err)
+		name := ""
+		if w.GetFHandle().GetPath() != "" || len(n.ghosts) == 0 {
+			if name, err = watchedPath(w.GetFHandle(), w.GetIIno()); err != nil {
+				return entryError(e, "an inotify file: %v", err)
+			}
 		}
 		if seen[w.GetWd()] || w.GetWd() < 1 || w.GetWd() > 1<<31-1 {
 			return entryError(e, "an inotify file with watch %d: it can't be, or is there twice", w.GetWd())
 		}
 		seen[w.GetWd()] = true
-		n.watches = append(n.watches, inotifyWatch{wd: w.GetWd(), name: name, mask: w.GetMask()})
+		n.watches = append(n.watches, inotifyWatch{wd: w.GetWd(), name: name, dev: w.GetSDev(), ino: w.GetIIno(), mask: w.GetMask()})
 	}
 	slices.SortFunc(n.watches, func(a, b inotifyWatch) int { return cmp.Compare(a.wd, b.wd) })
 	return p.Add(n)
 }
 
 type inotifyWatch struct {
-	wd   uint32
-	name string
-	mask uint32
+	wd    uint32
+	name  string
+	dev   uint32 // of what has no name
+	ino   uint64
+	ghost plan.ID // which file that is
+	mask  uint32
 }
 
 type inotifyNode struct {
 	base
 	watches []inotifyWatch
+	ghosts  map[*ghostSet]plan.ID // files that a watch without a name may be on
 	hold    *fd.FD
 }
 
@@ -115,15 +130,23 @@ func (n *inotifyNode) String() string {
 	return fmt.Sprintf("inotify %#x: %d watches", n.id, len(n.watches))
 }
 
+// Needs implements plan.Node: what is watched and has no name.
+func (n *inotifyNode) Needs() (ids []plan.ID) {
+	if slices.ContainsFunc(n.watches, func(w inotifyWatch) bool { return w.name == "" }) {
+		ids = slices.Sorted(maps.Values(n.ghosts))
+	}
+	return ids
+}
+
 // Create implements plan.Node.
-func (n *inotifyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
+func (n *inotifyNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 	num, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("inotify %#x: %w", n.id, err)
 	}
 	d := fd.New(num)
 	for _, w := range n.watches {
-		if err := w.add(d); err != nil {
+		if err := w.add(env, d); err != nil {
 			return nil, errors.Join(fmt.Errorf("inotify %#x: watch %d on %s: %w", n.id, w.wd, w.name, err), d.Close())
 		}
 	}
@@ -140,10 +163,18 @@ func (n *inotifyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
 const tries = 1 << 20
 
 // add adds a watch with its number. Numbers are given in order.
-func (w *inotifyWatch) add(d *fd.FD) error {
+func (w *inotifyWatch) add(env *plan.Env, d *fd.FD) error {
+	name, mask := w.name, w.mask&linux.IN_SETTABLE|unix.IN_DONT_FOLLOW
+	if w.ghost != 0 {
+		f, err := env.File(w.ghost)
+		if err != nil {
+			return err
+		}
+		name, mask = fmt.Sprintf("/proc/self/fd/%d", f.Int()), w.mask&linux.IN_SETTABLE
+	}
 	_ = unix.IoctlSetInt(d.Int(), linux.INOTIFY_IOC_SETNEXTWD, int(w.wd)) // Linux 4.18
 	for range tries {
-		got, err := unix.InotifyAddWatch(d.Int(), w.name, w.mask&linux.IN_SETTABLE|unix.IN_DONT_FOLLOW)
+		got, err := unix.InotifyAddWatch(d.Int(), name, mask)
 		if err != nil {
 			return missing(err)
 		}

@@ -24,9 +24,10 @@ import (
 // fcntl(2). They are told with the file they are on, and come back as a part
 // of a process, since a record lock belongs to one.
 type Locks struct {
-	once sync.Once // of a restore, as the rest
-	all  []*lockimg.FileLockEntry
-	err  error
+	once   sync.Once // of a restore, as the rest
+	all    []*lockimg.FileLockEntry
+	err    error
+	broken map[*lockimg.FileLockEntry]bool // leases that were made with their files, see breakLeases
 }
 
 // criu's numbers for the sorts of locks, which are the kernel's for some.
@@ -36,10 +37,6 @@ const (
 	lockOFD   = 4
 	lockLease = 8
 )
-
-// leaseBreaking is what CRIU adds to the type of a lease that somebody wants
-// to break.
-const leaseBreaking = 4
 
 var lockKinds = map[string]uint32{"POSIX": lockPosix, "FLOCK": lockFlock, "OFDLCK": lockOFD, "LEASE": lockLease}
 
@@ -76,11 +73,14 @@ func lockText(l *proc.Lock) string {
 func lockEntry(env *kind.DumpEnv, f *scan.File, l *proc.Lock) (*lockimg.FileLockEntry, error) {
 	sort, known := lockKinds[l.Kind]
 	typ, ok := lockTypes[l.Access]
-	switch {
-	case !known || !ok:
+	if !known || !ok {
 		return nil, kind.Unsupported(f, "it holds a lock of a sort that Glis does not know (%s)", lockText(l))
-	case sort == lockLease && l.Mode != "ACTIVE":
-		return nil, kind.Unsupported(f, "somebody waits for its lease to be given up (%s); let the program do that first", lockText(l))
+	}
+	var err error
+	if sort == lockLease {
+		if typ, err = leaseType(f, l.Mode, typ); err != nil {
+			return nil, err
+		}
 	}
 	user, err := lockUser(env.Tree, f, l)
 	if err != nil {
@@ -117,6 +117,7 @@ func (*Locks) Dump(*kind.Question) (kind.Answer, error) { return nil, nil }
 // read reads the locks of all processes, once.
 func (k *Locks) read(store image.Store) error {
 	k.once.Do(func() {
+		k.broken = map[*lockimg.FileLockEntry]bool{}
 		k.all, k.err = image.ReadAll[*lockimg.FileLockEntry](store, image.FileLocks)
 		if errors.Is(k.err, fs.ErrNotExist) {
 			k.err = nil
@@ -138,8 +139,11 @@ func checkLock(e *lockimg.FileLockEntry) error {
 	switch {
 	case e.GetPid() < 1 || e.GetPid() > maxPID || e.GetFd() < 0 || e.GetFd() > maxFD || e.GetStart() < 0 || e.GetLen() < 0:
 		return bad("it can't be")
-	case e.GetFlag() == lockLease && e.GetType()&leaseBreaking != 0:
-		return bad("somebody waits for it to be given up, which Glis can't restore")
+	case breaking(e):
+		if to := e.GetType() &^ leaseBreaking; to != unix.F_RDLCK && to != unix.F_UNLCK {
+			return bad("nobody can wait for it to become that")
+		}
+		return nil
 	case e.GetType() != unix.F_RDLCK && e.GetType() != unix.F_WRLCK:
 		return bad("neither for reading nor for writing")
 	}
@@ -160,8 +164,12 @@ func (k *Locks) Restore(r *kind.Redo) error {
 		return err
 	}
 	for _, e := range k.all {
-		if uint32(e.GetPid()) == uint32(r.PID) {
+		switch {
+		case uint32(e.GetPid()) != uint32(r.PID):
+		case !breaking(e):
 			take(r, e)
+		case !k.broken[e]:
+			return fmt.Errorf("filelocks.img: process %d, descriptor %d: a lease that somebody waits for, on something that is no regular file", e.GetPid(), e.GetFd())
 		}
 	}
 	return nil

@@ -129,9 +129,14 @@ func (n *ptyNode) Check(*plan.CheckEnv) error {
 	if !n.isMaster {
 		return nil
 	}
+	return n.set.free()
+}
+
+// free fails if another terminal has the number.
+func (s *ptySet) free() error {
 	var st unix.Stat_t
-	if err := unix.Stat(n.set.name(), &st); !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("%s: the number of a pseudo-terminal of the tree is in use by another one; end what runs there", n.set.name())
+	if err := unix.Stat(s.name(), &st); !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%s: the number of a pseudo-terminal of the tree is in use by another one; end what runs there", s.name())
 	}
 	return nil
 }
@@ -206,16 +211,8 @@ func (s *ptySet) numbered() (*fd.FD, error) {
 
 // set gives a new terminal owner, settings, and what was on the way.
 func (s *ptySet) set() error {
-	mode, _, ok := extra(s.info, ttyMode)
-	if s.info.Uid != nil {
-		if err := unix.Chown(s.name(), int(s.info.GetUid()), int(s.info.GetGid())); err != nil {
-			return fmt.Errorf("give it to user %d: %w", s.info.GetUid(), err)
-		}
-	}
-	if ok {
-		if err := unix.Chmod(s.name(), uint32(mode&0o7777)); err != nil {
-			return fmt.Errorf("set its mode: %w", err)
-		}
+	if err := s.setInode(); err != nil {
+		return err
 	}
 	if len(s.in) > 0 || len(s.out) > 0 || s.hungUp() {
 		if err := s.giveAll(); err != nil {
@@ -229,6 +226,22 @@ func (s *ptySet) set() error {
 		}
 	}
 	return s.setModes(m)
+}
+
+// setInode gives the file of a new terminal its owner and mode.
+func (s *ptySet) setInode() error {
+	mode, _, ok := extra(s.info, ttyMode)
+	if s.info.Uid != nil {
+		if err := unix.Chown(s.name(), int(s.info.GetUid()), int(s.info.GetGid())); err != nil {
+			return fmt.Errorf("give it to user %d: %w", s.info.GetUid(), err)
+		}
+	}
+	if ok {
+		if err := unix.Chmod(s.name(), uint32(mode&0o7777)); err != nil {
+			return fmt.Errorf("set its mode: %w", err)
+		}
+	}
+	return nil
 }
 
 func (s *ptySet) setModes(m int) error {

@@ -21,6 +21,7 @@ import (
 // whoever has them open. Executables, mapped files and working directories are
 // of this kind too.
 type Regular struct {
+	Locks   *Locks   // of the same restore: some come with their files
 	dir     *os.File // the root of dirOf
 	dirOf   *scan.Task
 	maps    *os.File // /proc/PID/maps of mapsOf
@@ -152,7 +153,7 @@ const deletedSuffix = " (deleted)"
 // that it will be found there.
 func (k *Regular) name(env *kind.DumpEnv, f *scan.File) (string, error) {
 	if isTTY(f.Stat.Rdev) && f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR {
-		return f.Link, nil // another terminal takes its place
+		return strings.TrimSuffix(f.Link, deletedSuffix), nil // another terminal takes its place, mostly
 	}
 	if strings.HasPrefix(f.Link, memfdPrefix) && strings.HasSuffix(f.Link, deletedSuffix) {
 		return "", kind.Unsupported(f, "it is a memfd of huge pages, which Glis can't carry over yet")
@@ -169,12 +170,14 @@ func (k *Regular) name(env *kind.DumpEnv, f *scan.File) (string, error) {
 		return f.Link, sillyName(f)
 	case err == nil && env.Options.EvasiveDevices && f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == f.Stat.Rdev:
 		return f.Link, nil
+	case err != nil && deadProc(f) != 0:
+		return dumpDead(env, f, deadProc(f))
 	case strings.HasSuffix(f.Link, deletedSuffix):
 		return k.linkRemap(env, f)
 	case err == nil:
 		return "", kind.Unsupported(f, "another file has this path by now (the open one has inode %d, that one %d), or a mount hides it; put it back, or unmount what hides it", f.Stat.Ino, st.Ino)
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
-		return "", kind.Unsupported(f, "the path leads nowhere (it is below another mount, or belongs to a process that has ended); close it, or make the path lead to it again")
+		return "", kind.Unsupported(f, "the path leads nowhere (it is below another mount); close it, or make the path lead to it again")
 	}
 	return "", fmt.Errorf("%v: look for it by its path: %w", f, err)
 }

@@ -39,12 +39,18 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err := k.readRemaps(p.Source); err != nil {
 		return err
 	}
-	n := &regularNode{base: b, entry: in, size: in.GetSize(), remap: k.remaps[in.GetId()]}
+	n := &regularNode{base: b, entry: in, size: in.GetSize(), remap: k.remaps[in.GetId()], plan: p, locks: k.Locks}
 	n.remap.join(n)
 	if size, _, ok := extra(in, regSize); ok {
 		n.size = size
 	}
-	return p.Add(n)
+	if n.remap == nil || n.remap.dead == 0 {
+		return p.Add(n)
+	}
+	if ofProc(in.GetName()) != n.remap.dead {
+		return entryError(e, "%.80q is said to be a file of process %d, which had ended", in.GetName(), n.remap.dead)
+	}
+	return p.Add(&deadNode{regularNode: n})
 }
 
 // checkRegular refuses what no dump writes.
@@ -74,6 +80,8 @@ type regularNode struct {
 	entry *regfile.RegFileEntry
 	size  uint64    // that the file must have at least
 	remap *remapped // nil: it comes back by its path
+	plan  *plan.Plan
+	locks *Locks
 }
 
 // String implements plan.Node.
@@ -99,6 +107,16 @@ func (n *regularNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 		return nil, fmt.Errorf("%s: %w", n.entry.GetName(), err)
 	}
 	return d, nil
+}
+
+// Fill implements plan.Filler.
+func (n *regularNode) Fill(ctx context.Context, env *plan.Env, own *fd.FD) error {
+	if n.locks != nil {
+		if err := n.locks.breakLeases(env, n.plan.Users(n.id), n.flags, own); err != nil {
+			return err
+		}
+	}
+	return n.base.Fill(ctx, env, own)
 }
 
 // open looks before it opens: to open a device or a FIFO that took the file's

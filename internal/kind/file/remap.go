@@ -96,6 +96,7 @@ func sillyName(f *scan.File) error {
 type remapped struct {
 	ghost *ghostSet // its contents are in the images; nil: it has this name
 	link  string
+	dead  uint32 // or is a file of /proc of this process, which has ended
 }
 
 // readRemaps finds out once which files these are.
@@ -144,8 +145,13 @@ func (k *Regular) readRemap(m *remap.RemapFilePathEntry, names map[uint32]string
 			return fmt.Errorf("file %#x is said to be called %.80q, which is no name that --link-remap gives", id, name)
 		}
 		k.remaps[id] = &remapped{link: name}
+	case remap.RemapType_PROCFS:
+		if to < 1 || to > maxPID {
+			return fmt.Errorf("file %#x is said to be one of process %d: there is no such number", id, to)
+		}
+		k.remaps[id] = &remapped{dead: to}
 	default:
-		return fmt.Errorf("file %#x is a file of /proc of a process that had ended, which Glis can't bring back", id)
+		return fmt.Errorf("file %#x comes back in way %d, which Glis does not know", id, m.GetRemapType())
 	}
 	return nil
 }
@@ -204,7 +210,7 @@ func (n *regularNode) Drop() {
 // Follow implements plan.Follower: the name that --link-remap gave has done
 // its work.
 func (n *regularNode) Follow() error {
-	if n.remap == nil || n.remap.ghost != nil {
+	if n.remap == nil || n.remap.link == "" {
 		return nil
 	}
 	if err := unix.Unlink(n.remap.link); err != nil && !errors.Is(err, unix.ENOENT) {

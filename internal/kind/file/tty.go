@@ -26,8 +26,10 @@ type TTY struct {
 	masters map[uint32]*scan.File // of a dump: masters in the tree, by number
 	pairs   map[uint32]*scan.File // of a dump: those that are written down
 	infos   map[uint32]*tty.TtyInfoEntry
-	group   uint32             // of a restore: the tree's own process group, 0 if it has none
-	sets    map[uint32]*ptySet // of a restore, by number
+	vt      *scan.File          // of a dump: the one virtual terminal there may be
+	hung    map[uint32]*hungSet // of a restore: slaves without a master, by number
+	group   uint32              // of a restore: the tree's own process group, 0 if it has none
+	sets    map[uint32]*ptySet  // of a restore, by number
 }
 
 // Device numbers from include/uapi/linux/major.h.
@@ -80,7 +82,14 @@ func (k *TTY) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 		return nil, err
 	}
 	defer d.Close()
-	if master, index := k.pair(env.Tree, f, d); master != nil {
+	master, index := k.pair(env.Tree, f, d)
+	if isSlave(f.Stat.Rdev) && isHungUp(d) {
+		if master != nil {
+			return nil, kind.Unsupported(f, "the terminal was hung up (vhangup), and its master is there; let the program close it")
+		}
+		return k.dumpHungUp(env, f, d)
+	}
+	if master != nil {
 		return k.dumpPair(env, f, master, index, d)
 	}
 	if err := k.supported(env, f, d); err != nil {
@@ -103,10 +112,11 @@ func (k *TTY) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 
 // supported refuses terminals that no other can take the place of.
 func (k *TTY) supported(env *kind.DumpEnv, f *scan.File, d *fd.FD) error {
-	_, err := unix.IoctlGetTermios(d.Int(), unix.TCGETS)
+	_, _, machine := ofMachine(f.Stat.Rdev)
 	switch {
-	case errors.Is(err, unix.EIO):
+	case isHungUp(d):
 		return kind.Unsupported(f, "the terminal was hung up, and Glis can't carry over one that is gone yet; redirect it to a file")
+	case machine:
 	case !isSlave(f.Stat.Rdev) && !isCTTY(f.Stat.Rdev):
 		return kind.Unsupported(f, "Glis can't carry over this sort of terminal (device %d:%d) yet; have the program close it", unix.Major(f.Stat.Rdev), unix.Minor(f.Stat.Rdev))
 	case !env.Options.ShellJob:
@@ -116,6 +126,9 @@ func (k *TTY) supported(env *kind.DumpEnv, f *scan.File, d *fd.FD) error {
 		if lead := env.Tree.Task(u.Task.Stat.Session); lead != nil && lead.Stat.TTY != 0 {
 			return kind.Unsupported(f, "%v, the leader of the session that the terminal controls, is in the tree, and another terminal can't control that session; dump what was started in it instead", lead)
 		}
+	}
+	if machine {
+		return k.machineTerminal(f, d)
 	}
 	if !isSlave(f.Stat.Rdev) {
 		return nil
@@ -131,6 +144,9 @@ func (k *TTY) supported(env *kind.DumpEnv, f *scan.File, d *fd.FD) error {
 // id.
 func (k *TTY) dumpInfo(env *kind.DumpEnv, f *scan.File, d *fd.FD) (uint32, error) {
 	index, typ := uint32(indexCTTY), tty.TtyType_CTTY
+	if n, t, ok := ofMachine(f.Stat.Rdev); ok {
+		index, typ = n, t
+	}
 	if isSlave(f.Stat.Rdev) {
 		n, err := strconv.ParseUint(path.Base(f.Link), 10, 20)
 		if err != nil {

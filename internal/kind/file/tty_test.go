@@ -79,9 +79,10 @@ func TestTTYRefused(t *testing.T) {
 
 	unix.Close(m)
 	g = self(t)
-	g.env.Options.ShellJob = true
 	g.add(s)
-	mustFail(t, g.dump(), "hung up")
+	if err := g.dump(); err != nil {
+		t.Error("a slave that was hung up:", err)
+	}
 }
 
 // stdin puts a descriptor in the place of the standard input.

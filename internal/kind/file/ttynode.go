@@ -37,16 +37,29 @@ func (k *TTY) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	case info == nil:
 		return entryError(e, "a terminal whose settings (%#x) are missing in tty-info.img", id)
 	case info.GetTermios() == nil:
-		return entryError(e, "a terminal that was hung up, which Glis can't restore yet")
-	case len(info.GetTermios().GetCCc()) != controlChars:
-		return entryError(e, "a terminal with %d control characters: there are %d", len(info.GetTermios().GetCCc()), controlChars)
-	}
-	if n, err := k.planPair(p, e, b); n != nil || err != nil {
+		n, err := k.planHungUp(b, info)
 		if err != nil {
 			return entryError(e, "%v", err)
 		}
 		return p.Add(n)
+	case len(info.GetTermios().GetCCc()) != controlChars:
+		return entryError(e, "a terminal with %d control characters: there are %d", len(info.GetTermios().GetCCc()), controlChars)
 	}
+	n, err := k.planPair(p, e, b)
+	if n == nil && err == nil {
+		n, err = k.planMachine(e, b, info)
+	}
+	if err != nil {
+		return entryError(e, "%v", err)
+	}
+	if n != nil {
+		return p.Add(n)
+	}
+	return k.planOther(p, e, b, info)
+}
+
+// planOther plans a terminal that the caller's own takes the place of.
+func (k *TTY) planOther(p *plan.Plan, e *fdinfo.FileEntry, b base, info *tty.TtyInfoEntry) error {
 	switch {
 	case info.GetType() != tty.TtyType_PTY && info.GetType() != tty.TtyType_CTTY:
 		return entryError(e, "a terminal of type %v, which Glis can't restore yet", info.GetType())

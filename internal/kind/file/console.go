@@ -1,0 +1,122 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/tty"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+)
+
+// The console and a virtual terminal are the machine's: a restore opens the one
+// that has the path, and gives it its settings. See console(4), vcs(4).
+
+// Numbers from include/uapi/linux/major.h and vt.h, and criu's for terminals
+// that have none of their own.
+const (
+	minorConsole = 1
+	lastVT       = 63
+	indexConsole = 1002
+	indexVT      = 1004
+)
+
+// ofMachine returns criu's number and type for a terminal of the machine's.
+func ofMachine(rdev uint64) (index uint32, typ tty.TtyType, ok bool) {
+	switch minor := unix.Minor(rdev); {
+	case unix.Major(rdev) == auxMajor && minor == minorConsole:
+		return indexConsole, tty.TtyType_CONSOLE, true
+	case unix.Major(rdev) == vtMajor && minor >= 1 && minor <= lastVT:
+		return indexVT, tty.TtyType_VT, true
+	}
+	return 0, 0, false
+}
+
+// machineTerminal refuses a console or virtual terminal that would lose
+// something.
+func (k *TTY) machineTerminal(f *scan.File, d *fd.FD) error {
+	if _, typ, _ := ofMachine(f.Stat.Rdev); typ == tty.TtyType_VT {
+		if k.vt != nil && k.vt.Stat.Rdev != f.Stat.Rdev {
+			return kind.Unsupported(f, "the tree has another virtual terminal, too (%s), and images have a word for one only; redirect one of them to a file", k.vt.Link)
+		}
+		k.vt = f
+	}
+	n, err := unix.IoctlGetInt(d.Int(), unix.TIOCINQ)
+	if err != nil {
+		return fmt.Errorf("%v: ask for what waits in it: %w", f, err)
+	}
+	if n > 0 {
+		return kind.Unsupported(f, "%d bytes wait to be read from it, which can't be looked at without taking them; let the program read them", n)
+	}
+	return nil
+}
+
+// machineNode is a console or virtual terminal.
+type machineNode struct {
+	base
+	info *tty.TtyInfoEntry
+	path plan.ID
+}
+
+// planMachine plans a console or virtual terminal; nil if it is none.
+func (k *TTY) planMachine(e *fdinfo.FileEntry, b base, info *tty.TtyInfoEntry) (plan.Node, error) {
+	if t := info.GetType(); t != tty.TtyType_CONSOLE && t != tty.TtyType_VT {
+		return nil, nil
+	}
+	_, typ, ok := ofMachine(uint64(info.GetRdev()))
+	if !ok || typ != info.GetType() {
+		return nil, fmt.Errorf("a terminal of type %v that is device %d:%d: it can't be", info.GetType(), unix.Major(uint64(info.GetRdev())), unix.Minor(uint64(info.GetRdev())))
+	}
+	return &machineNode{base: b, info: info, path: plan.ID(e.GetTty().GetRegfId())}, nil
+}
+
+// String implements plan.Node.
+func (n *machineNode) String() string {
+	return fmt.Sprintf("terminal %#x: %v, device %d:%d", n.id, n.info.GetType(), unix.Major(uint64(n.info.GetRdev())), unix.Minor(uint64(n.info.GetRdev())))
+}
+
+// Needs implements plan.Node: the file that its path leads to.
+func (n *machineNode) Needs() []plan.ID { return []plan.ID{n.path} }
+
+// Create implements plan.Node.
+func (n *machineNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
+	there, err := env.File(n.path)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(there.Int(), &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != uint64(n.info.GetRdev()) {
+		return nil, fmt.Errorf("%v: what has its path by now is device %d:%d; put it back", n, unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	}
+	d, err := reopen(there, n.flags&^(notForOpen|unix.O_NOFOLLOW))
+	if err != nil {
+		return nil, err
+	}
+	if err := n.set(d); err != nil {
+		return nil, errors.Join(fmt.Errorf("%v: give it its settings: %w", n, err), d.Close())
+	}
+	return d, nil
+}
+
+// set gives the terminal its settings, if it has others.
+func (n *machineNode) set(d *fd.FD) error {
+	want := unpackTermios(n.info.GetTermios())
+	now, err := unix.IoctlGetTermios(d.Int(), unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	want.Ispeed, want.Ospeed = now.Ispeed, now.Ospeed
+	if *now == *want {
+		return nil
+	}
+	return withoutTTOU(func() error { return unix.IoctlSetTermios(d.Int(), unix.TCSETS, want) })
+}

@@ -1,0 +1,119 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	remap "glis.dev/glis/image/criu/remap-file-path"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// A file or directory of /proc outlives its process, see proc(5): what is read
+// there fails then. A restore opens it while a helper has that number.
+
+const procRoot = "/proc/"
+
+// ofProc returns the number of the process that a path in /proc is about, 0 if
+// it is none.
+func ofProc(name string) uint32 {
+	number, _, _ := strings.Cut(strings.TrimPrefix(name, procRoot), "/")
+	pid, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || pid > maxPID || !strings.HasPrefix(name, procRoot) {
+		return 0
+	}
+	return uint32(pid)
+}
+
+// deadProc returns the number of the process whose end deleted a file, 0 if it
+// is another file.
+func deadProc(f *scan.File) uint32 {
+	pid := ofProc(strings.TrimSuffix(f.Link, deletedSuffix))
+	var st unix.Stat_t
+	if pid == 0 || unix.Stat(procRoot, &st) != nil || st.Dev != f.Stat.Dev {
+		return 0
+	}
+	return pid
+}
+
+// dumpDead notes a file of a process that has ended, and returns the path it
+// had.
+func dumpDead(env *kind.DumpEnv, f *scan.File, pid uint32) (string, error) {
+	if env.Tree.Task(proc.PID(pid)) != nil {
+		return "", kind.Unsupported(f, "it is of a process that has ended, and process %d of the tree has that number by now; close it", pid)
+	}
+	e := &remap.RemapFilePathEntry{OrigId: proto.Uint32(f.ID), RemapId: proto.Uint32(pid), RemapType: remap.RemapType_PROCFS.Enum()}
+	return strings.TrimSuffix(f.Link, deletedSuffix), env.Images.Put(image.RemapFile, e, nil)
+}
+
+// deadNode is a file of /proc whose process is to have ended.
+type deadNode struct {
+	*regularNode
+	hold *fd.FD
+}
+
+// Independent implements plan.Independent.
+func (*deadNode) Independent() bool { return false }
+
+// Check implements plan.Checked.
+func (n *deadNode) Check(*plan.CheckEnv) error {
+	if err := unix.Kill(int(n.remap.dead), 0); !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("file %#x, %s: its process had ended, and another has its number now; end that, or restore in another PID namespace", n.id, n.entry.GetName())
+	}
+	return nil
+}
+
+// Brief implements plan.Brief: nobody may enter a directory of a process that
+// has ended.
+func (*deadNode) Brief() {}
+
+// Held implements plan.Stuffed, so that Prepare is called for what is no
+// descriptor, too.
+func (*deadNode) Held() []plan.ID { return []plan.ID{} }
+
+// Stuff implements plan.Stuffed.
+func (*deadNode) Stuff(context.Context, *plan.Env) error { return nil }
+
+// Prepare implements plan.Prepared.
+func (n *deadNode) Prepare(ctx context.Context, env *plan.Env, _ []plan.Node) (err error) {
+	if n.hold != nil {
+		return nil
+	}
+	if err = env.Alive(ctx, n.remap.dead); err == nil {
+		n.hold, err = n.openBy(env, n.entry.GetName())
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", n.entry.GetName(), err)
+	}
+	return nil
+}
+
+// Create implements plan.Node.
+func (n *deadNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
+	if n.hold == nil {
+		return nil, fmt.Errorf("%s: its process has ended before it was opened", n.entry.GetName())
+	}
+	num, err := unix.FcntlInt(uintptr(n.hold.Int()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return fd.New(num), nil
+}
+
+// Drop implements plan.Dropper.
+func (n *deadNode) Drop() {
+	if n.hold != nil {
+		n.hold.Close()
+		n.hold = nil
+	}
+}

@@ -1,0 +1,90 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	lockimg "glis.dev/glis/image/criu/file-lock"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
+)
+
+// A lease that somebody has asked for (see fcntl(2)) is shown as what it is to
+// become. At a restore it is taken as what it was, and asked for again, by an
+// open that does not wait: before the file has its owner, who has been told
+// already.
+
+// leaseBreaking is what CRIU adds to the type of a lease that somebody wants
+// to break.
+const leaseBreaking = 4
+
+// breaking tells whether an entry is a lease that somebody waits for.
+func breaking(e *lockimg.FileLockEntry) bool {
+	return e.GetFlag() == lockLease && e.GetType()&leaseBreaking != 0
+}
+
+// leaseType adds that a lease is about to be given up to its type.
+func leaseType(f *scan.File, mode string, typ uint32) (uint32, error) {
+	switch {
+	case mode == "ACTIVE":
+		return typ, nil
+	case mode == "BREAKING" && typ != unix.F_WRLCK && (&Regular{}).Match(f) && !(&Memfd{}).Match(f):
+		return typ | leaseBreaking, nil
+	}
+	return 0, kind.Unsupported(f, "somebody waits for its lease to be given up (%s), in a way that Glis can't restore; let the program do that first", mode)
+}
+
+// breakLeases makes those leases on a new file again that somebody waits for.
+func (k *Locks) breakLeases(env *plan.Env, users []plan.Use, flags uint32, d *fd.FD) error {
+	if err := k.read(env.Store); err != nil {
+		return err
+	}
+	for _, e := range k.all {
+		if !breaking(e) {
+			continue
+		}
+		for _, u := range users {
+			if uint32(e.GetPid()) == u.Task && e.GetFd() == u.FD {
+				if err := breakLease(d, e.GetType()&^leaseBreaking, access(flags)); err != nil {
+					return fmt.Errorf("a lease that somebody waits for: %w", err)
+				}
+				k.broken[e] = true
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// breakLease takes a lease and asks for it to become what the image says. Of
+// one that is to be given up nobody can see any more what it was: only a file
+// that is read can have one that lets others read.
+func breakLease(d *fd.FD, become, access uint32) error {
+	was, by := unix.F_WRLCK, unix.O_RDONLY
+	if become == unix.F_UNLCK {
+		by = unix.O_WRONLY
+		if access == unix.O_RDONLY {
+			was = unix.F_RDLCK
+		}
+	}
+	if _, err := unix.FcntlInt(uintptr(d.Int()), unix.F_SETLEASE, was); err != nil {
+		return fmt.Errorf("fcntl F_SETLEASE, which fails if another process has the file open by now: %w", err)
+	}
+	// Who takes a lease is its owner, if nobody else is.
+	if err := linux.FcntlSetOwnerEx(d.Int(), linux.FOwnerEx{}); err != nil {
+		return fmt.Errorf("take its owner off: %w", err)
+	}
+	n, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", d.Int()), by|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	switch {
+	case err == nil:
+		return errors.Join(errors.New("the file system let it be opened, in spite of the lease"), unix.Close(n))
+	case !errors.Is(err, unix.EWOULDBLOCK):
+		return fmt.Errorf("open it, for the lease to be given up: %w", err)
+	}
+	return nil
+}
