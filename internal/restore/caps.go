@@ -5,7 +5,19 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/plan"
 )
+
+// checkEnv returns what checks of the plan have at hand.
+func (r *restore) checkEnv() (*plan.CheckEnv, error) {
+	capable, err := capable()
+	if err != nil {
+		return nil, err
+	}
+	bounded, err := bounded()
+	return &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable, Bounded: bounded}, err
+}
 
 // bounded returns what tells whether the engine's bounding set has a capability.
 // The kernel is asked once: there are dozens, and thousands of threads. EINVAL

@@ -123,15 +123,10 @@ func (r *restore) prepare(ctx context.Context) error {
 	if r.tree, err = read(r.store); err != nil {
 		return err
 	}
-	capable, err := capable()
+	env, err := r.checkEnv()
 	if err != nil {
 		return err
 	}
-	bounded, err := bounded()
-	if err != nil {
-		return err
-	}
-	env := &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable, Bounded: bounded}
 	if r.plan, err = makePlan(r.tree, r.store, r.opts, r.kinds, env); err != nil {
 		return err
 	}
