@@ -2,17 +2,20 @@
 # sudo make test  vet, format and all tests; they save and restore processes
 # sudo make demo  see it work, in ten seconds
 # make fuzz       every parser, with FUZZTIME of inputs
+# make torture    every system call of a dump and of a restore fails once, with
+#                 each of some errors; TORTURE=1-200 for the first 200 only
 GO ?= go
 BIN ?= bin
 # A number of inputs (20000x) or a time (1m).
 FUZZTIME ?= 20000x
+TORTURE ?= 1-100000
 # Without processes of their own: what the race detector can watch.
 RACE = ./options ./image/... ./internal/arch ./internal/cli ./internal/inspect ./internal/pages ./internal/par ./internal/plan ./internal/proc ./internal/sockdiag ./internal/undo
 
 demo: build
 	@$(BIN)/glis demo || { test "$$(id -u)" = 0 || echo 'make demo needs root: sudo env PATH="$$PATH" make demo' >&2; exit 1; }
 
-.PHONY: all demo build test root vet fmt race fuzz bench clean FORCE
+.PHONY: all demo build test root vet fmt race fuzz torture bench clean FORCE
 
 all: build
 
@@ -49,6 +52,10 @@ fuzz:
 	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 	  done; \
 	done
+
+# It takes hours.
+torture: root
+	GLIS_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout 24h -run TestTorture -v ./test
 
 # Parts have benchmarks; a whole dump and restore tells its own times.
 bench:
