@@ -61,6 +61,9 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 		return nil, errors.Join(err, d.discard())
 	}
 	err := tracee.Run(func() error { return d.run(ctx) })
+	if err != nil && d.committed {
+		return nil, fmt.Errorf("the checkpoint is complete; its tree was to be ended, and that is not sure: %w", err)
+	}
 	if err != nil {
 		return nil, errors.Join(err, d.undo.Run(), d.discard())
 	}
@@ -121,6 +124,7 @@ type dump struct {
 	memoryOf   *kmem.Shared    // the kernel's, for kinds
 	semaphores bool            // there are System V semaphores
 	anon       uint64          // memory of the root's own, before the freeze, in bytes
+	committed  bool            // the images are whole, and the tree is to die
 	ownTime    bool            // the tree is in a time namespace that is not the engine's
 	filters    task.Filters
 	cgroups    *cgroup.Saver // nil: they are not looked at
@@ -190,6 +194,7 @@ func (d *dump) run(ctx context.Context) error {
 		return errors.Join(d.ifKilled(ctx, err), d.thaw())
 	}
 	// Past this point there is no way back: the images are whole.
+	d.committed = true
 	return d.freezer.kill()
 }
 
