@@ -108,6 +108,7 @@ var targets = []target{
 	{name: "remapaddr", src: "tcpqueue", generations: 1, dump: established, restore: []string{"--tcp-established", "--remap-addr", "127.0.0.1=127.0.0.2"}, noCRIU: "no such option"},
 	{name: "udp", noCRIU: "what is in the queues is lost"},
 	{name: "multicast", noCRIU: "memberships are lost"},
+	{name: "programs", generations: 3, noCRIU: "programs are lost"},
 	{name: "unseen", generations: 3, noCRIU: "what no option tells is lost"},
 	{name: "manyfds", args: []string{"1100"}},
 }

@@ -968,6 +968,181 @@ func (m *Membership) GetAnycast() bool {
 	return false
 }
 
+// SocketProgram is glis.SocketProgram.
+type SocketProgram struct {
+	Classic []uint64
+	Id      *uint32
+	Tag     []byte  // 8 bytes that tell its instructions
+	Boot    *string // of the host, /proc/sys/kernel/random/boot_id
+	Pin     *string // file of a BPF file system that keeps it
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*SocketProgram) ProtoName() string { return "glis.SocketProgram" }
+
+// Reset implements proto.Message.
+func (m *SocketProgram) Reset() { *m = SocketProgram{} }
+
+// AppendFields implements proto.Message.
+func (m *SocketProgram) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarints(b, 1, m.Classic)
+	b = proto.AppendVarint(b, 2, m.Id)
+	b = proto.AppendBytes(b, 3, m.Tag)
+	b = proto.AppendString(b, 4, m.Boot)
+	b = proto.AppendString(b, 5, m.Pin)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *SocketProgram) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8, 10: // 1: classic
+		proto.Numbers(d, &m.Classic)
+	case 16: // 2: id
+		d.Uint32(&m.Id)
+	case 26: // 3: tag
+		d.Bytes(&m.Tag)
+	case 34: // 4: boot
+		d.String(&m.Boot)
+	case 42: // 5: pin
+		d.String(&m.Pin)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *SocketProgram) Missing() string {
+	return ""
+}
+
+// GetClassic returns classic, or its default.
+func (m *SocketProgram) GetClassic() []uint64 {
+	if m != nil {
+		return m.Classic
+	}
+	return nil
+}
+
+// GetId returns id, or its default.
+func (m *SocketProgram) GetId() uint32 {
+	if m != nil && m.Id != nil {
+		return *m.Id
+	}
+	return 0
+}
+
+// GetTag returns tag, or its default.
+func (m *SocketProgram) GetTag() []byte {
+	if m != nil {
+		return m.Tag
+	}
+	return nil
+}
+
+// GetBoot returns boot, or its default.
+func (m *SocketProgram) GetBoot() string {
+	if m != nil && m.Boot != nil {
+		return *m.Boot
+	}
+	return ""
+}
+
+// GetPin returns pin, or its default.
+func (m *SocketProgram) GetPin() string {
+	if m != nil && m.Pin != nil {
+		return *m.Pin
+	}
+	return ""
+}
+
+// ReusePort is glis.ReusePort.
+type ReusePort struct {
+	Group   *uint32 // the same, the same port
+	Index   *uint32
+	Program *SocketProgram // that chooses among them; the first has it
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*ReusePort) ProtoName() string { return "glis.ReusePort" }
+
+// Reset implements proto.Message.
+func (m *ReusePort) Reset() { *m = ReusePort{} }
+
+// AppendFields implements proto.Message.
+func (m *ReusePort) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Group)
+	b = proto.AppendVarint(b, 2, m.Index)
+	if m.Program != nil {
+		b = proto.AppendMessage(b, 3, m.Program)
+	}
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *ReusePort) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: group
+		d.Uint32(&m.Group)
+	case 16: // 2: index
+		d.Uint32(&m.Index)
+	case 26: // 3: program
+		if m.Program == nil {
+			m.Program = &SocketProgram{}
+		}
+		d.Message(m.Program)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *ReusePort) Missing() string {
+	if m == nil || m.Group == nil {
+		return "glis.ReusePort.group"
+	}
+	if m == nil || m.Index == nil {
+		return "glis.ReusePort.index"
+	}
+	return ""
+}
+
+// GetGroup returns group, or its default.
+func (m *ReusePort) GetGroup() uint32 {
+	if m != nil && m.Group != nil {
+		return *m.Group
+	}
+	return 0
+}
+
+// GetIndex returns index, or its default.
+func (m *ReusePort) GetIndex() uint32 {
+	if m != nil && m.Index != nil {
+		return *m.Index
+	}
+	return 0
+}
+
+// GetProgram returns program, or its default.
+func (m *ReusePort) GetProgram() *SocketProgram {
+	if m != nil {
+		return m.Program
+	}
+	return nil
+}
+
 // PacketInfo is glis.PacketInfo.
 type PacketInfo struct {
 	Address   []byte
@@ -1119,6 +1294,10 @@ type SocketEntry struct {
 	Long               []*SocketOption // options of no certain size
 	LentAddress        *bool
 	LentPort           *bool
+	Filter             *SocketProgram // of eBPF
+	ReusePort          *ReusePort
+	Fanout             *SocketProgram // PACKET_FANOUT_DATA, of eBPF
+	FanoutMembers      *uint32        // that its fanout group may have, if told
 
 	proto.Rest
 }
@@ -1179,6 +1358,16 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	}
 	b = proto.AppendBool(b, 27, m.LentAddress)
 	b = proto.AppendBool(b, 28, m.LentPort)
+	if m.Filter != nil {
+		b = proto.AppendMessage(b, 31, m.Filter)
+	}
+	if m.ReusePort != nil {
+		b = proto.AppendMessage(b, 32, m.ReusePort)
+	}
+	if m.Fanout != nil {
+		b = proto.AppendMessage(b, 33, m.Fanout)
+	}
+	b = proto.AppendVarint(b, 34, m.FanoutMembers)
 	return append(b, m.Unknown()...)
 }
 
@@ -1262,6 +1451,23 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.LentAddress)
 	case 224: // 28: lent_port
 		d.Bool(&m.LentPort)
+	case 250: // 31: filter
+		if m.Filter == nil {
+			m.Filter = &SocketProgram{}
+		}
+		d.Message(m.Filter)
+	case 258: // 32: reuse_port
+		if m.ReusePort == nil {
+			m.ReusePort = &ReusePort{}
+		}
+		d.Message(m.ReusePort)
+	case 266: // 33: fanout
+		if m.Fanout == nil {
+			m.Fanout = &SocketProgram{}
+		}
+		d.Message(m.Fanout)
+	case 272: // 34: fanout_members
+		d.Uint32(&m.FanoutMembers)
 	default:
 		return false
 	}
@@ -1314,6 +1520,11 @@ func (m *SocketEntry) Missing() string {
 		}
 	}
 	for _, x := range m.GetLong() {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	if x := m.GetReusePort(); x != nil {
 		if s := x.Missing(); s != "" {
 			return s
 		}
@@ -1535,6 +1746,38 @@ func (m *SocketEntry) GetLentPort() bool {
 		return *m.LentPort
 	}
 	return false
+}
+
+// GetFilter returns filter, or its default.
+func (m *SocketEntry) GetFilter() *SocketProgram {
+	if m != nil {
+		return m.Filter
+	}
+	return nil
+}
+
+// GetReusePort returns reuse_port, or its default.
+func (m *SocketEntry) GetReusePort() *ReusePort {
+	if m != nil {
+		return m.ReusePort
+	}
+	return nil
+}
+
+// GetFanout returns fanout, or its default.
+func (m *SocketEntry) GetFanout() *SocketProgram {
+	if m != nil {
+		return m.Fanout
+	}
+	return nil
+}
+
+// GetFanoutMembers returns fanout_members, or its default.
+func (m *SocketEntry) GetFanoutMembers() uint32 {
+	if m != nil && m.FanoutMembers != nil {
+		return *m.FanoutMembers
+	}
+	return 0
 }
 
 // SocketCredentials is glis.SocketCredentials.

@@ -8,13 +8,17 @@ import (
 
 // From include/uapi/linux/bpf.h; see bpf(2).
 const (
-	BPF_MAP_CREATE      = 0
-	BPF_MAP_UPDATE_ELEM = 2
-	BPF_MAP_DELETE_ELEM = 3
-	BPF_PROG_LOAD       = 5
-	BPF_PROG_RUN        = 10 // BPF_PROG_TEST_RUN, Linux 4.12
-	BPF_LINK_CREATE     = 28 // Linux 5.7
-	BPF_ITER_CREATE     = 33 // Linux 5.8
+	BPF_MAP_CREATE         = 0
+	BPF_MAP_UPDATE_ELEM    = 2
+	BPF_MAP_DELETE_ELEM    = 3
+	BPF_PROG_LOAD          = 5
+	BPF_OBJ_PIN            = 6
+	BPF_OBJ_GET            = 7
+	BPF_PROG_RUN           = 10 // BPF_PROG_TEST_RUN, Linux 4.12
+	BPF_PROG_GET_FD_BY_ID  = 13 // Linux 4.13
+	BPF_OBJ_GET_INFO_BY_FD = 15 // Linux 4.13
+	BPF_LINK_CREATE        = 28 // Linux 5.7
+	BPF_ITER_CREATE        = 33 // Linux 5.8
 
 	BPF_MAP_TYPE_ARRAY      = 2
 	BPF_MAP_TYPE_SOCKMAP    = 15 // Linux 4.14

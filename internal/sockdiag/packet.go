@@ -29,6 +29,8 @@ const (
 // Packet is one packet socket.
 type Packet struct {
 	Ino        uint32
+	Protocol   uint16
+	Index      uint32 // of the interface, 0: all
 	CopyThresh uint32
 	Members    []PacketMember
 	Rx, Tx     *PacketRing // nil: it has none
@@ -71,7 +73,7 @@ func ParsePacket(b []byte, p *Packet) error {
 	if b[0] != unix.AF_PACKET {
 		return fmt.Errorf("sock_diag: answer of family %d to a question about packet sockets", b[0])
 	}
-	p.Ino = binary.NativeEndian.Uint32(b[4:])
+	p.Protocol, p.Ino = binary.NativeEndian.Uint16(b[2:]), binary.NativeEndian.Uint32(b[4:])
 	return attributes(b[packetMessageSize:], p.attribute)
 }
 
@@ -81,6 +83,7 @@ func (p *Packet) attribute(typ uint16, v []byte) error {
 		if len(v) < packetInfoSize {
 			return fmt.Errorf("%w: %d bytes about a packet socket", ErrCut, len(v))
 		}
+		p.Index = binary.NativeEndian.Uint32(v)
 		p.CopyThresh = binary.NativeEndian.Uint32(v[12:])
 	case packetDiagRxRing:
 		return ring(&p.Rx, v)

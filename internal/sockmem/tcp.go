@@ -110,6 +110,7 @@ func places(t *TCP) []place {
 		{in: inTCPSock, name: "sk_type", size: 2},
 		{in: inTCPSock, name: "sk_filter", size: 8},
 		{in: inTCPSock, name: "sk_omem_alloc", size: 4},
+		{in: inTCPSock, name: "sk_reuseport_cb", size: 8}, // a place among those that share a port
 		{in: inInet, name: "inet_opt", size: 8},
 		{in: inConnection, name: "icsk_ulp_ops", size: 8},
 		{in: inTCPSock, name: "sk_policy", size: 16, may: true},          // CONFIG_XFRM

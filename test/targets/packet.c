@@ -31,6 +31,8 @@ static void tell(const char *name, int fd) {
 	}
 }
 
+static void set_sock(int fd, int opt, int v) { CHECK(setsockopt(fd, SOL_SOCKET, opt, &v, sizeof v)); }
+
 static void set(int fd, int opt, int v) { CHECK(setsockopt(fd, SOL_PACKET, opt, &v, sizeof v)); }
 
 // flags is whether the interface lets all through.
@@ -76,6 +78,10 @@ int main(int argc, char **argv) {
 	set(rings[1], PACKET_VERSION, TPACKET_V3);
 	CHECK(setsockopt(rings[1], SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring));
 	set(fans[0], PACKET_TIMESTAMP, 1 << 6);
+	int old = CHECK(socket(AF_PACKET, SOCK_PACKET, htons(mine)));
+	struct sockaddr name = {AF_PACKET, "lo"};
+	CHECK(bind(old, &name, sizeof name));
+	set_sock(old, SO_RCVLOWAT, 5);
 	do {
 		tell("none", none), tell("all", all), tell("bound", bound), tell("first", fans[0]), tell("second", fans[1]);
 		tell("ring", rings[0]), tell("blocks", rings[1]);
@@ -91,6 +97,12 @@ int main(int argc, char **argv) {
 		CHECK(sendto(none, "\0\0\0\0\0\0\0\0\0\0\0\0\x88\xb5hello", 19, 0, (void *)&here, sizeof here));
 		char buf[64];
 		obs("bound: %zd", recv(bound, buf, sizeof buf, 0));
+		memset(&name, 0, sizeof name);
+		socklen_t len = sizeof name;
+		CHECK(getsockname(old, &name, &len));
+		obs("old: %s %zd", name.sa_data, recv(old, buf, sizeof buf, 0));
+		while (recv(old, buf, sizeof buf, MSG_DONTWAIT) > 0)
+			;
 		obs("all: %zd %d", recv(all, buf, sizeof buf, 0), errno);
 		// Only one that is in a group twice can leave it twice.
 		for (int i = 0; i < 3; i++)

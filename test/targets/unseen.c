@@ -35,6 +35,10 @@ static void address(const char *ip, int request) {
 	int fd = CHECK(socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
 	if (ioctl(fd, request, &r) && errno != EEXIST && errno != EADDRNOTAVAIL)
 		die("address: %s", strerror(errno));
+	// It can be used a moment later.
+	struct sockaddr_in6 own = v6(ip, 0);
+	while (request == SIOCSIFADDR && bind(fd, (void *)&own, sizeof own))
+		MUST(errno == EADDRNOTAVAIL);
 	close(fd);
 }
 

@@ -16,14 +16,15 @@ const maxFilter = 4096 // BPF_MAXINSNS
 // Attachment is what is attached to a socket by name or as a program.
 type Attachment struct {
 	Filter []unix.SockFilter // classic BPF
+	EBPF   bool              // its filter is eBPF
 	Device string            // SO_BINDTODEVICE
 }
 
 // Empty tells whether nothing is attached.
-func (a *Attachment) Empty() bool { return len(a.Filter) == 0 && a.Device == "" }
+func (a *Attachment) Empty() bool { return len(a.Filter) == 0 && a.Device == "" && !a.EBPF }
 
-// errEBPF is a filter that can't be read.
-var errEBPF = errors.New("an eBPF program is attached as its filter (SO_ATTACH_BPF), which the kernel doesn't give out")
+// WhyNoEBPF says why a filter of eBPF isn't carried over.
+const WhyNoEBPF = "an eBPF program is attached as its filter (SO_ATTACH_BPF), which the kernel doesn't give out"
 
 // ReadAttachment reads what is attached; filter is false if the socket is
 // known to have no filter.
@@ -32,10 +33,8 @@ func ReadAttachment(fd int, filter bool) (Attachment, error) {
 	var err error
 	if filter {
 		a.Filter, err = linux.SocketFilter(fd)
-		if errors.Is(err, unix.EACCES) {
-			return a, errEBPF
-		}
-		if err != nil {
+		a.EBPF = errors.Is(err, unix.EACCES)
+		if err != nil && !a.EBPF {
 			return a, fmt.Errorf("read SO_GET_FILTER: %w", err)
 		}
 	}
@@ -94,6 +93,10 @@ func AttachDevice(fd int, e *sk_opts.SkOptsEntry) error {
 func AttachFilter(fd int, e *sk_opts.SkOptsEntry) error { return attachFilter(fd, e.GetSoFilter()) }
 
 func attachFilter(fd int, filter []uint64) error {
+	return attachClassic(fd, unix.SO_ATTACH_FILTER, filter)
+}
+
+func attachClassic(fd, opt int, filter []uint64) error {
 	if len(filter) == 0 {
 		return nil
 	}
@@ -102,5 +105,5 @@ func attachFilter(fd int, filter []uint64) error {
 		prog = append(prog, unix.SockFilter{Code: uint16(f >> 48), Jt: uint8(f >> 40), Jf: uint8(f >> 32), K: uint32(f)})
 	}
 	fprog := &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
-	return wrap("set SO_ATTACH_FILTER", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, fprog))
+	return wrap(fmt.Sprintf("attach a filter (option %d)", opt), unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, opt, fprog))
 }

@@ -30,12 +30,13 @@ func MemInfo(fd, counter int) (uint32, error) {
 // (SK_MEMINFO_OPTMEM), whether something is attached to a socket that no option shows:
 // keys (TCP_MD5SIG, TCP_AO), memberships of groups. The kernel accounts for all
 // of them, and for the filter and options of no certain size, which are known.
-// like is a new socket.
-func Hidden(has uint32, filter []uint64, long []*extra.SocketOption, like func() (int, error)) (bool, error) {
+// like makes a new socket.
+func (s *Saved) Hidden(has uint32, more *extra.SocketEntry, like func() (int, error)) (bool, error) {
 	if has == 0 {
 		return false, nil
 	}
-	if len(filter) == 0 && len(long) == 0 {
+	filter, long := s.Entry.GetSoFilter(), more.GetLong()
+	if len(filter) == 0 && len(long) == 0 && more.GetFilter() == nil {
 		return true, nil
 	}
 	n, err := like()
@@ -43,7 +44,7 @@ func Hidden(has uint32, filter []uint64, long []*extra.SocketOption, like func()
 		return false, fmt.Errorf("make a socket to compare with: %w", err)
 	}
 	defer unix.Close(n)
-	if err := errors.Join(attachFilter(n, filter), SetLong(n, long)); err != nil {
+	if err := errors.Join(attachFilter(n, filter), AttachEBPF(n, more.GetFilter()), SetLong(n, long)); err != nil {
 		return false, err
 	}
 	want, err := MemInfo(n, unix.SK_MEMINFO_OPTMEM)

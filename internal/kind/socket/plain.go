@@ -42,6 +42,9 @@ func LookAt(env *kind.DumpEnv, f *scan.File, m *kmem.Shared, learn func(typ, pro
 	if err = p.read(learn); err == nil {
 		err = p.lookInside(m)
 	}
+	if err == nil && p.Opts.EBPF && p.More.Filter == nil {
+		err = p.Refuse(WhyNoEBPF)
+	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -81,7 +84,10 @@ func (p *Plain) lookInside(shared *kmem.Shared) error {
 	if err == nil {
 		err = ReadUnseen(p.Sock, m, p.More)
 	}
-	return p.Fail(err)
+	if err != nil {
+		return p.Fail(err)
+	}
+	return Keep(p.Env, p.File, p.More.Filter)
 }
 
 // Refuse says that the socket can't be carried over.
@@ -157,6 +163,12 @@ func (n *PlainNode) ID() plan.ID { return n.Self }
 // Needs implements plan.Node.
 func (n *PlainNode) Needs() []plan.ID { return nil }
 
+// Check implements plan.Checked.
+func (n *PlainNode) Check(*plan.CheckEnv) error { return FindProgram(n.More.GetFilter()) }
+
+// Follow implements plan.Follower.
+func (n *PlainNode) Follow() error { return LetGo(n.More.GetFilter()) }
+
 // Make makes the socket; bind gives it its address between the options that
 // it depends on and those that come late.
 func (n *PlainNode) Make(family, typ, protocol int, k *Kernel, bind func(own int) error) (*fd.FD, error) {
@@ -176,6 +188,7 @@ func (n *PlainNode) finish(own *fd.FD, k *Kernel, bind func(own int) error) erro
 		func() error { return SetInode(own.Int(), n.More.GetInode()) },
 		func() error { return k.Set(own.Int(), n.Opts.Values, Early, Early) },
 		func() error { return Attach(own.Int(), n.Opts.Entry) },
+		func() error { return AttachEBPF(own.Int(), n.More.GetFilter()) },
 		func() error { return bind(own.Int()) },
 		func() error { return k.Set(own.Int(), n.Opts.Values, Late, Last) },
 		func() error { return SetUnseen(own.Int(), n.More) },

@@ -16,6 +16,7 @@ type Saved struct {
 	Entry   *sk_opts.SkOptsEntry
 	Inet    *sk_inet.InetSkEntry // options only, see Entries
 	Options []*extra.SocketOption
+	EBPF    bool // it has a filter of eBPF, which isn't among them
 }
 
 // Save reads and encodes the options of a socket. What is known already comes
@@ -32,6 +33,7 @@ func (k *Kernel) Save(fd int, values []Value, filter bool) (Saved, error) {
 	if !a.Empty() {
 		s := k.encode(values)
 		a.put(s.Entry)
+		s.EBPF = a.EBPF
 		return s, nil
 	}
 	// Most sockets have what the one before them has.

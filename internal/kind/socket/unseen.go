@@ -15,11 +15,11 @@ import (
 // KernelNames are the members of structures that are read of sockets of every
 // family.
 func KernelNames() []string {
-	return []string{
+	return append(programNames(), []string{
 		"sock", "sock.sk_shutdown", "sock.sk_receive_queue", "sock.sk_error_queue", "sock.sk_err",
 		"?sock.sk_busy_poll_budget",             // Linux 5.11, CONFIG_NET_RX_BUSY_POLL
 		"?sock.sk_policy", "?xfrm_policy.index", // CONFIG_XFRM
-	}
+	}...)
 }
 
 // soBusyPollBudget is SO_BUSY_POLL_BUDGET, which x/sys/unix has for some
@@ -35,6 +35,9 @@ func ReadUnseen(s *kmem.Struct, m *kmem.Reader, e *extra.SocketEntry) error {
 		}
 	}
 	var err error
+	if e.Filter, err = readFilter(s, m); err != nil {
+		return err
+	}
 	e.Policies, err = readPolicies(s, m)
 	return err
 }
@@ -44,7 +47,10 @@ func CheckUnseen(e *extra.SocketEntry) error {
 	if e.GetBusyPollBudget() > math.MaxUint16 {
 		return fmt.Errorf("SO_BUSY_POLL_BUDGET of %d can't be", e.GetBusyPollBudget())
 	}
-	return checkPolicies(e.GetPolicies())
+	if len(e.GetFilter().GetClassic()) != 0 {
+		return errors.New("a filter of classic BPF as one of eBPF can't be")
+	}
+	return errors.Join(CheckProgram(e.GetFilter()), checkPolicies(e.GetPolicies()))
 }
 
 // SetUnseen brings back what ReadUnseen has read. It comes last: a policy

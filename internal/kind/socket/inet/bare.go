@@ -70,7 +70,7 @@ func (l *bareLook) checkInside() (err error) {
 		return nil
 	}
 	if err == nil {
-		err = l.readUnseen(m, l.FD.Int(), l.More)
+		_, err = l.lookInside(m, l.FD.Int(), l.More)
 	}
 	if errors.Is(err, errLabels) {
 		return l.Refuse("%v", err)
@@ -104,7 +104,7 @@ func (l *bareLook) checkHidden() error {
 		return l.Fail(err)
 	}
 	hidden := func(known uint32) (bool, error) {
-		return socket.Hidden(mem-min(mem, known), l.Opts.Entry.GetSoFilter(), l.More.Long, l.like)
+		return l.Opts.Hidden(mem-min(mem, known), l.More, l.like)
 	}
 	is, err := hidden(0)
 	if err != nil || !is {

@@ -1,7 +1,6 @@
 package inet
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +31,7 @@ func (l *look) checkHidden() error {
 // hidden tells whether something is attached to the socket besides what is
 // known, of which so many bytes are.
 func (l *look) hidden(known uint32) (bool, error) {
-	return socket.Hidden(l.optmem-min(l.optmem, known), l.opts.Entry.GetSoFilter(), l.more.GetLong(), l.like)
+	return l.opts.Hidden(l.optmem-min(l.optmem, known), l.more, l.like)
 }
 
 // otherNet tells whether the socket is of another network namespace than
@@ -54,29 +53,6 @@ func (l *look) otherNet() (bool, error) {
 		}
 	}
 	return its != l.kind.net, nil
-}
-
-// checkProgram refuses sockets of which a program chooses who gets a
-// connection or datagram. No system call tells of it.
-func (l *look) checkProgram() error {
-	if l.value("SO_REUSEPORT") == 0 || !l.at.set() || l.live() || l.protocol == unix.IPPROTO_MPTCP {
-		return nil
-	}
-	memory, err := l.kind.lookInside(l.file.Task)
-	if errors.Is(err, sockmem.ErrUnavailable) {
-		return l.refuse("it shares its port (SO_REUSEPORT), and whether a program spreads the load (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF) isn't known (%v)", err)
-	}
-	if err != nil {
-		return l.fail(err)
-	}
-	own, ok := memory[l.file.FD]
-	if !ok {
-		return l.fail(errors.New("the kernel didn't show whether a program is attached to it (SO_ATTACH_REUSEPORT_CBPF)"))
-	}
-	if own.Chosen {
-		return l.refuse("a program spreads the load among those that share its port (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF), which isn't supported yet")
-	}
-	return nil
 }
 
 // lookInside returns, by descriptor, what the kernel's memory of a task's

@@ -72,6 +72,9 @@ func (k *Kind) readLocal(src plan.Source) error {
 // Check implements plan.Checked: a connection needs its address and a route,
 // and Multipath TCP a kernel that has it.
 func (n *node) Check(*plan.CheckEnv) error {
+	if err := n.checkPrograms(); err != nil {
+		return fmt.Errorf("file %#x, %v: %w", n.id, n, err)
+	}
 	if n.protocol == unix.IPPROTO_MPTCP {
 		return n.checkMultipath()
 	}

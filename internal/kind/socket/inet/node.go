@@ -38,8 +38,9 @@ type node struct {
 	keys     []*secret
 	cookies  []byte
 	unseen   *unseen
-	inbox    *inbox // nil: nothing is in a UDP socket's queues
-	cut      bool   // it was connected, and comes back as a closed socket (--tcp-close)
+	sharing  *extra.ReusePort // nil: it is alone at its port
+	inbox    *inbox           // nil: nothing is in a UDP socket's queues
+	cut      bool             // it was connected, and comes back as a closed socket (--tcp-close)
 }
 
 // live tells whether it is an end of a connection when it is back.
@@ -57,7 +58,7 @@ func (n *node) Needs() []plan.ID { return n.needs }
 // that share a port the last one may be who gets what comes.
 func (n *node) Independent() bool {
 	if n.protocol == unix.IPPROTO_UDP {
-		return n.inbox == nil && !n.beside && !n.option("SO_REUSEADDR") && !n.option("SO_REUSEPORT")
+		return n.inbox == nil && !n.beside && n.sharing == nil && !n.option("SO_REUSEADDR") && !n.option("SO_REUSEPORT")
 	}
 	return n.live() && n.stream.State == tcp.Established && n.stream.Mark == nil
 }
@@ -132,20 +133,8 @@ func (n *node) finish(own *fd.FD, at address) error {
 	if err := k.Set(own.Int(), n.opts.Values, socket.Early, socket.Early, touched...); err != nil {
 		return err
 	}
-	attach := socket.Attach
-	if n.inbox != nil {
-		attach = socket.AttachDevice
-	}
-	if err := attach(own.Int(), n.opts.Entry); err != nil {
+	if err := n.attach(own.Int()); err != nil {
 		return err
-	}
-	if err := n.unseen.set(own.Int()); err != nil {
-		return err
-	}
-	for _, g := range n.groups {
-		if err := g.join(own.Int()); err != nil {
-			return err
-		}
 	}
 	if n.live() {
 		if err := n.finishConnection(own, k, at); err != nil {
@@ -159,6 +148,11 @@ func (n *node) finish(own *fd.FD, at address) error {
 	if n.ended != nil {
 		return n.finishEnded(own, k, at)
 	}
+	if !n.tcpLike() {
+		if err := n.choose(own.Int()); err != nil {
+			return err
+		}
+	}
 	if err := n.bind(own.Int(), k, at); err != nil {
 		return err
 	}
@@ -171,10 +165,40 @@ func (n *node) finish(own *fd.FD, at address) error {
 	if err := n.open(own.Int()); err != nil {
 		return err
 	}
+	if n.tcpLike() {
+		if err := n.choose(own.Int()); err != nil {
+			return err
+		}
+	}
 	if err := n.admit(own.Int()); err != nil {
 		return err
 	}
 	return n.flags(own)
+}
+
+// attach gives a new socket what is attached to one, and its groups.
+func (n *node) attach(own int) error {
+	attach := socket.Attach
+	if n.inbox != nil {
+		attach = socket.AttachDevice
+	}
+	if err := attach(own, n.opts.Entry); err != nil {
+		return err
+	}
+	if n.inbox == nil {
+		if err := socket.AttachEBPF(own, n.unseen.entry.GetFilter()); err != nil {
+			return err
+		}
+	}
+	if err := n.unseen.set(own); err != nil {
+		return err
+	}
+	for _, g := range n.groups {
+		if err := g.join(own); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bind gives the socket its address. Connections of the listener before it may

@@ -100,7 +100,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		err = n.planConnection(p)
 	}
 	if err == nil {
-		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planKeys(x))
+		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planSharing(x), n.planKeys(x))
 	}
 	return n, err
 }
@@ -188,5 +188,5 @@ func (k *Kind) Planned() error {
 			n.needs = append(slices.Clip(bound[at]), listen[at]...)
 		}
 	}
-	return errors.Join(k.checkListeners(), k.join())
+	return errors.Join(k.order(), k.checkListeners(), k.join())
 }

@@ -56,15 +56,6 @@ func TestRefused(t *testing.T) {
 			return d.Int()
 		}},
 		{"connection", "--tcp-established", func(t *testing.T) int { return client(t, tcp4, listener(t).Int()).Int() }},
-		{"program", "SO_ATTACH_REUSEPORT_CBPF", func(t *testing.T) int {
-			d := tcp4.make(t)
-			must(t, unix.SetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
-			must(t, unix.Bind(d.Int(), &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-			f := []unix.SockFilter{{Code: 6}}
-			must(t, unix.SetsockoptSockFprog(d.Int(), unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &f[0]}))
-			must(t, unix.Listen(d.Int(), 5))
-			return d.Int()
-		}},
 		{"flow label", "IPV6_FLOWLABEL_MGR", func(t *testing.T) int {
 			d := udp6.make(t)
 			const manage, create, anybody = 32, 1, 255 // IPV6_FLOWLABEL_MGR, IPV6_FL_F_CREATE, IPV6_FL_S_ANY

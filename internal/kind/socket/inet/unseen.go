@@ -49,20 +49,27 @@ var errLabels = errors.New("it has flow labels (IPV6_FLOWLABEL_MGR), which isn't
 // readUnseen adds what options don't tell of a socket. Where the kernel's memory
 // can't be read nothing does.
 func (s sort) readUnseen(m *kmem.Reader, fd int, e *extra.SocketEntry) error {
+	own, err := s.lookInside(m, fd, e)
+	if err != nil {
+		return err
+	}
+	return socket.ReadUnseen(own, m, e)
+}
+
+// lookInside reads what options don't tell of sockets of these families alone,
+// and returns the structure that it was read from.
+func (s sort) lookInside(m *kmem.Reader, fd int, e *extra.SocketEntry) (*kmem.Struct, error) {
 	name := "inet_sock"
 	if s.protocol == unix.IPPROTO_TCP && s.bare == 0 {
 		name = "tcp_sock"
 	}
 	at, err := m.Sock(fd)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	own, err := m.Struct(name, at)
 	if err != nil {
-		return err
-	}
-	if err := socket.ReadUnseen(own, m, e); err != nil {
-		return err
+		return nil, err
 	}
 	if s.connected {
 		// Which interface multicast goes to is that of its first packet.
@@ -70,12 +77,12 @@ func (s sort) readUnseen(m *kmem.Reader, fd int, e *extra.SocketEntry) error {
 			e.MaxSegment = proto.Uint32(uint32(n))
 		}
 	} else if err := readMulticast(own, e); err != nil {
-		return err
+		return nil, err
 	}
 	if s.family == unix.AF_INET {
-		return nil
+		return own, nil
 	}
-	return readUnseen6(m, own, e)
+	return own, readUnseen6(m, own, e)
 }
 
 // readMulticast finds out whether IP_MULTICAST_IF was told by number: the
@@ -139,10 +146,16 @@ func (l *look) checkUnseen() error {
 	}
 	m, err := l.kind.memory()
 	if errors.Is(err, kmem.ErrUnavailable) {
+		if l.opts.EBPF {
+			return l.refuse(socket.WhyNoEBPF)
+		}
 		return nil
 	}
 	if err == nil {
-		err = l.readUnseen(m, l.fd.Int(), l.more)
+		l.inside, err = l.lookInside(m, l.fd.Int(), l.more)
+	}
+	if err == nil {
+		err = socket.ReadUnseen(l.inside, m, l.more)
 	}
 	if errors.Is(err, errLabels) {
 		return l.refuse("%v", err)
@@ -150,12 +163,15 @@ func (l *look) checkUnseen() error {
 	if err == nil && l.protocol == unix.IPPROTO_UDP && l.peer.set() {
 		err = readLent(m, l.fd.Int(), l.more)
 	}
-	return l.fail(err)
+	if err != nil {
+		return l.fail(err)
+	}
+	return socket.Keep(l.env, l.file, l.more.Filter)
 }
 
 // unusual tells whether options don't tell all.
 func unusual(e *extra.SocketEntry) bool {
-	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.Policies != nil || e.Long != nil || e.LentAddress != nil || e.LentPort != nil
+	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.Policies != nil || e.Long != nil || e.LentAddress != nil || e.LentPort != nil || e.Filter != nil || e.ReusePort != nil
 }
 
 // unseen is what options don't tell of a socket in a restore.

@@ -4,6 +4,7 @@ package packet
 import (
 	"context"
 	"fmt"
+	"math/bits"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,7 @@ import (
 // Kind is packet sockets in one dump or one restore.
 type Kind struct {
 	kernel *socket.Kernel
+	old    *socket.Kernel // of SOCK_PACKET
 	mem    *kmem.Shared
 	known  map[uint32]sockdiag.Packet // by inode; nil: not asked yet
 
@@ -64,23 +66,44 @@ func Table() socket.Table {
 }
 
 // KernelNames implements kind.MemoryUser.
-func (*Kind) KernelNames() []string { return socket.KernelNames() }
+func (*Kind) KernelNames() []string {
+	return append(socket.KernelNames(), // the others only where it is no module
+		"?packet_sock", "?packet_sock.fanout", "?packet_fanout", "?packet_fanout.max_num_members", "?packet_fanout.bpf_prog")
+}
 
 // UseMemory implements kind.MemoryUser.
 func (k *Kind) UseMemory(m *kmem.Shared) { k.mem = m }
 
-// learn returns the options that the kernel has.
-func (k *Kind) learn(int, int) (*socket.Kernel, error) {
-	if k.kernel != nil {
-		return k.kernel, nil
+// sockPacket is SOCK_PACKET of include/linux/net.h, what there was before
+// AF_PACKET: see packet(7).
+const sockPacket = 10
+
+// tableOf is the options of sockets of a type: SOCK_PACKET has none of its own.
+func tableOf(typ int) socket.Table {
+	if typ == sockPacket {
+		return append(socket.Common(), socket.Ends()...)
 	}
-	n, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	return Table()
+}
+
+// learn returns the options that the kernel has.
+func (k *Kind) learn(typ, _ int) (*socket.Kernel, error) {
+	into := &k.kernel
+	if typ == sockPacket {
+		into = &k.old
+	} else {
+		typ = unix.SOCK_RAW
+	}
+	if *into != nil {
+		return *into, nil
+	}
+	n, err := unix.Socket(unix.AF_PACKET, typ|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket to learn from: %w", err)
 	}
 	defer unix.Close(n)
-	k.kernel, err = socket.NewKernel(Table(), n)
-	return k.kernel, err
+	*into, err = socket.NewKernel(tableOf(typ), n)
+	return *into, err
 }
 
 // Dump implements kind.File.
@@ -90,7 +113,7 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 		return nil, err
 	}
 	defer p.FD.Close()
-	if err := k.check(p); err != nil {
+	if err := p.Empty(); err != nil {
 		return nil, err
 	}
 	e := &packet_sock.PacketSockEntry{
@@ -100,15 +123,10 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if err := k.addresses(p, e); err != nil {
 		return nil, p.Fail(err)
 	}
-	return &fdinfo.FileEntry{Psk: e}, p.Put()
-}
-
-// check refuses what can't be carried over.
-func (k *Kind) check(p *socket.Plain) error {
-	if p.Type != unix.SOCK_RAW && p.Type != unix.SOCK_DGRAM {
-		return p.Refuse("SOCK_PACKET is not supported: SOCK_RAW does the same")
+	if err := socket.Keep(env, f, p.More.Fanout); err != nil {
+		return nil, err
 	}
-	return p.Empty()
+	return &fdinfo.FileEntry{Psk: e}, p.Put()
 }
 
 // about returns what only sock_diag tells. It asks for all of the namespace,
@@ -138,8 +156,9 @@ func (k *Kind) about(p *socket.Plain) (sockdiag.Packet, error) {
 
 // putOptions puts options where criu's entry has them.
 func (k *Kind) putOptions(p *socket.Plain, e *packet_sock.PacketSockEntry) {
+	t := tableOf(p.Type)
 	number := func(name string) *uint32 {
-		v, _ := k.kernel.Value(p.Opts.Values, name)
+		v, _ := t.Value(p.Opts.Values, name)
 		return proto.Uint32(uint32(v.Lo))
 	}
 	flag := func(name string) *bool { return proto.Bool(*number(name) != 0) }
@@ -149,6 +168,15 @@ func (k *Kind) putOptions(p *socket.Plain, e *packet_sock.PacketSockEntry) {
 
 // addresses reads what the socket gets.
 func (k *Kind) addresses(p *socket.Plain, e *packet_sock.PacketSockEntry) error {
+	known, err := k.about(p)
+	if err != nil {
+		return err
+	}
+	if p.Type == sockPacket { // its address is a name, and doesn't tell the protocol
+		e.CopyThresh = proto.Uint32(0)
+		e.Protocol, e.Ifindex = proto.Uint32(uint32(bits.ReverseBytes16(known.Protocol))), proto.Uint32(known.Index)
+		return nil
+	}
 	sa, err := unix.Getsockname(p.FD.Int())
 	if err != nil {
 		return fmt.Errorf("getsockname: %w", err)
@@ -158,10 +186,6 @@ func (k *Kind) addresses(p *socket.Plain, e *packet_sock.PacketSockEntry) error 
 		return fmt.Errorf("its address is a %T", sa)
 	}
 	e.Protocol, e.Ifindex = proto.Uint32(uint32(at.Protocol)), proto.Uint32(uint32(at.Ifindex))
-	known, err := k.about(p)
-	if err != nil {
-		return err
-	}
 	e.CopyThresh = proto.Uint32(known.CopyThresh)
 	for _, m := range known.Members {
 		one := &packet_sock.PacketMclist{Index: proto.Uint32(m.Index), Type: proto.Uint32(uint32(m.Type)), Addr: m.Addr}
@@ -201,9 +225,52 @@ func (k *Kind) fanout(p *socket.Plain, e *packet_sock.PacketSockEntry) error {
 	if v == 0 {
 		return nil
 	}
-	if way := v >> 16 & 0xff; way == fanoutCBPF || way == fanoutEBPF {
-		return p.Refuse("a program chooses which member of its group gets a packet (PACKET_FANOUT_DATA), which the kernel doesn't give out")
+	if err := k.fanoutInside(p, v>>16&0xff); err != nil {
+		return err
 	}
 	e.Fanout = proto.Uint32(uint32(v))
 	return nil
 }
+
+// fanoutInside reads what no option tells of a fanout group.
+func (k *Kind) fanoutInside(p *socket.Plain, way int) error {
+	m, err := k.mem.Reader()
+	known := err == nil && p.Sock != nil && m.Has("packet_sock.fanout") && m.Has("packet_fanout.bpf_prog")
+	chosen := way == fanoutCBPF || way == fanoutEBPF
+	if !known && !chosen {
+		return nil
+	}
+	if !known {
+		return p.Refuse(noProgram)
+	}
+	at, err := m.Pointer(p.Sock.At + m.Off("packet_sock.fanout"))
+	if err != nil {
+		return err
+	}
+	s, err := m.Struct("packet_fanout", at)
+	if err != nil {
+		return err
+	}
+	if m.Has("packet_fanout.max_num_members") { // Linux 5.11
+		if n := s.U32("packet_fanout.max_num_members"); n != usualMembers {
+			p.More.FanoutMembers = &n
+		}
+	}
+	program := s.Pointer("packet_fanout.bpf_prog")
+	if !chosen || program == 0 {
+		return nil
+	}
+	if p.More.Fanout, err = socket.ReadProgram(m, program); err != nil {
+		return err
+	}
+	if way == fanoutCBPF { // of which the kernel keeps no instructions
+		return p.Refuse(noProgram)
+	}
+	return nil
+}
+
+// usualMembers is PACKET_FANOUT_MAX: how many members a group may have if
+// nothing is said.
+const usualMembers = 256
+
+const noProgram = "a program chooses which member of its group gets a packet (PACKET_FANOUT_DATA), which the kernel doesn't give out"

@@ -2,8 +2,10 @@ package packet
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +15,7 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -47,10 +50,18 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	if err := n.check(); err != nil {
 		return nil, err
 	}
+	load := &k.load
+	if n.old() {
+		load = &socket.Loader{Table: tableOf(sockPacket)}
+	}
+	more := k.extras[in.GetId()]
 	var err error
-	n.PlainNode, err = socket.NewPlainNode(e.GetId(), in.GetId(), in.GetFlags(), in.GetFown(), k.extras[in.GetId()], &k.load, socket.Entries{Sock: in.GetOpts()})
-	if err != nil {
-		return nil, err
+	n.PlainNode, err = socket.NewPlainNode(e.GetId(), in.GetId(), in.GetFlags(), in.GetFown(), more, load, socket.Entries{Sock: in.GetOpts()})
+	if err == nil {
+		err = socket.CheckProgram(more.GetFanout())
+	}
+	if err != nil || n.old() {
+		return n, err
 	}
 	n.takeOptions()
 	return n, nil
@@ -67,7 +78,7 @@ const (
 func (n *node) check() error {
 	in := n.entry
 	switch typ := in.GetType(); {
-	case typ != unix.SOCK_RAW && typ != unix.SOCK_DGRAM:
+	case typ != unix.SOCK_RAW && typ != unix.SOCK_DGRAM && !n.old():
 		return fmt.Errorf("%w: %s", kind.ErrUnsupported, socket.TypeName(int(typ)))
 	case in.GetProtocol() > 1<<16-1:
 		return fmt.Errorf("protocol %#x can't be", in.GetProtocol())
@@ -75,6 +86,10 @@ func (n *node) check() error {
 		return fmt.Errorf("interface %d can't be", in.GetIfindex())
 	case in.GetVersion() > unix.TPACKET_V3:
 		return fmt.Errorf("version %d can't be", in.GetVersion())
+	case n.old() && (len(in.GetMclist()) > 0 || in.RxRing != nil || in.TxRing != nil || in.Fanout != nil):
+		return errors.New("memberships, rings or a fanout of SOCK_PACKET can't be")
+	case n.kind.extras[in.GetId()].GetFanoutMembers() > 1<<16:
+		return fmt.Errorf("a fanout group of %d members can't be", n.kind.extras[in.GetId()].GetFanoutMembers())
 	case len(in.GetMclist()) > mostMembers:
 		return fmt.Errorf("%d memberships, more than %d", len(in.GetMclist()), mostMembers)
 	}
@@ -90,6 +105,9 @@ func (n *node) check() error {
 	}
 	return nil
 }
+
+// old tells whether it is of SOCK_PACKET.
+func (n *node) old() bool { return n.entry.GetType() == sockPacket }
 
 // takeOptions takes over the options that criu's entry has places for.
 func (n *node) takeOptions() {
@@ -125,11 +143,41 @@ func (n *node) String() string {
 // Create implements plan.Node. It gets no packet before it has its filter:
 // only bind(2) tells it its protocol.
 func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
-	k, err := n.kind.learn(0, 0)
+	k, err := n.kind.learn(int(n.entry.GetType()), 0)
 	if err != nil {
 		return nil, err
 	}
+	if n.old() {
+		return n.Make(unix.AF_PACKET, sockPacket, int(n.entry.GetProtocol()), k, n.bindOld)
+	}
 	return n.Make(unix.AF_PACKET, int(n.entry.GetType()), 0, k, n.bind)
+}
+
+// bindOld has a socket of SOCK_PACKET, which has its protocol from the
+// beginning, hear one interface only. What it has got until then goes.
+func (n *node) bindOld(own int) error {
+	if n.entry.GetIfindex() == 0 {
+		return nil
+	}
+	i, err := net.InterfaceByIndex(int(n.entry.GetIfindex()))
+	if err != nil {
+		return fmt.Errorf("bind to interface %d: %w", n.entry.GetIfindex(), err)
+	}
+	at := make([]byte, 16) // struct sockaddr: family, name
+	binary.NativeEndian.PutUint16(at, unix.AF_PACKET)
+	copy(at[2:15], i.Name)
+	if err := linux.Bind(own, at); err != nil {
+		return fmt.Errorf("bind to interface %q: %w", i.Name, err)
+	}
+	for {
+		_, _, err := unix.Recvfrom(own, at, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("empty its queue: %w", err)
+		}
+	}
 }
 
 // rings makes the rings, whose form depends on the version.
@@ -175,10 +223,26 @@ func (n *node) bind(own int) error {
 	if n.entry.Fanout == nil {
 		return nil
 	}
-	if err := unix.SetsockoptInt(own, unix.SOL_PACKET, unix.PACKET_FANOUT, int(n.entry.GetFanout())); err != nil {
+	// struct fanout_args: what there was before, and how many members it may
+	// have (Linux 5.11).
+	args := binary.NativeEndian.AppendUint32(nil, n.entry.GetFanout())
+	if most := n.More.GetFanoutMembers(); most != 0 {
+		args = binary.NativeEndian.AppendUint32(args, most)
+	}
+	if err := linux.Setsockopt(own, unix.SOL_PACKET, unix.PACKET_FANOUT, args); err != nil {
 		return fmt.Errorf("join the fanout group %#x: %w", n.entry.GetFanout(), err)
 	}
-	return nil
+	return socket.AttachFanout(own, n.More.GetFanout())
+}
+
+// Check implements plan.Checked.
+func (n *node) Check(env *plan.CheckEnv) error {
+	return errors.Join(n.PlainNode.Check(env), socket.FindProgram(n.More.GetFanout()))
+}
+
+// Follow implements plan.Follower.
+func (n *node) Follow() error {
+	return errors.Join(n.PlainNode.Follow(), socket.LetGo(n.More.GetFanout()))
 }
 
 func join(own int, m *packet_sock.PacketMclist) error {

@@ -240,6 +240,9 @@ func (k *Kind) options(l *look) error {
 	}
 	var err error
 	l.opts, err = k.kernel.Save(l.fd.Int(), k.values, filter)
+	if l.opts.EBPF {
+		return l.refuse(socket.WhyNoEBPF)
+	}
 	return err
 }
 
