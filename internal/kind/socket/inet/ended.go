@@ -34,6 +34,9 @@ func (l *look) checkClosed() error {
 		return l.fail(fmt.Errorf("poll: %w", err))
 	}
 	if p[0].Revents&(unix.POLLERR|unix.POLLRDHUP|unix.POLLIN) == 0 {
+		if l.inside != nil && l.protocol == unix.IPPROTO_TCP { // for sending only
+			l.shutdown = l.inside.U8("sock.sk_shutdown") & shutBoth
+		}
 		return nil
 	}
 	own, err := l.readInside(p[0].Revents&unix.POLLERR != 0)

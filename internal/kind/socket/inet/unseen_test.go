@@ -102,3 +102,31 @@ func TestUnseenNonsense(t *testing.T) {
 		t.Error("IPV6_PKTINFO of IPv4 is taken")
 	}
 }
+
+// A TCP socket that was shut down for sending only, before it ever was
+// connected, looks like any other.
+func TestShutForSending(t *testing.T) {
+	testkit.RequireRoot(t)
+	insideOf(t, tcp4, tcp4.make(t).Int()) // or skip
+	shutdownOf := func(n int) uint8 {
+		k := New()
+		defer k.Close()
+		m, err := k.memory()
+		must(t, err)
+		s, err := tcp4.lookInside(m, n, &extra.SocketEntry{})
+		must(t, err)
+		return s.U8("sock.sk_shutdown")
+	}
+	d := tcp4.make(t)
+	if err := unix.Shutdown(d.Int(), unix.SHUT_WR); !errors.Is(err, unix.ENOTCONN) {
+		t.Fatal(err)
+	}
+	want := shutdownOf(d.Int())
+	images, err := dumped(t, options.NewDump(), d.Int())
+	must(t, err)
+	for _, n := range restored(t, images) {
+		if got := shutdownOf(n); want == 0 || got != want {
+			t.Errorf("shut down as %d, want %d", got, want)
+		}
+	}
+}
