@@ -72,9 +72,21 @@ func child(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	return cmd, &stderr
 }
 
+// noticed has children notice signals that this program was started to ignore,
+// as by nohup(1): a signal with a handler is one with none after execve(2).
+func noticed(t *testing.T, all []syscall.Signal) {
+	heard := make(chan os.Signal, 1)
+	for _, sig := range all {
+		signal.Notify(heard, sig)
+	}
+	t.Cleanup(func() { signal.Stop(heard) })
+}
+
 // TestSignalDuringDump: the engine is told and the exit status is an error's.
 func TestSignalDuringDump(t *testing.T) {
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+	all := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
+	noticed(t, all)
+	for _, sig := range all {
 		cmd, stderr := child(t, "dump", "-t", "1")
 		if err := cmd.Process.Signal(sig); err != nil {
 			t.Fatal(err)
