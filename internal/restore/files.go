@@ -29,11 +29,12 @@ type files struct {
 	// descriptors that are kept for that.
 	inodes map[plan.ID]uint64
 	kept   map[plan.ID]*fd.FD
-	room   int // how many descriptors the engine may have
+	room   int              // how many descriptors the engine may have
+	placed map[plan.ID]bool // the task that uses it makes it
 }
 
 func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
-	f := &files{plan: p, env: env, open: map[plan.ID]*fd.FD{}, inodes: map[plan.ID]uint64{}, kept: map[plan.ID]*fd.FD{}}
+	f := &files{plan: p, env: env, open: map[plan.ID]*fd.FD{}, inodes: map[plan.ID]uint64{}, kept: map[plan.ID]*fd.FD{}, placed: map[plan.ID]bool{}}
 	env.File = func(id plan.ID) (*fd.FD, error) {
 		if d := f.open[id]; d != nil {
 			return d, nil
@@ -230,15 +231,21 @@ func (f *files) close() {
 	}
 }
 
-// descriptors gives a task its descriptors: they arrive at the lowest
-// numbers, in ascending order of where they belong, and are then moved there
-// from the highest on, so that no move hits one that still has to move.
-func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task) error {
+// ordered returns a task's own descriptors in ascending order; none if its
+// parent's are its own.
+func (t *task) ordered() []*fdinfo.FdinfoEntry {
 	if t.sharesFiles() {
 		return nil
 	}
 	own := slices.Clone(t.fds)
 	slices.SortFunc(own, func(a, b *fdinfo.FdinfoEntry) int { return cmp.Compare(a.GetFd(), b.GetFd()) })
+	return own
+}
+
+// descriptors gives a task descriptors: they arrive at the lowest numbers, in
+// ascending order of where they belong, and are then moved there from the
+// highest on, so that no move hits one that still has to move.
+func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task, own []*fdinfo.FdinfoEntry) error {
 	at := make([]int32, len(own))
 	for i := range own {
 		at[i] = t.live.table.alloc()
@@ -247,9 +254,10 @@ func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task) err
 		return err
 	}
 	for i := len(own) - 1; i >= 0; i-- {
-		r.settle(b, t, own[i], at[i])
+		e := own[i]
+		move(b, t.live.table, at[i], int32(e.GetFd()), e.GetFlags()&unix.FD_CLOEXEC != 0)
 	}
-	return r.finishMembers(b, t, own)
+	return nil
 }
 
 // sendOwn sends a task's descriptors in messages that are either all
@@ -279,22 +287,6 @@ func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.Fd
 		own = own[n:]
 	}
 	return nil
-}
-
-// settle moves a descriptor from where it arrived to where it belongs.
-func (r *restore) settle(b *remote.Batch, t *task, e *fdinfo.FdinfoEntry, at int32) {
-	want := int32(e.GetFd())
-	if at == want {
-		return
-	}
-	flags := uint64(0)
-	if e.GetFlags()&unix.FD_CLOEXEC != 0 {
-		flags = unix.O_CLOEXEC
-	}
-	b.Call("dup3", unix.SYS_DUP3, uint64(at), uint64(want), flags)
-	b.Call("close", unix.SYS_CLOSE, uint64(at))
-	t.live.table.free(at)
-	t.live.table.take(want)
 }
 
 // finishMembers lets files that keep numbers of descriptors (epoll) be

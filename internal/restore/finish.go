@@ -125,7 +125,11 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 	b := l.arena.Batch(l.thread)
 	joinGroup(b, t)
 	if !r.given {
-		if err := r.descriptors(ctx, b, t); err != nil {
+		own := t.ordered()
+		if err := r.descriptors(ctx, b, t, own); err != nil {
+			return err
+		}
+		if err := r.finishMembers(b, t, own); err != nil {
 			return err
 		}
 	}

@@ -304,15 +304,29 @@ func (r *restore) giveDescriptors(ctx context.Context) error {
 }
 
 func (r *restore) giveTo(ctx context.Context, t *task) error {
+	all := t.ordered()
+	pairs, own := r.couples(t, all)
+	r.log.Debug("pairs that the task makes by itself", "task", t.pid, "pairs", len(pairs), "other descriptors", len(own))
 	var ids []plan.ID
-	for _, e := range t.fds {
+	for _, e := range own {
 		ids = append(ids, plan.ID(e.GetId()))
 	}
 	if err := r.files.prepare(ctx, ids); err != nil {
 		return err
 	}
 	b := t.live.arena.Batch(t.live.thread)
-	if err := r.descriptors(ctx, b, t); err != nil {
+	if err := r.descriptors(ctx, b, t, own); err != nil {
+		return err
+	}
+	if err := b.Run(); err != nil {
+		return err
+	}
+	t.live.arena.Reset()
+	if err := r.makeCouples(ctx, t, pairs); err != nil {
+		return err
+	}
+	b = t.live.arena.Batch(t.live.thread)
+	if err := r.finishMembers(b, t, all); err != nil || b.Len() == 0 {
 		return err
 	}
 	if err := b.Run(); err != nil {

@@ -9,7 +9,8 @@ import (
 	"glis.dev/glis/image/proto"
 )
 
-const allPermissions = 0o777
+// AllPermissions are those of a new socket.
+const AllPermissions = 0o777
 
 // InodeOf returns who a socket belongs to and its permissions, nil if it is
 // root's with all of them. The kernel lets sockets of one user share a port,
@@ -17,7 +18,7 @@ const allPermissions = 0o777
 // permissions.
 func InodeOf(st *unix.Stat_t) *extra.SocketInode {
 	mode := st.Mode &^ unix.S_IFMT
-	if st.Uid == 0 && st.Gid == 0 && mode == allPermissions {
+	if st.Uid == 0 && st.Gid == 0 && mode == AllPermissions {
 		return nil
 	}
 	return &extra.SocketInode{Uid: proto.Uint32(st.Uid), Gid: proto.Uint32(st.Gid), Mode: proto.Uint32(mode)}

@@ -19,8 +19,9 @@ type Kernel struct {
 	after []int   // index of Table[i].After, or -1
 	// allowed are the sizes that were set last and that the kernel has taken.
 	allowed []atomic.Uint32
-	last    Saved // what Save returned last
-	fresh   Saved // what New returns
+	last    Saved  // what Save returned last
+	fresh   Saved  // what New returns
+	plain   *Value // the first of some that Default has found to be a new socket's
 }
 
 // NewKernel learns what the kernel has from a new socket, which it changes.
@@ -120,6 +121,23 @@ func (k *Kernel) Set(fd int, want []Value, from, to When, touched ...string) err
 		sized = sized || o.Force != 0
 	}
 	return nil
+}
+
+// Default tells whether options are those of a new socket.
+func (k *Kernel) Default(s Saved) bool {
+	if len(s.Entry.GetSoFilter()) > 0 || s.Entry.GetSoBoundDev() != "" {
+		return false
+	}
+	if len(s.Values) > 0 && k.plain == &s.Values[0] {
+		return true
+	}
+	for i, v := range s.Values {
+		if v.OK && v != k.Fresh[i] && !k.fixed[i] {
+			return false
+		}
+	}
+	k.plain = &s.Values[0]
+	return true
 }
 
 func (k *Kernel) set(fd, i int, v Value) error {

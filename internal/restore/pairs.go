@@ -1,0 +1,150 @@
+package restore
+
+import (
+	"context"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/remote"
+)
+
+// Pairs of files whose ends only one task has are made by the task itself:
+// nobody else has to have them for a moment.
+
+// couple is a pair that a task makes.
+type couple struct {
+	node    plan.Coupled
+	who     plan.Identity
+	own     int32 // where the node belongs, and the other end
+	other   int32
+	cloexec bool
+}
+
+// couples returns, of a task's descriptors in ascending order, the pairs that
+// it makes by itself, and the other descriptors.
+func (r *restore) couples(t *task, all []*fdinfo.FdinfoEntry) (pairs []couple, rest []*fdinfo.FdinfoEntry) {
+	ends := map[plan.ID]*fdinfo.FdinfoEntry{}
+	for _, e := range all {
+		if _, ok := r.plan.Node(plan.ID(e.GetId())).(plan.Coupled); ok {
+			ends[plan.ID(e.GetId())] = e
+		}
+	}
+	for _, e := range all {
+		id := plan.ID(e.GetId())
+		if ends[id] == e && r.files.open[id] == nil {
+			if c, ok := r.couple(t, e, ends); ok {
+				pairs = append(pairs, c)
+			}
+		}
+		if !r.files.placed[id] {
+			rest = append(rest, e)
+		}
+	}
+	return pairs, rest
+}
+
+func (r *restore) couple(t *task, e *fdinfo.FdinfoEntry, ends map[plan.ID]*fdinfo.FdinfoEntry) (c couple, ok bool) {
+	id := plan.ID(e.GetId())
+	if r.files.placed[id] {
+		return c, false
+	}
+	n := r.plan.Node(id).(plan.Coupled)
+	other, who, ok := n.Couple(r.files.env)
+	o := ends[other]
+	if !ok || o == nil || who.PID != t.pid || e.GetFlags() != o.GetFlags() || !r.files.alone(id, other) {
+		return c, false
+	}
+	r.files.placed[id], r.files.placed[other] = true, true
+	return couple{n, who, int32(e.GetFd()), int32(o.GetFd()), e.GetFlags()&unix.FD_CLOEXEC != 0}, true
+}
+
+// alone tells whether each of two files is used once, and needed by nothing but
+// the other.
+func (f *files) alone(a, b plan.ID) bool {
+	uses := 2
+	for _, id := range []plan.ID{a, b} {
+		if len(f.plan.Users(id)) != 1 {
+			return false
+		}
+		for _, need := range f.plan.Node(id).Needs() {
+			if need != a && need != b {
+				return false
+			}
+			uses++
+		}
+	}
+	return f.left[a]+f.left[b] == uses
+}
+
+// Limits of what one batch of pairs has.
+const (
+	coupleCalls = 4096
+	coupleBytes = 128 << 10
+)
+
+// makeCouples has a task make its pairs. All other descriptors are where they
+// belong.
+func (r *restore) makeCouples(ctx context.Context, t *task, pairs []couple) error {
+	for len(pairs) > 0 {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		b := t.live.arena.Batch(t.live.thread)
+		back := r.makers.become(b, t.live, pairs[0].who)
+		both, _ := b.Alloc(8)
+		n, weight := 0, 0
+		for ; n < len(pairs) && b.Len() < coupleCalls && weight < coupleBytes && pairs[n].sameMaker(&pairs[0]); n++ {
+			pairs[n].make(b, t.live.table, uint64(both))
+			weight += pairs[n].node.Weight()
+		}
+		back()
+		if err := b.Run(); err != nil {
+			return err
+		}
+		t.live.arena.Reset()
+		pairs = pairs[n:]
+	}
+	return nil
+}
+
+func (c *couple) sameMaker(o *couple) bool {
+	return c.who.UID == o.who.UID && c.who.GID == o.who.GID && slices.Equal(c.who.Groups, o.who.Groups)
+}
+
+// make queues the calls that make a pair and put it where it belongs.
+func (c *couple) make(b *remote.Batch, table *fdTable, both uint64) {
+	k := batcher{b, table}
+	c.node.Make(k, c.cloexec, both)
+	for _, m := range c.arrive(table) {
+		move(b, table, m[0], m[1], c.cloexec)
+	}
+	c.node.Equip(k, c.own, c.other)
+}
+
+// arrive tells where the kernel puts the ends, which are the two lowest numbers
+// that are free, and where they have to go from there.
+func (c *couple) arrive(table *fdTable) [2][2]int32 {
+	at, mate := table.alloc(), table.alloc()
+	if at == c.other || mate == c.own {
+		at, mate = mate, at // they are alike
+	}
+	return [2][2]int32{{at, c.own}, {mate, c.other}}
+}
+
+// move queues what moves a descriptor.
+func move(b *remote.Batch, table *fdTable, from, to int32, cloexec bool) {
+	if from == to {
+		return
+	}
+	flags := uint64(0)
+	if cloexec {
+		flags = unix.O_CLOEXEC
+	}
+	b.Call("dup3", unix.SYS_DUP3, uint64(from), uint64(to), flags)
+	b.Call("close", unix.SYS_CLOSE, uint64(from))
+	table.free(from)
+	table.take(to)
+}
