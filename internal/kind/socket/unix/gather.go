@@ -23,6 +23,9 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 	k.gathered = true
 	p := &k.picture
 	p.abroad = map[uint32]role{}
+	if err := k.survey(env); err != nil {
+		return err
+	}
 	p.tree, p.files, p.waiting = map[uint32]bool{}, map[uint32]*scan.File{}, map[uint32]uint32{}
 	k.arrived = map[uint32][]*arrived{}
 	for i := 0; i < len(env.Tree.Files); i++ {
@@ -62,7 +65,8 @@ func (k *Kind) gatherQueue(env *kind.DumpEnv, f *scan.File, u *sockdiag.Unix) er
 		return err
 	}
 	defer l.giveBack()
-	q := &peeker{look: l, fd: l.fd.Int(), count: func() (int, error) { return k.queued(l) }}
+	seen := k.seen.of(f)
+	q := &peeker{look: l, fd: l.fd.Int(), fresh: seen.seen && seen.options, count: func() (int, error) { return k.queued(l) }}
 	q.uneven = func(m []*message) (bool, error) { return k.uneven(u, m) }
 	defer q.drop()
 	messages, err := q.all()

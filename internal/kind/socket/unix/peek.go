@@ -44,6 +44,8 @@ type peeker struct {
 	count  func() (int, error) // messages, by the kernel's memory
 	uneven func([]*message) (bool, error)
 	undo   []linux.SockOpt
+	fresh  bool // its options are those of a new socket
+	home   bool // SO_PEEK_OFF was set to 0, and nothing was peeked at since
 	counts bool // SO_INQ is on
 	buf    []byte
 	room   []byte // for control messages
@@ -94,6 +96,10 @@ func (q *peeker) drop() { q.buf, q.room = nil, nil }
 // adjust sets options of the frozen task's socket for as long as its queue is
 // read, after the guard was told what they were.
 func (q *peeker) adjust() error {
+	if q.fresh {
+		q.undo = []linux.SockOpt{{Level: sys.SOL_SOCKET, Name: sys.SO_PEEK_OFF, Value: -1}, {Level: sys.SOL_SOCKET, Name: sys.SO_PASSCRED}}
+		return q.change()
+	}
 	for _, want := range []linux.SockOpt{
 		{Name: sys.SO_PEEK_OFF, Value: 0},
 		{Name: sys.SO_PASSCRED, Value: 1},
@@ -105,6 +111,11 @@ func (q *peeker) adjust() error {
 			return err
 		}
 	}
+	return q.change()
+}
+
+// change sets the options that q.undo is about.
+func (q *peeker) change() error {
 	if len(q.undo) == 0 || q.look.env.Guard == nil {
 		return q.set()
 	}
@@ -145,6 +156,7 @@ func (q *peeker) set() error {
 		if err := o.Set(q.fd); err != nil {
 			return err
 		}
+		q.home = q.home || o.Name == sys.SO_PEEK_OFF
 	}
 	return nil
 }
@@ -159,6 +171,10 @@ func (q *peeker) restore() error {
 }
 
 func (q *peeker) seek(at int) error {
+	if at == 0 && q.home {
+		return nil
+	}
+	q.home = false
 	return linux.SockOpt{Level: sys.SOL_SOCKET, Name: sys.SO_PEEK_OFF, Value: at}.Set(q.fd)
 }
 
@@ -183,6 +199,7 @@ type peeked struct {
 // next peeks at what is at the offset; more than len(buf) is not read. It
 // returns nil at the end.
 func (q *peeker) next(buf []byte, flags int) (*peeked, error) {
+	q.home = false
 	var name [family + maxName + 1]byte
 	r, err := linux.Recvmsg(q.fd, buf, q.room, name[:], peek|sys.MSG_CMSG_CLOEXEC|flags)
 	switch {

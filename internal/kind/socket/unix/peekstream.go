@@ -66,6 +66,7 @@ func (s *stream) head() error {
 		return nil
 	}
 	var b [1]byte
+	s.home = false
 	_, err = linux.Recvmsg(s.fd, b[:], nil, nil, peek|sys.MSG_OOB)
 	switch {
 	case err == nil:

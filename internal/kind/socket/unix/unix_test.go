@@ -219,7 +219,8 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// What the survey spares the reading of is what reading would have told.
+// What the survey spares the reading of is what reading would have told, and
+// what was changed for a while is as it was.
 func TestSurvey(t *testing.T) {
 	for _, st := range states {
 		t.Run(st.name, func(t *testing.T) {
@@ -235,6 +236,11 @@ func TestSurvey(t *testing.T) {
 				t.Fatal(err)
 			}
 			sameImages(t, slow, fast)
+			again, err := dumpTree(t, tree)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sameImages(t, slow, again)
 		})
 	}
 }
