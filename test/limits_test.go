@@ -81,6 +81,7 @@ var elsewhere = map[string]string{
 	"pseudo-terminal that controls":        "internal/kind/file",
 	"pseudo-terminal whose number":         "of a restore",
 	"epoll: busy polling":                  "internal/kind/file",
+	"epoll file that is only in":           "internal/kind/file, TestNoUsers",
 }
 
 // TestLimitsRows: every state of those tables is tried, or it is known why not.
