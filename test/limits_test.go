@@ -51,6 +51,7 @@ var refusals = []struct {
 	{"owner", "F_SETOWN", "F_SETOWN"},
 	{"epollclosed", "epoll: watches a descriptor that was closed", "closed"},
 	{"flowlabel", "flow labels", "IPV6_FLOWLABEL_MGR"},
+	{"sockmap", "such a program with a map that holds sockets", "BPF_MAP_TYPE_SOCKMAP"},
 	{"established", "TCP connections without", "--tcp-established"},
 	{"savedsyn", "TCP_SAVE_SYN", "--tcp-established"},
 }

@@ -16,6 +16,7 @@ const (
 	BPF_OBJ_GET            = 7
 	BPF_PROG_RUN           = 10 // BPF_PROG_TEST_RUN, Linux 4.12
 	BPF_PROG_GET_FD_BY_ID  = 13 // Linux 4.13
+	BPF_MAP_GET_FD_BY_ID   = 14 // Linux 4.13
 	BPF_OBJ_GET_INFO_BY_FD = 15 // Linux 4.13
 	BPF_LINK_CREATE        = 28 // Linux 5.7
 	BPF_ITER_CREATE        = 33 // Linux 5.8

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 type (
@@ -19,12 +21,26 @@ type (
 		FD, InfoLen uint32
 		Info        *byte
 	}
+	// bpfProgInfo is the head of struct bpf_prog_info.
+	bpfProgInfo struct {
+		Type, ID                uint32
+		Tag                     [8]byte
+		JitedLen, XlatedLen     uint32
+		Jited, Xlated, LoadTime uint64
+		UID, NMaps              uint32
+		Maps                    *uint32
+	}
 )
+
+// mostMaps is how many maps a program may have (MAX_USED_MAPS,
+// include/linux/bpf_verifier.h).
+const mostMaps = 64
 
 // BPFProg is what the kernel tells of a BPF program.
 type BPFProg struct {
 	Type, ID uint32
-	Tag      [8]byte // tells its instructions
+	Tag      [8]byte  // tells its instructions
+	Maps     []uint32 // numbers of the maps that it has
 }
 
 // BPFProgByID returns a descriptor of the program of this number. It needs
@@ -35,10 +51,26 @@ func BPFProgByID(id uint32) (int, error) {
 
 // BPFProgInfo tells what a program is (Linux 4.13).
 func BPFProgInfo(fd int) (BPFProg, error) {
-	var b [16]byte // the head of struct bpf_prog_info
-	_, err := bpf(BPF_OBJ_GET_INFO_BY_FD, &bpfInfo{FD: uint32(fd), InfoLen: uint32(len(b)), Info: &b[0]})
-	ne := binary.NativeEndian
-	return BPFProg{Type: ne.Uint32(b[:]), ID: ne.Uint32(b[4:]), Tag: [8]byte(b[8:])}, err
+	maps := make([]uint32, mostMaps)
+	p := bpfProgInfo{NMaps: mostMaps, Maps: &maps[0]}
+	_, err := bpf(BPF_OBJ_GET_INFO_BY_FD, &bpfInfo{FD: uint32(fd), InfoLen: uint32(unsafe.Sizeof(p)), Info: (*byte)(unsafe.Pointer(&p))})
+	if err != nil {
+		return BPFProg{}, err
+	}
+	return BPFProg{Type: p.Type, ID: p.ID, Tag: p.Tag, Maps: maps[:min(p.NMaps, mostMaps)]}, nil
+}
+
+// BPFMapType tells of what type (BPF_MAP_TYPE_*) the map of this number is. It
+// needs CAP_SYS_ADMIN (Linux 4.13).
+func BPFMapType(id uint32) (uint32, error) {
+	fd, err := bpf(BPF_MAP_GET_FD_BY_ID, &bpfByID{ID: id})
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	var b [4]byte // the head of struct bpf_map_info
+	_, err = bpf(BPF_OBJ_GET_INFO_BY_FD, &bpfInfo{FD: uint32(fd), InfoLen: uint32(len(b)), Info: &b[0]})
+	return binary.NativeEndian.Uint32(b[:]), err
 }
 
 // BPFPin gives a program a name in a BPF file system, which keeps it.

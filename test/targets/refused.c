@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <linux/aio_abi.h>
 #include <linux/audit.h>
+#include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
@@ -260,6 +261,19 @@ static void flow_label(void) {
 	fd = CHECK(socket(AF_INET6, SOCK_DGRAM, 0));
 	CHECK(setsockopt(fd, IPPROTO_IPV6, 32 /* IPV6_FLOWLABEL_MGR */, r, sizeof r));
 }
+static void sockmap(void) {
+	union bpf_attr m = {.map_type = BPF_MAP_TYPE_SOCKMAP, .key_size = 4, .value_size = 4, .max_entries = 1};
+	int map = CHECK(syscall(SYS_bpf, BPF_MAP_CREATE, &m, sizeof m));
+	struct bpf_insn code[] = {
+		{BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, map}, {0, 0, 0, 0, 0},
+		{BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 99}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+	union bpf_attr a = {.prog_type = BPF_PROG_TYPE_SOCKET_FILTER, .insn_cnt = 4};
+	a.insns = (uintptr_t)code, a.license = (uintptr_t) "GPL";
+	int program = CHECK(syscall(SYS_bpf, BPF_PROG_LOAD, &a, sizeof a));
+	fd = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
+	CHECK(setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof program));
+	close(program), close(map);
+}
 static void established(void) {
 	here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	int l = CHECK(socket(AF_INET, SOCK_STREAM, 0));
@@ -294,7 +308,7 @@ static struct {
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
-    {"flowlabel", flow_label}, {"established", established}, {"savedsyn", saved_syn},
+    {"flowlabel", flow_label}, {"sockmap", sockmap}, {"established", established}, {"savedsyn", saved_syn},
    
 };
 

@@ -109,6 +109,9 @@ func Keep(env *kind.DumpEnv, f *scan.File, p *extra.SocketProgram) error {
 	if err != nil {
 		return fmt.Errorf("%v: look at BPF program %d: %w", f, p.GetId(), err)
 	}
+	if err := checkMaps(f, info); err != nil {
+		return err
+	}
 	boot, err := bootID()
 	if err != nil {
 		return err
@@ -128,6 +131,28 @@ func Keep(env *kind.DumpEnv, f *scan.File, p *extra.SocketProgram) error {
 		return fmt.Errorf("stat %s: %w", path, err)
 	}
 	return env.Guard.Name(path, st.Dev, st.Ino)
+}
+
+// Types of maps that hold sockets, or others that may (enum bpf_map_type,
+// linux/bpf.h).
+var socketMaps = map[uint32]string{
+	12: "BPF_MAP_TYPE_ARRAY_OF_MAPS", 13: "BPF_MAP_TYPE_HASH_OF_MAPS", 15: "BPF_MAP_TYPE_SOCKMAP", 17: "BPF_MAP_TYPE_XSKMAP",
+	18: "BPF_MAP_TYPE_SOCKHASH", 20: "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY", 24: "BPF_MAP_TYPE_SK_STORAGE",
+}
+
+// checkMaps refuses a program with maps that hold sockets: the kernel takes
+// them out when the sockets are closed, and does not tell which were in.
+func checkMaps(f *scan.File, p linux.BPFProg) error {
+	for _, id := range p.Maps {
+		typ, err := linux.BPFMapType(id)
+		if err != nil {
+			return fmt.Errorf("%v: look at map %d of BPF program %d: %w", f, id, p.ID, err)
+		}
+		if name := socketMaps[typ]; name != "" {
+			return kind.Unsupported(f, "BPF program %d, which is attached to it, has map %d, which holds sockets (%s), and nobody could put them back: detach it (SO_DETACH_FILTER, SO_DETACH_REUSEPORT_BPF)", p.ID, id, name)
+		}
+	}
+	return nil
 }
 
 // CheckProgram refuses what a program can't be.
