@@ -78,3 +78,52 @@ func TestActionScriptFails(t *testing.T) {
 	e.Restore(t, img)
 	awaitCount(t, p, 3)
 }
+
+// When the tree is about to run, nobody else has its sockets any more: one that
+// it closed would live on, and its epoll file would report it.
+func TestEngineLetsGo(t *testing.T) {
+	e := glisOnly(t)
+	for _, how := range []string{"--tcp-established", "--tcp-close"} {
+		t.Run(how, func(t *testing.T) {
+			testkit.NoLeaks(t)
+			p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/echo.c"))
+			clients := dialMany(t, p, "127.0.0.1")
+			img, dir := testkit.NewDir(t), testkit.NewDir(t)
+			script := filepath.Join(dir, "script")
+			text := fmt.Sprintf("#!%s\n[ $CRTOOLS_SCRIPT_ACTION = pre-resume ] || exit 0\ncd %s\nreadlink /proc/$PPID/fd/* > engine\nreadlink /proc/$CRTOOLS_INIT_PID/fd/* > tree\n", testkit.RequireProgram(t, "sh", "dash"), dir)
+			if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			e.Save(t, p.PID, img, how)
+			e.Restore(t, img, how, "--action-script", script)
+			engine, tree := socketsIn(t, filepath.Join(dir, "engine")), socketsIn(t, filepath.Join(dir, "tree"))
+			if len(tree) < len(clients) {
+				t.Fatalf("the tree has %d sockets, and %d clients", len(tree), len(clients))
+			}
+			for s := range tree {
+				if engine[s] {
+					t.Errorf("the engine has %s, too", s)
+				}
+			}
+			for _, c := range clients {
+				c.stop.Store(true)
+				c.done.Wait()
+			}
+		})
+	}
+}
+
+func socketsIn(t *testing.T, list string) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for _, line := range strings.Fields(string(text)) {
+		if strings.HasPrefix(line, "socket:") {
+			all[line] = true
+		}
+	}
+	return all
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -190,6 +191,14 @@ func (f *files) used(id plan.ID) *fd.FD {
 	return d
 }
 
+// letGo closes what was kept, whether or not it got options: a task that closes
+// a file when it runs is to be the last who has it, or an epoll file would go on
+// to report it.
+func (f *files) letGo() {
+	fd.CloseAll(slices.Collect(maps.Values(f.kept)))
+	clear(f.kept)
+}
+
 // spareFiles is how many descriptors the engine needs besides those of files.
 const spareFiles = 1000
 
@@ -220,9 +229,7 @@ func (f *files) close() {
 	for _, d := range f.open {
 		d.Close()
 	}
-	for _, d := range f.kept {
-		d.Close()
-	}
+	f.letGo()
 	f.open = map[plan.ID]*fd.FD{}
 	for _, n := range f.nodes {
 		if h, ok := n.(plan.Dropper); ok {

@@ -67,6 +67,7 @@ func (r *restore) letThrough() {
 		errs = append(errs, netlock.Unlock(r.kept))
 	}
 	errs = append(errs, setAll(r.resumptions), r.guard.TakeBack())
+	r.files.letGo()
 	if err := errors.Join(errs...); err != nil {
 		r.log.Error("The tree runs, but not all of its sockets are as they were", "err", err)
 	}
