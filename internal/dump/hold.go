@@ -3,10 +3,11 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"glis.dev/glis/internal/cgroupfs"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
@@ -30,28 +31,60 @@ func (d *dump) openHold() error {
 	return d.guard.Frozen(held.Path(), held.Was)
 }
 
-// notFrozen looks for what a task waits in that its cgroup keeps from running. It
-// sleeps there, other than one that is stopped.
+// notFrozen refuses a tree whose root a cgroup keeps from running.
 func (d *dump) notFrozen() error {
-	b, err := linux.ReadFile(fmt.Sprintf("/proc/%d/wchan", d.opts.Tree))
+	dir, err := proc.Open(proc.PID(d.opts.Tree))
 	if err != nil {
-		return nil // it has ended, or the kernel doesn't tell
+		return nil // the freeze says so
 	}
-	switch string(b) {
-	case "get_signal", "do_freezer_trap": // one may be within the other
-		dir, err := proc.Open(proc.PID(d.opts.Tree))
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
-		if st, err := dir.Stat(); err != nil || st.State != 'S' {
-			return err
-		}
-	case "__refrigerator":
-	default:
+	defer dir.Close()
+	st, err := dir.Stat()
+	if err != nil {
+		return nil
+	}
+	frozen := false
+	switch st.State {
+	case 'S':
+		frozen = trapped(dir)
+	case 'D':
+		frozen = inFrozenCgroup(dir)
+	}
+	if !frozen {
 		return nil
 	}
 	return kind.Unsupported(fmt.Sprintf("process %d", d.opts.Tree), "its cgroup is frozen; give that with --freeze-cgroup, or thaw it")
+}
+
+// trapped tells whether a task sleeps where a cgroup of version 2 has it wait. One
+// that is stopped doesn't sleep.
+func trapped(dir *proc.Dir) bool {
+	at, err := dir.Wchan()
+	return err == nil && (at == "get_signal" || at == "do_freezer_trap") // one may be within the other
+}
+
+// inFrozenCgroup tells whether a task is in a frozen cgroup of version 1: it
+// stands still wherever it is in the kernel.
+func inFrozenCgroup(dir *proc.Dir) bool {
+	all, err := dir.Cgroups()
+	if err != nil {
+		return false
+	}
+	i := slices.IndexFunc(all, func(c proc.Cgroup) bool { return slices.Contains(strings.Split(c.Controllers, ","), "freezer") })
+	if i < 0 {
+		return false
+	}
+	h, err := cgroupfs.Open(all[i].Controllers)
+	if err != nil {
+		return false
+	}
+	defer h.Close()
+	in, err := h.Dir(all[i].Path)
+	if err != nil {
+		return false
+	}
+	defer in.Close()
+	state, err := in.Read("freezer.state")
+	return err == nil && state != cgroupfs.Thawed // a root has no such file
 }
 
 // closeHold lets go of a cgroup that was frozen for the dump; one that was

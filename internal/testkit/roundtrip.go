@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -90,7 +91,9 @@ func Native(t *testing.T, p Program) Observations {
 func LeaveRunning(t testing.TB, e Engine, pid int, p Program) {
 	t.Helper()
 	before := Look(t, pid)
+	kept, _ := filepath.Glob(keptPrograms)
 	e.Save(t, pid, NewDir(t), append([]string{"--leave-running"}, p.DumpArgs...)...)
+	letGo(kept)
 	Unharmed(t, pid)
 	if p.Changing {
 		return
@@ -190,4 +193,18 @@ func constants(o Observations) []string {
 		}
 	}
 	return out
+}
+
+// keptPrograms are the names of BPF programs that a dump has the kernel keep.
+const keptPrograms = "/sys/fs/bpf/glis-*"
+
+// letGo removes those that were not there before: nobody restores from a dump
+// that left its tree running.
+func letGo(before []string) {
+	now, _ := filepath.Glob(keptPrograms)
+	for _, path := range now {
+		if !slices.Contains(before, path) {
+			_ = os.Remove(path)
+		}
+	}
 }

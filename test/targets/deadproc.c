@@ -39,9 +39,14 @@ int main(int argc, char **argv) {
 	int a = ended(), b = ended();
 	int dir = file_of(a, "", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int maps = file_of(b, "/maps", O_RDONLY), task = file_of(b, "/task", O_PATH), comm = file_of(b, "/comm", O_RDWR);
+	// The child begins there: what it is of ends before it is asked for anything.
+	int here = CHECK(open(".", O_PATH | O_CLOEXEC));
+	CHECK(fchdir(task));
 	int pid = CHECK(fork());
+	if (pid)
+		CHECK(fchdir(here));
+	close(here);
 	if (!pid) {
-		CHECK(fchdir(task));
 		ctl_child("child");
 		char cwd[400] = "";
 		do {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fown"
 	"glis.dev/glis/image/criu/sk-netlink"
 	"glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
@@ -12,10 +13,15 @@ import (
 
 // FuzzNode plans whatever decodes as an entry.
 func FuzzNode(f *testing.F) {
-	number := proto.Uint32
-	seed, err := proto.Marshal(&fdinfo.FileEntry{Id: number(1), Nlsk: &sk_netlink.NetlinkSkEntry{
+	number, long := proto.Uint32, proto.Uint64
+	fown := &fown.FownEntry{Uid: number(0), Euid: number(0), Signum: number(0), PidType: number(0), Pid: number(0)}
+	opts := &sk_opts.SkOptsEntry{
+		SoSndbuf: number(1), SoRcvbuf: number(1),
+		SoSndTmoSec: long(0), SoSndTmoUsec: long(0), SoRcvTmoSec: long(0), SoRcvTmoUsec: long(0),
+	}
+	seed, err := proto.Marshal(&fdinfo.FileEntry{Type: fdinfo.FdTypes_NETLINKSK.Enum(), Id: number(1), Nlsk: &sk_netlink.NetlinkSkEntry{
 		Id: number(1), Ino: number(1), Protocol: number(0), State: number(0), Flags: number(2), Portid: number(7),
-		Groups: []uint32{1, 2}, DstPortid: number(3), DstGroup: number(1), Opts: &sk_opts.SkOptsEntry{},
+		Groups: []uint32{1, 2}, DstPortid: number(3), DstGroup: number(1), Fown: fown, Opts: opts,
 	}})
 	if err != nil {
 		f.Fatal(err)

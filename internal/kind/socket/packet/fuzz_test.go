@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fown"
 	"glis.dev/glis/image/criu/packet-sock"
 	"glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
@@ -14,10 +15,16 @@ import (
 
 // FuzzNode plans whatever decodes as an entry.
 func FuzzNode(f *testing.F) {
-	number := proto.Uint32
-	seed, err := proto.Marshal(&fdinfo.FileEntry{Id: number(1), Psk: &packet_sock.PacketSockEntry{
-		Id: number(1), Type: number(unix.SOCK_RAW), Protocol: number(3), Ifindex: number(1), Version: number(2), Opts: &sk_opts.SkOptsEntry{},
-		RxRing: &packet_sock.PacketRing{BlockSize: number(4096), BlockNr: number(1), FrameSize: number(2048), FrameNr: number(2)},
+	number, long, no := proto.Uint32, proto.Uint64, proto.Bool(false)
+	fown := &fown.FownEntry{Uid: number(0), Euid: number(0), Signum: number(0), PidType: number(0), Pid: number(0)}
+	opts := &sk_opts.SkOptsEntry{
+		SoSndbuf: number(1), SoRcvbuf: number(1),
+		SoSndTmoSec: long(0), SoSndTmoUsec: long(0), SoRcvTmoSec: long(0), SoRcvTmoUsec: long(0),
+	}
+	seed, err := proto.Marshal(&fdinfo.FileEntry{Type: fdinfo.FdTypes_PACKETSK.Enum(), Id: number(1), Psk: &packet_sock.PacketSockEntry{
+		Id: number(1), Type: number(unix.SOCK_RAW), Protocol: number(3), Ifindex: number(1), Version: number(2), Fown: fown, Opts: opts,
+		Flags: number(2), Reserve: number(0), AuxData: no, OrigDev: no, VnetHdr: no, Loss: no, Timestamp: number(0), CopyThresh: number(0),
+		RxRing: &packet_sock.PacketRing{BlockSize: number(4096), BlockNr: number(1), FrameSize: number(2048), FrameNr: number(2), RetireTmo: number(0), SizeofPriv: number(0), Features: number(0)},
 		Mclist: []*packet_sock.PacketMclist{{Index: number(1), Type: number(0), Addr: make([]byte, 6)}},
 	}})
 	if err != nil {
