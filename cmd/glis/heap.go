@@ -35,23 +35,21 @@ const manyEntries = 96 << 10
 // perFile is added for every file: to read one takes memory, too.
 const perFile = 1 << 10
 
-// hasMuch tells whether to read the checkpoint in dir takes a large heap. What
-// can't be read is complained about by whoever needs it.
-func hasMuch(dir string) bool {
+// imagesIn returns how much metadata, and how much memory, a checkpoint holds, in
+// bytes. What can't be read is complained about by whoever needs it.
+func imagesIn(dir string) (metadata, pages int64) {
 	if dir == "" {
 		dir = "."
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return false
-	}
-	sum := int64(0)
+	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if sum < manyEntries && !strings.HasPrefix(e.Name(), "pages-") {
-			sum += perFile + sizeOf(e)
+		if strings.HasPrefix(e.Name(), "pages-") {
+			pages += sizeOf(e)
+		} else {
+			metadata += perFile + sizeOf(e)
 		}
 	}
-	return sum >= manyEntries
+	return metadata, pages
 }
 
 func sizeOf(e fs.DirEntry) int64 {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestHasMuch: the pages don't count, many small files do.
-func TestHasMuch(t *testing.T) {
+// TestImagesIn: the pages don't count, many small files do.
+func TestImagesIn(t *testing.T) {
 	write := func(dir, name string, size int) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, size), 0o600); err != nil {
@@ -24,9 +24,12 @@ func TestHasMuch(t *testing.T) {
 		write(many, "tcp-stream-"+strconv.Itoa(i)+".img", 0)
 	}
 	for dir, want := range map[string]bool{small: false, large: true, many: true, filepath.Join(small, "missing"): false} {
-		if got := hasMuch(dir); got != want {
-			t.Errorf("hasMuch(%s) = %v, want %v", dir, got, want)
+		if metadata, _ := imagesIn(dir); metadata >= manyEntries != want {
+			t.Errorf("imagesIn(%s) = %d, want much: %v", dir, metadata, want)
 		}
+	}
+	if _, pages := imagesIn(small); pages != 2*manyEntries {
+		t.Errorf("%d bytes of pages", pages)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strings"
 
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/warm"
@@ -33,10 +32,10 @@ func readyFor(pid int) {
 
 // readyForImages makes this program ready to restore from a directory.
 func readyForImages(dir string) {
-	switch {
-	case hasMuch(dir):
+	switch metadata, pages := imagesIn(dir); {
+	case metadata >= manyEntries:
 		growHeap()
-	case pagesIn(dir) <= fewBytes:
+	case pages <= fewBytes:
 		beSmall()
 	}
 }
@@ -67,18 +66,4 @@ func openFiles(pid proc.PID, st proc.Status) int64 {
 		return info.Size()
 	}
 	return int64(st.FDSize)
-}
-
-// pagesIn returns how much memory a checkpoint holds, in bytes.
-func pagesIn(dir string) (sum int64) {
-	if dir == "" {
-		dir = "."
-	}
-	entries, _ := os.ReadDir(dir) // whoever needs it complains
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "pages-") {
-			sum += sizeOf(e)
-		}
-	}
-	return sum
 }

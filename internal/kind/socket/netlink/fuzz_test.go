@@ -4,21 +4,16 @@ import (
 	"testing"
 
 	"glis.dev/glis/image/criu/fdinfo"
-	"glis.dev/glis/image/criu/fown"
 	"glis.dev/glis/image/criu/sk-netlink"
-	"glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind/socket/optiontest"
 )
 
 // FuzzNode plans whatever decodes as an entry.
 func FuzzNode(f *testing.F) {
-	number, long := proto.Uint32, proto.Uint64
-	fown := &fown.FownEntry{Uid: number(0), Euid: number(0), Signum: number(0), PidType: number(0), Pid: number(0)}
-	opts := &sk_opts.SkOptsEntry{
-		SoSndbuf: number(1), SoRcvbuf: number(1),
-		SoSndTmoSec: long(0), SoSndTmoUsec: long(0), SoRcvTmoSec: long(0), SoRcvTmoUsec: long(0),
-	}
+	number := proto.Uint32
+	fown, opts := optiontest.Required()
 	seed, err := proto.Marshal(&fdinfo.FileEntry{Type: fdinfo.FdTypes_NETLINKSK.Enum(), Id: number(1), Nlsk: &sk_netlink.NetlinkSkEntry{
 		Id: number(1), Ino: number(1), Protocol: number(0), State: number(0), Flags: number(2), Portid: number(7),
 		Groups: []uint32{1, 2}, DstPortid: number(3), DstGroup: number(1), Fown: fown, Opts: opts,

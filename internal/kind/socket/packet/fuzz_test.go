@@ -6,21 +6,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/criu/fdinfo"
-	"glis.dev/glis/image/criu/fown"
 	"glis.dev/glis/image/criu/packet-sock"
-	"glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind/socket/optiontest"
 )
 
 // FuzzNode plans whatever decodes as an entry.
 func FuzzNode(f *testing.F) {
-	number, long, no := proto.Uint32, proto.Uint64, proto.Bool(false)
-	fown := &fown.FownEntry{Uid: number(0), Euid: number(0), Signum: number(0), PidType: number(0), Pid: number(0)}
-	opts := &sk_opts.SkOptsEntry{
-		SoSndbuf: number(1), SoRcvbuf: number(1),
-		SoSndTmoSec: long(0), SoSndTmoUsec: long(0), SoRcvTmoSec: long(0), SoRcvTmoUsec: long(0),
-	}
+	number, no := proto.Uint32, proto.Bool(false)
+	fown, opts := optiontest.Required()
 	seed, err := proto.Marshal(&fdinfo.FileEntry{Type: fdinfo.FdTypes_PACKETSK.Enum(), Id: number(1), Psk: &packet_sock.PacketSockEntry{
 		Id: number(1), Type: number(unix.SOCK_RAW), Protocol: number(3), Ifindex: number(1), Version: number(2), Fown: fown, Opts: opts,
 		Flags: number(2), Reserve: number(0), AuxData: no, OrigDev: no, VnetHdr: no, Loss: no, Timestamp: number(0), CopyThresh: number(0),
