@@ -99,6 +99,9 @@ func linkError(err error) error {
 }
 
 func (d *Dir) openRaw(name string, flags int) (int, error) {
+	if flags&unix.O_EXCL != 0 { // it is a new file, and nothing else
+		return openat(int(d.f.Fd()), name, flags|unix.O_NOFOLLOW, 0o600)
+	}
 	fd, err := openat(int(d.f.Fd()), name, flags|imageFlags, 0o600)
 	if err != nil {
 		return -1, linkError(err)

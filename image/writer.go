@@ -36,7 +36,7 @@ func create(s Store, r *Row, name string) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{name: name, f: f, bw: bufio.NewWriterSize(f, bufferSize), seq: sequence{row: r}}
+	w := &Writer{name: name, f: f, bw: bufio.NewWriterSize(f, bufferFor(r)), seq: sequence{row: r}}
 	var head []byte
 	if r.Common != 0 {
 		head = binary.LittleEndian.AppendUint32(head, r.Common)
@@ -48,6 +48,14 @@ func create(s Store, r *Row, name string) (*Writer, error) {
 }
 
 const bufferSize = 32 << 10
+
+// bufferFor returns how large a buffer an image is worth. Most have one entry.
+func bufferFor(r *Row) int {
+	if r.Single {
+		return bufferSize / 16
+	}
+	return bufferSize
+}
 
 var errRaw = errors.New("a raw image has no entries, use the store's Create and Open")
 

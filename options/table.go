@@ -3,6 +3,7 @@ package options
 import (
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -111,26 +112,26 @@ func (t *table) add(v Verb, typ reflect.Type, at []int) {
 			t.add(v, f.Type, path)
 			continue
 		}
-		if f.Tag.Get("opt") != "" {
-			o := t.row(f)
-			o.Uses = append(o.Uses, use(v, f.Tag, path))
+		if tag := split(f.Tag); tag.Get("opt") != "" {
+			o := t.row(&tag)
+			o.Uses = append(o.Uses, use(v, &tag, path))
 		}
 	}
 }
 
 // row returns the row of a field's option, made when seen for the first time.
-func (t *table) row(f reflect.StructField) *Option {
-	name, short, _ := strings.Cut(f.Tag.Get("opt"), ",")
+func (t *table) row(tag *tags) *Option {
+	name, short, _ := strings.Cut(tag.Get("opt"), ",")
 	if o := t.byName[name]; o != nil {
 		return o
 	}
 	o := &Option{
 		Name:      name,
-		Alias:     f.Tag.Get("alias"),
-		ArgName:   f.Tag.Get("arg"),
-		Implied:   f.Tag.Get("implied"),
-		Negatable: f.Tag.Get("no") == "yes",
-		Own:       f.Tag.Get("own") == "yes",
+		Alias:     tag.Get("alias"),
+		ArgName:   tag.Get("arg"),
+		Implied:   tag.Get("implied"),
+		Negatable: tag.Get("no") == "yes",
+		Own:       tag.Get("own") == "yes",
 	}
 	if short != "" {
 		o.Short = short[0]
@@ -147,7 +148,7 @@ func (t *table) row(f reflect.StructField) *Option {
 }
 
 // use reads what a field's tags say to one verb.
-func use(v Verb, tag reflect.StructTag, path []int) Use {
+func use(v Verb, tag *tags, path []int) Use {
 	u := Use{Verb: v, Group: tag.Get("group"), Help: tag.Get("help"), RPC: tag.Get("rpc"), field: path}
 	if s := tag.Get("supported"); s != "" {
 		word, reason, _ := strings.Cut(s, "; ")
@@ -161,4 +162,37 @@ func use(v Verb, tag reflect.StructTag, path []int) Use {
 		u.Only, u.Reason = strings.Split(values, ","), reason
 	}
 	return u
+}
+
+// tags are the tags of a field, taken apart once: reflect.StructTag does it anew
+// for every question.
+type tags struct {
+	keys, values [16]string
+	n            int
+}
+
+// split takes apart KEY:"VALUE" KEY:"VALUE", as reflect.StructTag has it.
+func split(tag reflect.StructTag) (t tags) {
+	rest := strings.TrimLeft(string(tag), " ")
+	for t.n < len(t.keys) {
+		key, quoted, ok := strings.Cut(rest, ":")
+		value, err := strconv.QuotedPrefix(quoted)
+		if !ok || err != nil {
+			return t
+		}
+		rest = strings.TrimLeft(quoted[len(value):], " ")
+		if value, err = strconv.Unquote(value); err == nil {
+			t.keys[t.n], t.values[t.n] = key, value
+			t.n++
+		}
+	}
+	return t
+}
+
+// Get returns the value of a key, or the empty string.
+func (t *tags) Get(key string) string {
+	if i := slices.Index(t.keys[:t.n], key); i >= 0 {
+		return t.values[i]
+	}
+	return ""
 }

@@ -34,7 +34,7 @@ func (d *dump) collect() error {
 
 // readProc reads the files of /proc, of all tasks and threads at once.
 func (d *dump) readProc() error {
-	own, err := d.ownNamespaces()
+	own, err := d.withRootTime()
 	if err != nil {
 		return err
 	}
@@ -245,24 +245,29 @@ func findSyscall(t *scan.Task, name string, start, end remote.Addr) (remote.Addr
 var namespaces = []string{"mnt", "pid", "user", "net", "ipc", "uts", "cgroup", "time"}
 
 // ownNamespaces reads the engine's own namespaces, by name.
-func (d *dump) ownNamespaces() (map[string]string, error) {
+func (d *dump) ownNamespaces() error {
 	self, err := proc.Open(proc.PID(d.self))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer self.Close()
-	own := map[string]string{}
+	d.own = map[string]string{}
 	for _, ns := range namespaces {
-		if own[ns], err = self.Link("ns/" + ns); err != nil {
-			return nil, err
+		if d.own[ns], err = self.Link("ns/" + ns); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// withRootTime returns the namespaces that tasks must be in: the engine's, but
+// for the root's time namespace. Only its clocks matter, and they come back.
+func (d *dump) withRootTime() (map[string]string, error) {
 	its, err := d.tree.Root.Dir.Link("ns/time")
-	if err == nil && its != own["time"] {
-		// Only its clocks matter, and they come back.
-		own["time"], d.ownTime = its, true
+	if err == nil && its != d.own["time"] {
+		d.own["time"], d.ownTime = its, true
 	}
-	return own, err
+	return d.own, err
 }
 
 // sameNamespaces refuses a task that lives in namespaces of its own.

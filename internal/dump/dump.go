@@ -118,14 +118,15 @@ type dump struct {
 	brakes     brakes
 	self       int
 	runID      string
-	vmas       *vmamem.Reader  // nil: mappings are read from smaps
-	threadsAt  *taskmem.Reader // nil: threads are compared one by one
-	undoes     *taskmem.Undo   // nil: see hasUndo
-	memoryOf   *kmem.Shared    // the kernel's, for kinds
-	semaphores bool            // there are System V semaphores
-	anon       uint64          // memory of the root's own, before the freeze, in bytes
-	committed  bool            // the images are whole, and the tree is to die
-	ownTime    bool            // the tree is in a time namespace that is not the engine's
+	vmas       *vmamem.Reader    // nil: mappings are read from smaps
+	threadsAt  *taskmem.Reader   // nil: threads are compared one by one
+	undoes     *taskmem.Undo     // nil: see hasUndo
+	memoryOf   *kmem.Shared      // the kernel's, for kinds
+	semaphores bool              // there are System V semaphores
+	anon       uint64            // memory of the root's own, before the freeze, in bytes
+	own        map[string]string // the engine's namespaces, by name
+	committed  bool              // the images are whole, and the tree is to die
+	ownTime    bool              // the tree is in a time namespace that is not the engine's
 	filters    task.Filters
 	cgroups    *cgroup.Saver // nil: they are not looked at
 
@@ -169,7 +170,9 @@ func (d *dump) run(ctx context.Context) error {
 	defer d.cgroups.Close() //nolint:errcheck // nothing was written
 	d.openSockets()
 	defer d.closeKinds()
-	d.ready()
+	if err := d.ready(); err != nil {
+		return err
+	}
 	start := time.Now()
 	defer d.freezer.close()
 	running := ctx
@@ -288,7 +291,7 @@ func (d *dump) thaw() error {
 			d.kinds.Thaw(th)
 		}
 	}
-	errs = append(errs, d.dropLock(), d.guard.TakeBack(), d.files.drop(), d.freezer.thaw())
+	errs = append(errs, d.passAll(), d.guard.TakeBack(), d.files.drop(), d.freezer.thaw(), d.guard.Lock().Release())
 	d.log.Debug("the tree runs on")
 	return errors.Join(append(errs, d.guard.Phase(guardian.Thawed))...)
 }

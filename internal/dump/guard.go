@@ -210,7 +210,7 @@ func (d *dump) unlock() error {
 	if !d.stays() {
 		return err
 	}
-	return errors.Join(err, d.guard.Lock().Release())
+	return errors.Join(err, d.guard.Lock().Pass())
 }
 
 // stays tells whether the tree is to live on.
@@ -228,9 +228,10 @@ func (d *dump) keepLock() error {
 	return netlock.Keep(name, d.flows)
 }
 
-// dropLock lets all packets through.
-func (d *dump) dropLock() error {
-	errs := []error{d.guard.Lock().Release()}
+// passAll lets all packets through. The rest of the lock is removed by Release,
+// when the tree runs.
+func (d *dump) passAll() error {
+	errs := []error{d.guard.Lock().Pass()}
 	if len(d.flows) > 0 && !d.stays() && !d.skipsLock() {
 		errs = append(errs, netlock.Unlock(netlock.KeptName(d.runID)))
 	}

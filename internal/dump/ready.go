@@ -15,7 +15,10 @@ const (
 
 // ready has everything done before the freeze that is done once: what the
 // machine is like, and finding memory.
-func (d *dump) ready() {
+func (d *dump) ready() error {
+	if err := d.ownNamespaces(); err != nil {
+		return err
+	}
 	arch.XStateSize()
 	warm.Written(d.xstate[:])
 	for _, f := range d.kinds.All() {
@@ -24,4 +27,5 @@ func (d *dump) ready() {
 		}
 	}
 	warm.Touch(mayFrozen, usedFrozen)
+	return nil
 }

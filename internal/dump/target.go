@@ -1,7 +1,6 @@
 package dump
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,7 @@ import (
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -123,7 +123,7 @@ func removeImage(store image.Store, name string) error {
 // newRunID returns a random UUID, which criu keeps in the inventory.
 func newRunID() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	_ = linux.Random(b[:]) // can only wait
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

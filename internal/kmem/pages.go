@@ -2,13 +2,14 @@ package kmem
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
 )
 
 // The kernel keeps queued data by struct page. Where the memory of a page is
@@ -54,7 +55,7 @@ func (r *Reader) learnPages() (*pages, error) {
 		return nil, err
 	}
 	defer unix.Munmap(own) //nolint:errcheck // it is gone with us
-	if _, err := rand.Read(own[:64]); err != nil {
+	if err := linux.Random(own[:64]); err != nil {
 		return nil, err
 	}
 	var pipe [2]int

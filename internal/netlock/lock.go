@@ -14,8 +14,9 @@ import (
 // kernel removes its rules when the last copy of its socket is closed, by
 // whatever death.
 type Lock struct {
-	sock *fd.FD
-	name string // of the table, "" if there is none
+	sock  *fd.FD
+	name  string // of the table, "" if there is none
+	holds bool   // something
 }
 
 // Open prepares a lock; nothing is held back yet.
@@ -72,7 +73,23 @@ func (l *Lock) Hold(name string, flows []Flow) error {
 	if l.name == "" {
 		l.name = name
 	}
+	l.holds = true
 	return nil
+}
+
+// Pass lets the packets through, for good, and leaves it to Release to clean up,
+// which takes the kernel several times as long. It may be called when nothing is
+// held.
+func (l *Lock) Pass() error {
+	if !l.holds {
+		return nil
+	}
+	l.holds = false
+	err := exchange(l.sock.Int(), passBatch(l.name))
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("unlock the packets of table inet %s: %w", l.name, err), l.Release())
 }
 
 // Release lets the packets through. It may be called when nothing is held.
@@ -81,7 +98,7 @@ func (l *Lock) Release() error {
 		return nil
 	}
 	err := remove(l.sock.Int(), l.name)
-	l.name = ""
+	l.name, l.holds = "", false
 	return err
 }
 

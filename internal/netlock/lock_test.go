@@ -127,12 +127,21 @@ func testHold(t *testing.T, prepared bool) {
 			if !passes(t, c, d) {
 				t.Error("a packet of another flow was held back")
 			}
-			if err := l.Release(); err != nil {
+			if err := l.Pass(); err != nil {
 				t.Fatal(err)
 			}
 			await(t, b)
 			if !passes(t, b, a) {
+				t.Error("a packet is held back after Pass")
+			}
+			if err := l.Release(); err != nil {
+				t.Fatal(err)
+			}
+			if !passes(t, a, b) {
 				t.Error("a packet is held back after the release")
+			}
+			if err := Unlock("glis-test"); err != nil { // nothing is left to be removed
+				t.Error(err)
 			}
 		})
 	}

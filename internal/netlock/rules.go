@@ -105,6 +105,9 @@ func (b *batch) end() []byte {
 	return b.out
 }
 
+// chains are where packets that leave and come pass.
+var chains = []string{"output", "input"}
+
 // lockBatch is the transaction that makes the table of a lock, and fills it.
 func lockBatch(name string, flags uint32, flows []Flow) []byte {
 	b := &batch{}
@@ -119,7 +122,7 @@ func lockBatch(name string, flags uint32, flows []Flow) []byte {
 	}
 	b.chain(name, "output", unix.NF_INET_LOCAL_OUT)
 	b.chain(name, "input", unix.NF_INET_LOCAL_IN)
-	for _, chain := range []string{"output", "input"} {
+	for _, chain := range chains {
 		b.pass(name, chain)
 		for i := range families {
 			b.drop(name, chain, &families[i])
@@ -162,6 +165,20 @@ func unlockBatch(name string) []byte {
 	b.table(unix.NFT_MSG_DELTABLE, netlink.Acknowledge, func(e *netlink.AttributeEncoder) {
 		e.String(unix.NFTA_TABLE_NAME, name)
 	})
+	return b.end()
+}
+
+// passBatch is the transaction that removes all rules from the table of a lock.
+func passBatch(name string) []byte {
+	b := &batch{}
+	b.begin()
+	for _, chain := range chains {
+		b.table(unix.NFT_MSG_DELRULE, 0, func(e *netlink.AttributeEncoder) {
+			e.String(unix.NFTA_RULE_TABLE, name)
+			e.String(unix.NFTA_RULE_CHAIN, chain)
+		})
+	}
+	b.acknowledge()
 	return b.end()
 }
 

@@ -47,57 +47,128 @@ type Status struct {
 	ThreadFeatures, ThreadFeaturesLocked string
 }
 
-// statusField reads the value of one line.
-type statusField func(s *Status, t *text)
+// set takes the value of one line. Lines that it does not know are skipped: they
+// count what a dump does not carry. (A map of them would be made at every start
+// of the program.)
+func (s *Status) set(key string, t *text) bool {
+	return s.setNumber(key, t) || s.setSize(key, t) || s.setSignals(key, t)
+}
 
-// statusFields are the lines that are decoded. Others are skipped: they count
-// what a dump does not carry.
-var statusFields = map[string]statusField{
-	"Name":            func(s *Status, t *text) { s.Name = unescapeComm(t.rest()) },
-	"Umask":           func(s *Status, t *text) { s.Umask = int32(t.number(8, 0o777, "an octal mask")) },
-	"State":           func(s *Status, t *text) { s.State = t.state() },
-	"Tgid":            func(s *Status, t *text) { s.Tgid = PID(t.int32("a process number")) },
-	"Ngid":            func(s *Status, t *text) { s.Ngid = t.int32("a NUMA group") },
-	"Pid":             func(s *Status, t *text) { s.Pid = TID(t.int32("a thread number")) },
-	"PPid":            func(s *Status, t *text) { s.PPid = PID(t.int32("a process number")) },
-	"TracerPid":       func(s *Status, t *text) { s.TracerPid = TID(t.int32("a thread number")) },
-	"Uid":             func(s *Status, t *text) { t.ids(&s.Uid) },
-	"Gid":             func(s *Status, t *text) { t.ids(&s.Gid) },
-	"FDSize":          func(s *Status, t *text) { s.FDSize = t.dec("a number") },
-	"Groups":          func(s *Status, t *text) { s.Groups = t.groups() },
-	"NStgid":          func(s *Status, t *text) { s.NStgid = t.numbers() },
-	"NSpid":           func(s *Status, t *text) { s.NSpid = t.numbers() },
-	"NSpgid":          func(s *Status, t *text) { s.NSpgid = t.numbers() },
-	"NSsid":           func(s *Status, t *text) { s.NSsid = t.numbers() },
-	"Kthread":         func(s *Status, t *text) { s.Kthread = t.flag("0 or 1") },
-	"VmLck":           func(s *Status, t *text) { s.VmLck = t.kib() },
-	"VmPin":           func(s *Status, t *text) { s.VmPin = t.kib() },
-	"RssAnon":         func(s *Status, t *text) { s.RssAnon = t.kib() },
-	"RssFile":         func(s *Status, t *text) { s.RssFile = t.kib() },
-	"RssShmem":        func(s *Status, t *text) { s.RssShmem = t.kib() },
-	"VmSwap":          func(s *Status, t *text) { s.VmSwap = t.kib() },
-	"CoreDumping":     func(s *Status, t *text) { s.CoreDumping = t.flag("0 or 1") },
-	"THP_enabled":     func(s *Status, t *text) { s.THPEnabled = t.flag("0 or 1") },
-	"Threads":         func(s *Status, t *text) { s.Threads = t.dec32("a number") },
-	"SigQ":            func(s *Status, t *text) { s.SigQ[0] = t.dec("a number"); t.lit("/"); s.SigQ[1] = t.dec("a number") },
-	"SigPnd":          func(s *Status, t *text) { s.SigPnd = t.hex("a signal set") },
-	"ShdPnd":          func(s *Status, t *text) { s.ShdPnd = t.hex("a signal set") },
-	"SigBlk":          func(s *Status, t *text) { s.SigBlk = t.hex("a signal set") },
-	"SigIgn":          func(s *Status, t *text) { s.SigIgn = t.hex("a signal set") },
-	"SigCgt":          func(s *Status, t *text) { s.SigCgt = t.hex("a signal set") },
-	"CapInh":          func(s *Status, t *text) { s.CapInh = t.hex("a capability set") },
-	"CapPrm":          func(s *Status, t *text) { s.CapPrm = t.hex("a capability set") },
-	"CapEff":          func(s *Status, t *text) { s.CapEff = t.hex("a capability set") },
-	"CapBnd":          func(s *Status, t *text) { s.CapBnd = t.hex("a capability set") },
-	"CapAmb":          func(s *Status, t *text) { s.CapAmb = t.hex("a capability set") },
-	"NoNewPrivs":      func(s *Status, t *text) { s.NoNewPrivs = t.flag("0 or 1") },
-	"Seccomp":         func(s *Status, t *text) { s.Seccomp = t.dec32("a seccomp mode") },
-	"Seccomp_filters": func(s *Status, t *text) { s.SeccompFilters = t.dec32("a number") },
+// setNumber is set for who the task is.
+func (s *Status) setNumber(key string, t *text) bool {
+	switch key {
+	case "Name":
+		s.Name = unescapeComm(t.rest())
+	case "Umask":
+		s.Umask = int32(t.number(8, 0o777, "an octal mask"))
+	case "State":
+		s.State = t.state()
+	case "Tgid":
+		s.Tgid = PID(t.int32("a process number"))
+	case "Ngid":
+		s.Ngid = t.int32("a NUMA group")
+	case "Pid":
+		s.Pid = TID(t.int32("a thread number"))
+	case "PPid":
+		s.PPid = PID(t.int32("a process number"))
+	case "TracerPid":
+		s.TracerPid = TID(t.int32("a thread number"))
+	case "Uid":
+		t.ids(&s.Uid)
+	case "Gid":
+		t.ids(&s.Gid)
+	case "FDSize":
+		s.FDSize = t.dec("a number")
+	case "Groups":
+		s.Groups = t.groups()
+	case "NStgid":
+		s.NStgid = t.numbers()
+	case "NSpid":
+		s.NSpid = t.numbers()
+	case "NSpgid":
+		s.NSpgid = t.numbers()
+	case "NSsid":
+		s.NSsid = t.numbers()
+	case "Kthread":
+		s.Kthread = t.flag("0 or 1")
+	default:
+		return false
+	}
+	return true
+}
 
-	"Speculation_Store_Bypass":   func(s *Status, t *text) { s.StoreBypass = string(t.rest()) },
-	"SpeculationIndirectBranch":  func(s *Status, t *text) { s.IndirectBranch = string(t.rest()) },
-	"x86_Thread_features":        func(s *Status, t *text) { s.ThreadFeatures = string(bytes.TrimSpace(t.rest())) },
-	"x86_Thread_features_locked": func(s *Status, t *text) { s.ThreadFeaturesLocked = string(bytes.TrimSpace(t.rest())) },
+// setSize is set for memory, threads and what may be done.
+func (s *Status) setSize(key string, t *text) bool {
+	switch key {
+	case "VmLck":
+		s.VmLck = t.kib()
+	case "VmPin":
+		s.VmPin = t.kib()
+	case "RssAnon":
+		s.RssAnon = t.kib()
+	case "RssFile":
+		s.RssFile = t.kib()
+	case "RssShmem":
+		s.RssShmem = t.kib()
+	case "VmSwap":
+		s.VmSwap = t.kib()
+	case "CoreDumping":
+		s.CoreDumping = t.flag("0 or 1")
+	case "THP_enabled":
+		s.THPEnabled = t.flag("0 or 1")
+	case "Threads":
+		s.Threads = t.dec32("a number")
+	case "NoNewPrivs":
+		s.NoNewPrivs = t.flag("0 or 1")
+	case "Seccomp":
+		s.Seccomp = t.dec32("a seccomp mode")
+	case "Seccomp_filters":
+		s.SeccompFilters = t.dec32("a number")
+	case "Speculation_Store_Bypass":
+		s.StoreBypass = string(t.rest())
+	case "SpeculationIndirectBranch":
+		s.IndirectBranch = string(t.rest())
+	case "x86_Thread_features":
+		s.ThreadFeatures = string(bytes.TrimSpace(t.rest()))
+	case "x86_Thread_features_locked":
+		s.ThreadFeaturesLocked = string(bytes.TrimSpace(t.rest()))
+	default:
+		return false
+	}
+	return true
+}
+
+// setSignals is set for sets of signals and capabilities.
+func (s *Status) setSignals(key string, t *text) bool {
+	switch key {
+	case "SigQ":
+		s.SigQ[0] = t.dec("a number")
+		t.lit("/")
+		s.SigQ[1] = t.dec("a number")
+	case "SigPnd":
+		s.SigPnd = t.hex("a signal set")
+	case "ShdPnd":
+		s.ShdPnd = t.hex("a signal set")
+	case "SigBlk":
+		s.SigBlk = t.hex("a signal set")
+	case "SigIgn":
+		s.SigIgn = t.hex("a signal set")
+	case "SigCgt":
+		s.SigCgt = t.hex("a signal set")
+	case "CapInh":
+		s.CapInh = t.hex("a capability set")
+	case "CapPrm":
+		s.CapPrm = t.hex("a capability set")
+	case "CapEff":
+		s.CapEff = t.hex("a capability set")
+	case "CapBnd":
+		s.CapBnd = t.hex("a capability set")
+	case "CapAmb":
+		s.CapAmb = t.hex("a capability set")
+	default:
+		return false
+	}
+	return true
 }
 
 // statusNeeded are lines whose absence would be taken for zeros: every task
@@ -119,14 +190,11 @@ func parseStatus(b []byte) (Status, error) {
 		if seen < len(statusNeeded) && string(key) == statusNeeded[seen] {
 			seen++
 		}
-		set := statusFields[string(key)]
-		if set == nil {
-			return
-		}
 		t.b = value
 		t.blanks()
-		set(&s, t)
-		t.end()
+		if s.set(string(key), t) {
+			t.end()
+		}
 	})
 	if err == nil && seen < len(statusNeeded) {
 		err = &ParseError{File: "status", Line: 1 + bytes.Count(b, []byte("\n")), Want: "a line " + statusNeeded[seen] + ":"}

@@ -2,12 +2,13 @@ package sockmem
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
 )
 
 // pageMap is where the kernel has the memory that a struct page is about.
@@ -49,7 +50,9 @@ func (m *Memory) learnPages() error {
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
 	data := make([]byte, 24*pageSize)
-	rand.Read(data) //nolint:errcheck // it never fails
+	if err := linux.Random(data); err != nil {
+		return err
+	}
 	if err := unix.Sendmsg(pair[0], data, nil, nil, unix.MSG_DONTWAIT); err != nil {
 		return fmt.Errorf("send something to learn from: %w", err)
 	}

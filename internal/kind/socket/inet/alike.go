@@ -10,14 +10,19 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockmem"
 )
 
 // severalDescriptors is from how many on it pays to learn which connections
-// have the same options: it takes some 30 ms, before the freeze, and saves the
-// reading of options, 80 calls a connection, frozen.
-const severalDescriptors = 64
+// have the same options: it takes some 15 ms for each family of which there are
+// fewConnections on the machine, before the freeze, and saves the reading of
+// options, 80 calls a connection, frozen.
+const (
+	severalDescriptors = 64
+	fewConnections     = 16
+)
 
 // alikes is the connections that have the same options, by their memory.
 type alikes struct {
@@ -47,28 +52,41 @@ var unlearnt = []string{"SO_SNDBUF", "SO_RCVBUF", "TCP_WINDOW_CLAMP", "TCP_CONGE
 // PrepareFor implements kind.Preparer.
 func (k *Kind) PrepareFor(descriptors int, m *sockmem.TCPReader) {
 	k.sockets = m
-	if descriptors >= severalDescriptors && m != nil {
-		k.alike, k.unlike = k.learnAlikes(m)
-		if k.alike != nil {
-			k.alike.makeRoom(descriptors)
-		}
+	if descriptors < severalDescriptors || m == nil {
+		return
+	}
+	use, err := proc.SocketsInUse()
+	if err != nil {
+		k.unlike = err
+		return
+	}
+	k.alike, k.unlike = k.learnAlikes(m, use)
+	if k.alike != nil {
+		k.alike.makeRoom(descriptors)
+	}
+	if use["TCP"]+use["TCP6"] > 0 {
+		k.devices, _ = addresses() // if that fails, putLocal tries it again
 	}
 }
 
-// learnAlikes learns what it can; it is only there to save time.
-func (k *Kind) learnAlikes(m *sockmem.TCPReader) (*alikes, error) {
+// learnAlikes learns what it can of families that are in use; it is only there
+// to save time.
+func (k *Kind) learnAlikes(m *sockmem.TCPReader, use map[string]int) (*alikes, error) {
 	a := &alikes{
 		memory: m, by: map[int]*socket.Alike{}, tasks: map[*scan.Task]map[int32]*glimpse{},
 		udp: map[int]*socket.Alike{}, plain: map[*scan.Task]map[int32]*socket.Group{},
 		sure: map[*socket.Group]bool{}, congestion: map[uint64]socket.Value{}, hops: map[hops]socket.Value{},
 	}
 	var errs []error
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+	for family, name := range map[int]string{unix.AF_INET: "TCP", unix.AF_INET6: "TCP6"} {
+		if use[name] < fewConnections {
+			continue
+		}
 		if err := k.learnAlike(a, family); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", socket.FamilyName(family), err))
 		}
 	}
-	errs = append(errs, k.learnAlikeUDP(a))
+	errs = append(errs, k.learnAlikeUDP(a, use))
 	if len(a.by)+len(a.udp) == 0 {
 		return nil, errors.Join(errs...)
 	}

@@ -22,7 +22,7 @@ import (
 func learnt(t testing.TB) (*Kind, *alikes) {
 	t.Helper()
 	k := New()
-	a, err := k.learnAlikes(memory(t))
+	a, err := k.learnAlikes(memory(t), map[string]int{"TCP": fewConnections, "TCP6": fewConnections, "UDP": severalDescriptors, "UDP6": severalDescriptors})
 	must(t, err)
 	return k, a
 }

@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind/socket"
-	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockmem"
 )
@@ -18,14 +17,10 @@ var unlearntUDP = []string{"UDP_ENCAP", "UDP_GRO", "IPV6_UNICAST_HOPS"}
 
 // learnAlikeUDP learns which UDP sockets have the same options, of families
 // that have many: it takes some 15 ms each.
-func (k *Kind) learnAlikeUDP(a *alikes) error {
+func (k *Kind) learnAlikeUDP(a *alikes, use map[string]int) error {
 	layout := a.memory.TCP.UDP
 	if layout == nil {
 		return nil
-	}
-	use, err := proc.SocketsInUse()
-	if err != nil {
-		return err
 	}
 	var errs []error
 	for family, name := range map[int]string{unix.AF_INET: "UDP", unix.AF_INET6: "UDP6"} {

@@ -70,9 +70,9 @@ func TestGlimpse(t *testing.T) {
 		ip   string
 	}{{tcp4, "127.0.0.1"}, {tcp6, "::1"}, {tcp6, "::ffff:127.0.0.1"}} {
 		t.Run(fmt.Sprint(tt.sort, tt.ip), func(t *testing.T) {
+			fds := variety(t, tt.sort, tt.ip)
 			k := New()
 			k.PrepareFor(severalDescriptors, memory(t))
-			fds := variety(t, tt.sort, tt.ip)
 			o := &options.Dump{}
 			o.TCPEstablished = true
 			got, err := dumpedBy(t, k, o, fds...)

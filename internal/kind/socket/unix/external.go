@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/criu/fown"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
 	"glis.dev/glis/internal/sockmem"
@@ -64,8 +65,11 @@ func (k *Kind) gatherStrangers(env *kind.DumpEnv) error {
 	return nil
 }
 
-// isSocket tells whether a file of the tree is an open socket.
-func isSocket(f *scan.File) bool { return f.Stat.Mode&sys.S_IFMT == sys.S_IFSOCK && f.FD >= 0 }
+// isSocket tells whether a file of the tree is an open unix socket. Of another
+// family's sock_diag would tell nothing, and that after a search.
+func isSocket(f *scan.File) bool {
+	return f.Stat.Mode&sys.S_IFMT == sys.S_IFSOCK && socket.IsFamily(f, sys.AF_UNIX)
+}
 
 // stranger decides on one.
 func (k *Kind) stranger(l *look) error {

@@ -28,6 +28,31 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 	}
 	p.tree, p.files, p.waiting = map[uint32]bool{}, map[uint32]*scan.File{}, map[uint32]uint32{}
 	k.arrived = map[uint32][]*arrived{}
+	if err := p.expect(unixSockets(env)); err != nil {
+		return err
+	}
+	if err := p.open(func(*sockdiag.Conn) error { return k.gatherQueues(env) }); err != nil {
+		return err
+	}
+	if err := errors.Join(k.gatherWaiting(env), k.gatherStrangers(env)); err != nil {
+		return err
+	}
+	return k.assign()
+}
+
+// unixSockets counts the unix sockets of the tree.
+func unixSockets(env *kind.DumpEnv) (n int) {
+	for _, f := range env.Tree.Files {
+		if isSocket(f) {
+			n++
+		}
+	}
+	return n
+}
+
+// gatherQueues reads all queues.
+func (k *Kind) gatherQueues(env *kind.DumpEnv) error {
+	p := &k.picture
 	for i := 0; i < len(env.Tree.Files); i++ {
 		f := env.Tree.Files[i]
 		if !isSocket(f) {
@@ -45,10 +70,7 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 			return err
 		}
 	}
-	if err := errors.Join(k.gatherWaiting(env), k.gatherStrangers(env)); err != nil {
-		return err
-	}
-	return k.assign()
+	return nil
 }
 
 // mayQueue tells whether something may be queued at a socket: sock_diag doesn't

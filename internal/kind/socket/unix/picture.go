@@ -24,6 +24,7 @@ const single = 8
 type picture struct {
 	socks     map[uint32]*sockdiag.Unix // nil: there is no unix socket of that number
 	asked     int
+	conn      *sockdiag.Conn // see open
 	whole     bool
 	tree      map[uint32]bool       // inodes of sockets of the tree
 	files     map[uint32]*scan.File // the sockets of the tree
@@ -42,16 +43,32 @@ func (p *picture) get(ino uint32) (*sockdiag.Unix, error) {
 		err := p.all()
 		return p.socks[ino], err
 	}
+	err := p.open(func(c *sockdiag.Conn) error { return p.ask(c, ino) })
+	return p.socks[ino], err
+}
+
+// expect prepares for questions about n sockets.
+func (p *picture) expect(n int) error {
+	if n > single {
+		return p.all()
+	}
+	return nil
+}
+
+// open calls fn with a connection to ask by: one for all questions that are asked
+// within another call of it.
+func (p *picture) open(fn func(*sockdiag.Conn) error) error {
+	if p.conn != nil {
+		return fn(p.conn)
+	}
 	c, err := sockdiag.Open(0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer c.Close()
-	if p.socks == nil {
-		p.socks = map[uint32]*sockdiag.Unix{}
-	}
-	err = p.ask(c, ino)
-	return p.socks[ino], err
+	p.conn = c
+	defer func() { p.conn = nil }()
+	return fn(c)
 }
 
 // all asks for all sockets of the namespace.
@@ -59,17 +76,10 @@ func (p *picture) all() error {
 	if p.whole {
 		return nil
 	}
-	c, err := sockdiag.Open(0)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
 	p.socks = map[uint32]*sockdiag.Unix{}
-	if err := c.EachUnix(show, p.add); err != nil {
-		return err
-	}
-	p.whole = true
-	return nil
+	err := p.open(func(c *sockdiag.Conn) error { return c.EachUnix(show, p.add) })
+	p.whole = err == nil
+	return err
 }
 
 func (p *picture) ask(c *sockdiag.Conn, ino uint32) error {
@@ -78,6 +88,9 @@ func (p *picture) ask(c *sockdiag.Conn, ino uint32) error {
 		u, err = nil, nil
 	}
 	if err == nil {
+		if p.socks == nil {
+			p.socks = map[uint32]*sockdiag.Unix{}
+		}
 		p.socks[ino] = u
 	}
 	return err

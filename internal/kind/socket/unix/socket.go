@@ -64,17 +64,16 @@ func Table() socket.Table {
 // Type implements kind.File.
 func (k *Kind) Type() fdinfo.FdTypes { return fdinfo.FdTypes_UNIXSK }
 
-// Match implements kind.File. The first time, or soon after, it asks the
-// kernel for all unix sockets of the network namespace.
+// Match implements kind.File.
 func (k *Kind) Match(f *scan.File) bool {
 	if f.Stat.Mode&sys.S_IFMT != sys.S_IFSOCK {
 		return false
 	}
-	if u, err := k.picture.get(uint32(f.Stat.Ino)); err == nil && u != nil {
-		return true
+	if f.FD >= 0 {
+		return socket.IsFamily(f, sys.AF_UNIX)
 	}
-	// It may be one that Dump has to refuse.
-	return socket.IsFamily(f, sys.AF_UNIX)
+	u, err := k.picture.get(uint32(f.Stat.Ino))
+	return err == nil && u != nil
 }
 
 // Dump implements kind.File.
