@@ -1298,6 +1298,7 @@ type SocketEntry struct {
 	ReusePort          *ReusePort
 	Fanout             *SocketProgram // PACKET_FANOUT_DATA, of eBPF
 	FanoutMembers      *uint32        // that its fanout group may have, if told
+	FullCoverage       *uint32
 
 	proto.Rest
 }
@@ -1368,6 +1369,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 33, m.Fanout)
 	}
 	b = proto.AppendVarint(b, 34, m.FanoutMembers)
+	b = proto.AppendVarint(b, 35, m.FullCoverage)
 	return append(b, m.Unknown()...)
 }
 
@@ -1468,6 +1470,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Message(m.Fanout)
 	case 272: // 34: fanout_members
 		d.Uint32(&m.FanoutMembers)
+	case 280: // 35: full_coverage
+		d.Uint32(&m.FullCoverage)
 	default:
 		return false
 	}
@@ -1776,6 +1780,14 @@ func (m *SocketEntry) GetFanout() *SocketProgram {
 func (m *SocketEntry) GetFanoutMembers() uint32 {
 	if m != nil && m.FanoutMembers != nil {
 		return *m.FanoutMembers
+	}
+	return 0
+}
+
+// GetFullCoverage returns full_coverage, or its default.
+func (m *SocketEntry) GetFullCoverage() uint32 {
+	if m != nil && m.FullCoverage != nil {
+		return *m.FullCoverage
 	}
 	return 0
 }

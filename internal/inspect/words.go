@@ -214,6 +214,6 @@ func optionWord(level, name uint32) string {
 	if known := kinds.OptionName(int(level), int(name)); known != "" {
 		return known
 	}
-	levels := map[uint32]string{0: "SOL_IP", 1: "SOL_SOCKET", 6: "SOL_TCP", 17: "SOL_UDP", 41: "SOL_IPV6", 263: "SOL_PACKET", 270: "SOL_NETLINK"}
+	levels := map[uint32]string{0: "SOL_IP", 1: "SOL_SOCKET", 6: "SOL_TCP", 17: "SOL_UDP", 136: "SOL_UDPLITE", 41: "SOL_IPV6", 263: "SOL_PACKET", 270: "SOL_NETLINK"}
 	return fmt.Sprintf("%s %d", word(levels, level, "level"), name)
 }

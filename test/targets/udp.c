@@ -1,7 +1,7 @@
 // UDP sockets with something in their queues: datagrams of several senders, empty
 // and large ones, with their TTL and TOS; what is kept back until there is more
 // of it; errors that nobody has read yet. Over IPv4, IPv6 and IPv4 in the form of
-// IPv6.
+// IPv6. Told "lite", of UDP-Lite, and what its checksums cover.
 #include "ctl.h"
 #include <arpa/inet.h>
 #include <linux/errqueue.h>
@@ -10,7 +10,9 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-enum { SORTS = 3, PARTS = 2 };
+enum { SORTS = 3, SEND_COVERAGE = 10, RECEIVE_COVERAGE = 11 };
+
+static int protocol = IPPROTO_UDP;
 
 struct at {
 	struct sockaddr_in6 a;
@@ -19,7 +21,7 @@ struct at {
 
 static void set(int fd, int level, int opt, int v) { CHECK(setsockopt(fd, level, opt, &v, sizeof v)); }
 
-static int fresh(int sort) { return CHECK(socket(sort ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0)); }
+static int fresh(int sort) { return CHECK(socket(sort ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, protocol)); }
 
 static struct at name(int fd) {
 	struct at at = {.len = sizeof at.a};
@@ -109,11 +111,11 @@ static struct at nobody(int sort) {
 }
 
 struct state {
-	int in, out[2], shared[2], plain, corked, failed, queued, read_once, down;
+	int in, out[2], shared[2], plain, corked, failed, queued, read_once, down, partly, strict;
 };
 
 static struct state make(int sort) {
-	struct state s = {.in = bound(sort), .out = {bound(sort), bound(sort)}, .plain = bound(sort), .corked = bound(sort), .failed = bound(sort), .queued = bound(sort), .read_once = bound(sort), .down = fresh(sort)};
+	struct state s = {.in = bound(sort), .out = {bound(sort), bound(sort)}, .plain = bound(sort), .corked = bound(sort), .failed = bound(sort), .queued = bound(sort), .read_once = bound(sort), .down = fresh(sort), .partly = bound(sort), .strict = bound(sort)};
 	struct at in = name(s.in);
 	int v6 = sort == 1;
 	set(s.in, IPPROTO_IP, IP_RECVTTL, 1), set(s.in, IPPROTO_IP, IP_RECVTOS, 1);
@@ -123,15 +125,22 @@ static struct state make(int sort) {
 	set(s.in, SOL_SOCKET, SO_RCVBUF, 200000);
 	send_to(s.out[0], in, 100, 0), send_to(s.out[1], in, 0, 0), send_to(s.out[1], in, 60000, 0), send_to(s.out[0], in, 1, 0);
 	// Two that share a port, and each has got something.
+	int both = protocol == IPPROTO_UDP;
 	s.shared[0] = fresh(sort), set(s.shared[0], SOL_SOCKET, SO_REUSEPORT, 1);
 	struct at at = loopback(sort, 0);
 	CHECK(bind(s.shared[0], (void *)&at.a, at.len));
 	at = name(s.shared[0]);
-	send_to(s.out[0], at, 10, 0);
+	if (both)
+		send_to(s.out[0], at, 10, 0);
 	s.shared[1] = fresh(sort), set(s.shared[1], SOL_SOCKET, SO_REUSEPORT, 1);
 	CHECK(bind(s.shared[1], (void *)&at.a, at.len));
 	to(s.shared[1], name(s.out[1]));
-	send_to(s.out[1], at, 20, 0);
+	if (both)
+		send_to(s.out[1], at, 20, 0);
+	if (protocol == IPPROTO_UDPLITE) {
+		set(s.partly, protocol, SEND_COVERAGE, 20), set(s.in, protocol, RECEIVE_COVERAGE, 12);
+		set(s.strict, protocol, RECEIVE_COVERAGE, 0), send_to(s.partly, in, 300, 0);
+	}
 	// Kept back: to a peer, and to an address.
 	send_to(s.plain, in, 7, MSG_MORE), send_to(s.plain, in, 3000, MSG_MORE);
 	to(s.corked, in), set(s.corked, IPPROTO_UDP, UDP_CORK, 1);
@@ -154,9 +163,30 @@ static struct state make(int sort) {
 	return s;
 }
 
+// covers notes what checksums cover of UDP-Lite: one socket takes no datagram that
+// is covered in part, one takes none that is covered less than it wants.
+static void covers(struct state *s) {
+	if (protocol != IPPROTO_UDPLITE)
+		return;
+	int all[] = {s->in, s->partly, s->strict};
+	for (int i = 0; i < 3; i++) {
+		int send, receive;
+		socklen_t size = sizeof send;
+		CHECK(getsockopt(all[i], protocol, SEND_COVERAGE, &send, &size));
+		CHECK(getsockopt(all[i], protocol, RECEIVE_COVERAGE, &receive, &size));
+		obs("covered: %d sent, %d received", send, receive);
+	}
+	send_to(s->partly, name(s->strict), 100, 0), send_to(s->out[0], name(s->strict), 50, 0);
+	receive("strict", s->strict, s->out[0]), receive("strict, no more", s->strict, s->out[0]);
+	send_to(s->partly, name(s->in), 100, 0);
+	set(s->partly, protocol, SEND_COVERAGE, 10), send_to(s->partly, name(s->in), 90, 0);
+	receive("wide enough", s->in, s->partly), receive("too narrow", s->in, s->partly);
+}
+
 static void look(struct state *s) {
-	receive("first", s->in, s->out[0]), receive("empty", s->in, s->out[1]), receive("large", s->in, s->out[1]), receive("last", s->in, s->out[0]), receive("none", s->in, s->out[0]);
+	receive("first", s->in, s->out[0]), receive("empty", s->in, s->out[1]), receive("large", s->in, s->out[1]), receive("last", s->in, s->out[0]), receive("covered in part", s->in, s->partly), receive("none", s->in, s->out[0]);
 	receive("shared", s->shared[0], s->out[0]), receive("shared and connected", s->shared[1], s->out[1]);
+	covers(s);
 	MUST(send(s->corked, " and sent", 9, 0) == 9);
 	set(s->corked, IPPROTO_UDP, UDP_CORK, 0);
 	receive("corked", s->in, s->corked);
@@ -172,6 +202,8 @@ static void look(struct state *s) {
 
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
+	if (argc > 1 && !strcmp(argv[1], "lite"))
+		protocol = IPPROTO_UDPLITE;
 	int more;
 	do {
 		struct state s[SORTS];

@@ -75,7 +75,7 @@ func (p *Packet) Sum(at int) {
 		sum = checksum(checksum(uint32(len(p.Body))+uint32(p.Protocol), p.From.AsSlice()), p.To.AsSlice())
 	}
 	sum = ^checksum(sum, p.Body) & 0xffff
-	if sum == 0 && p.Protocol == unix.IPPROTO_UDP { // which means none there
+	if sum == 0 && (p.Protocol == unix.IPPROTO_UDP || p.Protocol == unix.IPPROTO_UDPLITE) { // which means none there
 		sum = 0xffff
 	}
 	binary.BigEndian.PutUint16(p.Body[at:], uint16(sum))

@@ -191,7 +191,7 @@ func (a *alikes) survey(env *kind.DumpEnv) error {
 // attached to it.
 func (l *look) learn() error {
 	e := l.opts.Entry
-	usual := l.datagrams || l.live() && l.protocol == unix.IPPROTO_TCP
+	usual := l.protocol == unix.IPPROTO_UDP || l.live() && l.protocol == unix.IPPROTO_TCP
 	if l.group != nil && !l.group.Known() && usual &&
 		l.optmem == 0 && len(e.GetSoFilter()) == 0 && e.GetSoBoundDev() == "" && !unusual(l.more) {
 		l.group.Learn(l.opts)
@@ -201,4 +201,4 @@ func (l *look) learn() error {
 
 // alike tells whether the connection's options are another's. One that has
 // ended meanwhile has some of its own.
-func (l *look) alike() bool { return (l.live() || l.datagrams) && l.group.Known() }
+func (l *look) alike() bool { return (l.live() || l.protocol == unix.IPPROTO_UDP) && l.group.Known() }

@@ -1,7 +1,9 @@
 package inet
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -18,12 +20,20 @@ var elsewhere = map[optiontest.ID]string{
 	{Level: unix.IPPROTO_IP, Opt: unix.IP_TRANSPARENT}: "IPV6_TRANSPARENT of an IPv6 socket",
 }
 
+// ofUDP are options of level IPPROTO_UDP that are also those of IPPROTO_UDPLITE.
+var ofUDP = []int{unix.UDP_CORK, unix.UDP_ENCAP, unix.UDP_NO_CHECK6_TX, unix.UDP_NO_CHECK6_RX, unix.UDP_SEGMENT, unix.UDP_GRO}
+
 // Every option that the kernel has is in a table.
 func TestEveryOptionIsKnown(t *testing.T) {
 	testkit.RequireRoot(t)
+	except := maps.Clone(elsewhere)
+	for _, n := range ofUDP {
+		except[optiontest.ID{Level: unix.IPPROTO_UDPLITE, Opt: n}] = "of IPPROTO_UDP"
+	}
 	for _, s := range []sort{
 		{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}, {family: unix.AF_INET6, protocol: unix.IPPROTO_TCP},
 		{family: unix.AF_INET, protocol: unix.IPPROTO_UDP}, {family: unix.AF_INET6, protocol: unix.IPPROTO_UDP},
+		{family: unix.AF_INET, protocol: unix.IPPROTO_UDPLITE}, {family: unix.AF_INET6, protocol: unix.IPPROTO_UDPLITE},
 		{family: unix.AF_INET, protocol: unix.IPPROTO_ICMP, bare: unix.SOCK_RAW}, {family: unix.AF_INET6, protocol: unix.IPPROTO_ICMPV6, bare: unix.SOCK_RAW},
 	} {
 		t.Run(fmt.Sprintf("%+v", s), func(t *testing.T) {
@@ -31,10 +41,25 @@ func TestEveryOptionIsKnown(t *testing.T) {
 			if s.family == unix.AF_INET6 {
 				levels = append(levels, unix.IPPROTO_IPV6)
 			}
+			if !possible(t, s) {
+				t.Skip("no UDP-Lite, which kernels after Linux 7.0 don't have")
+			}
 			if s.bare == 0 {
 				levels = append(levels, s.protocol)
 			}
-			optiontest.Complete(t, table(s), elsewhere, s.like, levels...)
+			optiontest.Complete(t, table(s), except, s.like, levels...)
 		})
 	}
+}
+
+// possible tells whether this kernel has such sockets: newer ones have no UDP-Lite.
+func possible(t *testing.T, s sort) bool {
+	t.Helper()
+	n, err := s.like()
+	if s.lite() && errors.Is(err, unix.EPROTONOSUPPORT) {
+		return false
+	}
+	must(t, err)
+	unix.Close(n)
+	return true
 }

@@ -400,7 +400,7 @@ var errSource = errors.New("another local address was chosen")
 // good, which one has that was accepted, or bound by connect(2), does not.
 func (n *node) leavesWide() bool {
 	connected := n.live() || n.ended != nil
-	if n.protocol == unix.IPPROTO_UDP && n.peer.set() && !n.cut {
+	if n.datagrams() && n.peer.set() && !n.cut {
 		if connected = true; n.lent() {
 			return true
 		}

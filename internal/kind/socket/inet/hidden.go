@@ -22,7 +22,7 @@ func (l *look) checkHidden() error {
 		return l.fail(err)
 	case !hidden:
 		return nil
-	case l.protocol == unix.IPPROTO_UDP:
+	case l.datagrams():
 		return l.checkGroups()
 	}
 	return l.checkKeys()

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
@@ -61,6 +62,72 @@ func TestQueued(t *testing.T) {
 	must(t, unix.SetsockoptInt(fds[1], unix.IPPROTO_UDP, unix.UDP_CORK, 1))
 	must(t, unix.SetsockoptInt(fds[1], unix.IPPROTO_UDP, unix.UDP_CORK, 0)) // sends it
 	comes(t, fds, "part")
+}
+
+// lites are UDP-Lite sockets, where the kernel has them.
+func lites(t *testing.T) sort {
+	t.Helper()
+	s := sort{family: unix.AF_INET, protocol: unix.IPPROTO_UDPLITE}
+	if !possible(t, s) {
+		t.Skip("no UDP-Lite, which kernels after Linux 7.0 don't have")
+	}
+	return s
+}
+
+// What waits at a UDP-Lite socket is refused where a packet would not find it.
+func TestLiteRefused(t *testing.T) {
+	s := lites(t)
+	for name, opt := range map[string]int{"SO_REUSEADDR": unix.SO_REUSEADDR, "SO_BINDTODEVICE": unix.SO_BINDTODEVICE} {
+		d, c := s.bound(t, "127.0.0.1"), s.bound(t, "127.0.0.1")
+		at, err := unix.Getsockname(d.Int())
+		must(t, err)
+		must(t, unix.Sendmsg(c.Int(), []byte("datagram"), nil, at, 0))
+		if opt == unix.SO_BINDTODEVICE {
+			must(t, unix.SetsockoptString(d.Int(), unix.SOL_SOCKET, opt, "lo"))
+		} else {
+			must(t, unix.SetsockoptInt(d.Int(), unix.SOL_SOCKET, opt, 1))
+		}
+		refused(t, &options.Dump{}, d.Int(), name)
+	}
+}
+
+// Two sockets have a port of the same number, of UDP and of UDP-Lite; one has what
+// came before it was connected to somebody else.
+func TestLiteBesideUDP(t *testing.T) {
+	s := lites(t)
+	d, c, peer := s.bound(t, "127.0.0.1"), s.bound(t, "127.0.0.1"), s.bound(t, "127.0.0.1")
+	at, err := unix.Getsockname(d.Int())
+	must(t, err)
+	u := udp4.make(t)
+	must(t, unix.Bind(u.Int(), at))
+	must(t, unix.Sendmsg(c.Int(), []byte("datagram"), nil, at, 0))
+	to, err := unix.Getsockname(peer.Int())
+	must(t, err)
+	must(t, unix.Connect(d.Int(), to))
+	in, err := dumped(t, &options.Dump{}, d.Int(), u.Int())
+	must(t, err)
+	must(t, errors.Join(d.Close(), u.Close()))
+	comes(t, restored(t, in), "datagram")
+}
+
+// Hostile images of UDP-Lite.
+func TestLiteHostile(t *testing.T) {
+	good := queuedImages(t)
+	good[of(image.Files)][0].Message.(*fdinfo.FileEntry).Isk.Proto = proto.Uint32(unix.IPPROTO_UDPLITE)
+	if _, err := planned(good); err != nil {
+		t.Fatal(err)
+	}
+	s := good[of(extra.Sockets)][0].Message.(*extra.SocketEntry)
+	s.FullCoverage = proto.Uint32(4)
+	if _, err := planned(good); err == nil {
+		t.Error("coverage: no error")
+	}
+	s.FullCoverage = nil
+	d := good[of(extra.Datagrams)][0].Message.(*extra.Datagram)
+	d.To = []byte{224, 0, 0, 1}
+	if _, err := planned(good); err == nil {
+		t.Error("a datagram to a group: no error")
+	}
 }
 
 // What came to a group of IPv6 that the loopback interface doesn't hear comes

@@ -74,7 +74,7 @@ func (d *datagram) isError() bool {
 // planInbox checks what is in the queues of a UDP socket.
 func (n *node) planInbox(x *extra.SocketEntry) error {
 	box := n.kind.datagrams[n.id]
-	if n.protocol != unix.IPPROTO_UDP {
+	if !n.datagrams() {
 		if box != nil || x.GetUnsent() != nil {
 			return errors.New("datagrams wait, and it isn't UDP: that can't be")
 		}
@@ -101,6 +101,11 @@ func (n *node) planInbox(x *extra.SocketEntry) error {
 		return fmt.Errorf("an error that waits (%v) can't be made again", box.err)
 	}
 	n.inbox = box
+	if n.lite() {
+		if err := n.planLiteInbox(); err != nil {
+			return err
+		}
+	}
 	return n.planUnsent(x.GetUnsent())
 }
 
@@ -125,7 +130,7 @@ func (n *node) planUnsent(e *extra.Unsent) error {
 
 // checkInbox makes sure that the datagrams can come back.
 func (n *node) checkInbox() error {
-	if n.inbox == nil || len(n.inbox.waiting) == 0 || n.kind.feeds {
+	if n.inbox == nil || len(n.inbox.waiting) == 0 || n.lite() || n.kind.feeds {
 		return nil
 	}
 	f, err := newFeeder()
@@ -146,9 +151,12 @@ func (n *node) finishInbox(own *fd.FD, k *socket.Kernel) error {
 	if len(n.inbox.waiting) > 0 {
 		touched = append(touched, "SO_RCVBUF")
 	}
+	connect, receive := func() error { return n.connect(num) }, func() error { return n.receive(num) }
+	if n.lite() { // it may have come from somebody else, before
+		connect, receive = receive, connect
+	}
 	steps := []func() error{
-		func() error { return n.connect(num) },
-		func() error { return n.receive(num) },
+		connect, receive,
 		func() error { return n.fail(num) },
 		func() error { return socket.AttachFilter(num, n.opts.Entry) },
 		func() error { return socket.AttachEBPF(num, n.unseen.entry.GetFilter()) },
@@ -171,13 +179,16 @@ func (n *node) receive(own int) (err error) {
 		return nil
 	}
 	k := n.kind
-	if k.feeder == nil {
+	if k.feeder == nil && !n.lite() {
 		if k.feeder, err = newFeeder(); err != nil {
 			return fmt.Errorf("put %d datagrams back: %w", len(all), err)
 		}
 	}
 	if err := unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, math.MaxInt32/2); err != nil {
 		return fmt.Errorf("set SO_RCVBUFFORCE: %w", err)
+	}
+	if n.lite() {
+		return n.receiveLite(own)
 	}
 	// Among those that share a port the kernel would choose.
 	reuse := func(on int) error {
@@ -254,7 +265,7 @@ func (n *node) refusal(code int) *datagram {
 		const unreachable6, noPort6 = 1, 4 // RFC 4443
 		head[0], head[1] = unreachable6, noPort6
 	}
-	d.body = append(head, sent.packet(unix.IPPROTO_UDP, 6).Bytes()...)
+	d.body = append(head, sent.packet(uint8(n.protocol), 6).Bytes()...)
 	return d
 }
 

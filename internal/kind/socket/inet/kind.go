@@ -1,4 +1,4 @@
-// Package inet is the kind of AF_INET and AF_INET6 sockets: TCP and UDP.
+// Package inet is the kind of AF_INET and AF_INET6 sockets: TCP, UDP, UDP-Lite, and raw ones.
 package inet
 
 import (
@@ -48,7 +48,7 @@ func (s sort) like() (int, error) {
 	switch {
 	case s.bare != 0:
 		typ = s.bare
-	case s.protocol == unix.IPPROTO_UDP:
+	case s.datagrams():
 		typ = unix.SOCK_DGRAM
 	}
 	return unix.Socket(s.family, typ|unix.SOCK_CLOEXEC, s.protocol)
@@ -60,7 +60,7 @@ func (s sort) like() (int, error) {
 type Kind struct {
 	kernels  map[sort]*socket.Kernel
 	learning sync.Mutex
-	udp      map[int]map[uint32]uint8             // how they are shut down, by family and inode
+	udp      map[sort]map[uint32]uint8            // how they are shut down, by inode
 	bare     map[string]map[uint64]proc.NetSocket // by file of /proc/net, and inode
 	devices  map[netip.Addr]string                // interfaces by address; nil: not asked yet
 	net      uint64                               // cookie of Glis's network namespace; 0: not asked yet
@@ -94,7 +94,7 @@ type Kind struct {
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[int]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, sharing: map[sharing]int{}}
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, sharing: map[sharing]int{}}
 }
 
 // Type implements kind.File.
@@ -108,31 +108,31 @@ func (k *Kind) Match(f *scan.File) bool {
 // look is one socket while it is looked at.
 type look struct {
 	sort
-	kind      *Kind
-	env       *kind.DumpEnv
-	file      *scan.File
-	fd        *fd.FD
-	typ       int
-	state     int
-	backlog   int
-	shutdown  uint8
-	at, peer  address
-	opts      socket.Saved
-	tcp       tcp.Info
-	optmem    uint32 // bytes that the kernel keeps for it
-	ended     *ended // its connection has
-	waiting   []*tcp.Waiting
-	inbox     *inbox
-	groups    []*extra.Membership
-	keys      []*extra.SocketKey
-	cookies   []byte
-	readable  bool      // something waits to be read
-	urgent    bool      // urgent data is among it
-	mark      *tcp.Mark // where
-	group     *socket.Group
-	datagrams bool               // it is UDP
-	more      *extra.SocketEntry // what options don't tell
-	inside    *kmem.Struct       // its structure; nil: it can't be read
+	kind     *Kind
+	env      *kind.DumpEnv
+	file     *scan.File
+	fd       *fd.FD
+	typ      int
+	state    int
+	backlog  int
+	shutdown uint8
+	at, peer address
+	opts     socket.Saved
+	tcp      tcp.Info
+	optmem   uint32 // bytes that the kernel keeps for it
+	ended    *ended // its connection has
+	waiting  []*tcp.Waiting
+	inbox    *inbox
+	groups   []*extra.Membership
+	keys     []*extra.SocketKey
+	cookies  []byte
+	readable bool      // something waits to be read
+	urgent   bool      // urgent data is among it
+	mark     *tcp.Mark // where
+	group    *socket.Group
+	known    bool               // its group is of UDP
+	more     *extra.SocketEntry // what options don't tell
+	inside   *kmem.Struct       // its structure; nil: it can't be read
 }
 
 // refuse says that the socket can't be carried over.
@@ -180,7 +180,7 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 	l := &look{kind: k, env: env, file: f, fd: d}
 	if l.group = k.groupOf(l); l.group == nil {
 		l.group = k.udpGroupOf(l)
-		l.datagrams = l.group.Known() // of the same type and network namespace
+		l.known = l.group.Known() // of the same type and network namespace
 	}
 	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.learn, l.putStream, l.putExtra}
 	for _, step := range steps {
@@ -199,7 +199,7 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 // UDP.
 func (l *look) classify() error {
 	l.family = l.file.Family
-	if l.datagrams {
+	if l.known {
 		l.typ, l.protocol = unix.SOCK_DGRAM, unix.IPPROTO_UDP
 		return nil
 	}
@@ -218,11 +218,11 @@ func (l *look) classify() error {
 		*x.into = v
 	}
 	switch {
-	case l.typ == unix.SOCK_STREAM && l.tcpLike(), l.typ == unix.SOCK_DGRAM && l.protocol == unix.IPPROTO_UDP:
+	case l.typ == unix.SOCK_STREAM && l.tcpLike(), l.typ == unix.SOCK_DGRAM && l.datagrams():
 	case bare(l.typ, l.protocol):
 		return errBare
 	default:
-		return l.refuse("only TCP, UDP, raw sockets and those of ping are supported; let the process close it before the dump")
+		return l.refuse("only TCP, UDP, UDP-Lite, raw sockets and those of ping are supported; let the process close it before the dump")
 	}
 	other, err := l.otherNet()
 	if err != nil {
@@ -232,7 +232,6 @@ func (l *look) classify() error {
 		return l.refuse("it is of another network namespace than Glis's: run Glis in that namespace (nsenter -n)")
 	}
 	if !l.tcpLike() {
-		l.datagrams = true
 		return nil
 	}
 	return l.lookTCP()
@@ -331,7 +330,7 @@ func (l *look) value(name string) uint64 {
 
 // checkState refuses full queues, and notes what is left.
 func (l *look) checkState() error {
-	if l.protocol == unix.IPPROTO_UDP {
+	if l.datagrams() {
 		return l.checkDatagrams()
 	}
 	info := l.tcp

@@ -46,7 +46,7 @@ func readLent(m *kmem.Reader, fd int, e *extra.SocketEntry) error {
 
 // lent tells whether something of a socket's address is.
 func (n *node) lent() bool {
-	return n.protocol == unix.IPPROTO_UDP && n.peer.set() && !n.cut && (n.unseen.entry.GetLentAddress() || n.unseen.entry.GetLentPort())
+	return n.datagrams() && n.peer.set() && !n.cut && (n.unseen.entry.GetLentAddress() || n.unseen.entry.GetLentPort())
 }
 
 // wide is what a socket is bound to that is to get the rest by connect(2).

@@ -57,7 +57,7 @@ func (n *node) Needs() []plan.ID { return n.needs }
 // with each other when what they need is there, and most UDP sockets. Of those
 // that share a port the last one may be who gets what comes.
 func (n *node) Independent() bool {
-	if n.protocol == unix.IPPROTO_UDP {
+	if n.datagrams() {
 		return n.inbox == nil && !n.beside && n.sharing == nil && !n.option("SO_REUSEADDR") && !n.option("SO_REUSEPORT")
 	}
 	return n.live() && n.stream.State == tcp.Established && n.stream.Mark == nil
@@ -68,6 +68,9 @@ func (n *node) String() string {
 	s := "UDP"
 	if n.tcpLike() {
 		s = "TCP"
+	}
+	if n.lite() {
+		s = "UDP-Lite"
 	}
 	if n.protocol == unix.IPPROTO_MPTCP {
 		s = "Multipath TCP"

@@ -40,12 +40,15 @@ func table(s sort) socket.Table {
 	}
 	const sol = unix.SOL_SOCKET
 	t = append(t,
-		socket.Option{Name: "SO_ZEROCOPY", Level: sol, Opt: soZerocopy, Size: 4, When: socket.Late},
+		socket.Option{Name: "SO_ZEROCOPY", Level: sol, Opt: soZerocopy, Size: 4, When: socket.Late, Ask: s.lite()},
 		socket.Option{Name: "SO_TXREHASH", Level: sol, Opt: soTxrehash, Size: 4, When: socket.Late, Ask: true},
 	)
-	if s.protocol == unix.IPPROTO_UDP {
+	switch {
+	case s.lite():
+		t = append(t, append(udp(), udplite()...)...)
+	case s.datagrams():
 		t = append(t, udp()...)
-	} else {
+	default:
 		t = append(t, tcp.Clamp())
 	}
 	if s.protocol == unix.IPPROTO_MPTCP {
@@ -61,6 +64,7 @@ func Tables(family int) []socket.Table {
 	return []socket.Table{
 		table(sort{family: family, protocol: unix.IPPROTO_TCP}),
 		table(sort{family: family, protocol: unix.IPPROTO_UDP}),
+		table(sort{family: family, protocol: unix.IPPROTO_UDPLITE}),
 		table(sort{family: family, protocol: unix.IPPROTO_ICMP, bare: unix.SOCK_RAW}),
 	}
 }

@@ -132,7 +132,7 @@ func (n *node) check() error {
 	switch {
 	case n.family != unix.AF_INET && n.family != unix.AF_INET6:
 		return fmt.Errorf("%s can't be", socket.FamilyName(n.family))
-	case e.GetType() == unix.SOCK_DGRAM && n.protocol == unix.IPPROTO_UDP:
+	case e.GetType() == unix.SOCK_DGRAM && n.datagrams():
 		if e.GetState() != closed && e.GetState() != established {
 			return fmt.Errorf("state %s can't be", socket.StateName(int(e.GetState())))
 		}
@@ -167,12 +167,12 @@ func (k *Kind) Planned() error {
 	}
 	k.share()
 	type place struct {
-		tcp  bool
-		port uint16
+		ports int
+		port  uint16
 	}
 	bound, listen := map[place][]plan.ID{}, map[place][]plan.ID{}
 	for _, n := range k.nodes {
-		switch at := (place{n.tcpLike(), n.at.port}); {
+		switch at := (place{n.ports(), n.at.port}); {
 		case n.at.port == 0 || n.connected:
 		case n.listens():
 			listen[at] = append(listen[at], n.id)
@@ -181,7 +181,7 @@ func (k *Kind) Planned() error {
 		}
 	}
 	for _, n := range k.nodes {
-		switch at := (place{n.tcpLike(), n.at.port}); {
+		switch at := (place{n.ports(), n.at.port}); {
 		case n.listens():
 			n.needs = bound[at]
 		case n.live() || n.ended != nil:

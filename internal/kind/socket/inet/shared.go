@@ -17,7 +17,7 @@ import (
 // seat is the address of a socket, as far as others can be in its way.
 type seat struct {
 	family int
-	tcp    bool
+	ports  int // IPPROTO_*
 	port   uint16
 	at     address // port only: those of all addresses
 }
@@ -37,7 +37,7 @@ func (k *Kind) share() {
 		}
 	}
 	for _, n := range k.nodes {
-		if !n.takesSeat() || n.option("SO_REUSEPORT") || n.protocol == unix.IPPROTO_UDP && n.option("SO_REUSEADDR") {
+		if !n.takesSeat() || n.option("SO_REUSEPORT") || n.datagrams() && n.option("SO_REUSEADDR") {
 			continue
 		}
 		one, all := n.seats()
@@ -47,12 +47,12 @@ func (k *Kind) share() {
 
 // takesSeat tells whether nobody else can have its address.
 func (n *node) takesSeat() bool {
-	return n.at.port != 0 && !n.connected && !n.cut && (n.listens() || n.protocol == unix.IPPROTO_UDP)
+	return n.at.port != 0 && !n.connected && !n.cut && (n.listens() || n.datagrams())
 }
 
 func (n *node) seats() (one, all seat) {
-	s := seat{n.family, n.tcpLike(), n.at.port, n.at}
-	return s, seat{family: s.family, tcp: s.tcp, port: s.port}
+	s := seat{n.family, n.ports(), n.at.port, n.at}
+	return s, seat{family: s.family, ports: s.ports, port: s.port}
 }
 
 // option tells whether an option was on.

@@ -76,10 +76,10 @@ func (l *look) checkDatagrams() error {
 // shutdownOf tells in which directions a UDP socket that has a port is shut
 // down. sock_diag is asked for all of the namespace, once.
 func (l *look) shutdownOf() (uint8, error) {
-	if l.kind.udp[l.family] == nil {
+	if l.kind.udp[l.sort] == nil {
 		all := map[uint32]uint8{}
 		err := l.diag(func(c *sockdiag.Conn) error {
-			q := sockdiag.InetQuery{Family: uint8(l.family), Protocol: unix.IPPROTO_UDP}
+			q := sockdiag.InetQuery{Family: uint8(l.family), Protocol: uint8(l.protocol)}
 			return l.fail(c.EachInet(q, func(s *sockdiag.Inet) error {
 				all[s.Ino] = s.Shutdown
 				return nil
@@ -88,9 +88,9 @@ func (l *look) shutdownOf() (uint8, error) {
 		if err != nil {
 			return 0, err
 		}
-		l.kind.udp[l.family] = all
+		l.kind.udp[l.sort] = all
 	}
-	return l.kind.udp[l.family][uint32(l.file.Stat.Ino)], nil
+	return l.kind.udp[l.sort][uint32(l.file.Stat.Ino)], nil
 }
 
 // readInbox reads all that is in the queues, without taking it.
@@ -142,6 +142,9 @@ func (l *look) checkInbox(box *inbox) error {
 		return fmt.Errorf("%w: errors wait, and it may share its port (SO_REUSEADDR, SO_REUSEPORT)", errInbox)
 	case len(box.waiting) > 0 && l.value("UDP_ENCAP") != 0:
 		return fmt.Errorf("%w: datagrams wait that are a tunnel's (UDP_ENCAP)", errInbox)
+	}
+	if l.lite() {
+		return l.checkLiteInbox(box)
 	}
 	if len(box.waiting) == 0 || l.kind.feeds {
 		return nil

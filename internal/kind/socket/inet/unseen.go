@@ -157,10 +157,13 @@ func (l *look) checkUnseen() error {
 	if err == nil {
 		err = socket.ReadUnseen(l.inside, m, l.more)
 	}
+	if err == nil && l.lite() {
+		err = l.readCoverage(m)
+	}
 	if errors.Is(err, errLabels) {
 		return l.refuse("%v", err)
 	}
-	if err == nil && l.protocol == unix.IPPROTO_UDP && l.peer.set() {
+	if err == nil && l.datagrams() && l.peer.set() {
 		err = readLent(m, l.fd.Int(), l.more)
 	}
 	if err != nil {
@@ -171,7 +174,7 @@ func (l *look) checkUnseen() error {
 
 // unusual tells whether options don't tell all.
 func unusual(e *extra.SocketEntry) bool {
-	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.Policies != nil || e.Long != nil || e.LentAddress != nil || e.LentPort != nil || e.Filter != nil || e.ReusePort != nil
+	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.Policies != nil || e.Long != nil || e.LentAddress != nil || e.LentPort != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil
 }
 
 // unseen is what options don't tell of a socket in a restore.
@@ -183,10 +186,10 @@ type unseen struct {
 
 func planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
 	u := &unseen{sort: s, entry: e}
-	if err := errors.Join(socket.CheckUnseen(e), socket.CheckLong(s.longs(), e.GetLong())); err != nil {
+	if err := errors.Join(socket.CheckUnseen(e), socket.CheckLong(s.longs(), e.GetLong()), s.checkCoverage(e)); err != nil {
 		return nil, err
 	}
-	if (e.GetLentAddress() || e.GetLentPort()) && s.protocol != unix.IPPROTO_UDP {
+	if (e.GetLentAddress() || e.GetLentPort()) && !s.datagrams() {
 		return nil, errors.New("what connect(2) gave to a socket that isn't of UDP can't be lent")
 	}
 	if e.GetMaxSegment() > math.MaxUint16 {
@@ -206,7 +209,7 @@ func (u *unseen) set(own int) error {
 	if err := socket.SetLong(own, u.entry.GetLong()); err != nil {
 		return err
 	}
-	if err := u.setMulticast(own); err != nil {
+	if err := errors.Join(u.setMulticast(own), u.setCoverage(own)); err != nil {
 		return err
 	}
 	info := u.entry.GetPacketInfo()

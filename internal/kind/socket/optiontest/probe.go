@@ -41,7 +41,7 @@ var constant = map[string]string{
 // last is the highest number of an option that is tried, by level. Beyond are
 // those of tables of packets (iptables, multicast routing).
 var last = map[int]int{
-	unix.SOL_SOCKET: 127, unix.IPPROTO_IP: 63, unix.IPPROTO_IPV6: 79, unix.IPPROTO_TCP: 63, unix.IPPROTO_UDP: 110,
+	unix.SOL_SOCKET: 127, unix.IPPROTO_IP: 63, unix.IPPROTO_IPV6: 79, unix.IPPROTO_TCP: 63, unix.IPPROTO_UDP: 110, unix.IPPROTO_UDPLITE: 110,
 	unix.SOL_PACKET: 40, unix.SOL_NETLINK: 24,
 }
 
