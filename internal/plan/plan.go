@@ -85,7 +85,9 @@ type Locked interface{ Flows() []netlock.Flow }
 type Resumer interface{ Resume() []linux.SockOpt }
 
 // Terminal is a Node that is the controlling terminal of a session of the tree.
+// Its Needs are there when its leader takes it.
 type Terminal interface {
+	Node
 	// Session returns the number of that session, 0 if there is none, and of
 	// the group in the foreground, 0 if it is gone.
 	Session() (sid, group uint32)

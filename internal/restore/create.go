@@ -239,7 +239,7 @@ func (r *restore) build(ctx context.Context, t *task) error {
 		}
 		t.live.arena.Reset()
 	}
-	if err := r.takeTerminal(t); err != nil {
+	if err := r.takeTerminal(ctx, t); err != nil {
 		return fmt.Errorf("%v: %w", t, err)
 	}
 	return r.cloneChildren(ctx, t, t.birth.late)

@@ -1,6 +1,8 @@
 package restore
 
 import (
+	"context"
+
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/plan"
@@ -25,12 +27,17 @@ func (r *restore) terminal(t *task) (plan.Terminal, uint32) {
 
 // takeTerminal has the leader of a session take its controlling terminal,
 // before it has the children that inherit it.
-func (r *restore) takeTerminal(t *task) error {
+func (r *restore) takeTerminal(ctx context.Context, t *task) error {
 	m, _ := r.terminal(t)
 	if m == nil {
 		return nil
 	}
 	b := t.live.arena.Batch(t.live.thread)
+	for _, need := range m.Needs() {
+		if _, err := r.files.get(ctx, need); err != nil {
+			return err
+		}
+	}
 	err := r.withTerminal(b, t, m, func(n uint64) {
 		b.Call("ioctl TIOCSCTTY", unix.SYS_IOCTL, n, unix.TIOCSCTTY, 0)
 	})

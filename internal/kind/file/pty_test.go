@@ -9,6 +9,7 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/tty"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/options"
 )
 
 // What is on the way in a terminal is read without being lost, lines that were
@@ -70,4 +71,34 @@ func readLines(t *testing.T, n, most int) string {
 		got += string(b[:k])
 	}
 	return got
+}
+
+// In criu's images only the entry of a slave tells who owns it.
+func TestPTYOwner(t *testing.T) {
+	m, s := newTerminal(t)
+	g := self(t)
+	g.add(m)
+	g.add(s)
+	g.mustDump()
+	infos, _ := g.im.Entries(image.TTYInfo)
+	for _, e := range infos {
+		i := e.Message.(*tty.TtyInfoEntry)
+		*i.Uid, *i.Gid = 0, 0
+		if i.GetId()&1 == 0 {
+			*i.Uid, *i.Gid = 13333, 44444
+		}
+	}
+	p, err := planAll(g.im, &options.Restore{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes, err := p.Nodes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes {
+		if n, ok := n.(*ptyNode); ok && (n.set.owner.GetUid() != 13333 || n.set.owner.GetGid() != 44444) {
+			t.Errorf("%v: belongs to %d:%d", n, n.set.owner.GetUid(), n.set.owner.GetGid())
+		}
+	}
 }

@@ -18,6 +18,7 @@ import (
 type ptySet struct {
 	index   uint32
 	info    *tty.TtyInfoEntry // of the master
+	owner   *tty.TtyInfoEntry // whose owner is the slave's: criu writes /dev/ptmx's into the master's
 	in, out []byte            // what is on the way to the slave, and to the master
 	master  *ptyNode
 	ptmx    string // where a new one is asked for
@@ -86,7 +87,10 @@ func (k *TTY) pty(src plan.Source, index uint32, info *tty.TtyInfoEntry) (*ptySe
 	if k.sets == nil {
 		k.sets = map[uint32]*ptySet{}
 	}
-	s := &ptySet{index: index, info: info, ptmx: "/dev/ptmx"}
+	s := &ptySet{index: index, info: info, owner: info, ptmx: "/dev/ptmx"}
+	if slave := k.infos[index<<1]; slave.GetType() == tty.TtyType_PTY {
+		s.owner = slave
+	}
 	k.sets[index] = s
 	all, err := src.Entries(image.TTYData)
 	if err != nil {
@@ -231,9 +235,9 @@ func (s *ptySet) set() error {
 // setInode gives the file of a new terminal its owner and mode.
 func (s *ptySet) setInode() error {
 	mode, _, ok := extra(s.info, ttyMode)
-	if s.info.Uid != nil {
-		if err := unix.Chown(s.name(), int(s.info.GetUid()), int(s.info.GetGid())); err != nil {
-			return fmt.Errorf("give it to user %d: %w", s.info.GetUid(), err)
+	if s.owner.Uid != nil {
+		if err := unix.Chown(s.name(), int(s.owner.GetUid()), int(s.owner.GetGid())); err != nil {
+			return fmt.Errorf("give it to user %d: %w", s.owner.GetUid(), err)
 		}
 	}
 	if ok {

@@ -123,12 +123,12 @@ func (k *TTY) supported(env *kind.DumpEnv, f *scan.File, d *fd.FD) error {
 		return kind.Unsupported(f, "it is a terminal, and what is at its other end is not dumped; use --shell-job on dump and restore to let the terminal of whoever restores take its place")
 	}
 	for _, u := range f.Users {
-		if lead := env.Tree.Task(u.Task.Stat.Session); lead != nil && lead.Stat.TTY != 0 {
+		if lead := env.Tree.Task(u.Task.Stat.Session); lead != nil && lead.Stat.TTY != 0 && !isControl(f, lead) {
 			return kind.Unsupported(f, "%v, the leader of the session that the terminal controls, is in the tree, and another terminal can't control that session; dump what was started in it instead", lead)
 		}
 	}
 	if machine {
-		return k.machineTerminal(f, d)
+		return k.machineTerminal(env.Tree, f, d)
 	}
 	if !isSlave(f.Stat.Rdev) {
 		return nil

@@ -28,6 +28,9 @@ func (k *Kind) Planned() error {
 		}
 	}
 	for _, n := range k.order {
+		n.unmistake()
+	}
+	for _, n := range k.order {
 		if err := n.decide(); err != nil {
 			return fmt.Errorf("files.img: file %#x: unix socket: %w", uint32(n.id), err)
 		}
@@ -43,6 +46,16 @@ func (k *Kind) Planned() error {
 		n.first = n.first || n.typ == sys.SOCK_DGRAM && n.peer != nil && !n.peer.first
 	}
 	return nil
+}
+
+// unmistake sees that a datagram socket of criu's images is a server. The kernel
+// also calls one connected that others are connected to, and criu writes that
+// down. Glis doesn't, and tells who its peer was that is closed.
+func (n *node) unmistake() {
+	ofGlis := len(n.kind.identities) > 0 || len(n.kind.extras) > 0
+	if n.typ == sys.SOCK_DGRAM && n.role == orphan && len(n.at.name) > 0 && !ofGlis {
+		n.role = alone
+	}
 }
 
 // resolve finds the other files that a socket refers to.
