@@ -114,6 +114,9 @@ int main(int argc, char **argv) {
 	}
 	CHECK(setsockopt(fans[0], SOL_PACKET, PACKET_FANOUT_DATA, &program, sizeof program));
 	close(program);
+	int local[2];
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, local));
+	attach(local[0], SO_ATTACH_BPF, load(3));
 	int on = 1;
 	CHECK(setsockopt(cut, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on));
 	do {
@@ -127,6 +130,8 @@ int main(int argc, char **argv) {
 		obs("fan: %zd %zd", recv(fans[0], buf, sizeof buf, 0), recv(fans[1], buf, sizeof buf, 0));
 		while (recv(fans[1], buf, sizeof buf, 0) >= 0)
 			;
+		CHECK(send(local[1], "abcdef", 6, 0));
+		obs("unix: %zd", recv(local[0], buf, sizeof buf, 0));
 		struct sockaddr_in here = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}, {0}};
 		CHECK(sendto(raw, "x", 1, 0, (void *)&here, sizeof here));
 		obs("raw: %zd", recv(raw, buf, sizeof buf, 0));

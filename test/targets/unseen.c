@@ -74,6 +74,18 @@ static void bytes(const char *name, int fd, int level, int opt) {
 	obs("%s: option %d/%d has %d bytes %llx", name, level, opt, n, (unsigned long long)fnv(v, n));
 }
 
+// counted notes whether one is told how much more there is (SO_INQ).
+static void counted(int from, int to) {
+	char buf[10], control[100];
+	struct iovec v = {buf, sizeof buf};
+	struct msghdr m = {NULL, 0, &v, 1, control, sizeof control, 0};
+	CHECK(send(from, "hello and more", 14, 0));
+	ssize_t n = CHECK(recvmsg(to, &m, 0));
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	obs("inq: %zd, %d", n, c ? *(int *)CMSG_DATA(c) : -1);
+	CHECK(recv(to, buf, sizeof buf, 0));
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	address("fd77::1", SIOCSIFADDR);
@@ -109,6 +121,10 @@ int main(int argc, char **argv) {
 	CHECK(setsockopt(raw, IPPROTO_IP, IP_ADD_MEMBERSHIP, &(struct ip_mreqn){raws.sin_addr, {0}, if_nametoindex("lo")}, sizeof(struct ip_mreqn)));
 	CHECK(setsockopt(out, IPPROTO_IP, IP_MULTICAST_IF, &(struct ip_mreqn){.imr_ifindex = if_nametoindex("lo")}, sizeof(struct ip_mreqn)));
 	shutdown(shut, SHUT_RDWR);
+	int local[2], on = 1;
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, local));
+	if (setsockopt(local[0], SOL_SOCKET, 84 /* SO_INQ, Linux 6.17 */, &on, sizeof on))
+		MUST(errno == ENOPROTOOPT);
 	do {
 		sent("multicast", multi, &group, sizeof group), got("multicast", in);
 		sent("source", info, &loop6, sizeof loop6), got("source", in6);
@@ -120,6 +136,7 @@ int main(int argc, char **argv) {
 		bytes("heads", heads, IPPROTO_IP, IP_OPTIONS), bytes("heads", heads6, IPPROTO_IPV6, IPV6_HOPOPTS), bytes("heads", heads6, IPPROTO_IPV6, IPV6_DSTOPTS);
 		sent("heads", heads, &loop, sizeof loop), got("heads", in);
 		sent("raw", out, &raws, sizeof raws), got("raw", raw), got("raw", out);
+		counted(local[1], local[0]);
 		struct pollfd p = {shut, POLLIN | POLLOUT | POLLRDHUP, 0};
 		poll(&p, 1, 0);
 		obs("shut: %x", p.revents);

@@ -26,6 +26,9 @@ func KernelNames() []string {
 // architectures only by another name.
 const soBusyPollBudget = 70
 
+// soInq is SO_INQ of include/uapi/asm-generic/socket.h (Linux 6.17).
+const soInq = 84
+
 // ReadUnseen adds what no system call tells of a socket, whatever its family: s
 // is a structure that begins with its struct sock.
 func ReadUnseen(s *kmem.Struct, m *kmem.Reader, e *extra.SocketEntry) error {

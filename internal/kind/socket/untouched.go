@@ -159,7 +159,16 @@ func (l *lesson) samples() error {
 			return err
 		}
 	}
-	return l.owners()
+	return errors.Join(l.untold("SO_BUSY_POLL_BUDGET", soBusyPollBudget, 2, 0x55), l.untold("SO_INQ", soInq, 1, 1), l.owners())
+}
+
+// untold changes an option that can't be read, if the kernel has it.
+func (l *lesson) untold(name string, opt, size, value int) error {
+	err := l.change(name, size, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt, value) })
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return nil
+	}
+	return err
 }
 
 // used makes sockets in all sorts of states that no option is part of.

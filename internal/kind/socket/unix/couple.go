@@ -37,7 +37,7 @@ func (n *node) Couple(*plan.Env) (plan.ID, plan.Identity, bool) {
 // queue, and that can be sent as it is.
 func (n *node) simple(who *plan.Identity) bool {
 	switch {
-	case n.role != paired, n.late, n.inq, n.pending != 0, n.shutdown != 0, len(n.at.name) > 0:
+	case n.role != paired, n.late, !n.usual(), n.pending != 0, n.shutdown != 0, len(n.at.name) > 0:
 		return false
 	case n.owner != (file.Owner{}), n.flags&^(sys.O_ACCMODE|sys.O_NONBLOCK) != 0:
 		return false

@@ -95,10 +95,8 @@ func (n *node) set(own *fd.FD) error {
 	if err := socket.Attach(own.Int(), n.opts.Entry); err != nil {
 		return err
 	}
-	if n.inq {
-		if err := sys.SetsockoptInt(own.Int(), sys.SOL_SOCKET, soInq, 1); err != nil {
-			return fmt.Errorf("set SO_INQ (Linux 6.17): %w", err)
-		}
+	if err := n.setUnseen(own.Int()); err != nil {
+		return err
 	}
 	if err := k.Set(own.Int(), n.opts.Values, socket.Last, socket.Last); err != nil {
 		return err

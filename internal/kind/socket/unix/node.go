@@ -31,7 +31,7 @@ type node struct {
 	opts     socket.Saved
 	role     role
 	pending  sys.Errno
-	inq      bool
+	more     *extra.SocketEntry // nil: nothing
 	queue    refill
 	sent     uint32 // bytes of the kernel's memory that what it sent takes
 	at       address
@@ -146,7 +146,7 @@ func (n *node) Check(*plan.CheckEnv) error {
 	if n.peer != nil && has(n) && !has(n.peer) {
 		return fmt.Errorf("%v: nobody has the peer, neither as a descriptor nor in a queue", n)
 	}
-	return nil
+	return socket.FindProgram(n.more.GetFilter())
 }
 
 // Create implements plan.Node.

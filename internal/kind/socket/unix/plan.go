@@ -152,8 +152,11 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	}
 	n := &node{
 		kind: k, id: plan.ID(u.GetId()), ino: u.GetIno(), peerIno: u.GetPeer(), typ: int(u.GetType()), flags: int(u.GetFlags()),
-		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, role: roleOf(u), pending: sys.Errno(x.GetError()), inq: x.GetInq(),
+		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, role: roleOf(u), pending: sys.Errno(x.GetError()), more: x,
 		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(), inode: x.GetInode(), backlog: int(u.GetBacklog()), peerName: x.GetPeerName(),
+	}
+	if err := checkUnseen(n.typ, x); err != nil {
+		return nil, err
 	}
 	if err := checkName(n.peerName); err != nil {
 		return nil, fmt.Errorf("its peer's name: %w", err)

@@ -18,6 +18,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
 )
@@ -28,6 +29,8 @@ import (
 type Kind struct {
 	picture picture
 	seen    survey
+	glance  glance
+	mem     *kmem.Shared
 	kernel  *socket.Kernel
 	values  []socket.Value
 	nobody  *fown.FownEntry // shared by all that have no owner
@@ -123,6 +126,7 @@ type look struct {
 	skip   defaults
 	kernel *socket.Kernel
 	opts   socket.Saved
+	more   *extra.SocketEntry // what criu's entry has no place for
 }
 
 // borrow gets the socket into the engine, unless sock_diag and the survey have
@@ -164,6 +168,9 @@ func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
 	}
 	if err := k.options(l); err != nil {
 		return nil, l.fail(err)
+	}
+	if err := k.unseen(l); err != nil {
+		return nil, err
 	}
 	at, err := k.name(l)
 	if err != nil {
@@ -239,9 +246,6 @@ func (k *Kind) options(l *look) error {
 	}
 	var err error
 	l.opts, err = k.kernel.Save(l.fd.Int(), k.values, filter)
-	if l.opts.EBPF {
-		return l.refuse(socket.WhyNoEBPF)
-	}
 	return err
 }
 
@@ -323,7 +327,8 @@ func (k *Kind) putExtra(l *look, at *address) error {
 	if err != nil {
 		return err
 	}
-	e := &extra.SocketEntry{Id: &l.file.ID, Options: l.opts.Options, Inode: socket.InodeOf(&l.file.Stat), File: at.file}
+	e := l.more
+	e.Options, e.Inode, e.File = l.opts.Options, socket.InodeOf(&l.file.Stat), at.file
 	if pending != 0 {
 		e.Error = &pending
 	}
@@ -344,9 +349,10 @@ func (k *Kind) putExtra(l *look, at *address) error {
 	if err := k.putWho(l, e); err != nil {
 		return err
 	}
-	if e.Error == nil && e.Inode == nil && e.Root == nil && e.File == nil && !at.accepted && e.PeerName == nil && e.Who == nil && e.Inq == nil && len(e.Options) == 0 {
+	if proto.Size(e) == 0 {
 		return nil
 	}
+	e.Id = &l.file.ID
 	return l.env.Images.Put(extra.Sockets, e, nil)
 }
 

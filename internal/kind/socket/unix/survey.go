@@ -82,7 +82,8 @@ func (k *Kind) queued(l *look) (int, error) {
 }
 
 // PrepareFor implements kind.Preparer.
-func (k *Kind) PrepareFor(descriptors int, _ *sockmem.TCPReader) {
+func (k *Kind) PrepareFor(descriptors int, m *sockmem.TCPReader) {
+	k.glance.reader = m
 	if descriptors >= k.seen.from && k.learn() == nil {
 		k.seen.quick, _ = socket.LearnUntouched(k.kernel) // it is tried again, and told of, later
 	}
