@@ -16,7 +16,8 @@ type target struct {
 	changing    bool     // see testkit.Program
 	dump        []string // options
 	restore     []string
-	noCRIU      string // why CRIU 4.2 cannot do it, "" if it can
+	needs       func(testing.TB) // sees to what the machine has to have for it
+	noCRIU      string           // why CRIU 4.2 cannot do it, "" if it can
 }
 
 // targets is every feature that is saved; the same table feeds the
@@ -57,6 +58,8 @@ var targets = []target{
 	{name: "shared"},
 	{name: "sysv", generations: 3, noCRIU: "it wants an IPC namespace of its own"},
 	{name: "memfd"},
+	{name: "hugepages", args: []string{"base"}, needs: twentyHugePages},
+	{name: "hugepagesmore", src: "hugepages", args: []string{"more"}, needs: twentyHugePages, noCRIU: "System V shared memory wants an IPC namespace of its own"},
 	{name: "cow", args: []string{"same"}},
 	{name: "cowsplit", src: "cow", args: []string{"split"}, noCRIU: "mappings cut after the fork are not shared again"},
 	{name: "vmas", args: []string{"3000"}},
@@ -120,6 +123,9 @@ var established = []string{"--tcp-established"}
 // program builds the target.
 func (x target) program(t testing.TB) testkit.Program {
 	t.Helper()
+	if x.needs != nil {
+		x.needs(t)
+	}
 	src := x.src
 	if src == "" {
 		src = x.name

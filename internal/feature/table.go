@@ -39,7 +39,7 @@ func table() []Probe {
 		{Name: "apparmor_stacking", Test: apparmorStacking, Lacks: "Glis can't carry over AppArmor profiles yet"},
 		{Name: "network_lock_nftables", Test: nftables},
 		{Name: "sockopt_buf_lock", Since: Version{5, 15}, Test: sockoptBufLock},
-		{Name: "memfd_hugetlb", Since: Version{4, 14}, Test: memfdHugetlb, Lacks: "Glis can't carry over memfds of huge pages yet"},
+		{Name: "memfd_hugetlb", Since: Version{4, 14}, Test: memfdHugetlb},
 		{Name: "move_mount_set_group", Since: Version{5, 15}, Test: moveMountSetGroup, Lacks: "Glis can't carry over mount namespaces yet"},
 		{Name: "openat2", Since: Version{5, 6}, Test: openat2},
 		{Name: "get_rseq_conf", Since: Version{5, 13}, Test: rseqConf},

@@ -28,6 +28,7 @@ var floors = map[string]int{
 	"internal/linux": kernel, "internal/arch": kernel, "internal/proc": kernel, "internal/feature": kernel,
 	"internal/sockdiag": kernel, "internal/bpf": kernel, "internal/sockmem": kernel, "internal/vmamem": kernel,
 	"internal/taskmem": kernel, "internal/cgroupfs": kernel, "internal/kmem": kernel, "internal/filemem": kernel,
+	"internal/hugepages": kernel,
 
 	"internal/tracee": instruments, "internal/remote": instruments, "internal/stub": instruments,
 	"internal/scan": instruments, "internal/plan": instruments, "internal/pages": instruments,

@@ -12,6 +12,7 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/options"
@@ -149,6 +150,7 @@ type CheckEnv struct {
 	Capable func(capability int) bool
 	// Bounded tells whether the engine's bounding set has a capability.
 	Bounded func(capability int) bool
+	Huge    hugepages.Wanted // huge pages that are needed
 }
 
 // Plan is the set of files to make.

@@ -8,6 +8,7 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
 )
 
@@ -40,6 +41,19 @@ func (r *restore) layout(ctx context.Context, t *task) error {
 	stats, err := t.space.Fill(ctx, t.live.thread.Tgid, r.store)
 	r.pages.Add(stats)
 	return err
+}
+
+// checkShared makes sure that System V shared memory can come back, and that the
+// machine has enough huge pages.
+func (r *restore) checkShared(env *plan.CheckEnv) error {
+	var err error
+	if r.segments, err = mem.PlanSegments(source{r.store}, r.tree.root.ids.GetIpcNsId(), r.tree.spaces()); err != nil {
+		return err
+	}
+	if err := r.segments.Check(&env.Huge); err != nil {
+		return err
+	}
+	return env.Huge.Check()
 }
 
 // makeSegments makes the System V shared memory that tasks will attach.

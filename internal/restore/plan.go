@@ -38,6 +38,7 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 	if _, err := p.Nodes(); err != nil {
 		return nil, err
 	}
+	mem.WantHuge(&env.Huge, tr.spaces())
 	return p, errors.Join(checkUses(p, tr), checkFiles(p, env), check(tr, set, env))
 }
 

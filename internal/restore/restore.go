@@ -137,10 +137,7 @@ func (r *restore) prepare(ctx context.Context) error {
 	if err := r.tree.checkPIDs(r.guard.Owns); err != nil {
 		return err
 	}
-	if r.segments, err = mem.PlanSegments(source{r.store}, r.tree.root.ids.GetIpcNsId(), r.tree.spaces()); err == nil {
-		err = r.segments.Check()
-	}
-	if err != nil {
+	if err := r.checkShared(env); err != nil {
 		return err
 	}
 	if r.clocks, err = wantClocks(r.tree, r.store); err != nil {

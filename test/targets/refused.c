@@ -143,11 +143,6 @@ static void files(void) {
 	two_children();
 }
 
-static void huge(void) {
-	fd = memfd_create("huge", MFD_HUGETLB);
-	if (fd < 0)
-		CHECK(fd = memfd_create("huge", MFD_HUGETLB | (30u << 26)));
-}
 static void aio(void) {
 	aio_context_t ctx = 0;
 	CHECK(syscall(SYS_io_setup, 4, &ctx));
@@ -304,7 +299,7 @@ static struct {
 } all[] = {
     {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"aio", aio}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
-    {"mnt", mnt}, {"pid", pid}, {"files", files}, {"huge", huge}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
+    {"mnt", mnt}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},

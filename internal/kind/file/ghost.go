@@ -14,6 +14,7 @@ import (
 	timeimg "glis.dev/glis/image/criu/time"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/scan"
@@ -104,6 +105,9 @@ func putContents(env *kind.DumpEnv, f *scan.File, e *ghost.GhostFileEntry, id ui
 	}
 	d := fd.New(n)
 	defer d.Close()
+	if huge, err := hugepages.OfFile(d.Int()); err != nil || huge != 0 {
+		return errors.Join(err, kind.Unsupported(f, "it was deleted while it was open, from a file system of huge pages (hugetlbfs); keep a name for it, or use memfd_create(2)"))
+	}
 	if err := plainAttributes(f, d); err != nil {
 		return err
 	}

@@ -207,3 +207,31 @@ func TestHostileGhosts(t *testing.T) {
 		mustFail(t, p.Node(1).(plan.Checked).Check(&plan.CheckEnv{Log: slog.New(slog.DiscardHandler), Store: dir}), c.want)
 	}
 }
+
+// TestGhostHugePages: nothing could be written to a file on a hugetlbfs.
+func TestGhostHugePages(t *testing.T) {
+	root := hugetlbfs(t)
+	n, err := unix.Openat(root, "ghost", unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	own(t, n, err)
+	if err := unix.Unlinkat(root, "ghost", 0); err != nil {
+		t.Fatal(err)
+	}
+	g := self(t)
+	g.add(n)
+	mustFail(t, g.dump(), "hugetlbfs")
+}
+
+// hugetlbfs mounts one nowhere.
+func hugetlbfs(t *testing.T) int {
+	t.Helper()
+	fs, err := unix.Fsopen("hugetlbfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		t.Skip("no hugetlbfs (CONFIG_HUGETLBFS): ", err)
+	}
+	own(t, fs, nil)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	return own(t, n, err)
+}

@@ -14,16 +14,17 @@ import (
 	"glis.dev/glis/image/criu/memfd"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/scan"
 )
 
 // Memfd is memfd_create(2), and the file behind shared anonymous memory, which
-// CRIU's images have as a memfd called "/dev/zero". What they hold is a part of
+// CRIU's images have as a memfd called "/dev/zero", or "/anon_hugepage". What they hold is a part of
 // memory and is written by that stage, as pagemap-shmem-INODE.img.
 type Memfd struct {
-	dev    uint64            // of a dump: the kernel's own tmpfs
-	inodes map[uint64]uint32 // of a dump: numbers in memfd.img by inode
+	dev    uint64              // of a dump: the kernel's own tmpfs
+	inodes map[inodeKey]uint32 // of a dump: numbers in memfd.img
 	sets   map[uint64]*memfdSet
 }
 
@@ -39,7 +40,8 @@ const (
 func (k *Memfd) Match(f *scan.File) bool {
 	return f.Stat.Mode&unix.S_IFMT == unix.S_IFREG && f.Stat.Nlink == 0 && f.Flags&unix.O_PATH == 0 &&
 		strings.HasSuffix(f.Link, deletedSuffix) &&
-		(strings.HasPrefix(f.Link, memfdPrefix) || f.Link == anonName+deletedSuffix) && f.Stat.Dev == k.device()
+		(strings.HasPrefix(f.Link, memfdPrefix) || f.Link == anonName+deletedSuffix || f.Link == hugepages.AnonName+deletedSuffix) &&
+		(f.Stat.Dev == k.device() || hugepages.OfDevice(f.Stat.Dev) != 0)
 }
 
 // device returns the number of the tmpfs that memfds are on; a file elsewhere
@@ -67,14 +69,15 @@ func (k *Memfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinf
 		return nil, err
 	}
 	defer d.Close()
-	id := k.inodes[f.Stat.Ino]
+	key := inodeKey{f.Stat.Dev, f.Stat.Ino}
+	id := k.inodes[key]
 	if id == 0 {
 		if k.inodes == nil {
-			k.inodes = map[uint64]uint32{}
+			k.inodes = map[inodeKey]uint32{}
 		}
 		id = uint32(len(k.inodes)) + 1
-		k.inodes[f.Stat.Ino] = id
-		if err := dumpMemfd(env, f, d, id); err != nil {
+		k.inodes[key] = id
+		if err := k.dumpInode(env, f, d, id); err != nil {
 			return nil, err
 		}
 	}
@@ -102,15 +105,20 @@ func look(env *kind.DumpEnv, f *scan.File) (*fd.FD, *fown.FownEntry, error) {
 	return d, own, nil
 }
 
-func dumpMemfd(env *kind.DumpEnv, f *scan.File, d *fd.FD, id uint32) error {
+func (k *Memfd) dumpInode(env *kind.DumpEnv, f *scan.File, d *fd.FD, id uint32) error {
 	seals, err := unix.FcntlInt(uintptr(d.Int()), unix.F_GET_SEALS, 0)
 	if err != nil {
 		return fmt.Errorf("%v: ask for its seals: %w", f, err)
 	}
 	name := strings.TrimSuffix(f.Link, deletedSuffix)
 	name = strings.TrimPrefix(name, memfdPrefix)
-	return env.Images.Put(image.Memfd, &memfd.MemfdInodeEntry{
+	e := &memfd.MemfdInodeEntry{
 		Name: proto.String(name), Uid: proto.Uint32(f.Stat.Uid), Gid: proto.Uint32(f.Stat.Gid), Size: proto.Uint64(uint64(f.Stat.Size)),
 		Shmid: proto.Uint32(uint32(f.Stat.Ino)), Seals: proto.Uint32(uint32(seals)), InodeId: proto.Uint64(uint64(id)), Mode: proto.Uint32(f.Stat.Mode),
-	}, nil)
+	}
+	if f.Stat.Dev != k.device() {
+		e.HugetlbFlag = proto.Uint32(unix.MFD_HUGETLB | hugepages.Flag(hugepages.OfDevice(f.Stat.Dev)))
+		e.Shmid = proto.Uint32(hugepages.SharedID(f.Stat.Dev, f.Stat.Ino))
+	}
+	return env.Images.Put(image.Memfd, e, nil)
 }

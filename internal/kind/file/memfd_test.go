@@ -12,6 +12,7 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/criu/memfd"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -220,8 +221,14 @@ func TestMemfdHugePages(t *testing.T) {
 	}
 	own(t, n, nil)
 	g := self(t)
-	g.add(n)
-	mustFail(t, g.dump(), "huge pages")
+	f := g.add(n)
+	if err := g.dump(); err != nil {
+		t.Fatal(err)
+	}
+	e := g.im.rows[image.Memfd.FileName()][0].Message.(*memfd.MemfdInodeEntry)
+	if want := unix.MFD_HUGETLB | hugepages.Flag(hugepages.OfDevice(f.Stat.Dev)); e.GetHugetlbFlag() != want || e.GetShmid() == uint32(f.Stat.Ino) {
+		t.Errorf("flag %#x, want %#x, id %#x", e.GetHugetlbFlag(), want, e.GetShmid())
+	}
 }
 
 func memfdImage(e *memfd.MemfdInodeEntry, pos uint64) *images {
@@ -241,6 +248,8 @@ func inode(name string, size uint64, seals uint32) *memfd.MemfdInodeEntry {
 func TestMemfdHostile(t *testing.T) {
 	huge := inode("x", 1, 0)
 	huge.HugetlbFlag = proto.Uint32(4)
+	part := inode("x", 4096, 0)
+	part.HugetlbFlag = proto.Uint32(unix.MFD_HUGETLB | unix.MFD_HUGE_2MB)
 	for _, c := range []struct {
 		im   *images
 		want string
@@ -250,7 +259,8 @@ func TestMemfdHostile(t *testing.T) {
 		{memfdImage(inode(strings.Repeat("x", 250), 1, 0), 0), "can't be"},
 		{memfdImage(inode("x", 1, 1<<20), 0), "can't be"},
 		{memfdImage(inode("x", 1, 0), 1<<63), "none is that long"},
-		{memfdImage(huge, 0), "huge pages"},
+		{memfdImage(huge, 0), "huge pages of no size that can be"},
+		{memfdImage(part, 0), "4096 bytes in huge pages"},
 	} {
 		_, err := planAll(c.im, nil)
 		mustFail(t, err, c.want)

@@ -13,8 +13,8 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/criu/memfd"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/linux"
-	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -22,6 +22,7 @@ import (
 // makes it, with its contents; the others open it through hold.
 type memfdSet struct {
 	inode  *memfd.MemfdInodeEntry
+	huge   uint64 // the size of its huge pages; 0: of usual ones
 	nodes  []*memfdNode
 	hold   *fd.FD
 	given  bool // the original file description has been handed out
@@ -74,12 +75,13 @@ func (k *Memfd) read(src plan.Source) error {
 		switch {
 		case k.sets[id] != nil:
 			return fmt.Errorf("memfd.img: memfd %d is there twice", id)
-		case m.GetHugetlbFlag() != 0:
-			return fmt.Errorf("memfd.img: memfd %d (%.80q) has huge pages, which Glis can't restore yet", id, m.GetName())
 		case len(m.GetName()) > maxMemfdName || m.GetSize() > maxMemfdSize || m.GetSeals()&^allSeals != 0:
 			return fmt.Errorf("memfd.img: memfd %d can't be: a name of %d bytes, %d bytes long, seals %#x", id, len(m.GetName()), m.GetSize(), m.GetSeals())
 		}
-		k.sets[id] = &memfdSet{inode: m}
+		k.sets[id] = &memfdSet{inode: m, huge: hugepages.Size(m.GetHugetlbFlag())}
+		if err := k.sets[id].checkHuge(); err != nil {
+			return fmt.Errorf("memfd.img: memfd %d: %w", id, err)
+		}
 	}
 	return nil
 }
@@ -204,7 +206,7 @@ func (s *memfdSet) create(ctx context.Context, env *plan.Env) error {
 // memory.
 func (s *memfdSet) empty() (*fd.FD, error) {
 	if s.anonymous() {
-		d, err := createShared(int(s.inode.GetSize()))
+		d, err := createShared(int(s.inode.GetSize()), s.mapFlags())
 		if !errors.Is(err, unix.EPERM) {
 			return d, err
 		}
@@ -220,12 +222,12 @@ func (s *memfdSet) empty() (*fd.FD, error) {
 // anonymous tells whether it is the file behind shared anonymous memory.
 func (s *memfdSet) anonymous() bool {
 	size := s.inode.GetSize()
-	return s.inode.GetName() == anonName && s.inode.GetSeals() == unix.F_SEAL_SEAL && size > 0 && size%image.PageSize == 0
+	return s.inode.GetName() == s.anonName() && s.inode.GetSeals() == unix.F_SEAL_SEAL && size > 0 && size%image.PageSize == 0
 }
 
 // createShared makes shared anonymous memory and returns the file behind it.
-func createShared(size int) (*fd.FD, error) {
-	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+func createShared(size, flags int) (*fd.FD, error) {
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|flags)
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes of shared memory: %w", size, err)
 	}
@@ -241,10 +243,11 @@ func createShared(size int) (*fd.FD, error) {
 // createFlags: F_SEAL_SEAL alone is what a memfd without MFD_ALLOW_SEALING
 // has.
 func (s *memfdSet) createFlags() int {
+	flags := int(s.inode.GetHugetlbFlag())
 	if s.inode.GetSeals() == unix.F_SEAL_SEAL {
-		return 0
+		return flags
 	}
-	return unix.MFD_ALLOW_SEALING
+	return flags | unix.MFD_ALLOW_SEALING
 }
 
 // createMemfd makes a memfd that may be executed, as all could before there
@@ -265,7 +268,7 @@ func (s *memfdSet) fill(ctx context.Context, env *plan.Env, d *fd.FD) error {
 	if err := unix.Ftruncate(d.Int(), int64(s.inode.GetSize())); err != nil {
 		return fmt.Errorf("make it %d bytes long: %w", s.inode.GetSize(), err)
 	}
-	if err := pages.FillFile(ctx, env.Store, uint64(s.inode.GetShmid()), s.inode.GetSize(), pwriter{d}); err != nil {
+	if err := s.fillContents(ctx, env, d); err != nil {
 		return err
 	}
 	if err := unix.Fchown(d.Int(), int(s.inode.GetUid()), int(s.inode.GetGid())); err != nil {

@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/image"
 	ipcshm "glis.dev/glis/image/criu/ipc-shm"
 	"glis.dev/glis/image/protowire"
+	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"
@@ -32,6 +33,7 @@ type wanted struct {
 	e                *ipcshm.IpcShmEntry
 	changed, creator uint64 // see segment.entry; 0 in images of criu
 	there            bool
+	huge             uint64 // the size of its huge pages; 0: of usual ones
 }
 
 func (w *wanted) id() uint32 { return w.e.GetDesc().GetId() }
@@ -78,7 +80,7 @@ func anyAttached(spaces []*Space) bool {
 
 func (t *Attachable) size(id uint32) (uint64, bool) {
 	w := t.byID[id]
-	return w.size(), w != nil
+	return roundUp(w.size(), w.hugeSize()), w != nil
 }
 
 func (w *wanted) size() uint64 {
@@ -86,6 +88,13 @@ func (w *wanted) size() uint64 {
 		return 0
 	}
 	return w.e.GetSize()
+}
+
+func (w *wanted) hugeSize() uint64 {
+	if w == nil {
+		return 0
+	}
+	return w.huge
 }
 
 // mostSegment is the largest segment that a task could attach, in bytes.
@@ -99,13 +108,14 @@ func (t *Attachable) add(e *ipcshm.IpcShmEntry) error {
 		return fmt.Errorf("%v is there twice", w)
 	case d.GetId() > 1<<31-1 || e.GetSize() == 0 || e.GetSize() > mostSegment:
 		return fmt.Errorf("%v of %d bytes can't be", w, e.GetSize())
-	case e.HugetlbFlag != nil || d.GetMode()&linux.SHM_HUGETLB != 0:
-		return kind.Unsupported(w, "it consists of huge pages")
+	case e.HugetlbFlag != nil && (e.GetHugetlbFlag()&^hugepages.Mask != linux.SHM_HUGETLB || hugepages.Size(e.GetHugetlbFlag()) == 0):
+		return fmt.Errorf("%v: huge pages of no size that can be (flags %#x)", w, e.GetHugetlbFlag())
 	case d.GetMode()&^(0o777|linux.SHM_DEST|linux.SHM_LOCKED) != 0:
 		return fmt.Errorf("%v: mode %#o", w, d.GetMode())
 	case !e.GetInPagemaps():
 		return kind.Unsupported(w, "its contents are in a form of criu before 3.9")
 	}
+	w.huge = hugepages.Size(e.GetHugetlbFlag())
 	err := eachField(e.Unknown(), func(n protowire.Number, v uint64, _ []byte) error {
 		switch n {
 		case shmChanged:
@@ -119,11 +129,15 @@ func (t *Attachable) add(e *ipcshm.IpcShmEntry) error {
 	return err
 }
 
-// Check finds out what is still there, and refuses what others have taken.
-func (t *Attachable) Check() error {
+// Check finds out what is still there, and refuses what others have taken. It
+// counts what the rest needs of huge pages.
+func (t *Attachable) Check(huge *hugepages.Wanted) error {
 	for _, w := range t.list {
 		if err := w.look(); err != nil {
 			return err
+		}
+		if !w.there {
+			huge.Add(w.huge, w.size())
 		}
 	}
 	return nil
@@ -187,7 +201,7 @@ func (w *wanted) create(k Keeper) error {
 	}
 	key := int(int32(d.GetKey()))
 	got, err := createdBy(d.GetCuid(), d.GetCgid(), func() (int, error) {
-		return unix.SysvShmGet(key, int(w.e.GetSize()), unix.IPC_CREAT|unix.IPC_EXCL|int(d.GetMode()&0o777))
+		return unix.SysvShmGet(key, int(w.e.GetSize()), unix.IPC_CREAT|unix.IPC_EXCL|int(d.GetMode()&0o777|w.e.GetHugetlbFlag()))
 	})
 	if err != nil {
 		return fmt.Errorf("shmget: %w", err)
@@ -252,18 +266,7 @@ func (w *wanted) fill(ctx context.Context, store image.Store) (err error) {
 	if w.there && unix.Madvise(mem, unix.MADV_REMOVE) != nil {
 		clear(mem)
 	}
-	return pages.FillFile(ctx, store, uint64(w.id()), w.e.GetSize(), into(mem))
-}
-
-// into is memory to write to.
-type into []byte
-
-// WriteAt implements io.WriterAt.
-func (m into) WriteAt(b []byte, off int64) (int, error) {
-	if off < 0 || off > int64(len(m)) || len(b) > len(m)-int(off) {
-		return 0, errors.New("behind the end of the segment")
-	}
-	return copy(m[off:], b), nil
+	return pages.FillFile(ctx, store, uint64(w.id()), w.e.GetSize(), pages.Memory(mem))
 }
 
 // Seal has the segments that were to go with their last attachment go with it

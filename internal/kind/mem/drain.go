@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"
@@ -240,6 +241,9 @@ func (t *taker) run() error {
 	}
 	defer m.close()
 	return t.s.each(func(p stretch) error {
+		if t.s.areas[p.area].huge() {
+			return t.add(p) // see compareContents
+		}
 		return m.split(p, t.add)
 	})
 }
@@ -278,7 +282,7 @@ func (t *taker) add(p stretch) error {
 // not: the pages that stack pointers are in.
 func (s *Space) lazily(p stretch, f func(part pages.Span, lazy bool) error) error {
 	a := &s.areas[p.area]
-	if !a.is(statusAnonPrivate) || a.status&statusVdso != 0 || a.flags&(unix.MAP_LOCKED|linux.MAP_DROPPABLE) != 0 {
+	if !a.is(statusAnonPrivate) || a.huge() || a.status&statusVdso != 0 || a.flags&(unix.MAP_LOCKED|linux.MAP_DROPPABLE) != 0 {
 		return f(p.Span, false)
 	}
 	rest := p.Span
@@ -304,13 +308,14 @@ func (s *Space) lazily(p stretch, f func(part pages.Span, lazy bool) error) erro
 // shareds stores the contents of shared memory and memfds, each once, whoever
 // maps or opens it.
 func (d *drainer) shareds(spaces []*Space) error {
-	done := map[uint64]bool{}
+	type inode struct{ dev, ino uint64 }
+	done := map[uint32]inode{}
 	attached, err := segments(spaces)
 	if err != nil {
 		return err
 	}
 	for _, g := range attached {
-		done[uint64(g.id)] = true
+		done[g.id] = inode{}
 		if err := d.shared(g.shared()); err != nil {
 			return errors.Join(fmt.Errorf("%v, %v: %w", g.task, g, err), d.close())
 		}
@@ -319,13 +324,14 @@ func (d *drainer) shareds(spaces []*Space) error {
 		if !isShmem(f) {
 			continue
 		}
-		if done[f.Stat.Ino] {
-			if n := uint32(f.Stat.Ino); slices.ContainsFunc(attached, func(g *segment) bool { return g.id == n }) {
-				return kind.Unsupported(f, "it has the same number as System V shared memory %d, and images tell both apart by that; try again with a newly made one", n)
+		n, own := SharedID(f), inode{f.Stat.Dev, f.Stat.Ino}
+		if known, ok := done[n]; ok {
+			if known != own {
+				return kind.Unsupported(f, "it has the same number, %d, as other shared memory (memfd, System V), and images tell both apart by that; try again with a newly made one", n)
 			}
 			continue
 		}
-		done[f.Stat.Ino] = true
+		done[n] = own
 		if err := d.shared(f); err != nil {
 			return errors.Join(fmt.Errorf("%v: %w", f, err), d.close())
 		}
@@ -335,7 +341,12 @@ func (d *drainer) shareds(spaces []*Space) error {
 
 // SharedID is the number in pagemap-shmem-ID.img, and in memfd.img, of a memfd
 // or shared memory.
-func SharedID(f *scan.File) uint32 { return uint32(f.Stat.Ino) }
+func SharedID(f *scan.File) uint32 {
+	if dev, err := shmemDevice(); err == nil && dev == f.Stat.Dev {
+		return uint32(f.Stat.Ino)
+	}
+	return hugepages.SharedID(f.Stat.Dev, f.Stat.Ino)
+}
 
 func (d *drainer) shared(f *scan.File) error {
 	if f.Stat.Size == 0 {
@@ -350,7 +361,7 @@ func (d *drainer) shared(f *scan.File) error {
 	if err != nil {
 		return err
 	}
-	spans, err := pages.DataSpans(n, uint64(f.Stat.Size))
+	spans, err := dataSpans(n, f)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/image/criu/vma"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"
@@ -114,6 +115,9 @@ func (s *Space) dumpVMA(env *kind.DumpEnv, v *proc.VMA) error {
 	if err := a.setFlags(v); err != nil {
 		return kind.Unsupported(fmt.Sprintf("%v, memory %v", s.task, v), "%v", err)
 	}
+	if err := s.setHuge(v, &a); err != nil {
+		return err
+	}
 	switch {
 	case v.Name == "[vsyscall]":
 		a.status, a.flags = statusVsyscall|statusAnonPrivate, a.flags|unix.MAP_ANONYMOUS
@@ -128,6 +132,10 @@ func (s *Space) dumpVMA(env *kind.DumpEnv, v *proc.VMA) error {
 		}
 	case isSegment(v):
 		a.attach(v)
+	case isAnonHuge(v):
+		if err := s.anonymousHuge(v, &a); err != nil {
+			return err
+		}
 	case v.Inode != 0 || v.DevMajor != 0 || v.DevMinor != 0:
 		if err := s.dumpFileMap(env, v, &a); err != nil {
 			return err
@@ -198,16 +206,16 @@ func ringOf(name string) string {
 
 var devZero = unix.Mkdev(1, 5)
 
-// isShmem tells whether a file is on the kernel's own tmpfs: a memfd, or what
-// is behind shared anonymous memory.
+// isShmem tells whether a file is on the kernel's own tmpfs, or a hugetlbfs of
+// its own: a memfd, or what is behind shared anonymous memory.
 func isShmem(f *scan.File) bool {
 	if f.Stat.Mode&unix.S_IFMT != unix.S_IFREG || f.Stat.Nlink != 0 || !strings.HasSuffix(f.Link, " (deleted)") {
 		return false
 	}
-	for _, p := range [...]string{"/memfd:", "/dev/zero", "/SYSV"} {
+	for _, p := range [...]string{"/memfd:", "/dev/zero", "/SYSV", hugepages.AnonName} {
 		if strings.HasPrefix(f.Link, p) {
 			dev, err := shmemDevice()
-			return err == nil && f.Stat.Dev == dev
+			return err == nil && f.Stat.Dev == dev || hugepages.OfDevice(f.Stat.Dev) != 0
 		}
 	}
 	return false

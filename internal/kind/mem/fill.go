@@ -22,7 +22,8 @@ func (s *Space) Fill(ctx context.Context, pid proc.PID, store image.Store) (Stat
 	if len(todo) == 0 {
 		return st, nil
 	}
-	if !up && (s.parent == nil || s.extra&mmExtraCow != 0) {
+	compare := s.parent != nil && (s.extra&mmExtraCow == 0 || s.inheritsHuge())
+	if !up && !compare {
 		return st, s.fillOwn(ctx, pid, store, todo, &st)
 	}
 	own, err := openContents(store, s.PID)
@@ -30,7 +31,7 @@ func (s *Space) Fill(ctx context.Context, pid proc.PID, store image.Store) (Stat
 		return st, err
 	}
 	defer own.close()
-	if s.parent != nil && s.extra&mmExtraCow == 0 {
+	if compare {
 		if todo, err = s.compareContents(ctx, store, own, todo, &st); err != nil {
 			return st, err
 		}
@@ -158,7 +159,8 @@ func (c *contents) cut(spans []pages.Span) []pages.Piece {
 
 // compareContents takes from todo the pages that the parent has at the same
 // place with the same contents, as criu does, which does not note what tasks
-// share.
+// share. Of huge pages Glis does not note it either: criu can't read those from
+// a parent checkpoint.
 func (s *Space) compareContents(ctx context.Context, store image.Store, own *contents, todo []pages.Span, st *Stats) ([]pages.Span, error) {
 	its, err := openContents(store, s.parent.PID)
 	if err != nil {
@@ -169,7 +171,7 @@ func (s *Space) compareContents(ctx context.Context, store image.Store, own *con
 	var out []pages.Span
 	for _, mine := range own.cut(todo) {
 		a := s.at(mine.Start)
-		if a == nil || a.from == nil || !a.private() {
+		if a == nil || a.from == nil || !a.private() || s.extra&mmExtraCow != 0 && !a.huge() {
 			out = add(out, mine.Span)
 			continue
 		}

@@ -11,7 +11,7 @@ import (
 
 // sameKind are the flags in which a mapping and what it is inherited from must
 // agree: nothing changes them but mapping anew.
-const sameKind = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_GROWSDOWN | unix.MAP_NORESERVE | linux.MAP_DROPPABLE
+const sameKind = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_GROWSDOWN | unix.MAP_NORESERVE | linux.MAP_DROPPABLE | hugeFlags
 
 // inheritable tells whether a may be what a fork left of a part of p: the
 // same memory, or the same file, at the same place.
@@ -69,7 +69,7 @@ func (s *Space) splitAt(others []area) {
 				break
 			}
 			for _, at := range [...]uint64{p.Start, p.End} {
-				if at <= a.Start || at >= a.End {
+				if at <= a.Start || at >= a.End || at%a.unit() != 0 {
 					continue
 				}
 				low := a

@@ -154,6 +154,7 @@ func (a *area) mmap(b *remote.Batch, num func(Use) uint64) {
 	flags := a.flags&^unix.MAP_LOCKED | unix.MAP_FIXED_NOREPLACE
 	fd, off := ^uint64(0), uint64(0)
 	if a.file != 0 {
+		flags &^= hugeFlags // the file says it
 		fd, off = num(a.use()), a.offset
 	}
 	b.Call("mmap", unix.SYS_MMAP, a.Start, a.Len(), uint64(a.now), uint64(flags), fd, off)

@@ -103,7 +103,7 @@ func (s *Space) readAuxv() error {
 }
 
 // mapFlags are the mmap(2) flags that an image may have.
-const mapFlags = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_GROWSDOWN | unix.MAP_LOCKED | unix.MAP_NORESERVE | linux.MAP_DROPPABLE
+const mapFlags = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_GROWSDOWN | unix.MAP_LOCKED | unix.MAP_NORESERVE | linux.MAP_DROPPABLE | hugeFlags
 
 func (s *Space) readArea(a *area) error {
 	if a.is(statusVsyscall) {
@@ -139,8 +139,6 @@ func (a *area) check() error {
 	switch {
 	case a.prot&^prot != 0:
 		return fmt.Errorf("protection %#x", a.prot)
-	case a.flags&unix.MAP_HUGETLB != 0:
-		return kind.Unsupported("huge pages (MAP_HUGETLB)", "Glis can't restore them yet")
 	case a.flags&^mapFlags != 0:
 		return fmt.Errorf("flags %#x", a.flags)
 	case a.madvise&^known != 0:
@@ -155,6 +153,9 @@ func (a *area) check() error {
 		return fmt.Errorf("name of %d bytes", len(a.name))
 	}
 	a.access &= unix.O_ACCMODE
+	if err := a.checkHuge(); err != nil {
+		return err
+	}
 	return a.checkFile()
 }
 

@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/image/criu/vma"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/hugepages"
 )
 
 // store holds images in memory.
@@ -135,7 +136,10 @@ func TestReadBad(t *testing.T) {
 		{"twice", mmOf(vmaOf(nil), vmaOf(nil)), nil, "not behind the one before"},
 		{"protection", change(func(v *vma.VmaEntry) { v.Prot = proto.Uint32(8) }), nil, "protection 0x8"},
 		{"flags", change(func(v *vma.VmaEntry) { v.Flags = proto.Uint32(0x10022) }), nil, "flags 0x10022"},
-		{"huge", change(func(v *vma.VmaEntry) { v.Flags = proto.Uint32(0x40022) }), nil, "huge pages"},
+		{"huge pages of no size", change(func(v *vma.VmaEntry) { v.Flags = proto.Uint32(0x40022 | 1<<unix.MAP_HUGE_SHIFT) }), nil, "no size that can be"},
+		{"huge pages of the usual size", change(func(v *vma.VmaEntry) { v.Flags = proto.Uint32(0x40022) }), nil, "huge pages"},
+		{"half a huge page", change(func(v *vma.VmaEntry) { v.Flags = proto.Uint32(0x40022 | unix.MFD_HUGE_2MB) }), nil, "can't be there"},
+		{"a size of no huge page", change(func(v *vma.VmaEntry) { v.Flags = proto.Uint32(0x22 | unix.MFD_HUGE_2MB) }), nil, "flags"},
 		{"status", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(1 << 20) }), nil, "status 0x100000"},
 		{"nothing", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(0) }), nil, "no mapping"},
 		{"shared and private", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(statusRegular | statusFileShared) }), nil, "don't go together"},
@@ -200,7 +204,10 @@ func FuzzRead(f *testing.F) {
 	next := func(v *vma.VmaEntry) { v.Start, v.End = proto.Uint64(0x14000), proto.Uint64(0x18000) }
 	guard := func(v *vma.VmaEntry) { v.End, v.Status = proto.Uint64(0x11000), proto.Uint32(statusGuard) }
 	vdso := func(v *vma.VmaEntry) { v.Status = proto.Uint32(*v.Status | statusVdso) }
-	for _, e := range []*mm.MmEntry{mmOf(vmaOf(nil), vmaOf(next)), mmOf(vmaOf(nil), vmaOf(guard)), mmOf(vmaOf(vdso))} {
+	huge := func(v *vma.VmaEntry) {
+		v.Start, v.End, v.Flags = proto.Uint64(2<<20), proto.Uint64(4<<20), proto.Uint32(0x40022|unix.MFD_HUGE_2MB)
+	}
+	for _, e := range []*mm.MmEntry{mmOf(vmaOf(nil), vmaOf(next)), mmOf(vmaOf(nil), vmaOf(guard)), mmOf(vmaOf(vdso)), mmOf(vmaOf(nil), vmaOf(huge))} {
 		f.Add(marshal(f, e), pagemapOf(f, [2]uint64{0x11000, 3}))
 		f.Add(marshal(f, e), pagemapOf(f, [2]uint64{0x10000, 4}, [2]uint64{0x16000, 1}))
 	}
@@ -217,6 +224,7 @@ func FuzzRead(f *testing.F) {
 		s.link(parent)
 		checkSpace(t, s)
 		_ = CheckVdso(s)
+		WantHuge(&hugepages.Wanted{}, []*Space{s})
 		_, _ = Hole([]*Space{s, parent}, 1<<20, 0x10000)
 	})
 }

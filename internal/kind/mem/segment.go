@@ -11,7 +11,9 @@ import (
 	ipcdesc "glis.dev/glis/image/criu/ipc-desc"
 	ipcshm "glis.dev/glis/image/criu/ipc-shm"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
@@ -25,6 +27,7 @@ type segment struct {
 	id   uint32
 	ds   unix.SysvShmDesc
 	vmas uint64 // how many mappings of the tree it is in
+	huge uint64 // the size of its huge pages; 0: of usual ones
 	task *scan.Task
 	path string // that leads to its contents
 }
@@ -38,8 +41,12 @@ func isSegment(v *proc.VMA) bool {
 	if !v.Shared || !strings.HasPrefix(v.Name, "/SYSV") || !v.Deleted {
 		return false
 	}
-	dev, err := shmemDevice()
-	return err == nil && unix.Mkdev(v.DevMajor, v.DevMinor) == dev
+	dev := unix.Mkdev(v.DevMajor, v.DevMinor)
+	if v.Flags.Has(proc.VmHugeTLB) {
+		return hugepages.OfDevice(dev) != 0
+	}
+	own, err := shmemDevice()
+	return err == nil && dev == own
 }
 
 // attach describes a mapping of a segment. Its inode number is the id.
@@ -84,7 +91,9 @@ func segments(spaces []*Space) ([]*segment, error) {
 				if _, err := unix.SysvShmCtl(int(g.id), unix.IPC_STAT, &g.ds); err != nil {
 					return nil, kind.Unsupported(fmt.Sprintf("%v, %v", s.task, a), "it is System V shared memory %d of another IPC namespace (shmctl: %v); detach it (shmdt)", g.id, err)
 				}
-				byID[g.id] = g
+				if byID[g.id] = g; a.huge() {
+					g.huge = a.unit()
+				}
 			}
 			g.vmas++
 		}
@@ -95,7 +104,7 @@ func segments(spaces []*Space) ([]*segment, error) {
 	}
 	slices.SortFunc(out, func(a, b *segment) int { return compareUint(uint64(a.id), uint64(b.id)) })
 	for _, s := range spaces {
-		if err := s.eachRow(func(id uint32) (uint64, bool) { g := byID[id]; return g.ds.Segsz, g != nil }, nil); err != nil {
+		if err := s.eachRow(func(id uint32) (uint64, bool) { g := byID[id]; return roundUp(g.ds.Segsz, g.huge), g != nil }, nil); err != nil {
 			return nil, kind.Unsupported(s.task, "%v; detach it (shmdt)", err)
 		}
 	}
@@ -121,14 +130,24 @@ func (g *segment) entry() *ipcshm.IpcShmEntry {
 		},
 		Size: proto.Uint64(g.ds.Segsz), InPagemaps: proto.Bool(true),
 	}
+	if g.huge != 0 {
+		e.HugetlbFlag = proto.Uint32(linux.SHM_HUGETLB | hugepages.Flag(g.huge))
+	}
 	putVarint(e, shmChanged, uint64(g.ds.Ctime))
 	putVarint(e, shmCreator, uint64(g.ds.Cpid))
 	return e
 }
 
+// roundUp returns how much of an address space a segment takes, of huge pages of
+// that size, if it is not 0.
+func roundUp(size, huge uint64) uint64 {
+	unit := max(huge, page)
+	return (size + unit - 1) &^ (unit - 1)
+}
+
 // eachRow calls f for every place where a segment is attached, with the areas
-// it consists of: shmat(2) attaches nothing but the whole. size tells how large
-// a segment is, and whether there is one.
+// it consists of: shmat(2) attaches nothing but the whole. size tells how much
+// room a segment takes, and whether there is one.
 func (s *Space) eachRow(size func(id uint32) (uint64, bool), f func(row []area) error) error {
 	for i := 0; i < len(s.areas); i++ {
 		a := &s.areas[i]
@@ -144,7 +163,7 @@ func (s *Space) eachRow(size func(id uint32) (uint64, bool), f func(row []area) 
 			end = s.areas[n].End
 			n++
 		}
-		if a.offset != 0 || end-a.Start != (want+page-1)&^(page-1) {
+		if a.offset != 0 || end-a.Start != want {
 			return fmt.Errorf("%v: only a part of System V shared memory %d is mapped", a, a.segment)
 		}
 		if f != nil {

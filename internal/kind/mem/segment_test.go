@@ -10,6 +10,7 @@ import (
 	ipcdesc "glis.dev/glis/image/criu/ipc-desc"
 	ipcshm "glis.dev/glis/image/criu/ipc-shm"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/plan"
 )
@@ -39,7 +40,9 @@ func attachment(id uint32, start, end, offset uint64) area {
 func TestPlanSegments(t *testing.T) {
 	whole := []area{attachment(0, 0x10000, 0x12000, 0), attachment(0, 0x12000, 0x14000, 0x2000), attachment(0, 0x14000, 0x18000, 0)}
 	huge := shmEntry(0, 0x4000)
-	huge.HugetlbFlag = proto.Uint32(1)
+	huge.HugetlbFlag = proto.Uint32(linux.SHM_HUGETLB | 21<<unix.MAP_HUGE_SHIFT)
+	nosize := shmEntry(0, 0x4000)
+	nosize.HugetlbFlag = proto.Uint32(linux.SHM_HUGETLB | 22<<unix.MAP_HUGE_SHIFT)
 	raw := shmEntry(0, 0x4000)
 	raw.InPagemaps = nil
 	mode := shmEntry(0, 0x4000)
@@ -61,7 +64,9 @@ func TestPlanSegments(t *testing.T) {
 		{"empty", shmSource{shmEntry(0, 0)}, whole, "can't be"},
 		{"vast", shmSource{shmEntry(0, 1<<63)}, whole, "can't be"},
 		{"id", shmSource{shmEntry(1<<31, 1)}, whole, "can't be"},
-		{"huge", shmSource{huge}, whole, "huge pages"},
+		{"huge", shmSource{huge}, []area{attachment(0, 0x200000, 0x400000, 0)}, ""},
+		{"huge, a part", shmSource{huge}, whole, "only a part"},
+		{"huge of no size", shmSource{nosize}, whole, "no size that can be"},
 		{"raw", shmSource{raw}, whole, "before 3.9"},
 		{"mode", shmSource{mode}, whole, "mode"},
 	} {

@@ -30,7 +30,6 @@ func TestSetFlags(t *testing.T) {
 		{v: proc.VMA{Name: "[vvar]", Flags: proc.VmPFNMap | proc.VmIO | proc.VmDontDump | proc.VmSealed}, flags: unix.MAP_PRIVATE, advice: 1 << unix.MADV_DONTDUMP},
 		{v: proc.VMA{Prot: unix.PROT_EXEC, Pkey: 1}, flags: unix.MAP_PRIVATE},
 		{v: proc.VMA{Prot: unix.PROT_READ, Pkey: 2}, refused: "protection key 2"},
-		{v: proc.VMA{Flags: proc.VmHugeTLB}, refused: "MAP_HUGETLB"},
 		{v: proc.VMA{Flags: proc.VmUffdWP}, refused: "userfaultfd"},
 		{v: proc.VMA{Flags: proc.VmShadowStack}, refused: "shadow stack"},
 		{v: proc.VMA{Flags: proc.VmPFNMap}, refused: "device"},

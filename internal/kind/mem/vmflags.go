@@ -71,7 +71,6 @@ var refusals = [...]struct {
 	vm   proc.VmFlags
 	what string
 }{
-	{proc.VmHugeTLB, "it consists of huge pages (MAP_HUGETLB), which Glis can't restore yet; let the program use transparent huge pages (postgres: huge_pages=off, java: without -XX:+UseLargePages, qemu: without hugetlbfs)"},
 	{proc.VmUffdMissing | proc.VmUffdWP | proc.VmUffdMinor, "a userfaultfd handles its page faults (a migration of qemu, lazy pages of criu, a garbage collector); end that before the dump"},
 	{proc.VmShadowStack, "it is a shadow stack; start the program without (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)"},
 	{proc.VmPFNMap | proc.VmIO, "it is the memory of a device, which only its driver could bring back"},
