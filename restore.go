@@ -79,7 +79,8 @@ func (r *Restored) Wait() (syscall.WaitStatus, error) {
 
 // Lock holds back the packets of the connections of a checkpoint, until it is
 // restored or [Unlock] is called: for a host that is about to have their
-// address. It returns how many connections those are.
+// address. What comes to its UDP ports is dropped while nobody is there. It returns
+// how many connections and ports those are.
 func Lock(dir string) (int, error) { return withImages(dir, restore.Lock) }
 
 // Unlock lets through what [Dump] or [Lock] holds back. It is no error if

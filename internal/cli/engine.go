@@ -24,7 +24,8 @@ type Engine interface {
 	// Inspect describes the images to w.
 	Inspect(ctx context.Context, o *options.Inspect, w io.Writer, log *slog.Logger) error
 	// Lock and Unlock hold back, and let through, the packets of a
-	// checkpoint's connections. They return how many connections those are.
+	// checkpoint's connections, and what comes to its UDP ports. They return how
+	// many those are.
 	Lock(ctx context.Context, o *options.Lock, log *slog.Logger) (int, error)
 	Unlock(ctx context.Context, o *options.Lock, log *slog.Logger) (int, error)
 	// Verify compares the images with their checksums. It writes a line to w

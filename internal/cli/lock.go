@@ -11,12 +11,12 @@ import (
 // lock holds back the packets of a checkpoint's connections: on the host that
 // is about to restore them, before it has their address.
 func (a *App) lock(c *call) int {
-	return a.lockWith(c, a.Engine.Lock, "Held back: the packets of %d connections, until they are restored or 'unlock' is called\n")
+	return a.lockWith(c, a.Engine.Lock, "Held back: the packets of %d connections and UDP ports, until they are restored or 'unlock' is called\n")
 }
 
 // unlock lets them through: when no restore is to come.
 func (a *App) unlock(c *call) int {
-	return a.lockWith(c, a.Engine.Unlock, "Let through: the packets of %d connections\n")
+	return a.lockWith(c, a.Engine.Unlock, "Let through: the packets of %d connections and UDP ports\n")
 }
 
 func (a *App) lockWith(c *call, act func(context.Context, *options.Lock, *slog.Logger) (int, error), done string) int {

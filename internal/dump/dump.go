@@ -115,6 +115,7 @@ type dump struct {
 	undo       undo.Stack // of what was done outside of images and tasks
 	guard      *guard
 	flows      []netlock.Flow // that are locked
+	away       []netlock.Flow // that are to be dropped until the restore
 	brakes     brakes
 	self       int
 	runID      string
@@ -152,6 +153,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	d.sink.ended = d.ended
 	d.guard.brake = d.brakeUsers
 	d.env.Undo, d.env.Hold = d.undo.Push, d.hold
+	d.env.Away = func(f netlock.Flow) { d.away = append(d.away, f) }
 	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(tree.Root.PID, clock) }
 	d.freezer.known = func(t *scan.Task) error {
 		return d.guard.Task(guardian.Task{PID: t.PID, Start: t.Stat.StartTime})

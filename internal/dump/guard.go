@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/guardian"
@@ -218,21 +219,27 @@ func (d *dump) stays() bool { return d.opts.LeaveRunning || d.opts.LeaveStopped 
 
 // keepLock has packets held back until the restore, whatever becomes of Glis.
 func (d *dump) keepLock() error {
-	if len(d.flows) == 0 || d.skipsLock() {
+	if len(d.flows)+len(d.away) == 0 || d.skipsLock() {
 		return nil
 	}
 	name := netlock.KeptName(d.runID)
 	if err := d.guard.Kept(name); err != nil {
 		return err
 	}
-	return netlock.Keep(name, d.flows)
+	err := netlock.Keep(name, append(slices.Clip(d.flows), d.away...))
+	if err != nil && len(d.flows) == 0 {
+		// Nothing is lost that a network may not lose.
+		d.log.Warn("Until the restore, who sends to its ports is told that nobody is there", "err", err)
+		return nil
+	}
+	return err
 }
 
 // passAll lets all packets through. The rest of the lock is removed by Release,
 // when the tree runs.
 func (d *dump) passAll() error {
 	errs := []error{d.guard.Lock().Pass()}
-	if len(d.flows) > 0 && !d.stays() && !d.skipsLock() {
+	if len(d.flows)+len(d.away) > 0 && !d.stays() && !d.skipsLock() {
 		errs = append(errs, netlock.Unlock(netlock.KeptName(d.runID)))
 	}
 	return errors.Join(errs...)

@@ -145,7 +145,7 @@ const (
 )
 
 func (d *dump) lockMethod() uint32 {
-	if len(d.flows) == 0 || d.stays() || d.skipsLock() {
+	if len(d.flows)+len(d.away) == 0 || d.stays() || d.skipsLock() {
 		return networkLockSkip
 	}
 	return networkLockNftables

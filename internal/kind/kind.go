@@ -63,6 +63,9 @@ type DumpEnv struct {
 	// Hold holds back the packets of further flows, as if Flows had returned
 	// them.
 	Hold func([]netlock.Flow) error
+	// Away tells what is to be dropped while the tree is away: from when it is
+	// killed until it is restored. May be nil.
+	Away func(netlock.Flow)
 	// Undo adds a step that takes back what was done outside of the images;
 	// it runs if the dump fails.
 	Undo func(what string, f func() error)

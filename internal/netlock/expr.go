@@ -20,10 +20,13 @@ func expression(name string, data func(*netlink.AttributeEncoder)) expr {
 }
 
 // meta loads a property of the packet into the first register.
-func meta(key uint32) expr {
+func meta(key uint32) expr { return metaTo(key, unix.NFT_REG_1) }
+
+// metaTo loads a property of the packet into a register.
+func metaTo(key, register uint32) expr {
 	return expression("meta", func(e *netlink.AttributeEncoder) {
 		e.Uint32(unix.NFTA_META_KEY, key)
-		e.Uint32(unix.NFTA_META_DREG, unix.NFT_REG_1)
+		e.Uint32(unix.NFTA_META_DREG, register)
 	})
 }
 
@@ -59,12 +62,23 @@ func lookup(f *family) expr {
 }
 
 // verdict ends the way of the packet: nfAccept or nfDrop.
-func verdict(code uint32) expr {
+func verdict(code uint32) expr { return verdictTo(code, "") }
+
+// jump has the packet go through another chain.
+func jump(chain string) expr { return verdictTo(nftJump, chain) }
+
+// nftJump is NFT_JUMP, -3.
+const nftJump = 1<<32 - 3
+
+func verdictTo(code uint32, chain string) expr {
 	return expression("immediate", func(e *netlink.AttributeEncoder) {
 		e.Uint32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
 		e.Nested(unix.NFTA_IMMEDIATE_DATA, func(e *netlink.AttributeEncoder) error {
 			e.Nested(unix.NFTA_DATA_VERDICT, func(e *netlink.AttributeEncoder) error {
 				e.Uint32(unix.NFTA_VERDICT_CODE, code)
+				if chain != "" {
+					e.String(unix.NFTA_VERDICT_CHAIN, chain)
+				}
 				return nil
 			})
 			return nil

@@ -86,7 +86,8 @@ func (l *Lock) Pass() error {
 	}
 	l.holds = false
 	err := exchange(l.sock.Int(), passBatch(l.name))
-	if err == nil || errors.Is(err, unix.ENOENT) {
+	// A kernel without nf_tables holds nothing back.
+	if err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
 	return errors.Join(fmt.Errorf("unlock the packets of table inet %s: %w", l.name, err), l.Release())
@@ -124,8 +125,8 @@ func Keep(name string, flows []Flow) error {
 	if err := remove(s.Int(), name); err != nil {
 		return err
 	}
-	if err := exchange(s.Int(), lockBatch(name, 0, flows)); err != nil {
-		return fmt.Errorf("lock the packets of %d connections: %w", len(flows), hint(err))
+	if err := keep(s.Int(), name, flows); err != nil {
+		return fmt.Errorf("lock the packets of %d connections and ports: %w", len(flows), hint(err))
 	}
 	return nil
 }

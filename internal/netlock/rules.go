@@ -112,6 +112,12 @@ var chains = []string{"output", "input"}
 func lockBatch(name string, flags uint32, flows []Flow) []byte {
 	b := &batch{}
 	keys := setKeys(flows)
+	b.lock(name, flags, keys)
+	return b.fill(name, keys)
+}
+
+// lock begins a transaction with the table of a lock.
+func (b *batch) lock(name string, flags uint32, keys [2][][]byte) {
 	b.begin()
 	b.table(unix.NFT_MSG_NEWTABLE, netlink.Create|netlink.Excl, func(e *netlink.AttributeEncoder) {
 		e.String(unix.NFTA_TABLE_NAME, name)
@@ -128,7 +134,6 @@ func lockBatch(name string, flags uint32, flows []Flow) []byte {
 			b.drop(name, chain, &families[i])
 		}
 	}
-	return b.fill(name, keys)
 }
 
 // fillBatch is the transaction that fills the sets of a lock that is there.
@@ -182,13 +187,16 @@ func passBatch(name string) []byte {
 	return b.end()
 }
 
-func (b *batch) set(table string, f *family, n int) {
+func (b *batch) set(table string, f *family, n int) { b.setOf(table, f, f.keySize(), n) }
+
+// setOf adds a set of keys of this size, that so many will be put into.
+func (b *batch) setOf(table string, f *family, size uint32, n int) {
 	b.table(unix.NFT_MSG_NEWSET, netlink.Create, func(e *netlink.AttributeEncoder) {
 		e.String(unix.NFTA_SET_TABLE, table)
 		e.String(unix.NFTA_SET_NAME, f.set)
 		e.Uint32(unix.NFTA_SET_FLAGS, 0)
 		e.Uint32(unix.NFTA_SET_KEY_TYPE, f.keyType)
-		e.Uint32(unix.NFTA_SET_KEY_LEN, f.keySize())
+		e.Uint32(unix.NFTA_SET_KEY_LEN, size)
 		e.Uint32(unix.NFTA_SET_ID, f.id)
 		if n == 0 {
 			return // it grows
@@ -287,6 +295,9 @@ func setKeys(flows []Flow) [2][][]byte {
 	var out [2][][]byte
 	seen := make(map[[2]netip.AddrPort]bool, 2*len(flows))
 	for _, f := range flows {
+		if f.toPort() {
+			continue
+		}
 		f = f.canonical()
 		i := 0
 		if f.Local.Addr().Is6() {

@@ -69,7 +69,7 @@ func (r *restore) planLock(inv *inventory.InventoryEntry) error {
 	case lockSkip:
 		return nil
 	case lockIptables:
-		if !skip {
+		if !skip && len(netlock.Connections(flows)) > 0 {
 			return fmt.Errorf("inventory.img: the packets of its connections are held back by rules of iptables, which Glis does not remove; remove them (iptables -S, ip6tables -S), and give --network-lock skip")
 		}
 		return nil
@@ -77,13 +77,13 @@ func (r *restore) planLock(inv *inventory.InventoryEntry) error {
 	if id == "" {
 		return errors.New("inventory.img: packets are held back, but it does not say under which name (dump_criu_run_id)")
 	}
-	r.flows, r.kept = flows, netlock.KeptName(id)
+	r.flows, r.kept = netlock.Connections(flows), netlock.KeptName(id)
 	r.env.Locked = !skip
 	return nil
 }
 
 // lock holds packets back while the tree is made, also on a host where no dump
-// has locked them.
+// has locked them. What comes to ports of UDP waits there once they are.
 func (r *restore) lock() error {
 	if !r.env.Locked {
 		return nil

@@ -368,6 +368,9 @@ func (n *node) hears() bool { return tcp.PeerClosed(n.stream.State) || n.stream.
 
 // Flows implements plan.Locked.
 func (n *node) Flows() []netlock.Flow {
+	if n.datagrams() {
+		return portFlows(n.sort, n.at, n.number)
+	}
 	if !n.live() {
 		var flows []netlock.Flow
 		for _, w := range n.waiting {

@@ -48,6 +48,7 @@ func (l *look) checkDatagrams() error {
 	if l.state = closed; l.peer.set() {
 		l.state = established
 	}
+	l.leavePort()
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLOUT}}
 	if _, err := linux.PollNow(p); err != nil {
 		return l.fail(fmt.Errorf("poll: %w", err))
