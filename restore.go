@@ -80,12 +80,17 @@ func (r *Restored) Wait() (syscall.WaitStatus, error) {
 // Lock holds back the packets of the connections of a checkpoint, until it is
 // restored or [Unlock] is called: for a host that is about to have their
 // address. What comes to its UDP ports is dropped while nobody is there. It returns
-// how many connections and ports those are.
-func Lock(dir string) (int, error) { return withImages(dir, restore.Lock) }
+// how many connections and ports those are. Sockets that the restore will move to
+// another address (options.Restore.RemapAddr) are locked there.
+func Lock(dir string, moves ...options.RemapAddr) (int, error) {
+	return withImages(dir, func(s image.Store) (int, error) { return restore.Lock(s, moves) })
+}
 
 // Unlock lets through what [Dump] or [Lock] holds back. It is no error if
 // nothing is held.
-func Unlock(dir string) (int, error) { return withImages(dir, restore.Unlock) }
+func Unlock(dir string, moves ...options.RemapAddr) (int, error) {
+	return withImages(dir, func(s image.Store) (int, error) { return restore.Unlock(s, moves) })
+}
 
 func withImages(dir string, act func(image.Store) (int, error)) (int, error) {
 	store, err := openImages(dir)

@@ -91,6 +91,7 @@ type Inspect struct {
 // checkpoint's connections.
 type Lock struct {
 	Common
+	RemapAddr []RemapAddr `opt:"remap-addr" arg:"OLD=NEW" own:"yes" group:"Network" help:"Lock for a restore with the same --remap-addr."`
 }
 
 // Verify holds the settings of a comparison of images with their checksums.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -89,6 +90,69 @@ func toldTo(t *testing.T, all []*asker, want bool, when string) {
 			t.Errorf("%s: who sends to %s is told that nobody is there: %v, want %v", when, a.to, !want, want)
 		}
 	}
+}
+
+// Without a word from the application no two restores of one image share a port:
+// the second ends, and says why; the first goes on. A lock for sockets that are to
+// move is at their new address.
+func TestTwoRestores(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	for _, x := range []struct {
+		target string
+		args   []string
+	}{{target: "udpecho"}, {target: "echo"}, {target: "echo", args: []string{"6"}}} {
+		t.Run(strings.Join(append([]string{x.target}, x.args...), " "), func(t *testing.T) {
+			p := testkit.Start(t, testkit.NewDir(t), append([]string{testkit.BuildC(t, "targets/"+x.target+".c")}, x.args...)...)
+			testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
+			img := testkit.NewDir(t)
+			e.Save(t, p.PID, img)
+			e.Restore(t, img)
+			testkit.Unharmed(t, p.PID)
+			// Without the first one's number, so that only the port is in the way.
+			second := []string{"restore", "-d", "-D", img}
+			args := append([]string{"--fork", "--pid", "--mount-proc", "--kill-child"}, append([]string{e.Path}, second...)...)
+			out, err := exec.Command(testkit.RequireProgram(t, "unshare", "util-linux"), args...).CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "another socket has this port") {
+				t.Errorf("a second restore beside the first: %v, %s", err, out)
+			}
+			testkit.Unharmed(t, p.PID)
+		})
+	}
+}
+
+// A lock for sockets that are to move is at their new address.
+func TestLockMoved(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/udpecho.c"))
+	old := askers(t, p)[0]
+	old.ask(t)
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img)
+	run := func(args ...string) {
+		t.Helper()
+		if r := e.Run(t, append(args, "-D", img)...); r.Code != 0 {
+			t.Fatalf("%v: %+v", args, r)
+		}
+	}
+	_, port, err := net.SplitHostPort(old.to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("udp", net.JoinHostPort("127.0.0.2", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	now := &asker{to: c.RemoteAddr().String(), conn: c.(*net.UDPConn)}
+	toldTo(t, []*asker{now}, true, "after the dump, at the new address")
+	const move = "127.0.0.1=127.0.0.2"
+	run("lock", "--remap-addr", move)
+	toldTo(t, []*asker{now}, false, "after lock, at the new address")
+	toldTo(t, []*asker{old}, true, "after lock, at the old address")
+	e.Restore(t, img, "--remap-addr", move)
+	now.ask(t)
 }
 
 // Who sends datagrams to a server that is away is not told so, three generations

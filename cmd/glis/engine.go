@@ -113,11 +113,11 @@ func (engine) Inspect(ctx context.Context, o *options.Inspect, w io.Writer, log 
 }
 
 func (engine) Lock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, error) {
-	return glis.Lock(o.ImagesDir)
+	return glis.Lock(o.ImagesDir, o.RemapAddr...)
 }
 
 func (engine) Unlock(_ context.Context, o *options.Lock, _ *slog.Logger) (int, error) {
-	return glis.Unlock(o.ImagesDir)
+	return glis.Unlock(o.ImagesDir, o.RemapAddr...)
 }
 
 func (engine) Verify(ctx context.Context, o *options.Verify, w io.Writer, log *slog.Logger) error {

@@ -197,7 +197,7 @@ func (r *restore) handSome(some []*task) error {
 // Lock holds back the packets of the connections of the checkpoint in store
 // until it is restored or Unlock is called: for a host that is about to have
 // their address. Images with checksums are compared with them.
-func Lock(store image.Store) (int, error) {
+func Lock(store image.Store, moves []options.RemapAddr) (int, error) {
 	checked, err := image.Check(store)
 	if err != nil {
 		return 0, err
@@ -209,7 +209,7 @@ func Lock(store image.Store) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	flows, err := lockable(store)
+	flows, err := lockable(store, moves)
 	if err != nil {
 		return 0, err
 	}
@@ -219,7 +219,7 @@ func Lock(store image.Store) (int, error) {
 // Unlock lets through what a dump or Lock holds back. It is no error if
 // nothing is held. Only the inventory has to be there for it: if how many
 // connections there are can't be told, the error says that the rest is done.
-func Unlock(store image.Store) (int, error) {
+func Unlock(store image.Store, moves []options.RemapAddr) (int, error) {
 	name, err := tableOf(store)
 	if err != nil {
 		return 0, err
@@ -227,7 +227,7 @@ func Unlock(store image.Store) (int, error) {
 	if err := netlock.Unlock(name); err != nil {
 		return 0, err
 	}
-	flows, err := lockable(store)
+	flows, err := lockable(store, moves)
 	if err != nil {
 		return 0, fmt.Errorf("packets are let through, but the checkpoint is damaged: %w", err)
 	}
@@ -250,13 +250,14 @@ func tableOf(store image.Store) (string, error) {
 
 // lockable returns the connections of a checkpoint. Nothing of the host is
 // looked at: its addresses may still come.
-func lockable(store image.Store) ([]netlock.Flow, error) {
+func lockable(store image.Store, moves []options.RemapAddr) ([]netlock.Flow, error) {
 	files, err := image.ReadOptional[*fdinfo.FileEntry](store, image.Files)
 	if err != nil {
 		return nil, err
 	}
 	o := options.NewRestore()
 	o.TCPEstablished = true // else there is nothing to lock
+	o.RemapAddr = moves
 	p := plan.New(source{store}, o)
 	if err := planFiles(p, &tree{files: files}, kinds.New()); err != nil {
 		return nil, err
