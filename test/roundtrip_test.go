@@ -111,6 +111,7 @@ var targets = []target{
 	{name: "netlink", generations: 3, noCRIU: "options, and SOCK_DGRAM, are lost; groups above 32 are refused"},
 	{name: "remapaddr", src: "tcpqueue", generations: 1, dump: established, restore: []string{"--tcp-established", "--remap-addr", "127.0.0.1=127.0.0.2"}, noCRIU: "no such option"},
 	{name: "udp", noCRIU: "what is in the queues is lost"},
+	{name: "freebind", generations: 3, noCRIU: "it can not be bound again"},
 	{name: "multicast", noCRIU: "memberships are lost"},
 	{name: "programs", generations: 3, noCRIU: "programs are lost"},
 	{name: "unseen", generations: 3, noCRIU: "what no option tells is lost"},

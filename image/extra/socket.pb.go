@@ -1299,6 +1299,7 @@ type SocketEntry struct {
 	Fanout             *SocketProgram // PACKET_FANOUT_DATA, of eBPF
 	FanoutMembers      *uint32        // that its fanout group may have, if told
 	FullCoverage       *uint32
+	Foreign            *bool
 
 	proto.Rest
 }
@@ -1370,6 +1371,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	}
 	b = proto.AppendVarint(b, 34, m.FanoutMembers)
 	b = proto.AppendVarint(b, 35, m.FullCoverage)
+	b = proto.AppendBool(b, 36, m.Foreign)
 	return append(b, m.Unknown()...)
 }
 
@@ -1472,6 +1474,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.FanoutMembers)
 	case 280: // 35: full_coverage
 		d.Uint32(&m.FullCoverage)
+	case 288: // 36: foreign
+		d.Bool(&m.Foreign)
 	default:
 		return false
 	}
@@ -1790,6 +1794,14 @@ func (m *SocketEntry) GetFullCoverage() uint32 {
 		return *m.FullCoverage
 	}
 	return 0
+}
+
+// GetForeign returns foreign, or its default.
+func (m *SocketEntry) GetForeign() bool {
+	if m != nil && m.Foreign != nil {
+		return *m.Foreign
+	}
+	return false
 }
 
 // SocketCredentials is glis.SocketCredentials.

@@ -153,6 +153,9 @@ func (l *bareLook) entry() (*sk_inet.InetSkEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.checkForeign(ends.Local.Addr()); err != nil {
+		return nil, err
+	}
 	number := func(n int) *uint32 { return proto.Uint32(uint32(n)) }
 	at, peer := address{ends.Local.Addr(), ends.Local.Port()}, address{ends.Remote.Addr(), ends.Remote.Port()}
 	e := &sk_inet.InetSkEntry{

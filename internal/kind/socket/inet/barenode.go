@@ -158,7 +158,7 @@ func (n *bareNode) bind(own, zone int) error {
 	if n.bare == unix.SOCK_RAW {
 		at.port = 0
 	}
-	err := unix.Bind(own, at.sockaddr(n.family, zone))
+	err := n.unseen.bindAt(own, at, zone)
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Errorf("bind to %v: another ping has this number; end it: %w", at, err)
@@ -200,7 +200,7 @@ func (n *bareNode) connect(own, zone int) error {
 }
 
 func (n *bareNode) reach(own, zone int) error {
-	if err := unix.Connect(own, n.peer.sockaddr(n.family, zone)); err != nil {
+	if err := n.unseen.connectTo(own, n.peer, zone); err != nil {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)
 	}
 	return nil

@@ -65,6 +65,7 @@ type Kind struct {
 	devices  map[netip.Addr]string                // interfaces by address; nil: not asked yet
 	net      uint64                               // cookie of Glis's network namespace; 0: not asked yet
 	inside   map[*scan.Task]map[int32]sockmem.Socket
+	foreign  map[abroad]bool           // addresses that this machine doesn't have
 	ports    map[kmem.Addr]uint32      // numbers of groups that share a port
 	alike    *alikes                   // prepared before the freeze; may be nil
 	sockets  *sockmem.TCPReader        // may be nil
@@ -182,7 +183,7 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 		l.group = k.udpGroupOf(l)
 		l.known = l.group.Known() // of the same type and network namespace
 	}
-	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.learn, l.putStream, l.putExtra}
+	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.checkForeign, l.learn, l.putStream, l.putExtra}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err

@@ -71,7 +71,7 @@ func (n *node) lendPort(own int, at address, zone int) error {
 	if err := setPorts(own, port<<16|port); err != nil || !at.set() {
 		return err
 	}
-	if err := unix.Bind(own, at.sockaddr(n.family, zone)); err != nil {
+	if err := n.unseen.bindAt(own, at, zone); err != nil {
 		return fmt.Errorf("bind to %v: %w", at, err)
 	}
 	return nil

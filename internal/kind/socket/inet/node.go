@@ -251,7 +251,7 @@ func (n *node) bindTo(own int, at address, zone int) error {
 		}
 		value[0] = byte(old)
 	}
-	err := unix.Bind(own, at.sockaddr(n.family, zone))
+	err := n.unseen.bindAt(own, at, zone)
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Errorf("bind to %v: another socket has this port, or connections that ended a moment ago still do (TIME_WAIT); end the program it belongs to, or try again in a minute: %w", at, err)
@@ -309,10 +309,10 @@ func (n *node) connect(own int) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Connect(own, n.peer.sockaddr(n.family, zone))
+	err = n.unseen.connectTo(own, n.peer, zone)
 	if via := n.number("IP_UNICAST_IF"); err != nil && via != 0 {
 		// It leads elsewhere: it was set afterwards.
-		err = errors.Join(setVia(own, 0), unix.Connect(own, n.peer.sockaddr(n.family, zone)), setVia(own, via))
+		err = errors.Join(setVia(own, 0), n.unseen.connectTo(own, n.peer, zone), setVia(own, via))
 	}
 	if err != nil {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)

@@ -174,7 +174,7 @@ func (l *look) checkUnseen() error {
 
 // unusual tells whether options don't tell all.
 func unusual(e *extra.SocketEntry) bool {
-	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.Policies != nil || e.Long != nil || e.LentAddress != nil || e.LentPort != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil
+	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.Policies != nil || e.Long != nil || e.LentAddress != nil || e.LentPort != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil
 }
 
 // unseen is what options don't tell of a socket in a restore.
