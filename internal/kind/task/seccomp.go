@@ -141,7 +141,7 @@ func readFilters(s image.Store) ([]*seccomp.SeccompFilter, error) {
 			return nil, fmt.Errorf("seccomp.img: filter %d has %d bytes: it can't be", i, n)
 		case following(f) >= i:
 			return nil, fmt.Errorf("seccomp.img: filter %d leads to %d, and only ones before it can be", i, following(f))
-		case f.GetFlags()&^uint32(linux.SECCOMP_FILTER_FLAG_LOG) != 0:
+		case f.GetFlags()&^uint32(linux.SECCOMP_FILTER_FLAG_LOG|linux.SECCOMP_FILTER_FLAG_TSYNC) != 0:
 			return nil, fmt.Errorf("seccomp.img: filter %d has flags %#x, which Glis does not know", i, f.GetFlags())
 		}
 	}
@@ -189,7 +189,8 @@ func (s Seccomp) Check(env *plan.CheckEnv, c *core.CoreEntry) error {
 
 // Restore implements kind.Facet. Filters that all threads of a process have
 // are installed by its leader for all at once, when all others are there: only
-// then are they the same to the kernel, and can be added to for all.
+// then are they the same to the kernel, and can be added to for all. In criu's
+// images such filters are the leader's, with a flag, and others have none.
 func (s Seccomp) Restore(r *kind.Redo) error {
 	t := r.Core.GetThreadCore()
 	switch t.GetSeccompMode() {
@@ -204,7 +205,7 @@ func (s Seccomp) Restore(r *kind.Redo) error {
 		if r.TID != r.PID {
 			return nil
 		}
-		flags |= linux.SECCOMP_FILTER_FLAG_TSYNC | linux.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+		flags |= linux.SECCOMP_FILTER_FLAG_TSYNC
 	}
 	all, err := s.image(r.Env.Store)
 	if err != nil {
@@ -217,7 +218,11 @@ func (s Seccomp) Restore(r *kind.Redo) error {
 	for _, f := range filters {
 		// struct sock_fprog
 		prog := r.Batch.U64(uint64(len(f.GetFilter())/linux.SizeofSockFilter), uint64(r.Batch.Bytes(f.GetFilter())))
-		r.Batch.Call("seccomp filter", unix.SYS_SECCOMP, linux.SECCOMP_SET_MODE_FILTER, flags|uint64(f.GetFlags()), uint64(prog))
+		own := flags | uint64(f.GetFlags())
+		if own&linux.SECCOMP_FILTER_FLAG_TSYNC != 0 {
+			own |= linux.SECCOMP_FILTER_FLAG_TSYNC_ESRCH // else the number of a thread would be its error
+		}
+		r.Batch.Call("seccomp filter", unix.SYS_SECCOMP, linux.SECCOMP_SET_MODE_FILTER, own, uint64(prog))
 	}
 	return nil
 }

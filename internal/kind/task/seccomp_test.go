@@ -76,3 +76,18 @@ func TestHostileFilters(t *testing.T) {
 		}
 	}
 }
+
+// CRIU says by a flag that filters are those of all threads.
+func TestFiltersOfAllThreads(t *testing.T) {
+	dir, err := image.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &seccomp.SeccompFilter{Filter: make([]byte, 8), Flags: proto.Uint32(linux.SECCOMP_FILTER_FLAG_TSYNC | linux.SECCOMP_FILTER_FLAG_LOG)}
+	if err := image.WriteOne(dir, image.Seccomp, &seccomp.SeccompEntry{SeccompFilters: []*seccomp.SeccompFilter{f}}); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := readFilters(dir); err != nil || len(all) != 1 {
+		t.Errorf("%d filters, %v", len(all), err)
+	}
+}
