@@ -76,3 +76,13 @@ func FuzzAutogroup(f *testing.F) {
 func FuzzDirents(f *testing.F) {
 	fuzz(f, func(b []byte) ([]TID, error) { return appendDirents([]TID(nil), "task", b) }, "")
 }
+func FuzzSockstat(f *testing.F) {
+	f.Add([]byte("sockets: used 3\nUDP: inuse 3 mem 0\nTCP6: inuse 1\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		out := map[string]int{}
+		parseSockstat(b, out)
+		if len(out) > bytes.Count(b, []byte(": inuse ")) {
+			t.Errorf("%d protocols", len(out))
+		}
+	})
+}

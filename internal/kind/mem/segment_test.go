@@ -101,3 +101,24 @@ func TestRowsStayWhole(t *testing.T) {
 		t.Error("what the parent has is attached anew")
 	}
 }
+
+// FuzzSegments plans whatever decodes as a segment.
+func FuzzSegments(f *testing.F) {
+	for _, e := range []*ipcshm.IpcShmEntry{shmEntry(0, 0x4000), shmEntry(1<<31, 1<<63)} {
+		b, err := proto.Marshal(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, uint64(0x10000), uint64(0x14000), uint64(0))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, start, end, offset uint64) {
+		e := &ipcshm.IpcShmEntry{}
+		if (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(b, e) != nil || start >= end {
+			return
+		}
+		areas := []area{attachment(e.GetDesc().GetId(), start, end, offset)}
+		if _, err := PlanSegments(shmSource{e}, 3, []*Space{{areas: areas}}); err == nil && e.GetSize() > end-start {
+			t.Errorf("a segment of %#x bytes is attached from %#x to %#x", e.GetSize(), start, end)
+		}
+	})
+}

@@ -134,18 +134,22 @@ func readFilters(s image.Store) ([]*seccomp.SeccompFilter, error) {
 		return nil, err
 	}
 	filters := all[0].GetSeccompFilters()
-	for i, f := range filters {
+	return filters, checkFilters(filters)
+}
+
+func checkFilters(all []*seccomp.SeccompFilter) error {
+	for i, f := range all {
 		n := len(f.GetFilter())
 		switch {
 		case n == 0 || n%linux.SizeofSockFilter != 0 || n > linux.BPF_MAXINSNS*linux.SizeofSockFilter:
-			return nil, fmt.Errorf("seccomp.img: filter %d has %d bytes: it can't be", i, n)
+			return fmt.Errorf("seccomp.img: filter %d has %d bytes: it can't be", i, n)
 		case following(f) >= i:
-			return nil, fmt.Errorf("seccomp.img: filter %d leads to %d, and only ones before it can be", i, following(f))
+			return fmt.Errorf("seccomp.img: filter %d leads to %d, and only ones before it can be", i, following(f))
 		case f.GetFlags()&^uint32(linux.SECCOMP_FILTER_FLAG_LOG|linux.SECCOMP_FILTER_FLAG_TSYNC) != 0:
-			return nil, fmt.Errorf("seccomp.img: filter %d has flags %#x, which Glis does not know", i, f.GetFlags())
+			return fmt.Errorf("seccomp.img: filter %d has flags %#x, which Glis does not know", i, f.GetFlags())
 		}
 	}
-	return filters, nil
+	return nil
 }
 
 // chain returns the filters that a thread with this number has, the oldest
