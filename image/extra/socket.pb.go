@@ -633,9 +633,11 @@ func (m *Datagram) GetError() bool {
 
 // Unsent is glis.Unsent.
 type Unsent struct {
-	Data []byte
-	To   []byte // address; missing: its peer
-	Port *uint32
+	Data  []byte
+	To    []byte // address; missing: its peer
+	Port  *uint32
+	Given []*SocketOption
+	From  *PacketInfo // what it is sent from (IP_PKTINFO, IPV6_PKTINFO)
 
 	proto.Rest
 }
@@ -654,6 +656,12 @@ func (m *Unsent) AppendFields(b []byte) []byte {
 	b = proto.AppendBytes(b, 1, m.Data)
 	b = proto.AppendBytes(b, 2, m.To)
 	b = proto.AppendVarint(b, 3, m.Port)
+	for _, x := range m.Given {
+		b = proto.AppendMessage(b, 4, x)
+	}
+	if m.From != nil {
+		b = proto.AppendMessage(b, 5, m.From)
+	}
 	return append(b, m.Unknown()...)
 }
 
@@ -666,6 +674,15 @@ func (m *Unsent) ReadField(d *proto.Decoder) bool {
 		d.Bytes(&m.To)
 	case 24: // 3: port
 		d.Uint32(&m.Port)
+	case 34: // 4: given
+		x := &SocketOption{}
+		m.Given = append(m.Given, x)
+		d.Message(x)
+	case 42: // 5: from
+		if m.From == nil {
+			m.From = &PacketInfo{}
+		}
+		d.Message(m.From)
 	default:
 		return false
 	}
@@ -676,6 +693,16 @@ func (m *Unsent) ReadField(d *proto.Decoder) bool {
 func (m *Unsent) Missing() string {
 	if m == nil || m.Data == nil {
 		return "glis.Unsent.data"
+	}
+	for _, x := range m.GetGiven() {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	if x := m.GetFrom(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
 	}
 	return ""
 }
@@ -702,6 +729,22 @@ func (m *Unsent) GetPort() uint32 {
 		return *m.Port
 	}
 	return 0
+}
+
+// GetGiven returns given, or its default.
+func (m *Unsent) GetGiven() []*SocketOption {
+	if m != nil {
+		return m.Given
+	}
+	return nil
+}
+
+// GetFrom returns from, or its default.
+func (m *Unsent) GetFrom() *PacketInfo {
+	if m != nil {
+		return m.From
+	}
+	return nil
 }
 
 // Urgent is glis.Urgent.
@@ -1145,7 +1188,7 @@ func (m *ReusePort) GetProgram() *SocketProgram {
 
 // PacketInfo is glis.PacketInfo.
 type PacketInfo struct {
-	Address   []byte
+	Address   []byte // 4 or 16 bytes
 	Interface *string
 
 	proto.Rest

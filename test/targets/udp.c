@@ -72,13 +72,14 @@ static void receive(const char *what, int fd, int from) {
 		return;
 	}
 	int hops = -1, class = -1;
+	unsigned long long ip = at.a.sin6_family == AF_INET ? ntohl(((struct sockaddr_in *)&at.a)->sin_addr.s_addr) : fnv(&at.a.sin6_addr, 16);
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
 		if (c->cmsg_type == (c->cmsg_level == IPPROTO_IP ? IP_TTL : IPV6_HOPLIMIT))
 			hops = *(int *)CMSG_DATA(c);
 		if (c->cmsg_type == (c->cmsg_level == IPPROTO_IP ? IP_TOS : IPV6_TCLASS))
 			class = *(unsigned char *)CMSG_DATA(c);
 	}
-	obs("%s: %d bytes, %llx, hops %d, class %d, sender %s", what, n, (unsigned long long)fnv(b, n), hops, class, at.a.sin6_port == want.a.sin6_port ? "right" : "wrong");
+	obs("%s: %d bytes, %llx, hops %d, class %d, sender %s at %llx", what, n, (unsigned long long)fnv(b, n), hops, class, at.a.sin6_port == want.a.sin6_port ? "right" : "wrong", ip);
 }
 
 // failure notes what waits in the error queue, and the error.
@@ -114,6 +115,27 @@ struct state {
 	int in, out[2], shared[2], plain, corked, failed, queued, read_once, down, partly, strict;
 };
 
+// send_with keeps back what has a TTL, a TOS and a source of its own.
+static void send_with(int fd, int sort, struct at at) {
+	char control[200] = {0}, text[] = "with it";
+	int ttl = 77, tos = 0x48, six = sort == 1;
+	struct iovec v = {text, 7};
+	struct msghdr m = {&at.a, at.len, &v, 1, control, 0, 0};
+	struct in_pktinfo from = {.ipi_spec_dst = {htonl(0x7f000005)}};
+	struct {
+		int level, type;
+		void *data;
+		int size;
+	} all[] = {{six ? IPPROTO_IPV6 : IPPROTO_IP, six ? IPV6_HOPLIMIT : IP_TTL, &ttl, sizeof ttl}, {six ? IPPROTO_IPV6 : IPPROTO_IP, six ? IPV6_TCLASS : IP_TOS, &tos, sizeof tos}, {IPPROTO_IP, IP_PKTINFO, &from, sizeof from}};
+	for (int i = 0; i < 3 - six; i++) {
+		struct cmsghdr *c = (void *)(control + m.msg_controllen);
+		c->cmsg_level = all[i].level, c->cmsg_type = all[i].type, c->cmsg_len = CMSG_LEN(all[i].size);
+		memcpy(CMSG_DATA(c), all[i].data, all[i].size);
+		m.msg_controllen += CMSG_SPACE(all[i].size);
+	}
+	MUST(sendmsg(fd, &m, MSG_MORE) == 7);
+}
+
 static struct state make(int sort) {
 	struct state s = {.in = bound(sort), .out = {bound(sort), bound(sort)}, .plain = bound(sort), .corked = bound(sort), .failed = bound(sort), .queued = bound(sort), .read_once = bound(sort), .down = fresh(sort), .partly = bound(sort), .strict = bound(sort)};
 	struct at in = name(s.in);
@@ -142,7 +164,7 @@ static struct state make(int sort) {
 		set(s.strict, protocol, RECEIVE_COVERAGE, 0), send_to(s.partly, in, 300, 0);
 	}
 	// Kept back: to a peer, and to an address.
-	send_to(s.plain, in, 7, MSG_MORE), send_to(s.plain, in, 3000, MSG_MORE);
+	send_with(s.plain, sort, in), send_to(s.plain, in, 3000, MSG_MORE);
 	to(s.corked, in), set(s.corked, IPPROTO_UDP, UDP_CORK, 1);
 	MUST(send(s.corked, "corked", 6, 0) == 6);
 	// Errors: one that waits, one with what brought it, one of which only that is left.

@@ -15,7 +15,7 @@ func datagramNames() []string {
 	return []string{
 		"udp_sock", "udp_sock.reader_queue", "udp_sock.pending", "sock.sk_err", "sock.sk_shutdown", "sock.sk_error_queue", "sock.sk_write_queue",
 		"sk_buff.network_header", "sk_buff.transport_header", "skb_shared_info.gso_size",
-		"sock_exterr_skb.ee", "inet_sock.cork", "inet_cork_full.fl", "inet_cork.opt", "flowi4.daddr", "flowi4.uli", "flowi6.daddr", "flowi6.uli",
+		"sock_exterr_skb.ee",
 	}
 }
 
@@ -113,37 +113,4 @@ func (b *inbox) readErrors(m *kmem.Reader, queue kmem.Addr) error {
 		b.errs = append(b.errs, d)
 		return nil
 	})
-}
-
-// readUnsent reads what is to be sent when the process gives the rest. It is
-// kept as the packets that will be made of it, headers left out.
-func readUnsent(m *kmem.Reader, s *kmem.Struct, connected bool) (*unsent, error) {
-	cork := s.In("inet_sock.cork")
-	if cork.Pointer("inet_cork.opt") != 0 {
-		return nil, fmt.Errorf("%w: what isn't sent yet has options of its own (IP_RETOPTS, IPV6_HOPOPTS)", errInbox)
-	}
-	u, first := &unsent{}, true
-	err := m.Buffers(s.At+m.Off("sock.sk_write_queue"), mostQueued, func(buf *kmem.Buffer) error {
-		skip := int(header(buf, "sk_buff.transport_header") - buf.Pointer("sk_buff.data"))
-		if first && skip >= 0 {
-			skip += udpHeader
-		}
-		first = false
-		if skip < 0 || skip > len(buf.Data) {
-			return fmt.Errorf("%w: %d of %d bytes of what isn't sent yet are headers", errInbox, skip, len(buf.Data))
-		}
-		u.data = append(u.data, buf.Data[skip:]...)
-		return nil
-	})
-	if connected || err != nil {
-		return u, err
-	}
-	flow := cork.In("inet_cork_full.fl")
-	port := func(name string) uint16 { return binary.BigEndian.Uint16(flow.Raw(name, 2)) }
-	if s.U32("udp_sock.pending") == unix.AF_INET6 {
-		u.to = netip.AddrPortFrom(netip.AddrFrom16([16]byte(flow.Raw("flowi6.daddr", 16))), port("flowi6.uli"))
-	} else {
-		u.to = netip.AddrPortFrom(netip.AddrFrom4([4]byte(flow.Raw("flowi4.daddr", 4))), port("flowi4.uli"))
-	}
-	return u, nil
 }

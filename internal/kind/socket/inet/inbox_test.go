@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
@@ -162,6 +163,43 @@ func TestQueuedCut(t *testing.T) {
 	comes(t, restored(t, queuedAt(t, d)), "dat")
 }
 
+// given is a control message of size bytes.
+func given(level, name, size int) []*extra.SocketOption {
+	return []*extra.SocketOption{{Level: proto.Uint32(uint32(level)), Name: proto.Uint32(uint32(name)), Value: make([]byte, size)}}
+}
+
+// What isn't sent yet keeps what it was given itself.
+func TestUnsentGiven(t *testing.T) {
+	testkit.RequireRoot(t)
+	insideOf(t, udp4, udp4.make(t).Int()) // or skip
+	for _, s := range []sort{udp4, udp6} {
+		ip, level, hops, class := "127.0.0.1", unix.IPPROTO_IP, unix.IP_TTL, unix.IP_TOS
+		if s.family == unix.AF_INET6 {
+			ip, level, hops, class = "::1", unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, unix.IPV6_TCLASS
+		}
+		d := s.bound(t, ip)
+		at, err := unix.Getsockname(d.Int())
+		must(t, err)
+		number := func(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+		control := slices.Concat(linux.Cmsg(level, hops, number(44)), linux.Cmsg(level, class, number(0x60)), linux.Cmsg(unix.SOL_SOCKET, unix.SO_MARK, number(9)))
+		must(t, unix.Sendmsg(d.Int(), []byte("part"), control, at, unix.MSG_MORE))
+		first, err := dumped(t, &options.Dump{}, d.Int())
+		must(t, err)
+		unsentOf := func(in images) *extra.Unsent {
+			return in[of(extra.Sockets)][0].Message.(*extra.SocketEntry).GetUnsent()
+		}
+		want := unsentOf(first)
+		must(t, d.Close())
+		for _, n := range restored(t, first) {
+			second, err := dumped(t, &options.Dump{}, n)
+			must(t, err)
+			if got := unsentOf(second); len(got.GetGiven()) < 3 || !proto.Equal(got, want) {
+				t.Errorf("%v: got %v, want %v", s, got, want)
+			}
+		}
+	}
+}
+
 func TestQueuedHostile(t *testing.T) {
 	good := queuedImages(t)
 	if _, err := planned(good); err != nil {
@@ -169,21 +207,30 @@ func TestQueuedHostile(t *testing.T) {
 	}
 	yes := true
 	for name, change := range map[string]func(e *extra.Datagram, s *extra.SocketEntry){
-		"no address":      func(e *extra.Datagram, _ *extra.SocketEntry) { e.From = nil },
-		"two families":    func(e *extra.Datagram, _ *extra.SocketEntry) { e.To = make([]byte, 16) },
-		"other family":    func(e *extra.Datagram, _ *extra.SocketEntry) { e.From, e.To = make([]byte, 16), make([]byte, 16) },
-		"short":           func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = e.Data[:7] },
-		"longer":          func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = append(slices.Clone(e.Data), 0) },
-		"huge":            func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = make([]byte, 1<<17) },
-		"port":            func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = append([]byte{0, 0, 0, 1}, e.Data[4:]...) },
-		"hops":            func(e *extra.Datagram, _ *extra.SocketEntry) { e.Hops = proto.Uint32(256) },
-		"class":           func(e *extra.Datagram, _ *extra.SocketEntry) { e.Class = proto.Uint32(256) },
-		"no such socket":  func(e *extra.Datagram, _ *extra.SocketEntry) { e.Socket = proto.Uint32(7) },
-		"no ICMP error":   func(e *extra.Datagram, _ *extra.SocketEntry) { e.Error, e.Data = &yes, make([]byte, 8) },
-		"error":           func(_ *extra.Datagram, s *extra.SocketEntry) { s.Error = proto.Uint32(uint32(unix.EIO)) },
-		"unsent to":       func(_ *extra.Datagram, s *extra.SocketEntry) { s.Unsent.To = make([]byte, 5) },
-		"unsent nowhere":  func(_ *extra.Datagram, s *extra.SocketEntry) { s.Unsent.To = nil },
-		"unsent to port":  func(_ *extra.Datagram, s *extra.SocketEntry) { s.Unsent.Port = proto.Uint32(1 << 16) },
+		"no address":     func(e *extra.Datagram, _ *extra.SocketEntry) { e.From = nil },
+		"two families":   func(e *extra.Datagram, _ *extra.SocketEntry) { e.To = make([]byte, 16) },
+		"other family":   func(e *extra.Datagram, _ *extra.SocketEntry) { e.From, e.To = make([]byte, 16), make([]byte, 16) },
+		"short":          func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = e.Data[:7] },
+		"longer":         func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = append(slices.Clone(e.Data), 0) },
+		"huge":           func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = make([]byte, 1<<17) },
+		"port":           func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = append([]byte{0, 0, 0, 1}, e.Data[4:]...) },
+		"hops":           func(e *extra.Datagram, _ *extra.SocketEntry) { e.Hops = proto.Uint32(256) },
+		"class":          func(e *extra.Datagram, _ *extra.SocketEntry) { e.Class = proto.Uint32(256) },
+		"no such socket": func(e *extra.Datagram, _ *extra.SocketEntry) { e.Socket = proto.Uint32(7) },
+		"no ICMP error":  func(e *extra.Datagram, _ *extra.SocketEntry) { e.Error, e.Data = &yes, make([]byte, 8) },
+		"error":          func(_ *extra.Datagram, s *extra.SocketEntry) { s.Error = proto.Uint32(uint32(unix.EIO)) },
+		"unsent to":      func(_ *extra.Datagram, s *extra.SocketEntry) { s.Unsent.To = make([]byte, 5) },
+		"unsent nowhere": func(_ *extra.Datagram, s *extra.SocketEntry) { s.Unsent.To = nil },
+		"unsent to port": func(_ *extra.Datagram, s *extra.SocketEntry) { s.Unsent.Port = proto.Uint32(1 << 16) },
+		"unsent with": func(_ *extra.Datagram, s *extra.SocketEntry) {
+			s.Unsent.Given = given(unix.SOL_SOCKET, unix.SO_MARK, 3)
+		},
+		"unsent with what": func(_ *extra.Datagram, s *extra.SocketEntry) {
+			s.Unsent.Given = given(unix.SOL_SOCKET, unix.SCM_RIGHTS, 4)
+		},
+		"unsent from": func(_ *extra.Datagram, s *extra.SocketEntry) {
+			s.Unsent.From = &extra.PacketInfo{Address: make([]byte, 3)}
+		},
 		"group":           func(_ *extra.Datagram, s *extra.SocketEntry) { s.Groups = group(make([]byte, 4), nil) },
 		"group of IPv6":   func(_ *extra.Datagram, s *extra.SocketEntry) { s.Groups = group([]byte{0xff, 15: 1}, nil) },
 		"source of group": func(_ *extra.Datagram, s *extra.SocketEntry) { s.Groups = group([]byte{224, 0, 0, 9}, make([]byte, 3)) },

@@ -109,25 +109,6 @@ func (n *node) planInbox(x *extra.SocketEntry) error {
 	return n.planUnsent(x.GetUnsent())
 }
 
-func (n *node) planUnsent(e *extra.Unsent) error {
-	if e == nil {
-		return nil
-	}
-	u := &unsent{data: e.GetData()}
-	if len(e.GetTo()) > 0 {
-		to, ok := netip.AddrFromSlice(e.GetTo())
-		if !ok || e.GetPort() == 0 || e.GetPort() > math.MaxUint16 || to.Is6() && n.family == unix.AF_INET {
-			return fmt.Errorf("an address of %d bytes, port %d can't be", len(e.GetTo()), e.GetPort())
-		}
-		u.to = netip.AddrPortFrom(to, uint16(e.GetPort()))
-	}
-	if u.to.IsValid() == n.peer.set() {
-		return errors.New("where what isn't sent yet is to go can't be")
-	}
-	n.inbox.unsent = u
-	return nil
-}
-
 // checkInbox makes sure that the datagrams can come back.
 func (n *node) checkInbox() error {
 	if n.inbox == nil || len(n.inbox.waiting) == 0 || n.lite() || n.kind.feeds {
@@ -267,20 +248,4 @@ func (n *node) refusal(code int) *datagram {
 	}
 	d.body = append(head, sent.packet(uint8(n.protocol), 6).Bytes()...)
 	return d
-}
-
-// keepUnsent gives the socket what it is to send when it gets the rest.
-func (n *node) keepUnsent(own int) error {
-	u := n.inbox.unsent
-	if u == nil {
-		return nil
-	}
-	var to unix.Sockaddr
-	if u.to.IsValid() {
-		to = n.addressOf(u.to).sockaddr(n.family, 0)
-	}
-	if err := unix.Sendmsg(own, u.data, nil, to, unix.MSG_MORE|unix.MSG_NOSIGNAL); err != nil {
-		return fmt.Errorf("give it %d bytes to send later: %w", len(u.data), err)
-	}
-	return nil
 }

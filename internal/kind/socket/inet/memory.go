@@ -10,7 +10,7 @@ import (
 
 // KernelNames implements kind.MemoryUser.
 func (k *Kind) KernelNames() []string {
-	return slices.Concat(tcp.QueueNames(), datagramNames(), liteNames(), groupNames(), keyNames(), unseenNames(), routerNames(), reuseNames(), socket.KernelNames())
+	return slices.Concat(tcp.QueueNames(), datagramNames(), unsentNames(), liteNames(), groupNames(), keyNames(), unseenNames(), routerNames(), reuseNames(), socket.KernelNames())
 }
 
 // UseMemory implements kind.MemoryUser.

@@ -37,12 +37,6 @@ type datagram struct {
 	body        []byte // with the header of UDP or ICMP
 }
 
-// unsent is what was given with MSG_MORE, or under UDP_CORK.
-type unsent struct {
-	data []byte
-	to   netip.AddrPort // invalid: the peer
-}
-
 // checkDatagrams looks at the queues of a UDP socket, which are empty mostly.
 func (l *look) checkDatagrams() error {
 	if l.state = closed; l.peer.set() {
@@ -117,7 +111,7 @@ func (l *look) readInbox(m *kmem.Reader) error {
 		return err
 	}
 	if s.U32("udp_sock.pending") != 0 {
-		if box.unsent, err = readUnsent(m, s, l.peer.set()); err != nil {
+		if box.unsent, err = l.readUnsent(m, s); err != nil {
 			return err
 		}
 	}
@@ -194,8 +188,5 @@ func (b *inbox) put(e *extra.SocketEntry) {
 	if b.unsent == nil {
 		return
 	}
-	e.Unsent = &extra.Unsent{Data: b.unsent.data}
-	if b.unsent.to.IsValid() {
-		e.Unsent.To, e.Unsent.Port = b.unsent.to.Addr().AsSlice(), proto.Uint32(uint32(b.unsent.to.Port()))
-	}
+	e.Unsent = b.unsent.entry()
 }
