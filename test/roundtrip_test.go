@@ -60,6 +60,7 @@ var targets = []target{
 	{name: "memfd"},
 	{name: "hugepages", args: []string{"base"}, needs: twentyHugePages},
 	{name: "hugepagesmore", src: "hugepages", args: []string{"more"}, needs: twentyHugePages, noCRIU: "System V shared memory wants an IPC namespace of its own"},
+	{name: "aio", generations: 3},
 	{name: "cow", args: []string{"same"}},
 	{name: "cowsplit", src: "cow", args: []string{"split"}, noCRIU: "mappings cut after the fork are not shared again"},
 	{name: "vmas", args: []string{"3000"}},

@@ -44,6 +44,7 @@ const (
 	SeqWrite        = 127 // (seq, data, size)
 	SkcToTCPSock    = 137 // (sock)
 	SockFromFile    = 162 // (file)
+	MapLookupPerCPU = 195 // (map, key, cpu), Linux 5.19
 )
 
 // What every iterator calls its program with begins with a pointer to struct

@@ -242,6 +242,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 	}{
 		{"collect", d.collect},
 		{"ask", d.askAround},
+		{"requests", func() error { return mem.Settle(ctx, d.memoryOf, d.spaces) }},
 		{"memory", d.putMemory},
 		{"tree", d.putTree},
 		{"lock", d.lock},

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
@@ -45,7 +46,7 @@ func (d *dump) openSockets() {
 // shareMemory lets kinds read the kernel's memory. It takes 4 ms to open, so
 // that is done here if the tree has sockets.
 func (d *dump) shareMemory(sockets bool) {
-	var names []string
+	names := mem.KernelNames()
 	var users []kind.MemoryUser
 	for _, k := range d.kinds.Files {
 		if u, ok := k.(kind.MemoryUser); ok {

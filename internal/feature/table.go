@@ -6,7 +6,7 @@ func table() []Probe {
 	rows := []Probe{
 		{Name: "mnt_id", Since: Version{3, 15}, Test: mntID},
 		{Name: "mem_dirty_track", Since: Version{6, 7}, Test: memDirtyTrack, Lacks: "Glis can't make incremental dumps yet"},
-		{Name: "aio_remap", Test: aioRemap, Lacks: "Glis can't carry over AIO contexts yet"},
+		{Name: "aio_remap", Test: aioRemap},
 		{Name: "timerfd", Since: Version{3, 17}, Test: timerfdTicks},
 		{Name: "tun", Test: tun, Lacks: "Glis can't carry over TUN and TAP devices yet"},
 		{Name: "tun_ns", Test: tunNS, Lacks: "Glis can't carry over TUN and TAP devices yet"},

@@ -37,7 +37,8 @@ type Reader struct {
 	memory  []byte // is what the program reads into
 	layout  map[string]Field
 	pages   *pages
-	files   Addr // of this process's descriptors; 0: not asked yet
+	files   Addr   // of this process's descriptors; 0: not asked yet
+	cpus    []Addr // how far each CPU's own memory is away; nil: not asked yet
 }
 
 // Field is where a member of a structure is.
@@ -58,7 +59,7 @@ func Open(names ...string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	layout, err := find(x, slices.Concat(names, ownNames(), bufferNames()))
+	layout, err := find(x, slices.Concat(names, ownNames(), bufferNames(), taskNames(), percpuNames()))
 	if err = errors.Join(err, x.Close()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

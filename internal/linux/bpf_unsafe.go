@@ -21,15 +21,16 @@ const (
 	BPF_LINK_CREATE        = 28 // Linux 5.7
 	BPF_ITER_CREATE        = 33 // Linux 5.8
 
-	BPF_MAP_TYPE_ARRAY      = 2
-	BPF_MAP_TYPE_SOCKMAP    = 15 // Linux 4.14
-	BPF_PROG_TYPE_SCHED_CLS = 3
-	BPF_PROG_TYPE_TRACING   = 26 // Linux 5.5
-	BPF_PROG_TYPE_SYSCALL   = 31 // Linux 5.14
-	BPF_TRACE_ITER          = 28 // Linux 5.8
-	BPF_TCX_INGRESS         = 46 // Linux 6.6
-	BPF_F_SLEEPABLE         = 1 << 4
-	BPF_F_MMAPABLE          = 1 << 10 // Linux 5.5
+	BPF_MAP_TYPE_ARRAY        = 2
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6  // Linux 4.6
+	BPF_MAP_TYPE_SOCKMAP      = 15 // Linux 4.14
+	BPF_PROG_TYPE_SCHED_CLS   = 3
+	BPF_PROG_TYPE_TRACING     = 26 // Linux 5.5
+	BPF_PROG_TYPE_SYSCALL     = 31 // Linux 5.14
+	BPF_TRACE_ITER            = 28 // Linux 5.8
+	BPF_TCX_INGRESS           = 46 // Linux 6.6
+	BPF_F_SLEEPABLE           = 1 << 4
+	BPF_F_MMAPABLE            = 1 << 10 // Linux 5.5
 )
 
 // BPFInsn is struct bpf_insn.
@@ -163,6 +164,11 @@ func BPFSharedArray(size int) (fd int, memory []byte, err error) {
 		return -1, nil, err
 	}
 	return fd, memory, nil
+}
+
+// BPFPerCPUArray is BPFArray with a value for each CPU.
+func BPFPerCPUArray(size int) (int, error) {
+	return bpf(BPF_MAP_CREATE, &bpfMapCreate{MapType: BPF_MAP_TYPE_PERCPU_ARRAY, KeySize: 4, ValueSize: uint32(size), MaxEntries: 1})
 }
 
 // BPFLoadCall loads a program that BPFCall runs, and returns its descriptor. It

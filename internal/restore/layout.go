@@ -40,7 +40,20 @@ func (r *restore) layout(ctx context.Context, t *task) error {
 	t.live.arena.Reset()
 	stats, err := t.space.Fill(ctx, t.live.thread.Tgid, r.store)
 	r.pages.Add(stats)
-	return err
+	if err != nil || !t.space.HasRings() {
+		return err
+	}
+	return r.makeRings(t)
+}
+
+// makeRings makes a task's rings of asynchronous I/O.
+func (r *restore) makeRings(t *task) error {
+	null := t.live.table.alloc()
+	defer t.live.table.free(null)
+	return t.space.MakeRings(t.live.thread.Tgid, null, func() *remote.Batch {
+		t.live.arena.Reset()
+		return t.live.arena.Batch(t.live.thread)
+	})
 }
 
 // checkShared makes sure that System V shared memory can come back, and that the
@@ -51,6 +64,9 @@ func (r *restore) checkShared(env *plan.CheckEnv) error {
 		return err
 	}
 	if err := r.segments.Check(&env.Huge); err != nil {
+		return err
+	}
+	if err := mem.CheckRings(r.tree.spaces()); err != nil {
 		return err
 	}
 	return env.Huge.Check()

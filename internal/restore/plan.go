@@ -38,7 +38,7 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 	if _, err := p.Nodes(); err != nil {
 		return nil, err
 	}
-	mem.WantHuge(&env.Huge, tr.spaces())
+	wantHuge(tr, env)
 	return p, errors.Join(checkUses(p, tr), checkFiles(p, env), check(tr, set, env))
 }
 
@@ -66,6 +66,19 @@ func planFiles(p *plan.Plan, tr *tree, set *kinds.Set) error {
 		}
 	}
 	return nil
+}
+
+// wantHuge counts the huge pages that memory needs.
+func wantHuge(tr *tree, env *plan.CheckEnv) {
+	for _, t := range tr.tasks {
+		var parent *mem.Space
+		if t.parent != nil {
+			parent = t.parent.space
+		}
+		if !t.zombie {
+			t.space.WantHuge(&env.Huge, parent)
+		}
+	}
 }
 
 // planUses records which task has which file as which descriptor.

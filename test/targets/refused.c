@@ -9,6 +9,7 @@
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -143,9 +144,22 @@ static void files(void) {
 	two_children();
 }
 
+// aio leaves a request under way: a poll of a pipe that nothing comes through.
 static void aio(void) {
+	static int ends[2];
+	aio_context_t ctx = 0;
+	CHECK(pipe(ends));
+	struct iocb cb = {.aio_lio_opcode = IOCB_CMD_POLL, .aio_fildes = ends[0], .aio_buf = POLLIN}, *p = &cb;
+	CHECK(syscall(SYS_io_setup, 4, &ctx));
+	CHECK(syscall(SYS_io_submit, ctx, 1, &p));
+}
+static void aio_fork(void) {
 	aio_context_t ctx = 0;
 	CHECK(syscall(SYS_io_setup, 4, &ctx));
+	if (!CHECK(fork())) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		wait_for_end(NULL);
+	}
 }
 static void key(void) {
 	char *p = CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -297,7 +311,7 @@ static struct {
 	const char *name;
 	void (*make)(void);
 } all[] = {
-    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"aio", aio}, {"key", key}, {"fasttimer", fast_timer},
+    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},

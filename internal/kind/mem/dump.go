@@ -132,6 +132,8 @@ func (s *Space) dumpVMA(env *kind.DumpEnv, v *proc.VMA) error {
 		}
 	case isSegment(v):
 		a.attach(v)
+	case isRing(v):
+		s.ring(&a)
 	case isAnonHuge(v):
 		if err := s.anonymousHuge(v, &a); err != nil {
 			return err
@@ -194,8 +196,6 @@ func (s *Space) dumpFileMap(env *kind.DumpEnv, v *proc.VMA, a *area) error {
 // ringOf says what memory of the kernel's own a mapping is, and who brings it in.
 func ringOf(name string) string {
 	switch {
-	case strings.HasPrefix(name, "/[aio]"):
-		return "it is the ring of asynchronous I/O (io_setup(2), libaio), which Glis can't restore yet; start the program without (mysqld: innodb_use_native_aio=0, qemu: aio=threads, nginx: aio off)"
 	case strings.Contains(name, "[io_uring]"):
 		return "it is a ring of io_uring, which Glis can't restore yet; start the program without (node and libuv: UV_USE_IO_URING=0, postgres: io_method=worker, qemu: aio=threads)"
 	case strings.Contains(name, "[perf_event]"):

@@ -3,6 +3,7 @@ package mem
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -100,25 +101,29 @@ func (a *area) checkHuge() error {
 	return nil
 }
 
-// WantHuge counts the huge pages that the spaces need at least. What a child
-// inherits it may share.
-func WantHuge(w *hugepages.Wanted, spaces []*Space) {
-	for _, s := range spaces {
-		for i := range s.areas {
-			a := &s.areas[i]
-			switch {
-			case !a.huge() || a.from != nil || !a.mapped() || a.is(statusSysVIPC):
-			case a.status&statusPrivate == 0:
-				if a.flags&unix.MAP_NORESERVE == 0 {
-					w.Map(uint32(a.file), hugepages.Range{Start: a.offset, End: a.offset + a.Len()})
-				}
-			case a.flags&unix.MAP_NORESERVE == 0:
-				w.Add(a.unit(), a.Len())
-			default:
-				w.Add(a.unit(), s.stored(a))
+// WantHuge counts the huge pages that a space needs at least. What it may inherit
+// from its parent (nil: none) it may share.
+func (s *Space) WantHuge(w *hugepages.Wanted, parent *Space) {
+	for i := range s.areas {
+		a := &s.areas[i]
+		switch {
+		case !a.huge() || !a.mapped() || a.is(statusSysVIPC):
+		case a.status&statusPrivate == 0:
+			if a.flags&unix.MAP_NORESERVE == 0 {
+				w.Map(uint32(a.file), hugepages.Range{Start: a.offset, End: a.offset + a.Len()})
 			}
+		case parent != nil && parent.overlaps(a):
+		case a.flags&unix.MAP_NORESERVE == 0:
+			w.Add(a.unit(), a.Len())
+		default:
+			w.Add(a.unit(), s.stored(a))
 		}
 	}
+}
+
+// overlaps tells whether a space has huge pages, too, where a is.
+func (s *Space) overlaps(a *area) bool {
+	return slices.ContainsFunc(s.areas, func(p area) bool { return p.huge() && p.Start < a.End && a.Start < p.End })
 }
 
 // stored returns how many bytes the huge pages take that an area has contents

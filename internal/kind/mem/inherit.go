@@ -17,7 +17,7 @@ const sameKind = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.
 // same memory, or the same file, at the same place.
 func (a *area) inheritable(p *area) bool {
 	const kinds = statusPrivate | statusFileShared | statusAnonShared | statusSysVIPC | statusVdso | statusVvar | statusMemfd
-	return p.Start <= a.Start && a.End <= p.End && (a.flags^p.flags)&sameKind == 0 && (a.status^p.status)&kinds == 0 &&
+	return !a.is(statusAIORing) && p.Start <= a.Start && a.End <= p.End && (a.flags^p.flags)&sameKind == 0 && (a.status^p.status)&kinds == 0 &&
 		a.file == p.file && a.segment == p.segment && (!a.placed() || a.offset-p.offset == a.Start-p.Start) && a.access == p.access
 }
 

@@ -58,8 +58,6 @@ func (s *Space) readEntry(raw []byte) error {
 	}
 	s.Entry = e
 	switch {
-	case len(e.Aios) > 0:
-		return kind.Unsupported("rings of asynchronous I/O (io_setup)", "Glis can't restore them yet")
 	case len(vmas) > mostAreas:
 		return fmt.Errorf("%d mappings are more than a task can have", len(vmas))
 	case len(vmas) == 0:
@@ -77,6 +75,9 @@ func (s *Space) readEntry(raw []byte) error {
 		if err != nil {
 			return fmt.Errorf("mapping %x-%x: %w", a.Start, a.End, err)
 		}
+	}
+	if err := s.checkRings(); err != nil {
+		return err
 	}
 	return s.checkGuards()
 }
@@ -165,8 +166,10 @@ func (a *area) checkSort() error {
 	switch {
 	case a.status&^uint32(statusKnown) != 0:
 		return fmt.Errorf("status %#x is not known", a.status)
+	case a.status == statusAIORing && a.flags == unix.MAP_SHARED:
+		return nil
 	case a.status&(statusSocket|statusAIORing|statusShadowStack) != 0:
-		return kind.Unsupported(fmt.Sprintf("memory of a special sort (status %#x)", a.status), "Glis can't restore packet rings, rings of asynchronous I/O and shadow stacks yet")
+		return kind.Unsupported(fmt.Sprintf("memory of a special sort (status %#x)", a.status), "Glis can't restore packet rings and shadow stacks yet")
 	case !a.is(statusRegular):
 		return fmt.Errorf("status %#x is that of no mapping", a.status)
 	}

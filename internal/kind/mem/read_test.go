@@ -17,6 +17,8 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/hugepages"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/pages"
 )
 
 // store holds images in memory.
@@ -119,6 +121,68 @@ func TestReadGood(t *testing.T) {
 	}
 }
 
+func ringVMA(v *vma.VmaEntry) {
+	v.Flags, v.Status = proto.Uint32(unix.MAP_SHARED), proto.Uint32(statusAIORing)
+}
+
+func withRing(e *mm.MmEntry, at uint64, requests uint32) *mm.MmEntry {
+	e.Aios = append(e.Aios, &mm.AioRingEntry{Id: proto.Uint64(at), NrReq: proto.Uint32(requests), RingLen: proto.Uint32(0x4000)})
+	return e
+}
+
+// TestRingContent refuses what no ring can hold.
+func TestRingContent(t *testing.T) {
+	good := make([]byte, 0x4000)
+	put := func(b []byte, at int, v uint32) []byte {
+		b = bytes.Clone(b)
+		binary.LittleEndian.PutUint32(b[at:], v)
+		return b
+	}
+	good = put(put(good, linux.AIORingMagic, linux.AIO_RING_MAGIC), linux.AIORingNr, 511)
+	for _, c := range []struct {
+		name  string
+		pages []byte
+		want  string
+	}{
+		{"good", good, ""},
+		{"cut", good[:0x3000], "not in the images"},
+		{"magic", put(good, linux.AIORingMagic, 1), "no header"},
+		{"size", put(good, linux.AIORingNr, 1<<31), "no header"},
+		{"head", put(good, linux.AIORingHead, 511), "stands at events 511"},
+		{"tail", put(good, linux.AIORingTail, 1<<31), "stands at events 0 and"},
+	} {
+		st := storeOf(t, withRing(mmOf(vmaOf(ringVMA)), 0x10000, ringRequests(0x4000)), [2]uint64{0x10000, uint64(len(c.pages)) / page})
+		st["pages-1.img"] = c.pages
+		s, err := Read(st, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.ringContent(&s.areas[0])
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want an error that says %q", c.name, err, c.want)
+		}
+	}
+}
+
+// TestCheckRings: a ring that this machine would make larger is told beforehand.
+func TestCheckRings(t *testing.T) {
+	cpus, err := possibleCPUs()
+	if err != nil || cpus < 1 {
+		t.Fatalf("%d CPUs, %v", cpus, err)
+	}
+	s := &Space{areas: []area{{Span: pages.Span{Start: 0x10000, End: 0x10000 + ringSize(1, cpus)}, status: statusAIORing}}}
+	if err := CheckRings([]*Space{s}); err != nil {
+		t.Error(err)
+	}
+	if got := ringSize(1, 4*cpus+64); got == s.areas[0].Len() {
+		t.Errorf("%d bytes for many CPUs, too", got)
+	}
+	s.areas[0].End = s.areas[0].Start + mostRing
+	if err := CheckRings([]*Space{s}); err == nil || !strings.Contains(err.Error(), "fs.aio-max-nr") {
+		t.Error(err)
+	}
+}
+
 // TestReadBad refuses what makes no sense or can't be restored.
 func TestReadBad(t *testing.T) {
 	change := func(f func(*vma.VmaEntry)) *mm.MmEntry { return mmOf(vmaOf(f)) }
@@ -147,6 +211,9 @@ func TestReadBad(t *testing.T) {
 			v.Status = proto.Uint32(statusRegular | statusAnonPrivate | statusVdso | statusVvar)
 		}), nil, "don't go together"},
 		{"ring", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(statusRegular | statusAnonShared | statusAIORing) }), nil, "special sort"},
+		{"ring that no entry is about", change(ringVMA), nil, "can't be a ring"},
+		{"ring of another size", withRing(change(ringVMA), 0x10000, 3), nil, "can't be a ring"},
+		{"ring that is not mapped", withRing(mmOf(vmaOf(nil)), 0x10000, 254), nil, "memory of 0"},
 		{"advice", change(func(v *vma.VmaEntry) { v.Madv = proto.Uint64(1 << unix.MADV_DONTNEED) }), nil, "advice"},
 		{"offset", change(func(v *vma.VmaEntry) { v.Pgoff = proto.Uint64(7) }), nil, "offset"},
 		{"access", change(func(v *vma.VmaEntry) { v.Fdflags = proto.Uint32(unix.O_TRUNC) }), nil, "opened with"},
@@ -207,7 +274,7 @@ func FuzzRead(f *testing.F) {
 	huge := func(v *vma.VmaEntry) {
 		v.Start, v.End, v.Flags = proto.Uint64(2<<20), proto.Uint64(4<<20), proto.Uint32(0x40022|unix.MFD_HUGE_2MB)
 	}
-	for _, e := range []*mm.MmEntry{mmOf(vmaOf(nil), vmaOf(next)), mmOf(vmaOf(nil), vmaOf(guard)), mmOf(vmaOf(vdso)), mmOf(vmaOf(nil), vmaOf(huge))} {
+	for _, e := range []*mm.MmEntry{mmOf(vmaOf(nil), vmaOf(next)), mmOf(vmaOf(nil), vmaOf(guard)), mmOf(vmaOf(vdso)), mmOf(vmaOf(nil), vmaOf(huge)), withRing(mmOf(vmaOf(ringVMA)), 0x10000, ringRequests(0x4000))} {
 		f.Add(marshal(f, e), pagemapOf(f, [2]uint64{0x11000, 3}))
 		f.Add(marshal(f, e), pagemapOf(f, [2]uint64{0x10000, 4}, [2]uint64{0x16000, 1}))
 	}
@@ -224,7 +291,7 @@ func FuzzRead(f *testing.F) {
 		s.link(parent)
 		checkSpace(t, s)
 		_ = CheckVdso(s)
-		WantHuge(&hugepages.Wanted{}, []*Space{s})
+		s.WantHuge(&hugepages.Wanted{}, s)
 		_, _ = Hole([]*Space{s, parent}, 1<<20, 0x10000)
 	})
 }

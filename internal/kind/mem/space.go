@@ -99,11 +99,11 @@ func (a *area) is(status uint32) bool { return a.status&status == status }
 
 // private tells whether the task may have pages of its own there.
 func (a *area) private() bool {
-	return a.is(statusRegular) && a.status&statusPrivate != 0 && !a.is(statusVvar)
+	return a.is(statusAIORing) || a.is(statusRegular) && a.status&statusPrivate != 0 && !a.is(statusVvar)
 }
 
 // stored tells whether all its pages are stored, whatever they are.
-func (a *area) whole() bool { return a.is(statusVdso) }
+func (a *area) whole() bool { return a.is(statusVdso) || a.is(statusAIORing) }
 
 // mapped tells whether mmap(2) makes the area.
 func (a *area) mapped() bool { return a.is(statusRegular) && a.status&(statusVdso|statusVvar) == 0 }
