@@ -80,7 +80,7 @@ func (k *TTY) planHungUp(b base, info *tty.TtyInfoEntry) (plan.Node, error) {
 	}
 	s := k.hung[index]
 	if s == nil {
-		s = &hungSet{pty: ptySet{index: index, info: info, ptmx: "/dev/ptmx"}}
+		s = &hungSet{pty: ptySet{index: index, info: info, owner: info, ptmx: "/dev/ptmx"}}
 		k.hung[index] = s
 	}
 	n := &hungNode{base: b, set: s}

@@ -10,6 +10,7 @@ import (
 
 	"glis.dev/glis/image/criu/fdinfo"
 	sk_inet "glis.dev/glis/image/criu/sk-inet"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
@@ -64,6 +65,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	}
 	n := &node{sort: sort{family: int(in.GetFamily()), protocol: int(in.GetProto())}, kind: k, id: plan.ID(in.GetId()), entry: in}
 	x := k.extras[in.GetId()]
+	n.forget()
 	n.connected = n.protocol == unix.IPPROTO_TCP && (tcp.Connected(int(in.GetState())) || x.GetEnded())
 	if err := n.check(); err != nil {
 		return nil, err
@@ -103,6 +105,14 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planSharing(x), n.planKeys(x))
 	}
 	return n, err
+}
+
+// forget takes away the peer that criu's images tell of a connection which has
+// ended: criu doesn't restore it either.
+func (n *node) forget() {
+	if e := n.entry; n.protocol == unix.IPPROTO_TCP && e.GetState() == closed && e.GetDstPort() != 0 {
+		e.DstPort, e.DstAddr = proto.Uint32(0), make([]uint32, len(e.GetDstAddr()))
+	}
 }
 
 // withOptions is an entry's options, all parts of which are there.

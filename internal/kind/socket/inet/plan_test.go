@@ -86,11 +86,13 @@ func TestPlan(t *testing.T) {
 	udp := entry(4)
 	udp.Isk.Family, udp.Isk.Type, udp.Isk.Proto, udp.Isk.State = proto.Uint32(unix.AF_INET6), proto.Uint32(unix.SOCK_DGRAM), proto.Uint32(unix.IPPROTO_UDP), proto.Uint32(established)
 	udp.Isk.SrcAddr, udp.Isk.DstAddr, udp.Isk.DstPort = []uint32{0, 0, 0, 1 << 24}, []uint32{0, 0, 0, 2 << 24}, proto.Uint32(53)
-	got, err := planOf(entry(1), bound, old, udp)
+	ended := entry(5) // as criu writes a connection that has ended
+	ended.Isk.SrcPort, ended.Isk.State, ended.Isk.DstAddr, ended.Isk.DstPort = proto.Uint32(82), proto.Uint32(closed), []uint32{0x0100007f}, proto.Uint32(5)
+	got, err := planOf(entry(1), bound, old, udp, ended)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "TCP at 127.0.0.1:80\nTCP at 127.0.0.1:80, listening, backlog 5\nTCP at 127.0.0.1:81, listening, backlog 5\nUDP at [::1]:80 connected to [::2]:53"
+	want := "TCP at 127.0.0.1:80\nTCP at 127.0.0.1:80, listening, backlog 5\nTCP at 127.0.0.1:81, listening, backlog 5\nUDP at [::1]:80 connected to [::2]:53\nTCP at 127.0.0.1:82"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -81,26 +81,6 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// CRIU writes of a server of datagrams that it is connected, to nothing, as the
-// kernel does when others are connected to it.
-func TestServerOfCRIU(t *testing.T) {
-	server, client := entry(1, 10, 0), entry(2, 20, 10)
-	server.Usk.Type, server.Usk.Name = proto.Uint32(sys.SOCK_DGRAM), []byte("/run/x\x00")
-	client.Usk.Type = proto.Uint32(sys.SOCK_DGRAM)
-	end := entry(3, 30, 0) // of socketpair(2)
-	end.Usk.Type = proto.Uint32(sys.SOCK_DGRAM)
-	got, err := planAll(nil, server, client, end)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "unix SOCK_DGRAM, bound to \"/run/x\"\n" +
-		"unix SOCK_DGRAM, connected to file 0x1\n" +
-		"unix SOCK_DGRAM, its peer is closed"
-	if got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-}
-
 func TestPlanBad(t *testing.T) {
 	change := func(f func(u *sk_unix.UnixSkEntry)) []*fdinfo.FileEntry {
 		e := entry(1, 10, 20)

@@ -14,6 +14,7 @@ import (
 // Planned checks what can only be checked when all sockets are known, and
 // decides how each is made.
 func (k *Kind) Planned() error {
+	k.guess()
 	for _, step := range []func(*node) error{(*node).depart, func(n *node) error { return n.await(k.nodes[n.peerIno]) }, k.resolve, k.resolveArrivals} {
 		for _, n := range k.order {
 			if err := step(n); err != nil {
@@ -26,9 +27,6 @@ func (k *Kind) Planned() error {
 		if n.peer != nil && n.peer != n && n.typ == sys.SOCK_DGRAM {
 			n.peer.from = append(n.peer.from, n)
 		}
-	}
-	for _, n := range k.order {
-		n.unmistake()
 	}
 	for _, n := range k.order {
 		if err := n.decide(); err != nil {
@@ -46,16 +44,6 @@ func (k *Kind) Planned() error {
 		n.first = n.first || n.typ == sys.SOCK_DGRAM && n.peer != nil && !n.peer.first
 	}
 	return nil
-}
-
-// unmistake sees that a datagram socket of criu's images is a server. The kernel
-// also calls one connected that others are connected to, and criu writes that
-// down. Glis doesn't, and tells who its peer was that is closed.
-func (n *node) unmistake() {
-	ofGlis := len(n.kind.identities) > 0 || len(n.kind.extras) > 0
-	if n.typ == sys.SOCK_DGRAM && n.role == orphan && len(n.at.name) > 0 && !ofGlis {
-		n.role = alone
-	}
 }
 
 // resolve finds the other files that a socket refers to.
