@@ -332,6 +332,8 @@ type WaitingTCP struct {
 	Stream     []byte  // criu's TcpStreamEntry
 	Echo       *uint32 // the peer's last time stamp
 	Unread     []byte
+	Urgent     *uint32 // which byte of that is urgent
+	Interface  *string
 
 	proto.Rest
 }
@@ -357,6 +359,8 @@ func (m *WaitingTCP) AppendFields(b []byte) []byte {
 	b = proto.AppendBytes(b, 8, m.Stream)
 	b = proto.AppendVarint(b, 9, m.Echo)
 	b = proto.AppendBytes(b, 10, m.Unread)
+	b = proto.AppendVarint(b, 11, m.Urgent)
+	b = proto.AppendString(b, 12, m.Interface)
 	return append(b, m.Unknown()...)
 }
 
@@ -383,6 +387,10 @@ func (m *WaitingTCP) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Echo)
 	case 82: // 10: unread
 		d.Bytes(&m.Unread)
+	case 88: // 11: urgent
+		d.Uint32(&m.Urgent)
+	case 98: // 12: interface
+		d.String(&m.Interface)
 	default:
 		return false
 	}
@@ -495,15 +503,32 @@ func (m *WaitingTCP) GetUnread() []byte {
 	return nil
 }
 
+// GetUrgent returns urgent, or its default.
+func (m *WaitingTCP) GetUrgent() uint32 {
+	if m != nil && m.Urgent != nil {
+		return *m.Urgent
+	}
+	return 0
+}
+
+// GetInterface returns interface, or its default.
+func (m *WaitingTCP) GetInterface() string {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return ""
+}
+
 // Datagram is glis.Datagram.
 type Datagram struct {
-	Socket *uint32 // in files.img
-	From   []byte  // address, 4 or 16 bytes
-	To     []byte
-	Hops   *uint32 // TTL, or hop limit
-	Class  *uint32 // TOS, or traffic class
-	Data   []byte  // the header of UDP and what follows it; of an error, ICMP's
-	Error  *bool   // it waits in the error queue (MSG_ERRQUEUE)
+	Socket    *uint32 // in files.img
+	From      []byte  // address, 4 or 16 bytes
+	To        []byte
+	Hops      *uint32 // TTL, or hop limit
+	Class     *uint32 // TOS, or traffic class
+	Data      []byte  // the header of UDP and what follows it; of an error, ICMP's
+	Error     *bool   // it waits in the error queue (MSG_ERRQUEUE)
+	Interface *string // that a link-local address of it belongs to
 
 	proto.Rest
 }
@@ -526,6 +551,7 @@ func (m *Datagram) AppendFields(b []byte) []byte {
 	b = proto.AppendVarint(b, 5, m.Class)
 	b = proto.AppendBytes(b, 6, m.Data)
 	b = proto.AppendBool(b, 7, m.Error)
+	b = proto.AppendString(b, 8, m.Interface)
 	return append(b, m.Unknown()...)
 }
 
@@ -546,6 +572,8 @@ func (m *Datagram) ReadField(d *proto.Decoder) bool {
 		d.Bytes(&m.Data)
 	case 56: // 7: error
 		d.Bool(&m.Error)
+	case 66: // 8: interface
+		d.String(&m.Interface)
 	default:
 		return false
 	}
@@ -629,6 +657,14 @@ func (m *Datagram) GetError() bool {
 		return *m.Error
 	}
 	return false
+}
+
+// GetInterface returns interface, or its default.
+func (m *Datagram) GetInterface() string {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return ""
 }
 
 // Unsent is glis.Unsent.

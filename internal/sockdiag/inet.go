@@ -140,10 +140,11 @@ func (s *Inet) keys(v []byte) error {
 	return nil
 }
 
-// FindInet returns the one socket that has both addresses or, if there is none,
+// FindInet returns the one socket that has both addresses, and belongs to the
+// interface of this number, if it belongs to one, or, if there is none,
 // the listener that would get such a connection. It is ENOENT if there is
 // neither. Its Keys are not valid.
-func (c *Conn) FindInet(protocol uint8, local, remote netip.AddrPort) (Inet, error) {
+func (c *Conn) FindInet(protocol uint8, local, remote netip.AddrPort, device int) (Inet, error) {
 	q := InetQuery{Family: unix.AF_INET, Protocol: protocol}
 	if local.Addr().Is6() {
 		q.Family = unix.AF_INET6
@@ -154,6 +155,7 @@ func (c *Conn) FindInet(protocol uint8, local, remote netip.AddrPort) (Inet, err
 	be.PutUint16(b[10:], remote.Port())
 	copy(b[12:], local.Addr().AsSlice())
 	copy(b[28:], remote.Addr().AsSlice())
+	binary.NativeEndian.PutUint32(b[44:], uint32(device))
 	const anyCookie = 1<<64 - 1 // INET_DIAG_NOCOOKIE
 	binary.NativeEndian.PutUint64(b[48:], anyCookie)
 	var s Inet

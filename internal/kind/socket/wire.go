@@ -19,6 +19,9 @@ type Packet struct {
 	Hops     uint8      // how far it may go yet: TTL
 	Class    uint8      // TOS
 	Body     []byte
+	// Device is the interface that the kernel is to take it for one of; "": any
+	// that has the address it is sent by way of.
+	Device string
 }
 
 // Sizes of headers, in bytes.
@@ -44,6 +47,11 @@ func (p *Packet) Send(at netip.Addr) error {
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, netlock.PassMark); err != nil {
 		return errors.Join(fmt.Errorf("set SO_MARK: %w", err), unix.Close(fd))
+	}
+	if p.Device != "" {
+		if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, p.Device); err != nil {
+			return errors.Join(fmt.Errorf("set SO_BINDTODEVICE to %q: %w", p.Device, err), unix.Close(fd))
+		}
 	}
 	if err := unix.Sendto(fd, p.Bytes(), 0, to); err != nil {
 		return errors.Join(err, unix.Close(fd))

@@ -161,7 +161,7 @@ func (f *feeder) feed(own int, all []*datagram) error {
 		p := d.packet(unix.IPPROTO_UDP, 6)
 		binary.NativeEndian.PutUint32(f.memory[fedResult:], 0)
 		copy(f.memory, p.Body[:udpHeader])
-		if err := p.Send(loopbackOf(d.to)); err != nil {
+		if err := d.send(p); err != nil {
 			return fmt.Errorf("send it a datagram as if from %v: %w", d.from, err)
 		}
 		err = arrived(func() (bool, error) {
@@ -178,10 +178,35 @@ func (f *feeder) feed(own int, all []*datagram) error {
 // packet is the datagram, or ICMP message, as it came. Its checksum is at a
 // place in the body.
 func (d *datagram) packet(protocol uint8, sum int) *socket.Packet {
-	p := &socket.Packet{From: d.from, To: d.to, Protocol: protocol, Hops: d.hops, Class: d.class, Body: append([]byte(nil), d.body...)}
+	p := &socket.Packet{From: d.from, To: d.to, Protocol: protocol, Hops: d.hops, Class: d.class, Device: d.device, Body: append([]byte(nil), d.body...)}
 	clear(p.Body[sum : sum+2])
 	p.Sum(sum)
 	return p
+}
+
+// send hands it to the kernel. What comes by way of an address of the interface that
+// a link-local one belongs to is that interface's, though it comes over loopback.
+func (d *datagram) send(p *socket.Packet) error {
+	if d.device == "" {
+		return p.Send(loopbackOf(d.to))
+	}
+	if !d.to.IsMulticast() {
+		return p.Send(d.to)
+	}
+	i, err := net.InterfaceByName(d.device)
+	if err != nil {
+		return fmt.Errorf("interface %q: %w", d.device, err)
+	}
+	all, err := i.Addrs()
+	if err != nil {
+		return fmt.Errorf("addresses of %s: %w", d.device, err)
+	}
+	for _, a := range all {
+		if n, err := netip.ParsePrefix(a.String()); err == nil && n.Addr().Is6() {
+			return p.Send(n.Addr().WithZone(""))
+		}
+	}
+	return fmt.Errorf("interface %s has no address of IPv6: add one", d.device)
 }
 
 // loopbackOf is an address of this machine of the same family.

@@ -3,6 +3,7 @@ package inet
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ import (
 func datagramNames() []string {
 	return []string{
 		"udp_sock", "udp_sock.reader_queue", "udp_sock.pending", "sock.sk_err", "sock.sk_shutdown", "sock.sk_error_queue", "sock.sk_write_queue",
-		"sk_buff.network_header", "sk_buff.transport_header", "skb_shared_info.gso_size",
+		"sk_buff.network_header", "sk_buff.transport_header", "skb_shared_info.gso_size", "skb_shared_info.gso_type",
 		"sock_exterr_skb.ee",
 	}
 }
@@ -30,35 +31,53 @@ const (
 // readQueue reads datagrams that were received.
 func (b *inbox) readQueue(m *kmem.Reader, queue kmem.Addr) error {
 	return m.Buffers(queue, mostQueued, func(buf *kmem.Buffer) error {
-		if err := single(m, buf); err != nil {
+		size, err := segmentOf(m, buf)
+		if err != nil {
 			return err
 		}
 		d, err := readHeader(m, buf)
 		if err != nil {
 			return err
 		}
-		if d.from.Is6() && (d.from.IsLinkLocalUnicast() || d.to.IsLinkLocalUnicast()) {
-			return fmt.Errorf("%w: a datagram from %v, which an interface belongs to, is among it", errInbox, d.from)
-		}
 		var head [udpHeader]byte
 		if err := m.ReadAt(head[:], header(buf, "sk_buff.transport_header")); err != nil {
 			return err
 		}
-		d.body = append(head[:], buf.Data...)
-		// A filter (SO_ATTACH_FILTER) may have cut it.
-		binary.BigEndian.PutUint16(d.body[4:], uint16(len(d.body)))
-		b.waiting = append(b.waiting, d)
+		b.receive(d, head, buf.Data, size)
 		return nil
 	})
 }
 
-// single makes sure that a buffer is one datagram.
-func single(m *kmem.Reader, buf *kmem.Buffer) error {
-	info, err := m.Struct("skb_shared_info", buf.Pointer("sk_buff.head")+kmem.Addr(buf.U32("sk_buff.end")))
-	if err == nil && info.U16("skb_shared_info.gso_size") != 0 {
-		err = fmt.Errorf("%w: the kernel has put several datagrams together (UDP_GRO)", errInbox)
+// receive notes a datagram, or several that the kernel has put together, each of
+// size bytes but the last.
+func (b *inbox) receive(d *datagram, head [udpHeader]byte, data []byte, size int) {
+	for first := true; first || len(data) > 0; first = false {
+		n := len(data)
+		if size > 0 {
+			n = min(n, size)
+		}
+		one := *d
+		one.body = append(head[:len(head):len(head)], data[:n]...)
+		// A filter (SO_ATTACH_FILTER) may have cut it.
+		binary.BigEndian.PutUint16(one.body[4:], uint16(len(one.body)))
+		b.waiting = append(b.waiting, &one)
+		data = data[n:]
 	}
-	return err
+}
+
+// segmentOf returns how many bytes each datagram has of those that a buffer is
+// made of (UDP_GRO), 0 if it is one.
+func segmentOf(m *kmem.Reader, buf *kmem.Buffer) (int, error) {
+	info, err := m.Struct("skb_shared_info", buf.Pointer("sk_buff.head")+kmem.Addr(buf.U32("sk_buff.end")))
+	if err != nil {
+		return 0, err
+	}
+	size, kind := int(info.U16("skb_shared_info.gso_size")), info.U32("skb_shared_info.gso_type")
+	const datagrams = 1 << 17 // SKB_GSO_UDP_L4 of include/linux/skbuff.h
+	if size != 0 && kind&datagrams == 0 {
+		return 0, fmt.Errorf("%w: the kernel has put something together (%#x)", errInbox, kind)
+	}
+	return size, nil
 }
 
 // header is where a header of a buffer is.
@@ -80,7 +99,30 @@ func readHeader(m *kmem.Reader, buf *kmem.Buffer) (*datagram, error) {
 		return nil, fmt.Errorf("%w: a packet of IP version %d (%v)", errInbox, h[0]>>4, err)
 	}
 	class := uint8(binary.BigEndian.Uint16(h[:]) >> 4)
-	return &datagram{from: netip.AddrFrom16([16]byte(h[8:])), to: netip.AddrFrom16([16]byte(h[24:])), hops: h[7], class: class}, nil
+	d := &datagram{from: netip.AddrFrom16([16]byte(h[8:])), to: netip.AddrFrom16([16]byte(h[24:])), hops: h[7], class: class}
+	return d, d.findDevice(buf)
+}
+
+// local tells whether an interface belongs to one of its addresses.
+func (d *datagram) local() bool {
+	own := func(a netip.Addr) bool {
+		return a.Is6() && (a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast())
+	}
+	return own(d.from) || own(d.to)
+}
+
+// findDevice notes the interface of link-local addresses, with which struct
+// inet6_skb_parm of include/linux/ipv6.h begins.
+func (d *datagram) findDevice(buf *kmem.Buffer) error {
+	if !d.local() {
+		return nil
+	}
+	i, err := net.InterfaceByIndex(int(binary.NativeEndian.Uint32(buf.Raw("sk_buff.cb", 4))))
+	if err != nil {
+		return fmt.Errorf("%w: a datagram from %v, whose interface isn't there any more (%v), is among it", errInbox, d.from, err)
+	}
+	d.device = i.Name
+	return nil
 }
 
 // readErrors reads the ICMP messages that wait in the error queue.

@@ -3,6 +3,7 @@ package inet
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/testkit"
@@ -63,6 +65,73 @@ func TestQueued(t *testing.T) {
 	must(t, unix.SetsockoptInt(fds[1], unix.IPPROTO_UDP, unix.UDP_CORK, 1))
 	must(t, unix.SetsockoptInt(fds[1], unix.IPPROTO_UDP, unix.UDP_CORK, 0)) // sends it
 	comes(t, fds, "part")
+}
+
+// Datagrams that the kernel has put together come back one by one.
+func TestQueuedTogether(t *testing.T) {
+	d, c := udp4.bound(t, "127.0.0.1"), udp4.bound(t, "127.0.0.1")
+	at, err := unix.Getsockname(d.Int())
+	must(t, err)
+	must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_UDP, unix.UDP_GRO, 1))
+	must(t, unix.SetsockoptInt(c.Int(), unix.IPPROTO_UDP, unix.UDP_SEGMENT, 4))
+	must(t, unix.Sendmsg(c.Int(), []byte("one two three"), nil, at, 0))
+	fds := restored(t, queuedAt(t, d))
+	for _, want := range []string{"one ", "two ", "thre", "e"} {
+		comes(t, fds, want)
+	}
+}
+
+// Datagrams between link-local addresses, and to a group of theirs, come back with
+// their interface, and an error of such a peer does.
+func TestQueuedLinkLocal(t *testing.T) {
+	there := wired(t)
+	index := testkit.Here().Index(t, "glis-a")
+	d := udp6.bound(t, "::")
+	sa, err := unix.Getsockname(d.Int())
+	must(t, err)
+	group := [16]byte{0xff, 0x02, 15: 0x77}
+	must(t, unix.SetsockoptIPv6Mreq(d.Int(), unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &unix.IPv6Mreq{Multiaddr: group, Interface: uint32(index)}))
+	for _, to := range []string{"fe80::a%glis-b", "ff02::77%glis-b"} {
+		c, err := there.Dial("udp", net.JoinHostPort(to, fmt.Sprint(decode(sa).port)))
+		must(t, err)
+		defer c.Close()
+		_, err = c.Write([]byte(to))
+		must(t, err)
+	}
+	must(t, arrived(func() (bool, error) {
+		n, err := socket.MemInfo(d.Int(), unix.SK_MEMINFO_RMEM_ALLOC)
+		return n > 1000, err
+	}))
+	fds := restored(t, queuedAt(t, d))
+	for _, want := range []string{"fe80::a%glis-b", "ff02::77%glis-b"} {
+		var b [20]byte
+		n, from, err := unix.Recvfrom(fds[1], b[:], unix.MSG_DONTWAIT)
+		if err != nil || string(b[:n]) != want {
+			t.Fatalf("%q, %v", b[:max(n, 0)], err)
+		}
+		if a := from.(*unix.SockaddrInet6); int(a.ZoneId) != index || netip.AddrFrom16(a.Addr).String() != "fe80::b" {
+			t.Errorf("%s comes from %v at interface %d, not %d", want, netip.AddrFrom16(a.Addr), a.ZoneId, index)
+		}
+	}
+}
+
+func TestErrorLinkLocal(t *testing.T) {
+	wired(t)
+	for _, queued := range []int{0, 1} {
+		d := udp6.make(t)
+		must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_IPV6, unix.IPV6_RECVERR, queued))
+		must(t, unix.Connect(d.Int(), &unix.SockaddrInet6{Port: 7008, Addr: [16]byte{0xfe, 0x80, 15: 0xb}, ZoneId: uint32(testkit.Here().Index(t, "glis-a"))}))
+		must(t, unix.Sendto(d.Int(), []byte("x"), 0, nil))
+		must(t, arrived(func() (bool, error) {
+			p := []unix.PollFd{{Fd: int32(d.Int())}}
+			_, err := linux.PollNow(p)
+			return p[0].Revents&unix.POLLERR != 0, err
+		}))
+		fds := restored(t, queuedAt(t, d))
+		if n, err := unix.GetsockoptInt(fds[1], unix.SOL_SOCKET, unix.SO_ERROR); err != nil || unix.Errno(n) != unix.ECONNREFUSED {
+			t.Errorf("error %v, %v", unix.Errno(n), err)
+		}
+	}
 }
 
 // lites are UDP-Lite sockets, where the kernel has them.
@@ -216,6 +285,7 @@ func TestQueuedHostile(t *testing.T) {
 		"port":           func(e *extra.Datagram, _ *extra.SocketEntry) { e.Data = append([]byte{0, 0, 0, 1}, e.Data[4:]...) },
 		"hops":           func(e *extra.Datagram, _ *extra.SocketEntry) { e.Hops = proto.Uint32(256) },
 		"class":          func(e *extra.Datagram, _ *extra.SocketEntry) { e.Class = proto.Uint32(256) },
+		"interface":      func(e *extra.Datagram, _ *extra.SocketEntry) { e.Interface = proto.String("lo") },
 		"no such socket": func(e *extra.Datagram, _ *extra.SocketEntry) { e.Socket = proto.Uint32(7) },
 		"no ICMP error":  func(e *extra.Datagram, _ *extra.SocketEntry) { e.Error, e.Data = &yes, make([]byte, 8) },
 		"error":          func(_ *extra.Datagram, s *extra.SocketEntry) { s.Error = proto.Uint32(uint32(unix.EIO)) },

@@ -42,7 +42,7 @@ func (k *Kind) readDatagrams(src plan.Source) error {
 }
 
 func parseDatagram(e *extra.Datagram) (*datagram, error) {
-	d := &datagram{hops: uint8(e.GetHops()), class: uint8(e.GetClass()), body: e.GetData()}
+	d := &datagram{hops: uint8(e.GetHops()), class: uint8(e.GetClass()), device: e.GetInterface(), body: e.GetData()}
 	var ok, ok2 bool
 	d.from, ok = netip.AddrFromSlice(e.GetFrom())
 	d.to, ok2 = netip.AddrFromSlice(e.GetTo())
@@ -52,6 +52,8 @@ func parseDatagram(e *extra.Datagram) (*datagram, error) {
 		return nil, fmt.Errorf("a datagram between addresses of %d and %d bytes can't be", len(e.GetFrom()), len(e.GetTo()))
 	case e.GetHops() > math.MaxUint8 || e.GetClass() > math.MaxUint8 || len(d.body) < udpHeader || len(d.body) > room:
 		return nil, fmt.Errorf("a datagram of %d bytes, hops %d, class %d can't be", len(d.body), e.GetHops(), e.GetClass())
+	case d.device != "" && !d.local():
+		return nil, fmt.Errorf("a datagram between %v and %v has no interface", d.from, d.to)
 	case e.GetError() && !d.isError():
 		return nil, fmt.Errorf("an ICMP message of type %d is no error", d.body[0])
 	case !e.GetError() && int(binary.BigEndian.Uint16(d.body[4:])) != len(d.body):
@@ -241,6 +243,9 @@ func (n *node) refusal(code int) *datagram {
 	sent.body = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, at.Port()), peer.Port())
 	sent.body = append(sent.body, 0, udpHeader, 0, 0)
 	d := &datagram{from: peer.Addr(), to: at.Addr(), hops: 64}
+	if d.local() {
+		d.device = n.entry.GetIfname()
+	}
 	head := []byte{3, byte(code), 0, 0, 0, 0, 0, 0}
 	if d.to.Is6() {
 		const unreachable6, noPort6 = 1, 4 // RFC 4443

@@ -94,7 +94,7 @@ func (n *node) checkPath() error {
 		k.reach = map[path]error{}
 	}
 	// Ports have no part in it.
-	p := path{n.at.ip, n.peer.ip, n.opts.Entry.GetSoBoundDev(), uint32(n.number("SO_MARK"))}
+	p := path{n.at.ip, n.peer.ip, n.opts.Entry.GetSoBoundDev() + " " + n.entry.GetIfname(), uint32(n.number("SO_MARK"))}
 	err, known := k.reach[p]
 	if !known {
 		err = n.probe()
@@ -118,7 +118,7 @@ func (n *node) checkMultipath() error {
 // path is what decides whether a peer can be reached.
 type path struct {
 	at, peer netip.Addr
-	device   string
+	devices  string
 	mark     uint32
 }
 

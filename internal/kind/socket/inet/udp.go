@@ -34,6 +34,7 @@ type inbox struct {
 type datagram struct {
 	from, to    netip.Addr
 	hops, class uint8
+	device      string // of a link-local address, else ""
 	body        []byte // with the header of UDP or ICMP
 }
 
@@ -159,6 +160,9 @@ func (l *look) putInbox() error {
 	put := func(d *datagram, failed bool) error {
 		n := func(v uint8) *uint32 { return proto.Uint32(uint32(v)) }
 		e := &extra.Datagram{Socket: &l.file.ID, From: d.from.AsSlice(), To: d.to.AsSlice(), Hops: n(d.hops), Class: n(d.class), Data: d.body}
+		if d.device != "" {
+			e.Interface = &d.device
+		}
 		if failed {
 			e.Error = &failed
 		}

@@ -159,7 +159,7 @@ func (n *node) receiveLite(own int) error {
 		if err != nil {
 			return err
 		}
-		if err := d.packet(unix.IPPROTO_UDPLITE, 6).Send(loopbackOf(d.to)); err != nil {
+		if err := d.send(d.packet(unix.IPPROTO_UDPLITE, 6)); err != nil {
 			return fmt.Errorf("send it a datagram as if from %v: %w", d.from, err)
 		}
 		err = arrived(func() (bool, error) {

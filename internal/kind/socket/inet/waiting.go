@@ -150,6 +150,12 @@ func (l *look) putWaiting() error {
 		if w.Echo != 0 {
 			e.Echo = &w.Echo
 		}
+		if w.Device != "" {
+			e.Interface = &w.Device
+		}
+		if w.Mark != nil {
+			e.Urgent = &w.Mark.Offset
+		}
 		if err := l.env.Images.Put(extra.TCPWaiting, e, nil); err != nil {
 			return err
 		}
@@ -233,9 +239,14 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 		return nil, errors.New("something is to be sent to a connection that wasn't accepted: that can't be")
 	}
 	s, err := tcp.Parse(state, stream, e.GetUnread())
+	if err == nil && e.Urgent != nil {
+		if s.Mark = (&tcp.Mark{Offset: e.GetUrgent()}); e.GetUrgent() >= uint32(len(e.GetUnread())) {
+			err = fmt.Errorf("byte %d of %d can't be urgent", e.GetUrgent(), len(e.GetUnread()))
+		}
+	}
 	return &tcp.Waiting{
 		Stream: s, Local: netip.AddrPortFrom(n.kind.moveIP(local), n.at.port), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
-		Err: failure, Echo: e.GetEcho(),
+		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(),
 	}, err
 }
 
@@ -247,6 +258,10 @@ func (n *node) checkWaiting() error {
 	for _, w := range n.waiting {
 		end := *n
 		end.at, end.peer = n.addressOf(w.Local), n.addressOf(w.Remote)
+		if w.Device != "" && linkLocal(end.at) {
+			entry := *n.entry
+			entry.Ifname, end.entry = &w.Device, &entry
+		}
 		if err := end.checkPath(); err != nil {
 			return err
 		}

@@ -2,6 +2,8 @@ package inet
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"slices"
 	"testing"
 
@@ -13,6 +15,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -37,8 +40,9 @@ func waitingImages(t *testing.T, acts ...func(c int) error) images {
 	return in
 }
 
-// holdAll holds packets of the images' connections back until the test is over.
-func holdAll(t *testing.T, in images) {
+// holdAll holds packets of the images' connections back until the test is over, or let
+// is called.
+func holdAll(t *testing.T, in images) (let func()) {
 	t.Helper()
 	nodes, err := planned(in)
 	must(t, err)
@@ -48,6 +52,7 @@ func holdAll(t *testing.T, in images) {
 	if err := l.Hold("glis-test-waiting", nodes[0].(plan.Locked).Flows()); err != nil {
 		t.Skip(err)
 	}
+	return func() { must(t, l.Release()) }
 }
 
 func TestWaiting(t *testing.T) {
@@ -65,6 +70,109 @@ func TestWaiting(t *testing.T) {
 		if err != nil || string(b[:got]) != want {
 			t.Errorf("read %q, %v, want %q", b[:max(0, got)], err, want)
 		}
+	}
+}
+
+// Urgent data comes back as such, with what is before and behind it.
+func TestWaitingUrgent(t *testing.T) {
+	in := waitingImages(t, func(c int) error {
+		return errors.Join(unix.Sendmsg(c, []byte("before!"), nil, nil, unix.MSG_OOB), unix.Sendmsg(c, []byte("behind"), nil, nil, 0))
+	})
+	fds := restored(t, in)
+	n, _, err := unix.Accept4(fds[1], unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	must(t, err)
+	defer unix.Close(n)
+	for _, want := range []struct {
+		data  string
+		flags int
+	}{{"!", unix.MSG_OOB}, {"before", 0}, {"behind", 0}} {
+		var b [20]byte
+		got, _, err := unix.Recvfrom(n, b[:], want.flags)
+		if err != nil || string(b[:got]) != want.data {
+			t.Errorf("read %q, %v, want %q", b[:max(0, got)], err, want.data)
+		}
+	}
+}
+
+// wired joins this namespace to another one, in which it returns it.
+func wired(t *testing.T) (there *testkit.Net) {
+	t.Helper()
+	testkit.RequireRoot(t)
+	here, there := testkit.Here(), testkit.NewNet(t)
+	testkit.Veth(t, here, "glis-a", there, "glis-b")
+	for _, at := range []string{"fe80::a/64", "10.77.0.1/24", "fd77::a/64"} {
+		here.Address(t, "glis-a", at)
+	}
+	for _, at := range []string{"fe80::b/64", "10.77.0.2/24", "fd77::b/64"} {
+		there.Address(t, "glis-b", at)
+	}
+	return there
+}
+
+// Clients from another namespace wait at listeners that belong to an interface, by
+// its link-local address, or are theirselves such, and go on with who accepts them.
+func TestWaitingAtInterface(t *testing.T) {
+	there := wired(t)
+	for _, x := range []struct {
+		name, dial string
+		family     int
+		at         unix.Sockaddr
+		device     string
+	}{
+		{"bound", "10.77.0.1", unix.AF_INET, &unix.SockaddrInet4{}, "glis-a"},
+		{"bound, IPv6", "fd77::a", unix.AF_INET6, &unix.SockaddrInet6{}, "glis-a"},
+		{"link-local", "fe80::a%glis-b", unix.AF_INET6, &unix.SockaddrInet6{Addr: [16]byte{0xfe, 0x80, 15: 0xa}}, ""},
+		{"link-local client", "fe80::a%glis-b", unix.AF_INET6, &unix.SockaddrInet6{}, ""},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			d := sort{family: x.family, protocol: unix.IPPROTO_TCP}.make(t)
+			if x.device != "" {
+				must(t, unix.SetsockoptString(d.Int(), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, x.device))
+			}
+			if a, ok := x.at.(*unix.SockaddrInet6); ok && a.Addr[0] == 0xfe {
+				a.ZoneId = uint32(testkit.Here().Index(t, "glis-a"))
+			}
+			must(t, unix.Bind(d.Int(), x.at))
+			must(t, unix.Listen(d.Int(), 5))
+			sa, err := unix.Getsockname(d.Int())
+			must(t, err)
+			c, err := there.Dial("tcp", net.JoinHostPort(x.dial, fmt.Sprint(decode(sa).port)))
+			must(t, err)
+			defer c.Close()
+			_, err = c.Write([]byte("before"))
+			must(t, err)
+			o := &options.Dump{}
+			o.TCPEstablished = true
+			in, err := dumped(t, o, d.Int())
+			if errors.Is(err, kind.ErrUnsupported) && testkit.Kernel(t).Less(testkit.Version{Major: 6, Minor: 9}) {
+				t.Skip("bpf_sk_assign_tcp_reqsk(), Linux 6.9:", err)
+			}
+			must(t, err)
+			let := holdAll(t, in)
+			must(t, d.Close())
+			fds := restored(t, in)
+			let()
+			n, from, err := unix.Accept4(fds[1], unix.SOCK_CLOEXEC)
+			must(t, err)
+			defer unix.Close(n)
+			a, ok := from.(*unix.SockaddrInet6)
+			if local := ok && a.Addr[0] == 0xfe; local && int(a.ZoneId) != testkit.Here().Index(t, "glis-a") {
+				t.Errorf("the client is at interface %d", a.ZoneId)
+			}
+			must(t, err)
+			_, err = c.Write([]byte(" and behind"))
+			must(t, err)
+			var b [20]byte
+			got := 0
+			for got < len("before and behind") {
+				k, err := unix.Read(n, b[got:])
+				must(t, err)
+				got += k
+			}
+			if string(b[:got]) != "before and behind" {
+				t.Errorf("read %q", b[:got])
+			}
+		})
 	}
 }
 
@@ -87,6 +195,7 @@ func TestWaitingHostile(t *testing.T) {
 		"stream":           func(e *extra.WaitingTCP) { e.Stream = []byte{1} },
 		"empty stream":     func(e *extra.WaitingTCP) { e.Stream = nil },
 		"unread":           func(e *extra.WaitingTCP) { e.Unread = []byte{1} },
+		"urgent":           func(e *extra.WaitingTCP) { e.Urgent = proto.Uint32(0) },
 		"no such listener": func(e *extra.WaitingTCP) { e.Listener = proto.Uint32(2) },
 	} {
 		in := images{}

@@ -30,6 +30,7 @@ const assignRequest = "bpf_sk_assign_tcp_reqsk"
 type Admitter struct {
 	scratch  int
 	memory   []byte // is what the programs read
+	listener int    // map with the listener that gets what comes
 	programs []int
 	links    []int
 	piece    int // most bytes of data in a segment
@@ -51,7 +52,7 @@ func NewAdmitter() (*Admitter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the loopback interface: %w", err)
 	}
-	a := &Admitter{scratch: -1, piece: min(mostPiece, lo.MTU-segmentHeads)}
+	a := &Admitter{scratch: -1, listener: -1, piece: min(mostPiece, lo.MTU-segmentHeads)}
 	if err := a.load(function, lo.Index); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -87,8 +88,11 @@ func (a *Admitter) load(function uint32, lo int) (err error) {
 	if a.scratch, a.memory, err = linux.BPFSharedArray(os.Getpagesize()); err != nil {
 		return fmt.Errorf("bpf(BPF_MAP_CREATE): %w", err)
 	}
-	for _, v6 := range []bool{false, true} {
-		p, err := linux.BPFLoadClassifier(admission(a.scratch, function, v6), bpf.License)
+	if a.listener, err = linux.BPFSockMap(); err != nil {
+		return fmt.Errorf("bpf(BPF_MAP_CREATE) for sockets: %w", err)
+	}
+	for _, at := range []int{tcpAt4, tcpAt6} {
+		p, err := linux.BPFLoadClassifier(admission(a.scratch, a.listener, function, at), bpf.License)
 		if err != nil {
 			return fmt.Errorf("bpf(BPF_PROG_LOAD) for connections that wait to be accepted (it needs CAP_BPF and CAP_NET_ADMIN): %w", err)
 		}
@@ -111,43 +115,39 @@ func (a *Admitter) Close() error {
 	if a.scratch >= 0 {
 		errs = append(errs, unix.Munmap(a.memory), unix.Close(a.scratch))
 	}
-	a.links, a.programs, a.scratch = nil, nil, -1
+	if a.listener >= 0 {
+		errs = append(errs, unix.Close(a.listener))
+	}
+	a.links, a.programs, a.scratch, a.listener = nil, nil, -1, -1
 	return errors.Join(errs...)
 }
 
 // What the programs are told of the segment that they wait for: ports and
-// numbers as the segment has them, struct bpf_tcp_req_attrs, struct
-// bpf_sock_tuple; and what they tell.
+// numbers as the segment has them, struct bpf_tcp_req_attrs; and what they tell.
 const (
 	toldNumbers = 0
 	toldAttrs   = 16
-	toldTuple   = 40
-	toldResult  = 80
+	toldResult  = 40
 	numbersSize = 12
 	attrsSize   = 20
-	tupleSize4  = 12
-	tupleSize6  = 36
 )
 
-// Offsets in struct __sk_buff and struct bpf_sock, include/uapi/linux/bpf.h, and
-// of the header of TCP behind those of Ethernet and IP.
+// The offset of the mark in struct __sk_buff, include/uapi/linux/bpf.h, and of the
+// header of TCP behind those of Ethernet and IP.
 const (
-	skbMark   = 8
-	sockState = 72
-	tcpAt4    = 14 + 20
-	tcpAt6    = 14 + 40
-	tcxNext   = -1 // TCX_NEXT
+	skbMark = 8
+	tcpAt4  = 14 + 20
+	tcpAt6  = 14 + 40
+	tcxNext = -1 // TCX_NEXT
 )
 
-// admission is the program, for packets of one version of IP.
+// admission is the program, for packets with the header of TCP at a place. Who
+// listens it is told: of what comes by the loopback interface the kernel would find
+// no one who is bound to another.
 //
 //	r6 packet, r7 socket, r9 what it is told
-func admission(scratch int, function uint32, v6 bool) []bpf.Insn {
-	at, size := tcpAt4, tupleSize4
-	if v6 {
-		at, size = tcpAt6, tupleSize6
-	}
-	const numbers = -16 // on the stack
+func admission(scratch, listener int, function uint32, at int) []bpf.Insn {
+	const numbers, key = -16, -24 // on the stack
 	body := []bpf.Insn{
 		bpf.In(bpf.Move, 6, 1, 0, 0),
 		bpf.In(bpf.Load32, 2, 6, skbMark, 0),
@@ -162,15 +162,14 @@ func admission(scratch int, function uint32, v6 bool) []bpf.Insn {
 		body = append(body, bpf.In(bpf.Load32, 2, 10, numbers+i, 0), bpf.In(bpf.Load32, 3, 9, toldNumbers+i, 0), bpf.In(bpf.JumpNeR, 2, 3, 0, 0))
 	}
 	body = append(body,
-		bpf.In(bpf.Move, 1, 6, 0, 0), bpf.In(bpf.Move, 2, 9, 0, 0), bpf.In(bpf.AddImm, 2, 0, 0, toldTuple),
-		bpf.In(bpf.MoveImm, 3, 0, 0, size), bpf.In(bpf.MoveImm, 4, 0, 0, -1), bpf.In(bpf.MoveImm, 5, 0, 0, 0),
-		bpf.In(bpf.Call, 0, 0, 0, bpf.SkcLookupTCP),
+		bpf.In(bpf.MoveImm, 2, 0, 0, 0), bpf.In(bpf.Store64, 10, 2, key, 0),
+		bpf.In(bpf.Imm64, 1, bpf.PseudoMapFD, 0, listener), bpf.In(0, 0, 0, 0, 0),
+		bpf.In(bpf.Move, 2, 10, 0, 0), bpf.In(bpf.AddImm, 2, 0, 0, key),
+		bpf.In(bpf.Call, 0, 0, 0, bpf.MapLookupElem),
 		bpf.In(bpf.JumpEq, 0, 0, 0, 0),
 	)
 	found := []bpf.Insn{
 		bpf.In(bpf.Move, 7, 0, 0, 0),
-		bpf.In(bpf.Load32, 2, 7, sockState, 0),
-		bpf.In(bpf.JumpNe, 2, 0, 0, Listening),
 		bpf.In(bpf.Move, 1, 7, 0, 0),
 		bpf.In(bpf.Call, 0, 0, 0, bpf.SkcToTCPSock),
 		bpf.In(bpf.JumpEq, 0, 0, 0, 0),
@@ -203,6 +202,9 @@ func (a *Admitter) Admit(listener int, w *Waiting) error {
 	if err != nil {
 		return err
 	}
+	if err := linux.BPFSetSock(a.listener, listener); err != nil {
+		return fmt.Errorf("bpf(BPF_MAP_UPDATE_ELEM) with a listener: %w", err)
+	}
 	a.tell(w)
 	if err := w.segment(flagAck, w.start(), nil).send(); err != nil {
 		return fmt.Errorf("send the listener a segment as if from %v: %w", w.Remote, err)
@@ -213,6 +215,9 @@ func (a *Admitter) Admit(listener int, w *Waiting) error {
 	})
 	if err != nil {
 		return fmt.Errorf("a connection from %v doesn't get to the listener (the kernel says %d): %w", w.Remote, int32(binary.NativeEndian.Uint32(a.memory[toldResult:])), err)
+	}
+	if err := linux.BPFClearSock(a.listener); err != nil {
+		return fmt.Errorf("bpf(BPF_MAP_DELETE_ELEM) with a listener: %w", err)
 	}
 	return a.fill(w)
 }
@@ -238,14 +243,12 @@ func (a *Admitter) tell(w *Waiting) {
 	flag(13, optWscale)
 	flag(14, optSACK)
 	flag(15, optTimestamps)
-	tuple := append(append(m[toldTuple:toldTuple], w.Remote.Addr().AsSlice()...), w.Local.Addr().AsSlice()...)
-	be.AppendUint16(be.AppendUint16(tuple, w.Remote.Port()), w.Local.Port())
 }
 
 // segment is one as the peer would send it.
 func (w *Waiting) segment(flags uint8, seq uint32, data []byte) *segment {
 	e := w.Entry
-	s := &segment{Path: Path{Local: w.Local, Remote: w.Remote}, flags: flags, seq: seq, ack: e.GetOutqSeq(), data: data}
+	s := &segment{Path: Path{Local: w.Local, Remote: w.Remote, Device: w.Device}, bound: true, flags: flags, seq: seq, ack: e.GetOutqSeq(), data: data}
 	s.window = uint16(min(e.GetSndWnd()>>e.GetSndWscale(), 1<<16-1))
 	if e.GetOptMask()&optTimestamps != 0 {
 		const noOption, stampSize = 1, 10

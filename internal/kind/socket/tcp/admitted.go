@@ -3,6 +3,7 @@ package tcp
 import (
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,16 +24,33 @@ func (a *Admitter) fill(w *Waiting) error {
 	defer c.Close() //nolint:errcheck // nothing was written
 	at := w.start()
 	for left := w.Queues; len(left) > 0; {
-		n := min(len(left), a.piece)
-		if err := w.segment(flagAck|flagPsh, at, left[:n]).send(); err != nil {
-			return fmt.Errorf("send it %d bytes as if from its peer: %w", n, err)
+		s := w.next(at, left, a.piece)
+		if err := s.send(); err != nil {
+			return fmt.Errorf("send it %d bytes as if from its peer: %w", len(s.data), err)
 		}
-		left, at = left[n:], at+uint32(n)
+		left, at = left[len(s.data):], at+uint32(len(s.data))
 		if err := w.awaitUnread(c, len(w.Queues)-len(left)); err != nil {
 			return err
 		}
 	}
 	return w.end(c, at)
+}
+
+// next is the next segment of data, most bytes at most. Urgent data is a segment of
+// its own.
+func (w *Waiting) next(at uint32, left []byte, most int) *segment {
+	n, flags, urgent := min(len(left), most), uint8(flagAck|flagPsh), uint16(0)
+	if w.Mark != nil {
+		switch before := int(w.Mark.Offset) - (len(w.Queues) - len(left)); {
+		case before > 0:
+			n = min(n, before)
+		case before == 0:
+			n, flags, urgent = 1, flags|flagUrg, 1
+		}
+	}
+	s := w.segment(flags, at, left[:n])
+	s.urgent = urgent
+	return s
 }
 
 // end lets it hear that its peer has closed or reset the connection.
@@ -58,11 +76,27 @@ func (w *Waiting) end(c *sockdiag.Conn, at uint32) error {
 // look returns what sock_diag tells of the connection; its state is Closed if it
 // tells nothing.
 func (w *Waiting) look(c *sockdiag.Conn) (sockdiag.Inet, error) {
-	s, err := c.FindInet(unix.IPPROTO_TCP, w.Local, w.Remote)
+	device, err := w.device()
+	if err != nil {
+		return sockdiag.Inet{}, err
+	}
+	s, err := c.FindInet(unix.IPPROTO_TCP, w.Local, w.Remote, device)
 	if errors.Is(err, unix.ENOENT) || err == nil && s.Dst.Port() != w.Remote.Port() { // the listener
 		return sockdiag.Inet{State: Closed}, nil
 	}
 	return s, err
+}
+
+// device is the number of the interface that it belongs to, 0 if to none.
+func (w *Waiting) device() (int, error) {
+	if w.Device == "" {
+		return 0, nil
+	}
+	i, err := net.InterfaceByName(w.Device)
+	if err != nil {
+		return 0, fmt.Errorf("interface %q of the connection from %v: %w", w.Device, w.Remote, err)
+	}
+	return i.Index, nil
 }
 
 func (w *Waiting) awaitUnread(c *sockdiag.Conn, bytes int) error {

@@ -25,6 +25,7 @@ type segment struct {
 	window   uint16
 	options  []byte // a multiple of 4
 	data     []byte
+	bound    bool   // the socket is to hear it on its interface
 	urgent   uint16 // how many bytes of it come before what isn't urgent
 }
 
@@ -52,6 +53,9 @@ func (s *segment) packet() *socket.Packet {
 	be.PutUint16(h[14:], s.window)
 	be.PutUint16(h[18:], s.urgent)
 	p := &socket.Packet{From: s.Remote.Addr(), To: s.Local.Addr(), Protocol: unix.IPPROTO_TCP, Hops: hops}
+	if p.To.IsLinkLocalUnicast() || s.bound {
+		p.Device = s.Device
+	}
 	p.Body = append(append(h, s.options...), s.data...)
 	p.Sum(16)
 	return p

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -63,11 +64,19 @@ func (q *Queues) Marked(fd int, s *Stream) error {
 		return err
 	}
 	s.Queues = append(w.Queues, out...)
-	state, offset := t.U16("tcp_sock.urg_data"), t.U32("tcp_sock.urg_seq")-t.U32("tcp_sock.copied_seq")
-	if state&(urgValid|urgRead) != 0 && offset < e.GetInqLen() {
-		s.Mark = &Mark{Offset: offset, Read: state&urgRead != 0}
+	if m := markOf(t); m != nil && m.Offset < e.GetInqLen() {
+		s.Mark = m
 	}
 	return nil
+}
+
+// markOf returns where urgent data is that has come; nil if there is none.
+func markOf(t *kmem.Struct) *Mark {
+	state, offset := t.U16("tcp_sock.urg_data"), t.U32("tcp_sock.urg_seq")-t.U32("tcp_sock.copied_seq")
+	if state&(urgValid|urgRead) == 0 {
+		return nil
+	}
+	return &Mark{Offset: offset, Read: state&urgRead != 0}
 }
 
 // fillUnread puts what waits to be read back. Urgent data nobody but the peer can

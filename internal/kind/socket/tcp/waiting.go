@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,7 @@ type Waiting struct {
 	Local, Remote netip.AddrPort
 	Err           unix.Errno // what the first call reports, 0 if nothing
 	Echo          uint32     // the peer's last time stamp
+	Device        string     // the interface that it belongs to, "" if to none
 }
 
 // Queues reads what waits at listeners, without taking it, from the kernel's
@@ -127,6 +129,14 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 	if w.Entry.GetOptMask()&optTimestamps != 0 {
 		w.Entry.Timestamp, w.Echo = proto.Uint32(q.clock+t.U32("tcp_sock.tsoffset")), opts.U32("tcp_options_received.ts_recent")
 	}
+	if n := int(t.U32("sock_common.skc_bound_dev_if")); n != 0 {
+		i, err := net.InterfaceByIndex(n)
+		if err != nil {
+			return nil, fmt.Errorf("a connection that waits to be accepted belongs to interface %d: %w", n, err)
+		}
+		w.Device = i.Name
+	}
+	w.Mark = markOf(t)
 	if err := w.check(t); err != nil {
 		return nil, err
 	}
@@ -160,10 +170,8 @@ func (w *Waiting) check(t *kmem.Struct) error {
 	switch {
 	case w.State != Established && w.State != CloseWait && w.State != Closed:
 		why = fmt.Sprintf("it is in state %d", w.State)
-	case t.U16("tcp_sock.urg_data") != 0:
-		why = "urgent data waits to be read from it (MSG_OOB)"
-	case t.U32("sock_common.skc_bound_dev_if") != 0:
-		why = "it is bound to an interface (SO_BINDTODEVICE), or of link-local addresses"
+	case t.U16("tcp_sock.urg_data") != 0 && w.Mark == nil:
+		why = "urgent data is on its way to it (MSG_OOB)"
 	case t.Bits("tcp_sock.tcp_usec_ts") != 0:
 		why = "its time stamps are in microseconds"
 	case t.Pointer("inet_connection_sock.icsk_ulp_ops") != 0:
