@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// whole reads a short file in as few calls as there can be, four: a checkpoint
+// whole reads a short file in as few calls as there can be, three: a checkpoint
 // has one for every connection. It returns the file's size, and its bytes if
 // that is what they should be. It is Open, ReadAt and Close otherwise.
 func (d *Dir) whole(name string, want int64) (b []byte, size int64, err error) {
@@ -19,31 +19,36 @@ func (d *Dir) whole(name string, want int64) (b []byte, size int64, err error) {
 		return nil, 0, d.pathError("open", name, linkError(err))
 	}
 	defer unix.Close(fd) //nolint:errcheck // only read from
+	b = make([]byte, want+1)
+	n, failed := readUp(fd, b)
+	if failed == nil && int64(n) == want {
+		return b[:want], want, nil
+	}
 	if size, err = regular(fd); err != nil {
 		return nil, 0, d.pathError("open", name, err)
 	}
-	if size != want {
-		return nil, size, nil
+	switch {
+	case failed != nil:
+		return nil, size, &Error{File: name, Offset: int64(n), Err: d.pathError("read", name, failed)}
+	case size == want: // it was when it was read
+		return nil, size, &Error{File: name, Offset: int64(n), Err: io.ErrUnexpectedEOF}
 	}
-	b = make([]byte, size)
-	return b, size, d.readAll(fd, name, b)
+	return nil, size, nil
 }
 
-func (d *Dir) readAll(fd int, name string, b []byte) error {
-	for n := 0; n < len(b); {
+// readUp reads until b is full or the file ends.
+func readUp(fd int, b []byte) (n int, err error) {
+	for n < len(b) {
 		more, err := unix.Pread(fd, b[n:], int64(n))
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if more <= 0 || err != nil {
-			if err != nil {
-				err = d.pathError("read", name, err)
-			}
-			return &Error{File: name, Offset: int64(n), Err: readError(err)}
+			return n, err
 		}
 		n += more
 	}
-	return nil
+	return n, nil
 }
 
 // readError is what a file that ends early is told as: it was cut after its size

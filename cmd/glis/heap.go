@@ -36,12 +36,18 @@ const manyEntries = 96 << 10
 const perFile = 1 << 10
 
 // imagesIn returns how much metadata, and how much memory, a checkpoint holds, in
-// bytes. What can't be read is complained about by whoever needs it.
+// bytes: if the metadata is manyEntries, only so much of it. What can't be read is
+// complained about by whoever needs it.
 func imagesIn(dir string) (metadata, pages int64) {
 	if dir == "" {
 		dir = "."
 	}
-	entries, _ := os.ReadDir(dir)
+	d, err := os.Open(dir)
+	if err != nil {
+		return 0, 0
+	}
+	defer d.Close()                                  //nolint:errcheck // only read from
+	entries, _ := d.ReadDir(manyEntries/perFile + 1) // more are too many anyway
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "pages-") {
 			pages += sizeOf(e)

@@ -77,26 +77,36 @@ func (f *files) get(ctx context.Context, id plan.ID) (*fd.FD, error) {
 			return nil, err
 		}
 	}
-	d, err := n.Create(ctx, f.env)
-	if err != nil {
-		return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
+	d, ino, err := f.create(ctx, n)
+	if err == nil {
+		err = f.made(ctx, n, d, ino)
 	}
-	if err := f.made(ctx, n, d); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
 	}
 	return d, nil
 }
 
+// create makes a file. It returns its inode, too, if options are set of it at the
+// release.
+func (f *files) create(ctx context.Context, n plan.Node) (*fd.FD, uint64, error) {
+	d, err := n.Create(ctx, f.env)
+	if _, ok := n.(plan.Resumer); !ok || err != nil {
+		return d, 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(d.Int(), &st); err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("fstat: %w", err), d.Close())
+	}
+	return d, st.Ino, nil
+}
+
 // made takes over a file that was created, and fills it.
-func (f *files) made(ctx context.Context, n plan.Node, d *fd.FD) error {
+func (f *files) made(ctx context.Context, n plan.Node, d *fd.FD, ino uint64) error {
 	id := n.ID()
 	f.open[id] = d
-	if _, ok := n.(plan.Resumer); ok {
-		var st unix.Stat_t
-		if err := unix.Fstat(d.Int(), &st); err != nil {
-			return fmt.Errorf("fstat: %w", err)
-		}
-		f.inodes[id] = st.Ino
+	if ino != 0 {
+		f.inodes[id] = ino
 	}
 	if filler, ok := n.(plan.Filler); ok {
 		if err := filler.Fill(ctx, f.env, d); err != nil {
@@ -118,20 +128,34 @@ func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
 	seen := map[plan.ID]bool{}
 	for _, e := range own {
 		id := plan.ID(e.GetId())
-		if n := f.plan.Node(id); f.open[id] == nil && !seen[id] && f.mayNow(n) {
+		n := f.plan.Node(id)
+		if f.open[id] != nil || seen[id] {
+			continue
+		}
+		ok, err := f.mayNow(ctx, n)
+		if err != nil {
+			return err
+		}
+		if ok {
 			nodes, seen[id] = append(nodes, n), true
 		}
 	}
-	made, failed := make([]*fd.FD, len(nodes)), make([]error, len(nodes))
+	type result struct {
+		d   *fd.FD
+		ino uint64
+		err error
+	}
+	made := make([]result, len(nodes))
 	_ = par.Do(len(nodes), func(i int) error {
-		made[i], failed[i] = nodes[i].Create(ctx, f.env)
+		m := &made[i]
+		m.d, m.ino, m.err = f.create(ctx, nodes[i])
 		return nil
 	})
 	var errs []error
 	for i, n := range nodes {
-		err := failed[i]
+		err := made[i].err
 		if err == nil {
-			err = f.made(ctx, n, made[i])
+			err = f.made(ctx, n, made[i].d, made[i].ino)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("file %#x, %v: %w", n.ID(), n, err))
@@ -140,18 +164,36 @@ func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
 	return errors.Join(errs...)
 }
 
-// mayNow tells whether a file can be made while others are.
-func (f *files) mayNow(n plan.Node) bool {
-	i, ok := n.(plan.Independent)
-	if !ok || !i.Independent() {
-		return false
+// atOnce is how many files are made ahead of their use: those of a message, or, if
+// the engine may have all, so many that nobody waits.
+func (f *files) atOnce() int {
+	if len(f.nodes)+spareFiles <= f.room {
+		return 16 * fd.MaxRights
+	}
+	return fd.MaxRights
+}
+
+// mayNow tells whether a file can be made while others are. It makes what the file
+// needs, as a listener that all connections from it do, unless that can be made
+// while others are, too.
+func (f *files) mayNow(ctx context.Context, n plan.Node) (bool, error) {
+	if !independent(n) {
+		return false, nil
 	}
 	for _, need := range n.Needs() {
-		if f.open[need] == nil {
-			return false
+		if f.open[need] == nil && independent(f.plan.Node(need)) {
+			return false, nil
+		}
+		if _, err := f.get(ctx, need); err != nil {
+			return false, err
 		}
 	}
-	return true
+	return true, nil
+}
+
+func independent(n plan.Node) bool {
+	i, ok := n.(plan.Independent)
+	return ok && i.Independent()
 }
 
 // someAhead is from how many files on it pays to wake another thread.
@@ -270,9 +312,12 @@ func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task, own
 // sendOwn sends a task's descriptors in messages that are either all
 // close-on-exec or not.
 func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.FdinfoEntry) error {
-	for len(own) > 0 {
-		if err := r.files.ahead(ctx, own[:min(len(own), fd.MaxRights)]); err != nil {
-			return err
+	for made := 0; len(own) > 0; {
+		if made <= 0 {
+			made = min(len(own), r.files.atOnce())
+			if err := r.files.ahead(ctx, own[:made]); err != nil {
+				return err
+			}
 		}
 		n, fds := 0, []int(nil)
 		for n < len(own) && n < fd.MaxRights && own[n].GetFlags() == own[0].GetFlags() {
@@ -291,7 +336,7 @@ func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.Fd
 			return err
 		}
 		r.files.releaseAll(own[:n])
-		own = own[n:]
+		own, made = own[n:], made-n
 	}
 	return nil
 }
