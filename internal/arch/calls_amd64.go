@@ -28,6 +28,9 @@ const SysRestart = unix.SYS_RESTART_SYSCALL
 // SysArchPrctl is arch_prctl(2).
 const SysArchPrctl = unix.SYS_ARCH_PRCTL
 
+// SysIoperm is ioperm(2).
+const SysIoperm = unix.SYS_IOPERM
+
 // SysModifyLDT is modify_ldt(2).
 const SysModifyLDT = unix.SYS_MODIFY_LDT
 

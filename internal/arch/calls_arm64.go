@@ -5,6 +5,7 @@ const (
 	SysRestart    = 128
 	SysArchPrctl  = 0 // there is none
 	SysModifyLDT  = 0 // nor this
+	SysIoperm     = 0 // nor this
 	RestartNoHand = -514
 	RestartBlock  = -516
 )

@@ -85,8 +85,23 @@ func (d *dump) readXStates() error {
 		if th.Rseq, err = tracee.Rseq(th.TID); err != nil {
 			return err
 		}
+		if err := d.noPorts(th); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// noPorts refuses a thread that may use I/O ports.
+func (d *dump) noPorts(th *scan.Thread) error {
+	if !d.ports {
+		return nil
+	}
+	any, err := tracee.Ports(th.TID)
+	if err == nil && any {
+		err = kind.Unsupported(fmt.Sprintf("thread %d", th.TID), "it uses I/O ports by itself (ioperm(2)), which cannot be saved; let it give them up (ioperm with turn_on 0 for all that it has), or end it")
+	}
+	return err
 }
 
 // vpid returns the innermost of the numbers that a task has.

@@ -136,6 +136,7 @@ type dump struct {
 	memory map[*scan.Task]func(*mm.MmEntry) error
 	spaces []*mem.Space
 	xstate [16 << 10]byte
+	ports  bool // threads may have I/O ports here
 
 	times struct{ start, freezing, frozen, pages time.Duration }
 	pages mem.Stats

@@ -1,6 +1,8 @@
 package dump
 
 import (
+	"golang.org/x/sys/unix"
+
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/warm"
@@ -20,6 +22,7 @@ func (d *dump) ready() error {
 		return err
 	}
 	arch.XStateSize()
+	d.ports = hasPorts()
 	warm.Written(d.xstate[:])
 	for _, f := range d.kinds.All() {
 		if l, ok := f.(kind.Learner); ok {
@@ -28,4 +31,14 @@ func (d *dump) ready() error {
 	}
 	warm.Touch(mayFrozen, usedFrozen)
 	return nil
+}
+
+// hasPorts tells whether processes can have I/O ports here: to give up one that
+// we never had changes nothing, where there is such a call (CONFIG_X86_IOPL_IOPERM).
+func hasPorts() bool {
+	if arch.SysIoperm == 0 {
+		return false
+	}
+	_, _, e := unix.RawSyscall(arch.SysIoperm, 0, 1, 0)
+	return e != unix.ENOSYS
 }

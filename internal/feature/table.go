@@ -14,7 +14,7 @@ func table() []Probe {
 		{Name: "fdinfo_lock", Since: Version{4, 1}, Test: fdinfoLock},
 		{Name: "seccomp_suspend", Since: Version{4, 3}, Test: seccompSuspend},
 		{Name: "seccomp_filters", Since: Version{4, 4}, Test: seccompFilters},
-		{Name: "loginuid", Test: loginUID, Lacks: "Glis can't carry over login uids yet"},
+		{Name: "loginuid", Test: loginUID},
 		{Name: "cgroupns", Since: Version{4, 6}, Test: namespace("cgroup"), Lacks: "Glis can't carry over cgroup namespaces yet"},
 		{Name: "autofs", Test: autofs, Lacks: "Glis can't carry over autofs mounts yet"},
 		{Name: "tcp_half_closed", Test: tcpHalfClosed},

@@ -210,6 +210,16 @@ type Redo struct {
 	Extra  Extra                           // what criu's fields can't say about this thread
 }
 
+// Newborn is a Facet of a process that its children and threads begin with, so
+// that it comes back before there are any. Its Restore has nothing left to do.
+type Newborn interface {
+	// Begin queues what gives a process that was just cloned its state, while it
+	// still has the engine's root directory. parent is the leader of the process
+	// whose it has so far, nil if that is the engine's; free is the number that
+	// the next descriptor gets.
+	Begin(r *Redo, parent *criu_core.CoreEntry, free int32) error
+}
+
 // Extra is what Glis knows about one thread that criu's images have no field
 // for, by name; usually nil.
 type Extra map[string][]byte

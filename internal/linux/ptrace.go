@@ -32,6 +32,7 @@ const (
 // Notes of PTRACE_GETREGSET, from include/uapi/linux/elf.h.
 const (
 	NT_PRSTATUS   = 1
+	NT_386_IOPERM = 0x201
 	NT_X86_XSTATE = 0x202
 )
 

@@ -6,7 +6,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	criu_core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
@@ -19,6 +21,9 @@ func (r *restore) layout(ctx context.Context, t *task) error {
 	b := t.live.arena.Batch(t.live.thread)
 	if len(t.birth.early) == 0 {
 		enterSession(b, t)
+	}
+	if err := r.begin(b, t); err != nil {
+		return err
 	}
 	var parent *mem.Space
 	if t.parent != nil {
@@ -44,6 +49,26 @@ func (r *restore) layout(ctx context.Context, t *task) error {
 		return err
 	}
 	return r.makeRings(t)
+}
+
+// begin queues what a task gives to its children and threads.
+func (r *restore) begin(b *remote.Batch, t *task) error {
+	var parent *criu_core.CoreEntry
+	if t.parent != nil {
+		parent = t.parent.core()
+	}
+	free := t.live.table.alloc()
+	defer t.live.table.free(free)
+	for _, f := range r.kinds.Process {
+		n, ok := f.(kind.Newborn)
+		if !ok {
+			continue
+		}
+		if err := n.Begin(r.redo(b, t, t.pid), parent, free); err != nil {
+			return fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	}
+	return nil
 }
 
 // makeRings makes a task's rings of asynchronous I/O.

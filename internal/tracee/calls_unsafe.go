@@ -45,6 +45,21 @@ func XState(tid proc.TID, buf []byte) ([]byte, error) {
 	return buf[:iov.Len], nil
 }
 
+// Ports tells whether a stopped thread may use I/O ports by itself, see ioperm(2).
+// A kernel or CPU without them has no such registers.
+func Ports(tid proc.TID) (bool, error) {
+	var first uint64 // of the bitmap, which is what is asked for
+	iov := unix.Iovec{Base: (*byte)(unsafe.Pointer(&first)), Len: uint64(unsafe.Sizeof(first))}
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GETREGSET, uintptr(tid), linux.NT_386_IOPERM, uintptr(unsafe.Pointer(&iov)), 0, 0)
+	switch e {
+	case 0:
+		return iov.Len > 0, nil
+	case unix.EINVAL, unix.ENXIO, unix.ENODEV:
+		return false, nil
+	}
+	return false, wrap("read the I/O ports of", tid, e)
+}
+
 // SetXState sets the extended register state; the size must be the kernel's.
 func SetXState(tid proc.TID, state []byte) error {
 	if len(state) == 0 {

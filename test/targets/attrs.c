@@ -1,5 +1,5 @@
 // Attributes of a task: umask, working directory, limits, scheduling, nice,
-// timer slack, personality and out-of-memory score.
+// timer slack, personality, login uid and out-of-memory score.
 #include "ctl.h"
 #include <sched.h>
 #include <sys/personality.h>
@@ -27,6 +27,14 @@ static void autogroup(void) {
 	obs("autogroup %s", nice ? strtok(nice, "\n") : "none");
 }
 
+// login sets the audit login uid, where there is one and it may be set.
+static void login(const char *uid) {
+	int fd = open("/proc/self/loginuid", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0 && write(fd, uid, strlen(uid)) < 0)
+		obs("loginuid can't be set");
+	close(fd);
+}
+
 static void look(void) {
 	mode_t m = umask(0);
 	umask(m);
@@ -45,6 +53,8 @@ static void look(void) {
 	obs("sched %d prio %d nice %d", CHECK(sched_getscheduler(0)), sp.sched_priority, getpriority(PRIO_PROCESS, 0));
 	obs("thp %d", prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
 	file("/proc/self/oom_score_adj");
+	if (!access("/proc/self/loginuid", R_OK))
+		file("/proc/self/loginuid");
 	if (more) {
 		uint64_t attr[7];
 		CHECK(syscall(SYS_sched_getattr, 0, attr, sizeof attr, 0));
@@ -62,6 +72,7 @@ int main(int argc, char **argv) {
 	pid_t kids[5];
 	more = !strcmp(argv[1], "more");
 	CHECK(mkdir("sub", 0700));
+	login("1234");
 	for (int i = 0; i < 5; i++) {
 		char name[16];
 		snprintf(name, sizeof name, "kid%d", i);
@@ -69,6 +80,8 @@ int main(int argc, char **argv) {
 		if ((kids[i] = CHECK(fork())))
 			continue;
 		ctl_child(name);
+		if (i < 2)
+			login(i ? "4294967295" : "4321");
 		CHECK(sched_setscheduler(0, pol[i], &(struct sched_param){i < 3 ? 0 : 3}));
 		if (i < 2)
 			CHECK(setpriority(PRIO_PROCESS, 0, i ? -3 : 7));

@@ -301,3 +301,27 @@ func TestZombie(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLoginCheck: one that only a privilege could set is told beforehand.
+func TestLoginCheck(t *testing.T) {
+	own, err := ownLogin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own == nil {
+		t.Skip("this kernel has no login uids (CONFIG_AUDIT)")
+	}
+	other := *own ^ 1
+	for _, c := range []struct {
+		want *uint32
+		env  *plan.CheckEnv
+		ok   bool
+	}{
+		{nil, env(), true}, {own, env(), true}, {&other, env(unix.CAP_AUDIT_CONTROL), true}, {&other, env(), *own == noLoginUID},
+	} {
+		err := LoginUID{}.Check(c.env, &core.CoreEntry{Tc: &core.TaskCoreEntry{Loginuid: c.want}})
+		if (err == nil) != c.ok {
+			t.Errorf("%v: %v", c.want, err)
+		}
+	}
+}
