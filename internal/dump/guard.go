@@ -62,23 +62,30 @@ func (d *dump) lockName() string { return "glis-" + d.runID }
 
 // Back implements kind.Guard.
 func (g *guard) Back(f *scan.File, opts ...linux.SockOpt) error {
-	if f.FD < 0 {
-		return fmt.Errorf("%v: only a descriptor's options can be guarded", f)
+	return g.BackAll([]*scan.File{f}, opts...)
+}
+
+// BackAll implements kind.Guard.
+func (g *guard) BackAll(all []*scan.File, opts ...linux.SockOpt) error {
+	told := make([]guardian.Option, 0, len(all)*len(opts))
+	for _, f := range all {
+		if f.FD < 0 {
+			return fmt.Errorf("%v: only a descriptor's options can be guarded", f)
+		}
+		if err := g.brake(f); err != nil {
+			return err
+		}
+		at, err := g.place(f)
+		if err != nil {
+			return err
+		}
+		for _, o := range opts {
+			g.back = append(g.back, promise{f, o})
+			at.SockOpt = o
+			told = append(told, at)
+		}
 	}
-	if err := g.brake(f); err != nil {
-		return err
-	}
-	at, err := g.place(f)
-	if err != nil {
-		return err
-	}
-	all := make([]guardian.Option, len(opts))
-	for i, o := range opts {
-		g.back = append(g.back, promise{f, o})
-		all[i] = at
-		all[i].SockOpt = o
-	}
-	return g.Options(all)
+	return g.Options(told)
 }
 
 // place says where the guardian finds a file, which is lent to it if it is in a

@@ -82,6 +82,8 @@ type Guard interface {
 	// the tree runs again and before the commit of the dump. A failure of the
 	// engine that it lives to see is the kind's own to mend.
 	Back(f *scan.File, opts ...linux.SockOpt) error
+	// BackAll is Back for each of many files.
+	BackAll(all []*scan.File, opts ...linux.SockOpt) error
 	// Leave has these options set when the dump is committed, right before
 	// the tree is killed: by the engine, or whoever finishes its work. Should
 	// that fail, back undoes it, as if given to Back.

@@ -44,6 +44,7 @@ func of(row *image.Row) stored { return stored{row, "[]"} }
 type guard struct{}
 
 func (guard) Back(*scan.File, ...linux.SockOpt) error                 { return nil }
+func (guard) BackAll([]*scan.File, ...linux.SockOpt) error            { return nil }
 func (guard) Leave(*scan.File, linux.SockOpt, ...linux.SockOpt) error { return nil }
 func (guard) Name(string, uint64, uint64) error                       { return nil }
 

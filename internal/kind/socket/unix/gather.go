@@ -52,6 +52,9 @@ func unixSockets(env *kind.DumpEnv) (n int) {
 
 // gatherQueues reads all queues.
 func (k *Kind) gatherQueues(env *kind.DumpEnv) error {
+	if err := k.readAhead(env); err != nil {
+		return err
+	}
 	p := &k.picture
 	for i := 0; i < len(env.Tree.Files); i++ {
 		f := env.Tree.Files[i]
@@ -63,7 +66,7 @@ func (k *Kind) gatherQueues(env *kind.DumpEnv) error {
 		if err != nil {
 			return fmt.Errorf("%v: %w", f, err)
 		}
-		if u == nil || !mayQueue(u) {
+		if u == nil || !mayQueue(u) || k.ahead[u.Ino] {
 			continue
 		}
 		if err := k.gatherQueue(env, f, u); err != nil {
@@ -154,6 +157,9 @@ func isReason(err error) bool {
 
 // receive makes files known that came with a message.
 func (q *peeker) receive(fds []*fd.FD) (files []*scan.File, err error) {
+	if q.told && len(fds) > 0 {
+		return nil, errors.Join(errNotPlain, closeAll(fds))
+	}
 	for i, d := range fds {
 		if q.look.env.Files == nil {
 			return nil, errors.Join(errAncillary, closeAll(fds[i:]))

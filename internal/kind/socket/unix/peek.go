@@ -45,6 +45,7 @@ type peeker struct {
 	uneven func([]*message) (bool, error)
 	undo   []linux.SockOpt
 	fresh  bool // its options are those of a new socket
+	told   bool // the guard has been told what is changed, as it has of all plain queues
 	home   bool // SO_PEEK_OFF was set to 0, and nothing was peeked at since
 	counts bool // SO_INQ is on
 	buf    []byte
@@ -97,7 +98,7 @@ func (q *peeker) drop() { q.buf, q.room = nil, nil }
 // read, after the guard was told what they were.
 func (q *peeker) adjust() error {
 	if q.fresh {
-		q.undo = []linux.SockOpt{{Level: sys.SOL_SOCKET, Name: sys.SO_PEEK_OFF, Value: -1}, {Level: sys.SOL_SOCKET, Name: sys.SO_PASSCRED}}
+		q.undo = changes()
 		return q.change()
 	}
 	for _, want := range []linux.SockOpt{
@@ -116,7 +117,7 @@ func (q *peeker) adjust() error {
 
 // change sets the options that q.undo is about.
 func (q *peeker) change() error {
-	if len(q.undo) == 0 || q.look.env.Guard == nil {
+	if len(q.undo) == 0 || q.look.env.Guard == nil || q.told {
 		return q.set()
 	}
 	if err := q.look.env.Guard.Back(q.look.file, q.undo...); err != nil {

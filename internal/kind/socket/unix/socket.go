@@ -38,6 +38,7 @@ type Kind struct {
 
 	gathered   bool
 	queues     map[uint32]*queued    // what is queued, by inode
+	ahead      map[uint32]bool       // it is known what is, see readAhead
 	arrived    map[uint32][]*arrived // connections to be accepted, by the listener's inode
 	strangers  map[uint32]*stranger  // peers outside of the tree, by inode
 	connectors map[uint32]*connector // of sockets whose peer is one
