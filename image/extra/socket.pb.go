@@ -1379,6 +1379,7 @@ type SocketEntry struct {
 	FanoutMembers      *uint32        // that its fanout group may have, if told
 	FullCoverage       *uint32
 	Foreign            *bool
+	SentUrgent         *uint32
 
 	proto.Rest
 }
@@ -1451,6 +1452,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	b = proto.AppendVarint(b, 34, m.FanoutMembers)
 	b = proto.AppendVarint(b, 35, m.FullCoverage)
 	b = proto.AppendBool(b, 36, m.Foreign)
+	b = proto.AppendVarint(b, 37, m.SentUrgent)
 	return append(b, m.Unknown()...)
 }
 
@@ -1555,6 +1557,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.FullCoverage)
 	case 288: // 36: foreign
 		d.Bool(&m.Foreign)
+	case 296: // 37: sent_urgent
+		d.Uint32(&m.SentUrgent)
 	default:
 		return false
 	}
@@ -1881,6 +1885,14 @@ func (m *SocketEntry) GetForeign() bool {
 		return *m.Foreign
 	}
 	return false
+}
+
+// GetSentUrgent returns sent_urgent, or its default.
+func (m *SocketEntry) GetSentUrgent() uint32 {
+	if m != nil && m.SentUrgent != nil {
+		return *m.SentUrgent
+	}
+	return 0
 }
 
 // SocketCredentials is glis.SocketCredentials.

@@ -87,6 +87,8 @@ const (
 	inErrors
 	inUDP
 	inUDP6
+	inRequests
+	inFastopen
 )
 
 func structNamed(name string) bpf.Name { return bpf.Name{Kind: bpf.KindStruct, Name: name} }
@@ -97,6 +99,7 @@ var tcpStructures = []bpf.Name{
 	inConnection: structNamed("inet_connection_sock"), inOptions: structNamed("tcp_options_received"),
 	inLock: structNamed("spinlock"), inIP6: structNamed("ipv6_pinfo"), inErrors: structNamed("sk_buff_head"),
 	inUDP: structNamed("udp_sock"), inUDP6: structNamed("udp6_sock"),
+	inRequests: structNamed("request_sock_queue"), inFastopen: structNamed("fastopen_queue"),
 }
 
 // places are the members of the structures that a TCP socket begins with, so
@@ -116,6 +119,7 @@ func places(t *TCP) []place {
 		{in: inTCPSock, name: "sk_policy", size: 16, may: true},          // CONFIG_XFRM
 		{in: inTCPSock, name: "sk_busy_poll_budget", size: 2, may: true}, // Linux 5.11
 		{in: inInet, name: "ipv6_fl_list", size: 8, may: true},           // Linux 6.18
+		{in: inTCP, name: "fastopen_connect", size: 1},                   // with bits beside it
 		{in: inTCPSock, name: "sk_dst_cache", size: 8, moving: true},
 		{in: inTCPSock, name: "sk_timer", moving: true},
 		{in: inTCPSock, name: "sk_pacing_rate", size: 8, moving: true},
@@ -145,17 +149,25 @@ func findTCP(x *bpf.Types) (*TCP, error) {
 	if err := t.note(all, at, int(types[inTimer].Size)); err != nil {
 		return nil, err
 	}
-	t.within(x, types)
+	if err := t.within(x, types); err != nil {
+		return nil, err
+	}
 	t.UDP = findUDP(x, types, t.Size)
 	t.Picture, err = findPicture(x, types, t)
 	return t, err
 }
 
 // within notes what is in structures inside of a socket's.
-func (t *TCP) within(x *bpf.Types, types []bpf.Type) {
+func (t *TCP) within(x *bpf.Types, types []bpf.Type) error {
 	outer, at := x.Member(&types[inTCP], "rx_opt"), x.Member(&types[inOptions], "user_mss")
 	t.Fixed = addSpan(t.Fixed, t.Size4, outer, at, 2)
+	queue, fast, qlen := x.Member(&types[inConnection], "icsk_accept_queue"), x.Member(&types[inRequests], "fastopenq"), x.Member(&types[inFastopen], "max_qlen")
+	if queue < 0 || fast < 0 || qlen < 0 {
+		return fmt.Errorf("%w: the kernel's sockets have no queue of TCP_FASTOPEN", ErrUnavailable)
+	}
+	t.Fixed = addSpan(t.Fixed, t.Size4, queue+fast, qlen, 4)
 	t.within6(x, types, x.Member(&types[inTCP6], "inet6"))
+	return nil
 }
 
 // within6 notes what is in the part of a socket that is about IPv6.

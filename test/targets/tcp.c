@@ -19,6 +19,8 @@ struct end {
 	int closed;
 };
 static struct end ends[2 * MAX];
+enum { FASTOPEN_NO_COOKIE = 34 };
+
 static int n, sorts = 4, each, leave, more, closing;
 static uint64_t (*total)[2]; // shared: how much each side of a connection has sent
 
@@ -92,7 +94,7 @@ static void meet(int point) {
 }
 
 static void look(void) {
-	static const int tcp[] = {TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_SYNCNT, TCP_LINGER2, TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT, TCP_INQ};
+	static const int tcp[] = {TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_SYNCNT, TCP_LINGER2, TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT, TCP_INQ, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, FASTOPEN_NO_COOKIE};
 	static const int sol[] = {SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_OOBINLINE, SO_RCVLOWAT, SO_PRIORITY, SO_ERROR};
 	static const int ip[] = {IP_TOS, IP_TTL, IP_RECVERR, IP_MTU_DISCOVER};
 	static const int v6[] = {IPV6_V6ONLY, IPV6_UNICAST_HOPS, IPV6_TCLASS};
@@ -172,9 +174,11 @@ int main(int argc, char **argv) {
 		len[s] = sizeof *at;
 		l[s] = listener(s, &at[s], &len[s]);
 		if (s == 0)
-			set(l[s], SOL_SOCKET, SO_REUSEADDR, 1), set(l[s], IPPROTO_TCP, TCP_NODELAY, 1), set(l[s], IPPROTO_TCP, TCP_USER_TIMEOUT, more ? 77777 : 0);
+			set(l[s], SOL_SOCKET, SO_REUSEADDR, 1), set(l[s], IPPROTO_TCP, TCP_NODELAY, 1), set(l[s], IPPROTO_TCP, TCP_USER_TIMEOUT, more ? 77777 : 0), set(l[s], IPPROTO_TCP, TCP_FASTOPEN, more ? 5 : 0);
 		for (int i = 0; i < each; i++) {
 			client[k++] = CHECK(socket(at[s].sin6_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+			if (more && i == each - 1) // they count before there is a connection
+				set(client[k - 1], IPPROTO_TCP, TCP_DEFER_ACCEPT, 7), set(client[k - 1], IPPROTO_TCP, s % 2 ? FASTOPEN_NO_COOKIE : TCP_FASTOPEN_CONNECT, 1);
 			CHECK(connect(client[k - 1], (void *)&at[s], len[s]));
 		}
 	}

@@ -1,4 +1,5 @@
-// Urgent data in what waits to be read from TCP connections: first, in between,
+// Urgent data in what was sent over TCP connections and didn't get through yet, and in
+// what waits to be read from them: first, in between,
 // last; in the stream (SO_OOBINLINE) and apart; read already while what is around
 // it waits. Over IPv4 and IPv6.
 #include "ctl.h"
@@ -51,12 +52,44 @@ static void look(int i, int fd) {
 	obs("%d: in the end %d %c", i, n < 0 ? errno : n, urgent);
 }
 
+enum { MUCH = 500000, MORE = 1000 };
+
+// crowd sends more than the other end has room for, and then something urgent.
+static void crowd(int a) {
+	static char much[MUCH + MORE];
+	memset(much, 'x', sizeof much);
+	CHECK(setsockopt(a, SOL_SOCKET, SO_SNDBUF, &(int){2 * MUCH}, sizeof(int)));
+	MUST(send(a, much, MUCH, 0) == MUCH);
+	give(a, "!", MSG_OOB);
+	MUST(send(a, much, MORE, 0) == MORE);
+}
+
+// scatter reads all of that.
+static void scatter(int i, int fd) {
+	static char b[MUCH + MORE];
+	int mark = 0, place = -1, got = 0;
+	char urgent = '-';
+	for (int r; got < MUCH + MORE; got += r) {
+		CHECK(ioctl(fd, SIOCATMARK, &mark));
+		if (mark)
+			place = got;
+		MUST((r = recv(fd, b, MUCH + MORE - got, 0)) > 0);
+	}
+	int n = recv(fd, &urgent, 1, MSG_OOB | MSG_DONTWAIT);
+	obs("crowded %d: %d bytes, the mark at %d, urgent %d %c", i, got, place, n < 0 ? errno : n, urgent);
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
-	int a[ALL], b[ALL], more;
+	int a[ALL], b[ALL], full[SORTS][2], more;
 	for (int i = 0; i < ALL; i++)
 		pair(i % SORTS, &a[i], &b[i]);
 	do {
+		for (int i = 0; i < SORTS; i++) {
+			pair(i, &full[i][0], &full[i][1]);
+			CHECK(setsockopt(full[i][1], SOL_SOCKET, SO_RCVBUF, &(int){100000}, sizeof(int)));
+			crowd(full[i][0]);
+		}
 		for (int i = 0; i < ALL; i++) {
 			int place = i / SORTS % PLACES, way = i / SORTS / PLACES;
 			char c;
@@ -72,6 +105,8 @@ int main(int argc, char **argv) {
 		more = savepoint();
 		for (int i = 0; i < ALL; i++)
 			look(i, b[i]);
+		for (int i = 0; i < SORTS; i++)
+			scatter(i, full[i][1]), close(full[i][0]), close(full[i][1]);
 	} while (more);
 	return 0;
 }

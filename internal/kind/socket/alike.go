@@ -195,8 +195,8 @@ func (s *study) samples(sample func() (int, error)) error {
 	k := s.alike.kernel
 	for i, o := range k.Table {
 		s.fds = append(s.fds, -1)
-		if !k.Fresh[i].OK || k.fixed[i] {
-			continue // it isn't read either
+		if !k.Fresh[i].OK || k.fixed[i] || o.Placed {
+			continue // it isn't read either, or counts anyway
 		}
 		if slices.Contains(s.ask, o.Name) {
 			s.alike.ask = append(s.alike.ask, i)

@@ -38,6 +38,9 @@ type Option struct {
 	Force int
 	// Ask is set if some families let it be read but not be set.
 	Ask bool
+	// Placed is set if an end of a connection can't be given it, and it is known by
+	// name where the kernel has it, see sockmem.TCP.
+	Placed bool
 	// Field is where criu's entry has it; nil if it has no place for it.
 	Field *Field
 }

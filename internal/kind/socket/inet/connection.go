@@ -212,6 +212,19 @@ func (l *look) peekOff() (int, bool) {
 }
 
 // readUrgent reads what waits to be read where urgent data is among it.
+// readSent finds out what is urgent of what was sent, if the kernel's memory tells.
+func (l *look) readSent(s *tcp.Stream) error {
+	m, err := l.kind.memory()
+	if err != nil {
+		return nil //nolint:nilerr // see docs/limits.md
+	}
+	err = tcp.NewQueues(m).ReadSent(l.fd.Int(), s)
+	if s.Sent != 0 {
+		l.sent = s.Sent
+	}
+	return err
+}
+
 func (l *look) readUrgent(s *tcp.Stream) error {
 	m, err := l.kind.memory()
 	if err != nil {
@@ -236,6 +249,9 @@ func (l *look) readStream() (*tcp.Stream, error) {
 		return nil, fmt.Errorf("enter repair mode (it needs CAP_NET_ADMIN): %w", err)
 	}
 	s, err := tcp.Read(l.fd.Int(), l.urgent)
+	if err == nil && s.Entry.GetOutqLen() > 0 {
+		err = l.readSent(s)
+	}
 	if err != nil || !ok || !l.readable || l.urgent {
 		return s, err
 	}
@@ -282,7 +298,11 @@ func (n *node) readStream() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if x := n.kind.extras[n.entry.GetId()]; x.GetUrgent() != nil {
+	x := n.kind.extras[n.entry.GetId()]
+	if n.stream.Sent = x.GetSentUrgent(); n.stream.Sent > n.stream.Entry.GetOutqLen() {
+		return fmt.Errorf("byte %d is urgent, and %d bytes are to be sent or acknowledged: that can't be", n.stream.Sent, n.stream.Entry.GetOutqLen())
+	}
+	if x.GetUrgent() != nil {
 		n.stream.Mark = &tcp.Mark{Offset: x.GetUrgent().GetOffset(), Read: x.GetUrgent().GetRead()}
 		if n.stream.Mark.Offset >= n.stream.Entry.GetInqLen() {
 			return fmt.Errorf("urgent data at %d, and %d bytes wait to be read: that can't be", n.stream.Mark.Offset, n.stream.Entry.GetInqLen())
@@ -461,6 +481,11 @@ func (n *node) finishConnection(own *fd.FD, k *socket.Kernel, at address) error 
 	if err := n.stream.Begin(num); err != nil {
 		return err
 	}
+	if n.stream.State == tcp.SynSent || n.atOnce {
+		if err := n.connectAtOnce(num); err != nil {
+			return err
+		}
+	}
 	if n.stream.State == tcp.SynSent {
 		if err := n.beginConnecting(num); err != nil {
 			return err
@@ -469,6 +494,11 @@ func (n *node) finishConnection(own *fd.FD, k *socket.Kernel, at address) error 
 	err = unix.Connect(num, n.peer.sockaddr(n.family, zone))
 	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)
+	}
+	if n.number("TCP_FASTOPEN_CONNECT") != 0 && n.stream.State != tcp.SynSent {
+		if err := n.checkConnected(num); err != nil {
+			return err
+		}
 	}
 	if at.ip != n.at.ip { // it was left to the kernel
 		if err := n.checkSource(num); err != nil {

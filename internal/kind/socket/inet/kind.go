@@ -130,6 +130,7 @@ type look struct {
 	readable bool      // something waits to be read
 	urgent   bool      // urgent data is among it
 	mark     *tcp.Mark // where
+	sent     uint32    // how many bytes what is urgent of what was sent is the last of
 	group    *socket.Group
 	known    bool               // its group is of UDP
 	more     *extra.SocketEntry // what options don't tell
@@ -400,8 +401,11 @@ func (l *look) putExtra() error {
 	if l.mark != nil {
 		e.Urgent = &extra.Urgent{Offset: &l.mark.Offset, Read: &l.mark.Read}
 	}
+	if l.sent != 0 {
+		e.SentUrgent = &l.sent
+	}
 	e.Groups, e.Keys, e.Cookies = l.groups, l.keys, l.cookies
-	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil && !unusual(e) {
+	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil && e.SentUrgent == nil && !unusual(e) {
 		return nil
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)

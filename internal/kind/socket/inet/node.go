@@ -40,6 +40,7 @@ type node struct {
 	unseen   *unseen
 	sharing  *extra.ReusePort // nil: it is alone at its port
 	inbox    *inbox           // nil: nothing is in a UDP socket's queues
+	atOnce   bool             // it is connected without TCP_FASTOPEN_CONNECT
 	cut      bool             // it was connected, and comes back as a closed socket (--tcp-close)
 }
 
@@ -97,6 +98,16 @@ func (n *node) listens() bool { return n.entry.GetState() == listening }
 
 // Create implements plan.Node.
 func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
+	own, err := n.createNear()
+	if errors.Is(err, errDeferred) {
+		n.atOnce = true
+		return n.createNear()
+	}
+	return own, err
+}
+
+// createNear makes it, bound as its address was chosen.
+func (n *node) createNear() (*fd.FD, error) {
 	if n.leavesWide() {
 		own, err := n.create(n.wide())
 		if !errors.Is(err, errSource) && !errors.Is(err, unix.EADDRINUSE) && !errors.Is(err, unix.EAGAIN) {

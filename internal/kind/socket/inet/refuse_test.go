@@ -69,6 +69,13 @@ func TestRefused(t *testing.T) {
 			must(t, unix.Listen(d.Int(), 5))
 			return client(t, mptcp4, d.Int()).Int()
 		}},
+		{"multipath that fell back", "GODEBUG=multipathtcp=0", func(t *testing.T) int {
+			c := client(t, mptcp4, listener(t).Int())
+			if err := unix.SetsockoptInt(c.Int(), unix.IPPROTO_TCP, unix.TCP_REPAIR, 1); !errors.Is(err, unix.ENOPROTOOPT) {
+				t.Errorf("it could be repaired: %v", err)
+			}
+			return c.Int()
+		}},
 		{"part of a datagram with a time stamp to come", "no packet brought", func(t *testing.T) int {
 			c := client(t, udp4, udp4.bound(t, "127.0.0.1").Int())
 			const txSoftware, report = 1 << 1, 1 << 4 // SOF_TIMESTAMPING_*

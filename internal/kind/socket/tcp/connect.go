@@ -274,6 +274,7 @@ func (s *Stream) trim(peer *Stream) error {
 	}
 	if in, drop := e.GetInqLen(), e.GetOutqLen()-unacknowledged; drop > 0 {
 		s.Queues = append(s.Queues[:in:in], s.Queues[in+drop:]...)
+		s.Sent -= min(s.Sent, drop)
 	}
 	e.OutqLen, e.UnsqLen = &unacknowledged, proto.Uint32(unacknowledged)
 	return nil

@@ -63,16 +63,18 @@ func Clamp() socket.Option {
 }
 
 // ConnectionOptions returns the options that an end of a connection can have
-// set. What limits queues comes after they are filled. Not among them: what
-// only counts before a connection is made, and TCP_MAXSEG, which tells the size
-// in use instead.
+// set. What limits queues comes after they are filled, as does what delays a
+// handshake; what is only taken before a connection is made comes before it. Not
+// among them: TCP_MAXSEG, which tells the size in use instead.
 func ConnectionOptions() socket.Table {
 	var t socket.Table
 	for _, o := range Options() {
 		switch o.Opt {
-		case unix.TCP_MAXSEG, unix.TCP_DEFER_ACCEPT, unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, optFastOpenNoCookie:
+		case unix.TCP_MAXSEG:
 			continue
-		case unix.TCP_NOTSENT_LOWAT, unix.TCP_CORK:
+		case unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, optFastOpenNoCookie:
+			o.Placed = true
+		case unix.TCP_NOTSENT_LOWAT, unix.TCP_CORK, unix.TCP_DEFER_ACCEPT:
 			o.When = socket.Late
 		}
 		t = append(t, o)

@@ -104,7 +104,7 @@ func (s *Stream) fill(fd int, p Path) error {
 	if err := s.fillUnread(fd, p, in); err != nil {
 		return fmt.Errorf("what waits to be read: %w", err)
 	}
-	if err := push(fd, sendQueue, sent); err != nil {
+	if err := s.push(fd, sent, 0); err != nil {
 		return fmt.Errorf("what was sent and not acknowledged: %w", err)
 	}
 	if err := choose(fd, noQueue); err != nil {
@@ -113,7 +113,7 @@ func (s *Stream) fill(fd int, p Path) error {
 	if len(unsent) == 0 {
 		return nil
 	}
-	if err := fillUnsent(fd, unsent); err != nil {
+	if err := s.fillUnsent(fd, unsent, len(sent)); err != nil {
 		return fmt.Errorf("what was not sent yet: %w", err)
 	}
 	return nil
@@ -122,11 +122,11 @@ func (s *Stream) fill(fd int, p Path) error {
 // fillUnsent leaves repair mode for a moment: in it, whatever is put into the
 // send queue counts as sent. The window of nothing that a new connection has
 // keeps the kernel from sending it, whether its packets are held back or not.
-func fillUnsent(fd int, data []byte) error {
+func (s *Stream) fillUnsent(fd int, data []byte, before int) error {
 	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
 		return err
 	}
-	return errors.Join(send(fd, data), repair(fd, unix.TCP_REPAIR_ON))
+	return errors.Join(s.send(fd, data, before), repair(fd, unix.TCP_REPAIR_ON))
 }
 
 func repair(fd, mode int) error {
@@ -143,12 +143,12 @@ func push(fd, queue int, data []byte) error {
 	if err := choose(fd, queue); err != nil {
 		return err
 	}
-	return send(fd, data)
+	return send(fd, data, 0)
 }
 
-func send(fd int, data []byte) error {
+func send(fd int, data []byte, flags int) error {
 	for len(data) > 0 {
-		n, err := unix.SendmsgN(fd, data, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		n, err := unix.SendmsgN(fd, data, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL|flags)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

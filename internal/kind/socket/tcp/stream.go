@@ -34,6 +34,9 @@ type Stream struct {
 	// the end of that was not sent yet.
 	Queues []byte
 	Mark   *Mark // urgent data, nil if there is none
+	// Sent is how many bytes of what was not acknowledged yet the urgent one is the
+	// last of, 0 if none is urgent.
+	Sent uint32
 }
 
 // Quiet are the options that end repair mode without a packet. It leaves

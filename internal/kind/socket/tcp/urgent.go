@@ -70,6 +70,46 @@ func (q *Queues) Marked(fd int, s *Stream) error {
 	return nil
 }
 
+// ReadSent finds out what is urgent of what was not acknowledged yet: the kernel
+// tells it in every segment up to there.
+func (q *Queues) ReadSent(fd int, s *Stream) error {
+	at, err := q.mem.Sock(fd)
+	if err != nil {
+		return err
+	}
+	t, err := q.mem.Struct("tcp_sock", at)
+	if err != nil {
+		return err
+	}
+	if n := t.U32("tcp_sock.snd_up") - s.unacknowledged(); n <= s.Entry.GetOutqLen() {
+		s.Sent = n
+	}
+	return nil
+}
+
+// push puts what was sent, or a part of that from a byte on, into the send queue of
+// a socket in repair mode.
+func (s *Stream) push(fd int, data []byte, before int) error {
+	if len(data) == 0 {
+		return nil
+	}
+	if err := choose(fd, sendQueue); err != nil {
+		return err
+	}
+	return s.send(fd, data, before)
+}
+
+// send gives the socket data behind as many bytes, the last urgent byte as such.
+func (s *Stream) send(fd int, data []byte, before int) error {
+	if n := int(s.Sent) - before; n > 0 && n <= len(data) {
+		if err := send(fd, data[:n], unix.MSG_OOB); err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return send(fd, data, 0)
+}
+
 // markOf returns where urgent data is that has come; nil if there is none.
 func markOf(t *kmem.Struct) *Mark {
 	state, offset := t.U16("tcp_sock.urg_data"), t.U32("tcp_sock.urg_seq")-t.U32("tcp_sock.copied_seq")
