@@ -42,6 +42,8 @@ var targets = []target{
 	{name: "credsall", src: "creds", args: []string{"all"}, noCRIU: "other uids need CAP_SYS_RESOURCE"},
 	{name: "attrs", args: []string{"basic"}},
 	{name: "attrsmore", src: "attrs", args: []string{"more"}, noCRIU: "timer slack, personality and core filter are lost"},
+	{name: "keyring", args: []string{"1"}, noCRIU: "session keyrings are lost"},
+	{name: "keyringnone", src: "keyring", args: []string{"0"}, noCRIU: "session keyrings are lost"},
 	{name: "chroot"},
 	{name: "itimers", args: []string{"long"}},
 	{name: "itimershort", src: "itimers", args: []string{"short"}},

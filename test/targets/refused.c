@@ -6,6 +6,7 @@
 #include <linux/audit.h>
 #include <linux/bpf.h>
 #include <linux/filter.h>
+#include <linux/keyctl.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
@@ -161,6 +162,11 @@ static void aio_fork(void) {
 		wait_for_end(NULL);
 	}
 }
+static void keys(void) {
+	CHECK(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL));
+	CHECK(syscall(SYS_add_key, "user", "name", "secret", 6, KEY_SPEC_SESSION_KEYRING));
+}
+static void thread_keys(void) { CHECK(syscall(SYS_add_key, "user", "name", "secret", 6, KEY_SPEC_THREAD_KEYRING)); }
 static void ports(void) {
 #ifdef SYS_ioperm
 	CHECK(syscall(SYS_ioperm, 0x80, 1, 1));
@@ -316,7 +322,7 @@ static struct {
 	const char *name;
 	void (*make)(void);
 } all[] = {
-    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
+    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"keys", keys}, {"threadkeys", thread_keys}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},

@@ -30,11 +30,12 @@ const (
 	extraMemPolicy   = "memory-policy"
 	extraTSC         = "tsc"
 	extraAutogroup   = "autogroup"
+	extraKeyring     = "session-keyring"
 )
 
 func knownExtra(name string) bool {
 	switch name {
-	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup:
+	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup, extraKeyring:
 		return true
 	}
 	return attributeNamed(name)

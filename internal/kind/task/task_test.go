@@ -325,3 +325,25 @@ func TestLoginCheck(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyringImage: what an image says of a session keyring is not trusted.
+func TestKeyringImage(t *testing.T) {
+	s := &sessionKeyring{serial: 7, uid: 1, gid: 2, perm: 0x3f1f0000, linked: true, name: "login"}
+	got, err := decodeKeyring(kind.Extra{extraKeyring: s.encode()})
+	if err != nil || *got != *s {
+		t.Errorf("%+v becomes %+v: %v", s, got, err)
+	}
+	for _, b := range [][]byte{{}, s.encode()[:keyringHead], append(s.encode(), 0), append(s.encode(), make([]byte, 300)...), append(s.encode()[:keyringHead], ".hidden"...)} {
+		if _, err := decodeKeyring(kind.Extra{extraKeyring: b}); err == nil {
+			t.Errorf("%q is taken", b)
+		}
+	}
+	for _, text := range []string{"", "user;0;0;3f;x", "keyring;x;0;3f;_ses", "keyring;0;0;_ses"} {
+		if _, err := parseKeyring(text); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+	if s, err := parseKeyring("keyring;1000;100;3f030000;a;b"); err != nil || s.uid != 1000 || s.perm != 0x3f030000 || s.name != "a;b" {
+		t.Errorf("%+v, %v", s, err)
+	}
+}

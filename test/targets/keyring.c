@@ -1,0 +1,61 @@
+// Session keyrings: an anonymous one with the user's in it, one that a child has
+// from its parent, a named one, and one of another user.
+#include "ctl.h"
+#include <linux/keyctl.h>
+
+static long key(int op, long a, long b, long c, long d) { return syscall(SYS_keyctl, op, a, b, c, d); }
+
+static long ring(long which) { return CHECK(key(KEYCTL_GET_KEYRING_ID, which, 0, 0, 0)); }
+
+static void look(void) {
+	char text[256] = "";
+	int32_t in[8];
+	CHECK(key(KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, (long)text, sizeof text, 0));
+	long n = CHECK(key(KEYCTL_READ, KEY_SPEC_SESSION_KEYRING, (long)in, sizeof in, 0));
+	obs("%s, %ld in it", text, n / 4);
+	for (long i = 0; i < n / 4; i++)
+		obs("the user's: %d", in[i] == ring(KEY_SPEC_USER_KEYRING));
+	obs("process keyring %ld", key(KEYCTL_GET_KEYRING_ID, KEY_SPEC_PROCESS_KEYRING, 0, 0, 0));
+}
+
+static void child(const char *name, int uid, const char *session, int link) {
+	ctl_party(name);
+	if (CHECK(fork()))
+		return;
+	ctl_child(name);
+	if (uid)
+		CHECK(setresuid(uid, uid, uid));
+	if (session)
+		CHECK(key(KEYCTL_JOIN_SESSION_KEYRING, (long)(*session ? session : NULL), 0, 0, 0));
+	if (link)
+		CHECK(key(KEYCTL_LINK, KEY_SPEC_USER_KEYRING, KEY_SPEC_SESSION_KEYRING, 0, 0));
+	if (session && *session)
+		CHECK(key(KEYCTL_SETPERM, KEY_SPEC_SESSION_KEYRING, 0x3f1f0000, 0, 0));
+	do
+		look();
+	while (savepoint());
+	_exit(0);
+}
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	int own = atoi(argv[1]);
+	if (own) {
+		CHECK(key(KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0));
+		CHECK(key(KEYCTL_LINK, KEY_SPEC_USER_KEYRING, KEY_SPEC_SESSION_KEYRING, 0, 0));
+	}
+	child("same", 0, NULL, 0);
+	child("named", 0, "glis-test", 0);
+	child("user", 1234, "", 1);
+	long first = ring(KEY_SPEC_SESSION_KEYRING);
+	do {
+		look();
+		obs("there: %d", first != 0);
+	} while (savepoint());
+	for (int i = 0; i < 3; i++) {
+		int st;
+		CHECK(wait(&st));
+		MUST(st == 0);
+	}
+	return 0;
+}
