@@ -151,7 +151,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: d.guard}
-	d.sink.ended = d.ended
+	d.sink.ended, d.env.Ended = d.ended, d.ended
 	d.guard.brake = d.brakeUsers
 	d.env.Undo, d.env.Hold = d.undo.Push, d.hold
 	d.env.Away = func(f netlock.Flow) { d.away = append(d.away, f) }

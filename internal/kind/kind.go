@@ -66,12 +66,24 @@ type DumpEnv struct {
 	// Away tells what is to be dropped while the tree is away: from when it is
 	// killed until it is restored. May be nil.
 	Away func(netlock.Flow)
+	// Ended fails if the tree must not stand still any longer, see Check. May be
+	// nil.
+	Ended func() error
 	// Undo adds a step that takes back what was done outside of the images;
 	// it runs if the dump fails.
 	Undo func(what string, f func() error)
 	// Now tells what a clock (CLOCK_*) shows in the tree's time namespace, in
 	// ns.
 	Now func(clock int32) (uint64, error)
+}
+
+// Check returns why the tree must not stand still any longer, if that is so.
+// Whatever goes over all files of a tree at once asks for it now and then.
+func (e *DumpEnv) Check() error {
+	if e.Ended == nil {
+		return nil
+	}
+	return e.Ended()
 }
 
 // Guard remembers, where it outlives the engine, what is to be done to sockets

@@ -176,7 +176,7 @@ func (a *alikes) survey(env *kind.DumpEnv) error {
 				a.memory.TCP.Picture.Picture(m.Sock, &g.picture)
 				found[m.FD] = g
 			}
-			return nil
+			return env.Check()
 		})
 		if err != nil {
 			found = map[int32]*glimpse{}

@@ -83,24 +83,24 @@ func (a *alikes) watch(env *kind.DumpEnv) error {
 	if a.memory.TCP.Picture == nil {
 		return errors.New("it isn't known where the kernel has the state of connections")
 	}
-	if err := a.pictures(func(g *glimpse, p *sockmem.Picture) { g.picture, g.still = *p, usual(p) }); err != nil {
+	if err := a.pictures(env, func(g *glimpse, p *sockmem.Picture) { g.picture, g.still = *p, usual(p) }); err != nil {
 		return err
 	}
-	if err := a.peekAll(); err != nil {
+	if err := a.peekAll(env); err != nil {
 		return err
 	}
-	return a.pictures(func(g *glimpse, p *sockmem.Picture) { g.same = g.picture == *p })
+	return a.pictures(env, func(g *glimpse, p *sockmem.Picture) { g.same = g.picture == *p })
 }
 
 // pictures takes a picture of every socket that has a group.
-func (a *alikes) pictures(fn func(*glimpse, *sockmem.Picture)) error {
+func (a *alikes) pictures(env *kind.DumpEnv, fn func(*glimpse, *sockmem.Picture)) error {
 	var p sockmem.Picture
 	for t, all := range a.tasks {
 		err := a.memory.Each(t.Pidfd.Int(), func(m sockmem.Socket) error {
 			if g := all[m.FD]; g != nil && a.memory.TCP.Picture.Picture(m.Sock, &p) {
 				fn(g, &p)
 			}
-			return nil
+			return env.Check()
 		})
 		if err != nil {
 			return fmt.Errorf("task %d: %w", t.PID, err)
@@ -145,7 +145,7 @@ type queued struct {
 
 // peekAll reads what waits to be read at connections that are still, on all
 // CPUs.
-func (a *alikes) peekAll() error {
+func (a *alikes) peekAll(env *kind.DumpEnv) error {
 	var all []queued
 	room := a.room
 	for t, some := range a.tasks {
@@ -171,7 +171,7 @@ func (a *alikes) peekAll() error {
 	a.room = room
 	return par.Do(len(all), func(i int) error {
 		all[i].peek()
-		return nil
+		return env.Check()
 	})
 }
 

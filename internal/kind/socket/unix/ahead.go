@@ -52,10 +52,16 @@ func (k *Kind) readAhead(env *kind.DumpEnv) error {
 			return err
 		}
 	}
-	_ = par.Do(len(all), func(i int) error {
+	err = par.Do(len(all), func(i int) error {
+		if err := env.Check(); err != nil {
+			return err
+		}
 		all[i].read(env)
 		return nil
 	})
+	if err != nil {
+		return err
+	}
 	k.ahead = make(map[uint32]bool, len(all))
 	for i := range all {
 		p := &all[i]

@@ -58,6 +58,9 @@ func (k *Kind) gatherQueues(env *kind.DumpEnv) error {
 	p := &k.picture
 	for i := 0; i < len(env.Tree.Files); i++ {
 		f := env.Tree.Files[i]
+		if err := env.Check(); err != nil {
+			return err
+		}
 		if !isSocket(f) {
 			continue
 		}

@@ -81,7 +81,7 @@ func (k *Kind) plain(l *look) bool {
 		if g.plain == nil {
 			g.plain = map[*scan.Task]map[int32]bool{}
 		}
-		found = k.glanceAt(l.file.Task)
+		found = k.glanceAt(l.env, l.file.Task)
 		g.plain[l.file.Task] = found
 	}
 	return found[l.file.FD]
@@ -89,7 +89,7 @@ func (k *Kind) plain(l *look) bool {
 
 // glanceAt looks at all sockets of a task. What can't be looked at is looked at
 // one by one.
-func (k *Kind) glanceAt(t *scan.Task) map[int32]bool {
+func (k *Kind) glanceAt(env *kind.DumpEnv, t *scan.Task) map[int32]bool {
 	m, err := k.mem.Reader()
 	if err != nil {
 		return nil
@@ -108,7 +108,7 @@ func (k *Kind) glanceAt(t *scan.Task) map[int32]bool {
 		if s.Family == sys.AF_UNIX {
 			found[s.FD] = zero(s.Sock, places)
 		}
-		return nil
+		return env.Check()
 	})
 	if err != nil {
 		return nil
