@@ -65,8 +65,8 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	}
 	n := &node{sort: sort{family: int(in.GetFamily()), protocol: int(in.GetProto())}, kind: k, id: plan.ID(in.GetId()), entry: in}
 	x := k.extras[in.GetId()]
-	n.forget()
-	n.connected = n.protocol == unix.IPPROTO_TCP && (tcp.Connected(int(in.GetState())) || x.GetEnded())
+	hadPeer := n.forget()
+	n.connected = n.protocol == unix.IPPROTO_TCP && (tcp.Connected(int(in.GetState())) || x.GetEnded() || hadPeer)
 	if err := n.check(); err != nil {
 		return nil, err
 	}
@@ -98,6 +98,9 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	if err == nil {
 		err = n.planEnded(x)
 	}
+	if err == nil && hadPeer && n.at.set() {
+		n.ended = &ended{}
+	}
 	if err == nil && n.connected && n.ended == nil {
 		err = n.planConnection(p)
 	}
@@ -108,11 +111,14 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 }
 
 // forget takes away the peer that criu's images tell of a connection which has
-// ended: criu doesn't restore it either.
-func (n *node) forget() {
-	if e := n.entry; n.protocol == unix.IPPROTO_TCP && e.GetState() == closed && e.GetDstPort() != 0 {
-		e.DstPort, e.DstAddr = proto.Uint32(0), make([]uint32, len(e.GetDstAddr()))
+// ended, and tells whether there was one. What it had not read isn't known.
+func (n *node) forget() bool {
+	e := n.entry
+	if n.protocol != unix.IPPROTO_TCP || e.GetState() != closed || e.GetDstPort() == 0 {
+		return false
 	}
+	e.DstPort, e.DstAddr = proto.Uint32(0), make([]uint32, len(e.GetDstAddr()))
+	return true
 }
 
 // withOptions is an entry's options, all parts of which are there.

@@ -92,7 +92,7 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "TCP at 127.0.0.1:80\nTCP at 127.0.0.1:80, listening, backlog 5\nTCP at 127.0.0.1:81, listening, backlog 5\nUDP at [::1]:80 connected to [::2]:53\nTCP at 127.0.0.1:82"
+	want := "TCP at 127.0.0.1:80\nTCP at 127.0.0.1:80, listening, backlog 5\nTCP at 127.0.0.1:81, listening, backlog 5\nUDP at [::1]:80 connected to [::2]:53\nTCP at 127.0.0.1:82, closed"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
