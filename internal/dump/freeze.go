@@ -231,7 +231,7 @@ func (f *freezer) whyNot(t *scan.Task, tid proc.TID, err error) error {
 	case serr != nil:
 	case st.Kthread:
 		return fmt.Errorf("%v is a kernel thread: only processes can be dumped", t)
-	case st.TracerPid != 0:
+	case st.TracerPid != 0 && int(st.TracerPid) != unix.Gettid(): // one of its other threads may be ours already
 		return kind.Unsupported(t, "it is traced by process %d (strace, gdb?); end that first", st.TracerPid)
 	}
 	return fmt.Errorf("%v: seize thread %d: %w", t, tid, err)

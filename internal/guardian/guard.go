@@ -140,7 +140,11 @@ func (g *Guard) Owns(tid uint32) bool { return int(tid) == g.pid }
 // would have to end.
 func (g *Guard) Alive() error {
 	p := []unix.PollFd{{Fd: int32(g.line.Int()), Events: unix.POLLIN}}
-	if n, err := linux.PollNow(p); err == nil && n == 0 {
+	n, err := linux.PollNow(p)
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask whether the guardian (process %d) is alive: %w", g.pid, err)
+	case n == 0:
 		return nil
 	}
 	return fmt.Errorf("the guardian (process %d) was killed", g.pid)
