@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -281,4 +282,77 @@ func socketPair(t *testing.T) (a, b *os.File, ino string) {
 		t.Fatal(err)
 	}
 	return a, b, strconv.FormatUint(st.Ino, 10)
+}
+
+// nowhere makes a file below a mount that is in no namespace, open for reading.
+func nowhere(t *testing.T, content string) (f *os.File, key string) {
+	t.Helper()
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		t.Fatal(err)
+	}
+	root, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(root)
+	w, err := unix.Openat(root, "input", unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f = os.NewFile(uintptr(w), "input")
+	t.Cleanup(func() { f.Close() })
+	if _, err := io.WriteString(f, content); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(w, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID|unix.STATX_INO, &st); err != nil {
+		t.Fatal(err)
+	}
+	return f, fmt.Sprintf("file[%x:%d]", st.Mnt_id, st.Ino)
+}
+
+// A file that no path leads to is named by its mount and inode, as with criu,
+// and another one takes its place.
+func TestExternalFile(t *testing.T) {
+	e := testkit.FindEngine(t)
+	testkit.NoLeaks(t)
+	dir := testkit.NewDir(t)
+	out, err := os.OpenFile(filepath.Join(dir, "out"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	in, key := nowhere(t, fmt.Sprintf("%-99s\n%-99s\n", "first", "second"))
+	p := testkit.StartWith(t, dir, &os.ProcAttr{Files: []*os.File{in, out, out}, Sys: &syscall.SysProcAttr{Setsid: true}}, testkit.BuildC(t, "targets/lines.c"), dir)
+	p.AwaitAt(t, 0)
+	if e.Glis {
+		refused(t, e, []string{"dump", "-t", strconv.Itoa(p.PID), "-D", testkit.NewDir(t)}, "another mount namespace", "--external '"+key+"'")
+		testkit.Unharmed(t, p.PID)
+	}
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img, "--external", key)
+	if e.Glis {
+		refused(t, e, []string{"restore", "-d", "-D", img}, "--inherit-fd 'fd[N]:"+key+"'")
+		refused(t, e, []string{"restore", "-d", "-D", img, "--inherit-fd", "fd[77]:" + key}, "without descriptor 77")
+		refused(t, e, []string{"restore", "-d", "-D", img, "--inherit-fd", "fd[0]:" + key}, "character device")
+	}
+	in, _ = nowhere(t, fmt.Sprintf("%-99s\n%-99s\n", "changed", "third"))
+	e.Extra = []*os.File{in}
+	e.Restore(t, img, "--inherit-fd", "fd[3]:"+key)
+	p.Go(t, 0, false)
+	p.AwaitAt(t, 1)
+	p.Go(t, 1, true)
+	p.WaitExit(t, 0)
+	got, err := os.ReadFile(out.Name())
+	if want := []string{"first", "third"}; err != nil || !slices.Equal(strings.Fields(string(got)), want) {
+		t.Errorf("it has copied %q (%v), want %q", strings.Fields(string(got)), err, want)
+	}
 }

@@ -95,7 +95,11 @@ type regEntry struct {
 
 // Dump implements kind.File.
 func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	name, err := k.name(env, f)
+	name, err := outside(env, f)
+	out := name != ""
+	if !out && err == nil {
+		name, err = k.name(env, f)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +108,9 @@ func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	e.fown = fown.FownEntry{Uid: &e.uid, Euid: &e.euid, Signum: &e.sig, PidType: &e.typ, Pid: &e.to}
 	e.file.Reg = &e.reg
 	e.dumpSize(f)
+	if out {
+		e.reg.Ext = &out
+	}
 	if f.FD < 0 {
 		return &e.file, k.buildID(f, &e.reg)
 	}
@@ -155,9 +162,6 @@ func (k *Regular) name(env *kind.DumpEnv, f *scan.File) (string, error) {
 	if isTTY(f.Stat.Rdev) && f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR {
 		return strings.TrimSuffix(f.Link, deletedSuffix), nil // another terminal takes its place, mostly
 	}
-	if strings.HasPrefix(f.Link, memfdPrefix) && strings.HasSuffix(f.Link, deletedSuffix) {
-		return "", kind.Unsupported(f, "it is a memfd of huge pages, which Glis can't carry over yet")
-	}
 	if f.Stat.Nlink == 0 {
 		return k.dumpGhost(env, f)
 	}
@@ -175,9 +179,9 @@ func (k *Regular) name(env *kind.DumpEnv, f *scan.File) (string, error) {
 	case strings.HasSuffix(f.Link, deletedSuffix):
 		return k.linkRemap(env, f)
 	case err == nil:
-		return "", kind.Unsupported(f, "another file has this path by now (the open one has inode %d, that one %d), or a mount hides it; put it back, or unmount what hides it", f.Stat.Ino, st.Ino)
+		return "", lost(f, fmt.Sprintf("another file has this path by now (the open one has inode %d, that one %d), or a mount hides it", f.Stat.Ino, st.Ino), "put it back, or unmount what hides it")
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
-		return "", kind.Unsupported(f, "the path leads nowhere (it is below another mount); close it, or make the path lead to it again")
+		return "", lost(f, "the path leads nowhere (it is below another mount)", "close it, or make the path lead to it again")
 	}
 	return "", fmt.Errorf("%v: look for it by its path: %w", f, err)
 }

@@ -33,6 +33,9 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err := checkRegular(in); err != nil {
 		return entryError(e, "%v", err)
 	}
+	if in.GetExt() {
+		return k.planOutside(p, e, b)
+	}
 	if g := p.Inherited(strings.TrimPrefix(in.GetName(), "/")); g != nil {
 		return p.Add(plan.NewHeir(b.id, g, 0, nil, nil))
 	}
@@ -57,8 +60,7 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 func checkRegular(e *regfile.RegFileEntry) error {
 	name := e.GetName()
 	switch {
-	case e.GetExt():
-		return fmt.Errorf("%s is a file from outside (--external file), which Glis can't take over yet", name)
+	case e.GetExt(): // it has no path
 	case !strings.HasPrefix(name, "/") || strings.ContainsRune(name, 0) || len(name) >= unix.PathMax:
 		return fmt.Errorf("%.80q is no absolute path", name)
 	case strings.Contains(name, "..") && slices.Contains(strings.Split(name, "/"), ".."):
