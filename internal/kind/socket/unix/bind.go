@@ -22,7 +22,7 @@ func (a *address) bind(fd int) error {
 	case isPath(a.name):
 		return a.inPlace(func() error { return a.bindPath(fd) })
 	}
-	err := linux.Bind(fd, a.sockaddr())
+	err := afterGarbage(func() error { return linux.Bind(fd, a.sockaddr()) })
 	if errors.Is(err, sys.EADDRINUSE) {
 		return fmt.Errorf("bind to %v: %s has this name; end that program first: %w", a, holder(a.name), err)
 	}
@@ -129,12 +129,18 @@ func (a *address) clear() error {
 	case st.Mode&sys.S_IFMT != sys.S_IFSOCK:
 		return fmt.Errorf("bind to %v: a file that is no socket has this path; move it away", a)
 	}
-	live, err := a.live()
+	err = afterGarbage(func() error {
+		live, err := a.live()
+		if live {
+			err = errors.Join(err, sys.EADDRINUSE)
+		}
+		return err
+	})
+	if errors.Is(err, sys.EADDRINUSE) {
+		return fmt.Errorf("bind to %v: this path is in use by %s; end that program first: %w", a, holder(a.name), sys.EADDRINUSE)
+	}
 	if err != nil {
 		return err
-	}
-	if live {
-		return fmt.Errorf("bind to %v: this path is in use by %s; end that program first: %w", a, holder(a.name), sys.EADDRINUSE)
 	}
 	if err := sys.Unlink(string(a.name)); err != nil && !errors.Is(err, sys.ENOENT) {
 		return fmt.Errorf("remove the old file %v: %w", a, err)

@@ -66,25 +66,40 @@ func (s *stream) head() error {
 		return nil
 	}
 	var b [1]byte
-	s.home = false
-	_, err = linux.Recvmsg(s.fd, b[:], nil, nil, peek|sys.MSG_OOB)
-	switch {
-	case err == nil:
+	p, err := s.next(b[:], sys.MSG_OOB)
+	if err == nil && p != nil {
 		s.base = 1 // a reader who doesn't ask for it steps over it
-	case errors.Is(err, sys.EINVAL): // it is read in line
-		p, err := s.next(b[:], 0)
-		if err != nil || p == nil {
-			return errors.Join(err, fmt.Errorf("peek at urgent data"))
-		}
-		if err := closeAll(p.rights); err != nil {
-			return err
-		}
-	default:
-		return fmt.Errorf("peek at urgent data: %w", err)
+		p, err = s.inline(b[:])
+	} else if errors.Is(err, sys.EINVAL) { // it is read in line
+		p, err = s.next(b[:], 0)
 	}
-	s.out = append(s.out, &message{data: bytes.Clone(b[:]), urgent: urgentWaits})
+	if err != nil || p == nil {
+		return errors.Join(err, fmt.Errorf("peek at urgent data"))
+	}
+	if err := closeAll(p.rights); err != nil {
+		return err
+	}
+	s.out = append(s.out, &message{data: bytes.Clone(b[:]), urgent: urgentWaits, who: p.who})
 	s.at = 1
 	return nil
+}
+
+// inline peeks at urgent data in front as a reader does who gets it in line: only
+// such a one is told who sent it.
+func (s *stream) inline(b []byte) (*peeked, error) {
+	option := linux.SockOpt{Level: sys.SOL_SOCKET, Name: sys.SO_OOBINLINE}
+	if g := s.look.env.Guard; g != nil {
+		if err := g.Back(s.look.file, option); err != nil {
+			return nil, err
+		}
+	}
+	on := option
+	on.Value = 1
+	if err := errors.Join(on.Set(s.fd), s.seek(0)); err != nil {
+		return nil, errors.Join(err, option.Set(s.fd))
+	}
+	p, err := s.next(b, 0)
+	return p, errors.Join(err, option.Set(s.fd))
 }
 
 func (s *stream) goTo(at int) error { return s.seek(at - s.base) }
@@ -165,18 +180,23 @@ func (s *stream) mark() error {
 	if r.N != 1 {
 		return nil
 	}
-	s.found = true
-	if !s.waits {
-		s.out = append(s.out, &message{urgent: urgentRead})
-		return nil
-	}
 	if err := s.goTo(s.at); err != nil {
 		return err
 	}
-	if r, err = linux.Recvmsg(s.fd, b[:1], nil, nil, peek); err != nil || r.N != 1 {
+	p, err := s.next(b[:1], 0)
+	if err != nil {
 		return fmt.Errorf("peek at urgent data: %w", err)
 	}
-	s.out = append(s.out, &message{data: bytes.Clone(b[:1]), urgent: urgentWaits})
+	if p == nil || p.n != 1 {
+		s.total = s.at // it counts urgent data that a reader stepped over (Linux 6.18)
+		return nil
+	}
+	s.found = true
+	if err := closeAll(p.rights); err != nil || !s.waits {
+		s.out = append(s.out, &message{urgent: urgentRead})
+		return err
+	}
+	s.out = append(s.out, &message{data: bytes.Clone(b[:1]), urgent: urgentWaits, who: p.who})
 	s.at++
 	return nil
 }

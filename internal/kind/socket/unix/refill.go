@@ -77,6 +77,10 @@ func (m *queuedMessage) check(n *node) error {
 // plain tells whether nothing comes along with a message.
 func (m *queuedMessage) plain() bool { return len(m.rights) == 0 && m.who == nil && m.urgent == 0 }
 
+// divisible tells whether a piece of a stream comes to the same if it is sent in
+// several.
+func (m *queuedMessage) divisible() bool { return len(m.rights) == 0 && m.urgent == 0 }
+
 // sender fills the queue of a socket from another one's end.
 type sender struct {
 	fd     int
@@ -180,7 +184,7 @@ func (r *refill) send(k *Kind, env *plan.Env, from *sender, to int) error {
 // read so far. It is 0 if that can't be it.
 func (r *refill) padding(k *Kind, took uint32) (int, error) {
 	first := r.messages[0]
-	if !first.plain() {
+	if !first.divisible() {
 		return 0, nil
 	}
 	own, err := k.size(sys.SOCK_STREAM, len(first.data))
@@ -219,7 +223,11 @@ func (r *refill) sendBehind(env *plan.Env, from *sender, to, pad, piece int) err
 func (r *refill) sendIn(env *plan.Env, from *sender, to, piece int) error {
 	for _, m := range r.messages {
 		if m.urgent != 0 {
-			if err := m.sendUrgent(from.fd, to); err != nil {
+			control, err := m.control(env)
+			if err == nil {
+				err = m.sendUrgent(from.fd, to, control)
+			}
+			if err != nil {
 				return err
 			}
 			continue
@@ -231,7 +239,7 @@ func (r *refill) sendIn(env *plan.Env, from *sender, to, piece int) error {
 		data := m.data
 		for first := true; first || len(data) > 0; first = false {
 			n := len(data)
-			if r.typ == sys.SOCK_STREAM && m.plain() {
+			if r.typ == sys.SOCK_STREAM && m.divisible() {
 				n = min(n, piece)
 			}
 			if err := from.send(data[:n], control, r.typ == sys.SOCK_STREAM); err != nil {
@@ -244,12 +252,12 @@ func (r *refill) sendIn(env *plan.Env, from *sender, to, piece int) error {
 }
 
 // sendUrgent queues urgent data (MSG_OOB), and reads it if it had been.
-func (m *queuedMessage) sendUrgent(from, to int) error {
+func (m *queuedMessage) sendUrgent(from, to int, control []byte) error {
 	b := m.data
 	if m.urgent == urgentRead {
 		b = []byte{0}
 	}
-	if _, err := linux.Sendmsg(from, b, nil, nil, sys.MSG_OOB|sys.MSG_DONTWAIT|sys.MSG_NOSIGNAL); err != nil {
+	if _, err := linux.Sendmsg(from, b, control, nil, sys.MSG_OOB|sys.MSG_DONTWAIT|sys.MSG_NOSIGNAL); err != nil {
 		return fmt.Errorf("queue urgent data anew (needs a kernel with CONFIG_AF_UNIX_OOB): %w", err)
 	}
 	if m.urgent == urgentWaits {
@@ -266,7 +274,7 @@ func (m *queuedMessage) sendUrgent(from, to int) error {
 func (r *refill) piece(k *Kind) (int, error) {
 	want, most := int64(r.memory), 0
 	for _, m := range r.messages {
-		if m.plain() {
+		if m.divisible() {
 			most = max(most, len(m.data))
 			continue
 		}
@@ -286,7 +294,7 @@ func (r *refill) piece(k *Kind) (int, error) {
 	var failed error
 	takes := func(n int) (sum int64) {
 		for _, m := range r.messages {
-			if m.plain() {
+			if m.divisible() {
 				size, err := k.inPieces(len(m.data), n)
 				failed = errors.Join(failed, err)
 				sum += size

@@ -213,8 +213,6 @@ func (k *Kind) fromMemory(l *look) ([]*message, error) {
 		if l.u.Type == sys.SOCK_STREAM {
 			if len(x.data) == 0 && !b.Urgent {
 				x = &message{urgent: urgentRead, peer: true} // all that is left of it is its place
-			} else if b.Urgent {
-				x.who = nil
 			}
 		}
 		if l.u.Type == sys.SOCK_DGRAM {
