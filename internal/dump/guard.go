@@ -170,7 +170,7 @@ func keepFor(f *scan.File, some []promise) error {
 	}
 	defer d.Close()
 	for _, p := range some {
-		if err := p.opt.Set(d.Int()); err != nil {
+		if err := p.opt.SetBack(d.Int()); err != nil {
 			return fmt.Errorf("%v: %w", f, err)
 		}
 	}

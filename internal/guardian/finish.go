@@ -101,7 +101,7 @@ func (o *Option) set(pidfd int) error {
 	if err := unix.Fstat(d.Int(), &st); err != nil || st.Ino != o.Inode {
 		return err
 	}
-	if err := o.Set(d.Int()); err != nil {
+	if err := o.SetBack(d.Int()); err != nil {
 		return fmt.Errorf("task %d, descriptor %d: %w", o.PID, o.FD, err)
 	}
 	return nil

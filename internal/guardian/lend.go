@@ -65,7 +65,7 @@ func (o *Option) setLent(lent []*fd.FD) error {
 		if err := unix.Fstat(d.Int(), &st); err != nil || st.Ino != o.Inode || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 			continue
 		}
-		if err := o.Set(d.Int()); err != nil {
+		if err := o.SetBack(d.Int()); err != nil {
 			return fmt.Errorf("socket %d: %w", o.Inode, err)
 		}
 	}

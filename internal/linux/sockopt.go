@@ -27,3 +27,17 @@ func (o SockOpt) Set(fd int) error {
 	}
 	return nil
 }
+
+// setBackTries is how often SetBack tries.
+const setBackTries = 3
+
+// SetBack is Set for an option that a target had and must have again: a failure
+// that passes is not to leave it without.
+func (o SockOpt) SetBack(fd int) (err error) {
+	for range setBackTries {
+		if err = o.Set(fd); err == nil {
+			return nil
+		}
+	}
+	return err
+}

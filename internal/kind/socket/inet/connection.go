@@ -172,7 +172,7 @@ func (l *look) putStream() error {
 	}
 	s, err := l.readStream()
 	for _, o := range back {
-		err = errors.Join(err, o.Set(l.fd.Int()))
+		err = errors.Join(err, o.SetBack(l.fd.Int()))
 	}
 	if errors.Is(err, tcp.ErrEarlyData) {
 		return l.refuse("%v, which isn't supported yet; wait until it is connected", tcp.ErrEarlyData)
@@ -211,7 +211,6 @@ func (l *look) peekOff() (int, bool) {
 	return int(int32(v.Lo)), ok
 }
 
-// readUrgent reads what waits to be read where urgent data is among it.
 // readSent finds out what is urgent of what was sent, if the kernel's memory tells.
 func (l *look) readSent(s *tcp.Stream) error {
 	m, err := l.kind.memory()
@@ -225,6 +224,7 @@ func (l *look) readSent(s *tcp.Stream) error {
 	return err
 }
 
+// readUrgent reads what waits to be read where urgent data is among it.
 func (l *look) readUrgent(s *tcp.Stream) error {
 	m, err := l.kind.memory()
 	if err != nil {

@@ -166,7 +166,7 @@ func (q *peeker) set() error {
 func (q *peeker) restore() error {
 	var errs []error
 	for _, o := range slices.Backward(q.undo) {
-		errs = append(errs, o.Set(q.fd))
+		errs = append(errs, o.SetBack(q.fd))
 	}
 	return errors.Join(errs...)
 }
