@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +26,26 @@ const named = "name="
 
 // Open mounts a hierarchy nowhere. One with a name of its own that the kernel
 // does not have comes into being; it stays as long as there is a cgroup in it.
-func Open(name string) (*Hierarchy, error) {
+//
+// Of one that is about to go, as its last cgroup has, the kernel says that it is
+// busy: then it comes into being anew a moment later.
+func Open(name string) (h *Hierarchy, err error) {
+	for range goneTries {
+		if h, err = open(name); !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(gonePause)
+	}
+	return h, err
+}
+
+// How often, and how long, a hierarchy is waited for that is about to go.
+const (
+	goneTries = 100
+	gonePause = 10 * time.Millisecond
+)
+
+func open(name string) (*Hierarchy, error) {
 	fstype := "cgroup"
 	if name == "" {
 		fstype = "cgroup2"

@@ -86,3 +86,19 @@ func TestBeneath(t *testing.T) {
 		}
 	}
 }
+
+// A hierarchy comes into being anew right after it has gone, however often.
+func TestOpenAnew(t *testing.T) {
+	for i := range 10 {
+		h, err := Open("name=glisanew")
+		if errors.Is(err, unix.EPERM) {
+			t.Skip("needs root")
+		}
+		if err != nil {
+			t.Fatalf("for the %dth time: %v", i+1, err)
+		}
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
