@@ -14,7 +14,7 @@ import (
 
 // How long, and how often, a name is tried that garbage may have.
 const (
-	garbageTime  = 300 * time.Millisecond
+	garbageTime  = 2 * time.Second
 	garbagePause = 2 * time.Millisecond
 )
 
