@@ -23,7 +23,7 @@ var refusals = []struct {
 	{"leader", "first thread has ended", "first thread"},
 	{"timerthread", "POSIX timer whose thread is gone", "timer"},
 	{"ldt", "LDT segments", "LDT"},
-	{"keys", "session keyring that holds keys", "holds a key"},
+	{"keys", "a session keyring that holds keys", "holds a key"},
 	{"threadkeys", "a thread or process keyring", "thread keyring"},
 	{"ports", "I/O ports (ioperm)", "ioperm(2)"},
 	{"signals", "SIGURG, SIGWINCH and SIGCHLD", "SIGURG"},

@@ -46,7 +46,8 @@ func imagesIn(dir string) (metadata, pages int64) {
 	if err != nil {
 		return 0, 0
 	}
-	defer d.Close()                                  //nolint:errcheck // only read from
+	defer d.Close() //nolint:errcheck // only read from
+
 	entries, _ := d.ReadDir(manyEntries/perFile + 1) // more are too many anyway
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "pages-") {

@@ -25,6 +25,8 @@ type Entry struct {
 const (
 	// EntrySize is the size of Entry in bytes.
 	EntrySize = 80
+	// EntryArgs is the offset of Entry.Args.
+	EntryArgs = 8
 	// EntryRet is the offset of Entry.Ret.
 	EntryRet = 56
 	// EntryMayFail lets the batch go on when this call fails.

@@ -295,7 +295,7 @@ func (d *dump) thaw() error {
 			d.kinds.Thaw(th)
 		}
 	}
-	errs = append(errs, d.passAll(), d.guard.TakeBack(), d.files.drop(), d.freezer.thaw(), d.guard.Lock().Release())
+	errs = append(errs, d.passAll(), d.guard.TakeBack(), d.files.drop(), d.freezer.thaw())
 	d.log.Debug("the tree runs on")
 	return errors.Join(append(errs, d.guard.Phase(guardian.Thawed))...)
 }

@@ -242,7 +242,7 @@ func (d *dump) keepLock() error {
 	return err
 }
 
-// passAll lets all packets through. The rest of the lock is removed by Release,
+// passAll lets all packets through. The rest of the lock goes with the guardian,
 // when the tree runs.
 func (d *dump) passAll() error {
 	errs := []error{d.guard.Lock().Pass()}

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/warm"
 )
@@ -22,6 +23,7 @@ func (d *dump) ready() error {
 		return err
 	}
 	arch.XStateSize()
+	hugepages.Learn()
 	d.ports = hasPorts()
 	warm.Written(d.xstate[:])
 	for _, f := range d.kinds.All() {

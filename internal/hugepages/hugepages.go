@@ -6,6 +6,7 @@ package hugepages
 import (
 	"fmt"
 	"math/bits"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,7 +57,12 @@ func Default() uint64 {
 // OfDevice returns the size of the pages of the kernel's own hugetlbfs that has
 // this device number, 0 if it is none: memfds, System V shared memory and
 // anonymous memory are there, each size on a file system of its own.
-func OfDevice(dev uint64) uint64 {
+func OfDevice(dev uint64) uint64 { return devices()[dev] }
+
+// devices are those file systems, and the sizes of their pages. They stay as long
+// as the machine runs, and to ask takes forty calls.
+var devices = sync.OnceValue(func() map[uint64]uint64 {
+	out := map[uint64]uint64{}
 	for _, s := range shifts {
 		n, err := unix.MemfdCreate("glis", unix.MFD_CLOEXEC|unix.MFD_HUGETLB|int(s<<unix.MAP_HUGE_SHIFT))
 		if err != nil {
@@ -65,12 +71,15 @@ func OfDevice(dev uint64) uint64 {
 		var st unix.Stat_t
 		err = unix.Fstat(n, &st)
 		_ = unix.Close(n) // nothing was written
-		if err == nil && st.Dev == dev {
-			return 1 << s
+		if err == nil {
+			out[st.Dev] = 1 << s
 		}
 	}
-	return 0
-}
+	return out
+})
+
+// Learn asks for what is known of huge pages, for those who have no time later.
+func Learn() { devices() }
 
 // OfFile returns the size of the pages that an open file consists of, 0 if it is
 // not on a hugetlbfs.

@@ -134,6 +134,7 @@ type Batch struct {
 	at      Addr // of data
 	data    []byte
 	entries []arch.Entry
+	feeds   []feed
 	names   []string
 	fetched bool
 	sealed  bool
@@ -218,12 +219,12 @@ func (b *Batch) Try(name string, nr uintptr, args ...uint64) Call {
 	return c
 }
 
-// Into copies the result of the call, when it comes, to an address: a place
-// where a later call of the batch reads it.
-func (c Call) Into(at Addr) Call {
-	c.b.entries[c.i].Forward = uint64(at)
-	return c
-}
+// feed is that the result of a call is an argument of a later one.
+type feed struct{ from, to, arg int }
+
+// Feed has the result of the call, when it comes, be argument i of a later call of
+// the batch. One call feeds one other.
+func (c Call) Feed(later Call, i int) { c.b.feeds = append(c.b.feeds, feed{c.i, later.i, i}) }
 
 // Len returns the number of calls so far.
 func (b *Batch) Len() int { return len(b.entries) }
@@ -258,6 +259,9 @@ func (b *Batch) Seal() error {
 		return nil
 	}
 	entries, buf := b.Alloc(len(b.entries) * arch.EntrySize)
+	for _, f := range b.feeds {
+		b.entries[f.from].Forward = uint64(entries) + uint64(f.to*arch.EntrySize+arch.EntryArgs+8*f.arg)
+	}
 	for i := range b.entries {
 		putEntry(buf[i*arch.EntrySize:], &b.entries[i])
 	}
@@ -273,7 +277,7 @@ func putEntry(buf []byte, e *arch.Entry) {
 	le := binary.LittleEndian
 	le.PutUint64(buf, e.Nr)
 	for i, a := range e.Args {
-		le.PutUint64(buf[8+8*i:], a)
+		le.PutUint64(buf[arch.EntryArgs+8*i:], a)
 	}
 	le.PutUint64(buf[arch.EntryRet:], e.Ret)
 	le.PutUint64(buf[arch.EntryRet+8:], e.Forward)

@@ -1,5 +1,5 @@
-// Session keyrings: an anonymous one with the user's in it, one that a child has
-// from its parent, a named one, and one of another user.
+// Session keyrings: an anonymous one with keys and the user's in it, one that a
+// child has from its parent, a named one, and one of another user.
 #include "ctl.h"
 #include <linux/keyctl.h>
 
@@ -13,8 +13,14 @@ static void look(void) {
 	CHECK(key(KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, (long)text, sizeof text, 0));
 	long n = CHECK(key(KEYCTL_READ, KEY_SPEC_SESSION_KEYRING, (long)in, sizeof in, 0));
 	obs("%s, %ld in it", text, n / 4);
-	for (long i = 0; i < n / 4; i++)
-		obs("the user's: %d", in[i] == ring(KEY_SPEC_USER_KEYRING));
+	for (long i = 0; i < n / 4; i++) {
+		char is[256] = "", has[256] = "";
+		if (in[i] != ring(KEY_SPEC_USER_KEYRING)) {
+			CHECK(key(KEYCTL_DESCRIBE, in[i], (long)is, sizeof is, 0));
+			CHECK(key(KEYCTL_READ, in[i], (long)has, sizeof has, 0));
+		}
+		obs("key %ld: %s, %s", i, is, has);
+	}
 	obs("process keyring %ld", key(KEYCTL_GET_KEYRING_ID, KEY_SPEC_PROCESS_KEYRING, 0, 0, 0));
 }
 
@@ -43,6 +49,9 @@ int main(int argc, char **argv) {
 	if (own) {
 		CHECK(key(KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0));
 		CHECK(key(KEYCTL_LINK, KEY_SPEC_USER_KEYRING, KEY_SPEC_SESSION_KEYRING, 0, 0));
+		long k = CHECK(syscall(SYS_add_key, "user", "start;1", "0123", 4, KEY_SPEC_SESSION_KEYRING));
+		CHECK(key(KEYCTL_CHOWN, k, 0, 78, 0));
+		CHECK(key(KEYCTL_SETPERM, k, 0x1b1b0000, 0, 0)); // as systemd has it
 	}
 	child("same", 0, NULL, 0);
 	child("named", 0, "glis-test", 0);

@@ -164,7 +164,7 @@ static void aio_fork(void) {
 }
 static void keys(void) {
 	CHECK(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL));
-	CHECK(syscall(SYS_add_key, "user", "name", "secret", 6, KEY_SPEC_SESSION_KEYRING));
+	CHECK(syscall(SYS_add_key, "logon", "glis:name", "secret", 6, KEY_SPEC_SESSION_KEYRING)); // nobody can read it
 }
 static void thread_keys(void) { CHECK(syscall(SYS_add_key, "user", "name", "secret", 6, KEY_SPEC_THREAD_KEYRING)); }
 static void ports(void) {

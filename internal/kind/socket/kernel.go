@@ -128,7 +128,7 @@ func (k *Kernel) Default(s Saved) bool {
 	if len(s.Entry.GetSoFilter()) > 0 || s.Entry.GetSoBoundDev() != "" {
 		return false
 	}
-	if len(s.Values) > 0 && k.plain == &s.Values[0] {
+	if len(s.Values) == 0 || k.plain == &s.Values[0] {
 		return true
 	}
 	for i, v := range s.Values {

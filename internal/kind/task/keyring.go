@@ -16,7 +16,7 @@ import (
 
 // Keyring is a process's session keyring, see session-keyring(7): a login or
 // service manager gives each service one. It comes back anew, by its name, with
-// the user's keyring in it if that was; what else it holds can't.
+// the user's keyring in it if that was, and keys of type "user"; others can't.
 type Keyring struct {
 	own  int64                // serial number of the engine's; 0: none
 	seen map[int64]*scan.Task // who has which
@@ -118,34 +118,47 @@ func (a *asked) describe() (*sessionKeyring, error) {
 	}
 	user, userErr := a.user.Result()
 	for ; len(keys) >= 4 && !strings.HasPrefix(s.name, "_uid"); keys = keys[4:] {
-		if key := int64(int32(binary.NativeEndian.Uint32(keys))); userErr != nil || key != user {
-			return nil, kind.Unsupported(where(a.q), "its session keyring %q holds a key, number %d, that would be lost (keyctl show); take it out (keyctl unlink), or dump from within the same session", s.name, key)
+		key := int32(binary.NativeEndian.Uint32(keys))
+		if userErr == nil && int64(key) == user {
+			s.linked = true
+		} else if err := s.take(key); err != nil {
+			return nil, kind.Unsupported(where(a.q), "its session keyring %q holds a key, number %d, that would be lost (%v); take it out (keyctl unlink), or dump from within the same session", s.name, key, err)
 		}
-		s.linked = true
 	}
 	return s, nil
 }
 
 // sessionKeyring is what comes back of one.
 type sessionKeyring struct {
-	serial   uint32
-	uid, gid uint32
-	perm     uint32
-	linked   bool
-	name     string
+	userKey // without a payload
+	serial  uint32
+	linked  bool
+	keys    []*userKey
 }
 
-// parseKeyring parses what KEYCTL_DESCRIBE says: type;uid;gid;perm;description.
+// take adds a key that the keyring holds.
+func (s *sessionKeyring) take(id int32) error {
+	k, err := readKey(int(id))
+	if err != nil {
+		return err
+	}
+	s.keys = append(s.keys, k)
+	sum := 0
+	for _, k := range s.keys {
+		sum += len(k.payload)
+	}
+	if sum > mostPayload {
+		return fmt.Errorf("its keys have %d bytes", sum)
+	}
+	return nil
+}
+
+// parseKeyring parses what KEYCTL_DESCRIBE says of a keyring.
 func parseKeyring(text string) (*sessionKeyring, error) {
 	s := &sessionKeyring{}
-	p := strings.SplitN(text, ";", 5)
-	if len(p) != 5 || p[0] != "keyring" {
-		return nil, fmt.Errorf("a session keyring that is described as %q", text)
+	if err := parseKey(text, "keyring", &s.userKey); err != nil {
+		return nil, fmt.Errorf("a session keyring: %w", err)
 	}
-	if _, err := fmt.Sscanf(p[1]+" "+p[2]+" "+p[3], "%d %d %x", &s.uid, &s.gid, &s.perm); err != nil {
-		return nil, fmt.Errorf("a session keyring that is described as %q: %w", text, err)
-	}
-	s.name = p[4]
 	return s, nil
 }
 
@@ -160,7 +173,11 @@ func (s *sessionKeyring) encode() []byte {
 	for i, v := range [...]uint32{s.serial, s.uid, s.gid, s.perm, linked} {
 		binary.LittleEndian.PutUint32(b[4*i:], v)
 	}
-	return append(b, s.name...)
+	b = append(append(b, s.name...), 0)
+	for _, k := range s.keys {
+		b = k.encode(b)
+	}
+	return b
 }
 
 func decodeKeyring(x kind.Extra) (*sessionKeyring, error) {
@@ -168,11 +185,21 @@ func decodeKeyring(x kind.Extra) (*sessionKeyring, error) {
 	if !ok {
 		return nil, nil
 	}
-	if len(b) <= keyringHead || len(b) > keyringHead+mostKeyLen || b[keyringHead] == '.' || bytes.IndexByte(b[keyringHead:], 0) >= 0 {
+	end := -1
+	if len(b) > keyringHead {
+		end = bytes.IndexByte(b[keyringHead:], 0)
+	}
+	if end <= 0 || end >= mostKeyLen || b[keyringHead] == '.' {
 		return nil, fmt.Errorf("core image: extra state %q: %d bytes that can't be", extraKeyring, len(b))
 	}
 	word := func(i int) uint32 { return binary.LittleEndian.Uint32(b[4*i:]) }
-	return &sessionKeyring{serial: word(0), uid: word(1), gid: word(2), perm: word(3), linked: word(4) == 1, name: string(b[keyringHead:])}, nil
+	s := &sessionKeyring{serial: word(0), linked: word(4) == 1}
+	s.uid, s.gid, s.perm, s.name = word(1), word(2), word(3), string(b[keyringHead:keyringHead+end])
+	var err error
+	if s.keys, err = decodeKeys(b[keyringHead+end+1:]); err != nil {
+		return nil, fmt.Errorf("core image: extra state %q: %w", extraKeyring, err)
+	}
+	return s, nil
 }
 
 // anonymous is what the kernel calls keyrings without a name.
@@ -218,6 +245,9 @@ func (s *sessionKeyring) join(r *kind.Redo, user uint32) {
 		r.Batch.Call("setresuid", unix.SYS_SETRESUID, uint64(user), same, same)
 		r.Batch.Call("keyctl KEYCTL_LINK", unix.SYS_KEYCTL, unix.KEYCTL_LINK, spec(unix.KEY_SPEC_USER_KEYRING), ring)
 		r.Batch.Call("setresuid", unix.SYS_SETRESUID, 0, same, same)
+	}
+	for _, k := range s.keys {
+		k.add(r, ring)
 	}
 	r.Batch.Call("keyctl KEYCTL_CHOWN", unix.SYS_KEYCTL, unix.KEYCTL_CHOWN, ring, uint64(s.uid), uint64(s.gid))
 	r.Batch.Call("keyctl KEYCTL_SETPERM", unix.SYS_KEYCTL, unix.KEYCTL_SETPERM, ring, uint64(s.perm))

@@ -3,6 +3,7 @@ package task
 import (
 	"bytes"
 	"encoding/binary"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -328,12 +329,17 @@ func TestLoginCheck(t *testing.T) {
 
 // TestKeyringImage: what an image says of a session keyring is not trusted.
 func TestKeyringImage(t *testing.T) {
-	s := &sessionKeyring{serial: 7, uid: 1, gid: 2, perm: 0x3f1f0000, linked: true, name: "login"}
+	s := &sessionKeyring{userKey: userKey{uid: 1, gid: 2, perm: 0x3f1f0000, name: "login"}, serial: 7, linked: true}
+	plain := s.encode()
+	s.keys = []*userKey{{uid: 3, gid: 4, perm: 0x1b1b0000, name: "invocation_id", payload: []byte{5, 0}}, {name: "n", payload: []byte("p")}}
 	got, err := decodeKeyring(kind.Extra{extraKeyring: s.encode()})
-	if err != nil || *got != *s {
+	if err != nil || !reflect.DeepEqual(got, s) {
 		t.Errorf("%+v becomes %+v: %v", s, got, err)
 	}
-	for _, b := range [][]byte{{}, s.encode()[:keyringHead], append(s.encode(), 0), append(s.encode(), make([]byte, 300)...), append(s.encode()[:keyringHead], ".hidden"...)} {
+	for _, b := range [][]byte{
+		{}, plain[:keyringHead], plain[:len(plain)-1], append(bytes.Clone(plain), 0), append(bytes.Clone(plain), make([]byte, 300)...),
+		append(bytes.Clone(plain[:keyringHead]), ".hidden\x00"...), s.encode()[:len(s.encode())-1], append(s.encode(), 1),
+	} {
 		if _, err := decodeKeyring(kind.Extra{extraKeyring: b}); err == nil {
 			t.Errorf("%q is taken", b)
 		}

@@ -22,7 +22,7 @@ func (a *address) bind(fd int) error {
 	case isPath(a.name):
 		return a.inPlace(func() error { return a.bindPath(fd) })
 	}
-	err := afterGarbage(func() error { return linux.Bind(fd, a.sockaddr()) })
+	err := afterGarbage(a.name, func() error { return linux.Bind(fd, a.sockaddr()) })
 	if errors.Is(err, sys.EADDRINUSE) {
 		return fmt.Errorf("bind to %v: %s has this name; end that program first: %w", a, holder(a.name), err)
 	}
@@ -129,7 +129,7 @@ func (a *address) clear() error {
 	case st.Mode&sys.S_IFMT != sys.S_IFSOCK:
 		return fmt.Errorf("bind to %v: a file that is no socket has this path; move it away", a)
 	}
-	err = afterGarbage(func() error {
+	err = afterGarbage(a.name, func() error {
 		live, err := a.live()
 		if live {
 			err = errors.Join(err, sys.EADDRINUSE)

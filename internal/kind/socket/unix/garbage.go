@@ -19,9 +19,12 @@ const (
 )
 
 // afterGarbage tries to bind until it works, as long as garbage may have the
-// name.
-func afterGarbage(bind func() error) error {
+// name: a process that can be seen is none.
+func afterGarbage(name []byte, bind func() error) error {
 	err := bind()
+	if errors.Is(err, sys.EADDRINUSE) && processOf(holding(name)) != "" {
+		return err
+	}
 	for end := time.Now().Add(garbageTime); errors.Is(err, sys.EADDRINUSE) && time.Now().Before(end); {
 		n, e := sys.Socket(sys.AF_UNIX, sys.SOCK_STREAM|sys.SOCK_CLOEXEC, 0)
 		if e != nil {

@@ -20,6 +20,14 @@ func holder(name []byte) string {
 	if ino == 0 {
 		return "another socket"
 	}
+	if p := processOf(ino); p != "" {
+		return p
+	}
+	return "socket " + strconv.FormatUint(uint64(ino), 10) + ", of no process that is visible here,"
+}
+
+// processOf says which process has a socket open, "" if none is found.
+func processOf(ino uint32) string {
 	link := fmt.Sprintf("socket:[%d]", ino)
 	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*") // who can't be looked at isn't found
 	for _, fd := range fds {
@@ -29,7 +37,7 @@ func holder(name []byte) string {
 			return fmt.Sprintf("process %s (%s)", pid, strings.TrimSpace(string(comm)))
 		}
 	}
-	return "socket " + strconv.FormatUint(uint64(ino), 10) + ", of no process that is visible here,"
+	return ""
 }
 
 // holding returns the inode of the socket that has a name, 0 if none is found.

@@ -199,7 +199,7 @@ func (k *Kind) temporarily(own int, name []byte) error {
 	case isPath(name):
 		return k.aside(own, name)
 	}
-	err := afterGarbage(func() error { return bindRaw(own, name) })
+	err := afterGarbage(name, func() error { return bindRaw(own, name) })
 	if errors.Is(err, sys.EADDRINUSE) {
 		return fmt.Errorf("bind to %s, as a socket was that is closed: %s has this name; end that program first: %w", nameString(name), holder(name), err)
 	}
