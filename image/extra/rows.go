@@ -15,6 +15,7 @@ const (
 	magicWaiting    uint32 = 0x474c5303
 	magicTCPWaiting uint32 = 0x474c5701 // "GLW", 1
 	magicDatagrams  uint32 = 0x474c4401 // "GLD", 1
+	magicQueued     uint32 = 0x474c4402
 )
 
 // Sockets is what criu's entries of sockets have no field for; see SocketEntry.
@@ -61,7 +62,14 @@ var Datagrams = &image.Row{
 	New: func() proto.Message { return &Datagram{} },
 }
 
+// Queued is what waits to be read from sockets without connections other than UDP;
+// see QueuedMessage.
+var Queued = &image.Row{
+	Name: "glis-queued", Pattern: "glis-queued.img", Magic: magicQueued, Common: image.CommonMagic,
+	New: func() proto.Message { return &QueuedMessage{} },
+}
+
 // Table returns every sort of additional image file, in a slice of its own.
 func Table() []*image.Row {
-	return []*image.Row{Sockets, Addresses, Identities, Waiting, TCPWaiting, Datagrams}
+	return []*image.Row{Sockets, Addresses, Identities, Waiting, TCPWaiting, Datagrams, Queued}
 }

@@ -1895,6 +1895,116 @@ func (m *SocketEntry) GetSentUrgent() uint32 {
 	return 0
 }
 
+// QueuedMessage is glis.QueuedMessage.
+type QueuedMessage struct {
+	Socket *uint32            // in files.img
+	Data   []byte             // of a raw socket of IPv4, with the header of IP
+	From   *uint32            // of netlink: number of the socket that sent it
+	Who    *SocketCredentials // of netlink: who sent it
+	Header []byte             // the header of IP, where it is not in the data
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*QueuedMessage) ProtoName() string { return "glis.QueuedMessage" }
+
+// Reset implements proto.Message.
+func (m *QueuedMessage) Reset() { *m = QueuedMessage{} }
+
+// AppendFields implements proto.Message.
+func (m *QueuedMessage) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Socket)
+	b = proto.AppendBytes(b, 2, m.Data)
+	b = proto.AppendVarint(b, 3, m.From)
+	if m.Who != nil {
+		b = proto.AppendMessage(b, 4, m.Who)
+	}
+	b = proto.AppendBytes(b, 5, m.Header)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *QueuedMessage) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: socket
+		d.Uint32(&m.Socket)
+	case 18: // 2: data
+		d.Bytes(&m.Data)
+	case 24: // 3: from
+		d.Uint32(&m.From)
+	case 34: // 4: who
+		if m.Who == nil {
+			m.Who = &SocketCredentials{}
+		}
+		d.Message(m.Who)
+	case 42: // 5: header
+		d.Bytes(&m.Header)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *QueuedMessage) Missing() string {
+	if m == nil || m.Socket == nil {
+		return "glis.QueuedMessage.socket"
+	}
+	if m == nil || m.Data == nil {
+		return "glis.QueuedMessage.data"
+	}
+	if x := m.GetWho(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// GetSocket returns socket, or its default.
+func (m *QueuedMessage) GetSocket() uint32 {
+	if m != nil && m.Socket != nil {
+		return *m.Socket
+	}
+	return 0
+}
+
+// GetData returns data, or its default.
+func (m *QueuedMessage) GetData() []byte {
+	if m != nil {
+		return m.Data
+	}
+	return nil
+}
+
+// GetFrom returns from, or its default.
+func (m *QueuedMessage) GetFrom() uint32 {
+	if m != nil && m.From != nil {
+		return *m.From
+	}
+	return 0
+}
+
+// GetWho returns who, or its default.
+func (m *QueuedMessage) GetWho() *SocketCredentials {
+	if m != nil {
+		return m.Who
+	}
+	return nil
+}
+
+// GetHeader returns header, or its default.
+func (m *QueuedMessage) GetHeader() []byte {
+	if m != nil {
+		return m.Header
+	}
+	return nil
+}
+
 // SocketCredentials is glis.SocketCredentials.
 type SocketCredentials struct {
 	Pid *uint32 // as the images number it

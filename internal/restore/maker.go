@@ -223,9 +223,13 @@ func (f *files) prepare(ctx context.Context, ids []plan.ID) error {
 }
 
 // needsMakers tells whether other processes than the engine have a part in
-// making any file.
+// making any file, or other files have in filling it.
 func (f *files) needsMakers() bool {
-	return slices.ContainsFunc(f.nodes, func(n plan.Node) bool { _, ok := n.(plan.Prepared); return ok })
+	return slices.ContainsFunc(f.nodes, func(n plan.Node) bool {
+		_, ok := n.(plan.Prepared)
+		s, stuffed := n.(plan.Stuffed)
+		return ok || stuffed && s.Held() != nil
+	})
 }
 
 // prepareAhead prepares all files before zombies end, who may have a part in

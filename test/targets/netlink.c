@@ -66,6 +66,46 @@ static int links(int fd) {
 	}
 }
 
+// fill sends messages that wait to be read: from another, from one that is closed,
+// from the socket itself, and what its filter, set later, would not let in.
+static void fill(int inbox, int other, const struct sockaddr_nl *box) {
+	static char large[40000];
+	memset(large, 'x', sizeof large);
+	struct sockaddr_nl gone = at(0x70000004, 0);
+	int fd = CHECK(socket(AF_NETLINK, SOCK_RAW, NETLINK_USERSOCK));
+	CHECK(bind(fd, (void *)&gone, sizeof gone));
+	MUST(!setsockopt(inbox, SOL_SOCKET, SO_DETACH_FILTER, &fd, sizeof fd) || errno == ENOENT);
+	CHECK(sendto(other, "other", 6, 0, (void *)box, sizeof *box));
+	CHECK(sendto(fd, large, sizeof large, 0, (void *)box, sizeof *box));
+	CHECK(sendto(inbox, "self", 5, 0, (void *)box, sizeof *box));
+	CHECK(close(fd));
+	struct sock_filter none[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+	struct sock_fprog filter = {1, none};
+	CHECK(setsockopt(inbox, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter));
+}
+
+static void unread(int inbox) {
+	static char buf[50000];
+	for (;;) {
+		char control[256];
+		struct sockaddr_nl from = {0};
+		struct iovec v = {buf, sizeof buf};
+		struct msghdr h = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+		ssize_t n = recvmsg(inbox, &h, MSG_DONTWAIT);
+		if (n < 0)
+			break;
+		unsigned sum = 0;
+		for (ssize_t i = 0; i < n; i++)
+			sum += (unsigned char)buf[i] * (i + 1);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+		struct ucred who = {0};
+		if (c && c->cmsg_type == SCM_CREDENTIALS)
+			memcpy(&who, CMSG_DATA(c), sizeof who);
+		obs("waited: %zd bytes, %u, from %u groups %x, mine %d, user %d", n, sum, from.nl_pid, from.nl_groups, who.pid == getpid(), who.uid);
+	}
+	obs("empty: %d", errno);
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	int fresh = CHECK(socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_GENERIC));
@@ -92,7 +132,13 @@ int main(int argc, char **argv) {
 	struct sock_fprog filter = {1, most};
 	CHECK(setsockopt(pair[1], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter));
 	on(pair[1], SOL_SOCKET, SO_LOCK_FILTER, 1);
+	struct sockaddr_nl box = at(0x70000003, 0);
+	int inbox = CHECK(socket(AF_NETLINK, SOCK_DGRAM, NETLINK_USERSOCK));
+	CHECK(bind(inbox, (void *)&box, sizeof box));
+	on(inbox, SOL_SOCKET, SO_PASSCRED, 1);
+	on(inbox, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, 7);
 	do {
+		unread(inbox);
 		tell("fresh", fresh), tell("route", route), tell("asks", asks), tell("first", pair[0]), tell("second", pair[1]);
 		obs("%d links", links(asks) > 0);
 		char buf[16] = "";
@@ -103,6 +149,7 @@ int main(int argc, char **argv) {
 		ssize_t len = CHECK(recvfrom(pair[1], buf, sizeof buf, 0, (void *)&from, &n));
 		obs("%zd bytes from %u", len, from.nl_pid);
 		obs("filter off: %d", setsockopt(pair[1], SOL_SOCKET, SO_DETACH_FILTER, &len, sizeof len));
+		fill(inbox, pair[1], &box);
 	} while (savepoint());
 	return 0;
 }

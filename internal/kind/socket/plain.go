@@ -105,21 +105,44 @@ func (p *Plain) Fail(err error) error {
 
 // Empty refuses a socket with something in its queue, or an error that waits.
 func (p *Plain) Empty() error {
+	waits, err := p.Waits()
+	if err == nil && waits {
+		return p.Refuse("messages are in its queue, which can't be looked at without taking them: let the process read them first")
+	}
+	return err
+}
+
+// Waits tells whether something is in its queue; an error that waits is refused.
+func (p *Plain) Waits() (bool, error) {
 	look := []unix.PollFd{{Fd: int32(p.FD.Int()), Events: unix.POLLIN}}
 	if _, err := linux.PollNow(look); err != nil {
-		return p.Fail(fmt.Errorf("poll: %w", err))
+		return false, p.Fail(fmt.Errorf("poll: %w", err))
 	}
 	waits := look[0].Revents&unix.POLLIN != 0
 	if p.Sock != nil { // one that was shut down can be read from, too
 		waits = p.Sock.Pointer("sock.sk_receive_queue") != p.Sock.In("sock.sk_receive_queue").At
 	}
-	switch {
-	case look[0].Revents&unix.POLLERR != 0:
-		return p.Refuse("an error waits to be reported (SO_ERROR, MSG_ERRQUEUE): let the process read it first")
-	case waits:
-		return p.Refuse("messages are in its queue, which can't be looked at without taking them: let the process read them first")
+	if look[0].Revents&unix.POLLERR != 0 {
+		return false, p.Refuse("an error waits to be reported (SO_ERROR, MSG_ERRQUEUE): let the process read it first")
 	}
-	return nil
+	return waits, nil
+}
+
+// mostQueued is how many messages a queue may have.
+const mostQueued = 1 << 20
+
+// Queue calls fn with every message that waits, in order. The kernel's memory is
+// read, so nothing is taken; where it can't be, messages are refused.
+func (p *Plain) Queue(m *kmem.Shared, fn func(*kmem.Reader, *kmem.Buffer) error) error {
+	waits, err := p.Waits()
+	if err != nil || !waits {
+		return err
+	}
+	r, err := m.Reader()
+	if err != nil || p.Sock == nil {
+		return p.Empty()
+	}
+	return r.Buffers(p.Sock.In("sock.sk_receive_queue").At, mostQueued, func(b *kmem.Buffer) error { return fn(r, b) })
 }
 
 // Put writes what criu's entry has no place for.
@@ -177,20 +200,33 @@ func (n *PlainNode) Make(family, typ, protocol int, k *Kernel, bind func(own int
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	own := fd.New(num)
-	if err := n.finish(own, k, bind); err != nil {
+	err = n.Begin(own, k)
+	if err == nil {
+		err = n.Complete(own, k, bind)
+	}
+	if err != nil {
 		return nil, errors.Join(err, own.Close())
 	}
 	return own, nil
 }
 
-func (n *PlainNode) finish(own *fd.FD, k *Kernel, bind func(own int) error) error {
+// Begin is the first part of Make, for a new socket: what comes before its queue
+// is filled.
+func (n *PlainNode) Begin(own *fd.FD, k *Kernel) error {
+	if err := SetInode(own.Int(), n.More.GetInode()); err != nil {
+		return err
+	}
+	return k.Set(own.Int(), n.Opts.Values, Early, Early)
+}
+
+// Complete is the rest of Make. touched are options that have been changed
+// meanwhile.
+func (n *PlainNode) Complete(own *fd.FD, k *Kernel, bind func(own int) error, touched ...string) error {
 	steps := []func() error{
-		func() error { return SetInode(own.Int(), n.More.GetInode()) },
-		func() error { return k.Set(own.Int(), n.Opts.Values, Early, Early) },
 		func() error { return Attach(own.Int(), n.Opts.Entry) },
 		func() error { return AttachEBPF(own.Int(), n.More.GetFilter()) },
 		func() error { return bind(own.Int()) },
-		func() error { return k.Set(own.Int(), n.Opts.Values, Late, Last) },
+		func() error { return k.Set(own.Int(), n.Opts.Values, Late, Last, touched...) },
 		func() error { return SetUnseen(own.Int(), n.More) },
 		func() error { return n.Owner.Set(own) },
 		func() error { return SetFlags(own, n.Flags) },

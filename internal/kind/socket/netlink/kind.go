@@ -18,6 +18,7 @@ import (
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -27,11 +28,13 @@ type Kind struct {
 	mem    *kmem.Shared
 
 	extras map[uint32]*extra.SocketEntry // nil: not read yet
+	queued map[plan.ID][]*message
+	nodes  map[name]*node
 	load   socket.Loader
 }
 
 // New returns the kind for one dump or restore.
-func New() *Kind { return &Kind{load: socket.Loader{Table: Table()}} }
+func New() *Kind { return &Kind{load: socket.Loader{Table: Table()}, nodes: map[name]*node{}} }
 
 // Type implements kind.File.
 func (*Kind) Type() fdinfo.FdTypes { return fdinfo.FdTypes_NETLINKSK }
@@ -60,7 +63,7 @@ func Table() socket.Table {
 }
 
 // KernelNames implements kind.MemoryUser.
-func (*Kind) KernelNames() []string { return socket.KernelNames() }
+func (*Kind) KernelNames() []string { return append(socket.KernelNames(), queueNames()...) }
 
 // UseMemory implements kind.MemoryUser.
 func (k *Kind) UseMemory(m *kmem.Shared) { k.mem = m }
@@ -92,7 +95,7 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 		return nil, err
 	}
 	defer p.FD.Close()
-	if err := p.Empty(); err != nil {
+	if err := k.saveQueue(p); err != nil {
 		return nil, err
 	}
 	e := &sk_netlink.NetlinkSkEntry{

@@ -2,6 +2,7 @@ package netlink
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -17,20 +18,42 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/testkit"
 )
 
-// Messages that nobody has read can't be looked at without taking them.
+// Messages that nobody could send once more are refused by name.
 func TestUnread(t *testing.T) {
-	n, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_USERSOCK)
+	testkit.RequireRoot(t)
+	const number = 0x71234567
+	to := func(groups uint32) *unix.SockaddrNetlink {
+		return &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: number, Groups: groups}
+	}
+	unread(t, unix.NETLINK_USERSOCK, "which isn't in the tree", func(n int) error {
+		return errors.Join(unix.Bind(n, to(0)), unix.Sendto(n, []byte("hello"), 0, to(0)))
+	})
+	unread(t, unix.NETLINK_USERSOCK, "to group 1", func(n int) error {
+		return errors.Join(unix.Bind(n, to(1)), unix.Sendto(n, []byte("hello"), 0, to(1)))
+	})
+	unread(t, unix.NETLINK_ROUTE, "of the kernel's", func(n int) error {
+		h := binary.NativeEndian.AppendUint32(nil, unix.SizeofNlMsghdr+unix.SizeofIfInfomsg)
+		h = binary.NativeEndian.AppendUint16(h, unix.RTM_GETLINK)
+		h = binary.NativeEndian.AppendUint16(h, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+		return unix.Sendto(n, append(h, make([]byte, 8+unix.SizeofIfInfomsg)...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	})
+}
+
+func unread(t *testing.T, protocol int, want string, receive func(n int) error) {
+	t.Helper()
+	n, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(n)
-	const number = 0x71234567
-	to := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: number}
-	if err := errors.Join(unix.Bind(n, to), unix.Sendto(n, []byte("hello"), 0, to)); err != nil {
+	if err := receive(n); err != nil {
 		t.Fatal(err)
 	}
 	p, err := unix.PidfdOpen(os.Getpid(), 0)
@@ -47,8 +70,13 @@ func TestUnread(t *testing.T) {
 	if !k.Match(f) {
 		t.Fatal("it is no netlink socket")
 	}
+	k.UseMemory(kmem.Share(k.KernelNames()...))
+	defer k.mem.Close()
+	if _, err := k.mem.Reader(); err != nil {
+		want = "in its queue"
+	}
 	_, err = k.Dump(context.Background(), &kind.DumpEnv{Tree: &scan.Tree{}}, f)
-	if !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(fmt.Sprint(err), "in its queue") {
+	if !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(fmt.Sprint(err), want) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -66,10 +94,14 @@ func TestNonsense(t *testing.T) {
 		"words":         func(in *sk_netlink.NetlinkSkEntry) { in.Groups = make([]uint32, mostGroups) },
 		"group 33":      func(in *sk_netlink.NetlinkSkEntry) { in.DstGroup = number(33) },
 		"but no number": func(in *sk_netlink.NetlinkSkEntry) { in.Portid, in.Groups = nil, []uint32{0, 4} },
+		"messages wait": func(in *sk_netlink.NetlinkSkEntry) { in.Portid = nil },
 		"SOCK_STREAM":   func(in *sk_netlink.NetlinkSkEntry) { in.Id = number(3) },
 	} {
 		e := entry(change)
 		k := New()
+		if want == "messages wait" {
+			k.queued = map[plan.ID][]*message{1: {{from: 7}}}
+		}
 		k.extras = map[uint32]*extra.SocketEntry{3: {Id: number(3), Type: number(unix.SOCK_STREAM)}}
 		if want == "SOCK_STREAM" {
 			e.Id = number(3)

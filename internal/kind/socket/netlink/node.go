@@ -21,6 +21,7 @@ type node struct {
 	kind  *Kind
 	entry *sk_netlink.NetlinkSkEntry
 	typ   int
+	queue []*message
 }
 
 // Plan implements kind.File.
@@ -30,11 +31,15 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 		if k.extras, err = socket.ReadExtras(p.Source); err != nil {
 			return err
 		}
+		if k.queued, err = readQueued(p.Source); err != nil {
+			return err
+		}
 	}
 	n, err := k.node(e)
 	if err != nil {
 		return fmt.Errorf("files.img: file %#x: netlink socket: %w", e.GetId(), err)
 	}
+	k.nodes[n.name()] = n
 	return p.Add(n)
 }
 
@@ -44,7 +49,7 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 		return nil, errors.New("its entry is missing")
 	}
 	more := k.extras[in.GetId()]
-	n := &node{kind: k, entry: in, typ: unix.SOCK_RAW}
+	n := &node{kind: k, entry: in, typ: unix.SOCK_RAW, queue: k.queued[plan.ID(in.GetId())]}
 	if more.GetType() != 0 {
 		n.typ = int(more.GetType())
 	}
@@ -73,6 +78,8 @@ func (n *node) check() error {
 		return fmt.Errorf("it is connected to group %d, there are 32 that it can be", in.GetDstGroup())
 	case in.GetPortid() == 0 && (len(n.groups()) > 0 || in.GetDstPortid() != 0 || in.GetDstGroup() != 0):
 		return errors.New("it has groups or a peer, but no number: that can't be")
+	case in.GetPortid() == 0 && len(n.queue) > 0:
+		return errors.New("messages wait, and it has no number that they could be sent to: that can't be")
 	}
 	return nil
 }
@@ -106,16 +113,23 @@ func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(n.queue) > 0 {
+		return n.open(k)
+	}
 	return n.Make(unix.AF_NETLINK, n.typ, int(n.entry.GetProtocol()), k, n.bind)
 }
 
-// bind gives the socket its number, its groups and its peer. Messages that its
-// groups get from now on are news to it, as they would have been.
+// bind gives the socket its number, its groups and its peer.
 func (n *node) bind(own int) error {
-	id := n.entry.GetPortid()
-	if id == 0 {
+	if n.entry.GetPortid() == 0 {
 		return nil
 	}
+	return errors.Join(n.take(own), n.join(own))
+}
+
+// take gives the socket its number.
+func (n *node) take(own int) error {
+	id := n.entry.GetPortid()
 	err := unix.Bind(own, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: id})
 	if errors.Is(err, unix.EADDRINUSE) {
 		return fmt.Errorf("bind to number %d of protocol %d: another netlink socket has it; end the program it belongs to: %w", id, n.entry.GetProtocol(), err)
@@ -123,6 +137,12 @@ func (n *node) bind(own int) error {
 	if err != nil {
 		return fmt.Errorf("bind to number %d: %w", id, err)
 	}
+	return nil
+}
+
+// join gives it its groups and its peer. Messages that its groups get from now on
+// are news to it, as they would have been.
+func (n *node) join(own int) error {
 	for _, g := range n.groups() {
 		if err := unix.SetsockoptInt(own, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
 			return fmt.Errorf("join group %d of protocol %d: %w", g, n.entry.GetProtocol(), err)
