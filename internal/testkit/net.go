@@ -104,11 +104,11 @@ func Veth(t testing.TB, a *Net, inA string, b *Net, inB string) {
 		})
 	})
 	t.Cleanup(func() { // the other one goes with it, and with its namespace
-		a.Do(func() {
-			if i, err := net.InterfaceByName(inA); err == nil {
-				a.links(t, unix.RTM_DELLINK, 0, withIndex(i.Index, 0), func(*netlink.AttributeEncoder) {})
-			}
-		})
+		var i *net.Interface
+		var err error
+		if a.Do(func() { i, err = net.InterfaceByName(inA) }); err == nil {
+			a.links(t, unix.RTM_DELLINK, 0, withIndex(i.Index, 0), func(*netlink.AttributeEncoder) {})
+		}
 	})
 	a.Up(t, inA)
 	b.Up(t, inB)
