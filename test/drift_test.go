@@ -97,7 +97,8 @@ func TestDrift(t *testing.T) {
 func cycle(t *testing.T, e testkit.Engine, p *testkit.Proc) {
 	t.Helper()
 	img := testkit.NewDir(t)
-	e.Save(t, p.PID, img, "--tcp-established")
+	// It runs beside others for hours: a tree that gets no CPU does not stop.
+	e.Save(t, p.PID, img, "--tcp-established", "--timeout", "600")
 	e.Restore(t, img, "--tcp-established")
 	if err := os.RemoveAll(img); err != nil {
 		t.Fatal(err)

@@ -47,14 +47,22 @@ func killedRun(t *testing.T, e testkit.Engine, after time.Duration, sig unix.Sig
 // noMapping fails if a task of the tree has memory that looks like Glis's.
 func noMapping(t *testing.T, pid int) {
 	t.Helper()
+	if err := mapping(pid); err != nil {
+		t.Error(err)
+	}
+}
+
+// mapping tells which task of the tree has memory that looks like Glis's.
+func mapping(pid int) error {
 	for _, p := range testkit.Tree(pid) {
 		maps, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p))
 		for line := range strings.Lines(string(maps)) {
 			if f := strings.Fields(line); len(f) == 5 && f[1] == "rwxp" {
-				t.Errorf("task %d has a mapping of Glis's left: %s", p, line)
+				return fmt.Errorf("task %d has a mapping of Glis's left: %s", p, line)
 			}
 		}
 	}
+	return nil
 }
 
 func images(t *testing.T, dir string) []string {

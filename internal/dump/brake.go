@@ -10,6 +10,7 @@ import (
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/internal/undo"
 )
 
 // While sockets of the tree are in a state in which the tree must not meet
@@ -92,31 +93,48 @@ func waits(t *scan.Task, sig unix.Signal) bool {
 	return false
 }
 
-// unbrake has every task fetch what stops it.
+// unbrake has every task fetch what stops it. Those that could not stay braked:
+// a second call tries again, and the guardian knows of them.
 func (d *dump) unbrake() error {
 	var errs []error
-	var all []*remote.Batch
+	begun := map[*scan.Task]*remote.Batch{}
 	braked := d.brakes.tasks
+	d.brakes = brakes{tasks: map[*scan.Task]bool{}}
+	keep := func(t *scan.Task, err error) {
+		if err = alive(err); err != nil {
+			d.brakes.tasks[t] = true
+			errs = append(errs, fmt.Errorf("%v: take the brake off: %w", t, err))
+		}
+	}
 	for t := range braked {
-		errs = append(errs, alive(tracee.LooseBrake(t.PID)))
-		t.Arena.Reset()
-		b := t.Arena.Batch(&t.Leader().Thread)
-		set, now := b.U64(1<<(unix.SIGCONT-1)), b.U64(0, 0)
-		b.Try("rt_sigtimedwait", unix.SYS_RT_SIGTIMEDWAIT, uint64(set), 0, uint64(now), linux.KernelSigsetSize)
-		if err := b.Start(); err != nil {
-			errs = append(errs, alive(err))
+		b, err := startUnbrake(t)
+		if err != nil {
+			keep(t, err)
 			continue
 		}
-		all = append(all, b)
+		begun[t] = b
 	}
-	for _, b := range all {
-		errs = append(errs, alive(b.Wait()))
+	for t, b := range begun {
+		keep(t, b.Wait())
 	}
 	for t := range braked {
 		for _, th := range t.Threads {
 			th.ForgetStop() // a call of ours may have met it
 		}
 	}
-	d.brakes = brakes{}
-	return errors.Join(append(errs, d.guard.Unbraked())...)
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return undo.Again(d.guard.Unbraked)
+}
+
+func startUnbrake(t *scan.Task) (*remote.Batch, error) {
+	if err := undo.Again(func() error { return alive(tracee.LooseBrake(t.PID)) }); err != nil {
+		return nil, err
+	}
+	t.Arena.Reset()
+	b := t.Arena.Batch(&t.Leader().Thread)
+	set, now := b.U64(1<<(unix.SIGCONT-1)), b.U64(0, 0)
+	b.Try("rt_sigtimedwait", unix.SYS_RT_SIGTIMEDWAIT, uint64(set), 0, uint64(now), linux.KernelSigsetSize)
+	return b, b.Start()
 }

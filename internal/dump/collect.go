@@ -176,7 +176,10 @@ func (d *dump) mapArenas() error {
 		}
 		if err == nil {
 			t.Arena = arenas[t]
-		} else if failed == nil {
+			continue
+		}
+		d.harmed = d.harmed || !errors.Is(err, remote.ErrNotMapped)
+		if failed == nil {
 			failed = err
 		}
 	}
@@ -204,7 +207,10 @@ func (d *dump) anyArena(t *scan.Task, size uint64) (*remote.Arena, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a, d.guard.Arena(t.PID, a.Base(), size)
+	if err := d.guard.Arena(t.PID, a.Base(), size); err != nil {
+		return nil, errors.Join(err, a.Unmap(&t.Leader().Thread, t.Insn))
+	}
+	return a, nil
 }
 
 // margin is left free around an arena, so that it joins no mapping, and none

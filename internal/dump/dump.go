@@ -61,13 +61,13 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 		return nil, errors.Join(err, d.discard())
 	}
 	err := tracee.Run(func() error { return d.run(ctx) })
-	if err != nil && d.committed {
-		return nil, fmt.Errorf("the checkpoint is complete; its tree was to be ended, and that is not sure: %w", err)
+	switch {
+	case err == nil:
+		return d.stats(), nil
+	case d.committed:
+		return d.finished(err)
 	}
-	if err != nil {
-		return nil, errors.Join(err, d.undo.Run(), d.discard())
-	}
-	return d.stats(), nil
+	return nil, d.takenBack(err)
 }
 
 // makeRoom gets the memory that pages are copied into, here and in the images,
@@ -127,6 +127,7 @@ type dump struct {
 	anon       uint64            // memory of the root's own, before the freeze, in bytes
 	own        map[string]string // the engine's namespaces, by name
 	committed  bool              // the images are whole, and the tree is to die
+	harmed     bool              // a task may have something of ours left, or not have its own
 	ownTime    bool              // the tree is in a time namespace that is not the engine's
 	filters    task.Filters
 	cgroups    *cgroup.Saver // nil: they are not looked at
@@ -288,16 +289,20 @@ func (d *dump) dumpPages(ctx context.Context) error {
 // thaw lets the tree go on. Before, the kinds mend what stopping a thread did
 // to the system call it was in.
 func (d *dump) thaw() error {
-	errs := []error{d.guard.takeBack(), d.unbrake()}
+	errs := []error{undo.Again(d.guard.takeBack), d.unbrake()}
 	for _, th := range d.freezer.seized {
 		if arch.IP(&th.Regs) != 0 { // its registers were read
 			errs = append(errs, d.readPending(th))
 			d.kinds.Thaw(th)
 		}
 	}
-	errs = append(errs, d.passAll(), d.guard.TakeBack(), d.files.drop(), d.freezer.thaw())
+	err := errors.Join(append(errs, undo.Again(d.passAll), undo.Again(d.guard.TakeBack), d.files.drop(), d.freezer.thaw())...)
+	if err == nil && !d.harmed {
+		err = undo.Again(func() error { return d.guard.Phase(guardian.Thawed) })
+	}
+	d.harmed = d.harmed || err != nil
 	d.log.Debug("the tree runs on")
-	return errors.Join(append(errs, d.guard.Phase(guardian.Thawed))...)
+	return err
 }
 
 // letGo lets the tree run on and then writes what was learnt. Whoever wants to

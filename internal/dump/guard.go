@@ -8,12 +8,14 @@ import (
 	"slices"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/undo"
 	"glis.dev/glis/options"
 )
 
@@ -145,8 +147,9 @@ func (g *guard) takeBack() error {
 	if !g.left {
 		return nil
 	}
-	g.left = false
-	return keep(g.back)
+	err := keep(g.back)
+	g.left = err != nil
+	return err
 }
 
 // keep keeps promises; those about one file stand side by side.
@@ -250,6 +253,32 @@ func (d *dump) passAll() error {
 		errs = append(errs, netlock.Unlock(netlock.KeptName(d.runID)))
 	}
 	return errors.Join(errs...)
+}
+
+// takenBack takes back what was done outside of the tree, after a dump that
+// failed for the reason given, and returns what is to be said. What can't be
+// taken back here is left to the guardian: it is another process, and what is in
+// the way of this one is hardly in its way.
+func (d *dump) takenBack(why error) error {
+	left := errors.Join(d.undo.Run(), undo.Again(d.discard))
+	if left == nil && !d.harmed {
+		return why
+	}
+	if err := d.guard.GiveUp(); err != nil {
+		return errors.Join(why, left, err)
+	}
+	d.log.Warn("The guardian has put right what the dump could not take back", "err", errors.Join(why, left))
+	return why
+}
+
+// finished has the guardian end a tree whose checkpoint is complete: it was not
+// sure to have ended, for the reason given.
+func (d *dump) finished(why error) (*stats.DumpStatsEntry, error) {
+	if err := d.guard.GiveUp(); err != nil {
+		return nil, fmt.Errorf("the checkpoint is complete; its tree was to be ended, and that is not sure: %w", errors.Join(why, err))
+	}
+	d.log.Warn("The guardian has ended the tree, as the dump could not", "err", why)
+	return d.stats(), nil
 }
 
 // Discard removes the images of a dump that did not come to its end from the

@@ -10,6 +10,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/internal/undo"
 )
 
 // thaw lets the whole tree go on as it was before the freeze. It runs on
@@ -92,14 +93,21 @@ func (f *freezer) kill() error {
 		if t.Zombie {
 			continue
 		}
-		if err := unix.PidfdSendSignal(t.Pidfd.Int(), unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
-			errs = append(errs, fmt.Errorf("%v: kill: %w", t, err))
+		if err := undo.Again(func() error { return killOne(t) }); err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		errs = append(errs, reap(t))
 	}
 	f.seized = nil
 	return errors.Join(errs...)
+}
+
+func killOne(t *scan.Task) error {
+	if err := unix.PidfdSendSignal(t.Pidfd.Int(), unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("%v: kill: %w", t, err)
+	}
+	return nil
 }
 
 // reap waits for the deaths of all threads of a killed task: a traced thread

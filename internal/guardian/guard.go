@@ -11,6 +11,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -231,6 +232,36 @@ func (g *Guard) Close() error {
 		go reap(g.pid)
 	})
 	return g.err
+}
+
+// GiveUp has the guardian do what it would if the engine had died: something
+// could not be taken back, or brought to its end. It waits for it. A later Close
+// does nothing.
+//
+// Tasks that are still traced are let go when the tracer's thread ends: call it
+// behind that, or for what needs no tracer.
+func (g *Guard) GiveUp() error {
+	g.once.Do(func() { g.err = errors.Join(g.release(), g.awaitEnd()) })
+	return g.err
+}
+
+// mostWork is how long the guardian may take.
+const mostWork = 30 * time.Second
+
+// awaitEnd waits for the end of the guardian's process, and asks how it went.
+func (g *Guard) awaitEnd() error {
+	var st unix.WaitStatus
+	for end := time.Now().Add(mostWork); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		switch got, err := unix.Wait4(g.pid, &st, linux.WALL|unix.WNOHANG, nil); {
+		case err == unix.ECHILD: // somebody else has waited for it
+			return nil
+		case got == g.pid && st.Exited() && st.ExitStatus() == 0:
+			return nil
+		case got == g.pid:
+			return fmt.Errorf("the guardian (process %d) could not put it right either, see what it says (wait status %#x)", g.pid, int(st))
+		}
+	}
+	return fmt.Errorf("the guardian (process %d) has not put it right within %v", g.pid, mostWork)
 }
 
 // release closes what the engine has.

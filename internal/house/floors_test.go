@@ -66,6 +66,7 @@ var sideways = map[string]string{
 	"internal/vmamem -> internal/linux":                     "",
 	"internal/vmamem -> internal/bpf":                       "",
 	"internal/vmamem -> internal/proc":                      "",
+	"internal/sockdiag -> internal/linux":                   "",
 	"internal/remote -> internal/tracee":                    "",
 	"internal/dump -> internal/restore":                     "a tree is ended only if a restore could make it again",
 	"internal/guardian -> internal/netlock":                 "it lets packets through",

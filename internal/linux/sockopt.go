@@ -3,6 +3,8 @@ package linux
 import (
 	"encoding/binary"
 	"fmt"
+
+	"glis.dev/glis/internal/undo"
 )
 
 // SetsockoptInt sets an option of type int, see setsockopt(2). It must not be
@@ -28,16 +30,6 @@ func (o SockOpt) Set(fd int) error {
 	return nil
 }
 
-// setBackTries is how often SetBack tries.
-const setBackTries = 3
-
 // SetBack is Set for an option that a target had and must have again: a failure
 // that passes is not to leave it without.
-func (o SockOpt) SetBack(fd int) (err error) {
-	for range setBackTries {
-		if err = o.Set(fd); err == nil {
-			return nil
-		}
-	}
-	return err
-}
+func (o SockOpt) SetBack(fd int) error { return undo.Again(func() error { return o.Set(fd) }) }

@@ -98,9 +98,11 @@ func (l *Lock) Release() error {
 	if l.name == "" {
 		return nil
 	}
-	err := remove(l.sock.Int(), l.name)
+	if err := remove(l.sock.Int(), l.name); err != nil {
+		return err
+	}
 	l.name, l.holds = "", false
-	return err
+	return nil
 }
 
 // KeptName is the name of the table that stays from a dump until its restore.

@@ -23,6 +23,9 @@ type Arena struct {
 	gen  int    // counts resets
 }
 
+// ErrNotMapped says that a task has no arena, for sure.
+var ErrNotMapped = errors.New("no memory in the task")
+
 // ErrArenaFull says that a batch has outgrown its arena.
 var ErrArenaFull = errors.New("too much for one batch")
 
@@ -53,8 +56,11 @@ func StartArena(t *Thread, insn Addr, at Addr, size uint64) (*Arena, error) {
 // FinishMap waits for what StartArena began.
 func (a *Arena) FinishMap(t *Thread, insn Addr) error {
 	v, err := t.finishInject(unix.SYS_MMAP)
-	if err != nil {
-		return fmt.Errorf("task %d: %s for Glis's own %d KiB: %w", t.Tgid, whyNoMemory(err), a.size>>10, err)
+	switch {
+	case err != nil && v < 0: // the kernel's answer to mmap(2)
+		return fmt.Errorf("%w: task %d: %s for Glis's own %d KiB: %w", ErrNotMapped, t.Tgid, whyNoMemory(err), a.size>>10, err)
+	case err != nil:
+		return fmt.Errorf("task %d: map Glis's own memory: %w", t.Tgid, err)
 	}
 	a.base = Addr(v)
 	if err := Write(a.pid, a.base, arch.Code()); err != nil {

@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/internal/undo"
 )
 
 // The call that maps an arena has to run somewhere before there is one. The
@@ -135,7 +136,7 @@ func (t *Thread) finishBoot(nr uintptr) (int64, error) {
 		return 0, err
 	}
 	t.booted = false
-	if err := writeText(t.Tgid, t.boot, make([]byte, arch.BootSize)); err != nil {
+	if err := undo.Again(func() error { return writeText(t.Tgid, t.boot, make([]byte, arch.BootSize)) }); err != nil {
 		return 0, err
 	}
 	return result(v)

@@ -74,6 +74,9 @@ func result(v int64) (int64, error) {
 // enter sets registers and mask for something of ours to run. The registers
 // come first: what they lead to sets the thread's own mask at its end.
 func (t *Thread) enter(r *arch.Regs) error {
+	if err := t.settle(); err != nil {
+		return err
+	}
 	if err := tracee.SetRegs(t.TID, r); err != nil {
 		return err
 	}

@@ -205,7 +205,6 @@ func kill(l *live) error {
 	if l.gone {
 		return nil
 	}
-	l.gone = true
 	if err := unix.Kill(int(l.thread.Tgid), unix.SIGKILL); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("kill %d: %w", l.thread.Tgid, err)
 	}
@@ -214,6 +213,7 @@ func kill(l *live) error {
 			return err
 		}
 	}
+	l.gone = true
 	return nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/internal/undo"
 	"glis.dev/glis/options"
 )
 
@@ -159,8 +160,8 @@ func (r *restore) unbrake() error {
 			errs = append(errs, fmt.Errorf("%v: %w", t, err))
 		}
 	}
-	if len(r.braked) > 0 {
-		errs = append(errs, r.guard.Unbraked())
+	if len(r.braked) > 0 && len(errs) == 0 { // else the guardian is to see to it
+		errs = append(errs, undo.Again(r.guard.Unbraked))
 	}
 	return errors.Join(errs...)
 }

@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/undo"
 )
 
 // resumption is a socket with options that are set when the tree is released: a
@@ -61,16 +62,39 @@ func (r *restore) promise() error {
 
 // letThrough lets packets come and go, and gives sockets what they get last.
 // The tree is to live whatever becomes of this.
-func (r *restore) letThrough() {
-	errs := []error{r.guard.Lock().Release()}
+func (r *restore) letThrough() error {
+	errs := []error{undo.Again(r.guard.Lock().Release)}
 	if r.kept != "" {
-		errs = append(errs, netlock.Unlock(r.kept))
+		errs = append(errs, undo.Again(func() error { return netlock.Unlock(r.kept) }))
 	}
-	errs = append(errs, setAll(r.resumptions), r.guard.TakeBack())
+	errs = append(errs, setAll(r.resumptions), undo.Again(r.guard.TakeBack))
 	r.files.letGo()
-	if err := errors.Join(errs...); err != nil {
-		r.log.Error("The tree runs, but not all of its sockets are as they were", "err", err)
+	return errors.Join(errs...)
+}
+
+// mend has the guardian bring to its end what could not be for a tree that lives.
+func (r *restore) mend() {
+	if r.lived == nil {
+		return
 	}
+	if err := r.guard.GiveUp(); err != nil {
+		r.log.Error("The tree runs, but not all of it is as it was", "err", errors.Join(r.lived, err))
+		return
+	}
+	r.log.Warn("The guardian has finished what the restore could not", "err", r.lived)
+}
+
+// takenBack has the guardian remove what a restore that failed for the reason
+// given could not, and returns what is to be said.
+func (r *restore) takenBack(why error) error {
+	if r.left == nil {
+		return why
+	}
+	if err := r.guard.GiveUp(); err != nil {
+		return errors.Join(why, r.left, err)
+	}
+	r.log.Warn("The guardian has removed what the restore could not", "err", r.left)
+	return why
 }
 
 // setAll sets the options of all sockets, on all CPUs, whatever becomes of some.
@@ -87,7 +111,8 @@ func setAll(all []resumption) error {
 		if _, known := tasks[s.pid]; known || s.own != nil {
 			continue
 		}
-		n, err := unix.PidfdOpen(int(s.pid), 0)
+		var n int
+		err := undo.Again(func() (err error) { n, err = unix.PidfdOpen(int(s.pid), 0); return err })
 		if err != nil {
 			errs = append(errs, fmt.Errorf("task %d: open a pidfd: %w", s.pid, err))
 			n = -1
@@ -96,7 +121,7 @@ func setAll(all []resumption) error {
 	}
 	var mu sync.Mutex
 	_ = par.Do(len(all), func(i int) error {
-		if err := all[i].set(tasks[all[i].pid]); err != nil {
+		if err := undo.Again(func() error { return all[i].set(tasks[all[i].pid]) }); err != nil {
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)

@@ -59,8 +59,9 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 	defer r.close()
 	start := time.Now()
 	if err := tracee.Run(func() error { return r.run(ctx) }); err != nil {
-		return nil, err
+		return nil, r.takenBack(err)
 	}
+	r.mend()
 	s := r.stats(time.Since(start))
 	r.files.follow()
 	if err := writeStats(store, s); err != nil {
@@ -86,6 +87,8 @@ type restore struct {
 	given     bool // every task has its descriptors
 	transport *transport
 	undo      undo.Stack
+	left      error // why the undo has left something, or nil
+	lived     error // why the tree, which lives, may not be as it was, or nil
 	finished  map[plan.ID]bool
 	pages     mem.Stats
 	segments  *mem.Attachable
@@ -221,7 +224,8 @@ func (r *restore) run(ctx context.Context) error {
 		from := time.Now()
 		r.obs.Stage(s.name)
 		if err := s.f(); err != nil {
-			return errors.Join(err, r.undo.Run())
+			r.left = r.undo.Run()
+			return err
 		}
 		r.log.Debug("stage done", "stage", s.name, "took", time.Since(from))
 	}

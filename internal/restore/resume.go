@@ -78,10 +78,10 @@ func (r *restore) release(ctx context.Context) error {
 		return err
 	}
 	r.undo.Release()
-	r.letThrough()
+	errs := []error{r.letThrough()}
 	r.tell(ctx, event.PreResume)
 	defer r.tell(ctx, event.PostResume)
-	errs := []error{r.unbrake()}
+	errs = append(errs, r.unbrake())
 	for _, t := range r.tree.tasks {
 		if t.zombie {
 			continue
@@ -99,7 +99,8 @@ func (r *restore) release(ctx context.Context) error {
 	}
 	r.freezeCgroups()
 	r.awaitStops()
-	return errors.Join(errs...)
+	r.lived = errors.Join(errs...)
+	return nil
 }
 
 // longestStop is how long tasks that are to be stopped are waited for.

@@ -6,21 +6,19 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
-)
 
-// receiveBuffer is what one receive of a dump can take, in bytes. The kernel
-// fills up to 32 KiB at a time for those who offer that much.
-const receiveBuffer = 32 << 10
+	"glis.dev/glis/internal/linux"
+)
 
 // Conn is a NETLINK_SOCK_DIAG socket of one network namespace. It is not for
 // use by several goroutines at once.
-type Conn struct{ nl *netlink.Conn }
+type Conn struct{ nl *linux.Netlink }
 
 // Open opens a connection in the network namespace behind descriptor netns;
 // 0 is the engine's own. Entering another one needs CAP_SYS_ADMIN there and
 // costs a few milliseconds (the kernel waits for a grace period).
 func Open(netns int) (*Conn, error) {
-	nl, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{NetNS: netns, MessageBufferSize: receiveBuffer})
+	nl, err := linux.DialNetlink(unix.NETLINK_SOCK_DIAG, netns)
 	if err != nil {
 		return nil, fmt.Errorf("open a NETLINK_SOCK_DIAG socket (is CONFIG_INET_DIAG and CONFIG_UNIX_DIAG in the kernel?): %w", err)
 	}
@@ -38,30 +36,25 @@ func (c *Conn) Close() error {
 // each sends one SOCK_DIAG_BY_FAMILY request and calls fn with the body of
 // every answer. The body is only valid during the call.
 func (c *Conn) each(flags netlink.HeaderFlags, request []byte, fn func([]byte) error) error {
-	_, err := c.nl.Send(netlink.Message{
-		Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request | flags},
-		Data:   request,
-	})
-	if err != nil {
-		return fmt.Errorf("ask sock_diag: %w", err)
-	}
 	var failed error
-	for m, err := range c.nl.ReceiveIter() {
-		if err != nil {
-			return errors.Join(failed, explain(err))
+	err := c.nl.Ask(unix.SOCK_DIAG_BY_FAMILY, flags, request, func(typ uint16, body []byte) error {
+		if typ == unix.SOCK_DIAG_BY_FAMILY {
+			failed = fn(body)
 		}
-		// A dump is read to its end even after a failure: what is left
-		// would be taken for the next answer.
-		if failed == nil && m.Header.Type == unix.SOCK_DIAG_BY_FAMILY {
-			failed = fn(m.Data)
-		}
+		return failed
+	})
+	if failed != nil { // it is the first that err tells
+		return err
 	}
-	return failed
+	return explain(err)
 }
 
 // explain adds what to do to the errors that have a remedy.
 func explain(err error) error {
-	if errors.Is(err, unix.ENOENT) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("sock_diag: no such socket, or the kernel lacks a *_diag module for its family: %w", err)
 	}
 	return fmt.Errorf("sock_diag: %w", err)

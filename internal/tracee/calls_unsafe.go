@@ -10,26 +10,38 @@ import (
 	"glis.dev/glis/internal/proc"
 )
 
-func ptrace(req int, tid proc.TID, addr, data uintptr) error {
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(req), uintptr(tid), addr, data, 0, 0)
-	if e != 0 {
-		return e
+// ptraceTries is how often a request is made.
+const ptraceTries = 3
+
+// request makes a request of ptrace(2), and again if it fails for a reason that
+// may pass: it is by these that a thread gets its own registers back and is let
+// go, and one that does not is harmed. A request that fails has done nothing.
+func request(req int, tid proc.TID, addr, data uintptr) (uintptr, unix.Errno) {
+	for i := 1; ; i++ {
+		n, _, e := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(req), uintptr(tid), addr, data, 0, 0)
+		if e == 0 || e == unix.ESRCH || e == unix.EINVAL || i == ptraceTries {
+			return n, e
+		}
 	}
-	return nil
+}
+
+func ptrace(req int, tid proc.TID, addr, data uintptr) error {
+	_, e := request(req, tid, addr, data)
+	return errnoErr(e)
 }
 
 // Regs returns the general registers of a stopped thread.
 func Regs(tid proc.TID) (arch.Regs, error) {
 	var r arch.Regs
 	iov := unix.Iovec{Base: (*byte)(unsafe.Pointer(&r)), Len: uint64(unsafe.Sizeof(r))}
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GETREGSET, uintptr(tid), linux.NT_PRSTATUS, uintptr(unsafe.Pointer(&iov)), 0, 0)
+	_, e := request(linux.PTRACE_GETREGSET, tid, linux.NT_PRSTATUS, uintptr(unsafe.Pointer(&iov)))
 	return r, wrap("read registers of", tid, errnoErr(e))
 }
 
 // SetRegs sets the general registers of a stopped thread.
 func SetRegs(tid proc.TID, r *arch.Regs) error {
 	iov := unix.Iovec{Base: (*byte)(unsafe.Pointer(r)), Len: uint64(unsafe.Sizeof(*r))}
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_SETREGSET, uintptr(tid), linux.NT_PRSTATUS, uintptr(unsafe.Pointer(&iov)), 0, 0)
+	_, e := request(linux.PTRACE_SETREGSET, tid, linux.NT_PRSTATUS, uintptr(unsafe.Pointer(&iov)))
 	return wrap("set registers of", tid, errnoErr(e))
 }
 
@@ -38,7 +50,7 @@ func SetRegs(tid proc.TID, r *arch.Regs) error {
 // filled.
 func XState(tid proc.TID, buf []byte) ([]byte, error) {
 	iov := unix.Iovec{Base: &buf[0], Len: uint64(len(buf))}
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GETREGSET, uintptr(tid), linux.NT_X86_XSTATE, uintptr(unsafe.Pointer(&iov)), 0, 0)
+	_, e := request(linux.PTRACE_GETREGSET, tid, linux.NT_X86_XSTATE, uintptr(unsafe.Pointer(&iov)))
 	if e != 0 {
 		return nil, wrap("read extended registers of", tid, e)
 	}
@@ -50,7 +62,7 @@ func XState(tid proc.TID, buf []byte) ([]byte, error) {
 func Ports(tid proc.TID) (bool, error) {
 	var first uint64 // of the bitmap, which is what is asked for
 	iov := unix.Iovec{Base: (*byte)(unsafe.Pointer(&first)), Len: uint64(unsafe.Sizeof(first))}
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GETREGSET, uintptr(tid), linux.NT_386_IOPERM, uintptr(unsafe.Pointer(&iov)), 0, 0)
+	_, e := request(linux.PTRACE_GETREGSET, tid, linux.NT_386_IOPERM, uintptr(unsafe.Pointer(&iov)))
 	switch e {
 	case 0:
 		return iov.Len > 0, nil
@@ -66,25 +78,25 @@ func SetXState(tid proc.TID, state []byte) error {
 		return wrap("set extended registers of", tid, unix.EINVAL)
 	}
 	iov := unix.Iovec{Base: &state[0], Len: uint64(len(state))}
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_SETREGSET, uintptr(tid), linux.NT_X86_XSTATE, uintptr(unsafe.Pointer(&iov)), 0, 0)
+	_, e := request(linux.PTRACE_SETREGSET, tid, linux.NT_X86_XSTATE, uintptr(unsafe.Pointer(&iov)))
 	return wrap("set extended registers of", tid, errnoErr(e))
 }
 
 // Sigmask returns the mask of blocked signals, signal 1 in bit 0.
 func Sigmask(tid proc.TID) (mask uint64, err error) {
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GETSIGMASK, uintptr(tid), linux.KernelSigsetSize, uintptr(unsafe.Pointer(&mask)), 0, 0)
+	_, e := request(linux.PTRACE_GETSIGMASK, tid, linux.KernelSigsetSize, uintptr(unsafe.Pointer(&mask)))
 	return mask, wrap("read signal mask of", tid, errnoErr(e))
 }
 
 // SetSigmask sets the mask of blocked signals of a stopped thread.
 func SetSigmask(tid proc.TID, mask uint64) error {
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_SETSIGMASK, uintptr(tid), linux.KernelSigsetSize, uintptr(unsafe.Pointer(&mask)), 0, 0)
+	_, e := request(linux.PTRACE_SETSIGMASK, tid, linux.KernelSigsetSize, uintptr(unsafe.Pointer(&mask)))
 	return wrap("set signal mask of", tid, errnoErr(e))
 }
 
 // Rseq returns the registration of rseq(2); its Pointer is 0 without one.
 func Rseq(tid proc.TID) (c linux.RseqConfig, err error) {
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GET_RSEQ_CONFIG, uintptr(tid), unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)), 0, 0)
+	_, e := request(linux.PTRACE_GET_RSEQ_CONFIG, tid, unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)))
 	return c, wrap("read rseq registration of", tid, errnoErr(e))
 }
 
@@ -93,7 +105,7 @@ func Rseq(tid proc.TID) (c linux.RseqConfig, err error) {
 // 6.4 the kernel does not say: false.
 func UserDispatch(tid proc.TID) (bool, error) {
 	var c [4]uint64 // struct ptrace_sud_config: mode, selector, offset, length
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GET_DISPATCH, uintptr(tid), unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)), 0, 0)
+	_, e := request(linux.PTRACE_GET_DISPATCH, tid, unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)))
 	if e == unix.EIO || e == unix.EINVAL {
 		return false, nil
 	}
@@ -110,7 +122,7 @@ func Pending(tid proc.TID, shared bool) (out []linux.Siginfo, err error) {
 	for {
 		var buf [32]linux.Siginfo
 		args.Off, args.Nr = uint64(len(out)), int32(len(buf))
-		n, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_PEEKSIGINFO, uintptr(tid), uintptr(unsafe.Pointer(&args)), uintptr(unsafe.Pointer(&buf)), 0, 0)
+		n, e := request(linux.PTRACE_PEEKSIGINFO, tid, uintptr(unsafe.Pointer(&args)), uintptr(unsafe.Pointer(&buf)))
 		if e != 0 {
 			return nil, wrap("read pending signals of", tid, e)
 		}
@@ -123,7 +135,7 @@ func Pending(tid proc.TID, shared bool) (out []linux.Siginfo, err error) {
 
 // Siginfo returns the siginfo of the signal-delivery stop a thread is in.
 func Siginfo(tid proc.TID) (si linux.Siginfo, err error) {
-	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, linux.PTRACE_GETSIGINFO, uintptr(tid), 0, uintptr(unsafe.Pointer(&si)), 0, 0)
+	_, e := request(linux.PTRACE_GETSIGINFO, tid, 0, uintptr(unsafe.Pointer(&si)))
 	return si, wrap("read signal of", tid, errnoErr(e))
 }
 

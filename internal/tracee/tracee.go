@@ -154,11 +154,11 @@ func TryWait(tid proc.TID) (s Stop, ok bool, err error) {
 const noReport = unix.WaitStatus(0xffffffff)
 
 func wait(tid proc.TID, flags int) (Stop, error) {
-	for {
+	for i := 1; ; i++ {
 		var st unix.WaitStatus
 		got, err := unix.Wait4(int(tid), &st, linux.WALL|flags, nil)
 		switch {
-		case err == unix.EINTR:
+		case err == unix.EINTR, err != nil && err != unix.ECHILD && i < ptraceTries:
 			continue
 		case err != nil:
 			return Stop{}, wrap("wait for", tid, err)

@@ -16,14 +16,29 @@ type step struct {
 // Push adds a step. what names it in errors.
 func (s *Stack) Push(what string, f func() error) { s.steps = append(s.steps, step{what, f}) }
 
+// tries is how often a step is tried.
+const tries = 3
+
+// Again calls f until it succeeds, at most three times: what takes something
+// back is not given up for a failure that passes (no memory just now, a signal).
+// f has done nothing if it fails, or is harmless when it is called once more.
+func Again(f func() error) (err error) {
+	for range tries {
+		if err = f(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 // Run takes everything back, newest first. Every step runs, whatever becomes
-// of the others.
+// of the others; see Again.
 func (s *Stack) Run() error {
 	var errs []error
 	for len(s.steps) > 0 {
 		last := s.steps[len(s.steps)-1]
 		s.steps = s.steps[:len(s.steps)-1]
-		if err := last.f(); err != nil {
+		if err := Again(last.f); err != nil {
 			errs = append(errs, &Error{last.what, err})
 		}
 	}

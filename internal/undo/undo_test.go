@@ -20,7 +20,7 @@ func TestRun(t *testing.T) {
 	push("b", nil)
 	push("c", last)
 	err := s.Run()
-	if want := []string{"c", "b", "a"}; !slices.Equal(ran, want) {
+	if want := []string{"c", "c", "c", "b", "a", "a", "a"}; !slices.Equal(ran, want) {
 		t.Errorf("ran %v, want %v", ran, want)
 	}
 	if !errors.Is(err, first) || !errors.Is(err, last) {
@@ -33,8 +33,24 @@ func TestRun(t *testing.T) {
 	if !errors.As(err, &step) || step.What != "c" {
 		t.Errorf("%v does not name its step", err)
 	}
-	if err := s.Run(); err != nil || len(ran) != 3 {
+	if err := s.Run(); err != nil || len(ran) != 7 {
 		t.Errorf("a second run: %v, %v", err, ran)
+	}
+}
+
+// A failure that passes is none.
+func TestAgain(t *testing.T) {
+	for fails := range tries + 1 {
+		left := fails
+		err := Again(func() error {
+			if left--; left >= 0 {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		if (err != nil) != (fails == tries) {
+			t.Errorf("after %d failures: %v", fails, err)
+		}
 	}
 }
 

@@ -65,32 +65,35 @@ func readPolicies(s *kmem.Struct, m *kmem.Reader) ([][]byte, error) {
 
 // policy returns a policy of the network namespace that has this number.
 func policy(index uint32) ([]byte, error) {
-	c, err := netlink.Dial(unix.NETLINK_XFRM, nil)
+	c, err := linux.DialNetlink(unix.NETLINK_XFRM, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	all, err := c.Execute(netlink.Message{
-		Header: netlink.Header{Type: xfrmGetPolicy, Flags: netlink.Request | netlink.Dump}, Data: make([]byte, sizePolicy),
+	var found []byte
+	err = c.Ask(xfrmGetPolicy, netlink.Dump, make([]byte, sizePolicy), func(typ uint16, b []byte) (err error) {
+		if typ == xfrmNewPolicy && len(b) >= sizePolicy && binary.NativeEndian.Uint32(b[atIndex:]) == index {
+			found, err = withTemplates(b)
+		}
+		return err
 	})
-	if err != nil {
-		return nil, err
+	if err == nil && found == nil {
+		err = fmt.Errorf("policy %d isn't in the kernel's list", index)
 	}
-	for _, m := range all {
-		if m.Header.Type != xfrmNewPolicy || len(m.Data) < sizePolicy || binary.NativeEndian.Uint32(m.Data[atIndex:]) != index {
-			continue
+	return found, err
+}
+
+// withTemplates returns a policy of the kernel's list as it is to be set.
+func withTemplates(b []byte) ([]byte, error) {
+	p := append([]byte(nil), b[:sizePolicy]...)
+	clear(p[atIndex : atIndex+4]) // the kernel chooses
+	more, err := netlink.UnmarshalAttributes(b[sizePolicy:])
+	for _, a := range more {
+		if a.Type == xfrmTemplates {
+			p = append(p, a.Data...)
 		}
-		p := append([]byte(nil), m.Data[:sizePolicy]...)
-		clear(p[atIndex : atIndex+4]) // the kernel chooses
-		more, err := netlink.UnmarshalAttributes(m.Data[sizePolicy:])
-		for _, a := range more {
-			if a.Type == xfrmTemplates {
-				p = append(p, a.Data...)
-			}
-		}
-		return p, err
 	}
-	return nil, fmt.Errorf("policy %d isn't in the kernel's list", index)
+	return p, err
 }
 
 func checkPolicies(all [][]byte) error {
