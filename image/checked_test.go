@@ -372,13 +372,15 @@ func TestCancelledCheck(t *testing.T) {
 
 func TestHostileManifests(t *testing.T) {
 	entry := func(b []byte) []byte {
-		return append(binary.LittleEndian.AppendUint32(words(CommonMagic, magicManifest), uint32(len(b))), b...)
+		return append(binary.LittleEndian.AppendUint32(manifest.header(nil), uint32(len(b))), b...)
 	}
 	for name, b := range map[string][]byte{
 		"empty":          nil,
 		"magic":          words(CommonMagic, magicCore),
-		"cut":            append(words(CommonMagic, magicManifest), 5, 0, 0, 0, 1),
-		"half a size":    append(words(CommonMagic, magicManifest), 5, 0),
+		"another's":      Own("glis-sockets", nil).header(nil),
+		"cut at once":    manifest.header(nil)[:9],
+		"cut":            append(manifest.header(nil), 5, 0, 0, 0, 1),
+		"half a size":    append(manifest.header(nil), 5, 0),
 		"no name":        entry(nil),
 		"upwards":        entry(appendListed(nil, listed{name: "../x"})),
 		"absolute":       entry(appendListed(nil, listed{name: "/x"})),
@@ -390,7 +392,7 @@ func TestHostileManifests(t *testing.T) {
 		"link to none":   entry(appendListed(nil, listed{name: "x", link: "y"})),
 		"not protobuf":   entry([]byte{0xff}),
 		"odd checksums":  entry([]byte{1<<3 | 2, 1, 'x', 3<<3 | 2, 1, 0}),
-		"twice":          append(entry(appendListed(nil, listed{name: "x"})), entry(appendListed(nil, listed{name: "x"}))[8:]...),
+		"twice":          append(entry(appendListed(nil, listed{name: "x"})), entry(appendListed(nil, listed{name: "x"}))[len(manifest.header(nil)):]...),
 	} {
 		if files, err := parseManifest(b); err == nil || !strings.Contains(err.Error(), ManifestName) {
 			t.Errorf("%s: %v, %v", name, files, err)

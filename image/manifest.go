@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,7 +16,9 @@ import (
 // know it, and leaves it alone.
 const ManifestName = "glis-manifest.img"
 
-const magicManifest uint32 = 0x474c5302 // "GLS", 2
+// manifest has no Go type for its entries: there may be very many. Their field 1
+// is shown by crit, too.
+var manifest = Own("glis-manifest", nil)
 
 // Fields of an entry of the manifest.
 const (
@@ -38,8 +41,7 @@ const mostDeep = 128
 
 // appendManifest encodes the manifest.
 func appendManifest(b []byte, files map[string]listed) []byte {
-	b = binary.LittleEndian.AppendUint32(b, CommonMagic)
-	b = binary.LittleEndian.AppendUint32(b, magicManifest)
+	b = manifest.header(b)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		start := len(b)
 		b = appendListed(append(b, 0, 0, 0, 0), files[name])
@@ -69,8 +71,9 @@ func appendListed(b []byte, f listed) []byte {
 // on: each name leads to a place in the checkpoint, each file has a checksum
 // for all of its chunks.
 func parseManifest(b []byte) (map[string]listed, error) {
-	const head, word = 8, 4
-	if len(b) < head || binary.LittleEndian.Uint32(b) != CommonMagic || binary.LittleEndian.Uint32(b[word:]) != magicManifest {
+	const word = 4
+	head := len(manifest.header(nil))
+	if len(b) < head || !bytes.Equal(b[:head], manifest.header(nil)) {
 		return nil, &Error{File: ManifestName, Err: ErrMagic}
 	}
 	files := map[string]listed{}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"glis.dev/glis/image/protowire"
 )
@@ -98,14 +99,24 @@ func decodeRange(b []byte) (Range, error) {
 }
 
 // appendRange appends the entry of r, with its size in front, in the form that
-// criu 4.2 writes.
+// criu 4.2 writes. Of pages that are not in the pages file it has the older one,
+// which criu takes as well: go-criu, whose reader of memory is that of
+// checkpointctl, only knows the newer one and counts all of its pages when it
+// looks for where one is in the file, so it would find other bytes, or none.
 func appendRange(b []byte, r Range) []byte {
 	start := len(b)
+	older := r.Flags&PagePresent == 0 && r.Pages <= math.MaxUint32
 	b = append(b, 0, 0, 0, 0)
 	b = appendVarint(b, fieldVaddr, r.Vaddr)
-	b = appendVarint(b, fieldCompatPages, 0)
+	if older {
+		b = appendVarint(b, fieldCompatPages, r.Pages)
+	} else {
+		b = appendVarint(b, fieldCompatPages, 0)
+	}
 	b = appendVarint(b, fieldFlags, uint64(r.Flags))
-	b = appendVarint(b, fieldPages, r.Pages)
+	if !older {
+		b = appendVarint(b, fieldPages, r.Pages)
+	}
 	binary.LittleEndian.PutUint32(b[start:], uint32(len(b)-start-4))
 	return b
 }

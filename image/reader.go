@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"bufio"
 	"encoding/binary"
 	"errors"
@@ -58,8 +59,24 @@ func newReader(f ReadFile, r *Row, name string) *Reader {
 	return &Reader{name: name, f: f, sec: sec, br: bufio.NewReaderSize(sec, int(size)), seq: sequence{row: r}}
 }
 
-// header reads the magics. Images of version 1 have no common one.
+// header reads what a file of its row begins with.
 func (r *Reader) header() error {
+	if err := r.magics(); err != nil {
+		return err
+	}
+	want := r.seq.row.first()
+	got := make([]byte, len(want))
+	if err := r.full(got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return &Error{File: r.name, Offset: r.off - int64(len(want)), Err: fmt.Errorf("%w: the first entry is not that of %s", ErrMagic, r.seq.row)}
+	}
+	return nil
+}
+
+// magics reads the magics. Images of version 1 have no common one.
+func (r *Reader) magics() error {
 	row := r.seq.row
 	got, err := r.word()
 	if err != nil {

@@ -38,6 +38,8 @@ type Row struct {
 	Single   bool // exactly one entry
 	Critical bool // a checkpoint without this file cannot be restored
 	Old      bool // written by criu before 3.0 only; nothing reads it here
+
+	title string // of an image of Glis's own, see Own
 }
 
 // Raw tells whether the file has neither header nor entries. Use Store.Open and

@@ -37,11 +37,7 @@ func create(s Store, r *Row, name string) (*Writer, error) {
 		return nil, err
 	}
 	w := &Writer{name: name, f: f, bw: bufio.NewWriterSize(f, bufferFor(r)), seq: sequence{row: r}}
-	var head []byte
-	if r.Common != 0 {
-		head = binary.LittleEndian.AppendUint32(head, r.Common)
-	}
-	if err := w.write(binary.LittleEndian.AppendUint32(head, r.Magic)); err != nil {
+	if err := w.write(r.header(nil)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return w, nil

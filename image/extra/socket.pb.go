@@ -186,24 +186,24 @@ func (m *SocketIdentity) AppendFields(b []byte) []byte {
 	if m == nil {
 		return b
 	}
-	b = proto.AppendVarint(b, 1, m.Pid)
 	b = proto.AppendVarint(b, 2, m.Uid)
 	b = proto.AppendVarint(b, 3, m.Gid)
 	b = proto.AppendVarints(b, 4, m.Groups)
+	b = proto.AppendVarint(b, 5, m.Pid)
 	return append(b, m.Unknown()...)
 }
 
 // ReadField implements proto.Message.
 func (m *SocketIdentity) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
-	case 8: // 1: pid
-		d.Uint32(&m.Pid)
 	case 16: // 2: uid
 		d.Uint32(&m.Uid)
 	case 24: // 3: gid
 		d.Uint32(&m.Gid)
 	case 32, 34: // 4: groups
 		proto.Numbers(d, &m.Groups)
+	case 40: // 5: pid
+		d.Uint32(&m.Pid)
 	default:
 		return false
 	}
@@ -212,14 +212,14 @@ func (m *SocketIdentity) ReadField(d *proto.Decoder) bool {
 
 // Missing implements proto.Message.
 func (m *SocketIdentity) Missing() string {
-	if m == nil || m.Pid == nil {
-		return "glis.SocketIdentity.pid"
-	}
 	if m == nil || m.Uid == nil {
 		return "glis.SocketIdentity.uid"
 	}
 	if m == nil || m.Gid == nil {
 		return "glis.SocketIdentity.gid"
+	}
+	if m == nil || m.Pid == nil {
+		return "glis.SocketIdentity.pid"
 	}
 	return ""
 }
@@ -275,18 +275,18 @@ func (m *LocalAddress) AppendFields(b []byte) []byte {
 	if m == nil {
 		return b
 	}
-	b = proto.AppendBytes(b, 1, m.Address)
 	b = proto.AppendString(b, 2, m.Interface)
+	b = proto.AppendBytes(b, 3, m.Address)
 	return append(b, m.Unknown()...)
 }
 
 // ReadField implements proto.Message.
 func (m *LocalAddress) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
-	case 10: // 1: address
-		d.Bytes(&m.Address)
 	case 18: // 2: interface
 		d.String(&m.Interface)
+	case 26: // 3: address
+		d.Bytes(&m.Address)
 	default:
 		return false
 	}
@@ -295,11 +295,11 @@ func (m *LocalAddress) ReadField(d *proto.Decoder) bool {
 
 // Missing implements proto.Message.
 func (m *LocalAddress) Missing() string {
-	if m == nil || m.Address == nil {
-		return "glis.LocalAddress.address"
-	}
 	if m == nil || m.Interface == nil {
 		return "glis.LocalAddress.interface"
+	}
+	if m == nil || m.Address == nil {
+		return "glis.LocalAddress.address"
 	}
 	return ""
 }
@@ -349,7 +349,6 @@ func (m *WaitingTCP) AppendFields(b []byte) []byte {
 	if m == nil {
 		return b
 	}
-	b = proto.AppendVarint(b, 1, m.Listener)
 	b = proto.AppendBytes(b, 2, m.Local)
 	b = proto.AppendVarint(b, 3, m.LocalPort)
 	b = proto.AppendBytes(b, 4, m.Remote)
@@ -361,14 +360,13 @@ func (m *WaitingTCP) AppendFields(b []byte) []byte {
 	b = proto.AppendBytes(b, 10, m.Unread)
 	b = proto.AppendVarint(b, 11, m.Urgent)
 	b = proto.AppendString(b, 12, m.Interface)
+	b = proto.AppendVarint(b, 13, m.Listener)
 	return append(b, m.Unknown()...)
 }
 
 // ReadField implements proto.Message.
 func (m *WaitingTCP) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
-	case 8: // 1: listener
-		d.Uint32(&m.Listener)
 	case 18: // 2: local
 		d.Bytes(&m.Local)
 	case 24: // 3: local_port
@@ -391,6 +389,8 @@ func (m *WaitingTCP) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Urgent)
 	case 98: // 12: interface
 		d.String(&m.Interface)
+	case 104: // 13: listener
+		d.Uint32(&m.Listener)
 	default:
 		return false
 	}
@@ -399,9 +399,6 @@ func (m *WaitingTCP) ReadField(d *proto.Decoder) bool {
 
 // Missing implements proto.Message.
 func (m *WaitingTCP) Missing() string {
-	if m == nil || m.Listener == nil {
-		return "glis.WaitingTCP.listener"
-	}
 	if m == nil || m.Local == nil {
 		return "glis.WaitingTCP.local"
 	}
@@ -419,6 +416,9 @@ func (m *WaitingTCP) Missing() string {
 	}
 	if m == nil || m.Stream == nil {
 		return "glis.WaitingTCP.stream"
+	}
+	if m == nil || m.Listener == nil {
+		return "glis.WaitingTCP.listener"
 	}
 	return ""
 }
@@ -544,7 +544,6 @@ func (m *Datagram) AppendFields(b []byte) []byte {
 	if m == nil {
 		return b
 	}
-	b = proto.AppendVarint(b, 1, m.Socket)
 	b = proto.AppendBytes(b, 2, m.From)
 	b = proto.AppendBytes(b, 3, m.To)
 	b = proto.AppendVarint(b, 4, m.Hops)
@@ -552,14 +551,13 @@ func (m *Datagram) AppendFields(b []byte) []byte {
 	b = proto.AppendBytes(b, 6, m.Data)
 	b = proto.AppendBool(b, 7, m.Error)
 	b = proto.AppendString(b, 8, m.Interface)
+	b = proto.AppendVarint(b, 9, m.Socket)
 	return append(b, m.Unknown()...)
 }
 
 // ReadField implements proto.Message.
 func (m *Datagram) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
-	case 8: // 1: socket
-		d.Uint32(&m.Socket)
 	case 18: // 2: from
 		d.Bytes(&m.From)
 	case 26: // 3: to
@@ -574,6 +572,8 @@ func (m *Datagram) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Error)
 	case 66: // 8: interface
 		d.String(&m.Interface)
+	case 72: // 9: socket
+		d.Uint32(&m.Socket)
 	default:
 		return false
 	}
@@ -582,9 +582,6 @@ func (m *Datagram) ReadField(d *proto.Decoder) bool {
 
 // Missing implements proto.Message.
 func (m *Datagram) Missing() string {
-	if m == nil || m.Socket == nil {
-		return "glis.Datagram.socket"
-	}
 	if m == nil || m.From == nil {
 		return "glis.Datagram.from"
 	}
@@ -599,6 +596,9 @@ func (m *Datagram) Missing() string {
 	}
 	if m == nil || m.Data == nil {
 		return "glis.Datagram.data"
+	}
+	if m == nil || m.Socket == nil {
+		return "glis.Datagram.socket"
 	}
 	return ""
 }
@@ -1395,7 +1395,6 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	if m == nil {
 		return b
 	}
-	b = proto.AppendVarint(b, 1, m.Id)
 	for _, x := range m.Options {
 		b = proto.AppendMessage(b, 2, x)
 	}
@@ -1404,6 +1403,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 4, m.Inode)
 	}
 	b = proto.AppendString(b, 5, m.Root)
+	b = proto.AppendVarint(b, 6, m.Id)
 	b = proto.AppendVarint(b, 7, m.Protocol)
 	b = proto.AppendBytes(b, 8, m.PeerName)
 	b = proto.AppendBool(b, 9, m.Accepted)
@@ -1459,8 +1459,6 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 // ReadField implements proto.Message.
 func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
-	case 8: // 1: id
-		d.Uint32(&m.Id)
 	case 18: // 2: options
 		x := &SocketOption{}
 		m.Options = append(m.Options, x)
@@ -1474,6 +1472,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Message(m.Inode)
 	case 42: // 5: root
 		d.String(&m.Root)
+	case 48: // 6: id
+		d.Uint32(&m.Id)
 	case 56: // 7: protocol
 		d.Uint32(&m.Protocol)
 	case 66: // 8: peer_name
@@ -1917,21 +1917,19 @@ func (m *QueuedMessage) AppendFields(b []byte) []byte {
 	if m == nil {
 		return b
 	}
-	b = proto.AppendVarint(b, 1, m.Socket)
 	b = proto.AppendBytes(b, 2, m.Data)
 	b = proto.AppendVarint(b, 3, m.From)
 	if m.Who != nil {
 		b = proto.AppendMessage(b, 4, m.Who)
 	}
 	b = proto.AppendBytes(b, 5, m.Header)
+	b = proto.AppendVarint(b, 6, m.Socket)
 	return append(b, m.Unknown()...)
 }
 
 // ReadField implements proto.Message.
 func (m *QueuedMessage) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
-	case 8: // 1: socket
-		d.Uint32(&m.Socket)
 	case 18: // 2: data
 		d.Bytes(&m.Data)
 	case 24: // 3: from
@@ -1943,6 +1941,8 @@ func (m *QueuedMessage) ReadField(d *proto.Decoder) bool {
 		d.Message(m.Who)
 	case 42: // 5: header
 		d.Bytes(&m.Header)
+	case 48: // 6: socket
+		d.Uint32(&m.Socket)
 	default:
 		return false
 	}
@@ -1951,11 +1951,11 @@ func (m *QueuedMessage) ReadField(d *proto.Decoder) bool {
 
 // Missing implements proto.Message.
 func (m *QueuedMessage) Missing() string {
-	if m == nil || m.Socket == nil {
-		return "glis.QueuedMessage.socket"
-	}
 	if m == nil || m.Data == nil {
 		return "glis.QueuedMessage.data"
+	}
+	if m == nil || m.Socket == nil {
+		return "glis.QueuedMessage.socket"
 	}
 	if x := m.GetWho(); x != nil {
 		if s := x.Missing(); s != "" {
@@ -2183,6 +2183,7 @@ type WaitingConnection struct {
 	Name     []byte  // of a client that is closed
 	Who      *uint32 // number of who connected, see SocketIdentity
 	Messages []*WaitingMessage
+	Data     []byte // of the messages, in one piece
 	Passing  *uint32
 	Early    *bool
 
@@ -2200,7 +2201,6 @@ func (m *WaitingConnection) AppendFields(b []byte) []byte {
 	if m == nil {
 		return b
 	}
-	b = proto.AppendVarint(b, 1, m.Listener)
 	b = proto.AppendVarint(b, 2, m.Client)
 	b = proto.AppendBytes(b, 3, m.Name)
 	b = proto.AppendVarint(b, 4, m.Who)
@@ -2209,14 +2209,14 @@ func (m *WaitingConnection) AppendFields(b []byte) []byte {
 	}
 	b = proto.AppendVarint(b, 6, m.Passing)
 	b = proto.AppendBool(b, 7, m.Early)
+	b = proto.AppendVarint(b, 8, m.Listener)
+	b = proto.AppendBytes(b, 9, m.Data)
 	return append(b, m.Unknown()...)
 }
 
 // ReadField implements proto.Message.
 func (m *WaitingConnection) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
-	case 8: // 1: listener
-		d.Uint32(&m.Listener)
 	case 16: // 2: client
 		d.Uint32(&m.Client)
 	case 26: // 3: name
@@ -2231,6 +2231,10 @@ func (m *WaitingConnection) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Passing)
 	case 56: // 7: early
 		d.Bool(&m.Early)
+	case 64: // 8: listener
+		d.Uint32(&m.Listener)
+	case 74: // 9: data
+		d.Bytes(&m.Data)
 	default:
 		return false
 	}
@@ -2239,11 +2243,11 @@ func (m *WaitingConnection) ReadField(d *proto.Decoder) bool {
 
 // Missing implements proto.Message.
 func (m *WaitingConnection) Missing() string {
-	if m == nil || m.Listener == nil {
-		return "glis.WaitingConnection.listener"
-	}
 	if m == nil || m.Who == nil {
 		return "glis.WaitingConnection.who"
+	}
+	if m == nil || m.Listener == nil {
+		return "glis.WaitingConnection.listener"
 	}
 	for _, x := range m.GetMessages() {
 		if s := x.Missing(); s != "" {
@@ -2289,6 +2293,14 @@ func (m *WaitingConnection) GetWho() uint32 {
 func (m *WaitingConnection) GetMessages() []*WaitingMessage {
 	if m != nil {
 		return m.Messages
+	}
+	return nil
+}
+
+// GetData returns data, or its default.
+func (m *WaitingConnection) GetData() []byte {
+	if m != nil {
+		return m.Data
 	}
 	return nil
 }

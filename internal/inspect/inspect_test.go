@@ -119,7 +119,7 @@ func TestBroken(t *testing.T) {
 		"no memory":         {without("mm-110.img"), "mm-110.img"},
 		"no pages":          {without("pages-110.img"), "pages-110.img"},
 		"cut pages":         {cut("pages-110.img"), "image pages-110.img: at offset 12287: file is cut"},
-		"no files":          {without("files.img"), "image glis-sockets.img: at offset 8: socket 9"},
+		"no files":          {without("files.img"), "image glis-sockets.img: at offset 26: socket 9"},
 		"no memfds":         {without("memfd.img"), "memfd.img"},
 		"wrong magic":       {whole.with("files.img", whole["pstree.img"].b), "image files.img: at offset 4: wrong magic"},
 	} {

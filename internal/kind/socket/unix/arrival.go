@@ -29,7 +29,7 @@ func (n *node) addArrivals(entries []plan.Entry) error {
 		return fmt.Errorf("connections wait at it, and it doesn't listen")
 	}
 	for i, e := range entries {
-		a, err := n.newArrival(e.Message.(*extra.WaitingConnection), e.Payload)
+		a, err := n.newArrival(e.Message.(*extra.WaitingConnection))
 		if err != nil {
 			return fmt.Errorf("connection %d that waits at it: %w", i+1, err)
 		}
@@ -38,7 +38,8 @@ func (n *node) addArrivals(entries []plan.Entry) error {
 	return nil
 }
 
-func (n *node) newArrival(e *extra.WaitingConnection, data []byte) (*arrival, error) {
+func (n *node) newArrival(e *extra.WaitingConnection) (*arrival, error) {
+	data := e.GetData()
 	a := &arrival{from: plan.ID(e.GetClient()), name: e.GetName(), pass: -1, early: e.GetEarly(), queue: refill{typ: n.typ}}
 	if e.Passing != nil {
 		a.pass = int(e.GetPassing() & 0xf)

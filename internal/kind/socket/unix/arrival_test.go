@@ -23,14 +23,14 @@ func waitingImages(all ...plan.Entry) (images, []*fdinfo.FileEntry) {
 
 // waitingEntry is a connection of a client with messages.
 func waitingEntry(client uint32, messages ...string) plan.Entry {
-	e := &extra.WaitingConnection{Listener: proto.Uint32(1), Client: &client, Who: proto.Uint32(1)}
+	e := &extra.WaitingConnection{Listener: proto.Uint32(1), Client: &client, Who: proto.Uint32(1), Data: []byte(strings.Join(messages, ""))}
 	if client == 0 {
 		e.Client = nil
 	}
 	for _, m := range messages {
 		e.Messages = append(e.Messages, &extra.WaitingMessage{Length: proto.Uint32(uint32(len(m)))})
 	}
-	return plan.Entry{Message: e, Payload: []byte(strings.Join(messages, ""))}
+	return plan.Entry{Message: e}
 }
 
 func TestPlanWaiting(t *testing.T) {
@@ -54,7 +54,7 @@ func TestPlanWaitingBad(t *testing.T) {
 		return e
 	}
 	long := waitingEntry(2, "hello")
-	long.Payload = append(long.Payload, 'x')
+	long.Message.(*extra.WaitingConnection).Data = []byte("hellox")
 	tests := []struct {
 		name, want string
 		in         []plan.Entry
@@ -91,14 +91,14 @@ func FuzzPlanWaiting(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(b, e.Payload)
+		f.Add(b)
 	}
-	f.Fuzz(func(t *testing.T, message, data []byte) {
+	f.Fuzz(func(t *testing.T, message []byte) {
 		var e extra.WaitingConnection
 		if (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(message, &e) != nil {
 			return
 		}
-		in, entries := waitingImages(plan.Entry{Message: &e, Payload: data}, waitingEntry(3, "second"))
+		in, entries := waitingImages(plan.Entry{Message: &e}, waitingEntry(3, "second"))
 		_, _ = planAll(in, entries...)
 	})
 }

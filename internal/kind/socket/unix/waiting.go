@@ -283,12 +283,11 @@ func (k *Kind) putWaiting(l *look) error {
 		if a.passing >= 0 {
 			e.Passing = proto.Uint32(uint32(a.passing))
 		}
-		var data []byte
 		for _, m := range a.messages {
-			data = append(data, m.data...)
+			e.Data = append(e.Data, m.data...)
 			e.Messages = append(e.Messages, m.waiting(l))
 		}
-		if err := l.env.Images.Put(extra.Waiting, e, data); err != nil {
+		if err := l.env.Images.Put(extra.Waiting, e, nil); err != nil {
 			return err
 		}
 	}
