@@ -81,6 +81,30 @@ func TestUnixLive(t *testing.T) {
 	}
 }
 
+// An answer outlives the next question.
+func TestUnixKeeps(t *testing.T) {
+	c := open(t, 0)
+	for _, name := range []string{"\x00glis-one", "\x00glis-another"} {
+		s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(s)
+		if err := unix.Bind(s, &unix.SockaddrUnix{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+		u, err := c.Unix(inode(t, s), 0, ShowName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if string(u.Name) != name {
+				t.Errorf("%q has become %q", name, u.Name)
+			}
+		}()
+	}
+}
+
 func TestUnixMissing(t *testing.T) {
 	if _, err := open(t, 0).Unix(1<<32-2, 0, ShowPeer); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("%v, want ENOENT", err)

@@ -104,7 +104,9 @@ func (c *Conn) Unix(ino uint32, cookie uint64, show Show) (*Unix, error) {
 	found := false
 	err := c.each(0, unixRequest(ino, cookie, show), func(b []byte) error {
 		found = true
-		return ParseUnix(b, u)
+		err := ParseUnix(b, u)
+		u.Name = bytes.Clone(u.Name)
+		return err
 	})
 	if err == nil && !found {
 		err = unix.ENOENT
