@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
@@ -51,9 +53,7 @@ func end(t *testing.T, pid int) {
 
 func requireRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	testkit.RequireRoot(t)
 }
 
 // Nothing is global: trees are dumped and restored side by side.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 // reencode reads file name of s and writes the same into a store of its own. It
@@ -97,9 +99,7 @@ func requireCriu(t *testing.T) {
 	if _, err := exec.LookPath("criu"); err != nil {
 		t.Skip("no criu in PATH")
 	}
-	if os.Getuid() != 0 {
-		t.Skip("dumping with criu needs root")
-	}
+	testkit.RequireRoot(t)
 }
 
 // TestFreshImagesOfCriu does the same with images of the criu in PATH: a shell

@@ -2,12 +2,12 @@ package bpf_test
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"testing"
 
 	"glis.dev/glis/internal/bpf"
 	"glis.dev/glis/internal/bpf/bpftest"
+	"glis.dev/glis/internal/testkit"
 )
 
 const names = "\x00outer\x00a\x00b\x00c\x00d\x00"
@@ -97,13 +97,8 @@ func TestParseBad(t *testing.T) {
 }
 
 func TestKernel(t *testing.T) {
-	if _, err := os.Stat(bpf.File); err != nil {
-		t.Skip(err)
-	}
 	x, err := bpf.Kernel()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	if task := find(t, x, "task_struct"); task.Size < 1024 {
 		t.Errorf("a task_struct of %d bytes", task.Size)
 	}

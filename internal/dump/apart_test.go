@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/testkit"
 )
 
 // self is the picture of this test's process with its leader and one more
@@ -68,10 +69,7 @@ func TestApart(t *testing.T) {
 			}()
 			err := <-failed
 			task, own := self(t, <-tid)
-			if errors.Is(err, unix.EPERM) {
-				t.Skip(err)
-			}
-			must(t, err)
+			testkit.Lacks(t, "unshare(2)", err)
 			err = (&dump{}).apart(task, own, false)
 			if x.word == "" {
 				must(t, err)

@@ -8,17 +8,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 // TestEach compares what the kernel's memory tells with what /proc does.
 func TestEach(t *testing.T) {
 	r, err := Open()
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT) {
-		t.Skip(err) // no CAP_BPF, or no CONFIG_DEBUG_INFO_BTF
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	defer r.Close()
 	dir := t.TempDir()
 	open := func(name string, flags int) int {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 func TestSize(t *testing.T) {
@@ -47,7 +49,7 @@ func TestOfDevice(t *testing.T) {
 	}
 	huge, err := unix.MemfdCreate("huge", unix.MFD_CLOEXEC|unix.MFD_HUGETLB|unix.MFD_HUGE_2MB)
 	if err != nil {
-		t.Skip("this kernel has no huge pages of 2 MiB (CONFIG_HUGETLBFS): ", err)
+		testkit.Lacks(t, "huge pages of 2 MiB (CONFIG_HUGETLBFS)", err, unix.EINVAL, unix.ENODEV, unix.ENOSYS)
 	}
 	defer unix.Close(huge)
 	if dev, size = look(huge); size != 2<<20 || OfDevice(dev) != 2<<20 {

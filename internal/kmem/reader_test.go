@@ -8,17 +8,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 func open(t testing.TB, names ...string) *Reader {
 	t.Helper()
 	r, err := Open(names...)
-	if errors.Is(err, ErrUnavailable) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	t.Cleanup(func() { r.Close() })
 	return r
 }

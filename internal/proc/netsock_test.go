@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 const netSockHead = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
@@ -34,7 +36,7 @@ func TestNetSockets(t *testing.T) {
 func TestNetSocketsLive(t *testing.T) {
 	n, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
 	if err != nil {
-		t.Skip("raw sockets need CAP_NET_RAW: ", err)
+		testkit.Lacks(t, "raw sockets", err)
 	}
 	defer unix.Close(n)
 	var st unix.Stat_t

@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/internal/tracee"
 )
 
@@ -103,9 +104,7 @@ func vdso(pid proc.PID) (start, end remote.Addr, err error) {
 }
 
 func needRoot(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	testkit.RequireRoot(t)
 }
 
 // TestBatch runs calls whose results are known, chains one result into a later

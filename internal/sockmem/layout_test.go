@@ -2,11 +2,11 @@ package sockmem
 
 import (
 	"errors"
-	"os"
 	"testing"
 
 	"glis.dev/glis/internal/bpf"
 	"glis.dev/glis/internal/bpf/bpftest"
+	"glis.dev/glis/internal/testkit"
 )
 
 // field is a member of a struct and where it is, in bytes.
@@ -117,13 +117,8 @@ func TestLayoutBad(t *testing.T) {
 }
 
 func TestLayoutLive(t *testing.T) {
-	if _, err := os.Stat(bpf.File); err != nil {
-		t.Skip(err)
-	}
 	l, err := kernelLayout()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	if l.sock < 512 || l.file < 100 {
 		t.Errorf("%+v", *l)
 	}
@@ -155,12 +150,7 @@ func FuzzLayout(f *testing.F) {
 
 func TestTCPLive(t *testing.T) {
 	r, err := OpenTCP()
-	if errors.Is(err, ErrUnavailable) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	l := r.TCP
 	if l.Picture == nil {
 		t.Error("it isn't known where the state of a connection is")

@@ -2,22 +2,18 @@ package sockmem
 
 import (
 	"bytes"
-	"errors"
 	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 func open(t testing.TB) *Reader {
 	t.Helper()
 	r, err := Open()
-	if errors.Is(err, ErrUnavailable) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)
@@ -74,7 +70,7 @@ func TestEach(t *testing.T) {
 		t.Error("an idle socket's memory changes")
 	}
 	if err := unix.SetsockoptInt(int(one), unix.SOL_SOCKET, unix.SO_MARK, 0x1234567); err != nil {
-		t.Skip(err)
+		testkit.Lacks(t, "SO_MARK", err)
 	}
 	if after := read(); bytes.Equal(before, after) || !bytes.Contains(after, []byte{0x67, 0x45, 0x23, 0x01}) {
 		t.Error("a mark that was set doesn't show")

@@ -8,17 +8,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 func memory(t testing.TB) *Memory {
 	t.Helper()
 	m, err := OpenMemory()
-	if errors.Is(err, ErrUnavailable) && os.Geteuid() != 0 {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)

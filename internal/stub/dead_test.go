@@ -2,19 +2,17 @@ package stub
 
 import (
 	"errors"
-	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/testkit"
 )
 
 // A process that ends as it should is gone when its pidfd is handed out.
 func TestDead(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	testkit.RequireRoot(t)
 	for _, status := range []unix.WaitStatus{0, 42 << 8, 255 << 8, unix.WaitStatus(unix.SIGKILL), unix.WaitStatus(unix.SIGSEGV), unix.WaitStatus(unix.SIGCHLD)} {
 		d, err := Dead(status)
 		if err != nil {

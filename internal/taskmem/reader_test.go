@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 // The first thread is the one that all others share with.
@@ -49,12 +51,7 @@ func together(t *testing.T, r *Reader) bool {
 // TestTogether has a thread leave what others share, one by one, and end.
 func TestTogether(t *testing.T) {
 	r, err := Open()
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT) {
-		t.Skip(err) // no CAP_BPF, or no CONFIG_DEBUG_INFO_BTF
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	defer r.Close()
 	if !together(t, r) {
 		t.Fatal("not together at first")

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -91,4 +92,51 @@ func missing(t testing.TB, msg string) {
 		t.Fatal(msg)
 	}
 	t.Skip(msg)
+}
+
+// KernelMemory fails the test if err says that the kernel's memory can't be read
+// (by a program of BPF), or skips it where that is no wonder: without the right
+// to, on a kernel that does not describe its types, or if we are told not to. So
+// no skip hides a reader that is broken.
+func KernelMemory(t testing.TB, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if os.Getenv("GLIS_NO_BPF") != "" {
+		t.Skip("GLIS_NO_BPF is set: ", err)
+	}
+	if !capable(unix.CAP_BPF) || !capable(unix.CAP_PERFMON) {
+		missing(t, fmt.Sprintf("the kernel's memory is shown to those with CAP_BPF and CAP_PERFMON only (sudo make test): %v", err))
+	}
+	if _, no := os.Stat("/sys/kernel/btf/vmlinux"); no != nil {
+		t.Skip("this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF): ", err)
+	}
+	t.Fatal("this kernel's memory can be read, and yet: ", err)
+}
+
+// capable tells whether this process has a capability.
+func capable(c int) bool {
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var d [2]unix.CapUserData
+	return unix.Capget(&h, &d[0]) == nil && d[c/32].Effective>>(c%32)&1 != 0
+}
+
+// Lacks fails the test because of err, or skips it if that is one of the errors
+// that a kernel without what is named has for it, or one of those that all have
+// for somebody who is not root.
+func Lacks(t testing.TB, what string, err error, says ...error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if os.Geteuid() != 0 && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)) {
+		missing(t, fmt.Sprintf("%s: run it as root (sudo make test): %v", what, err))
+	}
+	for _, s := range says {
+		if errors.Is(err, s) {
+			t.Skipf("this kernel lacks %s: %v", what, err)
+		}
+	}
+	t.Fatalf("%s: %v", what, err)
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/testkit"
 )
 
 // childKey is the variable of the environment that makes the test a child with
@@ -141,8 +142,8 @@ func child(t testing.TB, what string) *proc.Dir {
 	})
 	var ws unix.WaitStatus
 	_, err := unix.Wait4(c.Process.Pid, &ws, unix.WUNTRACED, nil)
-	if what == sealed && ws.Exited() {
-		t.Skip("this kernel has no mseal(2)")
+	if what == sealed && ws.Exited() && testkit.Kernel(t).Less(testkit.Version{Major: 6, Minor: 10}) {
+		t.Skip("mseal(2) needs Linux 6.10")
 	}
 	if err != nil || !ws.Stopped() {
 		t.Fatalf("the child with %s ended with %d: %v", what, ws.ExitStatus(), err)
@@ -158,12 +159,7 @@ func child(t testing.TB, what string) *proc.Dir {
 func open(t testing.TB) *Reader {
 	t.Helper()
 	r, err := Open()
-	if errors.Is(err, ErrUnavailable) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	t.Cleanup(func() {
 		if err := errors.Join(r.Close(), r.Close()); err != nil {
 			t.Error(err)

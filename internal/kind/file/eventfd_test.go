@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/image/criu/eventfd"
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/testkit"
 )
 
 func counter(t *testing.T, n int) uint64 {
@@ -47,7 +48,7 @@ func TestEventfd(t *testing.T) {
 			}
 			g := self(t)
 			f := g.add(n)
-			if c.flags&unix.EFD_SEMAPHORE != 0 && !f.Info.Eventfd.Semaphore {
+			if c.flags&unix.EFD_SEMAPHORE != 0 && !f.Info.Eventfd.Semaphore && testkit.Kernel(t).Less(testkit.Version{Major: 6, Minor: 5}) {
 				t.Skip("this kernel does not tell EFD_SEMAPHORE (before Linux 6.5)")
 			}
 			got := g.roundTrip()[1].Int()

@@ -15,6 +15,7 @@ import (
 	remap "glis.dev/glis/image/criu/remap-file-path"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -226,7 +227,7 @@ func hugetlbfs(t *testing.T) int {
 	t.Helper()
 	fs, err := unix.Fsopen("hugetlbfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		t.Skip("no hugetlbfs (CONFIG_HUGETLBFS): ", err)
+		testkit.Lacks(t, "hugetlbfs (CONFIG_HUGETLBFS)", err, unix.ENODEV)
 	}
 	own(t, fs, nil)
 	if err := unix.FsconfigCreate(fs); err != nil {

@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/testkit"
 )
 
 func newMemfd(t *testing.T, name string, flags int) int {
@@ -217,7 +218,7 @@ func TestMemfdFake(t *testing.T) {
 func TestMemfdHugePages(t *testing.T) {
 	n, err := unix.MemfdCreate("huge", unix.MFD_CLOEXEC|unix.MFD_HUGETLB)
 	if err != nil {
-		t.Skip("no huge pages: ", err)
+		testkit.Lacks(t, "huge pages (CONFIG_HUGETLBFS)", err, unix.EINVAL, unix.ENODEV, unix.ENOSYS)
 	}
 	own(t, n, nil)
 	g := self(t)

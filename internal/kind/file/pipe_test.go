@@ -14,6 +14,7 @@ import (
 	pipedata "glis.dev/glis/image/criu/pipe-data"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/testkit"
 )
 
 func newPipeFDs(t *testing.T, flags int) (r, w int) {
@@ -234,7 +235,7 @@ func events(t *testing.T, n int) int16 {
 func TestPipeOwner(t *testing.T) {
 	r, w := newPipeFDs(t, 0)
 	if err := unix.Fchown(r, 65534, 65533); err != nil {
-		t.Skip("needs root: ", err)
+		testkit.Lacks(t, "chown(2)", err)
 	}
 	if err := unix.Fchmod(r, 0o622); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/image/criu/pstree"
 	"glis.dev/glis/image/criu/tty"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -19,7 +20,7 @@ func newTerminal(t *testing.T) (master, slave int) {
 	t.Helper()
 	m, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		t.Skip("no pseudo-terminals here: ", err)
+		testkit.Lacks(t, "pseudo-terminals", err, unix.ENOENT)
 	}
 	own(t, m, nil)
 	if err := unix.IoctlSetPointerInt(m, unix.TIOCSPTLCK, 0); err != nil {
@@ -31,7 +32,7 @@ func newTerminal(t *testing.T) (master, slave int) {
 	}
 	s, err := unix.Open(fmt.Sprintf("/dev/pts/%d", uint32(n)), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		t.Skip("no /dev/pts here: ", err)
+		testkit.Lacks(t, "/dev/pts", err, unix.ENOENT)
 	}
 	return m, own(t, s, nil)
 }

@@ -9,6 +9,7 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/timens"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/testkit"
 )
 
 func ts(sec, nsec int64) unix.Timespec { return unix.Timespec{Sec: sec, Nsec: nsec} }
@@ -81,7 +82,7 @@ func TestPlus(t *testing.T) {
 func TestBehind(t *testing.T) {
 	own, err := ClocksOf(1)
 	if err != nil {
-		t.Skip("the clocks of process 1 can't be read:", err)
+		testkit.Lacks(t, "the clocks of process 1", err)
 	}
 	for _, c := range []struct {
 		name string

@@ -1,7 +1,6 @@
 package socket
 
 import (
-	"errors"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -9,19 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
-	"glis.dev/glis/internal/sockmem"
+	"glis.dev/glis/internal/testkit"
 )
 
 func learnUntouched(t testing.TB) (*Kernel, *Untouched) {
 	t.Helper()
 	k := newKernel(t)
 	u, err := LearnUntouched(k)
-	if errors.Is(err, sockmem.ErrUnavailable) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	t.Cleanup(func() {
 		if err := u.Close(); err != nil {
 			t.Error(err)

@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/sockmem"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -31,10 +32,7 @@ func learnt(t testing.TB) (*Kind, *alikes) {
 func memory(t testing.TB) *sockmem.TCPReader {
 	t.Helper()
 	m, err := sockmem.OpenTCP()
-	if errors.Is(err, sockmem.ErrUnavailable) {
-		t.Skip(err)
-	}
-	must(t, err)
+	testkit.KernelMemory(t, err)
 	t.Cleanup(func() { must(t, m.Close()) })
 	return m
 }

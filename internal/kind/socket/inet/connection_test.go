@@ -22,6 +22,7 @@ import (
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -71,7 +72,7 @@ func TestConnecting(t *testing.T) {
 		must(t, err)
 		defer lock.Close()
 		if err := lock.Hold("glis-test-connecting", []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: decode(from).addrPort(), Remote: decode(to).addrPort()}}); err != nil {
-			t.Skip(err)
+			lacksRules(t, err)
 		}
 		must(t, unix.SetNonblock(c.Int(), true))
 		if err := unix.Connect(c.Int(), to); !errors.Is(err, unix.EINPROGRESS) {
@@ -157,7 +158,7 @@ func (p *pair) move(t testing.TB, which ...int) {
 	flows, err := New().Flows(env, f)
 	must(t, err)
 	if err := lock.Hold("glis-test-inet", flows); err != nil {
-		t.Skip(err)
+		lacksRules(t, err)
 	}
 	in, err := dumped(t, o, numbers...)
 	must(t, err)
@@ -316,13 +317,13 @@ func TestConnectionRefused(t *testing.T) {
 		must(t, err)
 		defer lock.Close()
 		if err := lock.Hold("glis-test-early", []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: decode(from).addrPort(), Remote: decode(to).addrPort()}}); err != nil {
-			t.Skip(err)
+			lacksRules(t, err)
 		}
 		must(t, unix.SetNonblock(c.Int(), true))
 		const noCookie = 34 // TCP_FASTOPEN_NO_COOKIE
 		must(t, unix.SetsockoptInt(c.Int(), unix.IPPROTO_TCP, noCookie, 1))
 		if err := unix.Sendto(c.Int(), []byte("early"), unix.MSG_FASTOPEN, to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
-			t.Skip(err)
+			testkit.Lacks(t, "TCP Fast Open", err, unix.EOPNOTSUPP)
 		}
 		refused(t, o, c.Int(), "MSG_FASTOPEN")
 	})
@@ -345,10 +346,7 @@ func TestConnectionRefused(t *testing.T) {
 		must(t, unix.Sendmsg(p.ends[0].Int(), []byte("before!"), nil, nil, unix.MSG_OOB))
 		must(t, unix.Sendmsg(p.ends[0].Int(), []byte("behind"), nil, nil, 0))
 		in, err := dumped(t, o, p.ends[1].Int())
-		if errors.Is(err, kind.ErrUnsupported) {
-			t.Skip(err)
-		}
-		must(t, err)
+		testkit.KernelMemory(t, err)
 		_, err = planned(in)
 		must(t, err)
 		e := in[of(extra.Sockets)][0].Message.(*extra.SocketEntry)

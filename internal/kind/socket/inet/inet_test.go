@@ -26,6 +26,7 @@ import (
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -163,9 +164,7 @@ func restored(t testing.TB, in images) map[plan.ID]int {
 // own closes a descriptor at the end of the test, or earlier.
 func own(t testing.TB, n int, err error) *fd.FD {
 	t.Helper()
-	if err != nil {
-		t.Skip(err)
-	}
+	testkit.Lacks(t, "a family or protocol of sockets", err, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT)
 	d := fd.New(n)
 	t.Cleanup(func() { d.Close() })
 	return d
@@ -203,9 +202,15 @@ func (s sort) bound(t testing.TB, ip string) *fd.FD {
 	t.Helper()
 	d := s.make(t)
 	if err := unix.Bind(d.Int(), address{ip: netip.MustParseAddr(ip)}.sockaddr(s.family, 0)); err != nil {
-		t.Skip(err)
+		testkit.Lacks(t, "an address", err, unix.EADDRNOTAVAIL)
 	}
 	return d
+}
+
+// lacksRules says why packets could not be held back.
+func lacksRules(t testing.TB, err error) {
+	t.Helper()
+	testkit.Lacks(t, "nf_tables", err, unix.EPROTONOSUPPORT, unix.EOPNOTSUPP, unix.ENOENT)
 }
 
 // seen is all that can be seen of a socket without changing it.

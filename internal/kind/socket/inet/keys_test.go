@@ -10,6 +10,7 @@ import (
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -22,7 +23,7 @@ func TestKeys(t *testing.T) {
 			{peers: netip.MustParsePrefix("10.0.0.0/8"), bytes: bytes.Repeat([]byte{7}, maxKey)},
 		} {
 			if err := k.set(d.Int(), unix.AF_INET); err != nil {
-				t.Skip(err)
+				testkit.Lacks(t, "CONFIG_TCP_MD5SIG", err, unix.ENOPROTOOPT)
 			}
 		}
 		if listens {
@@ -80,7 +81,7 @@ func TestFastOpenKey(t *testing.T) {
 	must(t, unix.Listen(d.Int(), 5))
 	key := []byte("0123456789abcdef")
 	if err := linux.Setsockopt(d.Int(), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, key); err != nil {
-		t.Skip(err)
+		testkit.Lacks(t, "TCP_FASTOPEN_KEY", err, unix.ENOPROTOOPT)
 	}
 	in, err := dumped(t, &options.Dump{}, d.Int())
 	must(t, err)

@@ -1,14 +1,13 @@
 package inet
 
 import (
-	"errors"
 	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
-	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -37,10 +36,7 @@ func TestRemap(t *testing.T) {
 	o := &options.Dump{}
 	o.TCPEstablished = true
 	in, err := dumped(t, o, l.Int(), c.Int(), accepted.Int(), waits.Int(), u.Int())
-	if errors.Is(err, kind.ErrUnsupported) {
-		t.Skip(err)
-	}
-	must(t, err)
+	testkit.KernelMemory(t, err)
 	nodes, err := remapped(in, "127.0.0.1", "127.0.0.9")
 	must(t, err)
 	want := netip.MustParseAddr("127.0.0.9")

@@ -8,7 +8,6 @@ import (
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
-	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
@@ -20,10 +19,7 @@ func insideOf(t *testing.T, s sort, n int) *extra.SocketEntry {
 	k := New()
 	defer k.Close()
 	m, err := k.memory()
-	if errors.Is(err, kmem.ErrUnavailable) {
-		t.Skip(err)
-	}
-	must(t, err)
+	testkit.KernelMemory(t, err)
 	e := &extra.SocketEntry{}
 	must(t, s.readUnseen(m, n, e))
 	return e

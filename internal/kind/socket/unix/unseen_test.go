@@ -2,7 +2,6 @@ package unix
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"testing"
 
@@ -25,12 +24,7 @@ func memory(t testing.TB) (*kmem.Shared, *kmem.Reader) {
 	s := kmem.Share(New().KernelNames()...)
 	t.Cleanup(func() { s.Close() })
 	m, err := s.Reader()
-	if errors.Is(err, kmem.ErrUnavailable) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.KernelMemory(t, err)
 	return s, m
 }
 
