@@ -1897,11 +1897,12 @@ func (m *SocketEntry) GetSentUrgent() uint32 {
 
 // QueuedMessage is glis.QueuedMessage.
 type QueuedMessage struct {
-	Socket *uint32            // in files.img
-	Data   []byte             // of a raw socket of IPv4, with the header of IP
-	From   *uint32            // of netlink: number of the socket that sent it
-	Who    *SocketCredentials // of netlink: who sent it
-	Header []byte             // the header of IP, where it is not in the data
+	Socket    *uint32 // in files.img
+	Data      []byte
+	From      *uint32            // of netlink: number of the socket that sent it
+	Who       *SocketCredentials // of netlink: who sent it
+	Header    []byte             // of a raw or ping socket: the header of IP, before the data
+	Interface *string            // that a link-local address of it belongs to
 
 	proto.Rest
 }
@@ -1924,6 +1925,7 @@ func (m *QueuedMessage) AppendFields(b []byte) []byte {
 	}
 	b = proto.AppendBytes(b, 5, m.Header)
 	b = proto.AppendVarint(b, 6, m.Socket)
+	b = proto.AppendString(b, 7, m.Interface)
 	return append(b, m.Unknown()...)
 }
 
@@ -1943,6 +1945,8 @@ func (m *QueuedMessage) ReadField(d *proto.Decoder) bool {
 		d.Bytes(&m.Header)
 	case 48: // 6: socket
 		d.Uint32(&m.Socket)
+	case 58: // 7: interface
+		d.String(&m.Interface)
 	default:
 		return false
 	}
@@ -2003,6 +2007,14 @@ func (m *QueuedMessage) GetHeader() []byte {
 		return m.Header
 	}
 	return nil
+}
+
+// GetInterface returns interface, or its default.
+func (m *QueuedMessage) GetInterface() string {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return ""
 }
 
 // SocketCredentials is glis.SocketCredentials.

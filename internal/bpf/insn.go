@@ -36,6 +36,7 @@ const (
 	MapLookupElem   = 1  // (map, key)
 	SkbLoadBytes    = 26 // (packet, offset, to, size)
 	GetCurrentTask  = 35
+	GetSocketCookie = 46  // (packet), Linux 4.12
 	SkRelease       = 86  // (sock)
 	SkcLookupTCP    = 99  // (packet, tuple, size, netns, flags)
 	SkAssign        = 124 // (packet, sock, flags)

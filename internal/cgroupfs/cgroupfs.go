@@ -102,6 +102,9 @@ func OpenIn(yard, name string) (*Hierarchy, error) {
 	return &Hierarchy{name, fd.New(n)}, nil
 }
 
+// FD is a descriptor of its root, good for as long as it isn't closed.
+func (h *Hierarchy) FD() int { return h.root.Int() }
+
 // Close closes it.
 func (h *Hierarchy) Close() error { return h.root.Close() }
 

@@ -25,10 +25,12 @@ const (
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6  // Linux 4.6
 	BPF_MAP_TYPE_SOCKMAP      = 15 // Linux 4.14
 	BPF_PROG_TYPE_SCHED_CLS   = 3
+	BPF_PROG_TYPE_CGROUP_SKB  = 8  // Linux 4.10
 	BPF_PROG_TYPE_TRACING     = 26 // Linux 5.5
 	BPF_PROG_TYPE_SYSCALL     = 31 // Linux 5.14
 	BPF_TRACE_ITER            = 28 // Linux 5.8
 	BPF_TCX_INGRESS           = 46 // Linux 6.6
+	BPF_CGROUP_INET_INGRESS   = 0  // Linux 4.10
 	BPF_F_SLEEPABLE           = 1 << 4
 	BPF_F_MMAPABLE            = 1 << 10 // Linux 5.5
 )
@@ -181,6 +183,19 @@ func BPFLoadCall(prog []BPFInsn, license string) (int, error) {
 // needs CAP_BPF and CAP_NET_ADMIN.
 func BPFLoadClassifier(prog []BPFInsn, license string) (int, error) {
 	return bpfLoad(BPF_PROG_TYPE_SCHED_CLS, 0, prog, license)
+}
+
+// BPFLoadCgroup loads a program that decides which packets sockets get: see
+// BPFAttachCgroup. It needs CAP_BPF and CAP_NET_ADMIN.
+func BPFLoadCgroup(prog []BPFInsn, license string) (int, error) {
+	return bpfLoad(BPF_PROG_TYPE_CGROUP_SKB, 0, prog, license)
+}
+
+// BPFAttachCgroup has a program of BPFLoadCgroup decide for the sockets of a cgroup
+// of version 2, and those below it, for as long as the link is open whose descriptor
+// it returns (Linux 5.7, CONFIG_CGROUP_BPF).
+func BPFAttachCgroup(prog, cgroup int) (int, error) {
+	return bpf(BPF_LINK_CREATE, &bpfLinkCreate{ProgFD: uint32(prog), TargetFD: uint32(cgroup), AttachType: BPF_CGROUP_INET_INGRESS})
 }
 
 func bpfLoad(kind, flags uint32, prog []BPFInsn, license string) (int, error) {

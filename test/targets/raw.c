@@ -85,9 +85,65 @@ static int ping(int family, int protocol) {
 	return CHECK(fd);
 }
 
+// Sockets in whose queues something waits at each save point.
+static struct {
+	const char *name;
+	int fd;
+} full[8];
+
+static void add_full(const char *name, int fd) {
+	int i = 0;
+	while (full[i].name)
+		i++;
+	full[i].name = name, full[i].fd = fd;
+}
+
+// unread tells what waits.
+static void unread(void) {
+	for (int i = 0; full[i].name; i++)
+		for (;;) {
+			unsigned char buf[4096];
+			char from[INET6_ADDRSTRLEN] = "";
+			struct sockaddr_storage a;
+			socklen_t n = sizeof a;
+			ssize_t len = recvfrom(full[i].fd, buf, sizeof buf, MSG_DONTWAIT, (void *)&a, &n);
+			if (len < 0)
+				break;
+			inet_ntop(a.ss_family, a.ss_family == AF_INET ? (void *)&((struct sockaddr_in *)&a)->sin_addr : (void *)&((struct sockaddr_in6 *)&a)->sin6_addr, from, sizeof from);
+			if (buf[0] == 0x45) // the kernel chooses a number, and with it the checksum
+				memset(buf + 4, 0, 2), memset(buf + 10, 0, 2);
+			unsigned sum = 0;
+			for (ssize_t k = 0; k < len; k++)
+				sum += buf[k] * (k + 1);
+			obs("%s: waited %zd bytes, %u, from %s", full[i].name, len, sum, from);
+		}
+}
+
+// fill has packets come that nobody reads.
+static void fill(const struct sockaddr_in *lo, const struct sockaddr_in6 *lo6) {
+	int four = CHECK(socket(AF_INET, SOCK_RAW, 253)), six = CHECK(socket(AF_INET6, SOCK_RAW, 253));
+	static char large[3000];
+	memset(large, 7, sizeof large);
+	set(four, IPPROTO_IP, IP_TOS, 8), set(four, IPPROTO_IP, IP_TTL, 33);
+	CHECK(sendto(four, "first", 6, 0, (void *)lo, sizeof *lo));
+	CHECK(sendto(four, large, sizeof large, 0, (void *)lo, sizeof *lo));
+	CHECK(sendto(four, "", 0, 0, (void *)lo, sizeof *lo));
+	CHECK(sendto(six, "sixth", 6, 0, (void *)lo6, sizeof *lo6));
+	close(four), close(six);
+	for (int i = 0; full[i].name; i++) {
+		struct icmphdr q = {.type = full[i].name[4] == '6' ? ICMP6_ECHO_REQUEST : ICMP_ECHO, .un.echo.sequence = htons(5)};
+		if (!strncmp(full[i].name, "ping", 4)) {
+			CHECK(sendto(full[i].fd, &q, sizeof q, 0, full[i].name[4] == '6' ? (void *)lo6 : (void *)lo, full[i].name[4] == '6' ? sizeof *lo6 : sizeof *lo));
+			struct pollfd p = {full[i].fd, POLLIN};
+			MUST(poll(&p, 1, -1) == 1);
+		}
+	}
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	struct sockaddr_in lo = v4("127.0.0.1", 0), id = v4("127.0.0.1", 4711);
+	struct sockaddr_in6 none = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT}; // without a port
 	struct sockaddr_in6 lo6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	int all = CHECK(socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK, IPPROTO_ICMP));
 	set(all, SOL_RAW, RAW_FILTER, ~(1 << ICMP_ECHOREPLY));
@@ -102,8 +158,8 @@ int main(int argc, char **argv) {
 	int off = CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
 	set(off, IPPROTO_IP, IP_HDRINCL, 0);
 	int seen = CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_TCP));
-	struct sock_filter none[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
-	struct sock_fprog filter = {1, none};
+	struct sock_filter nothing[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+	struct sock_fprog filter = {1, nothing};
 	CHECK(setsockopt(seen, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter));
 	int six = CHECK(socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6));
 	struct icmp6_filter only;
@@ -123,8 +179,23 @@ int main(int argc, char **argv) {
 	lo6.sin6_port = htons(4712);
 	CHECK(bind(p[2], (void *)&lo6, sizeof lo6));
 	int fds[] = {all, peer, bound, head, off, seen, six, sum, p[0], p[1], p[2]};
+	add_full("raw", CHECK(socket(AF_INET, SOCK_RAW, 253)));
+	add_full("raw of ICMP", CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP)));
+	CHECK(bind(full[1].fd, (void *)&lo, sizeof lo));
+	CHECK(connect(full[1].fd, (void *)&lo, sizeof lo));
+	add_full("raw6", CHECK(socket(AF_INET6, SOCK_RAW, 253)));
+	add_full("ping with a reply", ping(AF_INET, IPPROTO_ICMP));
+	add_full("ping6 with a reply", ping(AF_INET6, IPPROTO_ICMPV6));
+	struct sockaddr_in6 id6 = none;
+	id.sin_port = id6.sin6_port = htons(4713);
+	CHECK(bind(full[3].fd, (void *)&id, sizeof id));
+	CHECK(bind(full[4].fd, (void *)&id6, sizeof id6));
 	const char *names[] = {"all", "peer", "bound", "head", "off", "seen", "six", "sum", "ping", "bound ping", "ping6"};
 	do {
+		unread();
+		for (int i = 0; i < 11; i++)
+			if (recv(fds[i], (char[1]){0}, 1, MSG_DONTWAIT) >= 0)
+				obs("%s got what was another's", names[i]);
 		for (int i = 0; i < 11; i++)
 			if (i != 8) // has a number that the kernel chose, once it has sent something
 				tell(names[i], fds[i]);
@@ -139,6 +210,11 @@ int main(int argc, char **argv) {
 		poll(&got, 1, -1); // the replies to others
 		char buf[64];
 		obs("all: %zd, first byte %d", recv(all, buf, sizeof buf, 0), buf[20]);
+		for (int i = 0; full[i].name; i++)
+			drain(full[i].fd);
+		set(full[1].fd, SOL_RAW, RAW_FILTER, 0);
+		fill(&lo, &none);
+		set(full[1].fd, SOL_RAW, RAW_FILTER, ~0);
 		for (int i = 0; i < 11; i++)
 			drain(fds[i]);
 	} while (savepoint());

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,6 +23,10 @@ type Packet struct {
 	// Device is the interface that the kernel is to take it for one of; "": any
 	// that has the address it is sent by way of.
 	Device string
+	// Whole is the packet with its header, as it was received, in the place of all
+	// but From, To and Device; nil: there is none.
+	Whole []byte
+	Mark  int // 0: the one that the network lock lets pass
 }
 
 // Sizes of headers, in bytes.
@@ -45,8 +50,13 @@ func (p *Packet) Send(at netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("make a raw socket (it needs CAP_NET_RAW): %w", err)
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, netlock.PassMark); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, cmp.Or(p.Mark, netlock.PassMark)); err != nil {
 		return errors.Join(fmt.Errorf("set SO_MARK: %w", err), unix.Close(fd))
+	}
+	if at.Is4() {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 1); err != nil {
+			return errors.Join(fmt.Errorf("set SO_BROADCAST: %w", err), unix.Close(fd))
+		}
 	}
 	if p.Device != "" {
 		if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, p.Device); err != nil {
@@ -61,6 +71,9 @@ func (p *Packet) Send(at netip.Addr) error {
 
 // Bytes is the packet with the header of IP before it.
 func (p *Packet) Bytes() []byte {
+	if p.Whole != nil {
+		return p.Whole
+	}
 	be := binary.BigEndian
 	var ip []byte
 	if p.To.Is6() {

@@ -48,7 +48,7 @@ func (k *Kind) dumpBare(env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, err
 	}
 	defer p.FD.Close()
 	l.Plain = p
-	for _, check := range []func() error{p.Empty, l.checkInside, l.checkHidden} {
+	for _, check := range []func() error{l.saveQueue, l.checkInside, l.checkHidden} {
 		if err := check(); err != nil {
 			return nil, err
 		}

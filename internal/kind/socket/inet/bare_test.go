@@ -8,6 +8,7 @@ import (
 
 	"glis.dev/glis/image/criu/fdinfo"
 	sk_inet "glis.dev/glis/image/criu/sk-inet"
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
@@ -25,17 +26,40 @@ func rawSocket(t *testing.T, family, protocol int) *fd.FD {
 
 const mrtInit = 200 // MRT_INIT of include/uapi/linux/mroute.h
 
+// awaitPacket sends a packet to a raw socket over loopback, and waits for it.
+func awaitPacket(t *testing.T, d *fd.FD, from *fd.FD, to unix.Sockaddr, data []byte) {
+	t.Helper()
+	must(t, unix.Sendto(from.Int(), data, 0, to))
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(d.Int()), Events: unix.POLLIN}}, 10000)
+	must(t, err)
+	if n == 0 {
+		t.Fatalf("% x doesn't arrive", data)
+	}
+}
+
 func TestBareRefused(t *testing.T) {
 	const experiment = 253 // a protocol that nobody speaks
-	for want, prepare := range map[string]func(d *fd.FD){
-		"in its queue": func(d *fd.FD) {
-			must(t, unix.Sendto(d.Int(), []byte("x"), 0, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-			_, err := unix.Poll([]unix.PollFd{{Fd: int32(d.Int()), Events: unix.POLLIN}}, -1)
-			must(t, err)
-		},
+	here, here6 := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}, &unix.SockaddrInet6{Addr: [16]byte{15: 1}}
+	for want, x := range map[string]struct {
+		family, protocol int
+		to               unix.Sockaddr
+		data             []byte
+		options          bool
+	}{
+		"protocol 17":          {unix.AF_INET, unix.IPPROTO_UDP, here, make([]byte, 8), false},
+		"protocol 2":           {unix.AF_INET, unix.IPPROTO_IGMP, here, make([]byte, 8), false},
+		"messages of type 42":  {unix.AF_INET, unix.IPPROTO_ICMP, here, []byte{42, 0, 0, 0, 0, 0, 0, 0}, false},
+		"messages of type 133": {unix.AF_INET6, unix.IPPROTO_ICMPV6, here6, []byte{133, 0, 0, 0, 0, 0, 0, 0}, false},
+		"has options":          {unix.AF_INET, experiment, here, []byte("x"), true},
 	} {
-		d := rawSocket(t, unix.AF_INET, experiment)
-		prepare(d)
+		d, from := rawSocket(t, x.family, x.protocol), rawSocket(t, x.family, x.protocol)
+		if x.options {
+			must(t, unix.SetsockoptString(from.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, "\x01\x01\x01\x01"))
+		}
+		awaitPacket(t, d, from, x.to, x.data)
+		if _, err := New().memory(); err != nil {
+			want = "in its queue"
+		}
 		refused(t, options.NewDump(), d.Int(), want)
 	}
 	routes := rawSocket(t, unix.AF_INET, unix.IPPROTO_IGMP)
@@ -75,6 +99,44 @@ func TestBareNonsense(t *testing.T) {
 		},
 	} {
 		if err := New().planBare(nil, entry(change)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", want, err)
+		}
+	}
+}
+
+// What waits according to hostile images is looked at before anything is made.
+func TestReceivedNonsense(t *testing.T) {
+	four := sort{family: unix.AF_INET, protocol: 253, bare: unix.SOCK_RAW}
+	six := sort{family: unix.AF_INET6, protocol: 253, bare: unix.SOCK_RAW}
+	header := func(change func(h []byte)) []byte {
+		h := make([]byte, ip4Header)
+		h[0], h[3], h[9] = 0x45, ip4Header+1, 253
+		change(h)
+		return h
+	}
+	header6 := append([]byte{0x60, 0, 0, 0, 0, 1, 253, 1}, make([]byte, 32)...)
+	for want, x := range map[string]struct {
+		sort
+		header []byte
+		device string
+	}{
+		"":             {four, header(func([]byte) {}), ""},
+		"options":      {four, header(func(h []byte) { h[0]++ }), ""},
+		"has options":  {four, nil, ""},
+		"a part":       {four, header(func(h []byte) { h[3]++ }), ""},
+		"part of one":  {four, header(func(h []byte) { h[7] = 1 }), ""},
+		"protocol 1":   {four, header(func(h []byte) { h[9] = 1 }), ""},
+		"no interface": {six, header6, "lo"},
+		"can't be":     {six, header6[:39], ""},
+		"extensions":   {six, append([]byte{0x60, 0, 0, 0, 0, 1, 0, 1}, make([]byte, 32)...), ""},
+		"part of":      {six, append([]byte{0x60, 0, 0, 0, 1, 1, 253, 1}, make([]byte, 32)...), ""},
+	} {
+		e := &extra.QueuedMessage{Socket: proto.Uint32(1), Header: x.header, Data: []byte{1}}
+		if x.device != "" {
+			e.Interface = &x.device
+		}
+		_, err := x.parseReceived(e)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: got %v", want, err)
 		}
 	}

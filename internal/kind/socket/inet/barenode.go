@@ -26,6 +26,8 @@ type bareNode struct {
 	to       bool // it is connected
 	unseen   *unseen
 	groups   []*membership
+	queue    []*received
+	placed   bool // it has its address already
 }
 
 // planBare is Plan for bare sockets.
@@ -52,6 +54,9 @@ func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
 	}
 	if n.unseen, err = planUnseen(n.sort, n.More); err == nil {
 		n.groups, err = k.planGroups(n.sort, n.More)
+	}
+	if err == nil {
+		err = n.planQueue()
 	}
 	if err != nil {
 		return err
@@ -104,7 +109,12 @@ func (n *bareNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := n.Make(n.family, n.bare, n.protocol, k, n.open)
+	var own *fd.FD
+	if len(n.queue) > 0 {
+		own, err = n.createFull(k)
+	} else {
+		own, err = n.Make(n.family, n.bare, n.protocol, k, n.open)
+	}
 	if n.bare == unix.SOCK_DGRAM && errors.Is(err, unix.EACCES) {
 		err = fmt.Errorf("a group of Glis's must be in the range of the sysctl net.ipv4.ping_group_range: %w", err)
 	}
@@ -134,7 +144,7 @@ func (n *bareNode) open(own int) error {
 	if err != nil {
 		return err
 	}
-	if n.bare == unix.SOCK_RAW {
+	if n.bare == unix.SOCK_RAW && len(n.queue) == 0 {
 		err = drain(own)
 	}
 	return errors.Join(err, n.shut(own))
@@ -154,6 +164,9 @@ func (n *bareNode) shut(own int) error {
 }
 
 func (n *bareNode) bind(own, zone int) error {
+	if n.placed {
+		return nil
+	}
 	at := n.at
 	if n.bare == unix.SOCK_RAW {
 		at.port = 0

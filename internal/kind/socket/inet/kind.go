@@ -76,6 +76,7 @@ type Kind struct {
 	own    bool                  // it is this kind's own
 	held   map[netlock.Flow]bool // flows of waiting connections that are locked
 	feeds  bool                  // datagrams can be put into the queues of sockets
+	gates  bool                  // packets can be put into the queues of bare sockets
 	admits bool                  // connections can be put into the queues of listeners
 
 	extras    map[uint32]*extra.SocketEntry // nil: not read yet
@@ -83,6 +84,7 @@ type Kind struct {
 	moved     map[netip.Addr]bool           // of these, that a socket has
 	waiting   map[plan.ID][]*extra.WaitingTCP
 	datagrams map[plan.ID]*inbox
+	received  map[plan.ID][]*extra.QueuedMessage
 	feeder    *feeder
 	sharing   map[sharing]int // listeners made so far
 	admitter  *tcp.Admitter

@@ -51,7 +51,7 @@ func (k *Kind) read(src plan.Source, moves []options.RemapAddr) error {
 	if k.extras, err = socket.ReadExtras(src); err != nil {
 		return err
 	}
-	return errors.Join(k.readLocal(src), k.readWaiting(src), k.readDatagrams(src))
+	return errors.Join(k.readLocal(src), k.readWaiting(src), k.readDatagrams(src), k.readReceived(src))
 }
 
 // node checks an entry and makes the node for it.
