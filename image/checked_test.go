@@ -52,12 +52,12 @@ func madeCheckpoint(t *testing.T, pagesOf int, later bool) string {
 		}
 		check(t, f.Close())
 	}
-	check(t, os.MkdirAll(path+"/cow/cow", 0o700))
-	check(t, os.Symlink("cow", path+"/parent"))
-	check(t, os.Symlink("cow", path+"/cow/parent"))
-	check(t, os.Link(path+"/pages-1.img", path+"/cow/pages-1.img"))
-	check(t, os.Link(path+"/pagemap-1.img", path+"/cow/pagemap-2.img"))
-	check(t, os.Link(path+"/pages-1.img", path+"/cow/cow/pages-1.img"))
+	check(t, os.MkdirAll(path+"/shared/shared", 0o700))
+	check(t, os.Symlink("shared", path+"/parent"))
+	check(t, os.Symlink("shared", path+"/shared/parent"))
+	check(t, os.Link(path+"/pages-1.img", path+"/shared/pages-1.img"))
+	check(t, os.Link(path+"/pagemap-1.img", path+"/shared/pagemap-2.img"))
+	check(t, os.Link(path+"/pages-1.img", path+"/shared/shared/pages-1.img"))
 	check(t, r.Seal(context.Background(), someInventory()))
 	check(t, r.SyncAll(context.Background()))
 	check(t, os.WriteFile(path+"/dump.log", []byte("no image"), 0o600))
@@ -98,8 +98,8 @@ func TestIntact(t *testing.T) {
 		}
 		c, err := Check(openDir(t, path))
 		check(t, err)
-		if len(c.files) != 10 || c.files["cow/cow/pages-1.img"].link != "pages-1.img" {
-			t.Errorf("%d files, %+v", len(c.files), c.files["cow/cow/pages-1.img"])
+		if len(c.files) != 10 || c.files["shared/shared/pages-1.img"].link != "pages-1.img" {
+			t.Errorf("%d files, %+v", len(c.files), c.files["shared/shared/pages-1.img"])
 		}
 		check(t, os.WriteFile(path+"/stats-restore", []byte("later"), 0o600))
 		if bad := verify(t, path); bad != "" {
@@ -243,12 +243,12 @@ func TestDamagedFiles(t *testing.T) {
 				return err
 			}
 			b[len(b)-1] ^= 1
-			return errors.Join(remove(path, "cow/pages-1.img"), os.WriteFile(path+"/cow/pages-1.img", b, 0o600))
-		}, "cow/pages-1.img"},
-		"no directory":  {func(path string) error { return os.RemoveAll(path + "/cow") }, "cow/"},
+			return errors.Join(remove(path, "shared/pages-1.img"), os.WriteFile(path+"/shared/pages-1.img", b, 0o600))
+		}, "shared/pages-1.img"},
+		"no directory":  {func(path string) error { return os.RemoveAll(path + "/shared") }, "shared/"},
 		"symbolic link": {in(relink("pagemap-2.img"), "pagemap-1.img"), "pagemap-1.img"},
 	}
-	for _, name := range []string{"core-1.img", "pages-2.img", "seccomp.img", "inventory.img", ManifestName, "cow/pagemap-2.img"} {
+	for _, name := range []string{"core-1.img", "pages-2.img", "seccomp.img", "inventory.img", ManifestName, "shared/pagemap-2.img"} {
 		tests["no "+name] = struct {
 			harm func(path string) error
 			name string
@@ -256,11 +256,11 @@ func TestDamagedFiles(t *testing.T) {
 		tests["cut "+name] = struct {
 			harm func(path string) error
 			name string
-		}{in(cut, name), strings.Replace(name, "cow/pagemap-2", "pagemap-1", 1)}
+		}{in(cut, name), strings.Replace(name, "shared/pagemap-2", "pagemap-1", 1)}
 		tests["longer "+name] = struct {
 			harm func(path string) error
 			name string
-		}{in(grow, name), strings.Replace(name, "cow/pagemap-2", "pagemap-1", 1)}
+		}{in(grow, name), strings.Replace(name, "shared/pagemap-2", "pagemap-1", 1)}
 	}
 	for what, x := range tests {
 		path := madeCheckpoint(t, few, false)

@@ -11,7 +11,7 @@ import (
 )
 
 // Directories in a checkpoint hold further names of its files, so that criu
-// finds a parent checkpoint where there is none: see "cow" in docs/images.md.
+// finds a parent checkpoint where there is none: see "shared" in docs/images.md.
 // The manifest lists these names, since a copy of the checkpoint may have made
 // files of their own of them.
 

@@ -104,7 +104,7 @@ func TestFilesInPapers(t *testing.T) {
 		}
 		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
 			name := strings.TrimSuffix(m[1], "/…")
-			if !exists(files, name) && !strings.HasPrefix(name, "bin/") && !strings.HasPrefix(name, "cow/") && !strings.HasPrefix(name, "github.com/") {
+			if !exists(files, name) && !strings.HasPrefix(name, "bin/") && !strings.HasPrefix(name, "shared/") && !strings.HasPrefix(name, "github.com/") {
 				t.Errorf("%s: there is no %s", paper, name)
 			}
 		}

@@ -21,16 +21,18 @@ import (
 // pages that are, physically, its parent's are said to be there, and the
 // checkpoint gets a parent made of links:
 //
-//	parent -> cow
-//	cow/pagemap-CHILD.img = pagemap-PARENT.img
-//	cow/pages-N.img       = pages-N.img
+//	parent -> shared
+//	shared/pagemap-CHILD.img = pagemap-PARENT.img
+//	shared/pages-N.img       = pages-N.img
 //
-// If the parent shares pages with its own parent, cow has such a parent too.
+// If the parent shares pages with its own parent, shared has such a parent too.
 // criu then finds equal contents and lets the child keep what it has from its
 // parent; Glis knows it from the start.
 
-// CowDir is the directory of those links.
-const CowDir = "cow"
+// CowDir is the directory of those links. Its name comes behind those of images:
+// in a tar file that is sorted by name links follow what they are links to, so that
+// what knows no links, as checkpointctl, finds the images whole.
+const CowDir = "shared"
 
 // deepest is how long a chain of inheritance may be; what goes beyond is
 // stored again.
