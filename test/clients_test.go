@@ -63,9 +63,12 @@ func (c *crowd) join(ask func(n uint64) error) {
 // awaitAnswers waits until every client has had more of them.
 func (c *crowd) awaitAnswers(t testing.TB, more uint64) {
 	t.Helper()
+	want := make([]uint64, len(c.all))
 	for i, k := range c.all {
-		from := k.n.Load()
-		for end := time.Now().Add(patient); k.n.Load() < from+more; time.Sleep(time.Millisecond) {
+		want[i] = k.n.Load() + more
+	}
+	for i, k := range c.all {
+		for end := time.Now().Add(patient); k.n.Load() < want[i]; time.Sleep(time.Millisecond) {
 			if k.gone.Load() {
 				t.Fatalf("client %d after %d answers: %v", i, k.n.Load(), k.err)
 			}
