@@ -9,6 +9,43 @@ static void send_to(int fd, const char *text, const char *name, size_t len) {
 	CHECK(sendto(fd, text, strlen(text), 0, (void *)&un, n));
 }
 
+static void leave(int fd) { CHECK(connect(fd, (void *)&(struct sockaddr_un){AF_UNSPEC}, sizeof(struct sockaddr_un))); }
+
+// deserted makes sockets with an error, since their peers left unread messages
+// behind.
+static void deserted(int c) {
+	int p[2];
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+	CHECK(write(p[1], "before it left", 14)), CHECK(write(p[0], "never read", 10));
+	send_to(p[0], "before the error", NAME("d/c"));
+	leave(p[1]);
+	add("deserted", p[0]), add("deserted it", p[1]);
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+	CHECK(write(p[0], "never read", 10));
+	to(p[1], NAME("d/server")), to(p[0], NAME("d/server"));
+	add("deserted, and left", p[0]), add("deserted it, too", p[1]);
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+	CHECK(write(p[0], "never read", 10));
+	leave(p[1]), leave(p[0]), close(p[1]);
+	add("deserted, alone", p[0]);
+	int g = add("deserted by name", bound(SOCK_DGRAM, NAME("d/g"))), h = add("deserted it by name", bound(SOCK_DGRAM, NAME("\0glis h")));
+	send_to(c, "to g", NAME("d/g"));
+	to(g, NAME("\0glis h")), to(h, NAME("d/g"));
+	CHECK(write(h, "to g", 4)), CHECK(write(g, "never read", 10));
+	leave(h), to(h, NAME("d/g"));
+	g = add("deserted by who closed", bound(SOCK_DGRAM, NAME("d/g2"))), h = bound(SOCK_DGRAM, NAME("\0glis h2"));
+	send_to(c, "to g2", NAME("d/g2"));
+	to(g, NAME("\0glis h2")), to(h, NAME("d/g2"));
+	CHECK(write(g, "never read", 10));
+	leave(h), close(h);
+	// No error: both left, one after the other, and what came in between waits.
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+	leave(p[1]);
+	CHECK(write(p[0], "in between", 10));
+	leave(p[0]);
+	add("left second", p[0]), add("left first", p[1]);
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	CHECK(mkdir("d", 0755));
@@ -60,7 +97,7 @@ int main(int argc, char **argv) {
 	add("pair, closed", p[0]), close(p[1]);
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
 	CHECK(write(p[1], "before it left", 14));
-	CHECK(connect(p[1], (void *)&(struct sockaddr_un){AF_UNSPEC}, sizeof(struct sockaddr_un)));
+	leave(p[1]);
 	add("pair, left", p[0]), add("pair, leaver", p[1]);
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
 	to(p[1], NAME("d/server"));
@@ -69,6 +106,8 @@ int main(int argc, char **argv) {
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
 	CHECK(write(p[0], "plain", 5));
 	add("pair", p[0]), add("pair too", p[1]);
+
+	deserted(c);
 
 	int l = add("listener", listening(SOCK_SEQPACKET, NAME("d/seq")));
 	int s = add("seq", client(SOCK_SEQPACKET, NAME("d/seq"))), t = add("seq accepted", accept(l, NULL, NULL));

@@ -70,8 +70,8 @@ func (k *Kind) askSenders() error {
 
 // ambiguous tells whether the names of senders don't tell who they are.
 func (k *Kind) ambiguous(u *sockdiag.Unix) bool {
-	if len(u.Name) == 0 {
-		return false // nobody but its peer can send to it
+	if peer := k.picture.socks[u.Peer]; len(u.Name) == 0 && peer != nil && peer.Peer == u.Ino {
+		return false // nobody else can send to it
 	}
 	for _, m := range k.queues[u.Ino].messages {
 		n := 0
@@ -80,7 +80,7 @@ func (k *Kind) ambiguous(u *sockdiag.Unix) bool {
 				n++
 			}
 		}
-		if n > 1 || n == 1 && len(m.name) == 0 {
+		if n > 1 || n == 1 && (len(m.name) == 0 || len(u.Name) == 0) {
 			return true
 		}
 	}
@@ -173,6 +173,7 @@ func (k *Kind) assignRest(u *sockdiag.Unix) {
 		case u.Type != sys.SOCK_DGRAM:
 		case m.sender != nil:
 			m.peer = mutual && m.sender == k.picture.files[u.Peer]
+		case m.known && len(u.Name) == 0 && u.Peer != 0: // who was made with it, and is closed
 		case len(u.Name) == 0 && u.Peer != 0:
 			m.sender, m.peer = k.picture.files[u.Peer], mutual
 		default:

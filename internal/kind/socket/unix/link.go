@@ -137,12 +137,14 @@ func (l *link) take(a, b *fd.FD) error {
 func (l *link) settle() error {
 	if l.b != nil {
 		for _, n := range []*node{l.a, l.b} {
-			n.born, n.wired = true, n.peer != nil && n.peer == n.partner
+			// Who left a socket that has an error since does so again.
+			n.born, n.wired = true, n.peer != nil && n.peer == n.partner && n.partner.pending == 0
+			n.leaves = !n.wired
 		}
 		return nil
 	}
-	if l.a.wired = l.a.role == orphan; l.a.wired {
-		return nil
+	if l.a.wired = l.a.role == orphan; l.a.wired || l.a.pending != 0 {
+		return nil // an error comes of who is connected, see turns
 	}
 	if err := disconnect(l.a.made.Int()); err != nil {
 		return fmt.Errorf("%v: %w", l.a, err)

@@ -49,6 +49,7 @@ type node struct {
 	peer    *node
 	partner *node   // it is made with by socketpair(2), of datagram sockets
 	from    []*node // other datagram sockets that are connected to it
+	heard   []*node // those that it has messages of, or that have some of it, and one of both has no name
 	first   bool    // of a pair
 	late    bool    // its queue waits for other files
 
@@ -56,6 +57,7 @@ type node struct {
 	made   *fd.FD // until Create gives it out
 	mate   *fd.FD // the other end, if no node has it, until it is closed
 	born   bool   // it was made connected to its partner
+	leaves bool   // it isn't connected to that any more, or anew
 	wired  bool   // a datagram socket that is connected as it should be
 	raised bool   // its buffer size isn't what it was
 }
@@ -81,7 +83,7 @@ func (n *node) addQueue(entries []plan.Entry) error {
 	switch {
 	case n.role == listener && len(entries) > 0:
 		return fmt.Errorf("%w: data is queued at it and nobody can have sent it", kind.ErrUnsupported)
-	case n.pending != 0 && (n.role != orphan || n.typ == sys.SOCK_DGRAM || n.pending != sys.ECONNRESET):
+	case n.pending != 0 && (n.role != orphan && n.typ != sys.SOCK_DGRAM || n.pending != sys.ECONNRESET):
 		return fmt.Errorf("%w: error %d (%v) waits to be reported", kind.ErrUnsupported, int(n.pending), n.pending)
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	sk_unix "glis.dev/glis/image/criu/sk-unix"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/image/protowire"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/options"
 )
@@ -98,6 +99,19 @@ func TestPlanBad(t *testing.T) {
 	errno := func(e uint32) images {
 		return images{extra.Sockets: {{Message: &extra.SocketEntry{Id: proto.Uint32(1), Error: &e}}}}
 	}
+	dgrams := func() []*fdinfo.FileEntry {
+		all := []*fdinfo.FileEntry{entry(1, 10, 20), entry(2, 20, 10), entry(3, 30, 0)}
+		for _, e := range all {
+			e.Usk.Type = proto.Uint32(2)
+		}
+		return all
+	}
+	foreign := packet(1, "x")
+	b, err := proto.Marshal(&extra.SocketMessage{Sender: proto.Uint32(3)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign.Message.(*sk_packet.SkPacketEntry).SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, messageField, protowire.BytesType), b))
 	tests := []struct {
 		name, want string
 		in         images
@@ -135,6 +149,8 @@ func TestPlanBad(t *testing.T) {
 		{"cut queue", "bytes of", images{image.SkQueues: {short}}, change(func(*sk_unix.UnixSkEntry) {})},
 		{"queue of nobody", "nobody", images{image.SkQueues: {packet(3, "x")}}, []*fdinfo.FileEntry{lone}},
 		{"error at a pair", "waits to be reported", errno(104), change(func(*sk_unix.UnixSkEntry) {})},
+		{"error at a datagram pair", "nobody can have caused it", errno(104), dgrams()},
+		{"message of a third", "file 0x3 can't have sent it", images{image.SkQueues: {foreign}}, dgrams()},
 		{"odd error", "waits to be reported", errno(5),
 			change(func(u *sk_unix.UnixSkEntry) { u.Peer, u.Shutdown = proto.Uint32(0), sk_opts.SkShutdown_BOTH.Enum() })},
 	}

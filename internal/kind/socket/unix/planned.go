@@ -79,6 +79,13 @@ func (k *Kind) resolveSender(n *node, m *queuedMessage) error {
 		if m.sender = k.byID[m.from]; m.sender == nil || m.sender.typ != sys.SOCK_DGRAM {
 			return fmt.Errorf("its sender, file %#x, is missing", uint32(m.from))
 		}
+		if len(n.at.name) == 0 && !slices.Contains(n.heard, m.sender) {
+			n.heard, m.sender.heard = append(n.heard, m.sender), append(m.sender.heard, n)
+		}
+	case n.typ == sys.SOCK_DGRAM && m.gone && len(n.at.name) == 0:
+		if n.who == nil {
+			return fmt.Errorf("it has no name, so that %s can't have sent it", nameString(m.name))
+		}
 	case n.typ == sys.SOCK_DGRAM && m.gone:
 		// Whoever has the name now may as well have sent it.
 		for _, o := range k.order {
@@ -103,7 +110,11 @@ func (n *node) decide() error {
 	if n.typ != sys.SOCK_DGRAM {
 		return n.decideStream()
 	}
+	n.late = n.late || n.pending != 0
 	n.partner = n.findPartner()
+	if err := n.checkPartner(); err != nil {
+		return err
+	}
 	born := n.partner != nil && n.peer == n.partner && n.partner.peer == n
 	if n.peer != nil && !born || n.role == orphan && n.bornOf() == nil {
 		n.late = true
@@ -144,22 +155,39 @@ func (n *node) alike(o *node) bool { return n.who == o.who }
 // findPartner returns the socket that a datagram socket was made with by
 // socketpair(2), as far as that still shows.
 func (n *node) findPartner() *node {
-	for _, o := range append([]*node{n.peer}, n.from...) {
+	for _, o := range slices.Concat([]*node{n.peer}, n.from, n.heard) {
 		if o == nil || o == n || !n.alike(o) || o.partner != nil && o.partner != n || o.typ != n.typ {
 			continue
 		}
 		mutual := n.peer == o && o.peer == n
 		unnamed := n.peer == o && len(o.at.name) == 0 || o.peer == n && len(n.at.name) == 0
-		if unnamed || mutual && n.who != nil || n.heard(o) || o.heard(n) {
+		if unnamed || mutual && n.who != nil || n.hears(o) || o.hears(n) {
 			return o
 		}
 	}
 	return nil
 }
 
-// heard tells whether a datagram socket without a name has a message from
+// checkPartner refuses what a socket without a name can't have got, as only who was
+// made with it could send to it or desert it.
+func (n *node) checkPartner() error {
+	if len(n.at.name) > 0 {
+		return nil
+	}
+	for i, m := range n.queue.messages {
+		if m.sender != nil && m.sender != n.partner {
+			return fmt.Errorf("message %d in its queue: it has no name, so that file %#x can't have sent it", i+1, uint32(m.sender.id))
+		}
+	}
+	if n.pending != 0 && (n.partner != nil && n.partner.peer == n || n.partner == nil && n.bornOf() == nil) {
+		return fmt.Errorf("error %d (%v) waits to be reported, and nobody can have caused it", int(n.pending), n.pending)
+	}
+	return nil
+}
+
+// hears tells whether a datagram socket without a name has a message from
 // another one: that can have sent it only while they were a pair.
-func (n *node) heard(o *node) bool {
+func (n *node) hears(o *node) bool {
 	return len(n.at.name) == 0 && slices.ContainsFunc(n.queue.messages, func(m *queuedMessage) bool {
 		return m.sender == o || m.sender == nil && !m.gone && n.peer == o
 	})

@@ -306,7 +306,8 @@ func (k *Kind) peerOf(l *look) ([]byte, error) {
 // pending returns the error that the next call on the socket would report (an
 // errno, 0 if none), without taking it away.
 func (l *look) pending() (uint32, error) {
-	// Nothing but the end of the peer makes one on a stream.
+	// Nothing but the end of the peer makes one on a stream; on a datagram socket
+	// it is that the peer went elsewhere and left messages unread.
 	if l.role == listener || l.u.Type == sys.SOCK_STREAM && l.role != orphan {
 		return 0, nil
 	}
@@ -316,10 +317,8 @@ func (l *look) pending() (uint32, error) {
 		return 0, l.fail(err)
 	case events&sys.POLLERR == 0:
 		return 0, nil
-	case l.u.Type != sys.SOCK_DGRAM:
-		return uint32(sys.ECONNRESET), nil
 	}
-	return 0, l.refuse("an error (SO_ERROR) waits to be reported, which isn't supported yet on such a socket; let the process read it first")
+	return uint32(sys.ECONNRESET), nil
 }
 
 // putExtra writes what criu's entry has no place for.
