@@ -57,6 +57,7 @@ var sideways = map[string]string{
 	"internal/bpf -> internal/linux":                        "",
 	"internal/sockmem -> internal/linux":                    "",
 	"internal/sockmem -> internal/bpf":                      "",
+	"internal/sockmem -> internal/kmem":                     "",
 	"internal/kmem -> internal/linux":                       "",
 	"internal/kmem -> internal/bpf":                         "",
 	"internal/taskmem -> internal/linux":                    "",

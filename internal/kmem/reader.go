@@ -59,7 +59,7 @@ func Open(names ...string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	layout, err := find(x, slices.Concat(names, ownNames(), bufferNames(), taskNames(), percpuNames()))
+	layout, err := find(x, slices.Concat(names, ownNames(), bufferNames(), taskNames(), percpuNames(), fileNames()))
 	if err = errors.Join(err, x.Close()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/bpf"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 )
 
 // ErrUnavailable says that this kernel, or the engine's privileges, don't allow
 // the reading: CAP_BPF, CAP_PERFMON, CONFIG_DEBUG_INFO_BTF, no lockdown.
-var ErrUnavailable = errors.New("the kernel's memory of sockets can't be read")
+var ErrUnavailable = kmem.ErrUnavailable
 
 // Reader is the loaded program. It is not for use by several goroutines at
 // once.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -41,7 +42,7 @@ func must(t testing.TB, errs ...error) {
 	}
 }
 
-func ownFiles(t testing.TB, m *Memory) map[int32]uint64 {
+func ownFiles(t testing.TB, m *Memory) map[int32]kmem.Addr {
 	t.Helper()
 	self, err := unix.PidfdOpen(os.Getpid(), 0)
 	must(t, err)
@@ -86,7 +87,7 @@ func TestWaiting(t *testing.T) {
 			}
 		}
 		var got []byte
-		var rights []uint64
+		var rights []kmem.Addr
 		for _, b := range all[2].Buffers {
 			got, rights = append(got, b.Data...), append(rights, b.Files...)
 			if !b.Told || b.Who.Pid != int32(os.Getpid()) {

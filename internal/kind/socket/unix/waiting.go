@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
 	"glis.dev/glis/internal/sockmem"
@@ -71,7 +72,7 @@ type waitingRoom struct {
 	kind   *Kind
 	env    *kind.DumpEnv
 	memory *sockmem.Memory
-	files  map[uint64]*scan.File // by where the kernel has them
+	files  map[kmem.Addr]*scan.File // by where the kernel has them
 }
 
 // read reads what waits at one listener.
@@ -107,7 +108,7 @@ func (w *waitingRoom) read(l *look) error {
 }
 
 // ownFiles returns where the kernel has the engine's files.
-func ownFiles(m *sockmem.Memory) (map[int32]uint64, error) {
+func ownFiles(m *sockmem.Memory) (map[int32]kmem.Addr, error) {
 	n, err := sys.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		return nil, fmt.Errorf("pidfd_open: %w", err)
@@ -228,9 +229,9 @@ func (k *Kind) fromMemory(l *look) ([]*message, error) {
 
 // fileAt returns the file of the tree that the kernel has at an address, or
 // nil.
-func (w *waitingRoom) fileAt(at uint64) (*scan.File, error) {
+func (w *waitingRoom) fileAt(at kmem.Addr) (*scan.File, error) {
 	if w.files == nil {
-		w.files = map[uint64]*scan.File{}
+		w.files = map[kmem.Addr]*scan.File{}
 		for _, t := range w.env.Tree.Tasks {
 			if err := w.learn(t); err != nil {
 				return nil, err

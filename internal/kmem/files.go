@@ -1,0 +1,52 @@
+package kmem
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// mostFiles is more than any process may have open: fs.nr_open is at most this.
+const mostFiles = 1 << 30
+
+// fileNames are the members that Files needs.
+func fileNames() []string { return []string{"fdtable", "fdtable.max_fds"} }
+
+// Files returns where the files are, each a struct file, that the process behind
+// a pidfd has open, by descriptor. It must not open any meanwhile, or at least not
+// so many that the table is another one afterwards, which is an error.
+func (r *Reader) Files(pidfd int) (map[int32]Addr, error) {
+	task, err := r.Task(pidfd)
+	if err != nil {
+		return nil, err
+	}
+	files, err := r.Pointer(task + r.Off("task_struct.files"))
+	if err != nil {
+		return nil, err
+	}
+	at, err := r.Pointer(files + r.Off("files_struct.fdt"))
+	if err != nil {
+		return nil, err
+	}
+	table, err := r.Struct("fdtable", at)
+	if err != nil {
+		return nil, err
+	}
+	n := table.U32("fdtable.max_fds")
+	if n > mostFiles {
+		return nil, fmt.Errorf("%w: a table of %d files", ErrUnavailable, n)
+	}
+	b := make([]byte, 8*n)
+	if err := r.ReadAt(b, table.Pointer("fdtable.fd")); err != nil {
+		return nil, err
+	}
+	if again, err := r.Pointer(files + r.Off("files_struct.fdt")); err != nil || again != at {
+		return nil, fmt.Errorf("%w: the table of files has changed while it was read (%w)", ErrUnavailable, err)
+	}
+	out := map[int32]Addr{}
+	for i := range n {
+		if file := binary.NativeEndian.Uint64(b[8*i:]); file != 0 {
+			out[int32(i)] = Addr(file)
+		}
+	}
+	return out, nil
+}
