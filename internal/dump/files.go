@@ -69,7 +69,7 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 		return err
 	}
 	t.FDs = make([]scan.Ref, 0, len(fds))
-	known, plain := f.sockets.of(t), f.plain.of(t)
+	known, plain := f.sockets.of(t, ended), f.plain.of(t, ended)
 	for _, n := range fds {
 		if err := ended(); err != nil {
 			return err
@@ -224,12 +224,12 @@ func (d *dump) putFdinfo() error {
 		if t.Zombie || done[t.IDs.Files] {
 			continue
 		}
-		if err := d.ended(); err != nil {
-			return err
-		}
 		done[t.IDs.Files] = true
 		slices.SortFunc(t.FDs, func(a, b scan.Ref) int { return cmp.Compare(a.FD, b.FD) })
 		for _, r := range t.FDs {
+			if err := d.ended(); err != nil {
+				return err
+			}
 			if err := d.sink.Put(image.FdInfo, d.fdinfo(r), nil, t.IDs.Files); err != nil {
 				return err
 			}

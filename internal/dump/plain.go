@@ -34,18 +34,19 @@ func (d *dump) openPlain(descriptors int) {
 }
 
 // of returns what is known of a task's files, by descriptor; nothing if it can't
-// be known this way. Whatever is not where its path leads is left to a closer
+// be known this way, or ended says that there is no more time. Whatever is not where its path leads is left to a closer
 // look, as are locked files, whose locks only fdinfo tells.
-func (p *plain) of(t *scan.Task) map[int32]*scan.File {
+func (p *plain) of(t *scan.Task, ended func() error) map[int32]*scan.File {
 	if p == nil {
 		return nil
 	}
 	var all []*filemem.File
-	err := p.reader.Each(t.Pidfd.Int(), func(m *filemem.File) {
+	err := p.reader.Each(t.Pidfd.Int(), func(m *filemem.File) error {
 		typ := m.Mode & unix.S_IFMT
 		if (typ == unix.S_IFREG || typ == unix.S_IFDIR) && !m.Locked && m.Flags&unix.O_PATH == 0 && strings.HasPrefix(m.Path, "/") && !strings.HasSuffix(m.Path, " (deleted)") {
 			all = append(all, m)
 		}
+		return ended()
 	})
 	if err != nil {
 		return nil
@@ -53,7 +54,7 @@ func (p *plain) of(t *scan.Task) map[int32]*scan.File {
 	files := make([]*scan.File, len(all))
 	_ = par.Do(len(all), func(i int) error { // what fails is looked at again
 		files[i] = describePlain(t, all[i])
-		return nil
+		return ended()
 	})
 	found := make(map[int32]*scan.File, len(files))
 	for _, f := range files {

@@ -119,8 +119,8 @@ func newSockets() (*sockets, error) {
 }
 
 // of returns what is known of a task's sockets, by descriptor; nothing if it
-// can't be known this way.
-func (s *sockets) of(t *scan.Task) map[int32]*scan.File {
+// can't be known this way, or ended says that there is no more time.
+func (s *sockets) of(t *scan.Task, ended func() error) map[int32]*scan.File {
 	if s == nil {
 		return nil
 	}
@@ -129,7 +129,7 @@ func (s *sockets) of(t *scan.Task) map[int32]*scan.File {
 		if !m.Locked { // whose it is only fdinfo tells
 			found[m.FD] = s.describe(t, &m)
 		}
-		return nil
+		return ended()
 	})
 	if err != nil {
 		return nil

@@ -78,8 +78,9 @@ func (r *Reader) Close() error {
 }
 
 // Each calls fn with every file of the process behind a pidfd that has a path,
-// which only means something while the process stands still.
-func (r *Reader) Each(pidfd int, fn func(*File)) error {
+// which only means something while the process stands still. An error of fn's
+// ends it.
+func (r *Reader) Each(pidfd int, fn func(*File) error) error {
 	it, err := linux.BPFTaskIterator(r.program, pidfd)
 	if err != nil {
 		return fmt.Errorf("%w: bpf iterator over a process's files: %w", ErrUnavailable, err)
@@ -89,7 +90,7 @@ func (r *Reader) Each(pidfd int, fn func(*File)) error {
 }
 
 // records hands on the whole records in b and returns how many bytes are left.
-func (r *Reader) records(b []byte, fn func(*File)) (left int, err error) {
+func (r *Reader) records(b []byte, fn func(*File) error) (left int, err error) {
 	ne, path := binary.NativeEndian, r.layout.pathAt()
 	for len(b) >= path {
 		size := ne.Uint64(b[recordLength:])
@@ -111,7 +112,9 @@ func (r *Reader) records(b []byte, fn func(*File)) (left int, err error) {
 			f.Flags |= unix.O_CLOEXEC
 		}
 		f.Unowned = r.layout.owner >= 0 && ne.Uint64(file[r.layout.owner:]) == 0
-		fn(&f)
+		if err := fn(&f); err != nil {
+			return 0, err
+		}
 		b = b[path+int(size):]
 	}
 	return len(b), nil

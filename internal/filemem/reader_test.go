@@ -43,7 +43,12 @@ func TestEach(t *testing.T) {
 	}
 	defer unix.Close(pidfd)
 	found := map[int32]File{}
-	if err := r.Each(pidfd, func(f *File) { found[f.FD] = *f }); err != nil {
+	stop := errors.New("no time left")
+	seen := 0
+	if err := r.Each(pidfd, func(*File) error { seen++; return stop }); err != stop || seen != 1 {
+		t.Errorf("it went on for %d files (%v)", seen, err)
+	}
+	if err := r.Each(pidfd, func(f *File) error { found[f.FD] = *f; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range []int{plain, appending, deleted, folder} {

@@ -34,7 +34,7 @@ func lookAt(t testing.TB, u *Untouched) map[int32]touched {
 	}
 	defer unix.Close(self)
 	out := map[int32]touched{}
-	if err := u.Look(self, func(fd int32, options, owner bool, _ [2]uint64) { out[fd] = touched{options, owner} }); err != nil {
+	if err := u.Look(self, func(fd int32, options, owner bool, _ [2]uint64) error { out[fd] = touched{options, owner}; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return out

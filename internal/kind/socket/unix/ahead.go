@@ -64,6 +64,9 @@ func (k *Kind) readAhead(env *kind.DumpEnv) error {
 	}
 	k.ahead = make(map[uint32]bool, len(all))
 	for i := range all {
+		if err := env.Check(); err != nil {
+			return err
+		}
 		p := &all[i]
 		if p.err != nil {
 			continue
@@ -88,6 +91,9 @@ func (k *Kind) plainQueues(env *kind.DumpEnv) (all []plain, err error) {
 	for _, f := range env.Tree.Files {
 		if !isSocket(f) || f.Within != nil {
 			continue
+		}
+		if err := env.Check(); err != nil {
+			return nil, err
 		}
 		seen := k.seen.of(f)
 		if !seen.seen || !seen.options {

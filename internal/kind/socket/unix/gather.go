@@ -22,7 +22,7 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 	}
 	k.gathered = true
 	p := &k.picture
-	p.abroad = map[uint32]role{}
+	p.abroad, p.check = map[uint32]role{}, env.Check
 	if err := k.survey(env); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type picture struct {
 	socks     map[uint32]*sockdiag.Unix // nil: there is no unix socket of that number
 	asked     int
 	conn      *sockdiag.Conn // see open
+	check     func() error   // whether there is time left; may be nil
 	whole     bool
 	tree      map[uint32]bool       // inodes of sockets of the tree
 	files     map[uint32]*scan.File // the sockets of the tree
@@ -100,5 +101,8 @@ func (p *picture) add(u *sockdiag.Unix) error {
 	own := *u
 	own.Name, own.Icons = bytes.Clone(u.Name), slices.Clone(u.Icons)
 	p.socks[u.Ino] = &own
-	return nil
+	if p.check == nil {
+		return nil
+	}
+	return p.check()
 }

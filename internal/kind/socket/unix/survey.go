@@ -123,9 +123,13 @@ func (k *Kind) survey(env *kind.DumpEnv) error {
 	k.seen.found = map[*scan.Task]map[int32]defaults{}
 	for t := range tasks {
 		found := map[int32]defaults{}
-		err := u.Look(t.Pidfd.Int(), func(fd int32, options, owner bool, peer [2]uint64) {
+		err := u.Look(t.Pidfd.Int(), func(fd int32, options, owner bool, peer [2]uint64) error {
 			found[fd] = defaults{options: !options, owner: !owner, peer: peer}
+			return env.Check()
 		})
+		if late := env.Check(); late != nil {
+			return late
+		}
 		if err != nil {
 			env.Log.Debug("options of sockets are read one by one", "task", t.PID, "why", err)
 			continue
