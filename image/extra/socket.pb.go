@@ -1380,6 +1380,8 @@ type SocketEntry struct {
 	FullCoverage       *uint32
 	Foreign            *bool
 	SentUrgent         *uint32
+	Plain              *PlainSocket // all of it, where criu has no entry
+	Tun                *TunFile     // what criu's entry of it doesn't tell
 
 	proto.Rest
 }
@@ -1453,6 +1455,12 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	b = proto.AppendVarint(b, 35, m.FullCoverage)
 	b = proto.AppendBool(b, 36, m.Foreign)
 	b = proto.AppendVarint(b, 37, m.SentUrgent)
+	if m.Plain != nil {
+		b = proto.AppendMessage(b, 44, m.Plain)
+	}
+	if m.Tun != nil {
+		b = proto.AppendMessage(b, 45, m.Tun)
+	}
 	return append(b, m.Unknown()...)
 }
 
@@ -1559,6 +1567,16 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Foreign)
 	case 296: // 37: sent_urgent
 		d.Uint32(&m.SentUrgent)
+	case 354: // 44: plain
+		if m.Plain == nil {
+			m.Plain = &PlainSocket{}
+		}
+		d.Message(m.Plain)
+	case 362: // 45: tun
+		if m.Tun == nil {
+			m.Tun = &TunFile{}
+		}
+		d.Message(m.Tun)
 	default:
 		return false
 	}
@@ -1616,6 +1634,16 @@ func (m *SocketEntry) Missing() string {
 		}
 	}
 	if x := m.GetReusePort(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	if x := m.GetPlain(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	if x := m.GetTun(); x != nil {
 		if s := x.Missing(); s != "" {
 			return s
 		}
@@ -1893,6 +1921,282 @@ func (m *SocketEntry) GetSentUrgent() uint32 {
 		return *m.SentUrgent
 	}
 	return 0
+}
+
+// GetPlain returns plain, or its default.
+func (m *SocketEntry) GetPlain() *PlainSocket {
+	if m != nil {
+		return m.Plain
+	}
+	return nil
+}
+
+// GetTun returns tun, or its default.
+func (m *SocketEntry) GetTun() *TunFile {
+	if m != nil {
+		return m.Tun
+	}
+	return nil
+}
+
+// PlainSocket is glis.PlainSocket.
+type PlainSocket struct {
+	Family   *uint32 // AF_*
+	Type     *uint32
+	Protocol *uint32
+	Flags    *uint32 // of the open file
+	Options  []byte  // criu's sk_opts_entry
+	Address  []byte  // struct sockaddr that it is bound to
+	Backlog  *uint32 // it listens
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*PlainSocket) ProtoName() string { return "glis.PlainSocket" }
+
+// Reset implements proto.Message.
+func (m *PlainSocket) Reset() { *m = PlainSocket{} }
+
+// AppendFields implements proto.Message.
+func (m *PlainSocket) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Family)
+	b = proto.AppendVarint(b, 2, m.Type)
+	b = proto.AppendVarint(b, 3, m.Protocol)
+	b = proto.AppendVarint(b, 4, m.Flags)
+	b = proto.AppendBytes(b, 5, m.Options)
+	b = proto.AppendBytes(b, 6, m.Address)
+	b = proto.AppendVarint(b, 7, m.Backlog)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *PlainSocket) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: family
+		d.Uint32(&m.Family)
+	case 16: // 2: type
+		d.Uint32(&m.Type)
+	case 24: // 3: protocol
+		d.Uint32(&m.Protocol)
+	case 32: // 4: flags
+		d.Uint32(&m.Flags)
+	case 42: // 5: options
+		d.Bytes(&m.Options)
+	case 50: // 6: address
+		d.Bytes(&m.Address)
+	case 56: // 7: backlog
+		d.Uint32(&m.Backlog)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *PlainSocket) Missing() string {
+	if m == nil || m.Family == nil {
+		return "glis.PlainSocket.family"
+	}
+	if m == nil || m.Type == nil {
+		return "glis.PlainSocket.type"
+	}
+	if m == nil || m.Protocol == nil {
+		return "glis.PlainSocket.protocol"
+	}
+	if m == nil || m.Flags == nil {
+		return "glis.PlainSocket.flags"
+	}
+	if m == nil || m.Options == nil {
+		return "glis.PlainSocket.options"
+	}
+	return ""
+}
+
+// GetFamily returns family, or its default.
+func (m *PlainSocket) GetFamily() uint32 {
+	if m != nil && m.Family != nil {
+		return *m.Family
+	}
+	return 0
+}
+
+// GetType returns type, or its default.
+func (m *PlainSocket) GetType() uint32 {
+	if m != nil && m.Type != nil {
+		return *m.Type
+	}
+	return 0
+}
+
+// GetProtocol returns protocol, or its default.
+func (m *PlainSocket) GetProtocol() uint32 {
+	if m != nil && m.Protocol != nil {
+		return *m.Protocol
+	}
+	return 0
+}
+
+// GetFlags returns flags, or its default.
+func (m *PlainSocket) GetFlags() uint32 {
+	if m != nil && m.Flags != nil {
+		return *m.Flags
+	}
+	return 0
+}
+
+// GetOptions returns options, or its default.
+func (m *PlainSocket) GetOptions() []byte {
+	if m != nil {
+		return m.Options
+	}
+	return nil
+}
+
+// GetAddress returns address, or its default.
+func (m *PlainSocket) GetAddress() []byte {
+	if m != nil {
+		return m.Address
+	}
+	return nil
+}
+
+// GetBacklog returns backlog, or its default.
+func (m *PlainSocket) GetBacklog() uint32 {
+	if m != nil && m.Backlog != nil {
+		return *m.Backlog
+	}
+	return 0
+}
+
+// TunFile is glis.TunFile.
+type TunFile struct {
+	Path       *string
+	Flags      *uint32 // of the open file
+	Owner      []byte  // criu's fown_entry
+	Interface  *uint32 // IFF_*, of the interface that it is attached to
+	Index      *uint32 // of its queue, among those that are not detached
+	SendBuffer *uint32 // TUNSETSNDBUF
+	Lends      *bool   // the interface was made to stay until the restore
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*TunFile) ProtoName() string { return "glis.TunFile" }
+
+// Reset implements proto.Message.
+func (m *TunFile) Reset() { *m = TunFile{} }
+
+// AppendFields implements proto.Message.
+func (m *TunFile) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendString(b, 1, m.Path)
+	b = proto.AppendVarint(b, 2, m.Flags)
+	b = proto.AppendBytes(b, 3, m.Owner)
+	b = proto.AppendVarint(b, 4, m.Interface)
+	b = proto.AppendVarint(b, 5, m.Index)
+	b = proto.AppendVarint(b, 6, m.SendBuffer)
+	b = proto.AppendBool(b, 7, m.Lends)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *TunFile) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 10: // 1: path
+		d.String(&m.Path)
+	case 16: // 2: flags
+		d.Uint32(&m.Flags)
+	case 26: // 3: owner
+		d.Bytes(&m.Owner)
+	case 32: // 4: interface
+		d.Uint32(&m.Interface)
+	case 40: // 5: index
+		d.Uint32(&m.Index)
+	case 48: // 6: send_buffer
+		d.Uint32(&m.SendBuffer)
+	case 56: // 7: lends
+		d.Bool(&m.Lends)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *TunFile) Missing() string {
+	if m == nil || m.Path == nil {
+		return "glis.TunFile.path"
+	}
+	if m == nil || m.Flags == nil {
+		return "glis.TunFile.flags"
+	}
+	if m == nil || m.Owner == nil {
+		return "glis.TunFile.owner"
+	}
+	return ""
+}
+
+// GetPath returns path, or its default.
+func (m *TunFile) GetPath() string {
+	if m != nil && m.Path != nil {
+		return *m.Path
+	}
+	return ""
+}
+
+// GetFlags returns flags, or its default.
+func (m *TunFile) GetFlags() uint32 {
+	if m != nil && m.Flags != nil {
+		return *m.Flags
+	}
+	return 0
+}
+
+// GetOwner returns owner, or its default.
+func (m *TunFile) GetOwner() []byte {
+	if m != nil {
+		return m.Owner
+	}
+	return nil
+}
+
+// GetInterface returns interface, or its default.
+func (m *TunFile) GetInterface() uint32 {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return 0
+}
+
+// GetIndex returns index, or its default.
+func (m *TunFile) GetIndex() uint32 {
+	if m != nil && m.Index != nil {
+		return *m.Index
+	}
+	return 0
+}
+
+// GetSendBuffer returns send_buffer, or its default.
+func (m *TunFile) GetSendBuffer() uint32 {
+	if m != nil && m.SendBuffer != nil {
+		return *m.SendBuffer
+	}
+	return 0
+}
+
+// GetLends returns lends, or its default.
+func (m *TunFile) GetLends() bool {
+	if m != nil && m.Lends != nil {
+		return *m.Lends
+	}
+	return false
 }
 
 // QueuedMessage is glis.QueuedMessage.

@@ -6,6 +6,7 @@ import (
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/inet"
+	"glis.dev/glis/internal/kind/socket/lone"
 	"glis.dev/glis/internal/kind/socket/netlink"
 	"glis.dev/glis/internal/kind/socket/packet"
 	"glis.dev/glis/internal/kind/socket/unix"
@@ -30,7 +31,7 @@ type Set struct {
 func New() *Set {
 	locks := &file.Locks{}
 	regular := &file.Regular{Locks: locks}
-	files := append([]kind.File{unix.New(), inet.New(), netlink.New(), packet.New()}, socket.Others()...)
+	files := append([]kind.File{unix.New(), inet.New(), netlink.New(), packet.New(), lone.New()}, socket.Others()...)
 	return &Set{
 		Files: append(files,
 			&file.Pipe{},

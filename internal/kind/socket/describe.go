@@ -35,6 +35,9 @@ func FamilyName(f int) string {
 		unix.AF_VSOCK: "AF_VSOCK", unix.AF_ALG: "AF_ALG", unix.AF_BLUETOOTH: "AF_BLUETOOTH", unix.AF_CAN: "AF_CAN", unix.AF_XDP: "AF_XDP",
 		unix.AF_TIPC: "AF_TIPC", unix.AF_SMC: "AF_SMC", unix.AF_RDS: "AF_RDS", unix.AF_KEY: "AF_KEY", unix.AF_QIPCRTR: "AF_QIPCRTR",
 		unix.AF_KCM: "AF_KCM", unix.AF_PPPOX: "AF_PPPOX", unix.AF_NFC: "AF_NFC", unix.AF_AX25: "AF_AX25", unix.AF_PHONET: "AF_PHONET",
+		unix.AF_IPX: "AF_IPX", unix.AF_APPLETALK: "AF_APPLETALK", unix.AF_NETROM: "AF_NETROM", unix.AF_X25: "AF_X25", unix.AF_ROSE: "AF_ROSE",
+		unix.AF_LLC: "AF_LLC", unix.AF_RXRPC: "AF_RXRPC", unix.AF_IUCV: "AF_IUCV", unix.AF_IEEE802154: "AF_IEEE802154", unix.AF_CAIF: "AF_CAIF",
+		unix.AF_MCTP: "AF_MCTP", unix.AF_ATMPVC: "AF_ATMPVC", unix.AF_ATMSVC: "AF_ATMSVC", unix.AF_ISDN: "AF_ISDN", unix.AF_IB: "AF_IB",
 	}
 	if n := names[f]; n != "" {
 		return n

@@ -25,24 +25,25 @@ var aliases = map[ID]string{
 
 // constant are options that this way of trying doesn't change, and why.
 var constant = map[string]string{
-	"IPV6_ADDR_PREFERENCES": "its bits exclude each other",
-	"IP_MULTICAST_IF":       "an address of this host",
-	"IP_MULTICAST_TTL":      "not of streams",
-	"IPV6_MULTICAST_IF":     "not of streams",
-	"IPV6_MULTICAST_HOPS":   "not of streams",
-	"TCP_CONGESTION":        "a name",
-	"TCP_DELACK_MAX_US":     "of a certain range",
-	"TCP_RTO_MIN_US":        "of a certain range",
-	"PACKET_VNET_HDR_SZ":    "of two sizes",
-	"SO_PEEK_OFF":           "of some families",
-	"IPV6_V6ONLY":           "not of all protocols",
+	"IPV6_ADDR_PREFERENCES":     "its bits exclude each other",
+	"IP_MULTICAST_IF":           "an address of this host",
+	"IP_MULTICAST_TTL":          "not of streams",
+	"IPV6_MULTICAST_IF":         "not of streams",
+	"IPV6_MULTICAST_HOPS":       "not of streams",
+	"TCP_CONGESTION":            "a name",
+	"TCP_DELACK_MAX_US":         "of a certain range",
+	"TCP_RTO_MIN_US":            "of a certain range",
+	"PACKET_VNET_HDR_SZ":        "of two sizes",
+	"SO_PEEK_OFF":               "of some families",
+	"SO_VM_SOCKETS_BUFFER_SIZE": "no larger than its limit",
+	"IPV6_V6ONLY":               "not of all protocols",
 }
 
 // last is the highest number of an option that is tried, by level. Beyond are
 // those of tables of packets (iptables, multicast routing).
 var last = map[int]int{
 	unix.SOL_SOCKET: 127, unix.IPPROTO_IP: 63, unix.IPPROTO_IPV6: 79, unix.IPPROTO_TCP: 63, unix.IPPROTO_UDP: 110, unix.IPPROTO_UDPLITE: 110,
-	unix.SOL_PACKET: 40, unix.SOL_NETLINK: 24,
+	unix.SOL_PACKET: 40, unix.SOL_NETLINK: 24, unix.AF_VSOCK: 24, unix.SOL_XDP: 24,
 }
 
 // Complete fails for each option that a socket of this sort lets be read and

@@ -1,0 +1,69 @@
+package kinds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+)
+
+// carried are the families that test/targets/families.c has sockets of.
+var carried = []int{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK, unix.AF_PACKET, unix.AF_VSOCK, unix.AF_XDP}
+
+// A socket of any family that the kernel can make is carried over, which a round trip
+// shows, or refused by name: a family that a newer kernel adds is a failing line.
+func TestEveryFamily(t *testing.T) {
+	const families, types = 64, 10
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: fd.New(pidfd)}
+	defer self.Pidfd.Close()
+	for family := range families {
+		for typ := range types {
+			for protocol := range 8 {
+				n, err := unix.Socket(family, (typ+1)|unix.SOCK_CLOEXEC, protocol)
+				if err == nil {
+					look(t, self, family, n)
+					unix.Close(n)
+				}
+			}
+		}
+	}
+}
+
+func look(t *testing.T, self *scan.Task, family, n int) {
+	t.Helper()
+	f := &scan.File{Task: self, FD: int32(n), Link: "socket:[1]"}
+	if err := unix.Fstat(n, &f.Stat); err != nil {
+		t.Fatal(err)
+	}
+	all := New().Files
+	k := all[slices.IndexFunc(all, func(k kind.File) bool { return k.Match(f) })]
+	name := socket.FamilyName(f.Family)
+	switch {
+	case name == fmt.Sprintf("address family %d", f.Family):
+		t.Errorf("address family %d has no name: is it carried over?", family)
+	case k.Type() != fdinfo.FdTypes_UND && !slices.Contains(carried, f.Family):
+		t.Errorf("%s: %v takes it, and no round trip shows that", name, k.Type())
+	case k.Type() == fdinfo.FdTypes_UND && slices.Contains(carried, f.Family):
+		t.Errorf("%s: nothing takes it", name)
+	case k.Type() == fdinfo.FdTypes_UND:
+		if _, err := k.Dump(context.Background(), nil, f); !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: it is not refused by name: %v", name, err)
+		}
+	}
+}
