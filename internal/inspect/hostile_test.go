@@ -24,6 +24,7 @@ func badFiles(t *testing.T, all ...*fdinfo.FileEntry) func(memory) {
 	return func(s memory) {
 		delete(s, image.Memfd.FileName())
 		delete(s, extra.Sockets.FileName())
+		delete(s, extra.Waiting.FileName())
 		check(t, image.WriteAll(s, image.Files, all))
 	}
 }

@@ -81,11 +81,21 @@ func (r *reader) extraOptions(byID map[uint32]*Socket) error {
 		}
 	}
 	const longest = 4096
-	return optional(r, extra.Sockets, nil, func(e *extra.SocketEntry) error {
+	who, err := r.identities()
+	if err != nil {
+		return err
+	}
+	err = optional(r, extra.Sockets, nil, func(e *extra.SocketEntry) error {
 		r.rep.MadeBy = "glis"
 		f := options[e.GetId()]
 		if f == nil {
 			return fmt.Errorf("socket %d does not exist", e.GetId())
+		}
+		if e.Who != nil {
+			if uint64(e.GetWho()) > uint64(len(who)) {
+				return fmt.Errorf("identity %d does not exist", e.GetWho())
+			}
+			f.Socket.number = e.Who
 		}
 		if n := e.GetError(); n != 0 {
 			f.Options = append(f.Options, Option{"SO_ERROR", strconv.FormatUint(uint64(n), 10)})
@@ -98,6 +108,10 @@ func (r *reader) extraOptions(byID map[uint32]*Socket) error {
 		}
 		return r.spend(len(e.GetOptions()))
 	})
+	for _, s := range byID {
+		s.identify(who)
+	}
+	return err
 }
 
 // optionValue writes an option as the number it mostly is.

@@ -166,9 +166,23 @@ type Socket struct {
 	External    bool    `json:"external,omitempty"` // made up by others at restore
 	Messages    uint64  `json:"queued_messages,omitempty"`
 	QueuedBytes uint64  `json:"queued_bytes,omitempty"` // received, not yet read
+	QueuedFiles uint64  `json:"queued_files,omitempty"` // that come along with messages
 	UnsentBytes uint64  `json:"unsent_bytes,omitempty"`
+	// Of a unix socket: connections that wait to be accepted, and who its peer
+	// is (SO_PEERCRED).
+	Waiting uint64    `json:"waiting_connections,omitempty"`
+	Who     *Identity `json:"peer_identity,omitempty"`
 
-	peer *File
+	peer   *File
+	number *uint32 // of who its peer is
+}
+
+// Identity is who made a socket.
+type Identity struct {
+	PID    uint32   `json:"pid"` // 0: a process outside of the tree
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	Groups []uint32 `json:"groups,omitempty"`
 }
 
 // Option is a setting that is not at its default.

@@ -170,10 +170,16 @@ func (r *reader) readSockets() error {
 		if s := byID[e.GetIdFor()]; s != nil {
 			s.Messages++
 			add(&s.QueuedBytes, uint64(e.GetLength()))
+			for _, c := range e.GetScm() {
+				s.QueuedFiles += uint64(len(c.GetRights()))
+			}
 		}
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := r.waiting(byID); err != nil {
 		return err
 	}
 	return r.extraOptions(byID)

@@ -188,6 +188,10 @@ func writeFiles(t testing.TB, s memory) {
 	check(t, image.WriteAll(s, image.FileLocks, []*lock.FileLockEntry{{
 		Flag: u32(1), Type: u32(1), Pid: proto.Int32(100), Fd: proto.Int32(2), Start: proto.Int64(4), Len: proto.Int64(0),
 	}}))
+	check(t, image.WriteAll(s, extra.Waiting, []*extra.WaitingConnection{{
+		Listener: u32(10), Client: u32(11), Who: u32(1), Data: make([]byte, 4), Messages: []*extra.WaitingMessage{{Length: u32(4), Files: []uint32{4, 5}}},
+	}}))
+	check(t, image.WriteAll(s, extra.Identities, []*extra.SocketIdentity{{Pid: u32(100), Uid: u32(1000), Gid: u32(1001), Groups: []uint32{5}}}))
 	check(t, image.WriteAll(s, extra.Sockets, []*extra.SocketEntry{{
 		Id: u32(9), Error: u32(104), Options: []*extra.SocketOption{{Level: u32(1), Name: u32(47), Value: []byte{2, 0, 0, 0}}},
 	}}))

@@ -186,6 +186,9 @@ func socketText(s *Socket) string {
 	if s.State == stateListening {
 		text += fmt.Sprintf(" (backlog %d)", s.Backlog)
 	}
+	if s.Waiting > 0 {
+		text += fmt.Sprintf(", %s to be accepted", count(s.Waiting, "connection"))
+	}
 	if s.Shutdown != "" {
 		text += ", shut down for " + map[string]string{"read": "reading", "write": "writing", "both": "both"}[s.Shutdown]
 	}
@@ -195,8 +198,18 @@ func socketText(s *Socket) string {
 	case s.QueuedBytes > 0:
 		text += fmt.Sprintf(", %d bytes to be read", s.QueuedBytes)
 	}
+	if s.QueuedFiles > 0 {
+		text += fmt.Sprintf(", with %s", count(s.QueuedFiles, "file"))
+	}
 	if s.UnsentBytes > 0 {
 		text += fmt.Sprintf(", %d bytes to be sent", s.UnsentBytes)
+	}
+	if w := s.Who; w != nil {
+		what := "its peer is"
+		if s.State == stateListening {
+			what = "made by"
+		}
+		text += fmt.Sprintf(", %s process %d, user %d, group %d", what, w.PID, w.UID, w.GID)
 	}
 	return text
 }

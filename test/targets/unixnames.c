@@ -119,6 +119,12 @@ int main(int argc, char **argv) {
 	obs("linked: mode %o of %d %d, same %d, links %d", st.st_mode, st.st_uid, st.st_gid, st.st_ino == other.st_ino, (int)st.st_nlink);
 	obs("left: %d, late %d, deleted %d, temporary %d", access("d/left", 0), access("d/late", 0), access("d/deleted", 0), access("d/temporary", 0));
 	obs("first: %d", access("d/first", 0));
+	// Who is bound there has another type; of who is closed nobody is.
+	for (int i = 0; i < 2; i++) {
+		n = address(&un, i ? "d/left" : "d/late", 7);
+		int r = connect(CHECK(p[0] = socket(AF_UNIX, SOCK_DGRAM, 0)), (void *)&un, n);
+		obs("%s: datagrams %d %s", un.sun_path, r, strerror(errno)), close(p[0]);
+	}
 	add("to second", client(SOCK_STREAM, NAME("d/second")));
 	add("to renamed", client(SOCK_STREAM, NAME("d/renamed")));
 	add("to abstract", client(SOCK_STREAM, NAME("\0glis unix\0names")));

@@ -14,6 +14,7 @@ import (
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/linux"
 )
 
 // siocunixfile is SIOCUNIXFILE of include/uapi/linux/un.h (Linux 4.10).
@@ -263,4 +264,28 @@ func (b *bound) leads(root int, path string) (bool, error) {
 
 func (b *bound) moved() error {
 	return b.look.refuse("it is bound to %q, and that name doesn't lead to its file: that is at %q, hidden by another mount, or renamed below another root directory (chroot), which isn't supported yet; let the service make its socket anew", b.name, b.link)
+}
+
+// owns tells whether any socket is bound to the file that this one, which is
+// connected, has its name of: if it isn't the listener, then this one. A
+// datagram socket can't be connected to it, and is told why.
+func (l *look) owns() (bool, error) {
+	file, err := boundFile(l.fd.Int())
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	probe, err := sys.Socket(sys.AF_UNIX, sys.SOCK_DGRAM|sys.SOCK_NONBLOCK|sys.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, fmt.Errorf("make a socket to look whether %s is in use: %w", nameString(l.u.Name), err)
+	}
+	defer sys.Close(probe)
+	switch err := linux.Connect(probe, reachable(file.Int())); {
+	case errors.Is(err, sys.EPROTOTYPE):
+		return true, nil
+	case errors.Is(err, sys.ECONNREFUSED):
+		return false, nil
+	default:
+		return false, fmt.Errorf("look whether %s is in use: %w", nameString(l.u.Name), err)
+	}
 }

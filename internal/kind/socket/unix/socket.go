@@ -280,6 +280,11 @@ func (k *Kind) name(l *look) (address, error) {
 			return address{}, err
 		}
 		accepted, err := k.picture.accepted(l.u, peer)
+		if err == nil && !accepted && isPath(l.u.Name) && l.u.Type != sys.SOCK_DGRAM {
+			var owns bool
+			owns, err = l.owns()
+			accepted = !owns
+		}
 		if err != nil {
 			return address{}, l.fail(err)
 		}

@@ -124,7 +124,7 @@ func (p *picture) listens(typ uint8, name []byte) bool {
 // listener is never accepted itself.
 //
 // If neither's listener is there any more, an abstract name is a socket's own
-// if nobody can be bound to it, and whose a path is makes no difference.
+// if nobody can be bound to it. Of a path, owns tells it.
 func (p *picture) accepted(u *sockdiag.Unix, peer []byte) (bool, error) {
 	switch {
 	case len(u.Name) == 0 || u.Type == sys.SOCK_DGRAM:
@@ -134,7 +134,7 @@ func (p *picture) accepted(u *sockdiag.Unix, peer []byte) (bool, error) {
 	case p.listens(u.Type, peer):
 		return false, nil
 	case isPath(u.Name):
-		return true, nil
+		return false, nil // see look.owns
 	}
 	for _, o := range p.socks {
 		if o != nil && o.Ino != u.Ino && o.Type == u.Type && bytes.Equal(o.Name, u.Name) {
