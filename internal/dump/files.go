@@ -196,14 +196,27 @@ func (d *dump) dumpFiles(ctx context.Context) error {
 	return nil
 }
 
+// dumpFile dumps a file, and before it those that it has to come behind.
 func (d *dump) dumpFile(ctx context.Context, f *scan.File) error {
+	if _, done := d.types[f]; done {
+		return nil
+	}
 	k := d.kindOf(f)
+	d.types[f] = k.Type()
+	if o, ok := k.(kind.Ordered); ok {
+		first, err := o.Behind(d.env, f)
+		if err == nil && first != nil {
+			err = d.dumpFile(ctx, first)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	e, err := k.Dump(ctx, d.env, f)
 	if err != nil {
 		return err
 	}
 	e.Type, e.Id = k.Type().Enum(), proto.Uint32(f.ID)
-	d.types[f] = k.Type()
 	if err := d.kinds.DumpLocks(d.env, f); err != nil {
 		return err
 	}

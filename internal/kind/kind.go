@@ -114,6 +114,14 @@ type Sink interface {
 	Put(row *image.Row, m proto.Message, payload []byte, ids ...uint32) error
 }
 
+// Ordered is implemented by kinds of files whose order in files.img counts: for
+// criu, since Glis reads them all before it looks at any.
+type Ordered interface {
+	// Behind returns a file whose entry must come before that of f, nil if there
+	// is none. What leads in a circle comes in any order.
+	Behind(env *DumpEnv, f *scan.File) (*scan.File, error)
+}
+
 // Files finds the open file behind something that is no descriptor, so that
 // it gets an entry in files.img like the others.
 type Files interface {
