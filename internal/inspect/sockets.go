@@ -179,10 +179,10 @@ func (r *reader) readSockets() error {
 	if err != nil {
 		return err
 	}
-	if err := r.waiting(byID); err != nil {
+	if err := r.extraOptions(byID); err != nil {
 		return err
 	}
-	return r.extraOptions(byID)
+	return r.waiting(byID)
 }
 
 func (r *reader) tcpQueues(s *Socket) error {
