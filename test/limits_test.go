@@ -53,7 +53,7 @@ var refusals = []struct {
 	{"watchdecides", "FAN_CLASS_CONTENT", "FAN_CLASS_CONTENT"},
 	{"nsfile", "userfaultfd, io_uring, BPF", "uts namespace"},
 	{"perf", "BPF and perf files", "perf_event"},
-	{"device", "device, but null", "10:200"},
+	{"device", "device, but null", "10:229"},
 	{"owner", "F_SETOWN", "F_SETOWN"},
 	{"epollclosed", "epoll: watches a descriptor that was closed", "closed"},
 	{"flowlabel", "flow labels", "IPV6_FLOWLABEL_MGR"},

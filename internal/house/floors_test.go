@@ -83,6 +83,7 @@ var sideways = map[string]string{
 	"internal/kind/socket/inet -> internal/kind/file":       "the owner of signals (F_SETOWN) is common to files and sockets",
 	"internal/kind/socket/netlink -> internal/kind/file":    "the owner of signals (F_SETOWN) is common to files and sockets",
 	"internal/kind/socket/lone -> internal/kind/file":       "the owner of signals (F_SETOWN) is common to files and sockets",
+	"internal/kind/socket/tun -> internal/kind/file":        "the owner of signals (F_SETOWN) is common to files and sockets",
 	"internal/kind/socket/packet -> internal/kind/file":     "the owner of signals (F_SETOWN) is common to files and sockets",
 	"internal/kind/socket/tcp -> internal/kind/file":        "the owner of signals (F_SETOWN) is common to files and sockets",
 	"internal/kind/socket/inet -> internal/kind/socket/tcp": "the internet socket that is a TCP one is handed on",

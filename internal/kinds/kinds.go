@@ -9,6 +9,7 @@ import (
 	"glis.dev/glis/internal/kind/socket/lone"
 	"glis.dev/glis/internal/kind/socket/netlink"
 	"glis.dev/glis/internal/kind/socket/packet"
+	"glis.dev/glis/internal/kind/socket/tun"
 	"glis.dev/glis/internal/kind/socket/unix"
 	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/scan"
@@ -31,7 +32,7 @@ type Set struct {
 func New() *Set {
 	locks := &file.Locks{}
 	regular := &file.Regular{Locks: locks}
-	files := append([]kind.File{unix.New(), inet.New(), netlink.New(), packet.New(), lone.New()}, socket.Others()...)
+	files := append([]kind.File{unix.New(), inet.New(), netlink.New(), packet.New(), lone.New(), tun.New()}, socket.Others()...)
 	return &Set{
 		Files: append(files,
 			&file.Pipe{},

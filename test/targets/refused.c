@@ -253,7 +253,7 @@ static void perf(void) {
 	struct perf_event_attr a = {.type = PERF_TYPE_SOFTWARE, .size = sizeof a, .config = PERF_COUNT_SW_PAGE_FAULTS};
 	fd = CHECK(syscall(SYS_perf_event_open, &a, 0, -1, -1, 0));
 }
-static void device(void) { fd = CHECK(open("/dev/net/tun", O_RDWR)); }
+static void device(void) { fd = CHECK(open("/dev/fuse", O_RDWR)); }
 static void owner(void) {
 	fd = CHECK(open("fifo", O_RDWR | O_CREAT, 0600));
 	CHECK(fcntl(fd, F_SETOWN, getppid()));

@@ -1,0 +1,194 @@
+package tun
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/tun"
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket/optiontest"
+	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/testkit"
+)
+
+// nowhere takes what a dump writes.
+type nowhere struct{}
+
+func (nowhere) Put(*image.Row, proto.Message, []byte, ...uint32) error { return nil }
+
+// promises is the guard of a dump; it notes what was promised.
+type promises struct {
+	kind.Guard
+	all []linux.SockOpt
+}
+
+func (p *promises) Leave(_ *scan.File, opt linux.SockOpt, back ...linux.SockOpt) error {
+	p.all = append(append(p.all, opt), back...)
+	return nil
+}
+
+func dump(t *testing.T, n int) (*fdinfo.FileEntry, *promises, error) {
+	t.Helper()
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := fd.New(pidfd)
+	defer self.Close()
+	f := &scan.File{Task: &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: self}, FD: int32(n), Link: "/dev/net/tun", ID: 1}
+	if err := unix.Fstat(n, &f.Stat); err != nil {
+		t.Fatal(err)
+	}
+	k := New()
+	if !k.Match(f) {
+		t.Fatal("no match")
+	}
+	k.UseMemory(kmem.Share(k.KernelNames()...))
+	defer k.mem.Close()
+	p := &promises{}
+	e, err := k.Dump(context.Background(), &kind.DumpEnv{Tree: &scan.Tree{}, Images: nowhere{}, Guard: p}, f)
+	return e, p, err
+}
+
+func open(t *testing.T) int {
+	t.Helper()
+	testkit.RequireRoot(t)
+	n, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
+		t.Skip("no /dev/net/tun (CONFIG_TUN)")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(n) })
+	return n
+}
+
+func attach(t *testing.T, flags uint16) int {
+	t.Helper()
+	n := open(t)
+	r, err := unix.NewIfreq("glis%d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetUint16(flags)
+	if err := unix.IoctlIfreq(n, unix.TUNSETIFF, r); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestRefused(t *testing.T) {
+	tap := attach(t, unix.IFF_TAP|unix.IFF_NO_PI)
+	pass := unix.SockFilter{Code: 6, K: 0xffff}
+	if err := linux.TunAttachFilter(tap, []unix.SockFilter{pass}); err != nil {
+		t.Fatal(err)
+	}
+	number := open(t)
+	if err := unix.IoctlSetPointerInt(number, unix.TUNSETIFINDEX, 4711); err != nil {
+		t.Fatal(err)
+	}
+	for want, n := range map[string]int{"TUNATTACHFILTER": tap, "TUNSETIFINDEX": number} {
+		_, p, err := dump(t, n)
+		if !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), want) {
+			if want == "TUNSETIFINDEX" && err == nil && !has(t, "tun_file") {
+				continue // where it is a module nobody tells
+			}
+			t.Errorf("%s: got %v", want, err)
+		}
+		_ = p
+	}
+}
+
+func has(t *testing.T, name string) bool {
+	t.Helper()
+	m, err := kmem.Open("?" + name)
+	if err != nil {
+		return false
+	}
+	defer m.Close()
+	return m.Has(name)
+}
+
+// An interface that would go with its program is made to stay, in the last moment.
+func TestStays(t *testing.T) {
+	n := attach(t, unix.IFF_TUN)
+	e, p, err := dump(t, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(e.GetTunf().GetNetdev(), "glis") || len(p.all) != 2 || p.all[0] != persist(1) || p.all[1] != persist(0) {
+		t.Errorf("%v, promised %v", e, p.all)
+	}
+	if err := p.all[0].Set(n); err != nil {
+		t.Fatal(err)
+	}
+	if _, p, err := dump(t, n); err != nil || len(p.all) != 0 {
+		t.Errorf("of one that stays anyway: promised %v, %v", p.all, err)
+	}
+	if err := p.all[1].Set(n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNonsense(t *testing.T) {
+	number, text := proto.Uint32, func(s string) *string { return &s }
+	fown, _ := optiontest.Required()
+	own, err := proto.Marshal(fown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(e *tun.TunfileEntry, x *extra.TunFile){
+		"":             func(*tun.TunfileEntry, *extra.TunFile) {},
+		"is missing":   func(e *tun.TunfileEntry, _ *extra.TunFile) { e.Id = number(2) },
+		"a path":       func(_ *tun.TunfileEntry, x *extra.TunFile) { x.Path = text("tun") },
+		"with flags":   func(_ *tun.TunfileEntry, x *extra.TunFile) { x.Interface = number(1 << 20) },
+		"an interface": func(e *tun.TunfileEntry, _ *extra.TunFile) { e.Netdev = text(strings.Repeat("x", 16)) },
+		"neither":      func(e *tun.TunfileEntry, _ *extra.TunFile) { e.Netdev = nil },
+		"neither tun":  func(_ *tun.TunfileEntry, x *extra.TunFile) { x.Interface = number(3) },
+		"a queue":      func(_ *tun.TunfileEntry, x *extra.TunFile) { x.Index = number(256) },
+		"its owner":    func(_ *tun.TunfileEntry, x *extra.TunFile) { x.Owner = []byte{255} },
+	} {
+		e := &tun.TunfileEntry{Id: number(1), Netdev: text("tun0")}
+		x := &extra.TunFile{Path: text("/dev/net/tun"), Flags: number(2), Owner: own, Interface: number(unix.IFF_TUN)}
+		change(e, x)
+		k := New()
+		k.extras = map[uint32]*extra.SocketEntry{1: {Tun: x}}
+		_, err := k.node(&fdinfo.FileEntry{Id: number(1), Tunf: e})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v", want, err)
+		}
+	}
+	if _, err := New().node(&fdinfo.FileEntry{Id: number(1), Tunf: &tun.TunfileEntry{Id: number(1)}}); !errors.Is(err, kind.ErrUnsupported) {
+		t.Errorf("an entry of criu's: got %v", err)
+	}
+}
+
+// FuzzNode plans whatever decodes as entries.
+func FuzzNode(f *testing.F) {
+	f.Add([]byte(nil), []byte(nil))
+	f.Fuzz(func(t *testing.T, b, more []byte) {
+		e, x := &tun.TunfileEntry{}, &extra.TunFile{}
+		if proto.Unmarshal(b, e) != nil || proto.Unmarshal(more, x) != nil {
+			return
+		}
+		k := New()
+		k.extras = map[uint32]*extra.SocketEntry{e.GetId(): {Tun: x}}
+		if n, err := k.node(&fdinfo.FileEntry{Id: e.Id, Tunf: e}); err == nil {
+			_, _ = n.String(), n.Resume()
+		}
+	})
+}
