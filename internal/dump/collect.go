@@ -29,6 +29,9 @@ func (d *dump) collect() error {
 			return err
 		}
 	}
+	for _, t := range d.tree.Tasks {
+		d.filters.Join(t)
+	}
 	return d.mapArenas()
 }
 

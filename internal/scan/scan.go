@@ -60,6 +60,7 @@ type Thread struct {
 	Status  proc.Status // of this thread
 	Rseq    linux.RseqConfig
 	Filter  uint32          // number of its oldest seccomp filter, if it has any
+	Joined  bool            // its seccomp filters are in images as its leader's alone
 	Pending []linux.Siginfo // thread-directed
 	Shared  []linux.Siginfo // process-directed; only in the leader
 

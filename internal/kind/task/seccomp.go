@@ -63,6 +63,36 @@ func (f *Filters) Add(th *scan.Thread, all []tracee.Filter) (uint32, error) {
 	return uint32(next), nil
 }
 
+// Join has the filters that all of several threads of a process have be the
+// leader's alone, which are to be installed for all of them, as in criu's images:
+// criu, too, would make them filters of each thread for itself otherwise, to which
+// none can be added for all.
+func (f *Filters) Join(t *scan.Task) {
+	if t.Zombie || len(t.Threads) < 2 {
+		return
+	}
+	own := t.Leader()
+	for _, th := range t.Threads {
+		if th.Status.Seccomp != linux.SECCOMP_MODE_FILTER || th.Filter != own.Filter {
+			return
+		}
+	}
+	for _, th := range t.Threads[1:] {
+		th.Joined = true
+	}
+	own.Filter = uint32(f.forAll(int(own.Filter)))
+}
+
+// forAll returns the number of a chain like the one that begins with this number,
+// which is installed for all threads.
+func (f *Filters) forAll(n int) int {
+	if n < 0 {
+		return -1
+	}
+	e := f.entry.SeccompFilters[n]
+	return f.put(e.GetFilter(), e.GetFlags()|linux.SECCOMP_FILTER_FLAG_TSYNC, f.forAll(following(e)))
+}
+
 // notifies tells whether a filter hands calls to a listener.
 func notifies(code []byte) bool {
 	for ; len(code) >= linux.SizeofSockFilter; code = code[linux.SizeofSockFilter:] {
@@ -80,14 +110,18 @@ func (f *Filters) number(x tracee.Filter, next int) int {
 	if x.Log {
 		flags = linux.SECCOMP_FILTER_FLAG_LOG
 	}
+	return f.put(x.Code, flags, next)
+}
+
+func (f *Filters) put(code []byte, flags uint32, next int) int {
 	all := f.entry.SeccompFilters
 	i := slices.IndexFunc(all, func(e *seccomp.SeccompFilter) bool {
-		return following(e) == next && e.GetFlags() == flags && bytes.Equal(e.GetFilter(), x.Code)
+		return following(e) == next && e.GetFlags() == flags && bytes.Equal(e.GetFilter(), code)
 	})
 	if i >= 0 {
 		return i
 	}
-	e := &seccomp.SeccompFilter{Filter: x.Code, Flags: &flags}
+	e := &seccomp.SeccompFilter{Filter: code, Flags: &flags}
 	if next >= 0 {
 		e.Prev = proto.Uint32(uint32(next))
 	}
@@ -108,6 +142,9 @@ func (Seccomp) Name() string { return "seccomp" }
 // Dump implements kind.Facet.
 func (Seccomp) Dump(q *kind.Question) (kind.Answer, error) {
 	mode := core.SeccompMode(q.Thread.Status.Seccomp)
+	if q.Thread.Joined {
+		mode = core.SeccompMode_disabled
+	}
 	switch mode {
 	case core.SeccompMode_disabled:
 		return nil, nil

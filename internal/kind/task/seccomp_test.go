@@ -56,6 +56,44 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// Filters of all threads are the leader's, to be installed for all; others stay
+// each thread's own.
+func TestJoinedFilters(t *testing.T) {
+	a, b := tracee.Filter{Code: code(6, 1)}, tracee.Filter{Code: code(6, 2), Log: true}
+	var f Filters
+	process := func(filters ...[]tracee.Filter) *scan.Task {
+		p := &scan.Task{}
+		for _, x := range filters {
+			th := &scan.Thread{Task: p}
+			th.Status.Seccomp = linux.SECCOMP_MODE_FILTER
+			n, err := f.Add(th, x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			th.Filter = n
+			p.Threads = append(p.Threads, th)
+		}
+		f.Join(p)
+		return p
+	}
+	both, one := []tracee.Filter{a, b}, []tracee.Filter{a}
+	p := process(both, both, both)
+	if p.Threads[0].Joined || !p.Threads[1].Joined || !p.Threads[2].Joined {
+		t.Error("all threads have the same, and have it each for itself")
+	}
+	got, err := chain(f.Entry().SeccompFilters, p.Threads[0].Filter)
+	const all = linux.SECCOMP_FILTER_FLAG_TSYNC
+	if err != nil || len(got) != 2 || got[0].GetFlags() != all || got[1].GetFlags() != all|linux.SECCOMP_FILTER_FLAG_LOG || got[1].Filter[4] != 2 {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, p := range []*scan.Task{process(both, one), process(both)} {
+		got, err := chain(f.Entry().SeccompFilters, p.Threads[0].Filter)
+		if err != nil || got[0].GetFlags() != 0 || p.Threads[len(p.Threads)-1].Joined {
+			t.Errorf("threads that differ, or a single one: %v, %v", got, err)
+		}
+	}
+}
+
 func TestHostileFilters(t *testing.T) {
 	for want, f := range map[string]*seccomp.SeccompFilter{
 		"has 7 bytes":     {Filter: make([]byte, 7)},
