@@ -28,7 +28,7 @@ func table() []Probe {
 		{Name: "nsid", Since: Version{4, 0}, Test: nsid, Lacks: lacksNetNS},
 		{Name: "link_nsid", Since: Version{4, 0}, Test: nsid, Lacks: lacksNetNS},
 		{Name: "kcmp_epoll", Since: Version{4, 13}, Test: kcmpEpoll},
-		{Name: "timens", Since: Version{5, 6}, Test: namespace("time"), Lacks: "Glis can't carry over time namespaces yet"},
+		{Name: "timens", Since: Version{5, 6}, Test: namespace("time")},
 		{Name: "external_net_ns", Test: namespace("net"), Lacks: lacksNetNS},
 		{Name: "clone3_set_tid", Since: Version{5, 5}, Test: clone3SetTID},
 		{Name: "newifindex", Since: Version{5, 13}, Test: atLeast(Version{5, 13}), Lacks: lacksNetNS},
