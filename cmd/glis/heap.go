@@ -3,28 +3,18 @@ package main
 import (
 	"io/fs"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"glis.dev/glis/internal/arch"
 )
-
-// largeHeap is the size, in bytes, of the memory that growHeap gets. It is less
-// than memoryLimit, so that Go doesn't begin to save memory right away.
-const largeHeap = 32 << 20
 
 // growHeap has the heap grow in huge pages, for work on many things at once. To
 // have the kernel find 512 small pages, each by a fault of its own, takes longer
 // than all that is done with them, and most of it while the target stands
 // still. For the same reason garbage is collected less often.
-//
-// Go maps its heap bit by bit and anew, so there is nothing to set ahead: it is
-// made to map one large piece, which is released at once but stays mapped.
 func growHeap() {
-	b := make([]byte, largeHeap)
-	_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // only spares time
-	runtime.GC()
+	arch.GrowHeap()
 	debug.SetGCPercent(300)
 }
 

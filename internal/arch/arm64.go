@@ -46,3 +46,6 @@ func SigFrame(buf []byte, at uint64, r *Regs, m uint64, x []byte) uint64 { retur
 func Boot(tgid, tid, signal uint64, r *Regs, mask uint64) []byte         { return nil }
 func BootStopped(r *Regs, base uint64) (result int64, ok bool)           { return 0, false }
 func BootOf(b []byte, tid uint64) bool                                   { return false }
+
+// GrowHeap does nothing yet.
+func GrowHeap() {}
