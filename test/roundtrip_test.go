@@ -80,6 +80,7 @@ var targets = []target{
 	{name: "semaphore", src: "eventfd", args: []string{"more"}, noCRIU: "EFD_SEMAPHORE and the upper half of a counter are lost"},
 	{name: "epoll", args: []string{"base"}},
 	{name: "epollmore", src: "epoll", args: []string{"more"}, noCRIU: "a member whose number was closed gets another one"},
+	{name: "epollsent", noCRIU: "a member whose number was closed gets another one"},
 	{name: "timerfd", changing: true},
 	{name: "signalfd"},
 	{name: "pidfd", noCRIU: "how a dead process ended is lost"},

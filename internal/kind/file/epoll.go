@@ -45,8 +45,12 @@ func (*Epoll) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 		return nil, err
 	}
 	e := &eventpoll.EventpollFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own}
-	if e.Tfd, err = members(f); err != nil {
+	var of *scan.Task
+	if e.Tfd, of, err = members(env, f); err != nil {
 		return nil, err
+	}
+	if len(f.Users) == 0 {
+		putVarint(e, epollTask, uint64(of.VPID))
 	}
 	return &fdinfo.FileEntry{Epfd: e}, nil
 }
@@ -59,13 +63,21 @@ func master(f *scan.File) (scan.User, error) {
 	return f.Users[0], nil
 }
 
-// members returns what an epoll file watches.
-func members(f *scan.File) ([]*eventpoll.EventpollTfdEntry, error) {
-	own, err := master(f)
-	if err != nil {
-		return nil, err
+// members returns what an epoll file watches, by numbers of a task: of the first
+// that has the epoll file, if one does.
+func members(env *kind.DumpEnv, f *scan.File) ([]*eventpoll.EventpollTfdEntry, *scan.Task, error) {
+	if len(f.Users) == 0 {
+		return queued(env, f)
 	}
-	w := watched{file: f, own: own, nth: map[int32]uint32{}, used: map[int32]bool{}}
+	u := f.Users[0]
+	out, err := watches(f, u.Task, int(u.Task.PID), int(u.FD))
+	return out, u.Task, err
+}
+
+// watches returns what an epoll file watches, by numbers of a task. Process pid has
+// the file as descriptor n.
+func watches(f *scan.File, own *scan.Task, pid, n int) ([]*eventpoll.EventpollTfdEntry, error) {
+	w := watched{file: f, own: own, pid: pid, fd: n, nth: map[int32]uint32{}, used: map[int32]bool{}}
 	out := make([]*eventpoll.EventpollTfdEntry, 0, len(f.Info.Epoll))
 	for i := range f.Info.Epoll {
 		m := &f.Info.Epoll[i]
@@ -88,7 +100,9 @@ func members(f *scan.File) ([]*eventpoll.EventpollTfdEntry, error) {
 // watched finds the members of one epoll file among the descriptors of own.
 type watched struct {
 	file *scan.File
-	own  scan.User
+	own  *scan.Task
+	pid  int              // of who has the epoll file
+	fd   int              // as which descriptor
 	nth  map[int32]uint32 // how many members were added under this number so far
 	used map[int32]bool   // numbers that stand for a member
 }
@@ -103,7 +117,7 @@ func (w *watched) find(m *proc.EpollTarget) (int32, error) {
 		return m.FD, err
 	}
 	found := int32(-1)
-	for _, r := range w.own.Task.FDs {
+	for _, r := range w.own.FDs {
 		same, err := w.is(r.FD, m, nth)
 		if err != nil {
 			return 0, err
@@ -113,7 +127,7 @@ func (w *watched) find(m *proc.EpollTarget) (int32, error) {
 		}
 	}
 	if found < 0 {
-		return 0, kind.Unsupported(w.file, "it watches what was descriptor %d (inode %d), which %v has closed or replaced while somebody else still has it; remove it from the epoll file before closing it", m.FD, m.Ino, w.own.Task)
+		return 0, kind.Unsupported(w.file, "it watches what was descriptor %d (inode %d), which %v has closed or replaced while somebody else still has it; remove it from the epoll file before closing it", m.FD, m.Ino, w.own)
 	}
 	w.used[found] = true
 	return found, nil
@@ -122,15 +136,14 @@ func (w *watched) find(m *proc.EpollTarget) (int32, error) {
 // is tells whether descriptor n is the member. A socket has an inode of its
 // own, so that there is no need to ask the kernel, which has to search.
 func (w *watched) is(n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
-	t := w.own.Task.Find(n)
+	t := w.own.Find(n)
 	if t == nil || t.Stat.Ino != m.Ino {
 		return false, nil
 	}
 	if t.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return true, nil
 	}
-	pid := int(w.own.Task.PID)
-	same, err := linux.KcmpEpoll(pid, int(n), pid, int(w.own.FD), m.FD, nth)
+	same, err := linux.KcmpEpoll(int(w.own.PID), int(n), w.pid, w.fd, m.FD, nth)
 	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}

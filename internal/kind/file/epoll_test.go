@@ -2,7 +2,6 @@ package file
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -12,6 +11,7 @@ import (
 	"glis.dev/glis/image/criu/eventpoll"
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -73,7 +73,7 @@ func TestEpollMembers(t *testing.T) {
 	for _, n := range []int{ev, r, w, sock, other} {
 		g.add(n)
 	}
-	got, err := members(f)
+	got, _, err := members(nil, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestEpollMoved(t *testing.T) {
 	f := g.add(ep)
 	g.add(ev)
 	g.add(moved)
-	got, err := members(f)
+	got, _, err := members(nil, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,9 +245,41 @@ func TestEpollHostile(t *testing.T) {
 	}
 }
 
-func TestNoUsers(t *testing.T) {
+// What is in a message only has the numbers of a task that has all it watches.
+func TestEpollQueued(t *testing.T) {
+	ep, ev := newEpoll(t), newEventfd(t)
+	sock, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	own(t, sock, err)
+	watch(t, ep, ev, unix.EPOLLIN, 5)
+	watch(t, ep, sock, unix.EPOLLOUT, 6)
 	g := self(t)
-	f := g.add(newEpoll(t))
+	f := g.add(ep)
+	g.add(ev)
 	f.Users = nil
-	mustFail(t, g.dump(), "no task of the tree", fmt.Sprint(os.Getpid()))
+	mustFail(t, g.dump(), fmt.Sprintf("what was descriptor %d ", sock))
+	g = self(t)
+	f = g.add(ep)
+	for _, n := range []int{ev, sock} {
+		g.add(n)
+	}
+	f.Users = nil
+	got, of, err := members(&kind.DumpEnv{Tree: g.tree}, f)
+	if err != nil || of.PID != f.Task.PID || len(got) != 2 {
+		t.Fatalf("%v, of %v, %v", got, of, err)
+	}
+}
+
+// Without a task that has the numbers there is nothing to add.
+func TestEpollQueuedHostile(t *testing.T) {
+	p, err := planAll(epollImage(3, 4), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := p.Node(1).(*epollNode)
+	mustFail(t, n.Check(nil), "no task has all that it watches")
+	if n.Held() != nil {
+		t.Error("it holds what isn't there")
+	}
+	n.task = 7
+	mustFail(t, n.Check(nil), "no task has all that it watches")
 }

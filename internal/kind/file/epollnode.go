@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,9 @@ func (*Epoll) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 		return err
 	}
 	n := &epollNode{base: b, plan: p, members: make([]member, 0, len(in.GetTfd()))}
+	if v, _, ok := extra(in, epollTask); ok {
+		n.task = uint32(min(v, math.MaxUint32))
+	}
 	seen := map[[2]int32]bool{}
 	for _, t := range in.GetTfd() {
 		number, _, moved := extra(t, tfdNumber)
@@ -55,6 +59,7 @@ type epollNode struct {
 	base
 	plan    *plan.Plan
 	members []member
+	task    uint32 // whose numbers they have, if no task has the file; 0: not told
 }
 
 // String implements plan.Node.

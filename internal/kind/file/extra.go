@@ -28,6 +28,7 @@ const (
 
 	// In EventpollTfdEntry. CRIU has a number the file has now.
 	tfdNumber protowire.Number = 1500 // varint: the number it was added under
+	epollTask protowire.Number = 1500 // varint, of an epoll file that is only in a message: whose numbers its members have
 
 	// In PipeDataEntry.
 	pipeUser    protowire.Number = 1500 // varint: owner of the pipe, as the two below
