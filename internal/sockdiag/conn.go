@@ -19,8 +19,11 @@ type Conn struct{ nl *linux.Netlink }
 // costs a few milliseconds (the kernel waits for a grace period).
 func Open(netns int) (*Conn, error) {
 	nl, err := linux.DialNetlink(unix.NETLINK_SOCK_DIAG, netns)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.EPROTONOSUPPORT):
 		return nil, fmt.Errorf("open a NETLINK_SOCK_DIAG socket (is CONFIG_INET_DIAG and CONFIG_UNIX_DIAG in the kernel?): %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("open a NETLINK_SOCK_DIAG socket: %w", err)
 	}
 	return &Conn{nl}, nil
 }
