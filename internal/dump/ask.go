@@ -1,6 +1,7 @@
 package dump
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -60,23 +61,35 @@ func (d *dump) askThem(threads []*scan.Thread, meanwhile func() error) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range all {
-		if err := a.batch.Start(); err != nil {
-			return kind.About(a.thread.Task, err)
+	started, heard := 0, 0
+	for ; started < len(all); started++ {
+		if err = kind.About(all[started].thread.Task, all[started].batch.Start()); err != nil {
+			break
 		}
 	}
-	if err := meanwhile(); err != nil {
-		return err
+	if err == nil {
+		err = meanwhile()
 	}
-	for _, a := range all {
-		if err := d.hear(a); err != nil {
-			return kind.About(a.thread.Task, err)
-		}
+	for ; err == nil && heard < len(all); heard++ {
+		err = kind.About(all[heard].thread.Task, d.hear(all[heard]))
+	}
+	if err != nil {
+		return errors.Join(err, comeBack(all[heard:max(heard, started)]))
 	}
 	for _, a := range all {
 		a.thread.Task.Arena.Reset()
 	}
 	return nil
+}
+
+// comeBack waits for threads that nobody wants to hear any more: one that runs can't
+// be let go.
+func comeBack(all []*asked) error {
+	var errs []error
+	for _, a := range all {
+		errs = append(errs, alive(a.batch.Wait()))
+	}
+	return errors.Join(errs...)
 }
 
 // askSome builds the batches of some threads, those of different tasks at the
