@@ -113,6 +113,7 @@ var targets = []target{
 	{name: "urgent", dump: established, restore: established, noCRIU: "what is behind urgent data is lost"},
 	{name: "raw", generations: 3, noCRIU: "peers, and addresses of ping, are lost"},
 	{name: "packet", generations: 3, noCRIU: "options, and how often it is in a group, are lost"},
+	{name: "known"},
 	{name: "families", generations: 2, noCRIU: "vsock and AF_XDP are refused"},
 	{name: "tun", generations: 2, noCRIU: "of a network namespace of its own only"},
 	{name: "netlink", generations: 3, noCRIU: "options, and SOCK_DGRAM, are lost; groups above 32 are refused"},

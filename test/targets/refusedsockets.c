@@ -1,0 +1,131 @@
+// States of sockets other than TCP, UDP and unix that can't be saved: one of them, by
+// name. What a dump did must not be seen: what waits still waits afterwards.
+#include "ctl.h"
+#include <arpa/inet.h>
+#include <linux/if_packet.h>
+#include <linux/if_xdp.h>
+#include <linux/filter.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <linux/if_tun.h>
+#include <sys/socket.h>
+
+static int fd, waits;
+
+static int dial(int family, int type, int protocol) {
+	fd = CHECK(socket(family, type, protocol));
+	return fd;
+}
+
+static void kernel_message(void) {
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg i;
+	} q = {{sizeof q, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 7, 0}, {AF_UNSPEC}};
+	CHECK(send(dial(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE), &q, sizeof q, 0));
+	waits = 1;
+}
+
+static void group_message(void) {
+	struct sockaddr_nl a = {.nl_family = AF_NETLINK, .nl_pid = 0x70000021, .nl_groups = 1};
+	CHECK(bind(dial(AF_NETLINK, SOCK_RAW, NETLINK_USERSOCK), (void *)&a, sizeof a));
+	CHECK(sendto(fd, "hello", 5, 0, (void *)&a, sizeof a));
+	waits = 1;
+}
+
+static void netlink_error(void) {
+	struct sockaddr_nl a = {.nl_family = AF_NETLINK, .nl_pid = 0x70000022, .nl_groups = 2}, b = {.nl_family = AF_NETLINK, .nl_groups = 2};
+	CHECK(bind(dial(AF_NETLINK, SOCK_RAW, NETLINK_USERSOCK), (void *)&a, sizeof a));
+	CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){0}, sizeof(int)));
+	int other = CHECK(socket(AF_NETLINK, SOCK_RAW, NETLINK_USERSOCK));
+	struct pollfd p = {fd, 0};
+	while (!(p.revents & POLLERR)) { // until nothing more fits: ENOBUFS
+		static char large[1000];
+		sendto(other, large, sizeof large, 0, (void *)&b, sizeof b);
+		CHECK(poll(&p, 1, 0));
+	}
+	close(other);
+}
+
+static void come(int type, int protocol, const void *data, int n) {
+	struct sockaddr_in lo = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	CHECK(sendto(dial(AF_INET, type, protocol), data, n, 0, (void *)&lo, sizeof lo));
+	struct pollfd p = {fd, POLLIN};
+	MUST(poll(&p, 1, -1) == 1);
+	waits = 1;
+}
+static void raw_udp(void) { come(SOCK_RAW, IPPROTO_UDP, "\0\1\0\1\0\10\0\0", 8); }
+static void raw_tcp(void) { come(SOCK_RAW, IPPROTO_TCP, "\0\1\0\1\0\0\0\0\0\0\0\0\x50\4\0\0\0\0\0\0", 20); }
+
+static void packet_queue(void) {
+	struct sockaddr_ll here = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex("lo"), .sll_halen = 6};
+	CHECK(bind(dial(AF_PACKET, SOCK_DGRAM, htons(0x88b5)), (void *)&here, sizeof here));
+	CHECK(sendto(fd, "hello", 5, 0, (void *)&here, sizeof here));
+	struct pollfd p = {fd, POLLIN};
+	MUST(poll(&p, 1, -1) == 1);
+	waits = 1;
+}
+
+static void packet_ring(void) {
+	struct tpacket_req ring = {8192, 2, 2048, 8};
+	CHECK(setsockopt(dial(AF_PACKET, SOCK_RAW, 0), SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring));
+	MUST(mmap(NULL, 2 * 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED);
+}
+
+static void packet_fanout(void) {
+	struct sockaddr_ll here = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex("lo")};
+	CHECK(bind(dial(AF_PACKET, SOCK_RAW, htons(0x88b5)), (void *)&here, sizeof here));
+	CHECK(setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &(int){0x4711 | PACKET_FANOUT_CBPF << 16}, sizeof(int)));
+	struct sock_filter first[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+	struct sock_fprog prog = {1, first};
+	CHECK(setsockopt(fd, SOL_PACKET, PACKET_FANOUT_DATA, &prog, sizeof prog));
+}
+
+static void xdp_memory(void) {
+	static char memory[4096 * 4] __attribute__((aligned(4096)));
+	struct xdp_umem_reg r = {.addr = (uintptr_t)memory, .len = sizeof memory, .chunk_size = 4096};
+	dial(AF_XDP, SOCK_RAW, 0);
+	MUST(!setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &r, sizeof r) || (errno == ENOBUFS && !setsockopt(fd, SOL_XDP, XDP_RX_RING, &(int){64}, sizeof(int))));
+}
+
+static void router(void) { CHECK(setsockopt(dial(AF_INET, SOCK_RAW, IPPROTO_IGMP), IPPROTO_IP, 200 /* MRT_INIT */, &(int){1}, sizeof(int))); }
+static void alert(void) { CHECK(setsockopt(dial(AF_INET6, SOCK_RAW, IPPROTO_RAW), IPPROTO_IPV6, IPV6_ROUTER_ALERT, &(int){5}, sizeof(int))); }
+
+static void tap_filter(void) {
+	fd = CHECK(open("/dev/net/tun", O_RDWR));
+	struct ifreq r = {.ifr_flags = IFF_TAP, .ifr_name = "glisfilter"};
+	CHECK(ioctl(fd, TUNSETIFF, &r));
+	struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 0xffff)};
+	struct sock_fprog prog = {1, all};
+	CHECK(ioctl(fd, TUNATTACHFILTER, &prog));
+}
+
+static struct {
+	const char *name;
+	void (*make)(void);
+} states[] = {
+    {"kernelmessage", kernel_message}, {"groupmessage", group_message}, {"netlinkerror", netlink_error}, {"rawudp", raw_udp}, {"rawtcp", raw_tcp},
+    {"packetqueue", packet_queue}, {"packetring", packet_ring}, {"packetfanout", packet_fanout}, {"xdpmemory", xdp_memory}, {"router", router},
+    {"alert", alert}, {"tapfilter", tap_filter},
+};
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	int made = 0;
+	for (unsigned i = 0; i < sizeof states / sizeof *states; i++)
+		if (!strcmp(argv[1], states[i].name))
+			states[i].make(), made = 1;
+	MUST(made);
+	do
+		obs("still %d", fcntl(fd, F_GETFL) >= 0);
+	while (savepoint());
+	struct pollfd p = {fd, POLLIN};
+	CHECK(poll(&p, 1, 0));
+	MUST(!waits || p.revents == POLLIN);
+	return 0;
+}
