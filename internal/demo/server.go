@@ -64,7 +64,9 @@ func serve(pairs, memory int) error {
 			return err
 		}
 	}
-	l, err := net.FileListener(os.NewFile(listenerFD, "listener"))
+	given := os.NewFile(listenerFD, "listener")
+	l, err := net.FileListener(given)
+	_ = given.Close() // else a garbage collection would, some time; l has its own
 	if err != nil {
 		return err
 	}
