@@ -1,0 +1,139 @@
+// States of unix sockets that can't be saved: one of them, by name. In the end
+// everything is still in its queue.
+#include "unix.h"
+#include <sched.h>
+#include <sys/eventfd.h>
+#include <sys/xattr.h>
+
+static int a = -1, b = -1;
+static const char *text;  // that waits at a
+static int files, failed; // what comes along, or before
+
+// outsider runs fn in a process that isn't of the tree, and stays until the end.
+static void outsider(void (*fn)(void)) {
+	int alive[2];
+	char c;
+	CHECK(pipe(alive));
+	pid_t pid = CHECK(fork());
+	if (pid) {
+		CHECK(waitpid(pid, NULL, 0));
+		close(alive[1]);
+		CHECK(read(alive[0], &c, 1));
+		close(alive[0]);
+		return;
+	}
+	if (CHECK(fork()))
+		_exit(0);
+	CHECK(setsid());
+	fn();
+	CHECK(write(alive[1], "!", 1));
+	close(alive[0]), close(alive[1]);
+	ctl_await("end", NULL);
+	_exit(0);
+}
+
+static void pair(int type) {
+	int p[2];
+	CHECK(socketpair(AF_UNIX, type, 0, p));
+	a = p[0], b = p[1];
+}
+
+static void keep_second(void) { close(a); }
+static void outside(void) {
+	pair(SOCK_STREAM), outsider(keep_second);
+	close(b), b = -1;
+}
+
+static void connect_out(void) {
+	b = client(SOCK_STREAM, NAME("server"));
+	CHECK(write(b, "hello", 5));
+}
+static void wait_client(void) {
+	a = listening(SOCK_STREAM, NAME("server"));
+	outsider(connect_out), text = "hello";
+}
+static void listen_out(void) { b = listening(SOCK_STREAM, NAME("server")); }
+static void wait_server(void) { outsider(listen_out), a = client(SOCK_STREAM, NAME("server")); }
+
+static void wait_lonely(void) {
+	a = listening(SOCK_STREAM, NAME("server")), b = client(SOCK_STREAM, NAME("server"));
+	int only = CHECK(eventfd(1, 0));
+	with(b, "files", 5, &only, 1, NULL);
+	close(only), text = "files", files = 1;
+}
+// An error is in front of what waits, and can't be looked behind.
+static void lonely(void) {
+	pair(SOCK_DGRAM);
+	int only = CHECK(eventfd(1, 0));
+	with(b, "files", 5, &only, 1, NULL);
+	CHECK(write(a, "unread", 6));
+	CHECK(connect(b, (void *)&(struct sockaddr_un){AF_UNSPEC}, sizeof(struct sockaddr_un)));
+	close(only), text = "files", files = 1, failed = ECONNRESET;
+}
+
+static void attribute(void) {
+	a = bound(SOCK_DGRAM, NAME("server"));
+	CHECK(setxattr("server", "trusted.glis", "x", 1, 0));
+}
+static void hard_link(void) {
+	a = bound(SOCK_DGRAM, NAME("server"));
+	CHECK(mkdir("far", 0755)), CHECK(link("server", "far/server"));
+}
+static void jail(void) {
+	int p[2];
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, p)), CHECK(mkdir("jail", 0755));
+	pid_t pid = CHECK(fork());
+	if (!pid) {
+		CHECK(chroot("jail")), a = listening(SOCK_STREAM, NAME("/s"));
+		with(p[1], "!", 1, &a, 1, NULL);
+		pause();
+	}
+	knowns = 1, known[0] = pid;
+	CHECK(read(p[0], p, 1));
+	CHECK(rename("jail/s", "jail/t"));
+}
+static void net(void) {
+	int here = CHECK(open("/proc/self/ns/net", O_RDONLY));
+	CHECK(unshare(CLONE_NEWNET));
+	pair(SOCK_STREAM);
+	CHECK(setns(here, CLONE_NEWNET));
+	close(here);
+}
+static void path_only(void) {
+	close(bound(SOCK_DGRAM, NAME("server")));
+	a = CHECK(open("server", O_PATH));
+}
+
+static struct {
+	const char *name;
+	void (*make)(void);
+} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitlonely", wait_lonely}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
+
+// intact checks that the queue is as it was made.
+static void intact(void) {
+	char data[20], control[100];
+	struct iovec v = {data, sizeof data};
+	struct msghdr m = {NULL, 0, &v, 1, control, sizeof control, 0};
+	if (!text)
+		return;
+	if (option(a, SO_ACCEPTCONN))
+		a = CHECK(accept(a, NULL, NULL));
+	MUST(option(a, SO_ERROR) == failed);
+	MUST(recvmsg(a, &m, MSG_DONTWAIT) == (ssize_t)strlen(text) && !memcmp(data, text, strlen(text)));
+	MUST(!files == !m.msg_controllen);
+}
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	int made = 0;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if (!strcmp(all[i].name, argv[1]))
+			all[i].make(), made++;
+	MUST(made == 1);
+	while (savepoint())
+		;
+	intact();
+	if (knowns)
+		CHECK(kill(known[0], SIGKILL)), CHECK(waitpid(known[0], NULL, 0));
+	return 0;
+}
