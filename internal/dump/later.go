@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/warm"
@@ -36,9 +34,9 @@ func (l *later) Create(name string) (image.WriteFile, error) {
 // make is Create with memory for the first so many bytes, which is found now.
 func (l *later) make(name string, room int) image.WriteFile {
 	f := &laterFile{store: l, name: name}
-	if b, err := unix.Mmap(-1, 0, room, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err == nil {
-		warm.Written(b) // and not of the heap, of which the next part is to be found as well
-		f.room, f.data = b, b[:0]
+	// Not of the heap, of which the next part is to be found as well.
+	if b, free, err := warm.Map(room); err == nil {
+		f.room, f.free, f.data = b, free, b[:0]
 	}
 	return l.add(f)
 }
@@ -100,6 +98,7 @@ type laterFile struct {
 	mu    sync.Mutex
 	data  []byte
 	room  []byte // that data begins in
+	free  func() error
 	real  image.WriteFile
 }
 
@@ -170,11 +169,11 @@ func (f *laterFile) spill() (err error) {
 }
 
 func (f *laterFile) giveBack() error {
-	room := f.room
-	if f.room = nil; room == nil {
+	free := f.free
+	if f.room, f.free = nil, nil; free == nil {
 		return nil
 	}
-	return unix.Munmap(room)
+	return free()
 }
 
 // Close implements image.WriteFile.

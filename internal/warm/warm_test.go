@@ -58,3 +58,27 @@ func TestHeap(t *testing.T) {
 		}
 	}
 }
+
+// TestMap: memory is empty, of the size that was asked for, needs no fault, and is
+// given back.
+func TestMap(t *testing.T) {
+	for _, n := range []int{1, 100_000, huge/4 - 1, huge / 4, huge, huge + 1} {
+		b, free, err := Map(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) != n || cap(b) != n || !bytes.Equal(b, make([]byte, n)) {
+			t.Errorf("%d bytes with room for %d, %d were asked for, or they are not zero", len(b), cap(b), n)
+		}
+		if f := faults(t, func() {
+			for i := 0; i < n; i += os.Getpagesize() {
+				b[i] = 7
+			}
+		}); f > 8 { // the runtime may have some of its own
+			t.Errorf("%d faults in %d bytes", f, n)
+		}
+		if err := free(); err != nil {
+			t.Errorf("give back %d bytes: %v", n, err)
+		}
+	}
+}

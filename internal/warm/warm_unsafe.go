@@ -5,6 +5,7 @@
 package warm
 
 import (
+	"fmt"
 	"os"
 	"unsafe"
 
@@ -53,6 +54,35 @@ func Written(b []byte) {
 	local[0].SetLen(len(b))
 	// Onto itself. The kernel may have tables of its own for what it writes.
 	_, _ = unix.ProcessVMReadv(os.Getpid(), local, []unix.RemoteIovec{{Base: p, Len: len(b)}}, 0)
+}
+
+// huge is the size, in bytes, of the pages that one entry of a page's directory
+// stands for. Where they have another size, memory is only mapped in small ones.
+const huge = 2 << 20
+
+// Map returns n bytes of memory that was found, in huge pages if it fills a good
+// part of one: they cost one fault each, on whichever side of the system call.
+// free gives it back.
+func Map(n int) (b []byte, free func() error, err error) {
+	room := n
+	if n >= huge/4 {
+		room = (n+huge-1)&^(huge-1) + huge
+	}
+	all, err := unix.Mmap(-1, 0, room, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, nil, fmt.Errorf("mmap: %w", err)
+	}
+	free = func() error { return unix.Munmap(all) }
+	if room == n {
+		Written(all)
+		return all, free, nil
+	}
+	p := uintptr(unsafe.Pointer(unsafe.SliceData(all)))
+	whole := all[(p+huge-1)&^(huge-1)-p:]
+	_ = unix.Madvise(whole[:room-huge], unix.MADV_HUGEPAGE) // only spares time
+	b = whole[:n:n]
+	Written(b)
+	return b, free, nil
 }
 
 // populate finds the pages of n bytes at p. Linux 5.14.
