@@ -7,11 +7,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image"
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/sockmem"
 )
 
@@ -105,6 +108,20 @@ func (n *node) planEnded(x *extra.SocketEntry) error {
 	}
 	n.ended = &ended{x.GetUnread(), code}
 	return nil
+}
+
+// endedOfCRIU is what criu's images have of a connection that has ended: what was
+// not read, beside numbers that nobody needs any more.
+func (n *node) endedOfCRIU(p *plan.Plan) (*ended, error) {
+	all, err := p.Source.Entries(image.TCPStream, n.entry.GetIno())
+	if err != nil || len(all) == 0 {
+		return &ended{}, err
+	}
+	size := all[0].Message.(*tcp_stream.TcpStreamEntry).GetInqLen()
+	if len(all) != 1 || uint64(size) > uint64(len(all[0].Payload)) {
+		return nil, fmt.Errorf("%s: %d entries, the first with %d bytes of which %d wait to be read: that can't be", image.TCPStream.FileName(n.entry.GetIno()), len(all), len(all[0].Payload), size)
+	}
+	return &ended{unread: all[0].Payload[:size]}, nil
 }
 
 // finishEnded connects a new socket to nobody, from the address it had, gives

@@ -99,7 +99,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		err = n.planEnded(x)
 	}
 	if err == nil && hadPeer && n.at.set() {
-		n.ended = &ended{}
+		n.ended, err = n.endedOfCRIU(p)
 	}
 	if err == nil && n.connected && n.ended == nil {
 		err = n.planConnection(p)
@@ -111,7 +111,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 }
 
 // forget takes away the peer that criu's images tell of a connection which has
-// ended, and tells whether there was one. What it had not read isn't known.
+// ended, and tells whether there was one.
 func (n *node) forget() bool {
 	e := n.entry
 	if n.protocol != unix.IPPROTO_TCP || e.GetState() != closed || e.GetDstPort() == 0 {
