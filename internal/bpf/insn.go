@@ -74,3 +74,13 @@ func Finish(body []Insn) []Insn {
 	}
 	return append(body, In(MoveImm, 0, 0, 0, 0), In(Exit, 0, 0, 0, 0))
 }
+
+// CopyInto reads memory into a record in a map, whose address is in r9:
+// probe_read_kernel(record.to, size, from), where from is what puts its address
+// into r3. It may use r4.
+func CopyInto(to, size int, from ...Insn) []Insn {
+	return append(append([]Insn{
+		In(Move, 1, 9, 0, 0), In(AddImm, 1, 0, 0, to),
+		In(MoveImm, 2, 0, 0, size),
+	}, from...), In(Call, 0, 0, 0, ProbeReadKernel))
+}

@@ -39,10 +39,10 @@ const (
 //	r6 context, r7 file, r9 record in the map
 func program(l *layout, scratch int) []bpf.Insn {
 	inode := func(to, size, field int) []bpf.Insn {
-		return copyInto(to, size, bpf.In(bpf.Load64, 3, 9, recordHead+l.inode, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.owned[field]))
+		return bpf.CopyInto(to, size, bpf.In(bpf.Load64, 3, 9, recordHead+l.inode, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.owned[field]))
 	}
 	follow := func(offset int) []bpf.Insn {
-		return copyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0), bpf.In(bpf.AddImm, 3, 0, 0, offset))
+		return bpf.CopyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0), bpf.In(bpf.AddImm, 3, 0, 0, offset))
 	}
 	return bpf.Finish(slices.Concat(
 		[]bpf.Insn{
@@ -53,13 +53,13 @@ func program(l *layout, scratch int) []bpf.Insn {
 			bpf.In(bpf.Load32, 1, 6, ctxFD, 0),
 			bpf.In(bpf.Store32, 9, 1, 0, 0),
 		},
-		copyInto(recordHead, l.file, bpf.In(bpf.Move, 3, 7, 0, 0)),
+		bpf.CopyInto(recordHead, l.file, bpf.In(bpf.Move, 3, 7, 0, 0)),
 		inode(recordInode, 8, 0), inode(recordMode, 2, 1), inode(recordLocks, 8, 2), inode(recordSuper, 8, 3),
-		copyInto(recordDev, 4, bpf.In(bpf.Load64, 3, 9, recordSuper, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.dev)),
+		bpf.CopyInto(recordDev, 4, bpf.In(bpf.Load64, 3, 9, recordSuper, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.dev)),
 		// task->files->fdt->close_on_exec[fd / 64]
-		copyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 6, ctxTask, 0), bpf.In(bpf.JumpEq, 3, 0, 0, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.table[0])),
+		bpf.CopyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 6, ctxTask, 0), bpf.In(bpf.JumpEq, 3, 0, 0, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.table[0])),
 		follow(l.table[1]), follow(l.table[2]),
-		copyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0),
+		bpf.CopyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0),
 			bpf.In(bpf.Load32, 4, 9, 0, 0), bpf.In(bpf.Right, 4, 0, 0, 6), bpf.In(bpf.Left, 4, 0, 0, 3), bpf.In(bpf.Add, 3, 4, 0, 0)),
 		[]bpf.Insn{
 			// d_path(&file->f_path, record.path, size)
@@ -77,13 +77,4 @@ func program(l *layout, scratch int) []bpf.Insn {
 			bpf.In(bpf.Call, 0, 0, 0, bpf.SeqWrite),
 		},
 	))
-}
-
-// copyInto reads memory into the record: probe_read_kernel(record.to, size,
-// from), where from is what puts its address into r3. It may use r4.
-func copyInto(to, size int, from ...bpf.Insn) []bpf.Insn {
-	return append(append([]bpf.Insn{
-		bpf.In(bpf.Move, 1, 9, 0, 0), bpf.In(bpf.AddImm, 1, 0, 0, to),
-		bpf.In(bpf.MoveImm, 2, 0, 0, size),
-	}, from...), bpf.In(bpf.Call, 0, 0, 0, bpf.ProbeReadKernel))
 }

@@ -38,15 +38,15 @@ const (
 func program(l *layout, scratch int) []bpf.Insn {
 	fileAt, sockAt := recordHead, recordHead+align(l.file)
 	inode := func(to, size, field int) []bpf.Insn {
-		return copyInto(to, size, bpf.In(bpf.Load64, 3, 9, fileAt+l.inode, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.owned[field]))
+		return bpf.CopyInto(to, size, bpf.In(bpf.Load64, 3, 9, fileAt+l.inode, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.owned[field]))
 	}
 	more := slices.Concat(
 		inode(recordInode, 8, 0), inode(recordMode, 2, 1), inode(recordUID, 4, 2), inode(recordGID, 4, 3), inode(recordLocks, 8, 4),
 		// task->files->fdt->close_on_exec[fd / 64]
-		copyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 6, ctxTask, 0), bpf.In(bpf.JumpEq, 3, 0, 0, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.table[0])),
-		copyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.table[1])),
-		copyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.table[2])),
-		copyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0),
+		bpf.CopyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 6, ctxTask, 0), bpf.In(bpf.JumpEq, 3, 0, 0, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.table[0])),
+		bpf.CopyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.table[1])),
+		bpf.CopyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0), bpf.In(bpf.AddImm, 3, 0, 0, l.table[2])),
+		bpf.CopyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0),
 			bpf.In(bpf.Load32, 4, 9, 0, 0), bpf.In(bpf.Right, 4, 0, 0, 6), bpf.In(bpf.Left, 4, 0, 0, 3), bpf.In(bpf.Add, 3, 4, 0, 0)),
 	)
 	return bpf.Finish(slices.Concat([]bpf.Insn{
@@ -89,13 +89,4 @@ func program(l *layout, scratch int) []bpf.Insn {
 		bpf.In(bpf.MoveImm, 3, 0, 0, sockAt+align(l.sock)),
 		bpf.In(bpf.Call, 0, 0, 0, bpf.SeqWrite),
 	}))
-}
-
-// copyInto reads memory into the record: probe_read_kernel(record.to, size,
-// from), where from is what puts its address into r3. It may use r4.
-func copyInto(to, size int, from ...bpf.Insn) []bpf.Insn {
-	return append(append([]bpf.Insn{
-		bpf.In(bpf.Move, 1, 9, 0, 0), bpf.In(bpf.AddImm, 1, 0, 0, to),
-		bpf.In(bpf.MoveImm, 2, 0, 0, size),
-	}, from...), bpf.In(bpf.Call, 0, 0, 0, bpf.ProbeReadKernel))
 }
