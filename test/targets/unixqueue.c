@@ -72,6 +72,9 @@ int main(int argc, char **argv) {
 	char x;
 	CHECK(recv(p[1], &x, 1, MSG_OOB));
 	add("urgent, read", p[1]), add("urgent, read too", p[0]);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
+	CHECK(send(p[0], "X", 1, MSG_OOB)), CHECK(recv(p[1], &x, 1, MSG_OOB));
+	add("only a place", p[1]), add("only a place too", p[0]);
 
 	// Sizes.
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));

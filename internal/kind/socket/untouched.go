@@ -64,9 +64,9 @@ func (p *pattern) seal() {
 
 // Look calls fn for every socket of the process behind a pidfd, which must
 // stand still. peer is the same for sockets that tell of the same peer.
-func (u *Untouched) Look(pidfd int, fn func(fd int32, options, owner bool, peer [2]uint64) error) error {
+func (u *Untouched) Look(pidfd int, fn func(fd int32, options, owner bool, peer [2]uint64, queued uint32) error) error {
 	return u.reader.Each(pidfd, func(s sockmem.Socket) error {
-		return fn(s.FD, !u.sock.matches(s.Sock), !u.file.matches(s.File), s.Peer)
+		return fn(s.FD, !u.sock.matches(s.Sock), !u.file.matches(s.File), s.Peer, s.Queued)
 	})
 }
 

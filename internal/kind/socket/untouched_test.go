@@ -34,7 +34,10 @@ func lookAt(t testing.TB, u *Untouched) map[int32]touched {
 	}
 	defer unix.Close(self)
 	out := map[int32]touched{}
-	if err := u.Look(self, func(fd int32, options, owner bool, _ [2]uint64) error { out[fd] = touched{options, owner}; return nil }); err != nil {
+	if err := u.Look(self, func(fd int32, options, owner bool, _ [2]uint64, _ uint32) error {
+		out[fd] = touched{options, owner}
+		return nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return out

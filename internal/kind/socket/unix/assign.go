@@ -208,7 +208,10 @@ func (k *Kind) candidates(u *sockdiag.Unix) []*sockdiag.Unix {
 // complete makes sure that all messages at a socket were found. An empty
 // message is shown to one peek only (Linux: skb->peeked), so there may be more.
 func (k *Kind) complete(l *look) error {
-	if l.u.Type == sys.SOCK_STREAM || l.role == listener || l.role == alone && l.u.Type == sys.SOCK_SEQPACKET {
+	if l.u.Type == sys.SOCK_STREAM {
+		return k.trace(l)
+	}
+	if l.role == listener || l.role == alone && l.u.Type == sys.SOCK_SEQPACKET {
 		return nil
 	}
 	var found []*message

@@ -115,3 +115,23 @@ func (c *cutter) fits(at, n int) (int, error) {
 	}
 	return got, nil
 }
+
+// trace looks for urgent data that was read and that nothing is behind: only its
+// place is in the queue, and the kernel counts no byte.
+func (k *Kind) trace(l *look) error {
+	if l.role != paired || l.u.RQueue > 0 || l.u.Shutdown&shutRead != 0 || k.queues[l.u.Ino] != nil || l.skip.seen && l.skip.buffers == 0 {
+		return nil
+	}
+	events, err := poll(l.fd.Int(), sys.POLLIN)
+	if err != nil || events&sys.POLLIN == 0 {
+		return l.fail(err)
+	}
+	mark, err := sys.IoctlGetInt(l.fd.Int(), sys.SIOCATMARK)
+	if err != nil {
+		return l.fail(fmt.Errorf("SIOCATMARK: %w", err))
+	}
+	if mark != 0 {
+		k.queues[l.u.Ino] = &queued{messages: []*message{{urgent: urgentRead, peer: true}}}
+	}
+	return nil
+}

@@ -133,7 +133,7 @@ type look struct {
 // borrow gets the socket into the engine, unless sock_diag and the survey have
 // told all there is to know.
 func (l *look) borrow() error {
-	if l.skip.options && l.skip.owner && l.skip.known && len(l.u.Name) == 0 && l.role == paired && l.u.Type == sys.SOCK_STREAM {
+	if l.skip.options && l.skip.owner && l.skip.known && len(l.u.Name) == 0 && l.role == paired && l.u.Type == sys.SOCK_STREAM && (l.skip.buffers == 0 || l.u.RQueue > 0) {
 		return nil
 	}
 	var err error

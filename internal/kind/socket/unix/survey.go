@@ -20,6 +20,7 @@ const many = 1500
 type defaults struct {
 	seen           bool // in the kernel's memory
 	options, owner bool
+	buffers        uint32    // in its queue, also empty ones
 	peer           [2]uint64 // the same for sockets that tell of the same peer
 	number         uint32    // of who that is
 	known          bool      // the number is
@@ -123,8 +124,8 @@ func (k *Kind) survey(env *kind.DumpEnv) error {
 	k.seen.found = map[*scan.Task]map[int32]defaults{}
 	for t := range tasks {
 		found := map[int32]defaults{}
-		err := u.Look(t.Pidfd.Int(), func(fd int32, options, owner bool, peer [2]uint64) error {
-			found[fd] = defaults{options: !options, owner: !owner, peer: peer}
+		err := u.Look(t.Pidfd.Int(), func(fd int32, options, owner bool, peer [2]uint64, queued uint32) error {
+			found[fd] = defaults{options: !options, owner: !owner, peer: peer, buffers: queued}
 			return env.Check()
 		})
 		if late := env.Check(); late != nil {
