@@ -1,7 +1,11 @@
 package sockmem
 
 import (
+	"encoding/binary"
 	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/bpf"
 )
@@ -18,6 +22,10 @@ type TCP struct {
 	// namespace, type, interface it is bound to, filter, memory of what is
 	// attached, IP options, protocol on top, and what no option tells.
 	Fixed []Span
+	// Options is the address of a connection's IP options, which has some when they
+	// were taken off, too; HasNone tells of those.
+	Options      Span
+	header, peer Span
 	// Fixed6 are more of them, with IPv6.
 	Fixed6 []Span
 	// Moving are what changes by itself when an option is set, and isn't one:
@@ -114,7 +122,9 @@ func places(t *TCP) []place {
 		{in: inTCPSock, name: "sk_filter", size: 8},
 		{in: inTCPSock, name: "sk_omem_alloc", size: 4},
 		{in: inTCPSock, name: "sk_reuseport_cb", size: 8}, // a place among those that share a port
-		{in: inInet, name: "inet_opt", size: 8},
+		{in: inInet, name: "inet_opt", size: 8, span: &t.Options},
+		{in: inConnection, name: "icsk_ext_hdr_len", size: 2, span: &t.header},
+		{in: inTCPCommon, name: "skc_v6_daddr", size: 16, span: &t.peer},
 		{in: inConnection, name: "icsk_ulp_ops", size: 8},
 		{in: inTCPSock, name: "sk_policy", size: 16, may: true},          // CONFIG_XFRM
 		{in: inTCPSock, name: "sk_busy_poll_budget", size: 2, may: true}, // Linux 5.11
@@ -155,6 +165,18 @@ func findTCP(x *bpf.Types) (*TCP, error) {
 	t.UDP = findUDP(x, types, t.Size)
 	t.Picture, err = findPicture(x, types, t)
 	return t, err
+}
+
+// HasNone tells whether a connection has no IP options, though there may be an
+// address of some of no length: the kernel keeps how long those are that go with every
+// packet, with IPv6 only where the peer's address is one of IPv4 (icsk_ext_hdr_len).
+func (t *TCP) HasNone(memory []byte) bool {
+	if t.header.Size == 0 {
+		return false // not of TCP
+	}
+	ne := binary.NativeEndian
+	v4 := ne.Uint16(memory[t.Family.At:]) == unix.AF_INET || netip.AddrFrom16([16]byte(memory[t.peer.At:])).Is4In6()
+	return v4 && ne.Uint16(memory[t.header.At:]) == 0
 }
 
 // within notes what is in structures inside of a socket's.
@@ -204,6 +226,6 @@ func (t *TCP) note(all []place, at []int, timer int) error {
 			t.Fixed = append(t.Fixed, s)
 		}
 	}
-	t.Fixed = append(t.Fixed, t.Family, t.Protocol)
+	t.Fixed = append(t.Fixed, t.Family, t.Protocol, t.Options)
 	return nil
 }

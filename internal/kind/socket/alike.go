@@ -26,7 +26,9 @@ type Alike struct {
 	ask    []int          // options that every socket is asked for
 	groups map[string]*Group
 	key    []byte
-	told   []int // options that Fill is told
+	place  *sockmem.TCP // of what is in the memory
+	opts   int          // where in a key the address of IP options is
+	told   []int        // options that Fill is told
 	values []Value
 	last   Saved // what Fill returned last, if that wasn't the group's
 	lastOf *Group
@@ -130,6 +132,9 @@ func (a *Alike) Of(memory []byte) *Group {
 	a.key = a.key[:0]
 	for _, p := range a.parts {
 		a.key = append(a.key, memory[p.At:p.At+p.Size]...)
+	}
+	if n := a.place.Options.Size; n > 0 && a.place.HasNone(memory) {
+		clear(a.key[a.opts : a.opts+n]) // as a restore leaves an address of none, see tcp.Stream
 	}
 	g := a.groups[string(a.key)]
 	if g == nil {
@@ -284,7 +289,14 @@ func (s *study) conclude(l *sockmem.TCP, family int) {
 		mark(s.counts, true, l.Fixed6...)
 	}
 	slices.Sort(a.ask)
-	a.parts = spans(s.counts)
+	a.parts, a.place = spans(s.counts), l
+	for _, p := range a.parts {
+		if in := l.Options.At - p.At; in >= 0 && in < p.Size {
+			a.opts += in
+			break
+		}
+		a.opts += p.Size
+	}
 }
 
 // compare has the words count that an option has changed, and tells whether

@@ -229,3 +229,31 @@ func TestAlikeDump(t *testing.T) {
 		t.Error("nothing was looked at")
 	}
 }
+
+// A connection from which IP options were taken, as a restore does, is like one that
+// never had any; one that has some is not.
+func TestAlikeWithoutOptions(t *testing.T) {
+	_, a := learnt(t)
+	for _, x := range []struct {
+		sort
+		ip string
+		v4 bool
+	}{{tcp4, "127.0.0.1", true}, {tcp6, "::ffff:127.0.0.1", true}, {tcp6, "::1", false}} {
+		var fds []int
+		for _, opts := range [][]byte{nil, {1, 1, 1, 0}, {1, 1, 1, 0}} {
+			n := paired(t, x.sort, x.ip).ends[0].Int()
+			fds = append(fds, n)
+			if opts != nil {
+				must(t, linux.Setsockopt(n, unix.IPPROTO_IP, unix.IP_OPTIONS, opts))
+			}
+		}
+		must(t, linux.Setsockopt(fds[2], unix.IPPROTO_IP, unix.IP_OPTIONS, nil))
+		g := a.groups(t, x.family, fds...)
+		if g[fds[0]] == g[fds[1]] {
+			t.Errorf("%s: one with IP options is like one without", x.ip)
+		}
+		if x.v4 && g[fds[0]] != g[fds[2]] {
+			t.Errorf("%s: one that had IP options is not like one that never did", x.ip)
+		}
+	}
+}

@@ -112,7 +112,7 @@ func (s *Stream) Finish(fd int, p Path) error {
 	if s.idle() {
 		return s.finishIdle(fd, p)
 	}
-	steps := []func(int) error{s.agree, s.makeRoom, s.sizeSegments, func(fd int) error { return s.fill(fd, p) }}
+	steps := []func(int) error{s.agree, s.makeRoom, func(fd int) error { return s.sizeSegments(fd, p) }, func(fd int) error { return s.fill(fd, p) }}
 	for _, f := range steps {
 		if err := f(fd); err != nil {
 			return err
@@ -134,7 +134,7 @@ func (s *Stream) finishIdle(fd int, p Path) error {
 	if err := s.agree(fd); err != nil {
 		return err
 	}
-	if err := s.open(fd, p); err != nil {
+	if err := s.open(fd, p); err != nil || p.v6() {
 		return err
 	}
 	return sizeAnew(fd)
@@ -207,12 +207,15 @@ func setWindow(fd int, w [5]uint32) error {
 // would keep to 536 bytes until the path changes. Setting no IP options is a
 // change to it, see do_ip_setsockopt() in net/ipv4/ip_sockglue.c. Nothing can
 // be sent yet, as there is no window yet.
-func (s *Stream) sizeSegments(fd int) error {
+func (s *Stream) sizeSegments(fd int, p Path) error {
 	if s.hasWindow() {
 		start, room := s.start(), max(s.Entry.GetRcvWnd(), s.Entry.GetInqLen())+1 // for a FIN
 		if err := setWindow(fd, [5]uint32{start, 0, s.Entry.GetMaxWindow(), room, start}); err != nil {
 			return err
 		}
+	}
+	if p.v6() {
+		return nil // see open
 	}
 	return sizeAnew(fd)
 }
