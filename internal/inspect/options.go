@@ -38,6 +38,17 @@ func socketOptions(o *skopts.SkOptsEntry) []Option {
 			set = append(set, Option{n.name, strconv.FormatUint(uint64(n.value), 10)})
 		}
 	}
+	if o.SoLinger != nil {
+		set = append(set, Option{"SO_LINGER", strconv.FormatUint(uint64(o.GetSoLinger()), 10) + " s"})
+	}
+	for _, t := range []struct {
+		name      string
+		sec, usec uint64
+	}{{"SO_RCVTIMEO", o.GetSoRcvTmoSec(), o.GetSoRcvTmoUsec()}, {"SO_SNDTIMEO", o.GetSoSndTmoSec(), o.GetSoSndTmoUsec()}} {
+		if t.sec != 0 || t.usec != 0 {
+			set = append(set, Option{t.name, fmt.Sprintf("%d.%06d s", t.sec, t.usec)})
+		}
+	}
 	if n := o.GetSoRcvlowat(); o.GetSoRcvlowat() > 1 {
 		set = append(set, Option{"SO_RCVLOWAT", strconv.FormatUint(uint64(n), 10)})
 	}
@@ -76,7 +87,7 @@ func inetOptions(in *inetsk.InetSkEntry) []Option {
 func (r *reader) extraOptions(byID map[uint32]*Socket) error {
 	options := map[uint32]*File{}
 	for _, f := range r.rep.Files {
-		if f.Socket != nil && byID[f.ID] == f.Socket {
+		if f.Socket != nil && byID[f.ID] == f.Socket || f.Kind == kindTun || f.Kind == kindExternal {
 			options[f.ID] = f
 		}
 	}
@@ -91,7 +102,15 @@ func (r *reader) extraOptions(byID map[uint32]*Socket) error {
 		if f == nil {
 			return fmt.Errorf("socket %d does not exist", e.GetId())
 		}
-		if e.Who != nil {
+		if f.Socket == nil {
+			if e.Plain == nil && e.Tun == nil {
+				return fmt.Errorf("socket %d does not exist", e.GetId())
+			}
+			if err := r.whole(f, e); err != nil {
+				return err
+			}
+		}
+		if e.Who != nil && f.Socket != nil {
 			if uint64(e.GetWho()) > uint64(len(who)) {
 				return fmt.Errorf("identity %d does not exist", e.GetWho())
 			}
@@ -104,14 +123,24 @@ func (r *reader) extraOptions(byID map[uint32]*Socket) error {
 			if len(o.GetValue()) > longest {
 				return errOptionSize
 			}
-			f.Options = append(f.Options, Option{optionWord(o.GetLevel(), o.GetName()), optionValue(o.GetValue())})
+			f.tell(Option{optionWord(o.GetLevel(), o.GetName()), optionValue(o.GetValue())})
 		}
-		return r.spend(len(e.GetOptions()))
+		f.Options = append(f.Options, unseenOptions(e)...)
+		return r.spend(len(e.GetOptions()) + len(e.GetLong()))
 	})
 	for _, s := range byID {
 		s.identify(who)
 	}
 	return err
+}
+
+// tell adds an option; criu's entry of a packet socket may have some already.
+func (f *File) tell(o Option) {
+	if i := slices.IndexFunc(f.Options, func(is Option) bool { return is.Name == o.Name }); i >= 0 {
+		f.Options[i] = o
+		return
+	}
+	f.Options = append(f.Options, o)
 }
 
 // optionValue writes an option as the number it mostly is.

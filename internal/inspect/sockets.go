@@ -32,7 +32,7 @@ func (r *reader) describeSocket(f *File, e *fdinfo.FileEntry) (err error) {
 		f.Flags, f.Options = r.openWords(nl.GetFlags()), socketOptions(nl.GetOpts())
 		f.Socket = netlinkSocket(nl)
 	case p != nil:
-		f.Flags, f.Options = r.openWords(p.GetFlags()), socketOptions(p.GetOpts())
+		f.Flags, f.Options = r.openWords(p.GetFlags()), append(socketOptions(p.GetOpts()), packetOptions(p)...)
 		f.Socket = packetSocket(p)
 	default:
 		return errNoDetails

@@ -46,7 +46,7 @@ func bitWords(words []bitWord, flags uint32) []string {
 // kindWords are criu's types of files by number.
 var kindWords = [...]string{
 	"undefined", "file", "pipe", "fifo", "inet socket", "unix socket", "eventfd", "epoll", "inotify", "signalfd",
-	"packet socket", "tty", "fanotify", "netlink socket", "namespace", "tun", "external", "timerfd", "memfd", "bpf map", "pidfd",
+	"packet socket", "tty", "fanotify", "netlink socket", "namespace", kindTun, kindExternal, "timerfd", "memfd", "bpf map", "pidfd",
 }
 
 func kindWord(n int32) string {
@@ -185,6 +185,12 @@ func netlinkWord(n uint32) string {
 		11: "connector", 12: "netfilter", 15: "kobject_uevent", 16: "generic", 21: "crypto",
 	}, n, "protocol")
 }
+
+// Kinds of files that sockets of Glis's own are, or things alike.
+const (
+	kindTun      = "tun"
+	kindExternal = "external"
+)
 
 const stateListening = "listening"
 

@@ -7,6 +7,7 @@ import (
 
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/inet"
+	"glis.dev/glis/internal/kind/socket/lone"
 	"glis.dev/glis/internal/kind/socket/netlink"
 	"glis.dev/glis/internal/kind/socket/packet"
 	"glis.dev/glis/internal/kind/socket/unix"
@@ -18,7 +19,7 @@ type option struct{ level, name int }
 var options = sync.OnceValue(func() map[option]*socket.Option {
 	all := map[option]*socket.Option{}
 	tables := append(inet.Tables(sys.AF_INET6), inet.Tables(sys.AF_INET)...)
-	for _, t := range append(tables, unix.Table(), netlink.Table(), packet.Table()) {
+	for _, t := range append(tables, append(lone.Tables(), unix.Table(), netlink.Table(), packet.Table())...) {
 		for i := range t {
 			if at := (option{t[i].Level, t[i].Opt}); all[at] == nil {
 				all[at] = &t[i]

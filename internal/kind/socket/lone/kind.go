@@ -39,6 +39,14 @@ type family struct {
 
 func families() []*family { return []*family{vsock(), xdp()} }
 
+// Tables are the options of these families.
+func Tables() (out []socket.Table) {
+	for _, f := range families() {
+		out = append(out, f.table)
+	}
+	return out
+}
+
 // Kind is such sockets in one dump or one restore.
 type Kind struct {
 	families []*family

@@ -1,0 +1,134 @@
+package inspect
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+
+	packetsk "glis.dev/glis/image/criu/packet-sock"
+	skopts "glis.dev/glis/image/criu/sk-opts"
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+)
+
+// number is an option that is told if it is not 0.
+type number struct {
+	name  string
+	value uint32
+}
+
+func numbers(all ...number) (set []Option) {
+	for _, n := range all {
+		if n.value != 0 {
+			set = append(set, Option{n.name, strconv.FormatUint(uint64(n.value), 10)})
+		}
+	}
+	return set
+}
+
+func truth(on bool) uint32 {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+// packetOptions is socketOptions for what packet sockets have besides.
+func packetOptions(p *packetsk.PacketSockEntry) []Option {
+	set := numbers(
+		number{"PACKET_VERSION", p.GetVersion()}, number{"PACKET_RESERVE", p.GetReserve()}, number{"PACKET_TIMESTAMP", p.GetTimestamp()},
+		number{"PACKET_COPY_THRESH", p.GetCopyThresh()}, number{"PACKET_AUXDATA", truth(p.GetAuxData())}, number{"PACKET_ORIGDEV", truth(p.GetOrigDev())},
+		number{"PACKET_VNET_HDR", truth(p.GetVnetHdr())}, number{"PACKET_LOSS", truth(p.GetLoss())}, number{"PACKET_FANOUT", p.GetFanout()},
+	)
+	for _, r := range []struct {
+		name string
+		ring *packetsk.PacketRing
+	}{{"PACKET_RX_RING", p.GetRxRing()}, {"PACKET_TX_RING", p.GetTxRing()}} {
+		if r.ring != nil {
+			set = append(set, Option{r.name, fmt.Sprintf("%d blocks of %d bytes", r.ring.GetBlockNr(), r.ring.GetBlockSize())})
+		}
+	}
+	if n := len(p.GetMclist()); n > 0 {
+		set = append(set, Option{"PACKET_ADD_MEMBERSHIP", fmt.Sprintf("%d times", n)})
+	}
+	return set
+}
+
+// longNames are the options of no certain size, by level and number.
+var longNames = map[[2]uint32]string{
+	{0, 4}: "IP_OPTIONS", {41, 54}: "IPV6_HOPOPTS", {41, 55}: "IPV6_RTHDRDSTOPTS", {41, 57}: "IPV6_RTHDR", {41, 59}: "IPV6_DSTOPTS",
+}
+
+// unseenOptions are those that the kernel tells by no getsockopt(2), or that have
+// parts. Keys are not told, but that there are some.
+func unseenOptions(e *extra.SocketEntry) []Option {
+	set := numbers(
+		number{"SO_BUSY_POLL_BUDGET", e.GetBusyPollBudget()}, number{"SO_INQ", truth(e.GetInq())}, number{"TCP_MAXSEG", e.GetMaxSegment()},
+		number{"PACKET_FANOUT members", e.GetFanoutMembers()}, number{"coverages of 0 (UDP-Lite)", e.GetFullCoverage()},
+	)
+	count := func(name, what string, n int) {
+		if n > 0 {
+			set = append(set, Option{name, fmt.Sprintf("%d %s", n, what)})
+		}
+	}
+	text := func(name, value string) {
+		if value != "" {
+			set = append(set, Option{name, value})
+		}
+	}
+	text("multicast interface", e.GetMulticastInterface())
+	if p := e.GetPacketInfo(); p != nil {
+		set = append(set, Option{"IPV6_PKTINFO", fmt.Sprintf("%x %s", p.GetAddress(), p.GetInterface())})
+	}
+	for _, o := range e.GetLong() {
+		name := longNames[[2]uint32{o.GetLevel(), o.GetName()}]
+		if name == "" {
+			name = optionWord(o.GetLevel(), o.GetName())
+		}
+		count(name, "bytes", len(o.GetValue()))
+	}
+	count("IP_XFRM_POLICY", "policies", len(e.GetPolicies()))
+	count("TCP_MD5SIG", "keys", len(e.GetKeys()))
+	count("TCP_FASTOPEN_KEY", "bytes", len(e.GetCookies()))
+	count("groups", "memberships", len(e.GetGroups()))
+	text("SO_ATTACH_BPF", programWord(e.GetFilter()))
+	text("SO_ATTACH_REUSEPORT", programWord(e.GetReusePort().GetProgram()))
+	text("PACKET_FANOUT_DATA", programWord(e.GetFanout()))
+	return set
+}
+
+func programWord(p *extra.SocketProgram) string {
+	switch {
+	case p == nil:
+		return ""
+	case p.Id != nil:
+		return fmt.Sprintf("program %d", p.GetId())
+	}
+	return fmt.Sprintf("%d instructions", len(p.GetClassic()))
+}
+
+// whole describes what criu has no entry for, or only a part of one.
+func (r *reader) whole(f *File, e *extra.SocketEntry) error {
+	if t := e.GetTun(); t != nil {
+		f.name(t.GetPath())
+		f.Flags = r.openWords(t.GetFlags())
+		f.Options = append(f.Options, numbers(number{"TUNSETIFF", t.GetInterface()}, number{"TUNSETSNDBUF", t.GetSendBuffer()})...)
+		return nil
+	}
+	p := e.GetPlain()
+	opts := &skopts.SkOptsEntry{}
+	if err := proto.Unmarshal(p.GetOptions(), opts); err != nil {
+		return fmt.Errorf("socket %d: its options: %w", e.GetId(), err)
+	}
+	f.Flags, f.Options = r.openWords(p.GetFlags()), socketOptions(opts)
+	f.Socket = &Socket{Family: word(map[uint32]string{40: "vsock", 44: "xdp"}, p.GetFamily(), "family"), Type: socketTypeWord(p.GetType())}
+	if p.Backlog != nil {
+		f.Socket.State = stateListening
+		f.Socket.listens(p.GetBacklog())
+	}
+	const sizeVM = 16 // struct sockaddr_vm: family, reserved, port, cid
+	if a := p.GetAddress(); len(a) == sizeVM {
+		f.Socket.Local = fmt.Sprintf("%d:%d", binary.LittleEndian.Uint32(a[8:]), binary.LittleEndian.Uint32(a[4:]))
+	}
+	return nil
+}
