@@ -166,6 +166,7 @@ int main(int argc, char **argv) {
 	ICMP6_FILTER_SETBLOCKALL(&only);
 	ICMP6_FILTER_SETPASS(ICMP6_ECHO_REPLY, &only);
 	CHECK(setsockopt(six, IPPROTO_ICMPV6, ICMP6_FILTER, &only, sizeof only));
+	set(six, SOL_RAW, IPV6_CHECKSUM, 8); // by the other level it can't be
 	CHECK(socket(AF_INET6, SOCK_RAW, IPPROTO_TCP));
 	CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_ICMPV6));
 	int sum = CHECK(socket(AF_INET6, SOCK_RAW, 253));

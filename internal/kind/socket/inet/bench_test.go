@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/options"
@@ -75,5 +76,40 @@ func BenchmarkConnection(b *testing.B) {
 			}
 		}
 		each(b)
+	})
+}
+
+// What the options of one TCP socket cost: read by a call each, and set, all of them
+// or none. What they cost where they are read in bulk, BenchmarkConnection tells.
+func BenchmarkOptions(b *testing.B) {
+	s := sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}
+	n, err := s.like()
+	must(b, err)
+	defer unix.Close(n)
+	k, err := New().kernel(s)
+	must(b, err)
+	b.Run("read", func(b *testing.B) {
+		for b.Loop() {
+			_, err := k.Save(n, make([]socket.Value, len(k.Table)), true)
+			must(b, err)
+		}
+	})
+	fresh := k.New()
+	b.Run("set none", func(b *testing.B) {
+		for b.Loop() {
+			must(b, k.Set(n, fresh.Values, socket.Early, socket.Last))
+		}
+	})
+	b.Run("set all", func(b *testing.B) {
+		var all []string
+		for _, o := range k.Table {
+			if o.Name != "SO_LOCK_FILTER" && k.Set(n, fresh.Values, socket.Early, socket.Last, o.Name) == nil {
+				all = append(all, o.Name)
+			}
+		}
+		for b.Loop() {
+			must(b, k.Set(n, fresh.Values, socket.Early, socket.Last, all...))
+		}
+		b.ReportMetric(float64(len(all)), "options")
 	})
 }

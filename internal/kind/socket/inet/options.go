@@ -17,6 +17,7 @@ const (
 	ipv6FlowinfoSend = 33 // IPV6_FLOWINFO_SEND
 	soZerocopy       = 60 // SO_ZEROCOPY
 	soTxrehash       = 74 // SO_TXREHASH, Linux 5.18
+	soReserveMem     = 73 // SO_RESERVE_MEM, Linux 5.17
 )
 
 // table is the options of a sort of sockets, in the order in which they are
@@ -42,6 +43,8 @@ func table(s sort) socket.Table {
 	t = append(t,
 		socket.Option{Name: "SO_ZEROCOPY", Level: sol, Opt: soZerocopy, Size: 4, When: socket.Late, Ask: s.lite()},
 		socket.Option{Name: "SO_TXREHASH", Level: sol, Opt: soTxrehash, Size: 4, When: socket.Late, Ask: true},
+		// It is accounted for in cgroups that limit memory, and else can't be set.
+		socket.Option{Name: "SO_RESERVE_MEM", Level: sol, Opt: soReserveMem, Size: 4, When: socket.Last, Ask: true},
 	)
 	switch {
 	case s.lite():
@@ -201,8 +204,7 @@ func bareOptions(s sort) socket.Table {
 	if s.family == unix.AF_INET6 {
 		return socket.Table{
 			{Name: "IPV6_HDRINCL", Level: unix.IPPROTO_IPV6, Opt: unix.IPV6_HDRINCL, Size: 4, When: socket.Early, Field: rawFlag(func(e *sk_inet.IpOptsRawEntry) **bool { return &e.Hdrincl })},
-			// Of ICMPv6 it can't be set.
-			{Name: "IPV6_CHECKSUM", Level: unix.IPPROTO_IPV6, Opt: unix.IPV6_CHECKSUM, Size: 4, When: socket.Early, Ask: true},
+			checksumAt(s.protocol),
 		}
 	}
 	t := socket.Table{
@@ -215,6 +217,15 @@ func bareOptions(s sort) socket.Table {
 		t = append(t, socket.Option{Name: "ICMP_FILTER", Level: solRaw, Opt: icmpFilter, Size: 4, When: socket.Early, Field: &filterField})
 	}
 	return t
+}
+
+// checksumAt is where the checksum is; of ICMPv6 it can be set at another level only.
+func checksumAt(protocol int) socket.Option {
+	o := socket.Option{Name: "IPV6_CHECKSUM", Level: unix.IPPROTO_IPV6, Opt: unix.IPV6_CHECKSUM, Size: 4, When: socket.Early}
+	if protocol == unix.IPPROTO_ICMPV6 {
+		o.Level = solRaw
+	}
+	return o
 }
 
 const ipNodefrag = 22 // IP_NODEFRAG

@@ -43,13 +43,25 @@ var constant = map[string]string{
 // those of tables of packets (iptables, multicast routing).
 var last = map[int]int{
 	unix.SOL_SOCKET: 127, unix.IPPROTO_IP: 63, unix.IPPROTO_IPV6: 79, unix.IPPROTO_TCP: 63, unix.IPPROTO_UDP: 110, unix.IPPROTO_UDPLITE: 110,
-	unix.SOL_PACKET: 40, unix.SOL_NETLINK: 24, unix.AF_VSOCK: 24, unix.SOL_XDP: 24,
+	unix.SOL_PACKET: 40, unix.SOL_NETLINK: 24, 255: 24 /* SOL_RAW */, unix.IPPROTO_ICMPV6: 24, unix.SOL_MPTCP: 24, unix.AF_VSOCK: 24, unix.SOL_XDP: 24,
 }
 
-// Complete fails for each option that a socket of this sort lets be read and
-// set, and that is neither in the table nor among except, which gives a reason
-// for each.
+// Complete is Known, and fails for each option of the table that can be read, but
+// not be set, too.
 func Complete(t *testing.T, table socket.Table, except map[ID]string, like func() (int, error), levels ...int) {
+	t.Helper()
+	found := Known(t, table, except, like, levels...)
+	for _, o := range table {
+		if !found[ID{o.Level, o.Opt}] && !o.Ask && constant[o.Name] == "" && slices.Contains(levels, o.Level) && readable(t, like, ID{o.Level, o.Opt}) {
+			t.Errorf("%s is in the table and can be read, but not be set", o.Name)
+		}
+	}
+}
+
+// Known fails for each option that a socket of this sort lets be read and set, and
+// that is neither in the table nor among except, which gives a reason for each. It
+// returns those that are in the table.
+func Known(t *testing.T, table socket.Table, except map[ID]string, like func() (int, error), levels ...int) map[ID]bool {
 	t.Helper()
 	known := map[ID]bool{}
 	for _, o := range table {
@@ -74,11 +86,7 @@ func Complete(t *testing.T, table socket.Table, except map[ID]string, like func(
 			}
 		}
 	}
-	for _, o := range table {
-		if !found[ID{o.Level, o.Opt}] && !o.Ask && constant[o.Name] == "" && slices.Contains(levels, o.Level) && readable(t, like, ID{o.Level, o.Opt}) {
-			t.Errorf("%s is in the table and can be read, but not be set", o.Name)
-		}
-	}
+	return found
 }
 
 // readable tells whether a new socket lets an option be read.

@@ -12,6 +12,10 @@ import (
 // Every option that the kernel has is in the table.
 func TestEveryOptionIsKnown(t *testing.T) {
 	testkit.RequireRoot(t)
-	like := func() (int, error) { return unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) }
-	optiontest.Complete(t, Table(), nil, like, unix.SOL_SOCKET, unix.SOL_PACKET)
+	like := func(typ int) func() (int, error) {
+		return func() (int, error) { return unix.Socket(unix.AF_PACKET, typ|unix.SOCK_CLOEXEC, 0) }
+	}
+	optiontest.Complete(t, Table(), nil, like(unix.SOCK_RAW), unix.SOL_SOCKET, unix.SOL_PACKET)
+	optiontest.Known(t, Table(), nil, like(unix.SOCK_DGRAM), unix.SOL_SOCKET, unix.SOL_PACKET) // which has no PACKET_VNET_HDR
+	optiontest.Complete(t, tableOf(sockPacket), nil, like(sockPacket), unix.SOL_SOCKET, unix.SOL_PACKET)
 }
