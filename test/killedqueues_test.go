@@ -2,6 +2,7 @@ package test
 
 import (
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -50,4 +51,32 @@ func killQuietly(t *testing.T, e testkit.Engine, pid int, running bool, flags ..
 		e.Restore(t, img, flags...)
 	}
 	testkit.Unharmed(t, pid)
+}
+
+// Clients that flood a server by TCP, and ask it by UDP, don't notice that its dumps
+// are killed at any moment, nor that some are complete, and restored.
+func TestKilledFlood(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	p, port := startServer(t, strconv.Itoa(100<<10))
+	var all []*flood
+	for i, host := range []string{"127.0.0.1", "::1"} {
+		all = append(all, startFlood(t, testkit.Here(), net.JoinHostPort(host, port), i+1))
+	}
+	a := &asker{to: net.JoinHostPort("127.0.0.1", port)}
+	c, err := net.Dial("udp", a.to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	a.conn = c.(*net.UDPConn)
+	for i := range kills() {
+		awaitFlow(t, p, all)
+		killQuietly(t, e, p.PID, i%2 == 0, established...)
+		a.ask(t)
+	}
+	awaitFlow(t, p, all)
+	for _, f := range all {
+		f.finish(t, p.Dir)
+	}
 }
