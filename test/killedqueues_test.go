@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -79,4 +80,32 @@ func TestKilledFlood(t *testing.T) {
 	for _, f := range all {
 		f.finish(t, p.Dir)
 	}
+}
+
+// Nor does it harm connections that nobody has accepted yet: each is there when the
+// dump was killed, or was complete and is restored, with all that was sent over it.
+func TestKilledBacklog(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	dir := testkit.NewDir(t)
+	clients := make([]*backlogged, 40)
+	p := testkit.Start(t, dir, testkit.BuildC(t, "targets/backlog.c"), strconv.Itoa(len(clients)), "alone", dir)
+	p.AwaitAt(t, 0)
+	for i := range clients {
+		clients[i] = backlog(t, dir, i)
+	}
+	for i := range kills() {
+		killQuietly(t, e, p.PID, i%2 == 0, established...)
+	}
+	p.Go(t, 0, true)
+	var all sync.WaitGroup
+	for i, c := range clients {
+		all.Go(func() {
+			if err := c.finish(); err != nil {
+				t.Errorf("client %d: %v", i, err)
+			}
+		})
+	}
+	all.Wait()
+	p.WaitExit(t, 0)
 }
