@@ -24,10 +24,12 @@ import (
 )
 
 // engine joins the command line to what does the work.
-type engine struct{}
+type engine struct {
+	cpus int // that may be used if there is much to do; 0: as many as are now
+}
 
-func (engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs event.All) (cli.DumpStats, error) {
-	readyFor(o.Tree)
+func (e engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs event.All) (cli.DumpStats, error) {
+	e.readyFor(o.Tree)
 	store, err := image.OpenDir(o.ImagesDir)
 	if err != nil {
 		return cli.DumpStats{}, err
@@ -40,8 +42,8 @@ func (engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs e
 	}, err
 }
 
-func (engine) Restore(ctx context.Context, o *options.Restore, log *slog.Logger, obs event.All) (*cli.Restored, error) {
-	readyForImages(o.ImagesDir)
+func (e engine) Restore(ctx context.Context, o *options.Restore, log *slog.Logger, obs event.All) (*cli.Restored, error) {
+	e.readyForImages(o.ImagesDir)
 	store, err := image.OpenDir(o.ImagesDir)
 	if err != nil {
 		return nil, err

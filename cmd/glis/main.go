@@ -19,9 +19,10 @@ import (
 const memoryLimit = 40 << 20
 
 func main() {
+	cpus := beAlone(os.Args[1:])
 	glis.Init()
 	demo.Serve()
 	debug.SetMemoryLimit(memoryLimit)
 	_ = tracee.QuietStops() // only spares time
-	os.Exit(cli.Main(engine{}))
+	os.Exit(cli.Main(engine{cpus: cpus}))
 }

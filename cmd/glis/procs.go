@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/warm"
@@ -22,21 +23,42 @@ const (
 const smallHeap = 1 << 20
 
 // readyFor makes this program ready to dump the tree of a process.
-func readyFor(pid int) {
+func (e engine) readyFor(pid int) {
 	if smallTree(proc.PID(pid)) {
 		beSmall()
 	} else {
+		e.useAll()
 		growHeap()
 	}
 }
 
 // readyForImages makes this program ready to restore from a directory.
-func readyForImages(dir string) {
+func (e engine) readyForImages(dir string) {
 	switch metadata, pages := imagesIn(dir); {
 	case metadata >= manyEntries:
+		e.useAll()
 		growHeap()
 	case pages <= fewBytes:
 		beSmall()
+	default:
+		e.useAll()
+	}
+}
+
+// beAlone has a dump or a restore begin on one CPU, and returns how many there
+// were; 0: it did nothing. That many are small ones; and to let a CPU go takes 2 ms
+// when it has a list of free memory already.
+func beAlone(args []string) int {
+	if slices.Contains(args, "dump") || slices.Contains(args, "restore") {
+		return runtime.GOMAXPROCS(1)
+	}
+	return 0
+}
+
+// useAll undoes beAlone.
+func (e engine) useAll() {
+	if e.cpus > 0 {
+		runtime.GOMAXPROCS(e.cpus)
 	}
 }
 
