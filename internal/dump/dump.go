@@ -126,6 +126,7 @@ type dump struct {
 	semaphores bool              // there are System V semaphores
 	anon       uint64            // memory of the root's own, before the freeze, in bytes
 	own        map[string]string // the engine's namespaces, by name
+	anySocket  bool              // the tree had some before the freeze, or may have had
 	committed  bool              // the images are whole, and the tree is to die
 	harmed     bool              // a task may have something of ours left, or not have its own
 	ownTime    bool              // the tree is in a time namespace that is not the engine's

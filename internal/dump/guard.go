@@ -49,15 +49,17 @@ func (d *dump) startGuard() error {
 	if !ok {
 		return errors.Join(fmt.Errorf("%v: not a directory", d.store), lock.Close())
 	}
-	if d.guard.Guard, err = guardian.Start(guardian.Dump, int(dir.File().Fd()), lock); err != nil {
-		return err
+	d.guard.Guard, err = guardian.Start(guardian.Dump, int(dir.File().Fd()), lock)
+	return err
+}
+
+// readyLock prepares the network lock if the tree may have connections. Those that
+// it gets until it is frozen are locked all the same, which only takes longer.
+func (d *dump) readyLock() error {
+	if !d.anySocket || !d.opts.TCPEstablished || d.skipsLock() {
+		return nil
 	}
-	if d.opts.TCPEstablished && !d.skipsLock() { // there may be connections
-		if err := lock.Prepare(d.lockName()); err != nil {
-			return errors.Join(err, d.guard.Close())
-		}
-	}
-	return nil
+	return d.guard.Lock().Prepare(d.lockName())
 }
 
 func (d *dump) lockName() string { return "glis-" + d.runID }

@@ -1,6 +1,8 @@
 package dump
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/arch"
@@ -19,7 +21,7 @@ const (
 // ready has everything done before the freeze that is done once: what the
 // machine is like, and finding memory.
 func (d *dump) ready() error {
-	if err := d.ownNamespaces(); err != nil {
+	if err := errors.Join(d.ownNamespaces(), d.readyLock()); err != nil {
 		return err
 	}
 	arch.XStateSize()

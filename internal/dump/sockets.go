@@ -30,6 +30,7 @@ type sockets struct {
 // something to prepare, before the freeze.
 func (d *dump) openSockets() {
 	n, any := d.descriptors()
+	d.anySocket = any
 	var m *sockmem.TCPReader
 	if n >= manyDescriptors {
 		m = d.openMemory()
