@@ -15,7 +15,7 @@ import (
 // still. For the same reason garbage is collected less often.
 func growHeap() {
 	arch.GrowHeap()
-	debug.SetGCPercent(300)
+	debug.SetGCPercent(800)
 }
 
 // manyEntries is how much metadata, in bytes, a checkpoint has that is worth a
