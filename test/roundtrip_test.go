@@ -92,6 +92,7 @@ var targets = []target{
 	{name: "pty", noCRIU: "children of a session lose its terminal"},
 	{name: "inotify", noCRIU: "one-shot watches do not end"},
 	{name: "nsfile"},
+	{name: "queues", noCRIU: "descriptors of POSIX message queues are refused"},
 	{name: "sharedfd"},
 	{name: "unixwaitingbase", src: "unixwaiting", args: []string{"base"}},
 	{name: "unixwaiting", args: []string{"more"}, generations: 3, noCRIU: "what waiting clients have sent is refused"},

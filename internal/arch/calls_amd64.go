@@ -31,6 +31,9 @@ const SysArchPrctl = unix.SYS_ARCH_PRCTL
 // SysIoperm is ioperm(2).
 const SysIoperm = unix.SYS_IOPERM
 
+// SysIopl is iopl(2).
+const SysIopl = unix.SYS_IOPL
+
 // SysModifyLDT is modify_ldt(2).
 const SysModifyLDT = unix.SYS_MODIFY_LDT
 

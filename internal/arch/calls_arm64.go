@@ -6,6 +6,7 @@ const (
 	SysArchPrctl  = 0 // there is none
 	SysModifyLDT  = 0 // nor this
 	SysIoperm     = 0 // nor this
+	SysIopl       = 0 // nor this
 	RestartNoHand = -514
 	RestartBlock  = -516
 )

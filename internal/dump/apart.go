@@ -91,7 +91,24 @@ func withLeader(t *scan.Task, th *scan.Thread, own map[string]string) error {
 			return kind.Unsupported(t, "its thread %d is in a %s namespace of its own (%s), which cannot be saved", th.TID, ns, its)
 		}
 	}
-	return nil
+	return sameLogin(t, th)
+}
+
+// sameLogin refuses a thread that is accounted to another user than its leader,
+// see proc_pid_loginuid(5).
+func sameLogin(t *scan.Task, th *scan.Thread) error {
+	its, err := t.Dir.ReadFile(fmt.Sprintf("task/%d/loginuid", th.TID))
+	if errors.Is(err, unix.ENOENT) {
+		return nil // no audit system
+	}
+	if err != nil {
+		return err
+	}
+	leaders, err := t.Dir.ReadFile("loginuid")
+	if err == nil && string(its) != string(leaders) {
+		err = kind.Unsupported(t, "its thread %d has a login uid of its own (%s, its first thread has %s: loginuid in /proc), which cannot be saved; let the whole process have it", th.TID, its, leaders)
+	}
+	return err
 }
 
 // sameForChildren compares the namespaces that a thread's children will be in

@@ -62,8 +62,8 @@ func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 	if err := sameNamespaces(t, own); err != nil {
 		return err
 	}
-	alike := d.together(t)
-	if err := errors.Join(d.apart(t, own, alike), d.placeOf(t, alike)); err != nil {
+	t.Alike = d.together(t)
+	if err := errors.Join(d.apart(t, own, t.Alike), d.placeOf(t, t.Alike)); err != nil {
 		return err
 	}
 	t.Leader().Status = t.Status

@@ -47,6 +47,7 @@ func New() *Set {
 			&file.TTY{},
 			&file.Memfd{},
 			file.NSFile{},
+			file.Mqueue{Regular: regular},
 			regular,
 			&file.Unknown{},
 		),

@@ -41,11 +41,14 @@ type Task struct {
 	Zombie   bool
 	Stopped  bool        // by a job-control signal
 	StopSig  unix.Signal // which one
-	VMAs     []proc.VMA
-	FDs      []Ref // ascending
-	IDs      IDs
-	Arena    *remote.Arena // memory of ours in it; nil for a zombie
-	Insn     remote.Addr   // a system-call instruction of the task's own
+	// Alike says that all threads have in common whatever a thread may leave; it
+	// may be false for all that.
+	Alike bool
+	VMAs  []proc.VMA
+	FDs   []Ref // ascending
+	IDs   IDs
+	Arena *remote.Arena // memory of ours in it; nil for a zombie
+	Insn  remote.Addr   // a system-call instruction of the task's own
 }
 
 // IDs name the kernel objects that tasks may share; equal numbers, same

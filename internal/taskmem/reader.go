@@ -50,7 +50,8 @@ func (r *Reader) Close() error {
 // Together tells whether a process that stands still has just n threads, and
 // all of them one table of descriptors, one set of directories with one umask,
 // one set of cgroups,
-// and one set of namespaces, those for their children included. False says only
+// one set of namespaces, those for their children included, one session keyring
+// and none for a thread alone, one login uid, and the same right to all I/O ports. False says only
 // that it takes a closer look: threads with sets of their own may be in the same
 // namespaces nevertheless. pidfd is of the process. r may be nil: false.
 func (r *Reader) Together(pidfd, n int) (bool, error) {
@@ -93,10 +94,13 @@ func same(b []byte, n int) bool {
 		return false
 	}
 	first := [recordSize]byte(b)
-	for at := 0; at < recordSize; at += word {
+	for at := 0; at < len(shared)*word; at += word {
 		if binary.NativeEndian.Uint64(first[at:]) == 0 {
 			return false
 		}
+	}
+	if at := (len(shared) + keyringOfOne) * word; binary.NativeEndian.Uint64(first[at:]) != 0 {
+		return false
 	}
 	for ; len(b) > 0; b = b[recordSize:] {
 		if [recordSize]byte(b) != first {

@@ -3,6 +3,7 @@ package taskmem
 import (
 	"bytes"
 	"errors"
+	"os"
 	"runtime"
 	"testing"
 
@@ -56,19 +57,26 @@ func TestTogether(t *testing.T) {
 	if !together(t, r) {
 		t.Fatal("not together at first")
 	}
+	unshare := func(flag int) func() error { return func() error { return unix.Unshare(flag) } }
 	for _, x := range []struct {
-		name string
-		flag int
+		name  string
+		leave func() error
 	}{
-		{"files", unix.CLONE_FILES}, {"fs", unix.CLONE_FS}, {"net", unix.CLONE_NEWNET}, {"ipc", unix.CLONE_NEWIPC},
-		{"uts", unix.CLONE_NEWUTS}, {"cgroup", unix.CLONE_NEWCGROUP}, {"pid", unix.CLONE_NEWPID},
+		{"files", unshare(unix.CLONE_FILES)}, {"fs", unshare(unix.CLONE_FS)}, {"net", unshare(unix.CLONE_NEWNET)}, {"ipc", unshare(unix.CLONE_NEWIPC)},
+		{"uts", unshare(unix.CLONE_NEWUTS)}, {"cgroup", unshare(unix.CLONE_NEWCGROUP)}, {"pid", unshare(unix.CLONE_NEWPID)},
+		{"session keyring", func() error { _, err := unix.KeyctlJoinSessionKeyring("glis-alone"); return err }},
+		{"thread keyring", func() error {
+			_, err := unix.AddKey("user", "glis-alone", []byte("x"), unix.KEY_SPEC_THREAD_KEYRING)
+			return err
+		}},
+		{"login uid", otherLogin},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			left, done, gone := make(chan error), make(chan struct{}), make(chan struct{})
 			go func() {
 				defer close(gone)
 				runtime.LockOSThread() // never unlocked: the thread ends
-				left <- unix.Unshare(x.flag)
+				left <- x.leave()
 				<-done
 			}()
 			err := <-left
@@ -77,24 +85,40 @@ func TestTogether(t *testing.T) {
 			}
 			close(done)
 			<-gone
-			if err != nil && !errors.Is(err, unix.EPERM) {
+			if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.ENOENT) {
 				t.Fatal(err)
 			}
 		})
 	}
 }
 
+// otherLogin gives the thread a login uid that the process does not have.
+func otherLogin() error {
+	const file = "/proc/thread-self/loginuid"
+	was, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	uid := "7"
+	if string(was) == uid {
+		uid = "8"
+	}
+	return os.WriteFile(file, []byte(uid), 0)
+}
+
 func TestSame(t *testing.T) {
 	one := bytes.Repeat([]byte{1}, recordSize)
-	other := append(bytes.Clone(one[1:]), 2)
-	none := append(bytes.Clone(one[word:]), make([]byte, word)...)
+	alone := bytes.Clone(one) // with a keyring of its own
+	clear(one[(len(shared)+keyringOfOne)*word:][:word])
+	other := append(bytes.Clone(one[:recordSize-1]), 2)
+	none := append(make([]byte, word), one[word:]...)
 	for _, x := range []struct {
 		n    int
 		b    []byte
 		want bool
 	}{
 		{0, nil, false}, {1, one, true}, {2, one, false}, {1, bytes.Repeat(one, 2), false}, {2, bytes.Repeat(one, 2), true},
-		{2, append(bytes.Clone(one), other...), false}, {1, none, false}, {1, one[1:], false},
+		{2, append(bytes.Clone(one), other...), false}, {1, none, false}, {1, one[1:], false}, {1, alone, false}, {2, bytes.Repeat(alone, 2), false},
 	} {
 		if got := same(x.b, x.n); got != x.want {
 			t.Errorf("%d threads, %x: %v", x.n, x.b, got)

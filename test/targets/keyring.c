@@ -10,6 +10,7 @@ static long ring(long which) { return CHECK(key(KEYCTL_GET_KEYRING_ID, which, 0,
 static void look(void) {
 	char text[256] = "";
 	int32_t in[8];
+	char all[8][600];
 	CHECK(key(KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, (long)text, sizeof text, 0));
 	long n = CHECK(key(KEYCTL_READ, KEY_SPEC_SESSION_KEYRING, (long)in, sizeof in, 0));
 	obs("%s, %ld in it", text, n / 4);
@@ -19,8 +20,11 @@ static void look(void) {
 			CHECK(key(KEYCTL_DESCRIBE, in[i], (long)is, sizeof is, 0));
 			CHECK(key(KEYCTL_READ, in[i], (long)has, sizeof has, 0));
 		}
-		obs("key %ld: %s, %s", i, is, has);
+		snprintf(all[i], sizeof all[i], "%s, %s", is, has);
 	}
+	qsort(all, n / 4, sizeof *all, (void *)strcmp); // they come in any order
+	for (long i = 0; i < n / 4; i++)
+		obs("key %ld: %s", i, all[i]);
 	obs("process keyring %ld", key(KEYCTL_GET_KEYRING_ID, KEY_SPEC_PROCESS_KEYRING, 0, 0, 0));
 }
 
@@ -35,6 +39,8 @@ static void child(const char *name, int uid, const char *session, int link) {
 		CHECK(key(KEYCTL_JOIN_SESSION_KEYRING, (long)(*session ? session : NULL), 0, 0, 0));
 	if (link)
 		CHECK(key(KEYCTL_LINK, KEY_SPEC_USER_KEYRING, KEY_SPEC_SESSION_KEYRING, 0, 0));
+	if (link) // with the permissions that keys have if nobody says otherwise
+		CHECK(syscall(SYS_add_key, "user", "own", "secret", 6, KEY_SPEC_SESSION_KEYRING));
 	if (session && *session)
 		CHECK(key(KEYCTL_SETPERM, KEY_SPEC_SESSION_KEYRING, 0x3f1f0000, 0, 0));
 	do
@@ -49,6 +55,7 @@ int main(int argc, char **argv) {
 	if (own) {
 		CHECK(key(KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0));
 		CHECK(key(KEYCTL_LINK, KEY_SPEC_USER_KEYRING, KEY_SPEC_SESSION_KEYRING, 0, 0));
+		CHECK(syscall(SYS_add_key, "user", "mine", "possessed", 9, KEY_SPEC_SESSION_KEYRING));
 		long k = CHECK(syscall(SYS_add_key, "user", "start;1", "0123", 4, KEY_SPEC_SESSION_KEYRING));
 		CHECK(key(KEYCTL_CHOWN, k, 0, 78, 0));
 		CHECK(key(KEYCTL_SETPERM, k, 0x1b1b0000, 0, 0)); // as systemd has it

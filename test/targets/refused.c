@@ -11,6 +11,7 @@
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <mqueue.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -167,9 +168,27 @@ static void keys(void) {
 	CHECK(syscall(SYS_add_key, "logon", "glis:name", "secret", 6, KEY_SPEC_SESSION_KEYRING)); // nobody can read it
 }
 static void thread_keys(void) { CHECK(syscall(SYS_add_key, "user", "name", "secret", 6, KEY_SPEC_THREAD_KEYRING)); }
+static volatile int joined;
+static void *join_ring(void *arg) {
+	CHECK(syscall(SYS_add_key, "user", "name", "secret", 6, KEY_SPEC_THREAD_KEYRING));
+	joined = 1;
+	wait_for_end(arg);
+	return NULL;
+}
+static void thread_ring(void) {
+	pthread_t t;
+	OK(pthread_create(&t, NULL, join_ring, NULL));
+	while (!joined)
+		usleep(1000);
+}
 static void ports(void) {
 #ifdef SYS_ioperm
 	CHECK(syscall(SYS_ioperm, 0x80, 1, 1));
+#endif
+}
+static void all_ports(void) {
+#ifdef SYS_iopl
+	CHECK(syscall(SYS_iopl, 3));
 #endif
 }
 static void key(void) {
@@ -249,6 +268,17 @@ static void ns_file(void) {
 	CHECK(setns(own, 0));
 	close(own);
 }
+static char queue_name[64];
+static void queue_unlink(void) { CHECK(mq_unlink(queue_name)); }
+static mqd_t queue(void) {
+	snprintf(queue_name, sizeof queue_name, "/glis-refused-%d", getpid());
+	return CHECK(mq_open(queue_name, O_RDWR | O_CREAT | O_EXCL, 0600, NULL));
+}
+static void queue_gone(void) { queue(), queue_unlink(); }
+static void queue_notifies(void) {
+	CHECK(mq_notify(queue(), &(struct sigevent){.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1}));
+	atexit(queue_unlink);
+}
 static void perf(void) {
 	struct perf_event_attr a = {.type = PERF_TYPE_SOFTWARE, .size = sizeof a, .config = PERF_COUNT_SW_PAGE_FAULTS};
 	fd = CHECK(syscall(SYS_perf_event_open, &a, 0, -1, -1, 0));
@@ -322,12 +352,12 @@ static struct {
 	const char *name;
 	void (*make)(void);
 } all[] = {
-    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"keys", keys}, {"threadkeys", thread_keys}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
+    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
-    {"nsfile", ns_file}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
+    {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
     {"flowlabel", flow_label}, {"sockmap", sockmap}, {"established", established}, {"savedsyn", saved_syn},
    
 };

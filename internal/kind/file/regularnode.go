@@ -47,6 +47,9 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if size, _, ok := extra(in, regSize); ok {
 		n.size = size
 	}
+	if how, _, ok := extra(in, regQueue); ok {
+		return planQueue(p, e, n, how)
+	}
 	if n.remap == nil || n.remap.dead == 0 {
 		return p.Add(n)
 	}

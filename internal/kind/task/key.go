@@ -1,14 +1,17 @@
 package task
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
-	"os"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/remote"
 )
 
 // userKey is a key of type "user" in a session keyring, see user-keyring(7) and
@@ -22,30 +25,62 @@ type userKey struct {
 // mostPayload is how many bytes of keys of one keyring images have.
 const mostPayload = 4 << 10
 
-// readKey reads a key, as the engine may.
-func readKey(id int) (*userKey, error) {
-	text, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, id)
+// key reads a key that the keyring of the asked process holds. Who has it in its
+// keyring may do so, mostly, and nobody else: the process does it itself.
+func (a *asked) key(id int32) (*userKey, error) {
+	b := a.q.Task.Arena.Batch(&a.q.Thread.Thread)
+	textAt, _ := b.Alloc(mostKeyLen)
+	dataAt, _ := b.Alloc(mostPayload)
+	describe := b.Try("keyctl KEYCTL_DESCRIBE", unix.SYS_KEYCTL, unix.KEYCTL_DESCRIBE, spec(int(id)), uint64(textAt), mostKeyLen)
+	read := b.Try("keyctl KEYCTL_READ", unix.SYS_KEYCTL, unix.KEYCTL_READ, spec(int(id)), uint64(dataAt), mostPayload)
+	if err := b.Run(); err != nil {
+		return nil, err
+	}
+	text, err := said(b, describe, textAt, mostKeyLen)
 	if err != nil {
 		return nil, fmt.Errorf("KEYCTL_DESCRIBE: %w", err)
 	}
 	k := &userKey{}
-	if err := parseKey(text, "user", k); err != nil {
+	if err := parseKey(string(bytes.TrimRight(text, "\x00")), "user", k); err != nil {
 		return nil, err
 	}
-	b := make([]byte, mostPayload)
-	n, err := unix.KeyctlBuffer(unix.KEYCTL_READ, id, b, 0)
-	switch {
-	case err != nil:
+	if k.payload, err = said(b, read, dataAt, mostPayload); err != nil {
 		return nil, fmt.Errorf("KEYCTL_READ: %w", err)
-	case n > len(b):
-		return nil, fmt.Errorf("it has %d bytes", n)
 	}
-	k.payload = b[:n]
-	all, err := os.ReadFile("/proc/keys")
+	k.payload = bytes.Clone(k.payload)
+	all, err := keysSeenBy(k.uid)
 	if err != nil {
 		return nil, err
 	}
 	return k, lasts(string(all), uint32(id))
+}
+
+// said returns what a call has put at an address, most bytes at most.
+func said(b *remote.Batch, c remote.Call, at remote.Addr, most int64) ([]byte, error) {
+	n, err := c.Result()
+	if err != nil {
+		return nil, err
+	}
+	if n > most {
+		return nil, fmt.Errorf("it has %d bytes", n)
+	}
+	return b.Output(at, int(n))
+}
+
+// keysSeenBy returns what /proc/keys, see proc(5), shows to a user: the keys that
+// may be looked at. The thread that is that user for it is thrown away, by not
+// unlocking it.
+func keysSeenBy(uid uint32) (b []byte, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if _, err = unix.SetfsuidRetUid(int(uid)); err == nil {
+			b, err = linux.ReadFile("/proc/keys")
+		}
+	}()
+	<-done
+	return b, err
 }
 
 // lasts fails if a key ends some day, which only /proc/keys (proc(5)) tells.

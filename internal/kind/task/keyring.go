@@ -121,7 +121,7 @@ func (a *asked) describe() (*sessionKeyring, error) {
 		key := int32(binary.NativeEndian.Uint32(keys))
 		if userErr == nil && int64(key) == user {
 			s.linked = true
-		} else if err := s.take(key); err != nil {
+		} else if err := s.take(a, key); err != nil {
 			return nil, kind.Unsupported(where(a.q), "its session keyring %q holds a key, number %d, that would be lost (%v); take it out (keyctl unlink), or dump from within the same session", s.name, key, err)
 		}
 	}
@@ -137,8 +137,8 @@ type sessionKeyring struct {
 }
 
 // take adds a key that the keyring holds.
-func (s *sessionKeyring) take(id int32) error {
-	k, err := readKey(int(id))
+func (s *sessionKeyring) take(a *asked, id int32) error {
+	k, err := a.key(id)
 	if err != nil {
 		return err
 	}

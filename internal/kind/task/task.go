@@ -77,7 +77,7 @@ func threadFirst() []kind.Facet {
 		MemPolicy{},
 		Signals{},
 		newSeccomp(),
-		Unseen{},
+		&Unseen{},
 	}
 }
 

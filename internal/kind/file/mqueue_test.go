@@ -1,0 +1,36 @@
+package file
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/regfile"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/plan"
+)
+
+// TestMqueueGone: a queue that is not there any more is named, and names that no
+// queue has are refused.
+func TestMqueueGone(t *testing.T) {
+	reg := func(name string) *regularNode {
+		return &regularNode{entry: &regfile.RegFileEntry{Name: proto.String(name)}}
+	}
+	n := &mqueueNode{regularNode: reg(fmt.Sprintf("%s/glis-none-%d", mqueueRoot, os.Getpid()))}
+	if _, err := n.Create(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("a queue that is gone: %v", err)
+	}
+	for _, name := range []string{mqueueRoot, mqueueRoot + "/", mqueueRoot + "/a/b", "/etc/passwd"} {
+		if err := planQueue(plan.New(nil, nil), &fdinfo.FileEntry{}, reg(name), queueOpen); err == nil {
+			t.Errorf("%s is taken for a queue", name)
+		}
+	}
+	p := plan.New(nil, nil)
+	if err := planQueue(p, &fdinfo.FileEntry{}, reg(mqueueRoot+"/a"), queueOpen|queueCloexec); err != nil || p.Node(0).(*mqueueNode).cloexec != unix.O_CLOEXEC {
+		t.Errorf("a queue: %v", err)
+	}
+}
