@@ -191,9 +191,17 @@ int main(int argc, char **argv) {
 	id.sin_port = id6.sin6_port = htons(4713);
 	CHECK(bind(full[3].fd, (void *)&id, sizeof id));
 	CHECK(bind(full[4].fd, (void *)&id6, sizeof id6));
+	struct sockaddr_in third = v4("127.0.0.3", 0);
+	int both = CHECK(socket(AF_INET, SOCK_RAW, 202));
+	CHECK(bind(both, (void *)&third, sizeof third)), CHECK(connect(both, (void *)&third, sizeof third));
 	const char *names[] = {"all", "peer", "bound", "head", "off", "seen", "six", "sum", "ping", "bound ping", "ping6"};
 	do {
 		unread();
+		CHECK(send(both, "both", 4, 0));
+		struct pollfd arrives = {both, POLLIN};
+		MUST(poll(&arrives, 1, 10000) == 1);
+		obs("bound and connected: %zd", recv(both, (char[64]){0}, 64, 0));
+		tell("both", both);
 		for (int i = 0; i < 11; i++)
 			if (recv(fds[i], (char[1]){0}, 1, MSG_DONTWAIT) >= 0)
 				obs("%s got what was another's", names[i]);

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -193,23 +194,32 @@ func (n *bareNode) connect(own, zone int) error {
 		}
 		return n.reach(own, zone)
 	}
-	if err := n.reach(own, zone); err != nil {
-		return err
+	chosen, err := n.chosen(zone)
+	if err == nil && chosen != n.at.ip {
+		err = n.bind(own, zone)
 	}
-	sa, err := unix.Getsockname(own)
 	if err != nil {
-		return fmt.Errorf("getsockname: %w", err)
-	}
-	if decode(sa).ip == n.at.ip {
-		return nil
-	}
-	if err := linux.Connect(own, binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)); err != nil {
-		return fmt.Errorf("disconnect: %w", err)
-	}
-	if err := n.bind(own, zone); err != nil {
 		return err
 	}
 	return n.reach(own, zone)
+}
+
+// chosen is the address that the kernel chooses for one with this peer. Another socket
+// is asked: one that is disconnected again gets nothing any more.
+func (n *bareNode) chosen(zone int) (netip.Addr, error) {
+	num, err := unix.Socket(n.family, n.bare|unix.SOCK_CLOEXEC, n.protocol)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(num)
+	if err := errors.Join(socket.AttachDevice(num, n.entry.GetOpts()), n.reach(num, zone)); err != nil {
+		return netip.Addr{}, err
+	}
+	sa, err := unix.Getsockname(num)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("getsockname: %w", err)
+	}
+	return decode(sa).ip, nil
 }
 
 func (n *bareNode) reach(own, zone int) error {
