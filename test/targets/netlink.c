@@ -114,6 +114,7 @@ int main(int argc, char **argv) {
 	CHECK(bind(route, (void *)&any, sizeof any));
 	on(route, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, RTNLGRP_MDB);
 	on(route, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, RTNLGRP_NEXTHOP + 1);
+	on(fresh, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, 9); // which gives it no number
 	int asks = CHECK(socket(AF_NETLINK, SOCK_DGRAM, NETLINK_ROUTE));
 	for (int opt = NETLINK_PKTINFO; opt <= NETLINK_GET_STRICT_CHK; opt++)
 		if (opt != NETLINK_LIST_MEMBERSHIPS && opt != NETLINK_RX_RING && opt != NETLINK_TX_RING)

@@ -93,7 +93,7 @@ func TestNonsense(t *testing.T) {
 		"protocol 32":   func(in *sk_netlink.NetlinkSkEntry) { in.Protocol = number(32) },
 		"words":         func(in *sk_netlink.NetlinkSkEntry) { in.Groups = make([]uint32, mostGroups) },
 		"group 33":      func(in *sk_netlink.NetlinkSkEntry) { in.DstGroup = number(33) },
-		"but no number": func(in *sk_netlink.NetlinkSkEntry) { in.Portid, in.Groups = nil, []uint32{0, 4} },
+		"but no number": func(in *sk_netlink.NetlinkSkEntry) { in.Portid, in.DstPortid = nil, number(4) },
 		"messages wait": func(in *sk_netlink.NetlinkSkEntry) { in.Portid = nil },
 		"SOCK_STREAM":   func(in *sk_netlink.NetlinkSkEntry) { in.Id = number(3) },
 	} {

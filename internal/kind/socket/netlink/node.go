@@ -76,8 +76,8 @@ func (n *node) check() error {
 		return fmt.Errorf("%d words of groups, more than %d", len(in.GetGroups()), mostGroups/32)
 	case in.GetDstGroup() > 32:
 		return fmt.Errorf("it is connected to group %d, there are 32 that it can be", in.GetDstGroup())
-	case in.GetPortid() == 0 && (len(n.groups()) > 0 || in.GetDstPortid() != 0 || in.GetDstGroup() != 0):
-		return errors.New("it has groups or a peer, but no number: that can't be")
+	case in.GetPortid() == 0 && (in.GetDstPortid() != 0 || in.GetDstGroup() != 0):
+		return errors.New("it has a peer, but no number: that can't be")
 	case in.GetPortid() == 0 && len(n.queue) > 0:
 		return errors.New("messages wait, and it has no number that they could be sent to: that can't be")
 	}
@@ -121,10 +121,12 @@ func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
 
 // bind gives the socket its number, its groups and its peer.
 func (n *node) bind(own int) error {
-	if n.entry.GetPortid() == 0 {
-		return nil
+	if n.entry.GetPortid() != 0 {
+		if err := n.take(own); err != nil {
+			return err
+		}
 	}
-	return errors.Join(n.take(own), n.join(own))
+	return n.join(own) // NETLINK_ADD_MEMBERSHIP gives none
 }
 
 // take gives the socket its number.
