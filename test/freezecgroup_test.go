@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -55,6 +56,12 @@ func freezeCgroup(t *testing.T, e testkit.Engine, cgroup string) {
 	}
 	enter()
 	e.Save(t, p.PID, testkit.NewDir(t), "--freeze-cgroup", cgroup, "-R")
+	testkit.Unharmed(t, p.PID)
+
+	// One that is stopped can only be seized when it may move.
+	mustDo(t, syscall.Kill(p.PID, syscall.SIGSTOP))
+	e.Save(t, p.PID, testkit.NewDir(t), "--freeze-cgroup", cgroup, "-R")
+	mustDo(t, syscall.Kill(p.PID, syscall.SIGCONT))
 	testkit.Unharmed(t, p.PID)
 
 	f, err := cgroupfs.OpenFreezer(cgroup)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"glis.dev/glis/internal/cgroupfs"
 	"glis.dev/glis/internal/kind"
@@ -103,13 +104,27 @@ func (f *freezer) refreeze() error {
 	return f.held.Set(true)
 }
 
+// mostSeizing is after which time a cgroup is let go though not all of the tree is
+// seized. What comes meanwhile is found as in a tree that nobody froze.
+const mostSeizing = 50 * time.Millisecond
+
 // seizeHeld seizes the tree while its cgroup stands still, and returns children
 // that have come since.
 func (f *freezer) seizeHeld(pid proc.PID) ([]proc.PID, error) {
 	if err := errors.Join(f.held.Set(true), f.held.Await(f.ended)); err != nil {
 		return nil, errors.Join(err, f.held.Set(false))
 	}
+	// In a frozen cgroup of version 1 the kernel doesn't let go of who seizes a task
+	// that is stopped (SIGSTOP) until that runs into its trap, which it does not.
+	thawed := make(chan struct{})
+	thaw := time.AfterFunc(mostSeizing, func() {
+		_ = f.held.Set(false) // what fails here fails below, too
+		close(thawed)
+	})
 	tasks, err := f.seizeAll(pid)
+	if !thaw.Stop() {
+		<-thawed
+	}
 	if err = errors.Join(err, f.held.Set(false)); err != nil {
 		return nil, err
 	}

@@ -30,6 +30,21 @@ func ptrace(req int, tid proc.TID, addr, data uintptr) error {
 	return errnoErr(e)
 }
 
+// seize attaches to a thread. Of all requests it is the one that may take long: the
+// kernel waits until a thread that is stopped has gone over into a tracee's stop,
+// which it doesn't while its cgroup is frozen. So Go is told of the call, and other
+// goroutines go on: one of them may thaw the cgroup.
+func seize(tid proc.TID, options uintptr) error {
+	var e unix.Errno
+	for range ptraceTries {
+		_, _, e = unix.Syscall6(unix.SYS_PTRACE, linux.PTRACE_SEIZE, uintptr(tid), 0, options, 0, 0)
+		if e == 0 || e == unix.ESRCH || e == unix.EINVAL {
+			break
+		}
+	}
+	return errnoErr(e)
+}
+
 // Regs returns the general registers of a stopped thread.
 func Regs(tid proc.TID) (arch.Regs, error) {
 	var r arch.Regs

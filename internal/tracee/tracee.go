@@ -89,7 +89,7 @@ func (s Stop) String() string {
 // Seize attaches to a thread without stopping it. options are PTRACE_O_*.
 // ErrGone if there is no such thread.
 func Seize(tid proc.TID, options uintptr) error {
-	return wrap("seize", tid, ptrace(linux.PTRACE_SEIZE, tid, 0, options))
+	return wrap("seize", tid, seize(tid, options))
 }
 
 // Interrupt asks a seized thread to stop; Wait then reports Trap.
