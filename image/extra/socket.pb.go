@@ -1382,6 +1382,7 @@ type SocketEntry struct {
 	SentUrgent         *uint32
 	Plain              *PlainSocket // all of it, where criu has no entry
 	Tun                *TunFile     // what criu's entry of it doesn't tell
+	PacketSize         *uint32
 
 	proto.Rest
 }
@@ -1461,6 +1462,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	if m.Tun != nil {
 		b = proto.AppendMessage(b, 45, m.Tun)
 	}
+	b = proto.AppendVarint(b, 46, m.PacketSize)
 	return append(b, m.Unknown()...)
 }
 
@@ -1577,6 +1579,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 			m.Tun = &TunFile{}
 		}
 		d.Message(m.Tun)
+	case 368: // 46: packet_size
+		d.Uint32(&m.PacketSize)
 	default:
 		return false
 	}
@@ -1937,6 +1941,14 @@ func (m *SocketEntry) GetTun() *TunFile {
 		return m.Tun
 	}
 	return nil
+}
+
+// GetPacketSize returns packet_size, or its default.
+func (m *SocketEntry) GetPacketSize() uint32 {
+	if m != nil && m.PacketSize != nil {
+		return *m.PacketSize
+	}
+	return 0
 }
 
 // PlainSocket is glis.PlainSocket.

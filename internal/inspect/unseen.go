@@ -63,7 +63,7 @@ var longNames = map[[2]uint32]string{
 // parts. Keys are not told, but that there are some.
 func unseenOptions(e *extra.SocketEntry) []Option {
 	set := numbers(
-		number{"SO_BUSY_POLL_BUDGET", e.GetBusyPollBudget()}, number{"SO_INQ", truth(e.GetInq())}, number{"TCP_MAXSEG", e.GetMaxSegment()},
+		number{"SO_BUSY_POLL_BUDGET", e.GetBusyPollBudget()}, number{"SO_INQ", truth(e.GetInq())}, number{"TCP_MAXSEG", e.GetMaxSegment()}, number{"IPV6_MTU", e.GetPacketSize()},
 		number{"PACKET_FANOUT members", e.GetFanoutMembers()}, number{"coverages of 0 (UDP-Lite)", e.GetFullCoverage()},
 	)
 	count := func(name, what string, n int) {

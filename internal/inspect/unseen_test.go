@@ -125,6 +125,7 @@ func TestUnseenIsTold(t *testing.T) {
 	f := withSocket(t, func(e *fdinfo.FileEntry, x *extra.SocketEntry) {
 		inetEntry(unix.AF_INET6)(e, socket.Entries{Sock: skOpts(), Inet: socket.EmptyInet()}, x)
 		x.BusyPollBudget, x.Inq, x.MaxSegment, x.FanoutMembers, x.FullCoverage = u32(7), proto.Bool(true), u32(900), u32(9), u32(1)
+		x.PacketSize = u32(1400)
 		x.MulticastInterface, x.PacketInfo = text("lo"), &extra.PacketInfo{Address: make([]byte, 16), Interface: text("lo")}
 		x.Long = []*extra.SocketOption{{Level: u32(41), Name: u32(59), Value: make([]byte, 8)}}
 		x.Policies, x.Cookies = [][]byte{{1}}, make([]byte, 16)
@@ -134,7 +135,7 @@ func TestUnseenIsTold(t *testing.T) {
 		x.ReusePort = &extra.ReusePort{Group: u32(1), Index: u32(0), Program: &extra.SocketProgram{Classic: []uint64{1}}}
 	})
 	for _, name := range []string{
-		"SO_BUSY_POLL_BUDGET", "SO_INQ", "TCP_MAXSEG", "PACKET_FANOUT members", "coverages of 0 (UDP-Lite)", "multicast interface", "IPV6_PKTINFO", "IPV6_DSTOPTS",
+		"SO_BUSY_POLL_BUDGET", "SO_INQ", "TCP_MAXSEG", "IPV6_MTU", "PACKET_FANOUT members", "coverages of 0 (UDP-Lite)", "multicast interface", "IPV6_PKTINFO", "IPV6_DSTOPTS",
 		"IP_XFRM_POLICY", "TCP_MD5SIG", "TCP_FASTOPEN_KEY", "groups", "SO_ATTACH_BPF", "SO_ATTACH_REUSEPORT", "PACKET_FANOUT_DATA",
 	} {
 		if !slices.ContainsFunc(f.Options, func(o Option) bool { return o.Name == name }) {

@@ -130,3 +130,24 @@ func TestUnlikeUDP(t *testing.T) {
 		}
 	}
 }
+
+// Nor is one of IPv6 like others if only the kernel's memory tells why.
+func TestUnlikeUDP6(t *testing.T) {
+	fds := manyUDP(t, unix.AF_INET6, severalDescriptors)
+	_, a := learnt(t)
+	for name, set := range map[string]func(fd int) error{
+		"IPV6_MTU": func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU, 1400) },
+		"IPV6_PKTINFO": func(fd int) error {
+			return unix.SetsockoptString(fd, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, string(make([]byte, 16))+"\x01\x00\x00\x00")
+		},
+	} {
+		fd := manyUDP(t, unix.AF_INET6, 1)[0]
+		if err := set(fd); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if g := a.udpGroups(t); g[int32(fd)] == nil || g[int32(fd)] == g[int32(fds[0])] {
+			t.Errorf("a socket with %s is like one without", name)
+		}
+	}
+}

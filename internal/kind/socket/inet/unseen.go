@@ -20,7 +20,7 @@ import (
 func unseenNames() []string {
 	return []string{
 		"inet_sock", "inet_sock.pinet6", "inet_sock.mc_index", "inet_sock.mc_addr",
-		"ipv6_pinfo", "ipv6_pinfo.sticky_pktinfo",
+		"ipv6_pinfo", "ipv6_pinfo.sticky_pktinfo", "ipv6_pinfo.frag_size",
 		// Linux 6.18, and before.
 		"?inet_sock.ipv6_fl_list", "?ipv6_pinfo.ipv6_fl_list",
 		"?sock.sk_userlocks",
@@ -116,6 +116,9 @@ func readUnseen6(m *kmem.Reader, own *kmem.Struct, e *extra.SocketEntry) error {
 		m.Has("ipv6_pinfo.ipv6_fl_list") && six.Pointer("ipv6_pinfo.ipv6_fl_list") != 0 {
 		return errLabels
 	}
+	if n := six.U32("ipv6_pinfo.frag_size"); n != 0 {
+		e.PacketSize = proto.Uint32(n)
+	}
 	const size = 20 // struct in6_pktinfo: address, interface
 	info := six.Raw("ipv6_pinfo.sticky_pktinfo", size)
 	index := binary.NativeEndian.Uint32(info[16:])
@@ -174,7 +177,7 @@ func (l *look) checkUnseen() error {
 
 // unusual tells whether options don't tell all.
 func unusual(e *extra.SocketEntry) bool {
-	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.Policies != nil || e.Long != nil || e.LentAddress != nil || e.LentPort != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil
+	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.PacketSize != nil || e.Policies != nil || e.Long != nil || e.LentAddress != nil || e.LentPort != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil
 }
 
 // unseen is what options don't tell of a socket in a restore.
@@ -195,6 +198,9 @@ func planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
 	if e.GetMaxSegment() > math.MaxUint16 {
 		return nil, fmt.Errorf("TCP_MAXSEG of %d can't be", e.GetMaxSegment())
 	}
+	if n := e.GetPacketSize(); n != 0 && (n < leastPacket6 || n > math.MaxInt32 || s.family != unix.AF_INET6) {
+		return nil, fmt.Errorf("IPV6_MTU of %d can't be", n)
+	}
 	if info := e.GetPacketInfo(); info != nil {
 		var ok bool
 		if u.info, ok = netip.AddrFromSlice(info.GetAddress()); !ok || !u.info.Is6() || s.family != unix.AF_INET6 {
@@ -204,6 +210,10 @@ func planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
 	return u, nil
 }
 
+// leastPacket6 is the least size, in bytes, of a packet that every way of IPv6 takes
+// whole, IPV6_MIN_MTU of linux/ipv6.h.
+const leastPacket6 = 1280
+
 // set sets what the way of packets depends on, before there are any.
 func (u *unseen) set(own int) error {
 	if err := socket.SetLong(own, u.entry.GetLong()); err != nil {
@@ -211,6 +221,11 @@ func (u *unseen) set(own int) error {
 	}
 	if err := errors.Join(u.setMulticast(own), u.setCoverage(own)); err != nil {
 		return err
+	}
+	if n := u.entry.GetPacketSize(); n != 0 {
+		if err := unix.SetsockoptInt(own, unix.IPPROTO_IPV6, unix.IPV6_MTU, int(n)); err != nil {
+			return fmt.Errorf("set IPV6_MTU to %d: %w", n, err)
+		}
 	}
 	info := u.entry.GetPacketInfo()
 	if info == nil {

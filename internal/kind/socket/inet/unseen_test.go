@@ -37,8 +37,13 @@ func TestUnseen(t *testing.T) {
 			multicast = "lo"
 			must(t, unix.SetsockoptIPMreqn(d.Int(), unix.IPPROTO_IP, unix.IP_MULTICAST_IF, &unix.IPMreqn{Ifindex: 1}))
 		}
+		size := uint32(0)
+		if s.family == unix.AF_INET6 {
+			size = 1400
+			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_IPV6, unix.IPV6_MTU, int(size)))
+		}
 		want := insideOf(t, s, d.Int())
-		if want.GetBusyPollBudget() != 13 || want.GetMulticastInterface() != multicast {
+		if want.GetPacketSize() != size || want.GetBusyPollBudget() != 13 || want.GetMulticastInterface() != multicast {
 			t.Errorf("%v: found %v", s, want)
 		}
 		images, err := dumped(t, options.NewDump(), d.Int())
@@ -82,6 +87,7 @@ func TestUnseenNonsense(t *testing.T) {
 	for _, e := range []*extra.SocketEntry{
 		{BusyPollBudget: number(1 << 16)},
 		{MaxSegment: number(1 << 16)},
+		{PacketSize: number(1279)},
 		{PacketInfo: &extra.PacketInfo{Address: []byte{1, 2, 3, 4}}},
 		{Policies: [][]byte{{1}}},
 		{Policies: [][]byte{make([]byte, 168), make([]byte, 168), make([]byte, 168)}},
@@ -96,6 +102,9 @@ func TestUnseenNonsense(t *testing.T) {
 	}
 	if _, err := planUnseen(udp4, &extra.SocketEntry{PacketInfo: &extra.PacketInfo{Address: make([]byte, 16)}}); err == nil {
 		t.Error("IPV6_PKTINFO of IPv4 is taken")
+	}
+	if _, err := planUnseen(udp4, &extra.SocketEntry{PacketSize: number(1400)}); err == nil {
+		t.Error("IPV6_MTU of IPv4 is taken")
 	}
 }
 
