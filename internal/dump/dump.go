@@ -175,6 +175,9 @@ func (d *dump) run(ctx context.Context) error {
 	defer d.cgroups.Close() //nolint:errcheck // nothing was written
 	d.openSockets()
 	defer d.closeKinds()
+	if err := d.foresee(); err != nil {
+		return err
+	}
 	if err := d.ready(); err != nil {
 		return err
 	}

@@ -169,6 +169,20 @@ type Preparer interface {
 	PrepareFor(descriptors int, m *sockmem.TCPReader)
 }
 
+// Foreseer is a File that can say of a tree that still runs that it can't be
+// dumped.
+type Foreseer interface {
+	// Foresee is called before the freeze if the tree may have sockets. What it
+	// is told of may change until then: it refuses what would be refused if it
+	// didn't, and is silent if it can't look. See Find.
+	Foresee(env *DumpEnv, find Find) error
+}
+
+// Find calls f with one open file of each socket of the tree among those with
+// these inodes, until it fails. The file has its task, number and inode, and can
+// be borrowed as long as the call lasts, if the task hasn't closed it.
+type Find func(inodes map[uint64]bool, f func(*scan.File) error) error
+
 // MemoryUser is a File that reads the kernel's memory.
 type MemoryUser interface {
 	// KernelNames are the members of structures that it reads, see kmem.Open.

@@ -77,7 +77,7 @@ type Kind struct {
 	held   map[netlock.Flow]bool // flows of waiting connections that are locked
 	feeds  bool                  // datagrams can be put into the queues of sockets
 	gates  bool                  // packets can be put into the queues of bare sockets
-	admits bool                  // connections can be put into the queues of listeners
+	admits func() error          // why connections can't be put into the queues of listeners: some 5 ms, the first time
 
 	extras    map[uint32]*extra.SocketEntry // nil: not read yet
 	moves     map[netip.Addr]netip.Addr     // --remap-addr
@@ -97,7 +97,7 @@ type Kind struct {
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, sharing: map[sharing]int{}}
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, sharing: map[sharing]int{}, admits: sync.OnceValue(tryAdmitter)}
 }
 
 // Type implements kind.File.

@@ -35,8 +35,15 @@ func (l *look) waitingFlows() ([]netlock.Flow, error) {
 // checkWaiting refuses connections that can't be put back into the listener's
 // queue.
 func (l *look) checkWaiting() error {
-	n, o := l.tcp.Waiting, l.env.Options
-	why := ""
+	if why := l.whyNot(); why != "" {
+		return l.refuse("%d connections wait to be accepted: %s", l.tcp.Waiting, why)
+	}
+	return nil
+}
+
+// whyNot tells why what waits can't be put back; nothing if it can.
+func (l *look) whyNot() string {
+	o, why := l.env.Options, ""
 	switch {
 	case !o.TCPEstablished:
 		why = "consider using --tcp-established, or --skip-in-flight, which leaves them out"
@@ -47,20 +54,13 @@ func (l *look) checkWaiting() error {
 	case l.protocol == unix.IPPROTO_MPTCP:
 		why = "the kernel can't put those of Multipath TCP back; let the server accept them, or give --skip-in-flight"
 	}
-	if why == "" && !l.kind.admits {
-		a, err := tcp.NewAdmitter()
-		if err == nil {
-			err = a.Close()
-		}
-		if err != nil {
-			why = fmt.Sprintf("%v; let the server accept them, or give --skip-in-flight", err)
-		}
-		l.kind.admits = err == nil
+	if why != "" {
+		return why
 	}
-	if why == "" {
-		return nil
+	if err := l.kind.admits(); err != nil {
+		return fmt.Sprintf("%v; let the server accept them, or give --skip-in-flight", err)
 	}
-	return l.refuse("%d connections wait to be accepted: %s", n, why)
+	return ""
 }
 
 // readWaiting reads the connections that wait at the listener, and returns
@@ -266,17 +266,9 @@ func (n *node) checkWaiting() error {
 			return err
 		}
 	}
-	if n.kind.admits {
-		return nil
-	}
-	a, err := tcp.NewAdmitter()
-	if err == nil {
-		err = a.Close()
-	}
-	if err != nil {
+	if err := n.kind.admits(); err != nil {
 		return fmt.Errorf("file %#x, %v: %d connections wait to be accepted: %w", n.id, n, len(n.waiting), err)
 	}
-	n.kind.admits = true
 	return nil
 }
 

@@ -1,0 +1,79 @@
+package inet
+
+import (
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockdiag"
+)
+
+// tryAdmitter tells why connections can't be put into the queues of listeners.
+func tryAdmitter() error {
+	a, err := tcp.NewAdmitter()
+	if err == nil {
+		err = a.Close()
+	}
+	return err
+}
+
+// Foresee implements kind.Foreseer: whether connections that wait to be accepted
+// can be put back is learnt before the freeze, if the tree has a listener at which
+// some could wait, and those that wait already and can't be are refused.
+func (k *Kind) Foresee(env *kind.DumpEnv, find kind.Find) error {
+	if (&look{env: env}).leavesOut() {
+		return nil
+	}
+	waiting, err := listeners()
+	if err != nil {
+		env.Log.Debug("listeners are not looked at before the freeze", "why", err)
+	}
+	if len(waiting) == 0 {
+		return nil
+	}
+	return find(waiting, func(f *scan.File) error {
+		l := &look{kind: k, env: env, file: f}
+		l.protocol = unix.IPPROTO_TCP
+		why := l.whyNot()
+		if why == "" || !waiting[f.Stat.Ino] {
+			return nil
+		}
+		return l.refuseWaiting()
+	})
+}
+
+// refuseWaiting refuses what waits at a listener of a tree that runs, unless it
+// was accepted meanwhile, or the listener is gone.
+func (l *look) refuseWaiting() (err error) {
+	if l.fd, err = l.file.Borrow(); err != nil {
+		return nil //nolint:nilerr // it is closed
+	}
+	defer l.fd.Close()
+	if l.tcp, err = tcp.Look(l.fd.Int()); err != nil || l.tcp.Waiting == 0 {
+		return nil //nolint:nilerr // the number is another file's now
+	}
+	return l.checkWaiting()
+}
+
+// listeners returns the inodes of all TCP listeners of Glis's network namespace,
+// and whether connections wait there.
+func listeners() (map[uint64]bool, error) {
+	c, err := sockdiag.Open(0)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	waiting := map[uint64]bool{}
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		q := sockdiag.InetQuery{Family: family, Protocol: unix.IPPROTO_TCP, States: 1 << tcp.Listening}
+		err := c.EachInet(q, func(s *sockdiag.Inet) error {
+			waiting[uint64(s.Ino)] = s.RQueue > 0
+			return nil
+		})
+		if err != nil {
+			return waiting, err
+		}
+	}
+	return waiting, nil
+}
