@@ -75,6 +75,15 @@ int main(int argc, char **argv) {
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
 	CHECK(send(p[0], "X", 1, MSG_OOB)), CHECK(recv(p[1], &x, 1, MSG_OOB));
 	add("only a place", p[1]), add("only a place too", p[0]);
+	for (int i = 0; i < 2; i++) {
+		CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
+		for (int k = 0; k < 3; k++) {
+			CHECK(write(p[0], "abcdef", 2 + k)), CHECK(send(p[0], "X", 1, MSG_OOB));
+			if (k < 2 || !i)
+				CHECK(recv(p[1], &x, 1, MSG_OOB));
+		}
+		add(i ? "places and urgent" : "places", p[1]), add("places too", p[0]);
+	}
 
 	// Sizes.
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
@@ -112,6 +121,9 @@ int main(int argc, char **argv) {
 			obs("%s: %d %s", sk[i].name, (int)recv(sk[i].fd, &x, 1, MSG_OOB | MSG_PEEK), strerror(errno));
 			take(sk[i].name, sk[i].fd, 2);
 		}
+	for (int i = 0; i < sks; i++)
+		if (strcmp(sk[i].name, "places and urgent") == 0)
+			CHECK(recv(sk[i].fd, &x, 1, MSG_OOB));
 	CHECK(write(r[0], "!", 1));
 	uint64_t sum = 0;
 	size_t all = 0;

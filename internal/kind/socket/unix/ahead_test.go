@@ -30,7 +30,7 @@ func TestReadAhead(t *testing.T) {
 		if err == nil {
 			err = sys.Sendmsg(p[0], make([]byte, 1000+i), with, nil, 0)
 		}
-		if err == nil && i == 7 {
+		if err == nil && i == 7 { // in front of it may be what only the kernel's memory shows
 			err = sys.Sendmsg(p[0], []byte{7}, nil, nil, sys.MSG_OOB)
 		}
 		if err != nil {
@@ -51,8 +51,8 @@ func TestReadAhead(t *testing.T) {
 			t.Errorf("%s: read ahead, it is something else", row.Pattern)
 		}
 	}
-	if n := len(quick.ahead); n != 2*someAhead-2 {
-		t.Errorf("%d queues were read ahead, of %d", n, 2*someAhead-2)
+	if n := len(quick.ahead); n != 2*someAhead-3 {
+		t.Errorf("%d queues were read ahead, of %d", n, 2*someAhead-3)
 	}
 	for _, n := range fds {
 		if off, err := sys.GetsockoptInt(n, sys.SOL_SOCKET, sys.SO_PEEK_OFF); err != nil || off != -1 {

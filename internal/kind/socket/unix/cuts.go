@@ -28,10 +28,8 @@ func (k *Kind) uneven(u *sockdiag.Unix, messages []*message) (bool, error) {
 	}
 	sum := uint64(0)
 	for _, m := range messages {
-		if m.urgent == urgentRead {
-			continue
-		}
-		n, err := k.size(sys.SOCK_STREAM, len(m.data))
+		// Of urgent data that is read its buffer stays, which was of one byte.
+		n, err := k.size(sys.SOCK_STREAM, max(len(m.data), 1))
 		if err != nil {
 			return false, err
 		}

@@ -96,6 +96,7 @@ func (k *Kind) gatherQueue(env *kind.DumpEnv, f *scan.File, u *sockdiag.Unix) er
 	seen := k.seen.of(f)
 	q := &peeker{look: l, fd: l.fd.Int(), fresh: seen.seen && seen.options, count: func() (int, error) { return k.queued(l) }}
 	q.uneven = func(m []*message) (bool, error) { return k.uneven(u, m) }
+	q.lengths = func() ([]int, error) { return k.bufferLengths(l) }
 	defer q.drop()
 	messages, err := q.all()
 	// Urgent data that became ordinary looks as if an outsider had sent it.

@@ -43,13 +43,15 @@ type peeker struct {
 	fd     int
 	count  func() (int, error) // messages, by the kernel's memory
 	uneven func([]*message) (bool, error)
-	undo   []linux.SockOpt
-	fresh  bool // its options are those of a new socket
-	told   bool // the guard has been told what is changed, as it has of all plain queues
-	home   bool // SO_PEEK_OFF was set to 0, and nothing was peeked at since
-	counts bool // SO_INQ is on
-	buf    []byte
-	room   []byte // for control messages
+	// lengths is of the queue's buffers, see bufferLengths
+	lengths func() ([]int, error)
+	undo    []linux.SockOpt
+	fresh   bool // its options are those of a new socket
+	told    bool // the guard has been told what is changed, as it has of all plain queues
+	home    bool // SO_PEEK_OFF was set to 0, and nothing was peeked at since
+	counts  bool // SO_INQ is on
+	buf     []byte
+	room    []byte // for control messages
 }
 
 // all returns what is queued. While it is read, messages are made to tell all

@@ -32,11 +32,8 @@ func (q *peeker) stream() ([]*message, error) {
 	if s.waits && !s.found {
 		return nil, errBetween
 	}
-	uneven, err := q.uneven(s.out)
-	if err != nil || !uneven {
-		return s.out, err
-	}
-	return s.out, s.cut()
+	err = s.refine()
+	return s.out, err
 }
 
 // stream is a walk through the pieces of a stream.
@@ -133,7 +130,8 @@ func (s *stream) piece() error {
 	}
 	s.out = append(s.out, &message{data: bytes.Clone(s.buf[from:end]), who: p.who, rights: files, at: from})
 	s.at = end
-	if len(files) == 0 && end < s.total && !s.found {
+	// Only one can wait, but several can have been read.
+	if len(files) == 0 && end < s.total && !(s.waits && s.found) {
 		return s.mark()
 	}
 	return nil

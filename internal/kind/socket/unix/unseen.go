@@ -20,7 +20,8 @@ import (
 
 // KernelNames implements kind.MemoryUser.
 func (*Kind) KernelNames() []string {
-	return append(socket.KernelNames(), "unix_sock", "?unix_sock.recvmsg_inq") // Linux 6.17
+	own := append(sockmem.LengthNames(), "unix_sock", "?unix_sock.recvmsg_inq") // Linux 6.17
+	return append(socket.KernelNames(), own...)
 }
 
 // UseMemory implements kind.MemoryUser.
