@@ -22,7 +22,7 @@ func OpenMemory() (*Memory, error) {
 	r, err := kmem.Open(
 		"sock.sk_receive_queue", "sock.sk_socket", "sock.sk_peer_pid", "sock.sk_peer_cred", "sock.sk_shutdown", "?sock.sk_scm_recv_flags",
 		"unix_sock.addr", "unix_sock.peer", "?unix_sock.oob_skb", "unix_address.len", "unix_address.name",
-		"socket_alloc.vfs_inode", "inode.i_ino", "sk_buff.sk",
+		"socket_alloc.vfs_inode", "inode.i_ino", "inode.i_mode", "file.f_inode", "sk_buff.sk",
 		"unix_skb_parms", "unix_skb_parms.pid", "unix_skb_parms.uid", "unix_skb_parms.gid", "unix_skb_parms.fp", "unix_skb_parms.consumed",
 		"scm_fp_list.count", "scm_fp_list.fp", "pid.level", "pid.numbers", "upid", "upid.nr", "upid.ns",
 		"cred.euid", "cred.egid", "cred.group_info", "group_info.ngroups", "group_info.gid")
@@ -223,6 +223,21 @@ func (m *Memory) inodeOf(sk kmem.Addr) (uint64, error) {
 	}
 	// struct socket begins what inodes of sockets are in.
 	b, err := m.bytes(s+m.Off("socket_alloc.vfs_inode"), "inode.i_ino", 8)
+	return binary.NativeEndian.Uint64(b), err
+}
+
+// SocketOf returns the inode of the socket that an open file is, 0 if it is
+// something else. file is where the kernel has it, see Buffer.
+func (m *Memory) SocketOf(file kmem.Addr) (uint64, error) {
+	i, err := m.follow(file, "file.f_inode")
+	if err != nil {
+		return 0, err
+	}
+	mode, err := m.bytes(i, "inode.i_mode", 2)
+	if err != nil || binary.NativeEndian.Uint16(mode)&unix.S_IFMT != unix.S_IFSOCK {
+		return 0, err
+	}
+	b, err := m.bytes(i, "inode.i_ino", 8)
 	return binary.NativeEndian.Uint64(b), err
 }
 

@@ -72,6 +72,24 @@ static void lonely(void) {
 	close(only), text = "files", files = 1, failed = ECONNRESET;
 }
 
+static void wait_itself(void) {
+	a = listening(SOCK_STREAM, NAME("server"));
+	int c = client(SOCK_STREAM, NAME("server"));
+	with(c, "files", 5, &c, 1, NULL);
+	close(c), text = "files", files = 1;
+}
+// A peer is only in a message, out of reach.
+static void post_second(void) {
+	int p[2];
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+	with(p[0], "lost", 4, &b, 1, NULL);
+	close(a), close(b);
+}
+static void posted(void) {
+	pair(SOCK_DGRAM), outsider(post_second);
+	close(b), b = -1;
+}
+
 static void attribute(void) {
 	a = bound(SOCK_DGRAM, NAME("server"));
 	CHECK(setxattr("server", "trusted.glis", "x", 1, 0));
@@ -108,7 +126,7 @@ static void path_only(void) {
 static struct {
 	const char *name;
 	void (*make)(void);
-} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitlonely", wait_lonely}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
+} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitlonely", wait_lonely}, {"waititself", wait_itself}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
 
 // intact checks that the queue is as it was made.
 static void intact(void) {

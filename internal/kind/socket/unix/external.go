@@ -229,6 +229,11 @@ func outside(u, peer *sockdiag.Unix) string {
 		name = " (" + nameString(peer.Name) + ")"
 		how = append(how, "let Glis connect to it again by --ext-unix-sk")
 	}
+	who := processOf(u.Peer)
+	if who == "" {
+		how = append(how, "close the connection first, or dump again (of one that is only in its own queue the kernel soon gets rid)")
+		return fmt.Sprintf("its peer, socket %d%s, is a descriptor of no process that is visible here: it is in another PID namespace, or only in messages (SCM_RIGHTS) that can't be received in the tree, as in its own queue, or that are empty, were peeked at before and are no longer shown; %s", u.Peer, name, strings.Join(how, ", or "))
+	}
 	how = append(how, "dump the process at the other end too", "close the connection first")
-	return fmt.Sprintf("its peer, socket %d%s, is outside of the tree, or in an empty message that was peeked at before and is no longer shown; %s", u.Peer, name, strings.Join(how, ", or "))
+	return fmt.Sprintf("its peer, socket %d%s, is outside of the tree: %s has it; %s", u.Peer, name, who, strings.Join(how, ", or "))
 }

@@ -73,6 +73,7 @@ type waitingRoom struct {
 	env    *kind.DumpEnv
 	memory *sockmem.Memory
 	files  map[kmem.Addr]*scan.File // by where the kernel has them
+	here   []sockmem.Waiting        // at the listener that is read
 }
 
 // read reads what waits at one listener.
@@ -91,6 +92,7 @@ func (w *waitingRoom) read(l *look) error {
 		return l.fail(fmt.Errorf("read the connections that wait to be accepted: %w", err))
 	}
 	k := w.kind
+	w.here = all
 	for i := range all {
 		a, err := w.arrived(l, &all[i])
 		if err != nil {
@@ -158,7 +160,29 @@ func (w *waitingRoom) stranger(l *look, x *sockmem.Waiting) error {
 		w.env.Log.Warn("A connection that waits to be accepted is left out", "listener", nameString(l.u.Name), "client", x.Who.Pid)
 		return nil
 	}
+	inside, err := w.inside(x.Client)
+	if err != nil {
+		return l.fail(fmt.Errorf("read the connections that wait to be accepted: %w", err))
+	}
+	if inside && processOf(uint32(x.Client)) == "" {
+		return l.refuse("a connection to %s waits to be accepted whose client, socket %d, is a descriptor of no process: it is only in messages (SCM_RIGHTS) of connections that wait there, too, and it can't be received from them; let the server accept it, or leave it out by --skip-in-flight", nameString(l.u.Name), x.Client)
+	}
 	return l.refuse("a connection to %s waits to be accepted whose client, socket %d of process %d, is outside of the tree; let the server accept it, dump the client too, or leave it out by --skip-in-flight", nameString(l.u.Name), x.Client, x.Who.Pid)
+}
+
+// inside tells whether a socket comes along with what waits at the listener.
+func (w *waitingRoom) inside(socket uint64) (bool, error) {
+	for _, x := range w.here {
+		for _, b := range x.Buffers {
+			for _, at := range b.Files {
+				n, err := w.memory.SocketOf(at)
+				if err != nil || n == socket {
+					return err == nil, err
+				}
+			}
+		}
+	}
+	return false, nil
 }
 
 // message makes a message of a buffer.
