@@ -206,13 +206,17 @@ func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
 }
 
 func (f *freezer) seizeOne(tid proc.TID) error {
+	seize := tracee.Seize
+	if f.held != nil {
+		seize = tracee.SeizeHeld
+	}
 	if !f.noSuspend {
-		err := tracee.Seize(tid, seizeOptions)
+		err := seize(tid, seizeOptions)
 		if !errors.Is(err, unix.EPERM) {
 			return err
 		}
 	}
-	err := tracee.Seize(tid, seizeOptions&^linux.PTRACE_O_SUSPEND_SECCOMP)
+	err := seize(tid, seizeOptions&^linux.PTRACE_O_SUSPEND_SECCOMP)
 	f.noSuspend = f.noSuspend || err == nil
 	return err
 }

@@ -30,11 +30,9 @@ func ptrace(req int, tid proc.TID, addr, data uintptr) error {
 	return errnoErr(e)
 }
 
-// seize attaches to a thread. Of all requests it is the one that may take long: the
-// kernel waits until a thread that is stopped has gone over into a tracee's stop,
-// which it doesn't while its cgroup is frozen. So Go is told of the call, and other
-// goroutines go on: one of them may thaw the cgroup.
-func seize(tid proc.TID, options uintptr) error {
+// seizeSlowly attaches to a thread and tells Go that this may take long, so that
+// other goroutines go on.
+func seizeSlowly(tid proc.TID, options uintptr) error {
 	var e unix.Errno
 	for range ptraceTries {
 		_, _, e = unix.Syscall6(unix.SYS_PTRACE, linux.PTRACE_SEIZE, uintptr(tid), 0, options, 0, 0)

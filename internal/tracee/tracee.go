@@ -89,7 +89,15 @@ func (s Stop) String() string {
 // Seize attaches to a thread without stopping it. options are PTRACE_O_*.
 // ErrGone if there is no such thread.
 func Seize(tid proc.TID, options uintptr) error {
-	return wrap("seize", tid, seize(tid, options))
+	return wrap("seize", tid, ptrace(linux.PTRACE_SEIZE, tid, 0, options))
+}
+
+// SeizeHeld is Seize for a thread whose cgroup may be frozen. If it is, and is one of
+// version 1, and the thread is stopped (SIGSTOP), the call lasts until the cgroup is
+// thawed, which another goroutine may do: the kernel waits until the thread has gone
+// over into a tracee's stop. It costs more than Seize.
+func SeizeHeld(tid proc.TID, options uintptr) error {
+	return wrap("seize", tid, seizeSlowly(tid, options))
 }
 
 // Interrupt asks a seized thread to stop; Wait then reports Trap.
