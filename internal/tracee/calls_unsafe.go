@@ -16,6 +16,11 @@ const ptraceTries = 3
 // request makes a request of ptrace(2), and again if it fails for a reason that
 // may pass: it is by these that a thread gets its own registers back and is let
 // go, and one that does not is harmed. A request that fails has done nothing.
+//
+// addr and data may be pointers to what is the caller's: the directive has it lie
+// still, which the stack of a goroutine does not in a call of Go.
+//
+//go:uintptrescapes
 func request(req int, tid proc.TID, addr, data uintptr) (uintptr, unix.Errno) {
 	for i := 1; ; i++ {
 		n, _, e := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(req), uintptr(tid), addr, data, 0, 0)
