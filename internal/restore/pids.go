@@ -17,11 +17,11 @@ import (
 func (tr *tree) checkPIDs(own func(tid uint32) bool) error {
 	for _, t := range tr.tasks {
 		for _, tid := range t.threads {
-			switch err := unix.Kill(int(tid), 0); err {
-			case unix.ESRCH:
+			err := unix.Kill(int(tid), 0)
+			if err == unix.ESRCH {
 				continue
-			case nil, unix.EPERM:
-			default:
+			}
+			if err != nil && !(err == unix.EPERM && shows(tid)) {
 				return fmt.Errorf("%v: ask whether number %d is in use: %w", t, tid, err)
 			}
 			if ownThread(tid) || own(tid) {
@@ -36,6 +36,12 @@ func (tr *tree) checkPIDs(own func(tid uint32) bool) error {
 // ErrOwnNumber says that a number which the tree needs is that of a thread of
 // this very program, which numbers by chance. Started again, it has others.
 var ErrOwnNumber = errors.New("the number is in use by Glis itself, by chance; run it again")
+
+// shows tells whether /proc has a thread of that number, see proc(5).
+func shows(tid uint32) bool {
+	_, err := os.Stat(fmt.Sprintf("/proc/%d", tid))
+	return err == nil
+}
 
 func ownThread(tid uint32) bool {
 	_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid))
