@@ -56,10 +56,13 @@ const siocgskns = 0x894c
 
 // OtherNet tells whether a socket is of another network namespace than the
 // engine's. See ioctl SIOCGSKNS in network_namespaces(7).
-func OtherNet(fd int) (bool, error) {
-	n, err := unix.IoctlRetInt(fd, siocgskns)
+func OtherNet(fd int) (bool, error) { return OtherNetBy(fd, siocgskns, "SIOCGSKNS") }
+
+// OtherNetBy is OtherNet by any request of ioctl(2) that returns a namespace.
+func OtherNetBy(fd int, request uint, name string) (bool, error) {
+	n, err := unix.IoctlRetInt(fd, request)
 	if err != nil {
-		return false, fmt.Errorf("ask for its network namespace (SIOCGSKNS, which needs CAP_NET_ADMIN): %w", err)
+		return false, fmt.Errorf("ask for its network namespace (%s, which needs CAP_NET_ADMIN): %w", name, err)
 	}
 	defer unix.Close(n)
 	var its, ours unix.Stat_t

@@ -88,6 +88,10 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 		return nil, l.refuse("it is of another network namespace than Glis's: run Glis in that namespace (nsenter -n)")
 	}
 	if err == nil {
+		err = isDevice(f.Link)
+		if err != nil {
+			return nil, l.refuse("it can't be opened again by its path: %v; put it back, or let the program close it", err)
+		}
 		err = l.attached()
 	}
 	if errors.Is(err, kind.ErrUnsupported) {
@@ -100,6 +104,28 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 }
 
 func (l *look) refuse(why string, args ...any) error { return kind.Unsupported(l.file, why, args...) }
+
+// isDevice makes sure that a path leads to /dev/net/tun.
+func isDevice(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return fmt.Errorf("stat %s: %w", path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != device {
+		return fmt.Errorf("%s is something else by now", path)
+	}
+	return nil
+}
+
+// moved refuses a queue whose interface was moved to another network namespace,
+// where Glis would look at another one of its name.
+func (l *look) moved(name string) error {
+	other, err := socket.OtherNetBy(l.fd.Int(), unix.TUNGETDEVNETNS, "TUNGETDEVNETNS")
+	if err == nil && other {
+		return l.refuse("its interface %s was moved to another network namespace than it was made in, which isn't supported yet; let the program make it there", name)
+	}
+	return err
+}
 
 // attached reads which interface it is a queue of.
 func (l *look) attached() error {
@@ -115,6 +141,9 @@ func (l *look) attached() error {
 		return fmt.Errorf("TUNGETIFF: %w", err)
 	}
 	name, flags := ifr.Name(), ifr.Uint16()
+	if err := l.moved(name); err != nil {
+		return err
+	}
 	i, err := net.InterfaceByName(name)
 	if err != nil {
 		return fmt.Errorf("interface %q: %w", name, err)

@@ -43,8 +43,12 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err != nil {
 		return fmt.Errorf("files.img: file %#x: /dev/net/tun: %w", e.GetId(), err)
 	}
-	name := n.entry.GetNetdev()
-	k.queues[name] = append(k.queues[name], n)
+	if name := n.entry.GetNetdev(); name != "" {
+		if len(k.queues[name]) == mostQueues {
+			return fmt.Errorf("files.img: file %#x: /dev/net/tun: interface %q can't have more than %d queues", e.GetId(), name, mostQueues)
+		}
+		k.queues[name] = append(k.queues[name], n)
+	}
 	return p.Add(n)
 }
 
@@ -85,7 +89,7 @@ func (n *node) ID() plan.ID { return n.id }
 func (n *node) Needs() []plan.ID {
 	var ids []plan.ID
 	for _, o := range n.kind.queues[n.entry.GetNetdev()] {
-		if o != n && n.entry.GetNetdev() != "" && o.before(n) {
+		if o != n && o.before(n) {
 			ids = append(ids, o.id)
 		}
 	}
@@ -112,6 +116,9 @@ func (n *node) String() string {
 
 // Check implements plan.Checked.
 func (n *node) Check(*plan.CheckEnv) error {
+	if err := isDevice(n.more.GetPath()); err != nil {
+		return fmt.Errorf("file %#x, %v: %w", n.id, n, err)
+	}
 	name := n.entry.GetNetdev()
 	if name == "" {
 		return nil

@@ -2,11 +2,16 @@ package tun
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"net"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
@@ -19,6 +24,7 @@ import (
 	"glis.dev/glis/internal/kind/socket/optiontest"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/testkit"
@@ -42,13 +48,18 @@ func (p *promises) Leave(_ *scan.File, opt linux.SockOpt, back ...linux.SockOpt)
 
 func dump(t *testing.T, n int) (*fdinfo.FileEntry, *promises, error) {
 	t.Helper()
+	return dumpAt(t, n, "/dev/net/tun")
+}
+
+func dumpAt(t *testing.T, n int, path string) (*fdinfo.FileEntry, *promises, error) {
+	t.Helper()
 	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	self := fd.New(pidfd)
 	defer self.Close()
-	f := &scan.File{Task: &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: self}, FD: int32(n), Link: "/dev/net/tun", ID: 1}
+	f := &scan.File{Task: &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: self}, FD: int32(n), Link: path, ID: 1}
 	if err := unix.Fstat(n, &f.Stat); err != nil {
 		t.Fatal(err)
 	}
@@ -191,4 +202,97 @@ func FuzzNode(f *testing.F) {
 			_, _ = n.String(), n.Resume()
 		}
 	})
+}
+
+// One whose interface was moved to another network namespace is refused: Glis
+// would look at another one of its name here.
+func TestMovedAway(t *testing.T) {
+	n := attach(t, unix.IFF_TUN)
+	moveAway(t, n)
+	if _, _, err := dump(t, n); !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), "was moved to another network namespace") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// moveAway moves the interface of a queue to a network namespace that ends with
+// the test.
+func moveAway(t *testing.T, queue int) {
+	t.Helper()
+	r, err := unix.NewIfreq("")
+	if err == nil {
+		err = unix.IoctlIfreq(queue, unix.TUNGETIFF, r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := net.InterfaceByName(r.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	data := binary.NativeEndian.AppendUint32(make([]byte, 4), uint32(i.Index)) // struct ifinfomsg
+	data = append(data, make([]byte, unix.SizeofIfInfomsg-len(data))...)
+	data = binary.NativeEndian.AppendUint16(data, 8)
+	data = binary.NativeEndian.AppendUint16(data, unix.IFLA_NET_NS_FD)
+	data = binary.NativeEndian.AppendUint32(data, uint32(otherNet(t)))
+	if _, err := c.Execute(netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWLINK, Flags: netlink.Request | netlink.Acknowledge}, Data: data}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// otherNet returns a network namespace that nobody else uses.
+func otherNet(t *testing.T) int {
+	t.Helper()
+	got := make(chan int)
+	go func() { // on a thread that ends with it
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+		}
+		n, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- n
+	}()
+	n := <-got
+	t.Cleanup(func() { unix.Close(n) })
+	return n
+}
+
+// One whose path leads elsewhere by now could not be opened again.
+func TestPath(t *testing.T) {
+	n := open(t)
+	for _, path := range []string{"/dev/null", filepath.Join(t.TempDir(), "tun"), t.TempDir()} {
+		if _, _, err := dumpAt(t, n, path); !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: got %v", path, err)
+		}
+		planned := &node{entry: &tun.TunfileEntry{}, more: &extra.TunFile{Path: &path}}
+		if err := planned.Check(nil); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s in an image: got %v", path, err)
+		}
+	}
+}
+
+// An image can't have more queues of an interface than there can be.
+func TestMostQueues(t *testing.T) {
+	fown, _ := optiontest.Required()
+	own, err := proto.Marshal(fown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, p := New(), plan.New(nil, nil)
+	k.extras = map[uint32]*extra.SocketEntry{}
+	for id := uint32(1); id <= mostQueues+1; id++ {
+		x := &extra.TunFile{Path: proto.String("/dev/net/tun"), Flags: proto.Uint32(2), Owner: own, Interface: proto.Uint32(unix.IFF_TUN)}
+		k.extras[id] = &extra.SocketEntry{Tun: x}
+		err := k.Plan(p, &fdinfo.FileEntry{Id: &id, Tunf: &tun.TunfileEntry{Id: &id, Netdev: proto.String("tun0")}})
+		if (err == nil) != (id <= mostQueues) {
+			t.Fatalf("queue %d: %v", id, err)
+		}
+	}
 }
