@@ -55,6 +55,7 @@ var refusals = []struct {
 	{"watchdecides", "FAN_CLASS_CONTENT", "FAN_CLASS_CONTENT"},
 	{"nsfile", "userfaultfd, io_uring, BPF", "uts namespace"},
 	{"queuegone", "whose name was removed (mq_unlink)", "mq_unlink"},
+	{"queueelsewhere", "of another IPC namespace than", "another IPC namespace"},
 	{"queuenotifies", "is told of the next message (mq_notify)", "mq_notify"},
 	{"perf", "BPF and perf files", "perf_event"},
 	{"device", "device, but null", "10:229"},

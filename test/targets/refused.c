@@ -275,6 +275,15 @@ static mqd_t queue(void) {
 	return CHECK(mq_open(queue_name, O_RDWR | O_CREAT | O_EXCL, 0600, NULL));
 }
 static void queue_gone(void) { queue(), queue_unlink(); }
+static void queue_elsewhere(void) {
+	int own = CHECK(open("/proc/self/ns/ipc", O_RDONLY));
+	CHECK(unshare(CLONE_NEWIPC));
+	queue();
+	CHECK(setns(own, 0));
+	close(own);
+	close(queue()); // one that has its name
+	atexit(queue_unlink);
+}
 static void queue_notifies(void) {
 	CHECK(mq_notify(queue(), &(struct sigevent){.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1}));
 	atexit(queue_unlink);
@@ -357,7 +366,7 @@ static struct {
     {"mnt", mnt}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
-    {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
+    {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
     {"flowlabel", flow_label}, {"sockmap", sockmap}, {"established", established}, {"savedsyn", saved_syn},
    
 };

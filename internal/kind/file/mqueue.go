@@ -63,6 +63,9 @@ func (k Mqueue) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	if strings.LastIndexByte(f.Link, '/') > 0 {
 		return k.Regular.Dump(ctx, env, f) // somebody opened its file
 	}
+	if err := found(f); err != nil {
+		return nil, err
+	}
 	its := *f
 	its.Link, its.Found = mqueueRoot+f.Link, true
 	how, err := openedWith(f)
@@ -74,6 +77,26 @@ func (k Mqueue) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 		putVarint(e.GetReg(), regQueue, how)
 	}
 	return e, err
+}
+
+// found makes sure that a queue is found by its name, as it is unless it is of
+// another IPC namespace.
+func found(f *scan.File) error {
+	n, err := linux.MqOpen(strings.TrimPrefix(f.Link, "/"), unix.O_RDONLY)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%v: look for the message queue by its name: mq_open: %w", f, err)
+	}
+	var st unix.Stat_t
+	if err == nil {
+		err = errors.Join(unix.Fstat(n, &st), unix.Close(n))
+		if err != nil {
+			return fmt.Errorf("%v: look at the message queue of its name: %w", f, err)
+		}
+	}
+	if err != nil || st.Dev != f.Stat.Dev || st.Ino != f.Stat.Ino {
+		return kind.Unsupported(f, "it is a message queue of another IPC namespace than Glis's, where nobody could open it again; let the program close it")
+	}
+	return nil
 }
 
 // openedWith tells in the form of images that a file is a queue, and whether
