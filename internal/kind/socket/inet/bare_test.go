@@ -12,6 +12,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -74,6 +75,30 @@ func TestBareRefused(t *testing.T) {
 		if alerted(plain.Int(), unix.AF_INET) {
 			t.Error("a socket gets router alerts that it never asked for")
 		}
+	}
+}
+
+// Two restores at once put packets into sockets of one protocol, each its own.
+func TestTwoGates(t *testing.T) {
+	const experiment = 253
+	testkit.RequireRoot(t)
+	r := &received{header: []byte{4<<4 | 5, 0, 0, 21, 0, 0, 0, 0, 64, experiment, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1}, body: []byte("x")}
+	n := &bareNode{sort: sort{family: unix.AF_INET, protocol: experiment, bare: unix.SOCK_RAW}, queue: []*received{r}}
+	var gates []*gate
+	for len(gates) < 2 {
+		g, err := newGate()
+		must(t, err)
+		if len(gates) > 0 && g.mark == gates[0].mark { // by chance, one time in 4,096
+			must(t, g.Close())
+			continue
+		}
+		defer g.Close()
+		gates = append(gates, g)
+	}
+	for _, g := range gates {
+		own := rawSocket(t, unix.AF_INET, experiment).Int()
+		must(t, g.open(own))
+		must(t, n.fill(own, g.mark))
 	}
 }
 

@@ -227,7 +227,7 @@ func (n *bareNode) createFull(k *socket.Kernel) (own *fd.FD, err error) {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	own = fd.New(num)
-	begin, fill := func() error { return n.Begin(own, k) }, func() error { return n.fill(num) }
+	begin, fill := func() error { return n.Begin(own, k) }, func() error { return n.fill(num, g.mark) }
 	steps := []func() error{func() error { return g.open(num) }, func() error { return drain(num) }, fill, begin}
 	if n.bare == unix.SOCK_DGRAM {
 		steps = []func() error{begin, func() error { return n.place(num) }, steps[0], fill}
@@ -251,8 +251,8 @@ func (n *bareNode) place(own int) error {
 	return err
 }
 
-// fill puts packets into the queue.
-func (n *bareNode) fill(own int) error {
+// fill puts packets of a mark into the queue.
+func (n *bareNode) fill(own int, mark uint32) error {
 	if err := unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, math.MaxInt32/2); err != nil {
 		return fmt.Errorf("set SO_RCVBUFFORCE: %w", err)
 	}
@@ -261,7 +261,7 @@ func (n *bareNode) fill(own int) error {
 		if err != nil {
 			return err
 		}
-		if err := n.send(r); err != nil {
+		if err := n.send(r, mark); err != nil {
 			return fmt.Errorf("send it a packet as if from %v: %w", r.datagram().from, err)
 		}
 		err = arrived(func() (bool, error) {
@@ -276,9 +276,9 @@ func (n *bareNode) fill(own int) error {
 }
 
 // send hands a packet to the kernel: one of IPv4 at a raw socket as a broadcast.
-func (n *bareNode) send(r *received) error {
+func (n *bareNode) send(r *received, mark uint32) error {
 	d := r.datagram()
-	p := &socket.Packet{From: d.from, To: d.to, Whole: append(r.header[:len(r.header):len(r.header)], r.body...), Mark: gateMark, Device: r.device}
+	p := &socket.Packet{From: d.from, To: d.to, Whole: append(r.header[:len(r.header):len(r.header)], r.body...), Mark: int(mark), Device: r.device}
 	if n.family == unix.AF_INET && n.bare == unix.SOCK_RAW {
 		p.Device = "lo"
 		return p.Send(netip.AddrFrom4([4]byte{255, 255, 255, 255}))

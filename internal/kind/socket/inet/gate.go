@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -19,14 +20,19 @@ import (
 // Linux 4.10). All raw sockets of a protocol get what comes for one of them.
 type gate struct {
 	scratch, program, link int
+	mark                   uint32 // of packets that only the one socket is to get
 	memory                 []byte // begins with the cookie of the socket (SO_COOKIE)
 }
 
-// gateMark is the mark of packets that only one socket is to get.
-const gateMark = netlock.PassMark + 1
+// Marks of gates begin behind that of the lock, and are so many. Two restores at
+// once would keep each other's packets out if both had the same.
+const (
+	firstMark = netlock.PassMark + 1
+	gateMarks = 1 << 12
+)
 
 func newGate() (*gate, error) {
-	g := &gate{scratch: -1, program: -1, link: -1}
+	g := &gate{scratch: -1, program: -1, link: -1, mark: firstMark + rand.Uint32N(gateMarks)}
 	if err := g.load(); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
@@ -50,7 +56,7 @@ func (g *gate) load() (err error) {
 	if g.scratch, g.memory, err = linux.BPFSharedArray(os.Getpagesize()); err != nil {
 		return fmt.Errorf("bpf(BPF_MAP_CREATE): %w", err)
 	}
-	if g.program, err = linux.BPFLoadCgroup(gating(g.scratch), bpf.License); err != nil {
+	if g.program, err = linux.BPFLoadCgroup(gating(g.scratch, g.mark), bpf.License); err != nil {
 		return fmt.Errorf("bpf(BPF_PROG_LOAD) for sockets (it needs CAP_BPF and CAP_NET_ADMIN): %w", err)
 	}
 	if g.link, err = linux.BPFAttachCgroup(g.program, h.FD()); err != nil {
@@ -63,13 +69,13 @@ func (g *gate) load() (err error) {
 // neither is true.
 //
 //	r6 packet, r7 whether it has our mark
-func gating(scratch int) []bpf.Insn {
+func gating(scratch int, mark uint32) []bpf.Insn {
 	const skbMark = 8 // offset in struct __sk_buff
 	return []bpf.Insn{
 		bpf.In(bpf.Move, 6, 1, 0, 0),
 		bpf.In(bpf.MoveImm, 7, 0, 0, 0),
 		bpf.In(bpf.Load32, 2, 6, skbMark, 0),
-		bpf.In(bpf.JumpNe, 2, 0, 1, gateMark),
+		bpf.In(bpf.JumpNe, 2, 0, 1, int(mark)),
 		bpf.In(bpf.MoveImm, 7, 0, 0, 1),
 		bpf.In(bpf.Call, 0, 0, 0, bpf.GetSocketCookie),
 		bpf.In(bpf.Imm64, 2, bpf.PseudoMapValue, 0, scratch), bpf.In(0, 0, 0, 0, 0),
