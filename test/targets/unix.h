@@ -115,8 +115,8 @@ static void look(const char *name, int fd) {
 	ioctl(fd, FIONREAD, &in), ioctl(fd, TIOCOUTQ, &out);
 	struct pollfd p = {fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, 0};
 	poll(&p, 1, 0);
-	if (getenv("SEED")) // urgent data that a reader steps over stays counted (Linux 6.18)
-		in = in > 0 && (p.revents & POLLIN), out = 0;
+	if (getenv("SEED")) // urgent data that a reader steps over stays counted (Linux 6.18); whether it is that, POLLIN tells of those that may get more
+		in = in > 0 && (p.revents & (POLLIN | POLLRDHUP)) == POLLIN, out = 0;
 	int mark = getenv("SEED") && !(p.revents & POLLIN) ? 0 : sockatmark(fd);
 	obs("%s: type %d flags %o, user %d %d groups %d %d %d, in %d out %d events %x mark %d, options %d %d %d %d", name, option(fd, SO_TYPE), fcntl(fd, F_GETFL),
 		who.uid, who.gid, n, groups[0], groups[1], in, out > 0, p.revents, mark, option(fd, SO_PASSCRED), option(fd, 76), option(fd, SO_OOBINLINE), option(fd, SO_PEEK_OFF));
