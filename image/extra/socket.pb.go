@@ -1383,6 +1383,7 @@ type SocketEntry struct {
 	Plain              *PlainSocket // all of it, where criu has no entry
 	Tun                *TunFile     // what criu's entry of it doesn't tell
 	PacketSize         *uint32
+	Pace               *Pace // of a connection, where it isn't as of a new one
 
 	proto.Rest
 }
@@ -1463,6 +1464,9 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 45, m.Tun)
 	}
 	b = proto.AppendVarint(b, 46, m.PacketSize)
+	if m.Pace != nil {
+		b = proto.AppendMessage(b, 47, m.Pace)
+	}
 	return append(b, m.Unknown()...)
 }
 
@@ -1581,6 +1585,11 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Message(m.Tun)
 	case 368: // 46: packet_size
 		d.Uint32(&m.PacketSize)
+	case 378: // 47: pace
+		if m.Pace == nil {
+			m.Pace = &Pace{}
+		}
+		d.Message(m.Pace)
 	default:
 		return false
 	}
@@ -1648,6 +1657,11 @@ func (m *SocketEntry) Missing() string {
 		}
 	}
 	if x := m.GetTun(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	if x := m.GetPace(); x != nil {
 		if s := x.Missing(); s != "" {
 			return s
 		}
@@ -1947,6 +1961,102 @@ func (m *SocketEntry) GetTun() *TunFile {
 func (m *SocketEntry) GetPacketSize() uint32 {
 	if m != nil && m.PacketSize != nil {
 		return *m.PacketSize
+	}
+	return 0
+}
+
+// GetPace returns pace, or its default.
+func (m *SocketEntry) GetPace() *Pace {
+	if m != nil {
+		return m.Pace
+	}
+	return nil
+}
+
+// Pace is glis.Pace.
+type Pace struct {
+	Window    *uint32 // segments that may be on their way
+	Threshold *uint32 // window up to which it grows fast, if there is one
+	Ecn       *uint32 // how it takes part in ECN (RFC 3168): ecn_flags in include/linux/tcp.h
+	Time      *uint64 // when that was: ms since 1970
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*Pace) ProtoName() string { return "glis.Pace" }
+
+// Reset implements proto.Message.
+func (m *Pace) Reset() { *m = Pace{} }
+
+// AppendFields implements proto.Message.
+func (m *Pace) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Window)
+	b = proto.AppendVarint(b, 2, m.Threshold)
+	b = proto.AppendVarint(b, 3, m.Ecn)
+	b = proto.AppendVarint(b, 4, m.Time)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *Pace) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: window
+		d.Uint32(&m.Window)
+	case 16: // 2: threshold
+		d.Uint32(&m.Threshold)
+	case 24: // 3: ecn
+		d.Uint32(&m.Ecn)
+	case 32: // 4: time
+		d.Uint64(&m.Time)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *Pace) Missing() string {
+	if m == nil || m.Window == nil {
+		return "glis.Pace.window"
+	}
+	if m == nil || m.Time == nil {
+		return "glis.Pace.time"
+	}
+	return ""
+}
+
+// GetWindow returns window, or its default.
+func (m *Pace) GetWindow() uint32 {
+	if m != nil && m.Window != nil {
+		return *m.Window
+	}
+	return 0
+}
+
+// GetThreshold returns threshold, or its default.
+func (m *Pace) GetThreshold() uint32 {
+	if m != nil && m.Threshold != nil {
+		return *m.Threshold
+	}
+	return 0
+}
+
+// GetEcn returns ecn, or its default.
+func (m *Pace) GetEcn() uint32 {
+	if m != nil && m.Ecn != nil {
+		return *m.Ecn
+	}
+	return 0
+}
+
+// GetTime returns time, or its default.
+func (m *Pace) GetTime() uint64 {
+	if m != nil && m.Time != nil {
+		return *m.Time
 	}
 	return 0
 }

@@ -121,3 +121,15 @@ func (x *Types) Inner(t *Type, name, inner string) (at int, err error) {
 	}
 	return at, err
 }
+
+// Index returns which member of a struct has a name, the first is 0; -1 if none has.
+func (x *Types) Index(t *Type, name string) int {
+	out, i := -1, 0
+	x.members(t, func(at, _ uint32, _ Field) {
+		if out < 0 && x.named(at, name) {
+			out = i
+		}
+		i++
+	})
+	return out
+}

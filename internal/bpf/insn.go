@@ -11,6 +11,7 @@ const (
 	Load32  = 0x61
 	Store64 = 0x7b // *(u64 *)(dst + off) = src
 	Store32 = 0x63
+	Store8  = 0x73
 	Move    = 0xbf // dst = src
 	MoveImm = 0xb7
 	AddImm  = 0x07

@@ -33,6 +33,8 @@ const (
 	SndUna
 	SndNxt
 	WriteSeq
+	SndCwnd
+	SndSsthresh
 	SndWl1
 	SndWnd
 	MaxWindow
@@ -166,6 +168,7 @@ var memberOf = [words]member{
 	Errors: {in: inErrors, name: "qlen", size: 4, of: "sk_error_queue"}, PeekOff: {in: inTCPSock, name: "sk_peek_off", size: 4},
 	RcvNxt: {in: inTCP, name: "rcv_nxt", size: 4}, CopiedSeq: {in: inTCP, name: "copied_seq", size: 4},
 	SndUna: {in: inTCP, name: "snd_una", size: 4}, SndNxt: {in: inTCP, name: "snd_nxt", size: 4}, WriteSeq: {in: inTCP, name: "write_seq", size: 4},
+	SndCwnd: {in: inTCP, name: "snd_cwnd", size: 4}, SndSsthresh: {in: inTCP, name: "snd_ssthresh", size: 4},
 	SndWl1: {in: inTCP, name: "snd_wl1", size: 4}, SndWnd: {in: inTCP, name: "snd_wnd", size: 4}, MaxWindow: {in: inTCP, name: "max_window", size: 4},
 	RcvWnd: {in: inTCP, name: "rcv_wnd", size: 4}, RcvWup: {in: inTCP, name: "rcv_wup", size: 4}, WindowClamp: {in: inTCP, name: "window_clamp", size: 4},
 	UrgData: {in: inTCP, name: "urg_data", size: 2}, Repair: {in: inTCP, name: "repair"}, Tsoffset: {in: inTCP, name: "tsoffset", size: 4},

@@ -2,6 +2,7 @@ package inet
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -65,7 +66,7 @@ func BenchmarkConnection(b *testing.B) {
 			nodes, err := planned(in)
 			must(b, err)
 			for _, n := range nodes {
-				d, err := n.Create(context.Background(), nil)
+				d, err := n.Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})
 				must(b, err)
 				for _, o := range n.(plan.Resumer).Resume() {
 					if o.Name != unix.TCP_REPAIR {

@@ -189,6 +189,7 @@ func (l *look) putStream() error {
 	if err := l.env.Guard.Leave(l.file, tcp.Repair()); err != nil {
 		return l.fail(err)
 	}
+	l.pace = s.Pace
 	l.learnStill(s)
 	if err := l.putLocal(); err != nil {
 		return l.fail(err)
@@ -252,6 +253,10 @@ func (l *look) readStream() (*tcp.Stream, error) {
 	if err == nil && s.Entry.GetOutqLen() > 0 {
 		err = l.readSent(s)
 	}
+	if err == nil {
+		m, _ := l.kind.memory() // nil where it can't be read, see docs/limits.md
+		err = s.ReadECN(m, l.fd.Int())
+	}
 	if err != nil || !ok || !l.readable || l.urgent {
 		return s, err
 	}
@@ -299,6 +304,9 @@ func (n *node) readStream() error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	x := n.kind.extras[n.entry.GetId()]
+	if n.stream.Pace, err = tcp.ParsePace(x.GetPace()); err != nil {
+		return err
+	}
 	if n.stream.Sent = x.GetSentUrgent(); n.stream.Sent > n.stream.Entry.GetOutqLen() {
 		return fmt.Errorf("byte %d is urgent, and %d bytes are to be sent or acknowledged: that can't be", n.stream.Sent, n.stream.Entry.GetOutqLen())
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -175,7 +176,7 @@ func (p *pair) move(t testing.TB, which ...int) {
 	must(t, err)
 	for _, n := range nodes {
 		must(t, n.(plan.Checked).Check(nil))
-		d, err := n.Create(context.Background(), nil)
+		d, err := n.Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatalf("%v: %v", n, err)
 		}
@@ -494,7 +495,7 @@ func TestTCPClose(t *testing.T) {
 	if f := nodes[0].(plan.Locked).Flows(); f != nil {
 		t.Errorf("it wants %v locked", f)
 	}
-	d, err := nodes[0].Create(context.Background(), nil)
+	d, err := nodes[0].Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	defer d.Close()
 	p.ends[0] = d

@@ -52,7 +52,7 @@ const (
 func usual(p *sockmem.Picture) bool {
 	w := &p.Word
 	rare := w[sockmem.Err] | w[sockmem.Errors] | w[sockmem.Shutdown] | w[sockmem.UrgData] | w[sockmem.Repair] |
-		w[sockmem.UsecTS] | w[sockmem.EcnFlags] | w[sockmem.SynData] | w[sockmem.FastopenChild]
+		w[sockmem.UsecTS] | tcp.AccurateECN(w[sockmem.EcnFlags]) | w[sockmem.SynData] | w[sockmem.FastopenChild]
 	in := unread(p)
 	return w[sockmem.State] == tcp.Established && rare == 0 && p.Quiet() && w[sockmem.WriteSeq] == w[sockmem.SndUna] &&
 		w[sockmem.SndNxt] == w[sockmem.SndUna] && in <= shortQueue && (in == 0 || int32(w[sockmem.PeekOff]) < 0) && hasEnds(p)
@@ -228,7 +228,7 @@ func (k *Kind) dumpStill(env *kind.DumpEnv, f *scan.File, g *glimpse) (*fdinfo.F
 	}
 	l.at, l.peer = endsOf(&g.picture)
 	s := tcp.FromPicture(&g.picture, k.alike.clock, g.queue)
-	g.queue = nil
+	g.queue, l.pace = nil, s.Pace
 	if err := env.Guard.Leave(f, tcp.Repair(), l.back()...); err != nil {
 		return nil, err
 	}

@@ -146,7 +146,7 @@ func restored(t testing.TB, in images) map[plan.ID]int {
 	}
 	out, made := map[plan.ID]int{}, map[plan.Node]*fd.FD{}
 	for _, n := range nodes {
-		d, err := n.Create(context.Background(), nil)
+		d, err := n.Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatalf("%v: %v", n, err)
 		}
@@ -541,7 +541,7 @@ func TestPortTaken(t *testing.T) {
 	must(t, err)
 	nodes, err := planned(in)
 	must(t, err)
-	_, err = nodes[0].Create(context.Background(), nil)
+	_, err = nodes[0].Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})
 	if !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), "another socket has this port") {
 		t.Errorf("error %v", err)
 	}

@@ -88,6 +88,7 @@ type Kind struct {
 	feeder    *feeder
 	sharing   map[sharing]int // listeners made so far
 	admitter  *tcp.Admitter
+	pacing    pacing
 	load      map[sort]*socket.Loader
 	source    plan.Source
 	nodes     []*node
@@ -132,6 +133,7 @@ type look struct {
 	readable bool      // something waits to be read
 	urgent   bool      // urgent data is among it
 	mark     *tcp.Mark // where
+	pace     *tcp.Pace // nil if it has none
 	sent     uint32    // how many bytes what is urgent of what was sent is the last of
 	group    *socket.Group
 	known    bool               // its group is of UDP
@@ -403,11 +405,12 @@ func (l *look) putExtra() error {
 	if l.mark != nil {
 		e.Urgent = &extra.Urgent{Offset: &l.mark.Offset, Read: &l.mark.Read}
 	}
+	e.Pace = l.pace.Entry()
 	if l.sent != 0 {
 		e.SentUrgent = &l.sent
 	}
 	e.Groups, e.Keys, e.Cookies = l.groups, l.keys, l.cookies
-	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil && e.SentUrgent == nil && !unusual(e) {
+	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil && e.SentUrgent == nil && e.Pace == nil && !unusual(e) {
 		return nil
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)

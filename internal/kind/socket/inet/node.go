@@ -97,13 +97,19 @@ func (n *node) String() string {
 func (n *node) listens() bool { return n.entry.GetState() == listening }
 
 // Create implements plan.Node.
-func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
+func (n *node) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 	own, err := n.createNear()
 	if errors.Is(err, errDeferred) {
 		n.atOnce = true
-		return n.createNear()
+		own, err = n.createNear()
 	}
-	return own, err
+	if err != nil {
+		return nil, err
+	}
+	if err := n.setPace(env, own); err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return own, nil
 }
 
 // createNear makes it, bound as its address was chosen.

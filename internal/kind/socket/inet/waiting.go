@@ -358,4 +358,5 @@ func (n *node) Drop() {
 		n.kind.admitter = nil
 		a.Close() //nolint:errcheck // nothing can be done about it
 	}
+	n.kind.pacing.drop()
 }

@@ -11,6 +11,7 @@ import (
 type numbers struct {
 	entry tcp_stream.TcpStreamEntry
 	room  [14]uint32
+	pace  Pace
 }
 
 // usecStamps is a bit of TCP_TIMESTAMP that doesn't belong to the clock: it says
@@ -27,14 +28,14 @@ func ClockOf(stamp, offset uint32) uint32 { return (stamp | usecStamps) - offset
 // connection's own offset.
 func FromPicture(p *sockmem.Picture, clock uint32, unread []byte) *Stream {
 	w := &p.Word
-	n := &numbers{}
+	n := &numbers{pace: Pace{Window: w[sockmem.SndCwnd], Threshold: w[sockmem.SndSsthresh], ECN: w[sockmem.EcnFlags]}}
 	e, used := &n.entry, 0
 	set := func(at **uint32, v uint32) {
 		n.room[used] = v
 		*at = &n.room[used]
 		used++
 	}
-	options, shift := uint32(0), uint32(0)
+	options, shift := agreedECN(w[sockmem.EcnFlags]), uint32(0)
 	if w[sockmem.TstampOK] != 0 {
 		options |= optTimestamps
 		set(&e.Timestamp, (clock+w[sockmem.Tsoffset])&^usecStamps)
@@ -61,7 +62,18 @@ func FromPicture(p *sockmem.Picture, clock uint32, unread []byte) *Stream {
 	set(&e.InqLen, uint32(len(unread)))
 	set(&e.OutqLen, 0)
 	e.UnsqLen = e.OutqLen
-	return &Stream{State: int(w[sockmem.State]), Entry: e, Queues: unread}
+	return &Stream{State: int(w[sockmem.State]), Entry: e, Queues: unread, Pace: &n.pace}
+}
+
+// agreedECN is what TCP_INFO tells of ecn_flags.
+func agreedECN(flags uint32) (options uint32) {
+	if flags&(ecnOK|ecnAccurate) != 0 {
+		options |= optECN
+	}
+	if flags&ecnSeen != 0 {
+		options |= optECNSeen
+	}
+	return options
 }
 
 // Peek reads all that waits to be read, which must be as much as there is room
@@ -92,7 +104,8 @@ func (s *Stream) Same(o *Stream) bool {
 		return false
 	}
 	later := int32(s.Entry.GetTimestamp() - o.Entry.GetTimestamp())
-	return later > -minute && later < minute
+	p, q := s.Pace, o.Pace
+	return later > -minute && later < minute && p.Window == q.Window && p.Threshold == q.Threshold && p.ECN == q.ECN
 }
 
 // minute is how long a dump may stand between two readings, in ms.

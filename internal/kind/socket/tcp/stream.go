@@ -17,6 +17,8 @@ const (
 	optTimestamps = 1
 	optSACK       = 2
 	optWscale     = 4
+	optECN        = 8
+	optECNSeen    = 16
 )
 
 // The queues of TCP_REPAIR_QUEUE, linux/tcp.h.
@@ -37,6 +39,7 @@ type Stream struct {
 	// Sent is how many bytes of what was not acknowledged yet the urgent one is the
 	// last of, 0 if none is urgent.
 	Sent uint32
+	Pace *Pace // nil if it is that of a new connection
 }
 
 // Quiet are the options that end repair mode without a packet. It leaves
@@ -96,6 +99,7 @@ type info struct {
 	state, options, wscales uint8
 	bytesAcked, received    uint64
 	segsOut, segsIn         uint32
+	threshold, window       uint32
 }
 
 func readInfo(fd int) (info, error) {
@@ -109,7 +113,7 @@ func readInfo(fd int) (info, error) {
 		return info{}, fmt.Errorf("read TCP_INFO: the kernel tells %d bytes only", n)
 	}
 	ne := binary.NativeEndian
-	return info{b[0], b[5], b[6], ne.Uint64(b[120:]), ne.Uint64(b[128:]), ne.Uint32(b[136:]), ne.Uint32(b[140:])}, nil
+	return info{b[0], b[5], b[6], ne.Uint64(b[120:]), ne.Uint64(b[128:]), ne.Uint32(b[136:]), ne.Uint32(b[140:]), ne.Uint32(b[76:]), ne.Uint32(b[80:])}, nil
 }
 
 func readOnce(fd int, i *info, urgent bool) (*Stream, error) {
@@ -126,7 +130,10 @@ func readOnce(fd int, i *info, urgent bool) (*Stream, error) {
 			return nil, err
 		}
 	}
-	s := &Stream{State: int(i.state), Entry: e}
+	s := &Stream{State: int(i.state), Entry: e, Pace: &Pace{Window: i.window, Threshold: i.threshold}}
+	if i.options&optECN != 0 { // more is for who can look closer: see ReadECN
+		s.Pace.ECN = ecnOK
+	}
 	queues := func(fd int) error { return s.readQueues(fd, urgent) }
 	for _, f := range []func(int) error{s.readWindow, s.readNumbers, queues} {
 		if err := f(fd); err != nil {

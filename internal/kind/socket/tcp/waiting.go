@@ -38,7 +38,7 @@ func QueueNames() []string {
 		"sock_common.skc_daddr", "sock_common.skc_rcv_saddr", "sock_common.skc_v6_daddr", "sock_common.skc_v6_rcv_saddr", "sock_common.skc_bound_dev_if",
 		"sock.sk_err", "sock.sk_receive_queue", "inet_connection_sock.icsk_ulp_ops", "inet_sock.inet_sport",
 		"tcp_sock.rcv_nxt", "tcp_sock.copied_seq", "tcp_sock.rcv_wup", "tcp_sock.rcv_wnd", "tcp_sock.snd_una", "tcp_sock.write_seq",
-		"tcp_sock.snd_wnd", "tcp_sock.snd_wl1", "tcp_sock.max_window", "tcp_sock.tsoffset", "tcp_sock.urg_data", "tcp_sock.urg_seq", "tcp_sock.snd_up", "tcp_sock.tcp_usec_ts", "tcp_sock.rx_opt",
+		"tcp_sock.snd_wnd", "tcp_sock.snd_wl1", "tcp_sock.max_window", "tcp_sock.tsoffset", "tcp_sock.urg_data", "tcp_sock.urg_seq", "tcp_sock.snd_up", "tcp_sock.tcp_usec_ts", "tcp_sock.rx_opt", ecnFlags,
 		"tcp_options_received.ts_recent", "tcp_options_received.tstamp_ok", "tcp_options_received.wscale_ok", "tcp_options_received.sack_ok",
 		"tcp_options_received.snd_wscale", "tcp_options_received.rcv_wscale", "tcp_options_received.mss_clamp",
 	}
