@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"glis.dev/glis/internal/par"
 )
 
@@ -282,12 +284,21 @@ func (c *Checked) openListed(f listed) (ReadFile, error) {
 		return at.Open(name)
 	}
 	below, err := c.below(path.Clean(dir))
-	if err != nil {
+	switch {
+	case isAnother(err):
 		return nil, missing(f.name)
+	case err != nil:
+		return nil, err
 	}
 	defer below.Close() //nolint:errcheck // only read from
 	at.Store, at.prefix = below, path.Clean(dir)
 	return at.Open(name)
+}
+
+// isAnother tells whether an error says that something is not there, or not what it
+// was, rather than that it can't be looked at.
+func isAnother(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EINVAL)
 }
 
 // below opens a directory in the checkpoint. No link is followed.
@@ -322,8 +333,12 @@ func (c *Checked) parent() (Store, *Dir, error) {
 	if name == "" {
 		return d.parent()
 	}
-	if to, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d/%s", d.f.Fd(), ParentLink)); err != nil || to != name {
+	to, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d/%s", d.f.Fd(), ParentLink))
+	switch {
+	case isAnother(err) || err == nil && to != name:
 		return nil, nil, fileError(path.Join(c.prefix, ParentLink), fmt.Errorf("it has to be a link to %s: %w", name, ErrChecksum))
+	case err != nil:
+		return nil, nil, fileError(path.Join(c.prefix, ParentLink), err)
 	}
 	below, err := d.openDir(name)
 	if err != nil {

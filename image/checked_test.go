@@ -14,6 +14,7 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v8/crit"
 	theirs "github.com/checkpoint-restore/go-criu/v8/crit/images/inventory"
+	"golang.org/x/sys/unix"
 
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/image/criu/inventory"
@@ -338,6 +339,25 @@ func TestParentLinkChecked(t *testing.T) {
 	check(t, err)
 	if _, _, err := c.parent(); !errors.Is(err, ErrChecksum) {
 		t.Error(err)
+	}
+}
+
+// What can't be looked at is not said to be missing, or another.
+func TestUnread(t *testing.T) {
+	c, err := Check(openDir(t, madeCheckpoint(t, few, false)))
+	check(t, err)
+	var limit unix.Rlimit
+	check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}))
+	_, err = c.openListed(listed{name: "shared/pages-1.img"})
+	check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	if !errors.Is(err, unix.EMFILE) || errors.Is(err, ErrChecksum) {
+		t.Errorf("without a descriptor left: got %v", err)
+	}
+	for _, err := range []error{unix.EIO, unix.ENOMEM, unix.EMFILE, nil} {
+		if isAnother(err) {
+			t.Errorf("%v is taken for another file", err)
+		}
 	}
 }
 
