@@ -47,7 +47,11 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	}
 	d := newDump(o, store, log)
 	d.obs = obs
-	if err := errors.Join(d.checkTarget(), d.checkStore()); err != nil {
+	if err := errors.Join(d.checkTarget(), d.lockStore()); err != nil {
+		return nil, err
+	}
+	defer d.unlockStore()
+	if err := d.checkStore(); err != nil {
 		return nil, err
 	}
 	if err := obs.Notify(ctx, event.PreDump, o.Tree); err != nil {

@@ -67,6 +67,22 @@ func (d *dump) checkAncestors(pid proc.PID) error {
 	return nil
 }
 
+// lockStore has no other dump write into the same directory: it would find images
+// that it didn't make, or remove them.
+func (d *dump) lockStore() error {
+	if dir, ok := image.DirOf(d.store); ok {
+		return dir.Lock()
+	}
+	return nil
+}
+
+// unlockStore ends lockStore, also for a guardian that is about to end.
+func (d *dump) unlockStore() {
+	if dir, ok := image.DirOf(d.store); ok {
+		_ = dir.Unlock() // the directory is closed soon
+	}
+}
+
 // checkStore refuses a place that holds a checkpoint already.
 func (d *dump) checkStore() error {
 	names, err := d.store.List()
