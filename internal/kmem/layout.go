@@ -132,8 +132,11 @@ func (s *Struct) Raw(name string, n int) []byte {
 	return b
 }
 
-// Bits reads a bit field.
+// Bits reads a bit field, or a byte that has become one of its own.
 func (s *Struct) Bits(name string) uint32 {
 	f := s.r.layout[name]
+	if f.Bits == 0 {
+		return uint32(s.U8(name))
+	}
 	return uint32(s.number(name, 4)) >> f.Bit & (1<<f.Bits - 1)
 }

@@ -184,7 +184,8 @@ var memberOf = [words]member{
 // pictures finds out where the words of a Picture are.
 type pictures struct {
 	types *bpf.Types
-	found []bpf.Type // by tcpStructures
+	found []bpf.Type     // by tcpStructures
+	outer map[string]int // what has members that aren't struct sock's
 	out   *Places
 	sound bool
 	limit int
@@ -192,7 +193,7 @@ type pictures struct {
 
 // findPicture returns nil if something isn't where it is known to be.
 func findPicture(x *bpf.Types, found []bpf.Type, t *TCP) (*Places, error) {
-	p := &pictures{types: x, found: found, out: &Places{family: t.Family.At}, sound: true, limit: t.Size}
+	p := &pictures{types: x, found: found, out: &Places{family: t.Family.At}, outer: map[string]int{"inet6": inTCP6, "rx_opt": inTCP}, sound: true, limit: t.Size}
 	for w := range words {
 		if memberOf[w].name != "" {
 			p.word(w, memberOf[w])
@@ -223,29 +224,32 @@ func (p *pictures) check(at, size int) int {
 }
 
 func (p *pictures) word(w Word, m member) {
+	p.out.word[w] = p.place(m)
+}
+
+// place finds where a member is.
+func (p *pictures) place(m member) bits {
 	base := 0
-	switch {
-	case m.of == "inet6":
-		base = p.check(p.types.Member(&p.found[inTCP6], m.of), 0)
-	case m.of == "rx_opt":
-		base = p.check(p.types.Member(&p.found[inTCP], m.of), 0)
-	case m.of != "":
-		base = p.check(p.types.Member(&p.found[inTCPSock], m.of), 0)
+	if m.of != "" {
+		outer, ok := p.outer[m.of]
+		if !ok {
+			outer = inTCPSock
+		}
+		base = p.check(p.types.Member(&p.found[outer], m.of), 0)
 	}
 	b := p.types.Bits(&p.found[m.in], m.name)
 	if b.Offset < 0 && m.may {
-		return
+		return bits{}
 	}
 	if b.Offset < 0 || b.Size > 8 && b.Size != 16 || b.Size == 0 && (m.size == 0 || b.Offset%8 != 0) {
 		p.sound = false
-		return
+		return bits{}
 	}
 	at := p.check(base+b.Offset/8, 4)
 	if b.Size > 0 { // a word of 4 bytes holds any of them
-		p.out.word[w] = bits{at, 4, b.Offset % 8, 1<<b.Size - 1}
-		return
+		return bits{at, 4, b.Offset % 8, 1<<b.Size - 1}
 	}
-	p.out.word[w] = bits{at, m.size, 0, 1<<(8*m.size) - 1}
+	return bits{at, m.size, 0, 1<<(8*m.size) - 1}
 }
 
 // unnamed finds what is in structures and unions without a name, and the lock.

@@ -34,9 +34,13 @@ type TCP struct {
 	Moving []Span
 	// Picture is where the state of a connection is; nil if that isn't known.
 	Picture *Places
-	// UDP is the same of a UDP socket, which has no Picture; nil if that isn't
-	// known.
-	UDP *TCP
+	// UDP is the same of a UDP socket, which has Datagrams for Picture; nil if that
+	// isn't known.
+	UDP       *TCP
+	Datagrams *UDPPlaces
+	// Placed are options that can't be learnt, as to set them would change something
+	// for all of the machine, or nothing that they tell: they are among Fixed.
+	Placed []string
 }
 
 // TCPReader is a Reader with what is known of TCP sockets.

@@ -16,7 +16,7 @@ func findUDP(x *bpf.Types, types []bpf.Type, limit int) *TCP {
 		}
 	}
 	// IP_MULTICAST_IF tells an address only.
-	all = append(all, place{in: inInet, name: "mc_index", size: 4})
+	all = append(all, place{in: inInet, name: "mc_index", size: 4}, place{in: inInet, name: "mc_addr", size: 4})
 	at := make([]int, len(all))
 	for i, p := range all {
 		at[i] = x.Member(&types[p.in], p.name)
@@ -25,5 +25,27 @@ func findUDP(x *bpf.Types, types []bpf.Type, limit int) *TCP {
 		return nil
 	}
 	u.within6(x, types, x.Member(&types[inUDP6], "inet6"))
+	u.place(x, &types[inUDP])
+	var err error
+	if u.Datagrams, err = findUDPPicture(x, types, u); err != nil {
+		return nil
+	}
 	return u
+}
+
+// place notes options of a UDP socket that are known by name.
+func (t *TCP) place(x *bpf.Types, udp *bpf.Type) {
+	t.Placed = append(t.Placed, "IP_MULTICAST_IF")
+	fixed := func(name string, at, size int) {
+		if n := len(t.Fixed); at >= 0 {
+			if t.Fixed = addSpan(t.Fixed, t.Size4, 0, at, size); len(t.Fixed) > n {
+				t.Placed = append(t.Placed, name)
+			}
+		}
+	}
+	fixed("UDP_ENCAP", x.Member(udp, "encap_type"), 1)
+	fixed("UDP_GRO", x.Member(udp, "udp_flags"), 8)
+	if b := x.Bits(udp, "gro_enabled"); b.Size == 1 { // before Linux 6.7
+		fixed("UDP_GRO", b.Offset/8, 1)
+	}
 }

@@ -167,7 +167,7 @@ func LearnAlike(k *Kernel, r *sockmem.Reader, l *sockmem.TCP, family int, sample
 	if family == unix.AF_INET {
 		a.size = l.Size4
 	}
-	s := study{alike: a, ask: ask, counts: make([]bool, a.size)}
+	s := study{alike: a, ask: ask, placed: l.Placed, counts: make([]bool, a.size)}
 	defer s.close()
 	read := func() error { return s.read(r) }
 	for _, step := range []func() error{func() error { return s.samples(sample) }, read, s.change, read} {
@@ -183,6 +183,7 @@ func LearnAlike(k *Kernel, r *sockmem.Reader, l *sockmem.TCP, family int, sample
 type study struct {
 	alike  *Alike
 	ask    []string
+	placed []string    // what counts anyway
 	counts []bool      // by byte
 	fds    []int       // -1: none
 	memory [2][][]byte // before and after the change
@@ -200,7 +201,7 @@ func (s *study) samples(sample func() (int, error)) error {
 	k := s.alike.kernel
 	for i, o := range k.Table {
 		s.fds = append(s.fds, -1)
-		if !k.Fresh[i].OK || k.fixed[i] || o.Placed {
+		if !k.Fresh[i].OK || k.fixed[i] || o.Placed || slices.Contains(s.placed, o.Name) {
 			continue // it isn't read either, or counts anyway
 		}
 		if slices.Contains(s.ask, o.Name) {

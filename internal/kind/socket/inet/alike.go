@@ -30,8 +30,9 @@ type alikes struct {
 	by       map[int]*socket.Alike // by family
 	tasks    map[*scan.Task]map[int32]*glimpse
 	udp      map[int]*socket.Alike // of UDP sockets
-	plain    map[*scan.Task]map[int32]*socket.Group
+	plain    map[*scan.Task]udpGlimpses
 	surveyed bool
+	idle     int // UDP sockets that were dumped by memory alone
 
 	watched    bool // see watch
 	doubt      bool // memory doesn't tell what system calls do
@@ -74,7 +75,7 @@ func (k *Kind) PrepareFor(descriptors int, m *sockmem.TCPReader) {
 func (k *Kind) learnAlikes(m *sockmem.TCPReader, use map[string]int) (*alikes, error) {
 	a := &alikes{
 		memory: m, by: map[int]*socket.Alike{}, tasks: map[*scan.Task]map[int32]*glimpse{},
-		udp: map[int]*socket.Alike{}, plain: map[*scan.Task]map[int32]*socket.Group{},
+		udp: map[int]*socket.Alike{}, plain: map[*scan.Task]udpGlimpses{},
 		sure: map[*socket.Group]bool{}, congestion: map[uint64]socket.Value{}, hops: map[hops]socket.Value{},
 	}
 	var errs []error
@@ -193,7 +194,7 @@ func (l *look) learn() error {
 	e := l.opts.Entry
 	usual := l.protocol == unix.IPPROTO_UDP || l.live() && l.protocol == unix.IPPROTO_TCP
 	if l.group != nil && !l.group.Known() && usual &&
-		l.optmem == 0 && len(e.GetSoFilter()) == 0 && e.GetSoBoundDev() == "" && !unusual(l.more) {
+		l.optmem == 0 && len(e.GetSoFilter()) == 0 && e.GetSoBoundDev() == "" && !rare(l.more) {
 		l.group.Learn(l.opts)
 	}
 	return nil

@@ -7,12 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind/socket"
-	"glis.dev/glis/internal/scan"
-	"glis.dev/glis/internal/sockmem"
 )
 
 // unlearntUDP names the options that set something in motion for all of the
-// machine, or depend on the route.
+// machine, unless it is known by name where they are, or depend on the route.
 var unlearntUDP = []string{"UDP_ENCAP", "UDP_GRO", "IPV6_UNICAST_HOPS"}
 
 // learnAlikeUDP learns which UDP sockets have the same options, of families
@@ -39,28 +37,4 @@ func (k *Kind) learnAlikeUDP(a *alikes, use map[string]int) error {
 		errs = append(errs, fmt.Errorf("UDP, %s: %w", socket.FamilyName(family), err))
 	}
 	return errors.Join(errs...)
-}
-
-// surveyUDP notes the group of a socket, if it is one of UDP.
-func (a *alikes) surveyUDP(t *scan.Task, m sockmem.Socket) {
-	if len(a.udp) == 0 {
-		return
-	}
-	by := a.udp[socket.FamilyOfUDP(a.memory.TCP.UDP, m.Sock)]
-	if by == nil {
-		return
-	}
-	if a.plain[t] == nil {
-		a.plain[t] = map[int32]*socket.Group{}
-	}
-	a.plain[t][m.FD] = by.Of(m.Sock)
-}
-
-// udpGroupOf returns the UDP sockets that have the same options as one that is
-// dumped, nil if that isn't known.
-func (k *Kind) udpGroupOf(l *look) *socket.Group {
-	if !k.surveyed(l.env, l.file) {
-		return nil
-	}
-	return k.alike.plain[l.file.Task][l.file.FD]
 }

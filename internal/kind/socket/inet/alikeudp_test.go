@@ -43,7 +43,11 @@ func (a *alikes) udpGroups(t *testing.T) map[int32]*socket.Group {
 		a.surveyUDP(task, m)
 		return nil
 	}))
-	return a.plain[task]
+	out := map[int32]*socket.Group{}
+	for _, g := range a.plain[task] {
+		out[g.fd] = g.group
+	}
+	return out
 }
 
 // Whatever option is set, UDP sockets that are called alike have the same ones;

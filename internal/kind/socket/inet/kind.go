@@ -161,6 +161,11 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 			return e, err
 		}
 	}
+	if g := k.idleOf(env, f); g != nil {
+		if e, err := k.dumpIdle(env, f, g); e != nil || err != nil {
+			return e, err
+		}
+	}
 	d, err := f.Borrow()
 	if err != nil {
 		return nil, err
@@ -188,7 +193,7 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 		l.group = k.udpGroupOf(l)
 		l.known = l.group.Known() // of the same type and network namespace
 	}
-	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.checkForeign, l.learn, l.putStream, l.putExtra}
+	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.checkForeign, l.learn, l.learnIdle, l.putStream, l.putExtra}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err

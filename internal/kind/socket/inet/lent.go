@@ -34,14 +34,33 @@ func readLent(m *kmem.Reader, fd int, e *extra.SocketEntry) error {
 	if err != nil {
 		return err
 	}
-	locks := own.U8("sock.sk_userlocks")
+	lend(own.Bits("sock.sk_userlocks"), e)
+	return nil
+}
+
+// lend notes what is not bound, as sk_userlocks tells.
+func lend(locks uint32, e *extra.SocketEntry) {
 	if locks&boundAddress == 0 {
 		e.LentAddress = proto.Bool(true)
 	}
 	if locks&boundPort == 0 {
 		e.LentPort = proto.Bool(true)
 	}
-	return nil
+}
+
+// readLent is for a socket that has the options of another, which may have no peer.
+func (l *look) readLent() error {
+	if !l.datagrams() || !l.peer.set() {
+		return nil
+	}
+	m, err := l.kind.memory()
+	if errors.Is(err, kmem.ErrUnavailable) {
+		return nil
+	}
+	if err == nil {
+		err = readLent(m, l.fd.Int(), l.more)
+	}
+	return l.fail(err)
 }
 
 // lent tells whether something of a socket's address is.

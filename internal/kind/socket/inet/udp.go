@@ -40,9 +40,7 @@ type datagram struct {
 
 // checkDatagrams looks at the queues of a UDP socket, which are empty mostly.
 func (l *look) checkDatagrams() error {
-	if l.state = closed; l.peer.set() {
-		l.state = established
-	}
+	l.stateOfPeer()
 	l.leavePort()
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLOUT}}
 	if _, err := linux.PollNow(p); err != nil {
@@ -67,6 +65,13 @@ func (l *look) checkDatagrams() error {
 		return l.refuse("%v; let the process read it first", err)
 	}
 	return l.fail(err)
+}
+
+// stateOfPeer is what the kernel calls a UDP socket.
+func (l *look) stateOfPeer() {
+	if l.state = closed; l.peer.set() {
+		l.state = established
+	}
 }
 
 // shutdownOf tells in which directions a UDP socket that has a port is shut

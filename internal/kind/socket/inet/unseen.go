@@ -140,8 +140,8 @@ func readUnseen6(m *kmem.Reader, own *kmem.Struct, e *extra.SocketEntry) error {
 // checkUnseen looks for what options don't tell of.
 func (l *look) checkUnseen() error {
 	l.more = &extra.SocketEntry{}
-	if l.alike() { // nothing is
-		return nil
+	if l.alike() { // nothing is, but what it has from its own peer
+		return l.readLent()
 	}
 	var err error
 	if l.more.Long, err = socket.ReadLong(l.fd.Int(), l.longs()); err != nil {
@@ -177,7 +177,12 @@ func (l *look) checkUnseen() error {
 
 // unusual tells whether options don't tell all.
 func unusual(e *extra.SocketEntry) bool {
-	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.PacketSize != nil || e.Policies != nil || e.Long != nil || e.LentAddress != nil || e.LentPort != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil
+	return rare(e) || e.LentAddress != nil || e.LentPort != nil
+}
+
+// rare is unusual but for what each socket is asked for, see readLent.
+func rare(e *extra.SocketEntry) bool {
+	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.PacketSize != nil || e.Policies != nil || e.Long != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil
 }
 
 // unseen is what options don't tell of a socket in a restore.
