@@ -22,6 +22,8 @@ type Row struct {
 	// New makes an empty message of the sort the file's entries are; nil for a
 	// raw file.
 	New func() proto.Message
+	// many returns a New for a file that may have thousands of entries; nil: none has.
+	many func() func() proto.Message
 	// Head makes the first entry's message where that is of another sort.
 	Head func() proto.Message
 	// Sub makes the message of the entries that follow one made by New, and

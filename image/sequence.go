@@ -10,9 +10,10 @@ import (
 // Writer both go by it, so neither takes one sort of entry for another.
 type sequence struct {
 	row   *Row
-	count int    // entries so far
-	subs  uint64 // entries made by row.Sub still to come
-	ended bool   // the rest of the file was payload
+	count int                  // entries so far
+	subs  uint64               // entries made by row.Sub still to come
+	ended bool                 // the rest of the file was payload
+	fresh func() proto.Message // row.many's, once asked
 
 	// names are those of the messages that head, sub and new make, once asked.
 	names [3]string
@@ -43,7 +44,13 @@ func (s *sequence) next() proto.Message {
 	case bySub:
 		return s.row.Sub()
 	}
-	return s.row.New()
+	if s.row.many == nil {
+		return s.row.New()
+	}
+	if s.fresh == nil {
+		s.fresh = s.row.many()
+	}
+	return s.fresh()
 }
 
 // nextName is the name of the next entry's message.

@@ -77,8 +77,8 @@ var (
 // Open files. FdInfo's id is the files_id in a task's ids, GhostFile's the
 // remap_id in RemapFile, TCPStream's the inode number of the socket.
 var (
-	Files     = &Row{Name: "files", Pattern: "files.img", Magic: magicFiles, Common: CommonMagic, New: of[fdinfo.FileEntry]}
-	FdInfo    = &Row{Name: "fdinfo", Pattern: "fdinfo-%d.img", Magic: magicFdInfo, Common: CommonMagic, New: of[fdinfo.FdinfoEntry]}
+	Files     = &Row{Name: "files", Pattern: "files.img", Magic: magicFiles, Common: CommonMagic, New: of[fdinfo.FileEntry], many: manyOf[fdinfo.FileEntry]}
+	FdInfo    = &Row{Name: "fdinfo", Pattern: "fdinfo-%d.img", Magic: magicFdInfo, Common: CommonMagic, New: of[fdinfo.FdinfoEntry], many: manyOf[fdinfo.FdinfoEntry]}
 	RemapFile = &Row{Name: "remap-fpath", Pattern: "remap-fpath.img", Magic: magicRemapFile, Common: CommonMagic, New: of[remap.RemapFilePathEntry]}
 	GhostFile = &Row{Name: "ghost-file", Pattern: "ghost-file-%x.img", Magic: magicGhostFile, Common: CommonMagic, Head: of[ghost.GhostFileEntry], New: of[ghost.GhostChunkEntry], Payload: ghostPayload}
 	PipesData = &Row{Name: "pipes-data", Pattern: "pipes-data.img", Magic: magicPipesData, Common: CommonMagic, New: of[pipedata.PipeDataEntry], Payload: pipePayload}
@@ -144,3 +144,9 @@ type message[T any] interface {
 
 // of makes an empty message; of[T] is the value of a Row's New.
 func of[T any, M message[T]]() proto.Message { return M(new(T)) }
+
+// manyOf is of for a file with thousands of entries.
+func manyOf[T any, M message[T]]() func() proto.Message {
+	var p proto.Pieces[T]
+	return func() proto.Message { return M(p.New()) }
+}

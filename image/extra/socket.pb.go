@@ -711,12 +711,12 @@ func (m *Unsent) ReadField(d *proto.Decoder) bool {
 	case 24: // 3: port
 		d.Uint32(&m.Port)
 	case 34: // 4: given
-		x := &SocketOption{}
+		x := proto.New[SocketOption](d)
 		m.Given = append(m.Given, x)
 		d.Message(x)
 	case 42: // 5: from
 		if m.From == nil {
-			m.From = &PacketInfo{}
+			m.From = proto.New[PacketInfo](d)
 		}
 		d.Message(m.From)
 	default:
@@ -1178,7 +1178,7 @@ func (m *ReusePort) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Index)
 	case 26: // 3: program
 		if m.Program == nil {
-			m.Program = &SocketProgram{}
+			m.Program = proto.New[SocketProgram](d)
 		}
 		d.Message(m.Program)
 	default:
@@ -1474,14 +1474,14 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 18: // 2: options
-		x := &SocketOption{}
+		x := proto.New[SocketOption](d)
 		m.Options = append(m.Options, x)
 		d.Message(x)
 	case 24: // 3: error
 		d.Uint32(&m.Error)
 	case 34: // 4: inode
 		if m.Inode == nil {
-			m.Inode = &SocketInode{}
+			m.Inode = proto.New[SocketInode](d)
 		}
 		d.Message(m.Inode)
 	case 42: // 5: root
@@ -1496,7 +1496,7 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Accepted)
 	case 82: // 10: file
 		if m.File == nil {
-			m.File = &SocketFile{}
+			m.File = proto.New[SocketFile](d)
 		}
 		d.Message(m.File)
 	case 88: // 11: inq
@@ -1509,22 +1509,22 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bytes(&m.Unread)
 	case 122: // 15: unsent
 		if m.Unsent == nil {
-			m.Unsent = &Unsent{}
+			m.Unsent = proto.New[Unsent](d)
 		}
 		d.Message(m.Unsent)
 	case 130: // 16: groups
-		x := &Membership{}
+		x := proto.New[Membership](d)
 		m.Groups = append(m.Groups, x)
 		d.Message(x)
 	case 138: // 17: keys
-		x := &SocketKey{}
+		x := proto.New[SocketKey](d)
 		m.Keys = append(m.Keys, x)
 		d.Message(x)
 	case 146: // 18: cookies
 		d.Bytes(&m.Cookies)
 	case 154: // 19: urgent
 		if m.Urgent == nil {
-			m.Urgent = &Urgent{}
+			m.Urgent = proto.New[Urgent](d)
 		}
 		d.Message(m.Urgent)
 	case 160: // 20: type
@@ -1535,7 +1535,7 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.String(&m.MulticastInterface)
 	case 186: // 23: packet_info
 		if m.PacketInfo == nil {
-			m.PacketInfo = &PacketInfo{}
+			m.PacketInfo = proto.New[PacketInfo](d)
 		}
 		d.Message(m.PacketInfo)
 	case 192: // 24: max_segment
@@ -1543,7 +1543,7 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 	case 202: // 25: policies
 		d.BytesList(&m.Policies)
 	case 210: // 26: long
-		x := &SocketOption{}
+		x := proto.New[SocketOption](d)
 		m.Long = append(m.Long, x)
 		d.Message(x)
 	case 216: // 27: lent_address
@@ -1552,17 +1552,17 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.LentPort)
 	case 250: // 31: filter
 		if m.Filter == nil {
-			m.Filter = &SocketProgram{}
+			m.Filter = proto.New[SocketProgram](d)
 		}
 		d.Message(m.Filter)
 	case 258: // 32: reuse_port
 		if m.ReusePort == nil {
-			m.ReusePort = &ReusePort{}
+			m.ReusePort = proto.New[ReusePort](d)
 		}
 		d.Message(m.ReusePort)
 	case 266: // 33: fanout
 		if m.Fanout == nil {
-			m.Fanout = &SocketProgram{}
+			m.Fanout = proto.New[SocketProgram](d)
 		}
 		d.Message(m.Fanout)
 	case 272: // 34: fanout_members
@@ -1575,12 +1575,12 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.SentUrgent)
 	case 354: // 44: plain
 		if m.Plain == nil {
-			m.Plain = &PlainSocket{}
+			m.Plain = proto.New[PlainSocket](d)
 		}
 		d.Message(m.Plain)
 	case 362: // 45: tun
 		if m.Tun == nil {
-			m.Tun = &TunFile{}
+			m.Tun = proto.New[TunFile](d)
 		}
 		d.Message(m.Tun)
 	case 368: // 46: packet_size
@@ -2364,7 +2364,7 @@ func (m *QueuedMessage) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.From)
 	case 34: // 4: who
 		if m.Who == nil {
-			m.Who = &SocketCredentials{}
+			m.Who = proto.New[SocketCredentials](d)
 		}
 		d.Message(m.Who)
 	case 42: // 5: header
@@ -2561,7 +2561,7 @@ func (m *SocketMessage) ReadField(d *proto.Decoder) bool {
 		d.Bytes(&m.Name)
 	case 26: // 3: who
 		if m.Who == nil {
-			m.Who = &SocketCredentials{}
+			m.Who = proto.New[SocketCredentials](d)
 		}
 		d.Message(m.Who)
 	case 32: // 4: urgent
@@ -2662,7 +2662,7 @@ func (m *WaitingConnection) ReadField(d *proto.Decoder) bool {
 	case 32: // 4: who
 		d.Uint32(&m.Who)
 	case 42: // 5: messages
-		x := &WaitingMessage{}
+		x := proto.New[WaitingMessage](d)
 		m.Messages = append(m.Messages, x)
 		d.Message(x)
 	case 48: // 6: passing
@@ -2798,7 +2798,7 @@ func (m *WaitingMessage) ReadField(d *proto.Decoder) bool {
 		proto.Numbers(d, &m.Files)
 	case 26: // 3: who
 		if m.Who == nil {
-			m.Who = &SocketCredentials{}
+			m.Who = proto.New[SocketCredentials](d)
 		}
 		d.Message(m.Who)
 	case 32: // 4: urgent

@@ -26,8 +26,10 @@ type Decoder struct {
 	err   error // of a value that couldn't be taken
 
 	// Values that fields point to: many in one piece of memory.
-	u32 []uint32
-	u64 []uint64
+	u32   []uint32
+	u64   []uint64
+	again bool // this is not the first message: strings and messages, too
+	hoard hoard
 }
 
 // message reads all fields of m.
@@ -179,6 +181,10 @@ func (d *Decoder) Bools(at *[]bool) {
 
 // String takes the value as a string.
 func (d *Decoder) String(at **string) {
+	if d.again {
+		*at = d.hoard.string(d.bytes)
+		return
+	}
 	v := string(d.bytes)
 	*at = &v
 }

@@ -74,7 +74,9 @@ func (o UnmarshalOptions) Unmarshal(b []byte, m Message) error {
 // fields point to is in common pieces of memory. The zero value is ready.
 func (d *Decoder) Unmarshal(b []byte, m Message) error {
 	d.err = nil
-	return UnmarshalOptions{}.with(d, b, m)
+	err := UnmarshalOptions{}.with(d, b, m)
+	d.again = true
+	return err
 }
 
 func (o UnmarshalOptions) with(d *Decoder, b []byte, m Message) error {

@@ -68,6 +68,10 @@ type Checked interface {
 // all it needs is there.
 type Independent interface{ Independent() bool }
 
+// Streamed is an Independent whose Fill, if it says so, may run beside the Create of
+// others, too: it can be given out while others are still made.
+type Streamed interface{ Streamed() bool }
+
 // Later is a Node that has something left to do when all tasks have their
 // memory and descriptors.
 type Later interface {
@@ -157,11 +161,18 @@ type CheckEnv struct {
 type Plan struct {
 	Source  Source
 	Options *options.Restore
-	nodes   map[ID]Node
+	files   ByID[planned]
 	order   []ID
-	sorted  []Node // what Nodes returns; nil: to be found out
-	users   map[ID][]Use
+	sorted  []Node          // what Nodes returns; nil: to be found out
+	uses    []Use           // of many files; nothing moves
 	taken   map[string]bool // keys of --inherit-fd that a file has
+}
+
+// planned is a file.
+type planned struct {
+	node  Node
+	users []Use
+	state int8 // while Nodes looks at it: 1 being visited, 2 done
 }
 
 // Use is a descriptor of a restored task that refers to a file.
@@ -173,32 +184,59 @@ type Use struct {
 
 // New returns an empty plan over these images.
 func New(src Source, o *options.Restore) *Plan {
-	return &Plan{Source: src, Options: o, nodes: map[ID]Node{}, users: map[ID][]Use{}}
+	return &Plan{Source: src, Options: o}
 }
 
-// Expect makes room for n nodes.
+// Expect makes room for n nodes. There must be none yet.
 func (p *Plan) Expect(n int) {
-	p.nodes, p.users, p.order = make(map[ID]Node, n), make(map[ID][]Use, n), make([]ID, 0, n)
+	p.files.Expect(n)
+	p.order = make([]ID, 0, n)
 }
 
 // Add adds a node. Two nodes with one ID mean broken images.
 func (p *Plan) Add(n Node) error {
-	if p.nodes[n.ID()] != nil {
+	at := p.files.At(n.ID())
+	if at.node != nil {
 		return fmt.Errorf("files.img: file %#x is there twice", n.ID())
 	}
-	p.nodes[n.ID()] = n
+	at.node = n
 	p.order, p.sorted = append(p.order, n.ID()), nil
 	return nil
 }
 
 // Node returns the node with this ID, or nil.
-func (p *Plan) Node(id ID) Node { return p.nodes[id] }
+func (p *Plan) Node(id ID) Node {
+	if at := p.files.Find(id); at != nil {
+		return at.node
+	}
+	return nil
+}
+
+// usesAtOnce is for how many uses there is memory in one piece: most files have one.
+const usesAtOnce = 128
 
 // Use records that a task has this file as a descriptor.
-func (p *Plan) Use(id ID, u Use) { p.users[id] = append(p.users[id], u) }
+func (p *Plan) Use(id ID, u Use) {
+	at := p.files.At(id)
+	if len(at.users) > 0 {
+		at.users = append(at.users, u)
+		return
+	}
+	if len(p.uses) == cap(p.uses) {
+		p.uses = make([]Use, 0, usesAtOnce)
+	}
+	n := len(p.uses)
+	p.uses = append(p.uses, u)
+	at.users = p.uses[n : n+1 : n+1]
+}
 
 // Users returns who has a file as a descriptor.
-func (p *Plan) Users(id ID) []Use { return p.users[id] }
+func (p *Plan) Users(id ID) []Use {
+	if at := p.files.Find(id); at != nil {
+		return at.users
+	}
+	return nil
+}
 
 // deepest is how long a chain of needs may be. The kernel allows epolls in
 // epolls five deep; nothing else comes near.
@@ -211,7 +249,10 @@ func (p *Plan) Nodes() ([]Node, error) {
 	if p.sorted != nil {
 		return p.sorted, nil
 	}
-	o := orderer{p: p, state: make(map[ID]int8, len(p.order)), out: make([]Node, 0, len(p.order))}
+	o := orderer{p: p, out: make([]Node, 0, len(p.order))}
+	for _, id := range p.order {
+		p.files.At(id).state = 0
+	}
 	for _, id := range p.order {
 		if err := o.visit(id, nil); err != nil {
 			return nil, err
@@ -222,32 +263,31 @@ func (p *Plan) Nodes() ([]Node, error) {
 }
 
 type orderer struct {
-	p     *Plan
-	state map[ID]int8 // 1 being visited, 2 done
-	out   []Node
+	p   *Plan
+	out []Node
 }
 
 // visit puts a node behind those it needs; path is who needs it.
 func (o *orderer) visit(id ID, path []ID) error {
-	n := o.p.nodes[id]
+	at := o.p.files.Find(id)
 	switch {
-	case n == nil:
+	case at == nil || at.node == nil:
 		return fmt.Errorf("files.img: file %#x is needed by %#x and missing", id, path[len(path)-1])
-	case o.state[id] == 2:
+	case at.state == 2:
 		return nil
-	case o.state[id] == 1:
+	case at.state == 1:
 		return fmt.Errorf("files.img: files need each other in a circle: %#x", append(path[slices.Index(path, id):], id))
 	case len(path) >= deepest:
 		return fmt.Errorf("files.img: file %#x is needed by a chain of %d files, more than can be", id, len(path))
 	}
-	o.state[id] = 1
+	at.state = 1
 	path = append(path, id)
-	for _, need := range n.Needs() {
+	for _, need := range at.node.Needs() {
 		if err := o.visit(need, path); err != nil {
 			return err
 		}
 	}
-	o.state[id] = 2
-	o.out = append(o.out, n)
+	at.state = 2
+	o.out = append(o.out, at.node)
 	return nil
 }

@@ -227,8 +227,8 @@ func planLarge(t *testing.T, tr *tree) {
 			want++
 		}
 	}
-	if f.left[1] != want {
-		t.Errorf("%d uses, want %d", f.left[1], want)
+	if f.all.At(1).left != want {
+		t.Errorf("%d uses, want %d", f.all.At(1).left, want)
 	}
 	if n, err := tr.transport(1024); err != nil || n != 3 {
 		t.Errorf("transport: %d, %v", n, err)

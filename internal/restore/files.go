@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/fd"
-	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
 )
@@ -24,20 +22,27 @@ type files struct {
 	plan  *plan.Plan
 	nodes []plan.Node
 	env   *plan.Env
-	open  map[plan.ID]*fd.FD
-	left  map[plan.ID]int // uses to come
-	// inodes of those that have options to be set at the release, and the
-	// descriptors that are kept for that.
-	inodes map[plan.ID]uint64
-	kept   map[plan.ID]*fd.FD
-	room   int              // how many descriptors the engine may have
-	placed map[plan.ID]bool // the task that uses it makes it
+	all   plan.ByID[file]
+	room  int   // how many descriptors the engine may have
+	crew  *crew // makes files ahead of their use; nil: nobody does
+}
+
+// file is what has become of a file.
+type file struct {
+	open *fd.FD // nil: it is not made yet, or closed
+	left int    // uses to come
+	// One that has options to be set at the release: its inode, and the
+	// descriptor that is kept for that.
+	inode  uint64
+	kept   *fd.FD
+	placed bool // the task that uses it makes it
+	queued bool // a crew makes it, or has made it
 }
 
 func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
-	f := &files{plan: p, env: env, open: map[plan.ID]*fd.FD{}, inodes: map[plan.ID]uint64{}, kept: map[plan.ID]*fd.FD{}, placed: map[plan.ID]bool{}}
+	f := &files{plan: p, env: env}
 	env.File = func(id plan.ID) (*fd.FD, error) {
-		if d := f.open[id]; d != nil {
+		if d := f.opened(id); d != nil {
 			return d, nil
 		}
 		return nil, fmt.Errorf("file %#x: not created yet", id)
@@ -46,26 +51,42 @@ func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
 	if f.nodes, err = p.Nodes(); err != nil {
 		return nil, err
 	}
-	f.left = make(map[plan.ID]int, len(f.nodes))
+	f.all.Expect(len(f.nodes))
 	for _, n := range f.nodes {
-		f.left[n.ID()] += len(p.Users(n.ID()))
-		if _, ok := n.(plan.Resumer); ok && f.left[n.ID()] == 0 {
-			f.left[n.ID()]++ // it is in a queue only, and kept until the release
+		at := f.all.At(n.ID())
+		at.left += len(p.Users(n.ID()))
+		if _, ok := n.(plan.Resumer); ok && at.left == 0 {
+			at.left++ // it is in a queue only, and kept until the release
 		}
 		for _, need := range n.Needs() {
-			f.left[need]++
+			f.all.At(need).left++
 		}
 	}
 	for _, id := range f.stuffed() {
-		f.left[id]++
+		f.all.At(id).left++
 	}
 	return f, nil
+}
+
+// opened returns the engine's descriptor of a file, nil if it has none. Nodes that
+// are created beside each other ask, too.
+func (f *files) opened(id plan.ID) *fd.FD {
+	if at := f.all.Find(id); at != nil {
+		return at.open
+	}
+	return nil
 }
 
 // get returns the engine's descriptor of a file, which it makes first if
 // need be, along with those it needs.
 func (f *files) get(ctx context.Context, id plan.ID) (*fd.FD, error) {
-	if d := f.open[id]; d != nil {
+	if d := f.opened(id); d != nil {
+		return d, nil
+	}
+	if err := f.settleAll(ctx); err != nil {
+		return nil, err
+	}
+	if d := f.opened(id); d != nil {
 		return d, nil
 	}
 	n := f.plan.Node(id)
@@ -82,7 +103,7 @@ func (f *files) get(ctx context.Context, id plan.ID) (*fd.FD, error) {
 		err = f.made(ctx, n, d, ino)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("file %#x, %v: %w", id, n, err)
+		return nil, failure(n, err)
 	}
 	return d, nil
 }
@@ -103,11 +124,8 @@ func (f *files) create(ctx context.Context, n plan.Node) (*fd.FD, uint64, error)
 
 // made takes over a file that was created, and fills it.
 func (f *files) made(ctx context.Context, n plan.Node, d *fd.FD, ino uint64) error {
-	id := n.ID()
-	f.open[id] = d
-	if ino != 0 {
-		f.inodes[id] = ino
-	}
+	at := f.all.At(n.ID())
+	at.open, at.inode = d, ino
 	if filler, ok := n.(plan.Filler); ok {
 		if err := filler.Fill(ctx, f.env, d); err != nil {
 			return err
@@ -118,86 +136,6 @@ func (f *files) made(ctx context.Context, n plan.Node, d *fd.FD, ino uint64) err
 	}
 	return nil
 }
-
-// ahead makes files whose needs are there, on all CPUs, before get asks for them.
-func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
-	if len(own) < someAhead {
-		return nil
-	}
-	var nodes []plan.Node
-	seen := map[plan.ID]bool{}
-	for _, e := range own {
-		id := plan.ID(e.GetId())
-		n := f.plan.Node(id)
-		if f.open[id] != nil || seen[id] {
-			continue
-		}
-		ok, err := f.mayNow(ctx, n)
-		if err != nil {
-			return err
-		}
-		if ok {
-			nodes, seen[id] = append(nodes, n), true
-		}
-	}
-	type result struct {
-		d   *fd.FD
-		ino uint64
-		err error
-	}
-	made := make([]result, len(nodes))
-	_ = par.Do(len(nodes), func(i int) error {
-		m := &made[i]
-		m.d, m.ino, m.err = f.create(ctx, nodes[i])
-		return nil
-	})
-	var errs []error
-	for i, n := range nodes {
-		err := made[i].err
-		if err == nil {
-			err = f.made(ctx, n, made[i].d, made[i].ino)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("file %#x, %v: %w", n.ID(), n, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// atOnce is how many files are made ahead of their use: those of a message, or, if
-// the engine may have all, so many that nobody waits.
-func (f *files) atOnce() int {
-	if len(f.nodes)+spareFiles <= f.room {
-		return 16 * fd.MaxRights
-	}
-	return fd.MaxRights
-}
-
-// mayNow tells whether a file can be made while others are. It makes what the file
-// needs, as a listener that all connections from it do, unless that can be made
-// while others are, too.
-func (f *files) mayNow(ctx context.Context, n plan.Node) (bool, error) {
-	if !independent(n) {
-		return false, nil
-	}
-	for _, need := range n.Needs() {
-		if f.open[need] == nil && independent(f.plan.Node(need)) {
-			return false, nil
-		}
-		if _, err := f.get(ctx, need); err != nil {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-func independent(n plan.Node) bool {
-	i, ok := n.(plan.Independent)
-	return ok && i.Independent()
-}
-
-// someAhead is from how many files on it pays to wake another thread.
-const someAhead = 32
 
 // release counts one use as done.
 func (f *files) release(id plan.ID) {
@@ -221,13 +159,14 @@ func (f *files) releaseAll(uses []*fdinfo.FdinfoEntry) {
 // used counts one use as done, and returns what is to be closed then: nothing
 // that needs options at the release, if the engine may have so many.
 func (f *files) used(id plan.ID) *fd.FD {
-	if f.left[id]--; f.left[id] != 0 {
+	at := f.all.At(id)
+	if at.left--; at.left != 0 {
 		return nil
 	}
-	d := f.open[id]
-	delete(f.open, id)
-	if _, ok := f.inodes[id]; ok && len(f.nodes)+spareFiles <= f.room {
-		f.kept[id] = d
+	d := at.open
+	at.open = nil
+	if at.inode != 0 && f.plenty() {
+		at.kept = d
 		return nil
 	}
 	return d
@@ -237,8 +176,14 @@ func (f *files) used(id plan.ID) *fd.FD {
 // a file when it runs is to be the last who has it, or an epoll file would go on
 // to report it.
 func (f *files) letGo() {
-	fd.CloseAll(slices.Collect(maps.Values(f.kept)))
-	clear(f.kept)
+	var kept []*fd.FD
+	for _, n := range f.nodes {
+		if at := f.all.At(n.ID()); at.kept != nil {
+			kept = append(kept, at.kept)
+			at.kept = nil
+		}
+	}
+	fd.CloseAll(kept)
 }
 
 // spareFiles is how many descriptors the engine needs besides those of files.
@@ -268,12 +213,13 @@ func (f *files) follow() {
 }
 
 func (f *files) close() {
-	for _, d := range f.open {
-		d.Close()
-	}
+	f.dismiss()
 	f.letGo()
-	f.open = map[plan.ID]*fd.FD{}
 	for _, n := range f.nodes {
+		if at := f.all.At(n.ID()); at.open != nil {
+			at.open.Close()
+			at.open = nil
+		}
 		if h, ok := n.(plan.Dropper); ok {
 			h.Drop()
 		}
@@ -312,12 +258,16 @@ func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task, own
 // sendOwn sends a task's descriptors in messages that are either all
 // close-on-exec or not.
 func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.FdinfoEntry) error {
+	defer r.files.dismiss()
 	for made := 0; len(own) > 0; {
 		if made <= 0 {
 			made = min(len(own), r.files.atOnce())
 			if err := r.files.ahead(ctx, own[:made]); err != nil {
 				return err
 			}
+		}
+		if err := r.files.settle(ctx, own[:min(made, fd.MaxRights)]); err != nil {
+			return err
 		}
 		n, fds := 0, []int(nil)
 		for n < len(own) && n < fd.MaxRights && own[n].GetFlags() == own[0].GetFlags() {

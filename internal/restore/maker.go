@@ -206,7 +206,7 @@ func tooMany(err error) error {
 func (f *files) prepare(ctx context.Context, ids []plan.ID) error {
 	var nodes []plan.Node
 	for _, id := range ids {
-		if n := f.plan.Node(id); n != nil && f.open[id] == nil {
+		if n := f.plan.Node(id); n != nil && f.opened(id) == nil {
 			nodes = append(nodes, n)
 		}
 	}

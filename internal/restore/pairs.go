@@ -34,12 +34,12 @@ func (r *restore) couples(t *task, all []*fdinfo.FdinfoEntry) (pairs []couple, r
 	}
 	for _, e := range all {
 		id := plan.ID(e.GetId())
-		if ends[id] == e && r.files.open[id] == nil {
+		if ends[id] == e && r.files.opened(id) == nil {
 			if c, ok := r.couple(t, e, ends); ok {
 				pairs = append(pairs, c)
 			}
 		}
-		if !r.files.placed[id] {
+		if !r.files.all.At(id).placed {
 			rest = append(rest, e)
 		}
 	}
@@ -48,7 +48,7 @@ func (r *restore) couples(t *task, all []*fdinfo.FdinfoEntry) (pairs []couple, r
 
 func (r *restore) couple(t *task, e *fdinfo.FdinfoEntry, ends map[plan.ID]*fdinfo.FdinfoEntry) (c couple, ok bool) {
 	id := plan.ID(e.GetId())
-	if r.files.placed[id] {
+	if r.files.all.At(id).placed {
 		return c, false
 	}
 	n := r.plan.Node(id).(plan.Coupled)
@@ -57,7 +57,7 @@ func (r *restore) couple(t *task, e *fdinfo.FdinfoEntry, ends map[plan.ID]*fdinf
 	if !ok || o == nil || who.PID != t.pid || e.GetFlags() != o.GetFlags() || !r.files.alone(id, other) {
 		return c, false
 	}
-	r.files.placed[id], r.files.placed[other] = true, true
+	r.files.all.At(id).placed, r.files.all.At(other).placed = true, true
 	return couple{n, who, int32(e.GetFd()), int32(o.GetFd()), e.GetFlags()&unix.FD_CLOEXEC != 0}, true
 }
 
@@ -76,7 +76,7 @@ func (f *files) alone(a, b plan.ID) bool {
 			uses++
 		}
 	}
-	return f.left[a]+f.left[b] == uses
+	return f.all.At(a).left+f.all.At(b).left == uses
 }
 
 // Limits of what one batch of pairs has.

@@ -35,19 +35,19 @@ func (r *restore) promise() error {
 		if !ok {
 			continue
 		}
-		at := resumption{opts: s.Resume(), own: r.files.kept[n.ID()]}
+		at := resumption{opts: s.Resume(), own: r.files.all.At(n.ID()).kept}
 		if len(at.opts) == 0 {
 			continue
 		}
 		if users := r.plan.Users(n.ID()); len(users) > 0 {
 			at.pid, at.fd = proc.PID(users[0].Task), users[0].FD
-		} else if at.own = r.files.open[n.ID()]; at.own == nil {
+		} else if at.own = r.files.opened(n.ID()); at.own == nil {
 			continue // nobody has it
 		} else if err := r.guard.Lend(at.own.Int()); err != nil {
 			return err
 		}
 		for _, o := range at.opts {
-			all = append(all, guardian.Option{PID: at.pid, FD: at.fd, Inode: r.files.inodes[n.ID()], SockOpt: o})
+			all = append(all, guardian.Option{PID: at.pid, FD: at.fd, Inode: r.files.all.At(n.ID()).inode, SockOpt: o})
 		}
 		r.resumptions = append(r.resumptions, at)
 	}

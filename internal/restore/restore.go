@@ -162,7 +162,7 @@ func (r *restore) prepare(ctx context.Context) error {
 			continue
 		}
 		for _, u := range t.space.Files() {
-			r.files.left[u.ID]++ // mappings keep a file from being closed early
+			r.files.all.At(u.ID).left++ // mappings keep a file from being closed early
 		}
 	}
 	limit, err := raiseFileLimit()

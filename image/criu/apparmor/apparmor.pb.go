@@ -107,11 +107,11 @@ func (m *AaNamespace) ReadField(d *proto.Decoder) bool {
 	case 10: // 1: name
 		d.String(&m.Name)
 	case 18: // 2: policies
-		x := &AaPolicy{}
+		x := proto.New[AaPolicy](d)
 		m.Policies = append(m.Policies, x)
 		d.Message(x)
 	case 26: // 3: namespaces
-		x := &AaNamespace{}
+		x := proto.New[AaNamespace](d)
 		m.Namespaces = append(m.Namespaces, x)
 		d.Message(x)
 	default:
@@ -190,7 +190,7 @@ func (m *ApparmorEntry) AppendFields(b []byte) []byte {
 func (m *ApparmorEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: namespaces
-		x := &AaNamespace{}
+		x := proto.New[AaNamespace](d)
 		m.Namespaces = append(m.Namespaces, x)
 		d.Message(x)
 	default:

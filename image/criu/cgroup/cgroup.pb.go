@@ -123,7 +123,7 @@ func (m *CgroupPropEntry) ReadField(d *proto.Decoder) bool {
 		d.String(&m.Value)
 	case 26: // 3: perms
 		if m.Perms == nil {
-			m.Perms = &CgroupPerms{}
+			m.Perms = proto.New[CgroupPerms](d)
 		}
 		d.Message(m.Perms)
 	default:
@@ -212,16 +212,16 @@ func (m *CgroupDirEntry) ReadField(d *proto.Decoder) bool {
 	case 10: // 1: dir_name
 		d.String(&m.DirName)
 	case 18: // 2: children
-		x := &CgroupDirEntry{}
+		x := proto.New[CgroupDirEntry](d)
 		m.Children = append(m.Children, x)
 		d.Message(x)
 	case 26: // 3: properties
-		x := &CgroupPropEntry{}
+		x := proto.New[CgroupPropEntry](d)
 		m.Properties = append(m.Properties, x)
 		d.Message(x)
 	case 34: // 4: dir_perms
 		if m.DirPerms == nil {
-			m.DirPerms = &CgroupPerms{}
+			m.DirPerms = proto.New[CgroupPerms](d)
 		}
 		d.Message(m.DirPerms)
 	default:
@@ -319,7 +319,7 @@ func (m *CgControllerEntry) ReadField(d *proto.Decoder) bool {
 	case 10: // 1: cnames
 		d.Strings(&m.Cnames)
 	case 18: // 2: dirs
-		x := &CgroupDirEntry{}
+		x := proto.New[CgroupDirEntry](d)
 		m.Dirs = append(m.Dirs, x)
 		d.Message(x)
 	case 24: // 3: is_threaded
@@ -472,7 +472,7 @@ func (m *CgSetEntry) ReadField(d *proto.Decoder) bool {
 	case 8: // 1: id
 		d.Uint32(&m.Id)
 	case 18: // 2: ctls
-		x := &CgMemberEntry{}
+		x := proto.New[CgMemberEntry](d)
 		m.Ctls = append(m.Ctls, x)
 		d.Message(x)
 	default:
@@ -542,11 +542,11 @@ func (m *CgroupEntry) AppendFields(b []byte) []byte {
 func (m *CgroupEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: sets
-		x := &CgSetEntry{}
+		x := proto.New[CgSetEntry](d)
 		m.Sets = append(m.Sets, x)
 		d.Message(x)
 	case 18: // 2: controllers
-		x := &CgControllerEntry{}
+		x := proto.New[CgControllerEntry](d)
 		m.Controllers = append(m.Controllers, x)
 		d.Message(x)
 	default:

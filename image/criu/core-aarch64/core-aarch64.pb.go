@@ -440,12 +440,12 @@ func (m *PacKeys) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 50: // 6: pac_address_keys
 		if m.PacAddressKeys == nil {
-			m.PacAddressKeys = &PacAddressKeys{}
+			m.PacAddressKeys = proto.New[PacAddressKeys](d)
 		}
 		d.Message(m.PacAddressKeys)
 	case 58: // 7: pac_generic_keys
 		if m.PacGenericKeys == nil {
-			m.PacGenericKeys = &PacGenericKeys{}
+			m.PacGenericKeys = proto.New[PacGenericKeys](d)
 		}
 		d.Message(m.PacGenericKeys)
 	default:
@@ -530,17 +530,17 @@ func (m *ThreadInfoAarch64) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.Tls)
 	case 26: // 3: gpregs
 		if m.Gpregs == nil {
-			m.Gpregs = &UserAarch64RegsEntry{}
+			m.Gpregs = proto.New[UserAarch64RegsEntry](d)
 		}
 		d.Message(m.Gpregs)
 	case 34: // 4: fpsimd
 		if m.Fpsimd == nil {
-			m.Fpsimd = &UserAarch64FpsimdContextEntry{}
+			m.Fpsimd = proto.New[UserAarch64FpsimdContextEntry](d)
 		}
 		d.Message(m.Fpsimd)
 	case 42: // 5: pac_keys
 		if m.PacKeys == nil {
-			m.PacKeys = &PacKeys{}
+			m.PacKeys = proto.New[PacKeys](d)
 		}
 		d.Message(m.PacKeys)
 	default:

@@ -458,12 +458,12 @@ func (m *ThreadInfoArm) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Tls)
 	case 26: // 3: gpregs
 		if m.Gpregs == nil {
-			m.Gpregs = &UserArmRegsEntry{}
+			m.Gpregs = proto.New[UserArmRegsEntry](d)
 		}
 		d.Message(m.Gpregs)
 	case 34: // 4: fpstate
 		if m.Fpstate == nil {
-			m.Fpstate = &UserArmVfpstateEntry{}
+			m.Fpstate = proto.New[UserArmVfpstateEntry](d)
 		}
 		d.Message(m.Fpstate)
 	default:

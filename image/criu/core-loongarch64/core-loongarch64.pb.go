@@ -185,12 +185,12 @@ func (m *ThreadInfoLoongarch64) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.Tls)
 	case 26: // 3: gpregs
 		if m.Gpregs == nil {
-			m.Gpregs = &UserLoongarch64GpregsEntry{}
+			m.Gpregs = proto.New[UserLoongarch64GpregsEntry](d)
 		}
 		d.Message(m.Gpregs)
 	case 34: // 4: fpregs
 		if m.Fpregs == nil {
-			m.Fpregs = &UserLoongarch64FpregsEntry{}
+			m.Fpregs = proto.New[UserLoongarch64FpregsEntry](d)
 		}
 		d.Message(m.Fpregs)
 	default:

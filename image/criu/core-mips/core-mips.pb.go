@@ -1226,12 +1226,12 @@ func (m *ThreadInfoMips) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.Tls)
 	case 26: // 3: gpregs
 		if m.Gpregs == nil {
-			m.Gpregs = &UserMipsRegsEntry{}
+			m.Gpregs = proto.New[UserMipsRegsEntry](d)
 		}
 		d.Message(m.Gpregs)
 	case 34: // 4: fpregs
 		if m.Fpregs == nil {
-			m.Fpregs = &UserMipsFpregsEntry{}
+			m.Fpregs = proto.New[UserMipsFpregsEntry](d)
 		}
 		d.Message(m.Fpregs)
 	default:

@@ -403,22 +403,22 @@ func (m *UserPpc64TmRegsEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: gpregs
 		if m.Gpregs == nil {
-			m.Gpregs = &UserPpc64RegsEntry{}
+			m.Gpregs = proto.New[UserPpc64RegsEntry](d)
 		}
 		d.Message(m.Gpregs)
 	case 18: // 2: fpstate
 		if m.Fpstate == nil {
-			m.Fpstate = &UserPpc64FpstateEntry{}
+			m.Fpstate = proto.New[UserPpc64FpstateEntry](d)
 		}
 		d.Message(m.Fpstate)
 	case 26: // 3: vrstate
 		if m.Vrstate == nil {
-			m.Vrstate = &UserPpc64VrstateEntry{}
+			m.Vrstate = proto.New[UserPpc64VrstateEntry](d)
 		}
 		d.Message(m.Vrstate)
 	case 34: // 4: vsxstate
 		if m.Vsxstate == nil {
-			m.Vsxstate = &UserPpc64VsxstateEntry{}
+			m.Vsxstate = proto.New[UserPpc64VsxstateEntry](d)
 		}
 		d.Message(m.Vsxstate)
 	default:
@@ -526,27 +526,27 @@ func (m *ThreadInfoPpc64) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.ClearTidAddr)
 	case 18: // 2: gpregs
 		if m.Gpregs == nil {
-			m.Gpregs = &UserPpc64RegsEntry{}
+			m.Gpregs = proto.New[UserPpc64RegsEntry](d)
 		}
 		d.Message(m.Gpregs)
 	case 26: // 3: fpstate
 		if m.Fpstate == nil {
-			m.Fpstate = &UserPpc64FpstateEntry{}
+			m.Fpstate = proto.New[UserPpc64FpstateEntry](d)
 		}
 		d.Message(m.Fpstate)
 	case 34: // 4: vrstate
 		if m.Vrstate == nil {
-			m.Vrstate = &UserPpc64VrstateEntry{}
+			m.Vrstate = proto.New[UserPpc64VrstateEntry](d)
 		}
 		d.Message(m.Vrstate)
 	case 42: // 5: vsxstate
 		if m.Vsxstate == nil {
-			m.Vsxstate = &UserPpc64VsxstateEntry{}
+			m.Vsxstate = proto.New[UserPpc64VsxstateEntry](d)
 		}
 		d.Message(m.Vsxstate)
 	case 50: // 6: tmstate
 		if m.Tmstate == nil {
-			m.Tmstate = &UserPpc64TmRegsEntry{}
+			m.Tmstate = proto.New[UserPpc64TmRegsEntry](d)
 		}
 		d.Message(m.Tmstate)
 	default:

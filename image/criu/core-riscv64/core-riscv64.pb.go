@@ -623,12 +623,12 @@ func (m *ThreadInfoRiscv64) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.Tls)
 	case 26: // 3: gpregs
 		if m.Gpregs == nil {
-			m.Gpregs = &UserRiscv64RegsEntry{}
+			m.Gpregs = proto.New[UserRiscv64RegsEntry](d)
 		}
 		d.Message(m.Gpregs)
 	case 34: // 4: fpsimd
 		if m.Fpsimd == nil {
-			m.Fpsimd = &UserRiscv64DExtEntry{}
+			m.Fpsimd = proto.New[UserRiscv64DExtEntry](d)
 		}
 		d.Message(m.Fpsimd)
 	default:

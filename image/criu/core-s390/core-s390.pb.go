@@ -442,37 +442,37 @@ func (m *ThreadInfoS390) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.ClearTidAddr)
 	case 18: // 2: gpregs
 		if m.Gpregs == nil {
-			m.Gpregs = &UserS390RegsEntry{}
+			m.Gpregs = proto.New[UserS390RegsEntry](d)
 		}
 		d.Message(m.Gpregs)
 	case 26: // 3: fpregs
 		if m.Fpregs == nil {
-			m.Fpregs = &UserS390FpregsEntry{}
+			m.Fpregs = proto.New[UserS390FpregsEntry](d)
 		}
 		d.Message(m.Fpregs)
 	case 34: // 4: vxrs_low
 		if m.VxrsLow == nil {
-			m.VxrsLow = &UserS390VxrsLowEntry{}
+			m.VxrsLow = proto.New[UserS390VxrsLowEntry](d)
 		}
 		d.Message(m.VxrsLow)
 	case 42: // 5: vxrs_high
 		if m.VxrsHigh == nil {
-			m.VxrsHigh = &UserS390VxrsHighEntry{}
+			m.VxrsHigh = proto.New[UserS390VxrsHighEntry](d)
 		}
 		d.Message(m.VxrsHigh)
 	case 50: // 6: gs_cb
 		if m.GsCb == nil {
-			m.GsCb = &UserS390GsCbEntry{}
+			m.GsCb = proto.New[UserS390GsCbEntry](d)
 		}
 		d.Message(m.GsCb)
 	case 58: // 7: gs_bc
 		if m.GsBc == nil {
-			m.GsBc = &UserS390GsCbEntry{}
+			m.GsBc = proto.New[UserS390GsCbEntry](d)
 		}
 		d.Message(m.GsBc)
 	case 66: // 8: ri_cb
 		if m.RiCb == nil {
-			m.RiCb = &UserS390RiEntry{}
+			m.RiCb = proto.New[UserS390RiEntry](d)
 		}
 		d.Message(m.RiCb)
 	default:

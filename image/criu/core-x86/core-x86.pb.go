@@ -607,7 +607,7 @@ func (m *UserX86XsaveEntry) ReadField(d *proto.Decoder) bool {
 		proto.Numbers(d, &m.Pkru)
 	case 74: // 9: cet
 		if m.Cet == nil {
-			m.Cet = &UserX86CetEntry{}
+			m.Cet = proto.New[UserX86CetEntry](d)
 		}
 		d.Message(m.Cet)
 	default:
@@ -774,7 +774,7 @@ func (m *UserX86FpregsEntry) ReadField(d *proto.Decoder) bool {
 		proto.Numbers(d, &m.Padding)
 	case 106: // 13: xsave
 		if m.Xsave == nil {
-			m.Xsave = &UserX86XsaveEntry{}
+			m.Xsave = proto.New[UserX86XsaveEntry](d)
 		}
 		d.Message(m.Xsave)
 	default:
@@ -1138,16 +1138,16 @@ func (m *ThreadInfoX86) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.ClearTidAddr)
 	case 18: // 2: gpregs
 		if m.Gpregs == nil {
-			m.Gpregs = &UserX86RegsEntry{}
+			m.Gpregs = proto.New[UserX86RegsEntry](d)
 		}
 		d.Message(m.Gpregs)
 	case 26: // 3: fpregs
 		if m.Fpregs == nil {
-			m.Fpregs = &UserX86FpregsEntry{}
+			m.Fpregs = proto.New[UserX86FpregsEntry](d)
 		}
 		d.Message(m.Fpregs)
 	case 34: // 4: tls
-		x := &UserDescT{}
+		x := proto.New[UserDescT](d)
 		m.Tls = append(m.Tls, x)
 		d.Message(x)
 	default:

@@ -369,15 +369,15 @@ func (m *CpuinfoEntry) AppendFields(b []byte) []byte {
 func (m *CpuinfoEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: x86_entry
-		x := &CpuinfoX86Entry{}
+		x := proto.New[CpuinfoX86Entry](d)
 		m.X86Entry = append(m.X86Entry, x)
 		d.Message(x)
 	case 18: // 2: ppc64_entry
-		x := &CpuinfoPpc64Entry{}
+		x := proto.New[CpuinfoPpc64Entry](d)
 		m.Ppc64Entry = append(m.Ppc64Entry, x)
 		d.Message(x)
 	case 26: // 3: s390_entry
-		x := &CpuinfoS390Entry{}
+		x := proto.New[CpuinfoS390Entry](d)
 		m.S390Entry = append(m.S390Entry, x)
 		d.Message(x)
 	default:

@@ -131,19 +131,19 @@ func (m *TaskCoreEntry) ReadField(d *proto.Decoder) bool {
 		d.String(&m.Comm)
 	case 58: // 7: timers
 		if m.Timers == nil {
-			m.Timers = &timer.TaskTimersEntry{}
+			m.Timers = proto.New[timer.TaskTimersEntry](d)
 		}
 		d.Message(m.Timers)
 	case 66: // 8: rlimits
 		if m.Rlimits == nil {
-			m.Rlimits = &TaskRlimitsEntry{}
+			m.Rlimits = proto.New[TaskRlimitsEntry](d)
 		}
 		d.Message(m.Rlimits)
 	case 72: // 9: cg_set
 		d.Uint32(&m.CgSet)
 	case 82: // 10: signals_s
 		if m.SignalsS == nil {
-			m.SignalsS = &siginfo.SignalQueueEntry{}
+			m.SignalsS = proto.New[siginfo.SignalQueueEntry](d)
 		}
 		d.Message(m.SignalsS)
 	case 88: // 11: old_seccomp_mode
@@ -155,7 +155,7 @@ func (m *TaskCoreEntry) ReadField(d *proto.Decoder) bool {
 	case 112: // 14: oom_score_adj
 		d.Int32(&m.OomScoreAdj)
 	case 122: // 15: sigactions
-		x := &criu_sa.SaEntry{}
+		x := proto.New[criu_sa.SaEntry](d)
 		m.Sigactions = append(m.Sigactions, x)
 		d.Message(x)
 	case 144: // 18: child_subreaper
@@ -713,19 +713,19 @@ func (m *ThreadCoreEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.BlkSigset)
 	case 58: // 7: sas
 		if m.Sas == nil {
-			m.Sas = &ThreadSasEntry{}
+			m.Sas = proto.New[ThreadSasEntry](d)
 		}
 		d.Message(m.Sas)
 	case 64: // 8: pdeath_sig
 		d.Uint32(&m.PdeathSig)
 	case 74: // 9: signals_p
 		if m.SignalsP == nil {
-			m.SignalsP = &siginfo.SignalQueueEntry{}
+			m.SignalsP = proto.New[siginfo.SignalQueueEntry](d)
 		}
 		d.Message(m.SignalsP)
 	case 82: // 10: creds
 		if m.Creds == nil {
-			m.Creds = &creds.CredsEntry{}
+			m.Creds = proto.New[creds.CredsEntry](d)
 		}
 		d.Message(m.Creds)
 	case 88: // 11: seccomp_mode
@@ -738,7 +738,7 @@ func (m *ThreadCoreEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.BlkSigsetExtended)
 	case 122: // 15: rseq_entry
 		if m.RseqEntry == nil {
-			m.RseqEntry = &rseq.RseqEntry{}
+			m.RseqEntry = proto.New[rseq.RseqEntry](d)
 		}
 		d.Message(m.RseqEntry)
 	case 128: // 16: cg_set
@@ -936,7 +936,7 @@ func (m *TaskRlimitsEntry) AppendFields(b []byte) []byte {
 func (m *TaskRlimitsEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: rlimits
-		x := &rlimit.RlimitEntry{}
+		x := proto.New[rlimit.RlimitEntry](d)
 		m.Rlimits = append(m.Rlimits, x)
 		d.Message(x)
 	default:
@@ -1036,57 +1036,57 @@ func (m *CoreEntry) ReadField(d *proto.Decoder) bool {
 		proto.Number(d, &m.Mtype)
 	case 18: // 2: thread_info
 		if m.ThreadInfo == nil {
-			m.ThreadInfo = &core_x86.ThreadInfoX86{}
+			m.ThreadInfo = proto.New[core_x86.ThreadInfoX86](d)
 		}
 		d.Message(m.ThreadInfo)
 	case 26: // 3: tc
 		if m.Tc == nil {
-			m.Tc = &TaskCoreEntry{}
+			m.Tc = proto.New[TaskCoreEntry](d)
 		}
 		d.Message(m.Tc)
 	case 34: // 4: ids
 		if m.Ids == nil {
-			m.Ids = &TaskKobjIdsEntry{}
+			m.Ids = proto.New[TaskKobjIdsEntry](d)
 		}
 		d.Message(m.Ids)
 	case 42: // 5: thread_core
 		if m.ThreadCore == nil {
-			m.ThreadCore = &ThreadCoreEntry{}
+			m.ThreadCore = proto.New[ThreadCoreEntry](d)
 		}
 		d.Message(m.ThreadCore)
 	case 50: // 6: ti_arm
 		if m.TiArm == nil {
-			m.TiArm = &core_arm.ThreadInfoArm{}
+			m.TiArm = proto.New[core_arm.ThreadInfoArm](d)
 		}
 		d.Message(m.TiArm)
 	case 66: // 8: ti_aarch64
 		if m.TiAarch64 == nil {
-			m.TiAarch64 = &core_aarch64.ThreadInfoAarch64{}
+			m.TiAarch64 = proto.New[core_aarch64.ThreadInfoAarch64](d)
 		}
 		d.Message(m.TiAarch64)
 	case 74: // 9: ti_ppc64
 		if m.TiPpc64 == nil {
-			m.TiPpc64 = &core_ppc64.ThreadInfoPpc64{}
+			m.TiPpc64 = proto.New[core_ppc64.ThreadInfoPpc64](d)
 		}
 		d.Message(m.TiPpc64)
 	case 82: // 10: ti_s390
 		if m.TiS390 == nil {
-			m.TiS390 = &core_s390.ThreadInfoS390{}
+			m.TiS390 = proto.New[core_s390.ThreadInfoS390](d)
 		}
 		d.Message(m.TiS390)
 	case 90: // 11: ti_mips
 		if m.TiMips == nil {
-			m.TiMips = &core_mips.ThreadInfoMips{}
+			m.TiMips = proto.New[core_mips.ThreadInfoMips](d)
 		}
 		d.Message(m.TiMips)
 	case 98: // 12: ti_loongarch64
 		if m.TiLoongarch64 == nil {
-			m.TiLoongarch64 = &core_loongarch64.ThreadInfoLoongarch64{}
+			m.TiLoongarch64 = proto.New[core_loongarch64.ThreadInfoLoongarch64](d)
 		}
 		d.Message(m.TiLoongarch64)
 	case 106: // 13: ti_riscv64
 		if m.TiRiscv64 == nil {
-			m.TiRiscv64 = &core_riscv64.ThreadInfoRiscv64{}
+			m.TiRiscv64 = proto.New[core_riscv64.ThreadInfoRiscv64](d)
 		}
 		d.Message(m.TiRiscv64)
 	default:

@@ -179,11 +179,11 @@ func (m *EventpollFileEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Flags)
 	case 26: // 3: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 34: // 4: tfd
-		x := &EventpollTfdEntry{}
+		x := proto.New[EventpollTfdEntry](d)
 		m.Tfd = append(m.Tfd, x)
 		d.Message(x)
 	default:

@@ -41,7 +41,7 @@ func (m *ExtFileEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Id)
 	case 42: // 5: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	default:

@@ -332,102 +332,102 @@ func (m *FileEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Id)
 	case 26: // 3: reg
 		if m.Reg == nil {
-			m.Reg = &regfile.RegFileEntry{}
+			m.Reg = proto.New[regfile.RegFileEntry](d)
 		}
 		d.Message(m.Reg)
 	case 34: // 4: isk
 		if m.Isk == nil {
-			m.Isk = &sk_inet.InetSkEntry{}
+			m.Isk = proto.New[sk_inet.InetSkEntry](d)
 		}
 		d.Message(m.Isk)
 	case 42: // 5: nsf
 		if m.Nsf == nil {
-			m.Nsf = &ns.NsFileEntry{}
+			m.Nsf = proto.New[ns.NsFileEntry](d)
 		}
 		d.Message(m.Nsf)
 	case 50: // 6: psk
 		if m.Psk == nil {
-			m.Psk = &packet_sock.PacketSockEntry{}
+			m.Psk = proto.New[packet_sock.PacketSockEntry](d)
 		}
 		d.Message(m.Psk)
 	case 58: // 7: nlsk
 		if m.Nlsk == nil {
-			m.Nlsk = &sk_netlink.NetlinkSkEntry{}
+			m.Nlsk = proto.New[sk_netlink.NetlinkSkEntry](d)
 		}
 		d.Message(m.Nlsk)
 	case 66: // 8: efd
 		if m.Efd == nil {
-			m.Efd = &eventfd.EventfdFileEntry{}
+			m.Efd = proto.New[eventfd.EventfdFileEntry](d)
 		}
 		d.Message(m.Efd)
 	case 74: // 9: epfd
 		if m.Epfd == nil {
-			m.Epfd = &eventpoll.EventpollFileEntry{}
+			m.Epfd = proto.New[eventpoll.EventpollFileEntry](d)
 		}
 		d.Message(m.Epfd)
 	case 82: // 10: sgfd
 		if m.Sgfd == nil {
-			m.Sgfd = &signalfd.SignalfdEntry{}
+			m.Sgfd = proto.New[signalfd.SignalfdEntry](d)
 		}
 		d.Message(m.Sgfd)
 	case 90: // 11: tunf
 		if m.Tunf == nil {
-			m.Tunf = &tun.TunfileEntry{}
+			m.Tunf = proto.New[tun.TunfileEntry](d)
 		}
 		d.Message(m.Tunf)
 	case 98: // 12: tfd
 		if m.Tfd == nil {
-			m.Tfd = &timerfd.TimerfdEntry{}
+			m.Tfd = proto.New[timerfd.TimerfdEntry](d)
 		}
 		d.Message(m.Tfd)
 	case 106: // 13: ify
 		if m.Ify == nil {
-			m.Ify = &fsnotify.InotifyFileEntry{}
+			m.Ify = proto.New[fsnotify.InotifyFileEntry](d)
 		}
 		d.Message(m.Ify)
 	case 114: // 14: ffy
 		if m.Ffy == nil {
-			m.Ffy = &fsnotify.FanotifyFileEntry{}
+			m.Ffy = proto.New[fsnotify.FanotifyFileEntry](d)
 		}
 		d.Message(m.Ffy)
 	case 122: // 15: ext
 		if m.Ext == nil {
-			m.Ext = &ext_file.ExtFileEntry{}
+			m.Ext = proto.New[ext_file.ExtFileEntry](d)
 		}
 		d.Message(m.Ext)
 	case 130: // 16: usk
 		if m.Usk == nil {
-			m.Usk = &sk_unix.UnixSkEntry{}
+			m.Usk = proto.New[sk_unix.UnixSkEntry](d)
 		}
 		d.Message(m.Usk)
 	case 138: // 17: fifo
 		if m.Fifo == nil {
-			m.Fifo = &fifo.FifoEntry{}
+			m.Fifo = proto.New[fifo.FifoEntry](d)
 		}
 		d.Message(m.Fifo)
 	case 146: // 18: pipe
 		if m.Pipe == nil {
-			m.Pipe = &pipe.PipeEntry{}
+			m.Pipe = proto.New[pipe.PipeEntry](d)
 		}
 		d.Message(m.Pipe)
 	case 154: // 19: tty
 		if m.Tty == nil {
-			m.Tty = &tty.TtyFileEntry{}
+			m.Tty = proto.New[tty.TtyFileEntry](d)
 		}
 		d.Message(m.Tty)
 	case 162: // 20: memfd
 		if m.Memfd == nil {
-			m.Memfd = &memfd.MemfdFileEntry{}
+			m.Memfd = proto.New[memfd.MemfdFileEntry](d)
 		}
 		d.Message(m.Memfd)
 	case 170: // 21: bpf
 		if m.Bpf == nil {
-			m.Bpf = &bpfmap_file.BpfmapFileEntry{}
+			m.Bpf = proto.New[bpfmap_file.BpfmapFileEntry](d)
 		}
 		d.Message(m.Bpf)
 	case 178: // 22: pidfd
 		if m.Pidfd == nil {
-			m.Pidfd = &pidfd.PidfdEntry{}
+			m.Pidfd = proto.New[pidfd.PidfdEntry](d)
 		}
 		d.Message(m.Pidfd)
 	default:

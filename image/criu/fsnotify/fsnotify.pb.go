@@ -86,7 +86,7 @@ func (m *InotifyWdEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Wd)
 	case 58: // 7: f_handle
 		if m.FHandle == nil {
-			m.FHandle = &fh.FhEntry{}
+			m.FHandle = proto.New[fh.FhEntry](d)
 		}
 		d.Message(m.FHandle)
 	default:
@@ -223,11 +223,11 @@ func (m *InotifyFileEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Flags)
 	case 34: // 4: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 42: // 5: wd
-		x := &InotifyWdEntry{}
+		x := proto.New[InotifyWdEntry](d)
 		m.Wd = append(m.Wd, x)
 		d.Message(x)
 	default:
@@ -325,7 +325,7 @@ func (m *FanotifyInodeMarkEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.IIno)
 	case 18: // 2: f_handle
 		if m.FHandle == nil {
-			m.FHandle = &fh.FhEntry{}
+			m.FHandle = proto.New[fh.FhEntry](d)
 		}
 		d.Message(m.FHandle)
 	default:
@@ -484,12 +484,12 @@ func (m *FanotifyMarkEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.SDev)
 	case 58: // 7: ie
 		if m.Ie == nil {
-			m.Ie = &FanotifyInodeMarkEntry{}
+			m.Ie = proto.New[FanotifyInodeMarkEntry](d)
 		}
 		d.Message(m.Ie)
 	case 66: // 8: me
 		if m.Me == nil {
-			m.Me = &FanotifyMountMarkEntry{}
+			m.Me = proto.New[FanotifyMountMarkEntry](d)
 		}
 		d.Message(m.Me)
 	default:
@@ -640,7 +640,7 @@ func (m *FanotifyFileEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Flags)
 	case 26: // 3: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 32: // 4: faflags
@@ -648,7 +648,7 @@ func (m *FanotifyFileEntry) ReadField(d *proto.Decoder) bool {
 	case 40: // 5: evflags
 		d.Uint32(&m.Evflags)
 	case 50: // 6: mark
-		x := &FanotifyMarkEntry{}
+		x := proto.New[FanotifyMarkEntry](d)
 		m.Mark = append(m.Mark, x)
 		d.Message(x)
 	default:

@@ -71,12 +71,12 @@ func (m *GhostFileEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Rdev)
 	case 58: // 7: atim
 		if m.Atim == nil {
-			m.Atim = &time.Timeval{}
+			m.Atim = proto.New[time.Timeval](d)
 		}
 		d.Message(m.Atim)
 	case 66: // 8: mtim
 		if m.Mtim == nil {
-			m.Mtim = &time.Timeval{}
+			m.Mtim = proto.New[time.Timeval](d)
 		}
 		d.Message(m.Mtim)
 	case 72: // 9: chunks

@@ -140,7 +140,7 @@ func (m *InventoryEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.FdinfoPerId)
 	case 26: // 3: root_ids
 		if m.RootIds == nil {
-			m.RootIds = &criu_core.TaskKobjIdsEntry{}
+			m.RootIds = proto.New[criu_core.TaskKobjIdsEntry](d)
 		}
 		d.Message(m.RootIds)
 	case 32: // 4: ns_per_id
@@ -159,7 +159,7 @@ func (m *InventoryEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.NetworkLockMethod)
 	case 98: // 12: plugins_entry
 		if m.PluginsEntry == nil {
-			m.PluginsEntry = &PluginsEntry{}
+			m.PluginsEntry = proto.New[PluginsEntry](d)
 		}
 		d.Message(m.PluginsEntry)
 	case 106: // 13: dump_criu_run_id

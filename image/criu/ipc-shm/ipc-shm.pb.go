@@ -43,7 +43,7 @@ func (m *IpcShmEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: desc
 		if m.Desc == nil {
-			m.Desc = &ipc_desc.IpcDescEntry{}
+			m.Desc = proto.New[ipc_desc.IpcDescEntry](d)
 		}
 		d.Message(m.Desc)
 	case 16: // 2: size

@@ -51,7 +51,7 @@ func (m *MemfdFileEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.Pos)
 	case 34: // 4: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 40: // 5: inode_id

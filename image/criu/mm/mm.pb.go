@@ -175,13 +175,13 @@ func (m *MmEntry) ReadField(d *proto.Decoder) bool {
 	case 104, 106: // 13: mm_saved_auxv
 		proto.Numbers(d, &m.MmSavedAuxv)
 	case 114: // 14: vmas
-		x := &vma.VmaEntry{}
+		x := proto.New[vma.VmaEntry](d)
 		m.Vmas = append(m.Vmas, x)
 		d.Message(x)
 	case 120: // 15: dumpable
 		d.Int32(&m.Dumpable)
 	case 130: // 16: aios
-		x := &AioRingEntry{}
+		x := proto.New[AioRingEntry](d)
 		m.Aios = append(m.Aios, x)
 		d.Message(x)
 	case 136: // 17: thp_disabled

@@ -128,7 +128,7 @@ func (m *NetDeviceEntry) ReadField(d *proto.Decoder) bool {
 		d.String(&m.Name)
 	case 50: // 6: tun
 		if m.Tun == nil {
-			m.Tun = &tun.TunLinkEntry{}
+			m.Tun = proto.New[tun.TunLinkEntry](d)
 		}
 		d.Message(m.Tun)
 	case 58: // 7: address
@@ -136,16 +136,16 @@ func (m *NetDeviceEntry) ReadField(d *proto.Decoder) bool {
 	case 64, 66: // 8: conf
 		proto.Numbers(d, &m.Conf)
 	case 74: // 9: conf4
-		x := &sysctl.SysctlEntry{}
+		x := proto.New[sysctl.SysctlEntry](d)
 		m.Conf4 = append(m.Conf4, x)
 		d.Message(x)
 	case 82: // 10: conf6
-		x := &sysctl.SysctlEntry{}
+		x := proto.New[sysctl.SysctlEntry](d)
 		m.Conf6 = append(m.Conf6, x)
 		d.Message(x)
 	case 90: // 11: macvlan
 		if m.Macvlan == nil {
-			m.Macvlan = &macvlan.MacvlanLinkEntry{}
+			m.Macvlan = proto.New[macvlan.MacvlanLinkEntry](d)
 		}
 		d.Message(m.Macvlan)
 	case 96: // 12: peer_ifindex
@@ -156,7 +156,7 @@ func (m *NetDeviceEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Master)
 	case 122: // 15: sit
 		if m.Sit == nil {
-			m.Sit = &sit.SitEntry{}
+			m.Sit = proto.New[sit.SitEntry](d)
 		}
 		d.Message(m.Sit)
 	default:
@@ -451,33 +451,33 @@ func (m *NetnsEntry) ReadField(d *proto.Decoder) bool {
 	case 16, 18: // 2: all_conf
 		proto.Numbers(d, &m.AllConf)
 	case 26: // 3: def_conf4
-		x := &sysctl.SysctlEntry{}
+		x := proto.New[sysctl.SysctlEntry](d)
 		m.DefConf4 = append(m.DefConf4, x)
 		d.Message(x)
 	case 34: // 4: all_conf4
-		x := &sysctl.SysctlEntry{}
+		x := proto.New[sysctl.SysctlEntry](d)
 		m.AllConf4 = append(m.AllConf4, x)
 		d.Message(x)
 	case 42: // 5: def_conf6
-		x := &sysctl.SysctlEntry{}
+		x := proto.New[sysctl.SysctlEntry](d)
 		m.DefConf6 = append(m.DefConf6, x)
 		d.Message(x)
 	case 50: // 6: all_conf6
-		x := &sysctl.SysctlEntry{}
+		x := proto.New[sysctl.SysctlEntry](d)
 		m.AllConf6 = append(m.AllConf6, x)
 		d.Message(x)
 	case 58: // 7: nsids
-		x := &NetnsId{}
+		x := proto.New[NetnsId](d)
 		m.Nsids = append(m.Nsids, x)
 		d.Message(x)
 	case 66: // 8: ext_key
 		d.String(&m.ExtKey)
 	case 74: // 9: unix_conf
-		x := &sysctl.SysctlEntry{}
+		x := proto.New[sysctl.SysctlEntry](d)
 		m.UnixConf = append(m.UnixConf, x)
 		d.Message(x)
 	case 82: // 10: ipv4_sysctl
-		x := &sysctl.SysctlEntry{}
+		x := proto.New[sysctl.SysctlEntry](d)
 		m.Ipv4Sysctl = append(m.Ipv4Sysctl, x)
 		d.Message(x)
 	default:

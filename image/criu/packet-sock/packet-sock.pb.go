@@ -312,12 +312,12 @@ func (m *PacketSockEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Ifindex)
 	case 50: // 6: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 58: // 7: opts
 		if m.Opts == nil {
-			m.Opts = &sk_opts.SkOptsEntry{}
+			m.Opts = proto.New[sk_opts.SkOptsEntry](d)
 		}
 		d.Message(m.Opts)
 	case 64: // 8: version
@@ -337,19 +337,19 @@ func (m *PacketSockEntry) ReadField(d *proto.Decoder) bool {
 	case 120: // 15: copy_thresh
 		d.Uint32(&m.CopyThresh)
 	case 130: // 16: mclist
-		x := &PacketMclist{}
+		x := proto.New[PacketMclist](d)
 		m.Mclist = append(m.Mclist, x)
 		d.Message(x)
 	case 136: // 17: fanout
 		d.Uint32(&m.Fanout)
 	case 146: // 18: rx_ring
 		if m.RxRing == nil {
-			m.RxRing = &PacketRing{}
+			m.RxRing = proto.New[PacketRing](d)
 		}
 		d.Message(m.RxRing)
 	case 154: // 19: tx_ring
 		if m.TxRing == nil {
-			m.TxRing = &PacketRing{}
+			m.TxRing = proto.New[PacketRing](d)
 		}
 		d.Message(m.TxRing)
 	case 160: // 20: ns_id

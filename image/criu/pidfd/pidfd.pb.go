@@ -53,7 +53,7 @@ func (m *PidfdEntry) ReadField(d *proto.Decoder) bool {
 		d.Int32(&m.Nspid)
 	case 42: // 5: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	default:

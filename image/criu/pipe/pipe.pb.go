@@ -49,7 +49,7 @@ func (m *PipeEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Flags)
 	case 34: // 4: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	default:

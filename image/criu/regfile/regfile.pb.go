@@ -67,7 +67,7 @@ func (m *RegFileEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.Pos)
 	case 42: // 5: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 50: // 6: name

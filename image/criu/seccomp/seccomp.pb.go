@@ -108,7 +108,7 @@ func (m *SeccompEntry) AppendFields(b []byte) []byte {
 func (m *SeccompEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: seccomp_filters
-		x := &SeccompFilter{}
+		x := proto.New[SeccompFilter](d)
 		m.SeccompFilters = append(m.SeccompFilters, x)
 		d.Message(x)
 	default:

@@ -84,7 +84,7 @@ func (m *SignalQueueEntry) AppendFields(b []byte) []byte {
 func (m *SignalQueueEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: signals
-		x := &SiginfoEntry{}
+		x := proto.New[SiginfoEntry](d)
 		m.Signals = append(m.Signals, x)
 		d.Message(x)
 	default:

@@ -131,7 +131,7 @@ func (m *IpOptsEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Freebind)
 	case 34: // 4: raw
 		if m.Raw == nil {
-			m.Raw = &IpOptsRawEntry{}
+			m.Raw = proto.New[IpOptsRawEntry](d)
 		}
 		d.Message(m.Raw)
 	case 40: // 5: pktinfo
@@ -288,19 +288,19 @@ func (m *InetSkEntry) ReadField(d *proto.Decoder) bool {
 		proto.Numbers(d, &m.DstAddr)
 	case 106: // 13: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 114: // 14: opts
 		if m.Opts == nil {
-			m.Opts = &sk_opts.SkOptsEntry{}
+			m.Opts = proto.New[sk_opts.SkOptsEntry](d)
 		}
 		d.Message(m.Opts)
 	case 120: // 15: v6only
 		d.Bool(&m.V6Only)
 	case 130: // 16: ip_opts
 		if m.IpOpts == nil {
-			m.IpOpts = &IpOptsEntry{}
+			m.IpOpts = proto.New[IpOptsEntry](d)
 		}
 		d.Message(m.IpOpts)
 	case 138: // 17: ifname
@@ -311,7 +311,7 @@ func (m *InetSkEntry) ReadField(d *proto.Decoder) bool {
 		proto.Number(d, &m.Shutdown)
 	case 162: // 20: tcp_opts
 		if m.TcpOpts == nil {
-			m.TcpOpts = &tcp_stream.TcpOptsEntry{}
+			m.TcpOpts = proto.New[tcp_stream.TcpOptsEntry](d)
 		}
 		d.Message(m.TcpOpts)
 	default:

@@ -80,12 +80,12 @@ func (m *NetlinkSkEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.DstGroup)
 	case 90: // 11: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 98: // 12: opts
 		if m.Opts == nil {
-			m.Opts = &sk_opts.SkOptsEntry{}
+			m.Opts = proto.New[sk_opts.SkOptsEntry](d)
 		}
 		d.Message(m.Opts)
 	case 104: // 13: ns_id

@@ -104,7 +104,7 @@ func (m *SkPacketEntry) ReadField(d *proto.Decoder) bool {
 	case 16: // 2: length
 		d.Uint32(&m.Length)
 	case 34: // 4: scm
-		x := &ScmEntry{}
+		x := proto.New[ScmEntry](d)
 		m.Scm = append(m.Scm, x)
 		d.Message(x)
 	default:

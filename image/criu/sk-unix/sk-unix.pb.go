@@ -169,12 +169,12 @@ func (m *UnixSkEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Peer)
 	case 74: // 9: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 82: // 10: opts
 		if m.Opts == nil {
-			m.Opts = &sk_opts.SkOptsEntry{}
+			m.Opts = proto.New[sk_opts.SkOptsEntry](d)
 		}
 		d.Message(m.Opts)
 	case 90: // 11: name
@@ -183,7 +183,7 @@ func (m *UnixSkEntry) ReadField(d *proto.Decoder) bool {
 		proto.Number(d, &m.Shutdown)
 	case 106: // 13: file_perms
 		if m.FilePerms == nil {
-			m.FilePerms = &FilePermsEntry{}
+			m.FilePerms = proto.New[FilePermsEntry](d)
 		}
 		d.Message(m.FilePerms)
 	case 114: // 14: name_dir

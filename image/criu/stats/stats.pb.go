@@ -372,12 +372,12 @@ func (m *StatsEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: dump
 		if m.Dump == nil {
-			m.Dump = &DumpStatsEntry{}
+			m.Dump = proto.New[DumpStatsEntry](d)
 		}
 		d.Message(m.Dump)
 	case 18: // 2: restore
 		if m.Restore == nil {
-			m.Restore = &RestoreStatsEntry{}
+			m.Restore = proto.New[RestoreStatsEntry](d)
 		}
 		d.Message(m.Restore)
 	default:

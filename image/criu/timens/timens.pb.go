@@ -104,12 +104,12 @@ func (m *TimensEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: monotonic
 		if m.Monotonic == nil {
-			m.Monotonic = &Timespec{}
+			m.Monotonic = proto.New[Timespec](d)
 		}
 		d.Message(m.Monotonic)
 	case 18: // 2: boottime
 		if m.Boottime == nil {
-			m.Boottime = &Timespec{}
+			m.Boottime = proto.New[Timespec](d)
 		}
 		d.Message(m.Boottime)
 	default:

@@ -338,21 +338,21 @@ func (m *TaskTimersEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: real
 		if m.Real == nil {
-			m.Real = &ItimerEntry{}
+			m.Real = proto.New[ItimerEntry](d)
 		}
 		d.Message(m.Real)
 	case 18: // 2: virt
 		if m.Virt == nil {
-			m.Virt = &ItimerEntry{}
+			m.Virt = proto.New[ItimerEntry](d)
 		}
 		d.Message(m.Virt)
 	case 26: // 3: prof
 		if m.Prof == nil {
-			m.Prof = &ItimerEntry{}
+			m.Prof = proto.New[ItimerEntry](d)
 		}
 		d.Message(m.Prof)
 	case 34: // 4: posix
-		x := &PosixTimerEntry{}
+		x := proto.New[PosixTimerEntry](d)
 		m.Posix = append(m.Posix, x)
 		d.Message(x)
 	default:

@@ -59,7 +59,7 @@ func (m *TimerfdEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Flags)
 	case 26: // 3: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 32: // 4: clockid

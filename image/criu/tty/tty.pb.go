@@ -484,22 +484,22 @@ func (m *TtyInfoEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Rdev)
 	case 74: // 9: termios
 		if m.Termios == nil {
-			m.Termios = &TermiosEntry{}
+			m.Termios = proto.New[TermiosEntry](d)
 		}
 		d.Message(m.Termios)
 	case 82: // 10: termios_locked
 		if m.TermiosLocked == nil {
-			m.TermiosLocked = &TermiosEntry{}
+			m.TermiosLocked = proto.New[TermiosEntry](d)
 		}
 		d.Message(m.TermiosLocked)
 	case 90: // 11: winsize
 		if m.Winsize == nil {
-			m.Winsize = &WinsizeEntry{}
+			m.Winsize = proto.New[WinsizeEntry](d)
 		}
 		d.Message(m.Winsize)
 	case 98: // 12: pty
 		if m.Pty == nil {
-			m.Pty = &TtyPtyEntry{}
+			m.Pty = proto.New[TtyPtyEntry](d)
 		}
 		d.Message(m.Pty)
 	case 104: // 13: dev
@@ -726,7 +726,7 @@ func (m *TtyFileEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Flags)
 	case 34: // 4: fown
 		if m.Fown == nil {
-			m.Fown = &fown.FownEntry{}
+			m.Fown = proto.New[fown.FownEntry](d)
 		}
 		d.Message(m.Fown)
 	case 48: // 6: regf_id

@@ -118,11 +118,11 @@ func (m *UsernsEntry) AppendFields(b []byte) []byte {
 func (m *UsernsEntry) ReadField(d *proto.Decoder) bool {
 	switch d.Tag {
 	case 10: // 1: uid_map
-		x := &UidGidExtent{}
+		x := proto.New[UidGidExtent](d)
 		m.UidMap = append(m.UidMap, x)
 		d.Message(x)
 	case 18: // 2: gid_map
-		x := &UidGidExtent{}
+		x := proto.New[UidGidExtent](d)
 		m.GidMap = append(m.GidMap, x)
 		d.Message(x)
 	default:

@@ -128,12 +128,12 @@ func writeRead(g *protogen.GeneratedFile, m *protogen.Message) {
 		case f.Message == nil:
 			readScalar(g, f, at)
 		case f.Desc.IsList():
-			g.P("x := &", f.Message.GoIdent, "{}")
+			g.P("x := ", protoPackage.Ident("New"), "[", f.Message.GoIdent, "](d)")
 			g.P(at, " = append(", at, ", x)")
 			g.P("d.Message(x)")
 		default:
 			g.P("if ", at, " == nil {")
-			g.P(at, " = &", f.Message.GoIdent, "{}")
+			g.P(at, " = ", protoPackage.Ident("New"), "[", f.Message.GoIdent, "](d)")
 			g.P("}")
 			g.P("d.Message(", at, ")")
 		}

@@ -39,10 +39,16 @@ func leaseType(f *scan.File, mode string, typ uint32) (uint32, error) {
 	return 0, kind.Unsupported(f, "somebody waits for its lease to be given up (%s), in a way that Glis can't restore; let the program do that first", mode)
 }
 
+// anyBreaking tells whether somebody waits for any lease. Check has read them.
+func (k *Locks) anyBreaking() bool { return k != nil && k.breaking }
+
 // breakLeases makes those leases on a new file again that somebody waits for.
 func (k *Locks) breakLeases(env *plan.Env, users []plan.Use, flags uint32, d *fd.FD) error {
 	if err := k.read(env.Store); err != nil {
 		return err
+	}
+	if !k.breaking {
+		return nil
 	}
 	for _, e := range k.all {
 		if !breaking(e) {

@@ -24,10 +24,11 @@ import (
 // fcntl(2). They are told with the file they are on, and come back as a part
 // of a process, since a record lock belongs to one.
 type Locks struct {
-	once   sync.Once // of a restore, as the rest
-	all    []*lockimg.FileLockEntry
-	err    error
-	broken map[*lockimg.FileLockEntry]bool // leases that were made with their files, see breakLeases
+	once     sync.Once // of a restore, as the rest
+	all      []*lockimg.FileLockEntry
+	err      error
+	broken   map[*lockimg.FileLockEntry]bool // leases that were made with their files, see breakLeases
+	breaking bool                            // somebody waits for some lease
 }
 
 // criu's numbers for the sorts of locks, which are the kernel's for some.
@@ -126,6 +127,7 @@ func (k *Locks) read(store image.Store) error {
 			if k.err == nil {
 				k.err = checkLock(e)
 			}
+			k.breaking = k.breaking || breaking(e)
 		}
 	})
 	return k.err

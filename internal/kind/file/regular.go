@@ -30,6 +30,7 @@ type Regular struct {
 	ghosts  map[inodeKey]uint32  // of a dump: numbers of files without a name
 	links   map[inodeKey]uint32  // of a dump: numbers of the names that --link-remap gave
 	remaps  map[uint32]*remapped // of a restore: files that come back in another way than by their path
+	dirs    directories          // of a restore
 }
 
 // Type implements kind.File.

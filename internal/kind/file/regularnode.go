@@ -50,6 +50,9 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if how, _, ok := extra(in, regQueue); ok {
 		return planQueue(p, e, n, how)
 	}
+	if n.remap == nil {
+		n.dir = k.dirs.of(in.GetName())
+	}
 	if n.remap == nil || n.remap.dead == 0 {
 		return p.Add(n)
 	}
@@ -83,8 +86,9 @@ func checkRegular(e *regfile.RegFileEntry) error {
 type regularNode struct {
 	base
 	entry *regfile.RegFileEntry
-	size  uint64    // that the file must have at least
-	remap *remapped // nil: it comes back by its path
+	size  uint64     // that the file must have at least
+	remap *remapped  // nil: it comes back by its path
+	dir   *directory // that it is in
 	plan  *plan.Plan
 	locks *Locks
 }
@@ -96,6 +100,10 @@ func (n *regularNode) String() string {
 
 // Independent implements plan.Independent: a file that is found by its path.
 func (n *regularNode) Independent() bool { return n.remap == nil }
+
+// Streamed implements plan.Streamed: a lease that somebody waits for would have who
+// opens the file again wait, too.
+func (n *regularNode) Streamed() bool { return !n.locks.anyBreaking() }
 
 // Create implements plan.Node.
 func (n *regularNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
@@ -127,17 +135,25 @@ func (n *regularNode) Fill(ctx context.Context, env *plan.Env, own *fd.FD) error
 // open looks before it opens: to open a device or a FIFO that took the file's
 // place could have an effect, or wait for ever. Whoever may replace the file in
 // between may do it any time, so it isn't looked at once more.
-func (n *regularNode) open(env *plan.Env) (*fd.FD, error) { return n.openBy(env, n.entry.GetName()) }
+func (n *regularNode) open(env *plan.Env) (*fd.FD, error) {
+	at, name := n.dir.place(n.entry.GetName())
+	defer n.dir.done()
+	return n.openAt(env, at, name)
+}
 
 func (n *regularNode) openBy(env *plan.Env, name string) (*fd.FD, error) {
+	return n.openAt(env, unix.AT_FDCWD, name)
+}
+
+func (n *regularNode) openAt(env *plan.Env, at int, name string) (*fd.FD, error) {
 	var st unix.Stat_t
-	if err := unix.Fstatat(unix.AT_FDCWD, name, &st, n.follow()); err != nil {
+	if err := unix.Fstatat(at, name, &st, n.follow()); err != nil {
 		return nil, missing(err)
 	}
 	if err := n.check(env, &st); err != nil {
 		return nil, err
 	}
-	num, err := unix.Open(name, n.openFlags(), 0)
+	num, err := unix.Openat(at, name, n.openFlags(), 0)
 	if err != nil {
 		return nil, fmt.Errorf("open with flags %#o: %w", n.flags, err)
 	}

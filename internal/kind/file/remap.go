@@ -202,6 +202,7 @@ func (n *regularNode) openLinked(env *plan.Env) (*fd.FD, error) {
 
 // Drop implements plan.Dropper.
 func (n *regularNode) Drop() {
+	n.dir.close()
 	if n.remap != nil && n.remap.ghost != nil {
 		n.remap.ghost.drop()
 	}

@@ -1,0 +1,216 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/plan"
+)
+
+// crew makes files on all CPUs. Whoever waits for one of them makes others
+// meanwhile, so that no thread has to be woken for it.
+type crew struct {
+	f      *files
+	ctx    context.Context
+	jobs   []job
+	next   atomic.Int64 // the first that nobody has begun with
+	others sync.WaitGroup
+	at     int // the first that was not handed over yet
+}
+
+// job is a file to be made.
+type job struct {
+	node plan.Node
+	made atomic.Bool
+	d    *fd.FD
+	ino  uint64
+	err  error
+}
+
+const (
+	// someAhead is from how many files on it pays to wake another thread.
+	someAhead = 32
+	// fewJobs is how many files one thread makes at a time.
+	fewJobs = 4
+)
+
+// ahead begins to make files whose needs are there, on all CPUs, before get asks for
+// them. If others must not be made while one of them is filled, all are made when it
+// returns.
+func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
+	if len(own) < someAhead {
+		return nil
+	}
+	f.dismiss()
+	c := &crew{f: f, jobs: make([]job, 0, len(own))}
+	streamed := true
+	for _, e := range own {
+		n, at := f.plan.Node(plan.ID(e.GetId())), f.all.At(plan.ID(e.GetId()))
+		if at.open != nil || at.queued {
+			continue
+		}
+		ok, err := f.mayNow(ctx, n)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		c.jobs, at.queued = append(c.jobs, job{node: n}), true
+		if s, ok := n.(plan.Streamed); !ok || !s.Streamed() {
+			streamed = false
+		}
+	}
+	c.begin(ctx)
+	if f.crew = c; !streamed {
+		c.finish()
+	}
+	return nil
+}
+
+func (c *crew) begin(ctx context.Context) {
+	c.ctx = ctx
+	for range min(runtime.GOMAXPROCS(0)-1, len(c.jobs)/fewJobs) {
+		c.others.Go(func() {
+			for c.some() {
+			}
+		})
+	}
+}
+
+// some makes a few files that nobody has begun with; false: there are none.
+func (c *crew) some() bool {
+	end := int(c.next.Add(fewJobs))
+	for i := end - fewJobs; i < min(end, len(c.jobs)); i++ {
+		j := &c.jobs[i]
+		j.d, j.ino, j.err = c.f.create(c.ctx, j.node)
+		j.made.Store(true)
+	}
+	return end < len(c.jobs)
+}
+
+// finish returns when all are made.
+func (c *crew) finish() {
+	for c.some() {
+	}
+	c.others.Wait()
+}
+
+// settle has the files made that these descriptors are of, as far as ahead began
+// with them, and fills them.
+func (f *files) settle(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
+	c := f.crew
+	if c == nil {
+		return nil
+	}
+	for _, e := range own {
+		for at := f.all.At(plan.ID(e.GetId())); at.queued && at.open == nil && c.at < len(c.jobs); {
+			if err := c.handOver(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settleAll is settle for all descriptors that ahead was told of.
+func (f *files) settleAll(ctx context.Context) error {
+	if c := f.crew; c != nil {
+		c.finish()
+		for c.at < len(c.jobs) {
+			if err := c.handOver(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// handOver has the next file made, and filled. If it can't be made all are tried, to
+// tell of each.
+func (c *crew) handOver(ctx context.Context) error {
+	j := &c.jobs[c.at]
+	for !j.made.Load() {
+		if !c.some() {
+			c.others.Wait()
+		}
+	}
+	if j.err != nil {
+		return c.failures()
+	}
+	c.at++
+	if err := c.f.made(ctx, j.node, j.d, j.ino); err != nil {
+		return failure(j.node, err)
+	}
+	return nil
+}
+
+func (c *crew) failures() error {
+	c.finish()
+	var errs []error
+	for i := range c.jobs {
+		if j := &c.jobs[i]; j.err != nil {
+			errs = append(errs, failure(j.node, j.err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func failure(n plan.Node, err error) error { return fmt.Errorf("file %#x, %v: %w", n.ID(), n, err) }
+
+// dismiss has nobody make files any more. Those that nobody has taken over are closed.
+func (f *files) dismiss() {
+	c := f.crew
+	if c == nil {
+		return
+	}
+	c.next.Store(int64(len(c.jobs)))
+	c.others.Wait()
+	for i := c.at; i < len(c.jobs); i++ {
+		if d := c.jobs[i].d; d != nil {
+			d.Close()
+		}
+	}
+	f.crew = nil
+}
+
+// atOnce is how many files are made ahead of their use: those of a message, or, if
+// the engine may have all, so many that nobody waits.
+func (f *files) atOnce() int {
+	if f.plenty() {
+		return len(f.nodes)
+	}
+	return fd.MaxRights
+}
+
+// plenty tells whether the engine may have all files at a time.
+func (f *files) plenty() bool { return len(f.nodes)+spareFiles <= f.room }
+
+// mayNow tells whether a file can be made while others are. It makes what the file
+// needs, as a listener that all connections from it do, unless that can be made
+// while others are, too.
+func (f *files) mayNow(ctx context.Context, n plan.Node) (bool, error) {
+	if !independent(n) {
+		return false, nil
+	}
+	for _, need := range n.Needs() {
+		if f.opened(need) == nil && independent(f.plan.Node(need)) {
+			return false, nil
+		}
+		if _, err := f.get(ctx, need); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func independent(n plan.Node) bool {
+	i, ok := n.(plan.Independent)
+	return ok && i.Independent()
+}
