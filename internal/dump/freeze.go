@@ -123,6 +123,9 @@ func (f *freezer) open(pid proc.PID) (*scan.Task, error) {
 	}
 	t.Pidfd = fd.New(n)
 	t.Zombie = t.Stat.State == 'Z' && t.Stat.NumThreads <= 1
+	if t.Zombie && f.tree.Root == nil {
+		return nil, errors.Join(fmt.Errorf("%v has ended meanwhile: there is nothing to dump", t), t.Pidfd.Close(), dir.Close())
+	}
 	if t.Parent = f.tree.Task(proc.PID(t.Stat.PPID)); f.tree.Root == nil {
 		f.tree.Root, t.Parent = t, nil
 	}
@@ -236,7 +239,7 @@ func (f *freezer) whyNot(t *scan.Task, tid proc.TID, err error) error {
 	case st.Kthread:
 		return fmt.Errorf("%v is a kernel thread: only processes can be dumped", t)
 	case st.TracerPid != 0 && int(st.TracerPid) != unix.Gettid(): // one of its other threads may be ours already
-		return kind.Unsupported(t, "it is traced by process %d (strace, gdb?); end that first", st.TracerPid)
+		return kind.Unsupported(t, "it is traced by process %d (strace, gdb, another dump?); end that first", st.TracerPid)
 	}
 	return fmt.Errorf("%v: seize thread %d: %w", t, tid, err)
 }

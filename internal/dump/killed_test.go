@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
@@ -50,4 +52,17 @@ func TestIfKilled(t *testing.T) {
 	if task.Zombie = true; says(failed) {
 		t.Error("it was dead before")
 	}
+}
+
+// A process that ends right before it is stopped is said to have ended.
+func TestEndedMeanwhile(t *testing.T) {
+	cmd := exec.Command("true")
+	must(t, cmd.Start())
+	var info unix.Siginfo
+	must(t, unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil)) // it stays, as a zombie
+	f := &freezer{tree: &scan.Tree{}, known: func(*scan.Task) error { return nil }}
+	if _, err := f.open(proc.PID(cmd.Process.Pid)); err == nil || !strings.Contains(err.Error(), "has ended meanwhile") {
+		t.Errorf("got %v", err)
+	}
+	must(t, cmd.Wait())
 }

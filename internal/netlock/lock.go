@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/fd"
@@ -68,7 +69,7 @@ func (l *Lock) Hold(name string, flows []Flow) error {
 		batch = fillBatch(l.name, flows)
 	}
 	if err := exchange(l.sock.Int(), batch); err != nil {
-		return fmt.Errorf("lock the packets of %d connections: %w", len(flows), hint(err))
+		return fmt.Errorf("lock the packets of %d connections: %w", len(flows), l.taken(err, name))
 	}
 	if l.name == "" {
 		l.name = name
@@ -151,6 +152,19 @@ func remove(sock int, name string) error {
 		return nil
 	}
 	return fmt.Errorf("unlock the packets of table inet %s: %w", name, err)
+}
+
+// taken says of an error that somebody else has a lock of this name, if it is that.
+func (l *Lock) taken(err error, name string) error {
+	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EEXIST) {
+		return hint(err)
+	}
+	b := &batch{}
+	b.table(unix.NFT_MSG_GETTABLE, netlink.Acknowledge, func(e *netlink.AttributeEncoder) { e.String(unix.NFTA_TABLE_NAME, name) })
+	if l.name != "" || exchange(l.sock.Int(), b.out) != nil {
+		return hint(err)
+	}
+	return fmt.Errorf("%w: table inet %s is there already, as another restore of these images is under way; wait for its end", err, name)
 }
 
 // hint adds what to do to the errors that have a remedy.
