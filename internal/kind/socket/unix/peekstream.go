@@ -21,6 +21,11 @@ func (q *peeker) stream() ([]*message, error) {
 		return nil, err
 	}
 	s.waits = events&sys.POLLPRI != 0
+	if events&sys.POLLERR != 0 {
+		if err := s.exactly(); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.head(); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package unix
 import (
 	"errors"
 
+	sys "golang.org/x/sys/unix"
+
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/sockmem"
 )
@@ -19,6 +21,40 @@ func (k *Kind) bufferLengths(l *look) ([]int, error) {
 		return nil, err
 	}
 	return sockmem.Lengths(m, at)
+}
+
+// exactly makes sure of how much there is, if an error waits behind it: a peek that
+// goes on to the end takes the error away. Kernels that keep count (as they have
+// SO_INQ, Linux 6.17) count urgent data, too, that a reader has stepped over.
+func (s *stream) exactly() error {
+	if s.told {
+		return errNotPlain
+	}
+	all, err := s.lengths()
+	switch {
+	case errors.Is(err, kmem.ErrUnavailable) && keepsCount():
+		return errBehind
+	case errors.Is(err, kmem.ErrUnavailable):
+		return nil
+	case err != nil:
+		return err
+	}
+	sum := 0
+	for _, n := range all {
+		sum += n
+	}
+	s.total = min(s.total, sum)
+	return nil
+}
+
+// keepsCount tells whether the kernel has SO_INQ, which can be set only.
+func keepsCount() bool {
+	n, err := sys.Socket(sys.AF_UNIX, sys.SOCK_STREAM|sys.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return true // to be on the safe side
+	}
+	defer sys.Close(n)
+	return sys.SetsockoptInt(n, sys.SOL_SOCKET, soInq, 1) == nil
 }
 
 // refine takes the pieces of a stream apart into the buffers that they are in,

@@ -74,3 +74,44 @@ func sender1(t *testing.T, fd int) int32 {
 	}
 	return who.Pid
 }
+
+// A stream whose peer has closed with something unread, so that an error waits to
+// be reported, and that counts urgent data which was stepped over: a look behind the
+// end would take the error away.
+func TestErrorBehind(t *testing.T) {
+	shared, _ := memory(t)
+	for _, rest := range []string{"", "rest"} {
+		s := &sockets{t: t}
+		a, b := s.pair(sys.SOCK_STREAM)
+		s.must(sys.Sendto(b, []byte("X"), sys.MSG_OOB, nil))
+		if _, _, err := sys.Recvfrom(a, make([]byte, 1), sys.MSG_DONTWAIT); err != sys.EAGAIN {
+			t.Fatalf("step over urgent data: %v", err)
+		}
+		s.send(a, "unread")
+		if rest != "" {
+			s.send(b, rest)
+		}
+		s.close(b)
+		k := New()
+		k.UseMemory(shared)
+		images, err := dumpWith(t, k, scanned(t, a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := restored(t, images)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []int{a, again[0]} {
+			buf := make([]byte, 10)
+			if rest != "" {
+				if got, _, err := sys.Recvfrom(n, buf, sys.MSG_DONTWAIT); err != nil || string(buf[:got]) != rest {
+					t.Errorf("got %q, %v", buf[:max(got, 0)], err)
+				}
+			}
+			if _, _, err := sys.Recvfrom(n, buf, sys.MSG_DONTWAIT); err != sys.ECONNRESET {
+				t.Errorf("%q is before the error: got %v", rest, err)
+			}
+		}
+	}
+}
