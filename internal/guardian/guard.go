@@ -222,14 +222,20 @@ func (g *Guard) Phase(p Phase) error {
 
 // Close ends the guardian: everything is done, or taken back by the engine
 // itself. A second Close does nothing.
-func (g *Guard) Close() error {
+func (g *Guard) Close() error { return g.close(func() { go reap(g.pid) }) }
+
+// CloseWait is Close that waits for the process's end: a program that is executed in
+// place of this one doesn't know of it, and it would keep its number.
+func (g *Guard) CloseWait() error { return g.close(func() { reap(g.pid) }) }
+
+func (g *Guard) close(ended func()) error {
 	g.once.Do(func() {
 		g.err = errors.Join(g.Phase(Done), g.lock.Release()) // the guardian's copy goes a moment later
 		if _, err := unix.Write(g.line.Int(), []byte{1}); err != nil && err != unix.EPIPE {
 			g.err = errors.Join(g.err, fmt.Errorf("tell the guardian that all is done: %w", err))
 		}
 		g.err = errors.Join(g.err, g.release())
-		go reap(g.pid)
+		ended()
 	})
 	return g.err
 }
