@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -36,9 +35,6 @@ type checkedFiles struct {
 	files     map[string]listed
 	inside    map[string]string // the directory that is in a directory
 	inventory []byte
-
-	mu     sync.Mutex
-	states map[string]*checking
 }
 
 // Check looks for the manifest of the checkpoint in s. Without one it returns
@@ -54,8 +50,12 @@ func Check(s Store) (*Checked, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &checkedFiles{top: s, files: files, inside: map[string]string{}, inventory: raw, states: map[string]*checking{}}
-	for name := range files {
+	c := &checkedFiles{top: s, files: files, inside: map[string]string{}, inventory: raw}
+	states := make([]checking, len(files))
+	for name, f := range files {
+		f.state, states = &states[0], states[1:]
+		f.state.begin(f.name, f.size, f.sums)
+		files[name] = f
 		for at := path.Dir(name); at != "."; at = path.Dir(at) {
 			up, dir := path.Split(at)
 			c.inside[strings.TrimSuffix(up, "/")] = dir
@@ -114,7 +114,7 @@ func (c *Checked) openShort(d *Dir, name string, want listed) (ReadFile, error) 
 	case size != want.size:
 		return nil, wrongSize(want, size)
 	}
-	if err := c.state(want).read(b, 0); err != nil {
+	if err := want.state.read(b, 0); err != nil {
 		return nil, err
 	}
 	return &bytesFile{b: b}, nil
@@ -143,23 +143,11 @@ func (c *Checked) checked(f ReadFile, want listed) (ReadFile, error) {
 	if got := f.Size(); got != want.size {
 		return nil, wrongSize(want, got)
 	}
-	state := c.state(want)
+	state := want.state
 	if want.short() {
 		return readChecked(f, state)
 	}
 	return &checkedFile{f, state}, nil
-}
-
-// state returns what was seen of a file so far, whoever has it open.
-func (c *checkedFiles) state(f listed) *checking {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.states[f.name]
-	if s == nil {
-		s = newChecking(f.name, f.size, f.sums)
-		c.states[f.name] = s
-	}
-	return s
 }
 
 // isPages tells whether a file holds pages; all others are metadata.
@@ -244,7 +232,7 @@ func (c *Checked) check(ctx context.Context, wanted func(listed) bool) error {
 // checkFile looks at a file: at its size only, or at all that has not been
 // seen of it.
 func (c *Checked) checkFile(ctx context.Context, want listed, content bool) error {
-	state := c.state(want)
+	state := want.state
 	rest := state.rest()
 	if want.size > 0 && len(rest) == 0 {
 		return nil

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"glis.dev/glis/image/proto"
@@ -24,11 +25,16 @@ func FuzzReader(f *testing.F) {
 		if r.Raw() {
 			return
 		}
-		rd := newReader(&memFile{b}, r, "x")
-		if rd.header() != nil {
-			return
+		all, err := readFrom(&memFile{b}, r)
+		whole, err2 := readFrom(&bytesFile{b}, r) // is read in another way
+		if fmt.Sprint(err) != fmt.Sprint(err2) || len(whole) != len(all) {
+			t.Fatalf("%d entries, %v; of a file that was read as a whole %d, %v", len(all), err, len(whole), err2)
 		}
-		all, err := readEntries(rd)
+		for i := range all {
+			if !sameWire(t, whole[i].m, all[i].m) || !bytes.Equal(whole[i].payload, all[i].payload) {
+				t.Fatalf("%v; of a file that was read as a whole %v", all[i], whole[i])
+			}
+		}
 		if err != nil {
 			return
 		}
@@ -39,7 +45,7 @@ func FuzzReader(f *testing.F) {
 			check(t, w.PutPayload(e.m, e.payload))
 		}
 		check(t, w.Close())
-		rd, err = open(s, r, "y")
+		rd, err := open(s, r, "y")
 		check(t, err)
 		again, err := readEntries(rd)
 		check(t, err)
@@ -52,6 +58,15 @@ func FuzzReader(f *testing.F) {
 			}
 		}
 	})
+}
+
+// readFrom reads all of a file.
+func readFrom(f ReadFile, r *Row) ([]entry, error) {
+	rd := newReader(f, r, "x")
+	if err := rd.header(); err != nil {
+		return nil, err
+	}
+	return readEntries(rd)
 }
 
 // sameWire compares encodings: a NaN is not equal to itself.

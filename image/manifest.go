@@ -34,6 +34,8 @@ type listed struct {
 	size int64
 	sums []uint32
 	link string // size and sums are those of the file of this name
+
+	state *checking // what was seen of it, whoever has it open; see Check
 }
 
 // mostDeep is how many directories a name in the manifest leads through.
@@ -76,7 +78,7 @@ func parseManifest(b []byte) (map[string]listed, error) {
 	if len(b) < head || !bytes.Equal(b[:head], manifest.header(nil)) {
 		return nil, &Error{File: ManifestName, Err: ErrMagic}
 	}
-	files := map[string]listed{}
+	files := make(map[string]listed, countEntries(b[head:]))
 	for at := head; at < len(b); {
 		rest := b[at:]
 		if len(rest) < word || uint64(binary.LittleEndian.Uint32(rest)) > uint64(len(rest)-word) {
@@ -94,6 +96,19 @@ func parseManifest(b []byte) (map[string]listed, error) {
 		at += word + n
 	}
 	return files, followLinks(files)
+}
+
+// countEntries counts what may be entries, up to many.
+func countEntries(b []byte) (n int) {
+	for len(b) >= 4 && n < 1<<16 {
+		size := uint64(binary.LittleEndian.Uint32(b))
+		if size == 0 || size > uint64(len(b)-4) {
+			return n
+		}
+		b = b[4+size:]
+		n++
+	}
+	return n
 }
 
 func parseListed(b []byte) (f listed, err error) {
@@ -124,11 +139,10 @@ func parseListed(b []byte) (f listed, err error) {
 }
 
 func checkListed(f *listed) error {
-	parts := strings.Split(f.name, "/")
-	if len(parts) > mostDeep {
-		return fmt.Errorf("a name of %d parts", len(parts))
+	if n := strings.Count(f.name, "/") + 1; n > mostDeep {
+		return fmt.Errorf("a name of %d parts", n)
 	}
-	for _, p := range parts {
+	for p := range strings.SplitSeq(f.name, "/") {
 		if err := checkName(p); err != nil {
 			return err
 		}

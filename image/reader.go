@@ -19,6 +19,7 @@ const MaxEntry = 64 << 20
 type Reader struct {
 	name string
 	f    ReadFile
+	mem  []byte // all of the file, if it was read as a whole; there is no br then
 	sec  *io.SectionReader
 	br   *bufio.Reader
 	off  int64 // of the next byte to be read
@@ -54,6 +55,9 @@ func open(s Store, r *Row, name string) (*Reader, error) {
 }
 
 func newReader(f ReadFile, r *Row, name string) *Reader {
+	if m, ok := f.(*bytesFile); ok {
+		return &Reader{name: name, f: f, mem: m.b, seq: sequence{row: r}}
+	}
 	sec := io.NewSectionReader(f, 0, f.Size())
 	size := min(max(f.Size(), 16), bufferSize)
 	return &Reader{name: name, f: f, sec: sec, br: bufio.NewReaderSize(sec, int(size)), seq: sequence{row: r}}
@@ -116,7 +120,12 @@ func (r *Reader) word() (uint32, error) {
 // full fills p; the end of the file is an error.
 func (r *Reader) full(p []byte) error {
 	start := r.off
-	n, err := io.ReadFull(r.br, p)
+	n, err := 0, io.EOF
+	if r.br != nil {
+		n, err = io.ReadFull(r.br, p)
+	} else if n = copy(p, r.mem[r.off:]); n == len(p) {
+		err = nil
+	}
 	r.off += int64(n)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("file is cut, %d of %d bytes: %w", n, len(p), io.ErrUnexpectedEOF)
@@ -152,6 +161,10 @@ func (r *Reader) frame() ([]byte, error) {
 	}
 	if int64(size) > r.left() {
 		return nil, r.fail(fmt.Errorf("file is cut: entry of %d bytes, %d are left: %w", size, r.left(), io.ErrUnexpectedEOF))
+	}
+	if r.br == nil {
+		r.off += int64(size)
+		return r.mem[r.off-int64(size) : r.off], nil
 	}
 	if uint32(cap(r.buf)) < size {
 		r.buf = make([]byte, size)
@@ -211,6 +224,9 @@ func (r *Reader) skip() error {
 	n := r.payload + r.pad
 	r.payload, r.pad = 0, 0
 	r.off += n
+	if r.br == nil {
+		return nil // there is as much, see setPayload
+	}
 	if n <= int64(r.br.Buffered()) {
 		_, err := r.br.Discard(int(n))
 		return err
@@ -249,7 +265,13 @@ func (p payloadReader) Read(b []byte) (int, error) {
 	if r.payload == 0 {
 		return 0, io.EOF
 	}
-	n, err := r.br.Read(b[:min(int64(len(b)), r.payload)])
+	b = b[:min(int64(len(b)), r.payload)]
+	if r.br == nil {
+		n := copy(b, r.mem[r.off:])
+		r.off, r.payload = r.off+int64(n), r.payload-int64(n)
+		return n, nil
+	}
+	n, err := r.br.Read(b)
 	r.off += int64(n)
 	r.payload -= int64(n)
 	if errors.Is(err, io.EOF) {

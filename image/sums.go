@@ -138,10 +138,19 @@ type checking struct {
 	chunks []chunk
 	good   []bool // chunks that were seen whole
 	left   int    // chunks that were not
+
+	// Most files have one chunk.
+	oneChunk [1]chunk
+	oneGood  [1]bool
 }
 
-func newChecking(name string, size int64, want []uint32) *checking {
-	return &checking{name: name, want: want, size: size, chunks: make([]chunk, len(want)), good: make([]bool, len(want)), left: len(want)}
+func (c *checking) begin(name string, size int64, want []uint32) {
+	c.name, c.want, c.size, c.left = name, want, size, len(want)
+	if len(want) == 1 {
+		c.chunks, c.good = c.oneChunk[:], c.oneGood[:]
+	} else {
+		c.chunks, c.good = make([]chunk, len(want)), make([]bool, len(want))
+	}
 }
 
 // read takes note of b, which was read at offset off.

@@ -49,7 +49,8 @@ func TestSumsInAnyOrder(t *testing.T) {
 	}
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	var s sums
-	c := newChecking("x", int64(len(b)), sumsOf(b))
+	c := new(checking)
+	c.begin("x", int64(len(b)), sumsOf(b))
 	var g sync.WaitGroup
 	for part := range slices.Chunk(all, len(all)/3+1) {
 		g.Go(func() {

@@ -20,7 +20,7 @@ func (d *Dir) whole(name string, want int64) (b []byte, size int64, err error) {
 	}
 	defer unix.Close(fd) //nolint:errcheck // only read from
 	b = make([]byte, want+1)
-	n, failed := readUp(fd, b)
+	n, failed := readUp(fd, b, int(want))
 	if failed == nil && int64(n) == want {
 		return b[:want], want, nil
 	}
@@ -36,9 +36,10 @@ func (d *Dir) whole(name string, want int64) (b []byte, size int64, err error) {
 	return nil, size, nil
 }
 
-// readUp reads until b is full or the file ends.
-func readUp(fd int, b []byte) (n int, err error) {
-	for n < len(b) {
+// readUp reads until b is full or the file ends. A read that stops at the byte where
+// the file should end has found its end: it wanted one more.
+func readUp(fd int, b []byte, end int) (n int, err error) {
+	for n < len(b) && (n == 0 || n != end) {
 		more, err := unix.Pread(fd, b[n:], int64(n))
 		if errors.Is(err, unix.EINTR) {
 			continue
