@@ -121,6 +121,8 @@ var targets = []target{
 	{name: "netlink", generations: 3, noCRIU: "options, and SOCK_DGRAM, are lost; groups above 32 are refused"},
 	{name: "remapaddr", src: "tcpqueue", generations: 1, dump: established, restore: []string{"--tcp-established", "--remap-addr", "127.0.0.1=127.0.0.2"}, noCRIU: "no such option"},
 	{name: "udp", noCRIU: "what is in the queues is lost"},
+	// So many that the kernel's memory tells of most.
+	{name: "udpmany", src: "udp", args: []string{"many"}, generations: 3, noCRIU: "what is in the queues is lost"},
 	{name: "freebind", generations: 3, noCRIU: "it can not be bound again"},
 	{name: "multicast", noCRIU: "memberships are lost"},
 	{name: "programs", generations: 3, noCRIU: "programs are lost"},

@@ -13,7 +13,6 @@ import (
 
 	"glis.dev/glis/image"
 	criu_core "glis.dev/glis/image/criu/criu-core"
-	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/criu/mm"
 	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/internal/arch"
@@ -104,40 +103,41 @@ func (d *dump) pagesStore() image.Store {
 }
 
 type dump struct {
-	opts       *options.Dump
-	log        *slog.Logger
-	obs        event.All
-	store      *image.Recorder
-	sink       *sink
-	later      *later // nil: all goes into files at once
-	kinds      *kinds.Set
-	env        *kind.DumpEnv
-	tree       *scan.Tree
-	ctx        context.Context // its end is the end of the time that the tree stands still
-	freezer    *freezer
-	files      *files
-	undo       undo.Stack // of what was done outside of images and tasks
-	guard      *guard
-	flows      []netlock.Flow // that are locked
-	away       []netlock.Flow // that are to be dropped until the restore
-	brakes     brakes
-	self       int
-	runID      string
-	vmas       *vmamem.Reader    // nil: mappings are read from smaps
-	threadsAt  *taskmem.Reader   // nil: threads are compared one by one
-	undoes     *taskmem.Undo     // nil: see hasUndo
-	memoryOf   *kmem.Shared      // the kernel's, for kinds
-	semaphores bool              // there are System V semaphores
-	anon       uint64            // memory of the root's own, before the freeze, in bytes
-	own        map[string]string // the engine's namespaces, by name
-	anySocket  bool              // the tree had some before the freeze, or may have had
-	committed  bool              // the images are whole, and the tree is to die
-	harmed     bool              // a task may have something of ours left, or not have its own
-	ownTime    bool              // the tree is in a time namespace that is not the engine's
-	filters    task.Filters
-	cgroups    *cgroup.Saver // nil: they are not looked at
+	opts            *options.Dump
+	log             *slog.Logger
+	obs             event.All
+	store           *image.Recorder
+	sink            *sink
+	later           *later // nil: all goes into files at once
+	kinds           *kinds.Set
+	env             *kind.DumpEnv
+	tree            *scan.Tree
+	ctx             context.Context // its end is the end of the time that the tree stands still
+	freezer         *freezer
+	files           *files
+	undo            undo.Stack // of what was done outside of images and tasks
+	guard           *guard
+	flows           []netlock.Flow // that are locked
+	away            []netlock.Flow // that are to be dropped until the restore
+	brakes          brakes
+	self            int
+	runID           string
+	vmas            *vmamem.Reader    // nil: mappings are read from smaps
+	threadsAt       *taskmem.Reader   // nil: threads are compared one by one
+	undoes          *taskmem.Undo     // nil: see hasUndo
+	memoryOf        *kmem.Shared      // the kernel's, for kinds
+	semaphores      bool              // there are System V semaphores
+	anon            uint64            // memory of the root's own, before the freeze, in bytes
+	own             map[string]string // the engine's namespaces, by name
+	anySocket       bool              // the tree had some before the freeze, or may have had
+	descriptorsSeen int               // how many it had then, about
+	committed       bool              // the images are whole, and the tree is to die
+	harmed          bool              // a task may have something of ours left, or not have its own
+	ownTime         bool              // the tree is in a time namespace that is not the engine's
+	filters         task.Filters
+	cgroups         *cgroup.Saver // nil: they are not looked at
 
-	types  map[*scan.File]fdinfo.FdTypes
+	taken  []taken                             // by number of a file, from 1 on
 	cores  map[*scan.Task]*criu_core.CoreEntry // of leaders
 	memory map[*scan.Task]func(*mm.MmEntry) error
 	spaces []*mem.Space
@@ -154,13 +154,15 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	d := &dump{
 		opts: o, log: log, store: rec, sink: newSink(rec), kinds: kinds.New(), tree: tree,
 		freezer: &freezer{tree: tree}, guard: &guard{}, files: newFiles(tree), self: os.Getpid(), runID: newRunID(),
-		types: map[*scan.File]fdinfo.FdTypes{}, cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
+		cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: d.guard}
 	d.sink.ended, d.env.Ended = d.ended, d.ended
 	d.guard.brake = d.brakeUsers
 	d.env.Undo, d.env.Hold = d.undo.Push, d.hold
-	d.env.Away = func(f netlock.Flow) { d.away = append(d.away, f) }
+	if !d.stays() {
+		d.env.Away = func(f netlock.Flow) { d.away = append(d.away, f) }
+	}
 	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(tree.Root.PID, clock) }
 	d.freezer.known = func(t *scan.Task) error {
 		return d.guard.Task(guardian.Task{PID: t.PID, Start: t.Stat.StartTime})

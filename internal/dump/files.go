@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
@@ -31,8 +32,9 @@ type files struct {
 	// files that came with messages, and the engine, which has them
 	received []*fd.FD
 	self     *scan.Task
-	sockets  *sockets // nil: they are looked at one by one
-	plain    *plain   // nil: as with sockets
+	sockets  *sockets     // nil: they are looked at one by one
+	plain    *plain       // nil: as with sockets
+	memory   *kmem.Shared // the kernel's, if it is open; nil: it is not read
 }
 
 type fileKey struct {
@@ -64,17 +66,21 @@ func (f *files) scanAll(ended func() error) error {
 }
 
 func (f *files) scanTable(t *scan.Task, ended func() error) error {
-	fds, err := t.Dir.FDs()
+	fds, err := f.numbers(t)
 	if err != nil {
 		return err
 	}
 	t.FDs = make([]scan.Ref, 0, len(fds))
-	known, plain := f.sockets.of(t, ended), f.plain.of(t, ended)
+	f.grow(len(fds))
+	known, plain := f.sockets.of(t, len(fds), ended), map[int32]*scan.File(nil)
+	if len(fds)-len(known) >= fewPlain {
+		plain = f.plain.of(t, ended)
+	}
 	for _, n := range fds {
 		if err := ended(); err != nil {
 			return err
 		}
-		file := known[n]
+		file := fileOf(known, n)
 		if file == nil {
 			file = plain[n]
 		}
@@ -92,6 +98,14 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 		t.FDs = append(t.FDs, scan.Ref{FD: n, Cloexec: cloexec, File: file})
 	}
 	return nil
+}
+
+// grow makes room for n more files.
+func (f *files) grow(n int) {
+	f.tree.Files = slices.Grow(f.tree.Files, n)
+	if len(f.same) == 0 && n >= manyDescriptors {
+		f.same = make(map[fileKey][]*scan.File, n)
+	}
 }
 
 // describe reads what /proc tells of one descriptor.
@@ -198,11 +212,11 @@ func (d *dump) dumpFiles(ctx context.Context) error {
 
 // dumpFile dumps a file, and before it those that it has to come behind.
 func (d *dump) dumpFile(ctx context.Context, f *scan.File) error {
-	if _, done := d.types[f]; done {
+	k := d.kindOf(f)
+	if d.taken[f.ID-1].done {
 		return nil
 	}
-	k := d.kindOf(f)
-	d.types[f] = k.Type()
+	d.taken[f.ID-1].done = true
 	if o, ok := k.(kind.Ordered); ok {
 		first, err := o.Behind(d.env, f)
 		if err == nil && first != nil {
@@ -223,11 +237,24 @@ func (d *dump) dumpFile(ctx context.Context, f *scan.File) error {
 	return d.sink.Put(image.Files, e, nil)
 }
 
+// taken is what became of an open file.
+type taken struct {
+	kind kind.File // nil: nobody has asked yet
+	done bool      // it is being dumped, or was
+}
+
 // kindOf returns the first kind that an open file is of; the last one takes
 // all.
 func (d *dump) kindOf(f *scan.File) kind.File {
-	i := slices.IndexFunc(d.kinds.Files, func(k kind.File) bool { return k.Match(f) })
-	return d.kinds.Files[i]
+	if n := len(d.tree.Files) - len(d.taken); n > 0 {
+		d.taken = append(d.taken, make([]taken, n)...)
+	}
+	t := &d.taken[f.ID-1]
+	if t.kind == nil {
+		i := slices.IndexFunc(d.kinds.Files, func(k kind.File) bool { return k.Match(f) })
+		t.kind = d.kinds.Files[i]
+	}
+	return t.kind
 }
 
 // putFdinfo writes who has which file under which number.
@@ -259,5 +286,5 @@ func (d *dump) fdinfo(r scan.Ref) *fdinfo.FdinfoEntry {
 	if r.Cloexec {
 		flags = unix.FD_CLOEXEC
 	}
-	return &fdinfo.FdinfoEntry{Id: proto.Uint32(r.File.ID), Flags: proto.Uint32(flags), Type: d.types[r.File].Enum(), Fd: proto.Uint32(uint32(r.FD))}
+	return &fdinfo.FdinfoEntry{Id: proto.Uint32(r.File.ID), Flags: proto.Uint32(flags), Type: d.kindOf(r.File).Type().Enum(), Fd: proto.Uint32(uint32(r.FD))}
 }

@@ -20,6 +20,10 @@ type plain struct{ reader *filemem.Reader }
 // manyPlain is manyDescriptors for them: to prepare it takes longer.
 const manyPlain = 1000
 
+// fewPlain is up to how many descriptors of a task that aren't sockets are looked at
+// one by one: the other way has to look at the sockets, too.
+const fewPlain = 64
+
 // openPlain prepares it, before the freeze.
 func (d *dump) openPlain(descriptors int) {
 	if descriptors < manyPlain {

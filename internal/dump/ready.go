@@ -18,6 +18,21 @@ const (
 	mayFrozen  = 1 << 20
 )
 
+// eachFrozen is what a descriptor takes of it where there are many, and mostFrozen
+// for how much that is found before.
+const (
+	eachFrozen = 6 << 10
+	mostFrozen = 20 << 20
+)
+
+// frozenRoom is how much memory is found for a tree with so many descriptors.
+func frozenRoom(descriptors int) int {
+	if descriptors < manyDescriptors {
+		return mayFrozen
+	}
+	return mayFrozen + min(descriptors*eachFrozen, mostFrozen)
+}
+
 // ready has everything done before the freeze that is done once: what the
 // machine is like, and finding memory.
 func (d *dump) ready() error {
@@ -33,7 +48,7 @@ func (d *dump) ready() error {
 			l.Learn()
 		}
 	}
-	warm.Touch(mayFrozen, usedFrozen)
+	warm.Touch(frozenRoom(d.descriptorsSeen), usedFrozen)
 	return nil
 }
 

@@ -1,8 +1,11 @@
 package dump
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,15 +25,16 @@ const manyDescriptors = 64
 
 // sockets is the quick way to look at the sockets of a task.
 type sockets struct {
-	reader *sockmem.TCPReader
-	dev    uint64 // of all sockets
+	reader   *sockmem.TCPReader
+	dev      uint64 // of all sockets
+	watchers []kind.SocketSeer
 }
 
 // openSockets prepares the quick way to look at sockets, and kinds that have
 // something to prepare, before the freeze.
 func (d *dump) openSockets() {
 	n, any := d.descriptors()
-	d.anySocket = any
+	d.anySocket, d.descriptorsSeen = any, n
 	var m *sockmem.TCPReader
 	if n >= manyDescriptors {
 		m = d.openMemory()
@@ -38,6 +42,9 @@ func (d *dump) openSockets() {
 	for _, k := range d.kinds.Files {
 		if p, ok := k.(kind.Preparer); ok {
 			p.PrepareFor(n, m)
+		}
+		if w, ok := k.(kind.SocketSeer); ok && m != nil {
+			d.files.sockets.watchers = append(d.files.sockets.watchers, w)
 		}
 	}
 	d.shareMemory(any)
@@ -58,11 +65,14 @@ func (d *dump) shareMemory(sockets bool) {
 	for _, u := range users {
 		u.UseMemory(d.memoryOf)
 	}
-	if sockets {
-		if _, err := d.memoryOf.Reader(); err != nil {
-			d.log.Debug("the kernel's memory is not read", "why", err)
-		}
+	if !sockets {
+		return
 	}
+	if _, err := d.memoryOf.Reader(); err != nil {
+		d.log.Debug("the kernel's memory is not read", "why", err)
+		return
+	}
+	d.files.memory = d.memoryOf
 }
 
 // openMemory opens the kernel's memory of sockets, nil if that can't be done.
@@ -116,19 +126,27 @@ func newSockets() (*sockets, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sockets{r, st.Dev}, nil
+	return &sockets{reader: r, dev: st.Dev}, nil
 }
 
-// of returns what is known of a task's sockets, by descriptor; nothing if it
-// can't be known this way, or ended says that there is no more time.
-func (s *sockets) of(t *scan.Task, ended func() error) map[int32]*scan.File {
+// of returns what is known of a task's sockets, which has about n descriptors, in
+// their order; nothing if it can't be known this way, or ended says that there is no
+// more time. Kinds look at the same memory.
+func (s *sockets) of(t *scan.Task, n int, ended func() error) []*scan.File {
 	if s == nil {
 		return nil
 	}
-	found := map[int32]*scan.File{}
+	found, room := make([]*scan.File, 0, n), make([]scan.File, n)
 	err := s.reader.Each(t.Pidfd.Int(), func(m sockmem.Socket) error {
 		if !m.Locked { // whose it is only fdinfo tells
-			found[m.FD] = s.describe(t, &m)
+			if len(room) == 0 {
+				room = make([]scan.File, 1)
+			}
+			s.describe(&room[0], t, &m)
+			found, room = append(found, &room[0]), room[1:]
+		}
+		for _, w := range s.watchers {
+			w.SeeSocket(t, m)
 		}
 		return ended()
 	})
@@ -139,12 +157,25 @@ func (s *sockets) of(t *scan.Task, ended func() error) map[int32]*scan.File {
 }
 
 // describe is the function describe for a socket.
-func (s *sockets) describe(t *scan.Task, m *sockmem.Socket) *scan.File {
-	f := &scan.File{Task: t, FD: m.FD, Path: fmt.Sprintf("fd/%d", m.FD), Link: fmt.Sprintf("socket:[%d]", m.Ino), Flags: m.Flags}
-	f.Family = int(m.Family)
+func (s *sockets) describe(f *scan.File, t *scan.Task, m *sockmem.Socket) {
+	var room [64]byte
+	text := strconv.AppendInt(append(room[:0], "fd/"...), int64(m.FD), 10)
+	path := len(text)
+	text = append(strconv.AppendUint(append(text, "socket:["...), m.Ino, 10), ']')
+	both := string(text)
+	*f = scan.File{Task: t, FD: m.FD, Path: both[:path], Link: both[path:], Flags: m.Flags, Family: int(m.Family)}
 	f.Stat = unix.Stat_t{Dev: s.dev, Ino: m.Ino, Mode: uint32(m.Mode), Uid: m.UID, Gid: m.GID, Nlink: 1}
 	f.Info = proc.FDInfo{Flags: m.Flags, Ino: m.Ino}
-	return f
+}
+
+// fileOf returns the file of a descriptor among those of a task, which are in order,
+// nil if it isn't there.
+func fileOf(all []*scan.File, fd int32) *scan.File {
+	i, ok := slices.BinarySearchFunc(all, fd, func(f *scan.File, fd int32) int { return cmp.Compare(f.FD, fd) })
+	if !ok {
+		return nil
+	}
+	return all[i]
 }
 
 func (s *sockets) close() error {

@@ -169,6 +169,14 @@ type Preparer interface {
 	PrepareFor(descriptors int, m *sockmem.TCPReader)
 }
 
+// SocketSeer is a File that looks at the kernel's memory of sockets while the
+// descriptors of the tree are found, by the look that finds those.
+type SocketSeer interface {
+	// SeeSocket is called with each socket of a frozen task, if PrepareFor was
+	// given what shows them. The bytes are only valid during the call.
+	SeeSocket(t *scan.Task, m sockmem.Socket)
+}
+
 // Foreseer is a File that can say of a tree that still runs that it can't be
 // dumped.
 type Foreseer interface {

@@ -15,38 +15,51 @@ func fileNames() []string { return []string{"fdtable", "fdtable.max_fds"} }
 // a pidfd has open, by descriptor. It must not open any meanwhile, or at least not
 // so many that the table is another one afterwards, which is an error.
 func (r *Reader) Files(pidfd int) (map[int32]Addr, error) {
+	out := map[int32]Addr{}
+	err := r.eachFile(pidfd, func(fd int32, file Addr) { out[fd] = file })
+	return out, err
+}
+
+// Descriptors is Files for the numbers alone, which are in order.
+func (r *Reader) Descriptors(pidfd int) ([]int32, error) {
+	var out []int32
+	err := r.eachFile(pidfd, func(fd int32, _ Addr) { out = append(out, fd) })
+	return out, err
+}
+
+// eachFile calls f with every open file of a process once all are read.
+func (r *Reader) eachFile(pidfd int, f func(int32, Addr)) error {
 	task, err := r.Task(pidfd)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	files, err := r.Pointer(task + r.Off("task_struct.files"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	at, err := r.Pointer(files + r.Off("files_struct.fdt"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	table, err := r.Struct("fdtable", at)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	n := table.U32("fdtable.max_fds")
 	if n > mostFiles {
-		return nil, fmt.Errorf("%w: a table of %d files", ErrUnavailable, n)
+		return fmt.Errorf("%w: a table of %d files", ErrUnavailable, n)
 	}
 	b := make([]byte, 8*n)
 	if err := r.ReadAt(b, table.Pointer("fdtable.fd")); err != nil {
-		return nil, err
+		return err
 	}
 	if again, err := r.Pointer(files + r.Off("files_struct.fdt")); err != nil || again != at {
-		return nil, fmt.Errorf("%w: the table of files has changed while it was read (%w)", ErrUnavailable, err)
+		return fmt.Errorf("%w: the table of files has changed while it was read (%w)", ErrUnavailable, err)
 	}
-	out := map[int32]Addr{}
 	for i := range n {
 		if file := binary.NativeEndian.Uint64(b[8*i:]); file != 0 {
-			out[int32(i)] = Addr(file)
+			f(int32(i), Addr(file))
 		}
 	}
-	return out, nil
+	return nil
 }

@@ -2,6 +2,7 @@ package kmem
 
 import (
 	"os"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,15 @@ func TestFiles(t *testing.T) {
 		}
 		if at == 0 || all[int32(n)] != at {
 			t.Errorf("descriptor %d is at %#x in the table, and at %#x alone", n, all[int32(n)], at)
+		}
+	}
+	numbers, err := r.Descriptors(self)
+	if err != nil || len(numbers) != len(all) || !slices.IsSorted(numbers) {
+		t.Errorf("descriptors %d of %d files: %v", numbers, len(all), err)
+	}
+	for _, n := range numbers {
+		if all[n] == 0 {
+			t.Errorf("descriptor %d has no file", n)
 		}
 	}
 	if all[int32(self)] != all[int32(high)] {

@@ -1,7 +1,8 @@
 // UDP sockets with something in their queues: datagrams of several senders, empty
 // and large ones, with their TTL and TOS; what is kept back until there is more
 // of it; errors that nobody has read yet. Over IPv4, IPv6 and IPv4 in the form of
-// IPv6. Told "lite", of UDP-Lite, and what its checksums cover.
+// IPv6. Told "lite", of UDP-Lite, and what its checksums cover. Told "many", among
+// more with empty queues than are asked one by one.
 #include "ctl.h"
 #include <arpa/inet.h>
 #include <linux/errqueue.h>
@@ -222,8 +223,65 @@ static void look(struct state *s) {
 		close(((int *)s)[i]);
 }
 
+enum { CROWD = 120 };
+
+static struct member {
+	int fd;
+	struct at at, peer;
+} crowd[CROWD];
+
+static struct at peer_of(int fd) {
+	struct at at = {.len = sizeof at.a};
+	if (getpeername(fd, (void *)&at.a, &at.len))
+		at.len = 0;
+	return at;
+}
+
+// gather makes sockets that are bound, or connected, or both.
+static void gather(void) {
+	for (int i = 0; i < CROWD; i++) {
+		struct member *m = &crowd[i];
+		struct at at = loopback(i % SORTS, 0);
+		m->fd = fresh(i % SORTS);
+		if (i < SORTS || i % 4 != 3)
+			CHECK(bind(m->fd, (void *)&at.a, at.len));
+		if (i >= SORTS && i % 4 >= 2)
+			to(m->fd, crowd[i % SORTS].at);
+		if (i % 8 == 5)
+			set(m->fd, SOL_SOCKET, SO_RCVBUF, 40000), set(m->fd, IPPROTO_IP, IP_TTL, 7);
+		m->at = name(m->fd), m->peer = peer_of(m->fd);
+	}
+}
+
+static int same(struct at a, struct at b) { return a.len == b.len && !memcmp(&a.a, &b.a, a.len); }
+
+// disperse notes whether they are as they were, and what a disconnected one is bound to.
+static void disperse(void) {
+	int kept = 0, sent = 0, bound = 0, ttl = 0;
+	for (int i = 0; i < CROWD; i++) {
+		struct member *m = &crowd[i];
+		char c;
+		int n;
+		socklen_t size = sizeof n;
+		kept += same(name(m->fd), m->at) && same(peer_of(m->fd), m->peer);
+		if (m->peer.len && send(m->fd, "x", 1, 0) == 1 && poll(&(struct pollfd){crowd[i % SORTS].fd, POLLIN, 0}, 1, 20000) == 1)
+			sent += recv(crowd[i % SORTS].fd, &c, 1, 0) == 1;
+		CHECK(getsockopt(m->fd, IPPROTO_IP, IP_TTL, &n, &size));
+		ttl += n;
+		if (m->peer.len) {
+			CHECK(connect(m->fd, &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr)));
+			struct at at = name(m->fd), none = {.a.sin6_family = at.a.sin6_family, .len = at.len};
+			bound += !same(at, none);
+		}
+	}
+	for (int i = 0; i < CROWD; i++)
+		close(crowd[i].fd);
+	obs("of a crowd %d are the same, %d can send, %d are bound without a peer, TTL %d", kept, sent, bound, ttl);
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
+	int many = argc > 1 && !strcmp(argv[1], "many");
 	if (argc > 1 && !strcmp(argv[1], "lite"))
 		protocol = IPPROTO_UDPLITE;
 	int more;
@@ -231,7 +289,11 @@ int main(int argc, char **argv) {
 		struct state s[SORTS];
 		for (int i = 0; i < SORTS; i++)
 			s[i] = make(i);
+		if (many)
+			gather();
 		more = savepoint();
+		if (many)
+			disperse();
 		for (int i = 0; i < SORTS; i++)
 			look(&s[i]);
 	} while (more);

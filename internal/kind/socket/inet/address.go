@@ -67,15 +67,21 @@ func (a address) sockaddr(family, zone int) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.port), Addr: a.ip.As16(), ZoneId: uint32(zone)}
 }
 
-// words is an address as images have it: its bytes, in words of this machine.
-func (a address) words(family int) []uint32 {
-	n := 1
-	if family == unix.AF_INET6 {
-		n = 4
+// words is an address as images have it: its bytes, in words of this machine, for
+// which there is room.
+func (a address) words(family int, room *[4]uint32) []uint32 {
+	var raw [16]byte
+	out := room[:1:1]
+	switch {
+	case family == unix.AF_INET6:
+		out = room[:]
+		if a.ip.IsValid() {
+			raw = a.ip.As16()
+		}
+	case a.ip.Is4() || a.ip.Is4In6():
+		four := a.ip.As4()
+		copy(raw[:], four[:])
 	}
-	raw := make([]byte, 4*n)
-	copy(raw, a.ip.AsSlice())
-	out := make([]uint32, n)
 	for i := range out {
 		out[i] = binary.LittleEndian.Uint32(raw[4*i:])
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
@@ -32,7 +33,8 @@ type alikes struct {
 	udp      map[int]*socket.Alike // of UDP sockets
 	plain    map[*scan.Task]udpGlimpses
 	surveyed bool
-	idle     int // UDP sockets that were dumped by memory alone
+	idle     int                // UDP sockets that were dumped by memory alone
+	spare    *extra.SocketEntry // see empty
 
 	watched    bool // see watch
 	doubt      bool // memory doesn't tell what system calls do
@@ -136,15 +138,15 @@ func (s sort) sample() (int, error) {
 
 // groupOf returns the connections that have the same options as one that is
 // dumped, nil if that isn't known.
-func (k *Kind) groupOf(l *look) *socket.Group {
+func (k *Kind) groupOf(env *kind.DumpEnv, f *scan.File) *socket.Group {
 	if k.unlike != nil {
-		l.env.Log.Debug("options of connections are read one by one", "why", k.unlike)
+		env.Log.Debug("options of connections are read one by one", "why", k.unlike)
 		k.unlike = nil
 	}
-	if !k.surveyed(l.env, l.file) {
+	if !k.surveyed(env, f) {
 		return nil
 	}
-	if g := k.alike.tasks[l.file.Task][l.file.FD]; g != nil {
+	if g := k.alike.tasks[f.Task][f.FD]; g != nil {
 		return g.group
 	}
 	return nil
@@ -169,23 +171,38 @@ func (a *alikes) survey(env *kind.DumpEnv) error {
 		if f.Stat.Mode&unix.S_IFMT != unix.S_IFSOCK || f.FD < 0 || f.Within != nil || a.tasks[f.Task] != nil {
 			continue
 		}
-		found := map[int32]*glimpse{}
+		a.tasks[f.Task] = map[int32]*glimpse{}
 		err := a.memory.Each(f.Task.Pidfd.Int(), func(m sockmem.Socket) error {
-			a.surveyUDP(f.Task, m)
-			if by := a.by[socket.FamilyOf(a.memory.TCP, m.Sock)]; by != nil {
-				g := &glimpse{group: by.Of(m.Sock), owned: m.Owned}
-				a.memory.TCP.Picture.Picture(m.Sock, &g.picture)
-				found[m.FD] = g
-			}
+			a.see(f.Task, m)
 			return env.Check()
 		})
-		if err != nil {
-			found = map[int32]*glimpse{}
+		if err != nil { // what was seen is right
 			errs = append(errs, fmt.Errorf("task %d: %w", f.Task.PID, err))
 		}
-		a.tasks[f.Task] = found
 	}
 	return errors.Join(errs...)
+}
+
+// SeeSocket implements kind.SocketSeer.
+func (k *Kind) SeeSocket(t *scan.Task, m sockmem.Socket) {
+	if k.alike != nil {
+		k.alike.see(t, m)
+	}
+}
+
+// see notes what memory tells of a socket.
+func (a *alikes) see(t *scan.Task, m sockmem.Socket) {
+	found := a.tasks[t]
+	if found == nil {
+		found = map[int32]*glimpse{}
+		a.tasks[t] = found
+	}
+	a.surveyUDP(t, m)
+	if by := a.by[socket.FamilyOf(a.memory.TCP, m.Sock)]; by != nil {
+		g := &glimpse{group: by.Of(m.Sock), owned: m.Owned}
+		a.memory.TCP.Picture.Picture(m.Sock, &g.picture)
+		found[m.FD] = g
+	}
 }
 
 // learn lets the others of a connection's group have its options, if nothing is

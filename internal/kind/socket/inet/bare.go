@@ -161,7 +161,7 @@ func (l *bareLook) entry() (*sk_inet.InetSkEntry, error) {
 	e := &sk_inet.InetSkEntry{
 		Id: &p.File.ID, Ino: number(int(p.File.Stat.Ino)), Family: number(s.family), Type: number(p.Type), Proto: number(p.Protocol),
 		State: number(int(ends.State)), SrcPort: number(int(at.port)), DstPort: number(int(peer.port)), Flags: &p.File.Flags, Backlog: number(0),
-		SrcAddr: at.words(s.family), DstAddr: peer.words(s.family), Fown: p.Owner, Opts: p.Opts.Entry,
+		SrcAddr: at.words(s.family, new([4]uint32)), DstAddr: peer.words(s.family, new([4]uint32)), Fown: p.Owner, Opts: p.Opts.Entry,
 		V6Only: p.Opts.Inet.V6Only, IpOpts: p.Opts.Inet.IpOpts, TcpOpts: p.Opts.Inet.TcpOpts,
 	}
 	if (linkLocal(at) || linkLocal(peer)) && s.family == unix.AF_INET6 {

@@ -34,7 +34,7 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	if flows, known, err := k.flowsSeen(env, f); known || err != nil {
 		return flows, err
 	}
-	if k.udpGroupOf(&look{env: env, file: f}) != nil {
+	if k.udpGroupOf(env, f) != nil {
 		return nil, nil
 	}
 	d, err := f.Borrow()
@@ -82,8 +82,7 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 
 // flowsSeen is Flows by what the kernel's memory tells, if that is known.
 func (k *Kind) flowsSeen(env *kind.DumpEnv, f *scan.File) (flows []netlock.Flow, known bool, err error) {
-	l := &look{kind: k, env: env, file: f}
-	if k.groupOf(l) == nil || k.alike.memory.TCP.Picture == nil {
+	if k.groupOf(env, f) == nil || k.alike.memory.TCP.Picture == nil {
 		return nil, false, nil
 	}
 	p := &k.glimpse(f).picture
@@ -104,7 +103,7 @@ func (k *Kind) flowsSeen(env *kind.DumpEnv, f *scan.File) (flows []netlock.Flow,
 
 // protocolOf tells which protocol a socket speaks.
 func (k *Kind) protocolOf(l *look) (int, error) {
-	if k.groupOf(l) != nil { // only those of TCP have one
+	if k.groupOf(l.env, l.file) != nil { // only those of TCP have one
 		return unix.IPPROTO_TCP, nil
 	}
 	return unix.GetsockoptInt(l.fd.Int(), unix.SOL_SOCKET, unix.SO_PROTOCOL)

@@ -241,7 +241,7 @@ func (k *Kind) dumpStill(env *kind.DumpEnv, f *scan.File, g *glimpse) (*fdinfo.F
 	if err := l.putExtra(); err != nil {
 		return nil, err
 	}
-	owner := file.NoOwner()
+	owner := k.noOwner()
 	if g.owned {
 		d, err := f.Borrow()
 		if err != nil {
@@ -252,7 +252,7 @@ func (k *Kind) dumpStill(env *kind.DumpEnv, f *scan.File, g *glimpse) (*fdinfo.F
 			return nil, err
 		}
 	}
-	return &fdinfo.FileEntry{Isk: l.entry(owner)}, nil
+	return l.entry(owner), nil
 }
 
 func endsOf(p *sockmem.Picture) (at, peer address) {

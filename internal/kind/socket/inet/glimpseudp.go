@@ -9,7 +9,6 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockmem"
@@ -67,8 +66,8 @@ func (k *Kind) udpGlimpse(env *kind.DumpEnv, f *scan.File) *udpGlimpse {
 
 // udpGroupOf returns the UDP sockets that have the same options as one that is
 // dumped, nil if that isn't known.
-func (k *Kind) udpGroupOf(l *look) *socket.Group {
-	if g := k.udpGlimpse(l.env, l.file); g != nil {
+func (k *Kind) udpGroupOf(env *kind.DumpEnv, f *scan.File) *socket.Group {
+	if g := k.udpGlimpse(env, f); g != nil {
 		return g.group
 	}
 	return nil
@@ -123,25 +122,38 @@ func (k *Kind) dumpIdle(env *kind.DumpEnv, f *scan.File, g *udpGlimpse) (*fdinfo
 	}
 	l := &look{
 		sort: sort{family: int(g.picture.Family), protocol: unix.IPPROTO_UDP},
-		kind: k, env: env, file: f, typ: unix.SOCK_DGRAM, opts: opts, group: g.group, known: true, more: &extra.SocketEntry{},
+		kind: k, env: env, file: f, typ: unix.SOCK_DGRAM, opts: opts, group: g.group, known: true,
 	}
-	l.at, l.peer = g.ends()
 	if l.value("SO_REUSEPORT") != 0 {
 		return nil, nil // its place among others is to be found
 	}
+	l.at, l.peer = g.ends()
+	l.leavePort()
+	l.stateOfPeer()
+	l.more = k.alike.empty()
 	if l.peer.set() {
 		lend(g.picture.Locks, l.more)
 	}
-	l.leavePort()
-	l.stateOfPeer()
 	if err := l.checkForeign(); err != nil {
 		return nil, err
 	}
-	if err := l.putExtra(); err != nil {
-		return nil, err
+	if len(opts.Options) > 0 || socket.InodeOf(&f.Stat) != nil || unusual(l.more) {
+		k.alike.spare = nil
+		if err := l.putExtra(); err != nil {
+			return nil, err
+		}
 	}
 	k.alike.idle++
-	return &fdinfo.FileEntry{Isk: l.entry(file.NoOwner())}, nil
+	return l.entry(k.noOwner()), nil
+}
+
+// empty returns an entry with nothing in it, which is not to be put unless spare is
+// given up: most sockets need none.
+func (a *alikes) empty() *extra.SocketEntry {
+	if a.spare == nil {
+		a.spare = &extra.SocketEntry{}
+	}
+	return a.spare
 }
 
 // learnIdle compares what system calls told of a UDP socket with what memory

@@ -72,6 +72,7 @@ type Kind struct {
 	unlike   error                     // why that doesn't know all
 	ends     map[*scan.File][2]address // of connections that Flows has seen
 
+	nobody *fown.FownEntry       // see noOwner
 	mem    *kmem.Shared          // nil: not there yet
 	own    bool                  // it is this kind's own
 	held   map[netlock.Flow]bool // flows of waiting connections that are locked
@@ -189,8 +190,8 @@ const changes = 10
 
 func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntry, error) {
 	l := &look{kind: k, env: env, file: f, fd: d}
-	if l.group = k.groupOf(l); l.group == nil {
-		l.group = k.udpGroupOf(l)
+	if l.group = k.groupOf(env, f); l.group == nil {
+		l.group = k.udpGroupOf(env, f)
 		l.known = l.group.Known() // of the same type and network namespace
 	}
 	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.checkForeign, l.learn, l.learnIdle, l.putStream, l.putExtra}
@@ -203,7 +204,7 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 	if err != nil {
 		return nil, err
 	}
-	return &fdinfo.FileEntry{Isk: l.entry(owner)}, nil
+	return l.entry(owner), nil
 }
 
 // classify finds out what the socket is, and refuses what is neither TCP nor
@@ -421,18 +422,35 @@ func (l *look) putExtra() error {
 	return l.env.Images.Put(extra.Sockets, e, nil)
 }
 
-// entry is the socket as criu writes it.
-func (l *look) entry(owner *fown.FownEntry) *sk_inet.InetSkEntry {
-	ino := uint32(l.file.Stat.Ino)
-	number := func(n int) *uint32 { return proto.Uint32(uint32(n)) }
+// noOwner is the entry of an owner that is nobody, which all share.
+func (k *Kind) noOwner() *fown.FownEntry {
+	if k.nobody == nil {
+		k.nobody = file.NoOwner()
+	}
+	return k.nobody
+}
+
+// entry is the socket as criu writes it. It is one piece of memory: to find many
+// takes longer than all else where there are many sockets.
+func (l *look) entry(owner *fown.FownEntry) *fdinfo.FileEntry {
 	protocol := l.protocol
 	if protocol == unix.IPPROTO_MPTCP {
 		protocol = unix.IPPROTO_TCP // criu has no other
 	}
-	e := &sk_inet.InetSkEntry{
-		Id: &l.file.ID, Ino: &ino, Family: number(l.family), Type: number(l.typ), Proto: number(protocol), State: number(l.state),
-		SrcPort: number(int(l.at.port)), DstPort: number(int(l.peer.port)), Flags: &l.file.Flags, Backlog: number(l.backlog),
-		SrcAddr: l.at.words(l.family), DstAddr: l.peer.words(l.family), Fown: owner, Opts: l.opts.Entry,
+	room := &struct {
+		file                                                      fdinfo.FileEntry
+		isk                                                       sk_inet.InetSkEntry
+		ino, family, typ, proto, state, atPort, peerPort, backlog uint32
+		at, peer                                                  [4]uint32
+	}{
+		ino: uint32(l.file.Stat.Ino), family: uint32(l.family), typ: uint32(l.typ), proto: uint32(protocol), state: uint32(l.state),
+		atPort: uint32(l.at.port), peerPort: uint32(l.peer.port), backlog: uint32(l.backlog),
+	}
+	e := &room.isk
+	*e = sk_inet.InetSkEntry{
+		Id: &l.file.ID, Ino: &room.ino, Family: &room.family, Type: &room.typ, Proto: &room.proto, State: &room.state,
+		SrcPort: &room.atPort, DstPort: &room.peerPort, Flags: &l.file.Flags, Backlog: &room.backlog,
+		SrcAddr: l.at.words(l.family, &room.at), DstAddr: l.peer.words(l.family, &room.peer), Fown: owner, Opts: l.opts.Entry,
 		V6Only: l.opts.Inet.V6Only, IpOpts: l.opts.Inet.IpOpts, TcpOpts: l.opts.Inet.TcpOpts,
 	}
 	if l.at.port != 0 && l.at.ip.IsLinkLocalUnicast() && l.family == unix.AF_INET6 {
@@ -441,7 +459,8 @@ func (l *look) entry(owner *fown.FownEntry) *sk_inet.InetSkEntry {
 	if l.shutdown != 0 {
 		e.Shutdown = sk_opts.SkShutdown(l.shutdown).Enum()
 	}
-	return e
+	room.file.Isk = e
+	return &room.file
 }
 
 var _ plan.Node = (*node)(nil)

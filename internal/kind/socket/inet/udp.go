@@ -75,8 +75,20 @@ func (l *look) stateOfPeer() {
 }
 
 // shutdownOf tells in which directions a UDP socket that has a port is shut
-// down. sock_diag is asked for all of the namespace, once.
+// down. Where the kernel's memory can't be read, sock_diag is asked for all of the
+// namespace, once.
 func (l *look) shutdownOf() (uint8, error) {
+	if m, err := l.kind.memory(); err == nil {
+		at, err := m.Sock(l.fd.Int())
+		if err != nil {
+			return 0, l.fail(err)
+		}
+		s, err := m.Struct("sock", at)
+		if err != nil {
+			return 0, l.fail(err)
+		}
+		return s.U8("sock.sk_shutdown") & shutBoth, nil
+	}
 	if l.kind.udp[l.sort] == nil {
 		all := map[uint32]uint8{}
 		err := l.diag(func(c *sockdiag.Conn) error {
