@@ -60,17 +60,6 @@ func (d *dump) apart(t *scan.Task, own map[string]string, alike bool) error {
 	return err
 }
 
-// together tells, if there is a quick way to know, that all threads of a task
-// share all of this with its leader, and its cgroups. Else each of them is looked at: /proc has
-// the last word.
-func (d *dump) together(t *scan.Task) bool {
-	if d.threadsAt == nil || len(t.Threads) < someThreads {
-		return false
-	}
-	ok, err := d.threadsAt.Together(t.Pidfd.Int(), len(t.Threads))
-	return ok && err == nil
-}
-
 // withLeader refuses a thread that has left what its leader has.
 func withLeader(t *scan.Task, th *scan.Thread, own map[string]string) error {
 	for _, o := range left {

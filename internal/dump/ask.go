@@ -21,7 +21,7 @@ type asked struct {
 	thread  *scan.Thread
 	core    *criu_core.CoreEntry
 	batch   *remote.Batch
-	answers []kind.Answer
+	answers []kind.Answer // of each facet, nil if it has none; those of the thread come last
 	memory  func(*mm.MmEntry) error
 }
 
@@ -37,14 +37,14 @@ func (d *dump) askAround() error {
 	if threads := d.threads(); len(threads) <= fewAsked {
 		return d.askThem(threads, d.lookAround)
 	}
-	return par.Besides(d.lookAround, d.ask)
+	return par.Besides(d.lookAround, d.askAndGlimpse)
 }
 
 // ask has every thread tell what only it can know: one batch each, many
 // started before the first is waited for. Afterwards a thread has its own
 // registers again.
-func (d *dump) ask() error {
-	for threads := range slices.Chunk(d.threads(), atOnce) {
+func (d *dump) ask(threads []*scan.Thread) error {
+	for threads := range slices.Chunk(threads, atOnce) {
 		if err := d.ended(); err != nil {
 			return err
 		}
@@ -152,18 +152,17 @@ func (d *dump) askThread(th *scan.Thread) (*asked, error) {
 		if err != nil {
 			return nil, fmt.Errorf("thread %d, %s: %w", th.TID, f.Name(), err)
 		}
-		if answer != nil {
-			a.answers = append(a.answers, answer)
-		}
+		a.answers = append(a.answers, answer)
 	}
 	return a, a.batch.Seal()
 }
 
 func (d *dump) answer(a *asked) error {
-	for _, answer := range a.answers {
-		if err := answer(a.core); err != nil {
-			return fmt.Errorf("thread %d: %w", a.thread.TID, err)
-		}
+	if err := fill(a.core, a.thread, a.answers); err != nil {
+		return err
+	}
+	if a.thread.Seen != nil {
+		d.told[a.thread] = a
 	}
 	if a.thread != a.thread.Task.Leader() {
 		return d.sink.Put(image.Core, a.core, nil, uint32(a.thread.VTID))
@@ -171,6 +170,19 @@ func (d *dump) answer(a *asked) error {
 	d.cores[a.thread.Task] = a.core
 	if a.memory != nil {
 		d.memory[a.thread.Task] = a.memory
+	}
+	return nil
+}
+
+// fill has a thread's answers fill in its entry.
+func fill(c *criu_core.CoreEntry, th *scan.Thread, answers []kind.Answer) error {
+	for _, answer := range answers {
+		if answer == nil {
+			continue
+		}
+		if err := answer(c); err != nil {
+			return fmt.Errorf("thread %d: %w", th.TID, err)
+		}
 	}
 	return nil
 }

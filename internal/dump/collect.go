@@ -62,7 +62,6 @@ func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 	if err := sameNamespaces(t, own); err != nil {
 		return err
 	}
-	t.Alike = d.together(t)
 	if err := errors.Join(d.apart(t, own, t.Alike), d.placeOf(t, t.Alike)); err != nil {
 		return err
 	}
@@ -97,7 +96,7 @@ func (d *dump) readXStates() error {
 
 // noPorts refuses a thread that may use I/O ports.
 func (d *dump) noPorts(th *scan.Thread) error {
-	if !d.ports {
+	if !d.ports || th.Like != nil {
 		return nil
 	}
 	any, err := tracee.Ports(th.TID)
@@ -121,19 +120,10 @@ func (d *dump) prepareThread(th *scan.Thread) error {
 	if d.freezer.noSuspend && th.Status.Seccomp != 0 {
 		return kind.Unsupported(th.Task, "it has a seccomp filter, and Glis runs under one itself, so it can't suspend the target's; run Glis outside of the container")
 	}
-	if on, err := tracee.UserDispatch(th.TID); err != nil {
+	if th.Like != nil {
+		th.Filter = th.Like.Filter
+	} else if err := d.lookAtCalls(th); err != nil {
 		return err
-	} else if on {
-		return kind.Unsupported(th.Task, "its thread %d has its system calls dispatched to itself (PR_SET_SYSCALL_USER_DISPATCH), which cannot be saved yet", th.TID)
-	}
-	if th.Status.Seccomp == linux.SECCOMP_MODE_FILTER {
-		filters, err := tracee.Filters(th.TID)
-		if err == nil {
-			th.Filter, err = d.filters.Add(th, filters)
-		}
-		if err != nil {
-			return err
-		}
 	}
 	s, err := remote.ChooseSignal(th.Status.SigCgt, th.Status.SigBlk, th.Status.SigPnd|th.Status.ShdPnd)
 	if err != nil {
@@ -144,6 +134,22 @@ func (d *dump) prepareThread(th *scan.Thread) error {
 		return kind.About(th.Task, err)
 	}
 	return nil
+}
+
+// lookAtCalls finds out what becomes of a thread's system calls.
+func (d *dump) lookAtCalls(th *scan.Thread) error {
+	on, err := tracee.UserDispatch(th.TID)
+	if err == nil && on {
+		err = kind.Unsupported(th.Task, "its thread %d has its system calls dispatched to itself (PR_SET_SYSCALL_USER_DISPATCH), which cannot be saved yet", th.TID)
+	}
+	if err != nil || th.Status.Seccomp != linux.SECCOMP_MODE_FILTER {
+		return err
+	}
+	filters, err := tracee.Filters(th.TID)
+	if err == nil {
+		th.Filter, err = d.filters.Add(th, filters)
+	}
+	return err
 }
 
 // Room in a task's arena: what the leader is asked, and what each thread is

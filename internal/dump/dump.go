@@ -123,7 +123,6 @@ type dump struct {
 	self            int
 	runID           string
 	vmas            *vmamem.Reader    // nil: mappings are read from smaps
-	threadsAt       *taskmem.Reader   // nil: threads are compared one by one
 	undoes          *taskmem.Undo     // nil: see hasUndo
 	memoryOf        *kmem.Shared      // the kernel's, for kinds
 	semaphores      bool              // there are System V semaphores
@@ -141,6 +140,7 @@ type dump struct {
 	cores  map[*scan.Task]*criu_core.CoreEntry // of leaders
 	memory map[*scan.Task]func(*mm.MmEntry) error
 	spaces []*mem.Space
+	told   map[*scan.Thread]*asked // those that others may be like
 	xstate [16 << 10]byte
 	ports  bool // threads may have I/O ports here
 
@@ -154,7 +154,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	d := &dump{
 		opts: o, log: log, store: rec, sink: newSink(rec), kinds: kinds.New(), tree: tree,
 		freezer: &freezer{tree: tree}, guard: &guard{}, files: newFiles(tree), self: os.Getpid(), runID: newRunID(),
-		cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{},
+		cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{}, told: map[*scan.Thread]*asked{},
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: d.guard}
 	d.sink.ended, d.env.Ended = d.ended, d.ended
@@ -302,8 +302,7 @@ func (d *dump) thaw() error {
 	errs := []error{undo.Again(d.guard.takeBack), d.unbrake()}
 	for _, th := range d.freezer.seized {
 		if arch.IP(&th.Regs) != 0 { // its registers were read
-			errs = append(errs, d.readPending(th))
-			d.kinds.Thaw(th)
+			errs = append(errs, d.mend(th))
 		}
 	}
 	err := errors.Join(append(errs, undo.Again(d.passAll), undo.Again(d.guard.TakeBack), d.files.drop(), d.freezer.thaw())...)

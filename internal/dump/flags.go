@@ -14,9 +14,9 @@ const (
 	manyMappings = 900
 )
 
-// The same for threads, which are compared with each other (2 to 3 ms to set
-// up, before the freeze; else 0.1 ms a thread, frozen): from how many in the
-// tree, and from how many in a task.
+// The same for threads, which are looked at and compared with each other (5 ms to set
+// up, before the freeze; else 0.2 ms a thread, frozen): from how many in the tree, and
+// from how many in a task.
 const (
 	manyThreads = 64
 	someThreads = 4
@@ -30,8 +30,8 @@ func (d *dump) openFlags() {
 	pids, mappings, threads := look(proc.PID(d.opts.Tree))
 	if threads >= manyThreads {
 		var err error
-		if d.threadsAt, err = taskmem.Open(); err != nil {
-			d.log.Debug("threads are compared one by one", "why", err)
+		if d.freezer.threadsAt, err = taskmem.Open(); err != nil {
+			d.log.Debug("threads are looked at one by one", "why", err)
 		}
 	}
 	if len(pids) < manyTasks && mappings < manyMappings {
@@ -49,7 +49,7 @@ func (d *dump) openFlags() {
 }
 
 func (d *dump) closeFlags() {
-	_ = d.threadsAt.Close() // read-only descriptors, as those of the next
+	_ = d.freezer.threadsAt.Close() // read-only descriptors, as those of the next
 	_ = d.undoes.Close()
 	if d.vmas != nil {
 		_ = d.vmas.Close()

@@ -19,6 +19,7 @@ import (
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/taskmem"
 	"glis.dev/glis/internal/tracee"
 )
 
@@ -43,6 +44,7 @@ type freezer struct {
 	// one ourselves): tasks that have one must then be refused.
 	noSuspend bool
 	held      *cgroupfs.Freezer // a cgroup to freeze meanwhile; may be nil
+	threadsAt *taskmem.Reader   // nil: /proc tells of threads one by one
 }
 
 // freeze stops the tree of task pid. Whatever happens, thaw lets go of what
@@ -66,11 +68,12 @@ func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
 		if err := f.stop(tasks); err != nil {
 			return err
 		}
+		f.look()
 		if level, err = f.newChildren(); err != nil {
 			return err
 		}
 	}
-	return errors.Join(f.readOwn(), f.reading.Wait())
+	return errors.Join(f.readStatuses(), f.readOwn(), f.reading.Wait())
 }
 
 // first returns the tasks to begin with.
@@ -272,7 +275,7 @@ func (f *freezer) await(th *scan.Thread) error {
 		th.Task.Stopped, th.Task.StopSig = true, s.Signal()
 	}
 	th.Task.Threads = append(th.Task.Threads, th)
-	if proc.PID(th.TID) != th.Tgid {
+	if proc.PID(th.TID) != th.Tgid && f.threadsAt == nil {
 		f.reading.Go(func() (err error) {
 			th.Status, err = th.Task.Dir.ThreadStatus(th.TID)
 			return err
@@ -372,7 +375,7 @@ func (f *freezer) newChildren() ([]proc.PID, error) {
 	lists := make([][]proc.PID, len(f.seized))
 	err := par.Do(len(f.seized), func(i int) (err error) {
 		th := f.seized[i]
-		if err := f.ended(); err != nil {
+		if err := f.ended(); err != nil || th.Seen != nil && th.Seen.Childless {
 			return err
 		}
 		if lists[i], err = th.Task.Dir.Children(th.TID); err != nil {

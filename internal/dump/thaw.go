@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
 	"glis.dev/glis/internal/undo"
@@ -26,6 +27,20 @@ func (f *freezer) thaw() error {
 	}
 	f.seized = nil
 	return errors.Join(errs...)
+}
+
+// mend has a thread go on with the call that it was in. What waits for it matters
+// only if the call ended because it was stopped.
+func (d *dump) mend(th *scan.Thread) error {
+	if !remote.Again(&th.Regs, false) {
+		return nil
+	}
+	err := d.readPending(th)
+	if leader := th.Task.Leader(); leader != th {
+		err = errors.Join(err, d.readPending(leader))
+	}
+	d.kinds.Thaw(th)
+	return err
 }
 
 // restoreAll gives every thread its own registers back. Until then they lead

@@ -64,6 +64,7 @@ var sideways = map[string]string{
 	"internal/filemem -> internal/linux":                    "",
 	"internal/filemem -> internal/bpf":                      "",
 	"internal/taskmem -> internal/bpf":                      "",
+	"internal/taskmem -> internal/arch":                     "whether there are I/O ports",
 	"internal/vmamem -> internal/linux":                     "",
 	"internal/vmamem -> internal/bpf":                       "",
 	"internal/vmamem -> internal/proc":                      "",

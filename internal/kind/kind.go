@@ -218,6 +218,15 @@ type Facet interface {
 	Restore(r *Redo) error
 }
 
+// Glimpser is a facet of a thread that need not make calls of its own if the kernel's
+// memory was looked at (scan.Thread.Seen) and another thread is asked that is like it.
+type Glimpser interface {
+	// Glimpse returns what Dump would, from what was seen of the thread, or from the
+	// other one's answer (nil if it gave none), which is good for both. There is no
+	// batch.
+	Glimpse(q *Question, its Answer) (Answer, error)
+}
+
 // Learner is a Facet that has to know something of the machine.
 type Learner interface {
 	// Learn is called before the tree is frozen.

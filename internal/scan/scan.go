@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/taskmem"
 )
 
 // VPID is a process or thread number as the task's own PID namespace has it:
@@ -66,6 +67,14 @@ type Thread struct {
 	Joined  bool            // its seccomp filters are in images as its leader's alone
 	Pending []linux.Siginfo // thread-directed
 	Shared  []linux.Siginfo // process-directed; only in the leader
+
+	// Seen is what the kernel's memory told of it, nil if nobody looked. Like is then
+	// another thread of the task that the same is true of, but for what Seen says,
+	// and that is asked for it; nil if there is none. Witness says that it is asked
+	// nevertheless, so that both ways can be compared.
+	Seen    *taskmem.Thread
+	Like    *Thread
+	Witness bool
 
 	Cgroups   []proc.Cgroup // with --manage-cgroups, in order of names
 	CgroupSet uint32        // number of that set of them; 0: not looked at

@@ -1,9 +1,10 @@
 package taskmem
 
 import (
-	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"testing"
 
@@ -27,26 +28,11 @@ func threads(t *testing.T) int {
 // time.
 func together(t *testing.T, r *Reader) bool {
 	t.Helper()
-	pidfd, err := unix.PidfdOpen(unix.Getpid(), 0)
-	if err != nil {
-		t.Fatal(err)
+	all := picture(t, r)
+	if i := len(all) - 1; all[i].TID == 0 || all[0].TID != uint32(unix.Getpid()) {
+		t.Errorf("threads %d to %d, the first one is %d", all[0].TID, all[i].TID, unix.Getpid())
 	}
-	defer unix.Close(pidfd)
-	for range 1000 {
-		n := threads(t)
-		ok, err := r.Together(pidfd, n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if more, err := r.Together(pidfd, n+1); ok && (more || err != nil) {
-			t.Fatalf("%d threads are %d: %v", n, n+1, err)
-		}
-		if ok || n == threads(t) {
-			return ok
-		}
-	}
-	t.Fatal("threads come and go")
-	return false
+	return all.Together()
 }
 
 // TestTogether has a thread leave what others share, one by one, and end.
@@ -106,22 +92,76 @@ func otherLogin() error {
 	return os.WriteFile(file, []byte(uid), 0)
 }
 
-func TestSame(t *testing.T) {
-	one := bytes.Repeat([]byte{1}, recordSize)
-	alone := bytes.Clone(one) // with a keyring of its own
-	clear(one[(len(shared)+keyringOfOne)*word:][:word])
-	other := append(bytes.Clone(one[:recordSize-1]), 2)
-	none := append(make([]byte, word), one[word:]...)
-	for _, x := range []struct {
-		n    int
-		b    []byte
-		want bool
-	}{
-		{0, nil, false}, {1, one, true}, {2, one, false}, {1, bytes.Repeat(one, 2), false}, {2, bytes.Repeat(one, 2), true},
-		{2, append(bytes.Clone(one), other...), false}, {1, none, false}, {1, one[1:], false}, {1, alone, false}, {2, bytes.Repeat(alone, 2), false},
-	} {
-		if got := same(x.b, x.n); got != x.want {
-			t.Errorf("%d threads, %x: %v", x.n, x.b, got)
+// TestChildless has a thread begin a process, and compares with /proc.
+func TestChildless(t *testing.T) {
+	r, err := Open()
+	testkit.KernelMemory(t, err)
+	defer r.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	child := exec.Command("cat")
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait() //nolint:errcheck // it ends with its input
+	defer in.Close()
+	parents := 0
+	for _, th := range picture(t, r) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", th.TID))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a thread of the runtime that has ended
 		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if th.Childless != (len(b) == 0) {
+			t.Errorf("thread %d is childless: %v, /proc says %q", th.TID, th.Childless, b)
+		}
+		if !th.Childless {
+			parents++
+		}
+	}
+	if parents != 1 {
+		t.Errorf("%d threads have children", parents)
+	}
+}
+
+// picture is one of the test itself.
+func picture(t *testing.T, r *Reader) Picture {
+	t.Helper()
+	pidfd, err := unix.PidfdOpen(unix.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	for range 1000 {
+		if all, err := r.Look(pidfd, threads(t)); err != nil {
+			t.Fatal(err)
+		} else if all != nil {
+			return all
+		}
+	}
+	t.Fatal("threads come and go")
+	return nil
+}
+
+// TestNothing: what is not there has no picture.
+func TestNothing(t *testing.T) {
+	var none *Reader
+	if all, err := none.Look(-1, 3); all != nil || err != nil {
+		t.Errorf("without a reader: %v, %v", all, err)
+	}
+	if err := none.Close(); err != nil {
+		t.Error(err)
+	}
+	if Picture(nil).Together() {
+		t.Error("nobody is together")
+	}
+	if (Picture{{Set: 0}, {Set: 1}}).Together() || (Picture{{Set: -1}, {Set: -1}}).Together() || !(Picture{{Set: 0}, {Set: 0}}).Together() {
+		t.Error("sets are not compared")
 	}
 }

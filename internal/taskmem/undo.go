@@ -72,7 +72,7 @@ func (u *Undo) layout(x *bpf.Types) (function uint32, at int, err error) {
 }
 
 // undoRecord is the list and its first entry, both 0 if there is no list.
-const undoRecord = 2 * word
+const undoRecord = 2 * word64
 
 // code writes one record for every thread.
 //
@@ -85,7 +85,7 @@ func (u *Undo) code(at int) []bpf.Insn {
 		bpf.In(bpf.Load64, 1, 7, at, 0),
 		bpf.In(bpf.Store64, 10, 1, -undoRecord, 0),
 		bpf.In(bpf.Load64, 1, 1, u.list, 0), // 0 if there is no list
-		bpf.In(bpf.Store64, 10, 1, word-undoRecord, 0),
+		bpf.In(bpf.Store64, 10, 1, word64-undoRecord, 0),
 		// seq_write(meta->seq, record, size)
 		bpf.In(bpf.Load64, 1, 6, bpf.CtxMeta, 0),
 		bpf.In(bpf.Load64, 1, 1, bpf.MetaSeq, 0),
@@ -103,12 +103,12 @@ func (u *Undo) Any(pidfd, n int) (bool, error) {
 		return false, fmt.Errorf("%w: bpf iterator over threads: %w", ErrUnavailable, err)
 	}
 	defer unix.Close(it) //nolint:errcheck // nothing was written
-	b, err := read(it, n*undoRecord)
+	b, err := read(it, n*undoRecord, undoRecord)
 	if err != nil || len(b)%undoRecord != 0 {
 		return false, errors.Join(ErrUnavailable, err)
 	}
 	for ; len(b) > 0; b = b[undoRecord:] {
-		list, first := binary.NativeEndian.Uint64(b), binary.NativeEndian.Uint64(b[word:])
+		list, first := binary.NativeEndian.Uint64(b), binary.NativeEndian.Uint64(b[word64:])
 		if list != 0 && first != list+uint64(u.list) { // an empty list is its own first entry
 			return true, nil
 		}

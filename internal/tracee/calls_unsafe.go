@@ -137,10 +137,10 @@ func Pending(tid proc.TID, shared bool) (out []linux.Siginfo, err error) {
 	if shared {
 		args.Flags = linux.PTRACE_PEEKSIGINFO_SHARED
 	}
+	buf := make([]linux.Siginfo, 1) // most have none
 	for {
-		var buf [32]linux.Siginfo
 		args.Off, args.Nr = uint64(len(out)), int32(len(buf))
-		n, e := request(linux.PTRACE_PEEKSIGINFO, tid, uintptr(unsafe.Pointer(&args)), uintptr(unsafe.Pointer(&buf)))
+		n, e := request(linux.PTRACE_PEEKSIGINFO, tid, uintptr(unsafe.Pointer(&args)), uintptr(unsafe.Pointer(&buf[0])))
 		if e != 0 {
 			return nil, wrap("read pending signals of", tid, e)
 		}
@@ -148,6 +148,9 @@ func Pending(tid proc.TID, shared bool) (out []linux.Siginfo, err error) {
 			return out, nil
 		}
 		out = append(out, buf[:n]...)
+		if len(buf) == 1 {
+			buf = make([]linux.Siginfo, 32)
+		}
 	}
 }
 
