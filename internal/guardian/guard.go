@@ -221,21 +221,17 @@ func (g *Guard) Phase(p Phase) error {
 }
 
 // Close ends the guardian: everything is done, or taken back by the engine
-// itself. A second Close does nothing.
-func (g *Guard) Close() error { return g.close(func() { go reap(g.pid) }) }
-
-// CloseWait is Close that waits for the process's end: a program that is executed in
-// place of this one doesn't know of it, and it would keep its number.
-func (g *Guard) CloseWait() error { return g.close(func() { reap(g.pid) }) }
-
-func (g *Guard) close(ended func()) error {
+// itself. A second Close does nothing. It waits for the process's end, which comes
+// at once: where nobody else does so when the engine has ended (in containers), or
+// another program is executed in its place, it would keep its number.
+func (g *Guard) Close() error {
 	g.once.Do(func() {
 		g.err = errors.Join(g.Phase(Done), g.lock.Release()) // the guardian's copy goes a moment later
 		if _, err := unix.Write(g.line.Int(), []byte{1}); err != nil && err != unix.EPIPE {
 			g.err = errors.Join(g.err, fmt.Errorf("tell the guardian that all is done: %w", err))
 		}
 		g.err = errors.Join(g.err, g.release())
-		ended()
+		reap(g.pid)
 	})
 	return g.err
 }
@@ -284,12 +280,19 @@ func (g *Guard) release() error {
 	return errors.Join(errs...)
 }
 
-// reap takes the guardian's end off the engine's hands, unless the engine ends
-// first.
+// reap waits for the guardian's end, but not for long if somebody has stopped it.
 func reap(pid int) {
-	for {
-		if _, err := unix.Wait4(pid, nil, linux.WALL, nil); err != unix.EINTR {
-			return
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			if _, err := unix.Wait4(pid, nil, linux.WALL, nil); err != unix.EINTR {
+				return
+			}
 		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Second):
 	}
 }

@@ -15,9 +15,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// An engine that starts itself again, since its numbers are taken, leaves no dead
-// guardian behind: the next one would find that number in use.
-func TestCloseWait(t *testing.T) {
+// An engine leaves no dead guardian behind, which nobody might wait for: the next one,
+// be it itself that starts again, would find that number in use.
+func TestCloseWaits(t *testing.T) {
 	lock, err := netlock.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestCloseWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := g.CloseWait(); err != nil {
+	if err := g.Close(); err != nil {
 		t.Error(err)
 	}
 	if pid, err := unix.Wait4(g.PID(), nil, linux.WALL|unix.WNOHANG, nil); err != unix.ECHILD {

@@ -53,9 +53,7 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	if err := r.prepare(ctx); errors.Is(err, ErrOwnNumber) {
-		return nil, errors.Join(err, r.guard.CloseWait())
-	} else if err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
 	defer r.close()
