@@ -18,6 +18,13 @@ func Own(name string, entry func() proto.Message) *Row {
 	return &Row{Name: name, Pattern: name + ".img", Magic: magicPidNS, Common: CommonMagic, New: entry, title: name}
 }
 
+// OwnMany is Own for a file that may have thousands of entries.
+func OwnMany[T any, M message[T]](name string) *Row {
+	r := Own(name, of[T, M])
+	r.many = manyOf[T, M]
+	return r
+}
+
 // ownTitle is the number of the only field that crit knows.
 const ownTitle protowire.Number = 1
 

@@ -10,7 +10,7 @@ import (
 
 var (
 	// Sockets is what criu's entries of sockets have no field for; see SocketEntry.
-	Sockets = image.Own("glis-sockets", func() proto.Message { return &SocketEntry{} })
+	Sockets = image.OwnMany[SocketEntry]("glis-sockets")
 
 	// Addresses is the interfaces that local addresses of connections are on; see
 	// LocalAddress.

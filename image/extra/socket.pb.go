@@ -1587,7 +1587,7 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.PacketSize)
 	case 378: // 47: pace
 		if m.Pace == nil {
-			m.Pace = &Pace{}
+			m.Pace = proto.New[Pace](d)
 		}
 		d.Message(m.Pace)
 	default:

@@ -41,7 +41,7 @@ func (f Flow) toPort() bool { return !f.Remote.IsValid() }
 
 // Connections returns those of the flows that are between two ends.
 func Connections(flows []Flow) []Flow {
-	var out []Flow
+	out := make([]Flow, 0, len(flows))
 	for _, f := range flows {
 		if !f.toPort() {
 			out = append(out, f)

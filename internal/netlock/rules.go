@@ -314,7 +314,7 @@ func setKeys(flows []Flow) [2][][]byte {
 }
 
 func key(from, to netip.AddrPort) []byte {
-	var k []byte
+	k := make([]byte, 0, 2*(16+4))
 	for _, a := range []netip.AddrPort{from, to} {
 		k = append(k, a.Addr().AsSlice()...)
 		k = append(binary.BigEndian.AppendUint16(k, a.Port()), 0, 0)

@@ -189,6 +189,16 @@ func (f *files) letGo() {
 // spareFiles is how many descriptors the engine needs besides those of files.
 const spareFiles = 1000
 
+// count counts the nodes that are a T, too.
+func count[T any](nodes []plan.Node) (n int) {
+	for _, node := range nodes {
+		if _, ok := node.(T); ok {
+			n++
+		}
+	}
+	return n
+}
+
 // late lets files be completed that had to wait for all tasks.
 func (f *files) late(ctx context.Context) error {
 	for _, n := range f.nodes {

@@ -49,7 +49,7 @@ func flowsOf(p *plan.Plan) ([]netlock.Flow, error) {
 	if err != nil {
 		return nil, err
 	}
-	var flows []netlock.Flow
+	flows := make([]netlock.Flow, 0, count[plan.Locked](nodes)) // most have one
 	for _, n := range nodes {
 		if l, ok := n.(plan.Locked); ok {
 			flows = append(flows, l.Flows()...)

@@ -29,7 +29,9 @@ type resumption struct {
 // promise tells the guardian all that is to be done at the release, so that it
 // is done even if the engine dies in the middle of it.
 func (r *restore) promise() error {
-	var all []guardian.Option
+	some := count[plan.Resumer](r.files.nodes)
+	all := make([]guardian.Option, 0, some)
+	r.resumptions = make([]resumption, 0, some)
 	for _, n := range r.files.nodes {
 		s, ok := n.(plan.Resumer)
 		if !ok {

@@ -337,7 +337,7 @@ type ends struct{ at, peer netip.AddrPort }
 
 // join finds the connections both ends of which come back.
 func (k *Kind) join() error {
-	known := map[ends]*node{}
+	known := make(map[ends]*node, len(k.nodes))
 	for _, n := range k.nodes {
 		if !n.live() || n.stream.State == tcp.SynSent {
 			continue

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -38,13 +39,17 @@ type Admitter struct {
 
 const syncookies = "/proc/sys/net/ipv4/tcp_syncookies"
 
-// NewAdmitter prepares it: some 5 ms. It says why this kernel can't.
+// findAssignRequest looks for the kernel's function, once: that is most of what an
+// Admitter takes, and a restore tries one before it makes anything.
+var findAssignRequest = sync.OnceValues(func() (uint32, error) { return kernelFunction(assignRequest) })
+
+// NewAdmitter prepares it: some 5 ms the first time. It says why this kernel can't.
 func NewAdmitter() (*Admitter, error) {
 	text, err := os.ReadFile(syncookies)
 	if err == nil && strings.TrimSpace(string(text)) == "0" {
 		return nil, errors.New("the kernel's way to put it back is off: set the sysctl net.ipv4.tcp_syncookies to 1")
 	}
-	function, err := kernelFunction(assignRequest)
+	function, err := findAssignRequest()
 	if err != nil {
 		return nil, err
 	}
