@@ -22,7 +22,7 @@ func TestBacklog(t *testing.T) {
 	testkit.RequireRoot(t)
 	e := testkit.FindEngine(t)
 	bin := testkit.BuildC(t, "targets/backlog.c")
-	for _, how := range []string{"alone", "share"} {
+	for _, how := range []string{"alone", "share", "defer", "defer6"} {
 		t.Run(how, func(t *testing.T) {
 			testkit.NoLeaks(t)
 			dir := testkit.NewDir(t)

@@ -334,6 +334,7 @@ type WaitingTCP struct {
 	Unread     []byte
 	Urgent     *uint32 // which byte of that is urgent
 	Interface  *string
+	Deferred   *bool
 
 	proto.Rest
 }
@@ -361,6 +362,7 @@ func (m *WaitingTCP) AppendFields(b []byte) []byte {
 	b = proto.AppendVarint(b, 11, m.Urgent)
 	b = proto.AppendString(b, 12, m.Interface)
 	b = proto.AppendVarint(b, 13, m.Listener)
+	b = proto.AppendBool(b, 14, m.Deferred)
 	return append(b, m.Unknown()...)
 }
 
@@ -391,6 +393,8 @@ func (m *WaitingTCP) ReadField(d *proto.Decoder) bool {
 		d.String(&m.Interface)
 	case 104: // 13: listener
 		d.Uint32(&m.Listener)
+	case 112: // 14: deferred
+		d.Bool(&m.Deferred)
 	default:
 		return false
 	}
@@ -517,6 +521,14 @@ func (m *WaitingTCP) GetInterface() string {
 		return *m.Interface
 	}
 	return ""
+}
+
+// GetDeferred returns deferred, or its default.
+func (m *WaitingTCP) GetDeferred() bool {
+	if m != nil && m.Deferred != nil {
+		return *m.Deferred
+	}
+	return false
 }
 
 // Datagram is glis.Datagram.

@@ -9,6 +9,7 @@ type Insn = linux.BPFInsn
 const (
 	Load64  = 0x79 // dst = *(u64 *)(src + off)
 	Load32  = 0x61
+	Load8   = 0x71
 	Store64 = 0x7b // *(u64 *)(dst + off) = src
 	Store32 = 0x63
 	Store8  = 0x73

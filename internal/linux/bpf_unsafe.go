@@ -142,10 +142,16 @@ func BPFThreadIterator(prog, tid int) (int, error) {
 	return bpfIterator(prog, &bpfIterTask{TID: uint32(tid)})
 }
 
+// BPFIterator is like BPFTaskIterator over what belongs to no task, of the caller's
+// network namespace if it belongs to one (Linux 5.8).
+func BPFIterator(prog int) (int, error) { return bpfIterator(prog, nil) }
+
 func bpfIterator(prog int, over *bpfIterTask) (int, error) {
-	link, err := bpf(BPF_LINK_CREATE, &bpfLinkCreate{
-		ProgFD: uint32(prog), AttachType: BPF_TRACE_ITER, IterInfo: over, IterInfoLen: uint32(unsafe.Sizeof(*over)),
-	})
+	attr := &bpfLinkCreate{ProgFD: uint32(prog), AttachType: BPF_TRACE_ITER, IterInfo: over}
+	if over != nil {
+		attr.IterInfoLen = uint32(unsafe.Sizeof(*over))
+	}
+	link, err := bpf(BPF_LINK_CREATE, attr)
 	if err != nil {
 		return -1, err
 	}

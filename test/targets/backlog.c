@@ -1,19 +1,24 @@
 // A server that accepts nobody before the save point. Behind it, it accepts as
 // many clients as its first argument says, reads from each what comes until its
 // end, and sends it back. With a second argument of share, several listeners
-// share a port. It writes its port to DIR/port.
+// share a port; with defer, it waits for their first data; with defer6 at an
+// IPv6 socket, to which they come by IPv4. It writes its port to DIR/port.
 #include "ctl.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
 enum { MOST = 4 };
 static struct pollfd l[MOST];
+static int defers;
 
-static int listener(struct sockaddr_in *at, int shared) {
-	int fd = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+static int listener(struct sockaddr_in6 *at, int shared) {
+	int fd = CHECK(socket(at->sin6_family, SOCK_STREAM, 0));
 	CHECK(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shared, sizeof shared));
+	if (defers)
+		CHECK(setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){600}, sizeof(int)));
 	CHECK(bind(fd, (void *)at, sizeof *at));
 	CHECK(listen(fd, 500));
 	socklen_t len = sizeof *at;
@@ -35,12 +40,15 @@ static void serve(int fd) {
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	int clients = atoi(argv[1]), shared = !strcmp(argv[2], "share"), n = shared ? MOST : 1;
-	struct sockaddr_in at = {AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	defers = !strncmp(argv[2], "defer", 5);
+	struct sockaddr_in6 at = {AF_INET6}; // begins as one of IPv4 does
+	if (strcmp(argv[2], "defer6"))
+		*(struct sockaddr_in *)&at = (struct sockaddr_in){AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	for (int i = 0; i < n; i++)
 		l[i] = (struct pollfd){listener(&at, shared), POLLIN, 0};
 	char path[400], text[16];
 	snprintf(path, sizeof path, "%s/port", ctl_dir);
-	ctl_write(path, text, sprintf(text, "%d", ntohs(at.sin_port)));
+	ctl_write(path, text, sprintf(text, "%d", ntohs(at.sin6_port)));
 	savepoint();
 	while (clients) {
 		CHECK(poll(l, n, -1));

@@ -197,7 +197,7 @@ func (s *Space) dumpFileMap(env *kind.DumpEnv, v *proc.VMA, a *area) error {
 func ringOf(name string) string {
 	switch {
 	case strings.Contains(name, "[io_uring]"):
-		return "it is a ring of io_uring, which Glis can't restore yet; start the program without (node and libuv: UV_USE_IO_URING=0, postgres: io_method=worker, qemu: aio=threads)"
+		return "it is a ring of io_uring, which Glis can't restore yet; start the program without (mariadb: innodb_use_native_aio=0, node and libuv: UV_USE_IO_URING=0, postgres: io_method=worker, qemu: aio=threads)"
 	case strings.Contains(name, "[perf_event]"):
 		return "it is the buffer of a perf event; end the measurement"
 	}

@@ -127,6 +127,7 @@ type look struct {
 	optmem   uint32 // bytes that the kernel keeps for it
 	ended    *ended // its connection has
 	waiting  []*tcp.Waiting
+	deferred int // clients that a listener isn't shown yet
 	inbox    *inbox
 	groups   []*extra.Membership
 	keys     []*extra.SocketKey
@@ -370,20 +371,7 @@ func (l *look) checkState() error {
 	if why != "" {
 		return l.refuse("%s", why)
 	}
-	if info.State == tcp.Listening && l.value("TCP_DEFER_ACCEPT") != 0 && !l.env.Options.SkipInFlight {
-		return l.checkDeferred()
-	}
 	return nil
-}
-
-func (l *look) checkDeferred() error {
-	return l.diag(func(c *sockdiag.Conn) error {
-		n, err := tcp.Deferred(c, l.family, l.at.port)
-		if err == nil && n > 0 {
-			return l.refuse("%d connections wait for their first data (TCP_DEFER_ACCEPT), which isn't supported yet; end the clients", n)
-		}
-		return l.fail(err)
-	})
 }
 
 // diag asks sock_diag.

@@ -49,7 +49,7 @@ func TestRefused(t *testing.T) {
 			client(t, tcp4, d.Int())
 			return d.Int()
 		}},
-		{"deferred client", "TCP_DEFER_ACCEPT", func(t *testing.T) int {
+		{"deferred client", "1 connections wait to be accepted", func(t *testing.T) int {
 			d := listener(t)
 			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 60))
 			client(t, tcp4, d.Int())

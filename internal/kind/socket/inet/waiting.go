@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/sockdiag"
 	"glis.dev/glis/options"
 )
 
@@ -23,8 +24,11 @@ func (l *look) leavesOut() bool { return l.env.Options.SkipInFlight || l.env.Opt
 
 // waitingFlows returns the flows of the connections that wait at a listener.
 func (l *look) waitingFlows() ([]netlock.Flow, error) {
-	if l.tcp.Waiting == 0 || l.leavesOut() {
+	if l.leavesOut() {
 		return nil, nil
+	}
+	if err := l.countDeferred(); err != nil || l.tcp.Waiting+l.deferred == 0 {
+		return nil, err
 	}
 	if err := l.checkWaiting(); err != nil {
 		return nil, err
@@ -36,9 +40,30 @@ func (l *look) waitingFlows() ([]netlock.Flow, error) {
 // queue.
 func (l *look) checkWaiting() error {
 	if why := l.whyNot(); why != "" {
-		return l.refuse("%d connections wait to be accepted: %s", l.tcp.Waiting, why)
+		return l.refuse("%d connections wait to be accepted: %s", l.tcp.Waiting+l.deferred, why)
 	}
 	return nil
+}
+
+// countDeferred finds out how many clients wait whose first data the listener waits
+// for (TCP_DEFER_ACCEPT), or the end of whose handshake.
+func (l *look) countDeferred() error {
+	v, err := unix.GetsockoptInt(l.fd.Int(), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT)
+	if err != nil {
+		return l.fail(fmt.Errorf("read TCP_DEFER_ACCEPT: %w", err))
+	}
+	if v == 0 {
+		return nil
+	}
+	sa, err := unix.Getsockname(l.fd.Int())
+	if err != nil {
+		return l.fail(fmt.Errorf("getsockname: %w", err))
+	}
+	return l.diag(func(c *sockdiag.Conn) error {
+		n, err := tcp.Half(c, l.family, decode(sa).port)
+		l.deferred = n
+		return l.fail(err)
+	})
 }
 
 // whyNot tells why what waits can't be put back; nothing if it can.
@@ -68,9 +93,15 @@ func (l *look) whyNot() string {
 func (l *look) readWaiting() ([]netlock.Flow, error) {
 	m, err := l.kind.memory()
 	if err != nil {
-		return nil, l.refuse("%d connections wait to be accepted: %v; let the server accept them, or give --skip-in-flight", l.tcp.Waiting, err)
+		return nil, l.refuse("%d connections wait to be accepted: %v; let the server accept them, or give --skip-in-flight", l.tcp.Waiting+l.deferred, err)
 	}
-	all, err := tcp.NewQueues(m).Of(l.fd.Int())
+	q := tcp.NewQueues(m)
+	all, err := q.Of(l.fd.Int())
+	if err == nil && l.deferred > 0 {
+		var more []*tcp.Waiting
+		more, err = q.Deferred(l.fd.Int())
+		all = append(all, more...)
+	}
 	if errors.Is(err, tcp.ErrWaiting) {
 		return nil, l.refuse("%v; let the server accept it, or give --skip-in-flight", err)
 	}
@@ -92,8 +123,11 @@ func flowOf(w *tcp.Waiting) netlock.Flow {
 // dumpWaiting writes the connections that wait at the listener. Those that came
 // since its packets were locked are locked now, and read again.
 func (l *look) dumpWaiting() error {
-	if l.tcp.Waiting == 0 || l.leavesOut() {
+	if l.leavesOut() {
 		return nil
+	}
+	if err := l.countDeferred(); err != nil || l.tcp.Waiting+l.deferred == 0 {
+		return err
 	}
 	if err := l.checkWaiting(); err != nil {
 		return err
@@ -152,6 +186,9 @@ func (l *look) putWaiting() error {
 		}
 		if w.Device != "" {
 			e.Interface = &w.Device
+		}
+		if w.Deferred {
+			e.Deferred = &w.Deferred
 		}
 		if w.Mark != nil {
 			e.Urgent = &w.Mark.Offset
@@ -246,7 +283,7 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 	}
 	return &tcp.Waiting{
 		Stream: s, Local: netip.AddrPortFrom(n.kind.moveIP(local), n.at.port), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
-		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(),
+		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(), Deferred: e.GetDeferred(),
 	}, err
 }
 

@@ -203,6 +203,11 @@ func jump(part []bpf.Insn, to int) {
 
 // Admit puts a connection into the queue of a listener, at its end.
 func (a *Admitter) Admit(listener int, w *Waiting) error {
+	if w.Deferred {
+		if err := w.forget(); err != nil {
+			return fmt.Errorf("a client that has sent nothing, %v: %w", w.Remote, err)
+		}
+	}
 	before, err := Look(listener)
 	if err != nil {
 		return err

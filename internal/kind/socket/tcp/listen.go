@@ -9,7 +9,6 @@ import (
 
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
-	"glis.dev/glis/internal/sockdiag"
 )
 
 // Info is what is to be known about a TCP socket that is not connected.
@@ -105,18 +104,6 @@ func readKey(fd int) ([]byte, error) {
 		return nil, fmt.Errorf("read TCP_FASTOPEN_KEY: %w", err)
 	}
 	return key[:n], nil
-}
-
-// Deferred counts the connections to a port that are made, and are shown to the
-// listener when data comes (TCP_DEFER_ACCEPT).
-func Deferred(c *sockdiag.Conn, family int, port uint16) (int, error) {
-	n := 0
-	q := sockdiag.InetQuery{Family: uint8(family), Protocol: unix.IPPROTO_TCP, States: 1 << SynRecv, Port: port}
-	err := c.EachInet(q, func(*sockdiag.Inet) error {
-		n++
-		return nil
-	})
-	return n, err
 }
 
 // Listen makes a bound socket listen.

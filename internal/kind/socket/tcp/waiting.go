@@ -21,6 +21,7 @@ type Waiting struct {
 	Err           unix.Errno // what the first call reports, 0 if nothing
 	Echo          uint32     // the peer's last time stamp
 	Device        string     // the interface that it belongs to, "" if to none
+	Deferred      bool       // the listener was not shown it yet (TCP_DEFER_ACCEPT)
 }
 
 // Queues reads what waits at listeners, without taking it, from the kernel's
@@ -32,7 +33,7 @@ type Queues struct {
 
 // QueueNames are the members of structures that are read.
 func QueueNames() []string {
-	return []string{
+	return append(requestNames(),
 		"inet_connection_sock.icsk_accept_queue", "request_sock_queue.rskq_accept_head", "request_sock.dl_next", "request_sock.sk",
 		"tcp_sock", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
 		"sock_common.skc_daddr", "sock_common.skc_rcv_saddr", "sock_common.skc_v6_daddr", "sock_common.skc_v6_rcv_saddr", "sock_common.skc_bound_dev_if",
@@ -41,7 +42,7 @@ func QueueNames() []string {
 		"tcp_sock.snd_wnd", "tcp_sock.snd_wl1", "tcp_sock.max_window", "tcp_sock.tsoffset", "tcp_sock.urg_data", "tcp_sock.urg_seq", "tcp_sock.snd_up", "tcp_sock.tcp_usec_ts", "tcp_sock.rx_opt", ecnFlags,
 		"tcp_options_received.ts_recent", "tcp_options_received.tstamp_ok", "tcp_options_received.wscale_ok", "tcp_options_received.sack_ok",
 		"tcp_options_received.snd_wscale", "tcp_options_received.rcv_wscale", "tcp_options_received.mss_clamp",
-	}
+	)
 }
 
 // NewQueues reads with a reader that knows QueueNames.
@@ -129,12 +130,8 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 	if w.Entry.GetOptMask()&optTimestamps != 0 {
 		w.Entry.Timestamp, w.Echo = proto.Uint32(q.clock+t.U32("tcp_sock.tsoffset")), opts.U32("tcp_options_received.ts_recent")
 	}
-	if n := int(t.U32("sock_common.skc_bound_dev_if")); n != 0 {
-		i, err := net.InterfaceByIndex(n)
-		if err != nil {
-			return nil, fmt.Errorf("a connection that waits to be accepted belongs to interface %d: %w", n, err)
-		}
-		w.Device = i.Name
+	if w.Device, err = deviceOf(t); err != nil {
+		return nil, err
 	}
 	w.Mark = markOf(t)
 	if err := w.check(t); err != nil {
@@ -218,12 +215,31 @@ func (w *Waiting) readQueue(m *kmem.Reader, t *kmem.Struct) error {
 func addressesOf(t *kmem.Struct) (local, remote netip.AddrPort) {
 	port := func(name string) uint16 { return binary.BigEndian.Uint16(t.Raw(name, 2)) }
 	here, there := port("inet_sock.inet_sport"), port("sock_common.skc_dport")
+	at, peer := addrsOf(t)
+	return netip.AddrPortFrom(at, here), netip.AddrPortFrom(peer, there)
+}
+
+// addrsOf returns the addresses of a struct sock_common.
+func addrsOf(t *kmem.Struct) (local, remote netip.Addr) {
 	if t.U16("sock_common.skc_family") == unix.AF_INET6 {
 		at := func(name string) netip.Addr {
 			return netip.AddrFrom16([16]byte(t.Raw("sock_common."+name, 16))).Unmap()
 		}
-		return netip.AddrPortFrom(at("skc_v6_rcv_saddr"), here), netip.AddrPortFrom(at("skc_v6_daddr"), there)
+		return at("skc_v6_rcv_saddr"), at("skc_v6_daddr")
 	}
 	at := func(name string) netip.Addr { return netip.AddrFrom4([4]byte(t.Raw("sock_common."+name, 4))) }
-	return netip.AddrPortFrom(at("skc_rcv_saddr"), here), netip.AddrPortFrom(at("skc_daddr"), there)
+	return at("skc_rcv_saddr"), at("skc_daddr")
+}
+
+// deviceOf returns the interface that a connection belongs to, "" if to none.
+func deviceOf(t *kmem.Struct) (string, error) {
+	n := int(t.U32("sock_common.skc_bound_dev_if"))
+	if n == 0 {
+		return "", nil
+	}
+	i, err := net.InterfaceByIndex(n)
+	if err != nil {
+		return "", fmt.Errorf("a connection that waits to be accepted belongs to interface %d: %w", n, err)
+	}
+	return i.Name, nil
 }
