@@ -48,6 +48,9 @@ func (d *dump) ready() error {
 			l.Learn()
 		}
 	}
+	if d.descriptorsSeen >= manyDescriptors {
+		warm.Small()
+	}
 	warm.Touch(frozenRoom(d.descriptorsSeen), usedFrozen)
 	return nil
 }

@@ -64,9 +64,11 @@ func (l *Lock) Hold(name string, flows []Flow) error {
 	if len(flows) == 0 {
 		return nil
 	}
-	batch := lockBatch(name, flagOwner, flows)
+	var batch []byte
 	if l.name != "" {
 		batch = fillBatch(l.name, flows)
+	} else {
+		batch = lockBatch(name, flagOwner, flows)
 	}
 	if err := exchange(l.sock.Int(), batch); err != nil {
 		return fmt.Errorf("lock the packets of %d connections: %w", len(flows), l.taken(err, name))

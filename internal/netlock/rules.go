@@ -275,7 +275,10 @@ func (b *batch) elements(table string, f *family, keys [][]byte) {
 // encodeKeys writes the elements of a set: there may be ten thousands of them,
 // so this goes without closures.
 func encodeKeys(keys [][]byte) []byte {
-	var out []byte
+	if len(keys) == 0 {
+		return nil
+	}
+	out := make([]byte, 0, len(keys)*(len(keys[0])+3*unix.SizeofNlAttr))
 	attr := func(typ, size int) {
 		out = binary.NativeEndian.AppendUint16(out, uint16(unix.SizeofNlAttr+size))
 		out = binary.NativeEndian.AppendUint16(out, uint16(typ))
@@ -290,10 +293,13 @@ func encodeKeys(keys [][]byte) []byte {
 }
 
 // setKeys returns the keys of both sets: each flow in both directions, and
-// none twice, as flows between two sockets of one tree come.
+// none twice, as flows between two sockets of one tree come. There may be ten
+// thousands of them, and what they belong to stands still.
 func setKeys(flows []Flow) [2][][]byte {
 	var out [2][][]byte
-	seen := make(map[[2]netip.AddrPort]bool, 2*len(flows))
+	// Of the larger size, so that it never moves.
+	room := make([]byte, 0, 2*len(flows)*int(families[1].keySize()))
+	seen := seenKeys{make(map[[16]byte]bool, 2*len(flows)), map[[40]byte]bool{}}
 	for _, f := range flows {
 		if f.toPort() {
 			continue
@@ -304,19 +310,46 @@ func setKeys(flows []Flow) [2][][]byte {
 			i = 1
 		}
 		for _, way := range [][2]netip.AddrPort{{f.Local, f.Remote}, {f.Remote, f.Local}} {
-			if !seen[way] {
-				seen[way] = true
-				out[i] = append(out[i], key(way[0], way[1]))
+			n := len(room)
+			room = appendKey(room, way[0], way[1])
+			if k := room[n:len(room):len(room)]; seen.add(k) {
+				out[i] = append(out[i], k)
 			}
 		}
 	}
 	return out
 }
 
-func key(from, to netip.AddrPort) []byte {
-	k := make([]byte, 0, 2*(16+4))
-	for _, a := range []netip.AddrPort{from, to} {
-		k = append(k, a.Addr().AsSlice()...)
+// seenKeys are those that are in a set already, by their size.
+type seenKeys struct {
+	four map[[16]byte]bool
+	six  map[[40]byte]bool
+}
+
+// add tells whether a key is new. One of two addresses that don't go together, which
+// an image may have, is left to the kernel to refuse.
+func (s *seenKeys) add(k []byte) bool {
+	n := len(s.four) + len(s.six)
+	switch len(k) {
+	case 16:
+		s.four[[16]byte(k)] = true
+	case 40:
+		s.six[[40]byte(k)] = true
+	default:
+		return true
+	}
+	return len(s.four)+len(s.six) > n
+}
+
+func appendKey(k []byte, from, to netip.AddrPort) []byte {
+	for _, a := range [...]netip.AddrPort{from, to} {
+		if ip := a.Addr(); ip.Is4() {
+			four := ip.As4()
+			k = append(k, four[:]...)
+		} else {
+			six := ip.As16()
+			k = append(k, six[:]...)
+		}
 		k = append(binary.BigEndian.AppendUint16(k, a.Port()), 0, 0)
 	}
 	return k
