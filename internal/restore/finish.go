@@ -59,18 +59,19 @@ func (r *restore) enterGroup(t *task) error {
 	return nil
 }
 
+// descriptorsFirst gives all tasks their descriptors, where tasks have a part in
+// making files: while every task can do everything, and those that are to end are
+// there.
+func (r *restore) descriptorsFirst(ctx context.Context) error {
+	if r.given = r.files.needsMakers(); r.given {
+		return r.giveDescriptors(ctx)
+	}
+	return nil
+}
+
 // finishTree gives every task what does not concern its address space:
 // descriptors, directories, what belongs to the process, threads.
-//
-// Where tasks have a part in making files, all descriptors come first, while
-// every task can do everything.
 func (r *restore) finishTree(ctx context.Context) error {
-	r.given = r.files.needsMakers()
-	if r.given {
-		if err := r.giveDescriptors(ctx); err != nil {
-			return err
-		}
-	}
 	for _, t := range r.tree.tasks {
 		if t.zombie {
 			continue

@@ -232,21 +232,6 @@ func (f *files) needsMakers() bool {
 	})
 }
 
-// prepareAhead prepares all files before zombies end, who may have a part in
-// making some.
-func (r *restore) prepareAhead(ctx context.Context) error {
-	if !slices.ContainsFunc(r.tree.tasks, func(t *task) bool { return t.zombie }) {
-		return nil
-	}
-	var all []plan.ID
-	for _, n := range r.files.nodes {
-		if _, ok := n.(plan.Prepared); ok {
-			all = append(all, n.ID())
-		}
-	}
-	return r.files.prepare(ctx, all)
-}
-
 // stuff fills files that other files, or they themselves, are the contents of.
 func (f *files) stuff(ctx context.Context) error {
 	ids := f.stuffed()

@@ -209,7 +209,7 @@ func (r *restore) run(ctx context.Context) error {
 		{"cgroups", r.makeCgroups},
 		{"create", func() error { return r.timeForking(ctx) }},
 		{"groups", r.makeGroups},
-		{"ahead", func() error { return r.prepareAhead(ctx) }},
+		{"descriptors", func() error { return r.descriptorsFirst(ctx) }},
 		{"zombies", r.makeZombies},
 		{"finish", func() error { return r.finishTree(ctx) }},
 		{"threads", r.restoreThreads},

@@ -88,6 +88,15 @@ int main(int argc, char **argv) {
 	}
 	known[knowns++] = pid;
 	ctl_await("at", "child");
+	// One that somebody has connected who has ended, and whom nobody has waited for.
+	c = CHECK(socket(AF_UNIX, SOCK_STREAM, 0));
+	pid_t ended = CHECK(fork());
+	if (!ended) {
+		CHECK(setresuid(-1, 3001, -1));
+		to(c, NAME("\0glis waiting")), _exit(3);
+	}
+	CHECK(waitid(P_PID, ended, &(siginfo_t){0}, WEXITED | WNOWAIT));
+	add("of a zombie", c), known[knowns++] = ended;
 	// The last one, behind a change of the backlog and of who listens.
 	add("late", client(SOCK_STREAM, NAME("\0glis waiting")));
 	CHECK(setresuid(-1, 17, -1));
@@ -117,7 +126,7 @@ int main(int argc, char **argv) {
 	talk();
 	for (int i = 0; i < sks; i++)
 		close(sk[i].fd);
-	reap(pid);
+	reap(pid), CHECK(waitpid(ended, NULL, 0));
 	savepoint();
 	return 0;
 }
