@@ -70,6 +70,15 @@ func (u *Untouched) Look(pidfd int, fn func(fd int32, options, owner bool, peer 
 	})
 }
 
+// Sees is Look for one socket that a reader shows which may show more of each. It
+// is false if it shows less.
+func (u *Untouched) Sees(s *sockmem.Socket) (options, owner, ok bool) {
+	if len(s.Sock) < len(u.sock.base) {
+		return true, true, false
+	}
+	return !u.sock.matches(s.Sock[:len(u.sock.base)]), !u.file.matches(s.File), true
+}
+
 // Close frees what the kernel keeps for it.
 func (u *Untouched) Close() error { return u.reader.Close() }
 

@@ -2,6 +2,7 @@ package unix
 
 import (
 	"errors"
+	"sync"
 
 	sys "golang.org/x/sys/unix"
 
@@ -56,7 +57,7 @@ func (k *Kind) readAhead(env *kind.DumpEnv) error {
 		if err := env.Check(); err != nil {
 			return err
 		}
-		all[i].read(env)
+		all[i].read(env, &k.rooms)
 		return nil
 	})
 	if err != nil {
@@ -111,13 +112,13 @@ func (k *Kind) plainQueues(env *kind.DumpEnv) (all []plain, err error) {
 }
 
 // read reads one queue. The guard knows already.
-func (p *plain) read(env *kind.DumpEnv) {
+func (p *plain) read(env *kind.DumpEnv, rooms *sync.Pool) {
 	l := &look{env: env, file: p.file, u: p.u}
 	if l.fd, p.err = p.file.Borrow(); p.err != nil {
 		return
 	}
 	defer l.giveBack()
-	q := &peeker{look: l, fd: l.fd.Int(), fresh: true, told: true, uneven: func([]*message) (bool, error) { return false, nil }}
+	q := &peeker{look: l, fd: l.fd.Int(), rooms: rooms, fresh: true, told: true, uneven: func([]*message) (bool, error) { return false, nil }}
 	defer q.drop()
 	if p.messages, p.err = q.all(); p.err == nil && q.counts {
 		p.err = errNotPlain

@@ -44,7 +44,8 @@ func (s *stream) cut() error {
 	if err != nil {
 		return fmt.Errorf("mmap: %w", err)
 	}
-	defer sys.Munmap(wall) //nolint:errcheck // it was mapped
+	defer sys.Munmap(wall)           //nolint:errcheck // it was mapped
+	s.buf = make([]byte, len(s.buf)) // the other one has the messages
 	c := &cutter{stream: s, wall: wall}
 	var out []*message
 	for _, m := range s.out {

@@ -26,9 +26,10 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 	if err := k.survey(env); err != nil {
 		return err
 	}
-	p.tree, p.files, p.waiting = map[uint32]bool{}, map[uint32]*scan.File{}, map[uint32]uint32{}
+	n := unixSockets(env)
+	p.tree, p.files, p.waiting = make(map[uint32]bool, n), make(map[uint32]*scan.File, n), map[uint32]uint32{}
 	k.arrived = map[uint32][]*arrived{}
-	if err := p.expect(unixSockets(env)); err != nil {
+	if err := p.expect(n); err != nil {
 		return err
 	}
 	if err := p.open(func(*sockdiag.Conn) error { return k.gatherQueues(env) }); err != nil {
@@ -94,7 +95,7 @@ func (k *Kind) gatherQueue(env *kind.DumpEnv, f *scan.File, u *sockdiag.Unix) er
 	}
 	defer l.giveBack()
 	seen := k.seen.of(f)
-	q := &peeker{look: l, fd: l.fd.Int(), fresh: seen.seen && seen.options, count: func() (int, error) { return k.queued(l) }}
+	q := &peeker{look: l, fd: l.fd.Int(), rooms: &k.rooms, fresh: seen.seen && seen.options, count: func() (int, error) { return k.queued(l) }}
 	q.uneven = func(m []*message) (bool, error) { return k.uneven(u, m) }
 	q.lengths = func() ([]int, error) { return k.bufferLengths(l) }
 	defer q.drop()

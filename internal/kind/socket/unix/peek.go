@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	sys "golang.org/x/sys/unix"
 
@@ -52,6 +53,7 @@ type peeker struct {
 	counts  bool // SO_INQ is on
 	buf     []byte
 	room    []byte // for control messages
+	rooms   *sync.Pool
 }
 
 // all returns what is queued. While it is read, messages are made to tell all
@@ -70,7 +72,7 @@ func (q *peeker) all() (messages []*message, err error) {
 	if err := q.adjust(); err != nil {
 		return nil, err
 	}
-	q.room = make([]byte, 4096)
+	q.findRoom()
 	if q.look.u.Type == sys.SOCK_STREAM {
 		return q.stream()
 	}
@@ -93,8 +95,23 @@ func (q *peeker) behindError() error {
 	return err
 }
 
-// drop frees what a failed reading left.
-func (q *peeker) drop() { q.buf, q.room = nil, nil }
+// findRoom gets room for control messages, which a queue before may have had.
+func (q *peeker) findRoom() {
+	if q.rooms != nil {
+		q.room, _ = q.rooms.Get().([]byte)
+	}
+	if q.room == nil {
+		q.room = make([]byte, 4096)
+	}
+}
+
+// drop gives back what a reading needed.
+func (q *peeker) drop() {
+	if q.rooms != nil && q.room != nil {
+		q.rooms.Put(q.room) //nolint:staticcheck // one more word of memory
+	}
+	q.buf, q.room = nil, nil
+}
 
 // adjust sets options of the frozen task's socket for as long as its queue is
 // read, after the guard was told what they were.

@@ -14,6 +14,8 @@ import (
 // after what descriptors come along with, and before urgent data.
 func (q *peeker) stream() ([]*message, error) {
 	total := int(q.look.u.RQueue)
+	// Messages are parts of it: what was peeked at is never peeked at again but as
+	// it was.
 	q.buf = make([]byte, total)
 	s := &stream{peeker: q, total: total}
 	events, err := poll(q.fd, sys.POLLPRI)
@@ -127,13 +129,13 @@ func (s *stream) piece() error {
 		}
 	}
 	if from > s.at {
-		s.out = append(s.out, &message{data: bytes.Clone(s.buf[s.at:from]), who: p.who, at: s.at})
+		s.out = append(s.out, &message{data: s.buf[s.at:from:from], who: p.who, at: s.at})
 	}
 	files, err := s.receive(p.rights)
 	if err != nil {
 		return err
 	}
-	s.out = append(s.out, &message{data: bytes.Clone(s.buf[from:end]), who: p.who, rights: files, at: from})
+	s.out = append(s.out, &message{data: s.buf[from:end:end], who: p.who, rights: files, at: from})
 	s.at = end
 	// Only one can wait, but several can have been read.
 	if len(files) == 0 && end < s.total && !(s.waits && s.found) {

@@ -19,13 +19,18 @@ const show = sockdiag.ShowName | sockdiag.ShowVFS | sockdiag.ShowPeer | sockdiag
 // socket should not pay for the thousands of others.
 const single = 8
 
+// unixAtOnce is for how many sockets memory is found at once.
+const unixAtOnce = 64
+
 // picture is what the kernel tells about unix sockets that stand still, by
 // inode. It is filled as it is asked.
 type picture struct {
 	socks     map[uint32]*sockdiag.Unix // nil: there is no unix socket of that number
 	asked     int
-	conn      *sockdiag.Conn // see open
-	check     func() error   // whether there is time left; may be nil
+	room      int             // for how many sockets there is to be room
+	next      []sockdiag.Unix // room for the next ones
+	conn      *sockdiag.Conn  // see open
+	check     func() error    // whether there is time left; may be nil
 	whole     bool
 	tree      map[uint32]bool       // inodes of sockets of the tree
 	files     map[uint32]*scan.File // the sockets of the tree
@@ -50,6 +55,7 @@ func (p *picture) get(ino uint32) (*sockdiag.Unix, error) {
 
 // expect prepares for questions about n sockets.
 func (p *picture) expect(n int) error {
+	p.room = n
 	if n > single {
 		return p.all()
 	}
@@ -77,7 +83,7 @@ func (p *picture) all() error {
 	if p.whole {
 		return nil
 	}
-	p.socks = map[uint32]*sockdiag.Unix{}
+	p.socks = make(map[uint32]*sockdiag.Unix, p.room)
 	err := p.open(func(c *sockdiag.Conn) error { return c.EachUnix(show, p.add) })
 	p.whole = err == nil
 	return err
@@ -98,9 +104,14 @@ func (p *picture) ask(c *sockdiag.Conn, ino uint32) error {
 }
 
 func (p *picture) add(u *sockdiag.Unix) error {
-	own := *u
+	if len(p.next) == 0 {
+		p.next = make([]sockdiag.Unix, unixAtOnce)
+	}
+	own := &p.next[0]
+	p.next = p.next[1:]
+	*own = *u
 	own.Name, own.Icons = bytes.Clone(u.Name), slices.Clone(u.Icons)
-	p.socks[u.Ino] = &own
+	p.socks[u.Ino] = own
 	if p.check == nil {
 		return nil
 	}

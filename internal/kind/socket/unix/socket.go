@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	sys "golang.org/x/sys/unix"
 
@@ -33,7 +34,9 @@ type Kind struct {
 	mem     *kmem.Shared
 	kernel  *socket.Kernel
 	values  []socket.Value
-	nobody  *fown.FownEntry // shared by all that have no owner
+	spare   *extra.SocketEntry // with nothing in it; may be nil
+	rooms   sync.Pool          // for control messages
+	nobody  *fown.FownEntry    // shared by all that have no owner
 	sizes   map[sizeKey]uint32
 
 	gathered   bool
@@ -110,11 +113,7 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 		return nil, err
 	}
 	defer l.giveBack()
-	e, err := k.dump(l)
-	if err != nil {
-		return nil, err
-	}
-	return &fdinfo.FileEntry{Usk: e}, nil
+	return k.dump(l)
 }
 
 // look is one socket while it is looked at.
@@ -162,7 +161,7 @@ func (l *look) fail(err error) error {
 
 // dump returns the entry of a socket, and puts its queue and what criu's entry
 // has no place for into other images.
-func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
+func (k *Kind) dump(l *look) (*fdinfo.FileEntry, error) {
 	owner, err := k.owner(l)
 	if err != nil {
 		return nil, err
@@ -186,11 +185,19 @@ func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
 	if err := k.putExtra(l, &at); err != nil {
 		return nil, err
 	}
-	e := &sk_unix.UnixSkEntry{
-		Id: &l.file.ID, Ino: &l.u.Ino, Type: proto.Uint32(uint32(l.u.Type)), State: proto.Uint32(l.state()),
-		Flags: &l.file.Flags, Uflags: new(uint32), Backlog: &l.u.WQueue, Peer: proto.Uint32(k.picture.peerNumber(l.u)),
+	// One piece of memory: to find many takes longer.
+	room := &struct {
+		file                    fdinfo.FileEntry
+		usk                     sk_unix.UnixSkEntry
+		typ, state, flags, peer uint32
+	}{typ: uint32(l.u.Type), state: l.state(), peer: k.picture.peerNumber(l.u)}
+	e := &room.usk
+	*e = sk_unix.UnixSkEntry{
+		Id: &l.file.ID, Ino: &l.u.Ino, Type: &room.typ, State: &room.state,
+		Flags: &l.file.Flags, Uflags: &room.flags, Backlog: &l.u.WQueue, Peer: &room.peer,
 		Fown: owner, Opts: l.opts.Entry, Name: at.encoded(), FilePerms: at.perms,
 	}
+	room.file.Usk = e
 	if at.dir != "" {
 		e.NameDir = &at.dir
 	}
@@ -200,7 +207,7 @@ func (k *Kind) dump(l *look) (*sk_unix.UnixSkEntry, error) {
 	if l.u.Shutdown != 0 {
 		e.Shutdown = sk_opts.SkShutdown(l.u.Shutdown).Enum()
 	}
-	return e, nil
+	return &room.file, nil
 }
 
 // state is the socket's state as images have it. The kernel also calls a
@@ -354,7 +361,8 @@ func (k *Kind) putExtra(l *look, at *address) error {
 	if err := k.putWho(l, e); err != nil {
 		return err
 	}
-	if proto.Size(e) == 0 {
+	if proto.Size(e) == 0 { // so has most sockets', and the next one gets it
+		k.spare = e
 		return nil
 	}
 	e.Id = &l.file.ID

@@ -1,6 +1,7 @@
 package unix
 
 import (
+	"cmp"
 	"slices"
 
 	sys "golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ const many = 1500
 
 // defaults tells of a socket what need not be read.
 type defaults struct {
+	fd             int32
 	seen           bool // in the kernel's memory
 	options, owner bool
 	buffers        uint32    // in its queue, also empty ones
@@ -30,16 +32,30 @@ type defaults struct {
 type survey struct {
 	from  int // how many sockets are many
 	done  bool
-	quick *socket.Untouched // prepared before the freeze; may be nil
-	found map[*scan.Task]map[int32]defaults
-	peers map[[2]uint64]uint32 // numbers of identities
+	quick *socket.Untouched         // prepared before the freeze; may be nil
+	found map[*scan.Task][]defaults // in the order of descriptors
+	peers map[[2]uint64]uint32      // numbers of identities
+}
+
+// closeQuick closes what was prepared.
+func (s *survey) closeQuick() error {
+	if s.quick == nil {
+		return nil
+	}
+	u := s.quick
+	s.quick = nil
+	return u.Close()
 }
 
 func (s *survey) of(f *scan.File) defaults {
-	d, ok := s.found[f.Task][f.FD]
-	if d.seen = ok; ok {
-		d.number, d.known = s.peers[d.peer]
+	all := s.found[f.Task]
+	i, ok := slices.BinarySearchFunc(all, f.FD, func(d defaults, fd int32) int { return cmp.Compare(d.fd, fd) })
+	if !ok {
+		return defaults{}
 	}
+	d := all[i]
+	d.seen = true
+	d.number, d.known = s.peers[d.peer]
 	return d
 }
 
@@ -90,6 +106,23 @@ func (k *Kind) PrepareFor(descriptors int, m *sockmem.TCPReader) {
 	}
 }
 
+// SeeSocket implements kind.SocketSeer: where it is known how to look it is the
+// survey of a task.
+func (k *Kind) SeeSocket(t *scan.Task, m sockmem.Socket) {
+	if k.seen.quick == nil || m.Family != sys.AF_UNIX {
+		return
+	}
+	options, owner, ok := k.seen.quick.Sees(&m)
+	if !ok {
+		return
+	}
+	if k.seen.found == nil {
+		k.seen.found = map[*scan.Task][]defaults{}
+	}
+	d := defaults{fd: m.FD, options: !options, owner: !owner, peer: m.Peer, buffers: m.Queued}
+	k.seen.found[t] = append(k.seen.found[t], d)
+}
+
 // survey fills in k.seen. It is only there to save time: if it can't be done,
 // everything is read.
 func (k *Kind) survey(env *kind.DumpEnv) error {
@@ -104,8 +137,9 @@ func (k *Kind) survey(env *kind.DumpEnv) error {
 			n++
 		}
 	}
+	k.seen.peers = map[[2]uint64]uint32{}
 	if n < k.seen.from {
-		return nil
+		return k.seen.closeQuick()
 	}
 	if err := k.learn(); err != nil {
 		return err
@@ -120,12 +154,16 @@ func (k *Kind) survey(env *kind.DumpEnv) error {
 	}
 	k.seen.quick = nil
 	defer u.Close()
-	k.seen.peers = map[[2]uint64]uint32{}
-	k.seen.found = map[*scan.Task]map[int32]defaults{}
+	if k.seen.found == nil {
+		k.seen.found = map[*scan.Task][]defaults{}
+	}
 	for t := range tasks {
-		found := map[int32]defaults{}
+		if k.seen.found[t] != nil { // SeeSocket was told of it
+			continue
+		}
+		var found []defaults
 		err := u.Look(t.Pidfd.Int(), func(fd int32, options, owner bool, peer [2]uint64, queued uint32) error {
-			found[fd] = defaults{options: !options, owner: !owner, peer: peer, buffers: queued}
+			found = append(found, defaults{fd: fd, options: !options, owner: !owner, peer: peer, buffers: queued})
 			return env.Check()
 		})
 		if late := env.Check(); late != nil {

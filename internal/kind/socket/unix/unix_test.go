@@ -13,6 +13,9 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockmem"
+	"glis.dev/glis/internal/testkit"
 )
 
 // states are sockets in every state that can be carried over.
@@ -236,6 +239,11 @@ func TestSurvey(t *testing.T) {
 				t.Fatal(err)
 			}
 			sameImages(t, slow, fast)
+			watched, err := dumpWith(t, watching(t, tree), tree)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sameImages(t, slow, watched)
 			again, err := dumpTree(t, tree)
 			if err != nil {
 				t.Fatal(err)
@@ -243,6 +251,27 @@ func TestSurvey(t *testing.T) {
 			sameImages(t, slow, again)
 		})
 	}
+}
+
+// watching is surveyed, by the look that finds the descriptors of a tree.
+func watching(t *testing.T, tree *scan.Tree) *Kind {
+	t.Helper()
+	r, err := sockmem.OpenTCP()
+	testkit.KernelMemory(t, err)
+	defer r.Close()
+	k := surveyed()
+	k.PrepareFor(1, r)
+	k.glance.reader = nil // which is closed
+	for _, task := range tree.Tasks {
+		err := r.Each(task.Pidfd.Int(), func(m sockmem.Socket) error {
+			k.SeeSocket(task, m)
+			return nil
+		})
+		if err != nil || len(k.seen.found[task]) == 0 {
+			t.Fatalf("%d sockets were seen: %v", len(k.seen.found[task]), err)
+		}
+	}
+	return k
 }
 
 func sameImages(t *testing.T, want, got images) {

@@ -29,7 +29,10 @@ func (k *Kind) UseMemory(m *kmem.Shared) { k.mem = m }
 
 // unseen adds what no option tells.
 func (k *Kind) unseen(l *look) error {
-	l.more = &extra.SocketEntry{}
+	if k.spare == nil {
+		k.spare = &extra.SocketEntry{}
+	}
+	l.more, k.spare = k.spare, nil
 	if l.skip.options || k.plain(l) {
 		return nil
 	}
