@@ -21,7 +21,7 @@ const (
 var leaves = map[string]bool{
 	"options": true, "image": true, "image/extra": true, "image/proto": true, "image/protowire": true,
 	"internal/event": true, "internal/fd": true, "internal/undo": true, "internal/par": true,
-	"internal/warm": true,
+	"internal/warm": true, "internal/warm/early": true,
 }
 
 var floors = map[string]int{
