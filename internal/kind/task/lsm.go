@@ -3,6 +3,7 @@ package task
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
@@ -10,7 +11,19 @@ import (
 
 // LSM is the security label of a process (SELinux, AppArmor, Smack). A
 // restored process has the engine's.
-type LSM struct{}
+type LSM struct {
+	own func() (string, bool) // the engine's; false if no security module gives labels
+}
+
+func newLSM() LSM { return LSM{own: sync.OnceValues(ownLabel)} }
+
+func ownLabel() (string, bool) {
+	b, err := linux.ReadFile("/proc/self/" + labelFile)
+	return label(b), err == nil // EINVAL: nobody gives any
+}
+
+// Learn implements kind.Learner.
+func (l LSM) Learn() { l.own() }
 
 const labelFile = "attr/current"
 
@@ -18,17 +31,17 @@ const labelFile = "attr/current"
 func (LSM) Name() string { return "security label" }
 
 // Dump implements kind.Facet.
-func (LSM) Dump(q *kind.Question) (kind.Answer, error) {
-	own, err := linux.ReadFile("/proc/self/" + labelFile)
-	if err != nil {
-		return nil, nil // EINVAL: no security module gives labels
+func (l LSM) Dump(q *kind.Question) (kind.Answer, error) {
+	own, labels := l.own()
+	if !labels {
+		return nil, nil
 	}
 	its, err := q.Task.Dir.ReadFile(labelFile)
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", q.Task, err)
 	}
-	if a, b := label(own), label(its); a != b {
-		return nil, kind.Unsupported(q.Task, "its security label is %q, Glis's is %q, and labels cannot be carried over yet; start both with the same", b, a)
+	if its := label(its); own != its {
+		return nil, kind.Unsupported(q.Task, "its security label is %q, Glis's is %q, and labels cannot be carried over yet; start both with the same", its, own)
 	}
 	return nil, nil
 }
