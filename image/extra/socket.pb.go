@@ -2635,7 +2635,7 @@ type WaitingConnection struct {
 	Messages []*WaitingMessage
 	Data     []byte // of the messages, in one piece
 	Passing  *uint32
-	Early    *bool
+	Early    *uint32
 
 	proto.Rest
 }
@@ -2658,7 +2658,7 @@ func (m *WaitingConnection) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 5, x)
 	}
 	b = proto.AppendVarint(b, 6, m.Passing)
-	b = proto.AppendBool(b, 7, m.Early)
+	b = proto.AppendVarint(b, 7, m.Early)
 	b = proto.AppendVarint(b, 8, m.Listener)
 	b = proto.AppendBytes(b, 9, m.Data)
 	return append(b, m.Unknown()...)
@@ -2680,7 +2680,7 @@ func (m *WaitingConnection) ReadField(d *proto.Decoder) bool {
 	case 48: // 6: passing
 		d.Uint32(&m.Passing)
 	case 56: // 7: early
-		d.Bool(&m.Early)
+		d.Uint32(&m.Early)
 	case 64: // 8: listener
 		d.Uint32(&m.Listener)
 	case 74: // 9: data
@@ -2764,11 +2764,11 @@ func (m *WaitingConnection) GetPassing() uint32 {
 }
 
 // GetEarly returns early, or its default.
-func (m *WaitingConnection) GetEarly() bool {
+func (m *WaitingConnection) GetEarly() uint32 {
 	if m != nil && m.Early != nil {
 		return *m.Early
 	}
-	return false
+	return 0
 }
 
 // WaitingMessage is glis.WaitingMessage.

@@ -59,6 +59,9 @@ int main(int argc, char **argv) {
 	CHECK(write(c, "all", 3)), CHECK(shutdown(c, SHUT_WR));
 	c = add("deaf", client(SOCK_STREAM, NAME("\0glis waiting"))), CHECK(shutdown(c, SHUT_RD));
 	c = add("over", client(SOCK_SEQPACKET, NAME("waiting"))), CHECK(shutdown(c, SHUT_RDWR));
+	// One half before it connected, which nobody is told, and one afterwards.
+	c = add("by halves", bound(SOCK_SEQPACKET, NAME("\0glis waiting by halves"))), CHECK(shutdown(c, SHUT_RD));
+	to(c, NAME("waiting")), CHECK(shutdown(c, SHUT_WR));
 	// Messages, empty ones among them.
 	c = add("messenger", client(SOCK_SEQPACKET, NAME("waiting")));
 	CHECK(write(c, "one", 3)), CHECK(write(c, "", 0)), CHECK(write(c, big, 90000)), CHECK(write(c, "", 0));

@@ -18,7 +18,7 @@ type arrival struct {
 	client *node
 	name   []byte         // of a client that is closed
 	who    *plan.Identity // who connected; nil if the images don't tell
-	early  bool           // its client is shut down before it connects
+	early  uint8          // halves of its client that are shut down before it connects
 	pass   int            // options of the listener at that time, -1 if they don't count
 	queue  refill
 }
@@ -40,7 +40,7 @@ func (n *node) addArrivals(entries []plan.Entry) error {
 
 func (n *node) newArrival(e *extra.WaitingConnection) (*arrival, error) {
 	data := e.GetData()
-	a := &arrival{from: plan.ID(e.GetClient()), name: e.GetName(), pass: -1, early: e.GetEarly(), queue: refill{typ: n.typ}}
+	a := &arrival{from: plan.ID(e.GetClient()), name: e.GetName(), pass: -1, early: uint8(e.GetEarly() & 3), queue: refill{typ: n.typ}}
 	if e.Passing != nil {
 		a.pass = int(e.GetPassing() & 0xf)
 	}
@@ -85,6 +85,9 @@ func (k *Kind) resolveArrivals(n *node) error {
 		c := k.byID[a.from]
 		if c == nil || c.listener != n || c.arrival != nil {
 			return fmt.Errorf("connection %d that waits at it: its client, file %#x, is missing", i+1, uint32(a.from))
+		}
+		if a.early&^c.shutdown != 0 {
+			return fmt.Errorf("connection %d that waits at it: its client, file %#x, was not shut down", i+1, uint32(a.from))
 		}
 		a.client, c.arrival = c, a
 	}
@@ -188,11 +191,11 @@ func (k *Kind) arriveOne(ctx context.Context, env *plan.Env, n *node, door *fd.F
 	if err := a.prepare(door); err != nil {
 		return err
 	}
-	if a.early && a.client != nil {
-		if err := a.client.shut(own); err != nil {
+	if a.early != 0 && a.client != nil {
+		if err := shutdown(own, a.early); err != nil {
 			return err
 		}
-		a.client.shutdown = 0
+		a.client.shutdown &^= a.early
 	}
 	// Nobody is to wait if the limit of connections is lower than it was.
 	if err := sys.SetNonblock(own.Int(), true); err != nil {

@@ -67,6 +67,7 @@ func TestPlanWaitingBad(t *testing.T) {
 		{"unknown identity", "identity 2", []plan.Entry{change(func(e *extra.WaitingConnection) { e.Who = proto.Uint32(2) })}},
 		{"cut", "message 1 is cut", []plan.Entry{change(func(e *extra.WaitingConnection) { e.Messages[0].Length = proto.Uint32(1 << 31) })}},
 		{"too long", "1 bytes more", []plan.Entry{long}},
+		{"shut down before", "was not shut down", []plan.Entry{change(func(e *extra.WaitingConnection) { e.Early = proto.Uint32(2) })}},
 		{"missing file", "file 0x63, which comes along", []plan.Entry{change(func(e *extra.WaitingConnection) { e.Messages[0].Files = []uint32{99} })}},
 		{"many files", "more than 253", []plan.Entry{change(func(e *extra.WaitingConnection) { e.Messages[0].Files = make([]uint32, 300) })}},
 		{"urgent data", "can't be", []plan.Entry{change(func(e *extra.WaitingConnection) { e.Messages[0].Urgent = proto.Bool(true) })}},

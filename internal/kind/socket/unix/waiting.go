@@ -319,14 +319,17 @@ func (k *Kind) putWaiting(l *look) error {
 	return nil
 }
 
-// putEarly notes whether the other end doesn't know that its client was shut
-// down.
+// putEarly notes which halves of its client were shut down before it connected: the
+// other end doesn't know of them.
 func (k *Kind) putEarly(a *arrived, e *extra.WaitingConnection) error {
 	u, err := k.picture.get(uint32(a.client.Stat.Ino))
-	if err == nil && u != nil && a.ended != mirrored(u.Shutdown) {
-		e.Early = proto.Bool(true)
+	if err != nil || u == nil {
+		return err
 	}
-	return err
+	if early := u.Shutdown &^ mirrored(a.ended); early != 0 {
+		e.Early = proto.Uint32(uint32(early))
+	}
+	return nil
 }
 
 // mirrored is what a socket's shutdown does to its peer.
