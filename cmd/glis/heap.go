@@ -12,10 +12,10 @@ import (
 // growHeap has the heap grow in huge pages, for work on many things at once. To
 // have the kernel find 512 small pages, each by a fault of its own, takes longer
 // than all that is done with them, and most of it while the target stands
-// still. For the same reason garbage is collected less often.
+// still. For the same reason garbage is collected only when the memory limit is near.
 func growHeap() {
 	arch.GrowHeap()
-	debug.SetGCPercent(800)
+	debug.SetGCPercent(-1)
 }
 
 // manyEntries is how much metadata, in bytes, a checkpoint has that is worth a

@@ -15,8 +15,8 @@ import (
 
 // memoryLimit is the size of the heap, in bytes, from which on garbage is
 // collected all the time; the engine stays below 64 MiB whatever the target's
-// size. Below, Go collects when the heap has doubled, from 4 MiB on, or
-// quadrupled, if it has huge pages (growHeap).
+// size. Below, Go collects when the heap has doubled, from 4 MiB on, and not
+// at all if it has huge pages (growHeap).
 const memoryLimit = 40 << 20
 
 func main() {

@@ -9,7 +9,7 @@ type ByID[T any] struct {
 }
 
 // Expect makes room for n files. What is there already is lost.
-func (b *ByID[T]) Expect(n int) { b.low, b.rest = make([]T, 2*n+1), nil }
+func (b *ByID[T]) Expect(n int) { b.low, b.rest = make([]T, n+n/8+64), nil }
 
 // Find returns what a file has; nil if At was not called for it, and its number is
 // not small.

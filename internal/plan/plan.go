@@ -193,6 +193,9 @@ func (p *Plan) Expect(n int) {
 	p.order = make([]ID, 0, n)
 }
 
+// Expected returns how many nodes there is room for.
+func (p *Plan) Expected() int { return cap(p.order) }
+
 // Add adds a node. Two nodes with one ID mean broken images.
 func (p *Plan) Add(n Node) error {
 	at := p.files.At(n.ID())

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -231,6 +232,12 @@ type feed struct{ from, to, arg int }
 // Feed has the result of the call, when it comes, be argument i of a later call of
 // the batch. One call feeds one other.
 func (c Call) Feed(later Call, i int) { c.b.feeds = append(c.b.feeds, feed{c.i, later.i, i}) }
+
+// Expect makes room for n calls.
+func (b *Batch) Expect(n int) {
+	b.entries, b.names = slices.Grow(b.entries, n), slices.Grow(b.names, n)
+	b.data = slices.Grow(b.data, n*arch.EntrySize)
+}
 
 // Len returns the number of calls so far.
 func (b *Batch) Len() int { return len(b.entries) }

@@ -49,10 +49,10 @@ func (t *fdTable) free(n int32) {
 // socket that descriptors come through: one that no task of the tree uses,
 // and low, since the kernel's tables grow with the highest number.
 func (tr *tree) transport(limit int32) (int32, error) {
-	used, top := map[int32]bool{}, int32(2)
+	used, top := newFDTable(), int32(2)
 	for _, t := range tr.tasks {
 		for _, e := range t.fds {
-			used[int32(e.GetFd())] = true
+			used.take(int32(e.GetFd()))
 			top = max(top, int32(e.GetFd()))
 		}
 	}
@@ -60,7 +60,7 @@ func (tr *tree) transport(limit int32) (int32, error) {
 		return 0, fmt.Errorf("descriptor %d of the tree is beyond the limit of %d; raise the hard limit (ulimit -Hn)", top, limit)
 	}
 	for n := min(top+1, limit-1); n > 2; n-- {
-		if !used[n] {
+		if !used.has(n) {
 			return n, nil
 		}
 	}

@@ -35,8 +35,9 @@ type file struct {
 	// descriptor that is kept for that.
 	inode  uint64
 	kept   *fd.FD
-	placed bool // the task that uses it makes it
-	queued bool // a crew makes it, or has made it
+	placed bool                // the task that uses it makes it
+	queued bool                // a crew makes it, or has made it
+	end    *fdinfo.FdinfoEntry // while couples looks for pairs: it may be one, as this descriptor
 }
 
 func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {

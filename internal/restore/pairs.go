@@ -26,16 +26,19 @@ type couple struct {
 // couples returns, of a task's descriptors in ascending order, the pairs that
 // it makes by itself, and the other descriptors.
 func (r *restore) couples(t *task, all []*fdinfo.FdinfoEntry) (pairs []couple, rest []*fdinfo.FdinfoEntry) {
-	ends := map[plan.ID]*fdinfo.FdinfoEntry{}
+	many := 0
 	for _, e := range all {
+		at := r.files.all.At(plan.ID(e.GetId()))
 		if _, ok := r.plan.Node(plan.ID(e.GetId())).(plan.Coupled); ok {
-			ends[plan.ID(e.GetId())] = e
+			at.end = e
+			many++
 		}
 	}
+	pairs, rest = make([]couple, 0, many/2), make([]*fdinfo.FdinfoEntry, 0, len(all)-many)
 	for _, e := range all {
 		id := plan.ID(e.GetId())
-		if ends[id] == e && r.files.opened(id) == nil {
-			if c, ok := r.couple(t, e, ends); ok {
+		if r.files.all.At(id).end == e && r.files.opened(id) == nil {
+			if c, ok := r.couple(t, e); ok {
 				pairs = append(pairs, c)
 			}
 		}
@@ -43,18 +46,24 @@ func (r *restore) couples(t *task, all []*fdinfo.FdinfoEntry) (pairs []couple, r
 			rest = append(rest, e)
 		}
 	}
+	for _, e := range all {
+		r.files.all.At(plan.ID(e.GetId())).end = nil
+	}
 	return pairs, rest
 }
 
-func (r *restore) couple(t *task, e *fdinfo.FdinfoEntry, ends map[plan.ID]*fdinfo.FdinfoEntry) (c couple, ok bool) {
+func (r *restore) couple(t *task, e *fdinfo.FdinfoEntry) (c couple, ok bool) {
 	id := plan.ID(e.GetId())
 	if r.files.all.At(id).placed {
 		return c, false
 	}
 	n := r.plan.Node(id).(plan.Coupled)
 	other, who, ok := n.Couple(r.files.env)
-	o := ends[other]
-	if !ok || o == nil || who.PID != t.pid || e.GetFlags() != o.GetFlags() || !r.files.alone(id, other) {
+	if !ok {
+		return c, false
+	}
+	o := r.files.all.At(other).end
+	if o == nil || who.PID != t.pid || e.GetFlags() != o.GetFlags() || !r.files.alone(id, other) {
 		return c, false
 	}
 	r.files.all.At(id).placed, r.files.all.At(other).placed = true, true
@@ -94,6 +103,7 @@ func (r *restore) makeCouples(ctx context.Context, t *task, pairs []couple) erro
 		}
 		b := t.live.arena.Batch(t.live.thread)
 		back := r.makers.become(b, t.live, pairs[0].who)
+		b.Expect(min(2*len(pairs), coupleCalls))
 		both, _ := b.Alloc(8)
 		n, weight := 0, 0
 		for ; n < len(pairs) && b.Len() < coupleCalls && weight < coupleBytes && pairs[n].sameMaker(&pairs[0]); n++ {

@@ -82,7 +82,7 @@ func (k *Kind) resolveArrivals(n *node) error {
 		if a.from == 0 {
 			continue
 		}
-		c := k.byID[a.from]
+		c := k.called(a.from)
 		if c == nil || c.listener != n || c.arrival != nil {
 			return fmt.Errorf("connection %d that waits at it: its client, file %#x, is missing", i+1, uint32(a.from))
 		}
@@ -216,7 +216,7 @@ func (k *Kind) arriveOne(ctx context.Context, env *plan.Env, n *node, door *fd.F
 // identity returns who connects: a task that has the client, if the images
 // don't tell, or who did is outside of the tree.
 func (a *arrival) identity(n *node) plan.Identity {
-	who := plan.Identity{UID: uint32(sys.Geteuid()), GID: uint32(sys.Getegid())}
+	who := n.kind.self
 	if a.who != nil {
 		who = *a.who
 	}

@@ -197,7 +197,7 @@ func (n *node) Drop() {
 // identity returns who makes the socket: a task that has it, if the process
 // that did is outside of the tree.
 func (n *node) identity() plan.Identity {
-	who := plan.Identity{UID: uint32(sys.Geteuid()), GID: uint32(sys.Getegid())}
+	who := n.kind.self
 	if n.who != nil {
 		who = *n.who
 	}

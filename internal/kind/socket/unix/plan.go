@@ -33,7 +33,8 @@ type restorer struct {
 	loader     socket.Loader
 	nodes      map[uint32]*node // by inode
 	order      []*node          // in order of the images
-	byID       map[plan.ID]*node
+	byID       plan.ByID[*node]
+	self       plan.Identity // the engine's user and group
 	messages   map[uint32][]plan.Entry
 	extras     map[uint32]*extra.SocketEntry
 	identities []*plan.Identity
@@ -47,7 +48,7 @@ type restorer struct {
 
 // Plan implements kind.File. Planned must be called after the last one.
 func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
-	if err := k.read(p.Source); err != nil {
+	if err := k.read(p); err != nil {
 		return err
 	}
 	u := e.GetUsk()
@@ -68,7 +69,7 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if k.nodes[n.ino] != nil {
 		return fmt.Errorf("files.img: file %#x: unix socket %d is there twice", e.GetId(), n.ino)
 	}
-	k.nodes[n.ino], k.byID[n.id] = n, n
+	k.nodes[n.ino], *k.byID.At(n.id) = n, n
 	k.order = append(k.order, n)
 	if peer := k.nodes[n.peerIno]; n.typ != sys.SOCK_DGRAM && n.peerIno != 0 && peer != nil && peer.role != listener {
 		if err := n.join(peer); err != nil {
@@ -78,14 +79,26 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	return p.Add(n)
 }
 
+// called returns the socket of a number, nil if there is none.
+func (k *Kind) called(id plan.ID) *node {
+	if at := k.byID.Find(id); at != nil {
+		return *at
+	}
+	return nil
+}
+
 // read reads the images that sockets share, once.
-func (k *Kind) read(src plan.Source) error {
+func (k *Kind) read(p *plan.Plan) error {
 	if k.planned {
 		return nil
 	}
+	src := p.Source
+	k.self = plan.Identity{UID: uint32(sys.Geteuid()), GID: uint32(sys.Getegid())}
+	k.nodes = make(map[uint32]*node, p.Expected())
+	k.byID.Expect(p.Expected())
 	k.planned, k.outside = true, map[uint32]*address{}
 	k.messages, k.extras = map[uint32][]plan.Entry{}, map[uint32]*extra.SocketEntry{}
-	k.byID, k.contents, k.temporary = map[plan.ID]*node{}, map[plan.ID]bool{}, map[string][]*node{}
+	k.contents, k.temporary = map[plan.ID]bool{}, map[string][]*node{}
 	packets, err := src.Entries(image.SkQueues)
 	if err != nil {
 		return err

@@ -76,7 +76,7 @@ func (k *Kind) resolve(n *node) error {
 func (k *Kind) resolveSender(n *node, m *queuedMessage) error {
 	switch {
 	case n.typ == sys.SOCK_DGRAM && m.from != 0:
-		if m.sender = k.byID[m.from]; m.sender == nil || m.sender.typ != sys.SOCK_DGRAM {
+		if m.sender = k.called(m.from); m.sender == nil || m.sender.typ != sys.SOCK_DGRAM {
 			return fmt.Errorf("its sender, file %#x, is missing", uint32(m.from))
 		}
 		if len(n.at.name) == 0 && !slices.Contains(n.heard, m.sender) {
