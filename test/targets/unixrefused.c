@@ -56,6 +56,11 @@ static void wait_client(void) {
 static void listen_out(void) { b = listening(SOCK_STREAM, NAME("server")); }
 static void wait_server(void) { outsider(listen_out), a = client(SOCK_STREAM, NAME("server")); }
 
+static void wait_renamed(void) {
+	b = listening(SOCK_STREAM, NAME("server"));
+	close(to(bound(SOCK_STREAM, NAME("\0glis refused client")), NAME("server")));
+	a = bound(SOCK_STREAM, NAME("\0glis refused client"));
+}
 static void wait_lonely(void) {
 	a = listening(SOCK_STREAM, NAME("server")), b = client(SOCK_STREAM, NAME("server"));
 	int only = CHECK(eventfd(1, 0));
@@ -126,7 +131,7 @@ static void path_only(void) {
 static struct {
 	const char *name;
 	void (*make)(void);
-} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitlonely", wait_lonely}, {"waititself", wait_itself}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
+} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"waitlonely", wait_lonely}, {"waititself", wait_itself}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
 
 // intact checks that the queue is as it was made.
 static void intact(void) {

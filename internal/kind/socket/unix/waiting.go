@@ -132,6 +132,9 @@ func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
 			return nil, w.stranger(l, x)
 		}
 	}
+	if err := w.mayBeNamed(l, a); err != nil {
+		return nil, err
+	}
 	a.groups = groupBytes(x.Groups)
 	for i := range x.Buffers {
 		m, err := w.message(&x.Buffers[i])
@@ -144,6 +147,24 @@ func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
 		a.messages = append(a.messages, m)
 	}
 	return a, nil
+}
+
+// mayBeNamed refuses a client that is closed and whose abstract name another socket of
+// the tree has by now: a restore has to connect by that name once more.
+func (w *waitingRoom) mayBeNamed(l *look, a *arrived) error {
+	if a.client != nil || len(a.name) == 0 || isPath(a.name) {
+		return nil
+	}
+	for ino := range w.kind.picture.files {
+		u, err := w.kind.picture.get(ino)
+		if err != nil {
+			return err
+		}
+		if u != nil && u.Type == l.u.Type && bytes.Equal(u.Name, a.name) {
+			return l.refuse("a connection to %s waits to be accepted whose client is closed, and its name %s belongs to another socket by now (%v), so that nobody could connect by it once more; let the server accept it", nameString(l.u.Name), nameString(a.name), w.kind.picture.files[ino])
+		}
+	}
+	return nil
 }
 
 // groupBytes is groups as SO_PEERGROUPS has them.
