@@ -67,6 +67,11 @@ func (k *Kind) PrepareFor(descriptors int, m *sockmem.TCPReader) {
 	if k.alike != nil {
 		k.alike.makeRoom(descriptors)
 	}
+	for family, name := range map[int]string{unix.AF_INET: "TCP", unix.AF_INET6: "TCP6"} {
+		if use[name] > 0 { // of listeners; what can't be learnt is tried again
+			_, _ = k.kernel(sort{family: family, protocol: unix.IPPROTO_TCP})
+		}
+	}
 	if use["TCP"]+use["TCP6"] > 0 {
 		k.devices, _ = addresses() // if that fails, putLocal tries it again
 	}
