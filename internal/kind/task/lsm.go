@@ -1,9 +1,12 @@
 package task
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
@@ -12,14 +15,27 @@ import (
 // LSM is the security label of a process (SELinux, AppArmor, Smack). A
 // restored process has the engine's.
 type LSM struct {
-	own func() (string, bool) // the engine's; false if no security module gives labels
+	own func() ownLabel
 }
 
-func newLSM() LSM { return LSM{own: sync.OnceValues(ownLabel)} }
+// ownLabel is the engine's.
+type ownLabel struct {
+	label string
+	none  bool // no security module gives any
+	err   error
+}
 
-func ownLabel() (string, bool) {
+func newLSM() LSM { return LSM{own: sync.OnceValue(readOwnLabel)} }
+
+func readOwnLabel() ownLabel {
 	b, err := linux.ReadFile("/proc/self/" + labelFile)
-	return label(b), err == nil // EINVAL: nobody gives any
+	switch {
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // nobody gives any; CONFIG_SECURITY is not set
+		return ownLabel{none: true}
+	case err != nil:
+		return ownLabel{err: fmt.Errorf("read Glis's own security label: %w", err)}
+	}
+	return ownLabel{label: label(b)}
 }
 
 // Learn implements kind.Learner.
@@ -32,16 +48,16 @@ func (LSM) Name() string { return "security label" }
 
 // Dump implements kind.Facet.
 func (l LSM) Dump(q *kind.Question) (kind.Answer, error) {
-	own, labels := l.own()
-	if !labels {
-		return nil, nil
+	own := l.own()
+	if own.none || own.err != nil {
+		return nil, own.err
 	}
 	its, err := q.Task.Dir.ReadFile(labelFile)
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", q.Task, err)
 	}
-	if its := label(its); own != its {
-		return nil, kind.Unsupported(q.Task, "its security label is %q, Glis's is %q, and labels cannot be carried over yet; start both with the same", its, own)
+	if its := label(its); own.label != its {
+		return nil, kind.Unsupported(q.Task, "its security label is %q, Glis's is %q, and labels cannot be carried over yet; start both with the same", its, own.label)
 	}
 	return nil, nil
 }
