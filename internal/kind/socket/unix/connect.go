@@ -70,7 +70,6 @@ func (k *Kind) clients(links []*link) ([]*fd.FD, error) {
 			}
 		} else {
 			e.server.mate = own
-			err = k.temporarily(s, e.clientName)
 		}
 		if err != nil {
 			return nil, err

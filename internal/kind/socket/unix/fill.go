@@ -69,9 +69,31 @@ func (n *node) fillAlone(env *plan.Env, own *fd.FD) error {
 			return err
 		}
 	}
-	err := n.mate.Close()
+	return n.dismiss()
+}
+
+// dismiss closes who was made with a socket and has sent all. Only now is it given its
+// name, which the kernel tells of it for good: there may be others of the same name,
+// one after the other.
+func (n *node) dismiss() error {
+	if n.mate == nil {
+		return nil
+	}
+	err := n.nameMate()
+	err = errors.Join(err, n.mate.Close())
 	n.mate = nil
 	return err
+}
+
+func (n *node) nameMate() error {
+	if len(n.peerName) == 0 {
+		return nil
+	}
+	name, err := ownName(n.mate.Int())
+	if err != nil || len(name) > 0 { // that of the listener it was accepted from
+		return err
+	}
+	return n.kind.temporarily(n.mate.Int(), n.peerName)
 }
 
 // finish sets what would have been in the way before.

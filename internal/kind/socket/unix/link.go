@@ -122,9 +122,6 @@ func (l *link) take(a, b *fd.FD) error {
 		}
 	} else {
 		l.a.mate = b
-		if err := l.a.kind.temporarily(b.Int(), l.a.peerName); err != nil {
-			return fmt.Errorf("%v: %w", l.a, err)
-		}
 	}
 	if l.a.typ == sys.SOCK_DGRAM {
 		return l.settle()

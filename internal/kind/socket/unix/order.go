@@ -299,26 +299,16 @@ func (t *turns) sender(n *node, m *queuedMessage) (*sender, error) {
 		joined := from.born && from.partner == n && t.state[turn{from, leaving}] != over || from.wired && from.peer == n
 		return &sender{fd: own.Int(), raised: &from.raised, joined: joined}, nil
 	case n.mate != nil && (!m.gone || len(n.at.name) == 0):
-		return &sender{fd: n.mate.Int(), raised: new(bool), joined: true}, t.nameMate(n, m)
+		if len(n.peerName) == 0 { // nobody is connected to it any more
+			n.peerName = m.name
+		}
+		return &sender{fd: n.mate.Int(), raised: new(bool), joined: true}, nil
 	}
 	d, err := t.ghost(m.name)
 	if err != nil {
 		return nil, err
 	}
 	return &sender{fd: d.Int(), raised: new(bool)}, nil
-}
-
-// nameMate gives who was made with a socket the name that it had when it sent a
-// message.
-func (t *turns) nameMate(n *node, m *queuedMessage) error {
-	if len(m.name) == 0 {
-		return nil
-	}
-	name, err := ownName(n.mate.Int())
-	if err != nil || len(name) > 0 {
-		return err
-	}
-	return t.kind.temporarily(n.mate.Int(), m.name)
 }
 
 // ghost returns a socket in place of a closed one that had a name.
@@ -400,16 +390,6 @@ func (t *turns) wireToNobody(n *node, own *fd.FD) error {
 	return t.kind.deserted(n, own, s.Int())
 }
 
-// dismiss closes who was made with a socket: all is sent.
-func (n *node) dismiss() error {
-	if n.mate == nil {
-		return nil
-	}
-	err := n.mate.Close()
-	n.mate = nil
-	return err
-}
-
 // datagrams fills the queues of all datagram sockets that have to wait for
 // others, and connects them.
 func (k *Kind) datagrams(env *plan.Env) (err error) {
@@ -421,9 +401,12 @@ func (k *Kind) datagrams(env *plan.Env) (err error) {
 			return fmt.Errorf("%v: %w", n, err)
 		}
 	}
+	if err := t.close(); err != nil { // they may have the names of those that are dismissed
+		return err
+	}
 	for _, n := range all {
 		if err := n.dismiss(); err != nil {
-			return err
+			return fmt.Errorf("%v: %w", n, err)
 		}
 	}
 	return nil
