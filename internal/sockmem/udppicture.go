@@ -62,7 +62,7 @@ func (l *UDPPlaces) Picture(memory []byte, p *UDPPicture) bool {
 	at := func(w udpWord) uint32 { return l.word[w].read(memory) }
 	p.Idle = at(udpErr)|at(udpErrors)|at(udpReceived)|at(udpReading)|at(udpPending)|at(udpShutdown) == 0 && at(udpWritten) == 1
 	p.Locks, p.Dst = at(udpLocks), binary.NativeEndian.Uint64(memory[l.dst:])
-	local, remote, sport, dport := netip.Addr{}, netip.Addr{}, swap(at(udpSport)), swap(at(udpDport))
+	var local, remote netip.Addr
 	if p.Family == unix.AF_INET {
 		local, remote = l.four(memory, udpRcvSaddr, udpSaddr), l.four(memory, udpDaddr, udpDaddr)
 	} else {
@@ -72,7 +72,7 @@ func (l *UDPPlaces) Picture(memory []byte, p *UDPPicture) bool {
 		}
 		remote = netip.AddrFrom16([16]byte(memory[l.daddr6:]))
 	}
-	p.Local, p.Remote = netip.AddrPortFrom(local, sport), netip.AddrPortFrom(remote, dport)
+	p.Local, p.Remote = netip.AddrPortFrom(local, swap(at(udpSport))), netip.AddrPortFrom(remote, swap(at(udpDport)))
 	return true
 }
 

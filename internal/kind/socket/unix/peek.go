@@ -52,7 +52,7 @@ type peeker struct {
 	home    bool // SO_PEEK_OFF was set to 0, and nothing was peeked at since
 	counts  bool // SO_INQ is on
 	buf     []byte
-	room    []byte // for control messages
+	room    *[4096]byte // for control messages
 	rooms   *sync.Pool
 }
 
@@ -98,17 +98,17 @@ func (q *peeker) behindError() error {
 // findRoom gets room for control messages, which a queue before may have had.
 func (q *peeker) findRoom() {
 	if q.rooms != nil {
-		q.room, _ = q.rooms.Get().([]byte)
+		q.room, _ = q.rooms.Get().(*[4096]byte)
 	}
 	if q.room == nil {
-		q.room = make([]byte, 4096)
+		q.room = new([4096]byte)
 	}
 }
 
 // drop gives back what a reading needed.
 func (q *peeker) drop() {
 	if q.rooms != nil && q.room != nil {
-		q.rooms.Put(q.room) //nolint:staticcheck // one more word of memory
+		q.rooms.Put(q.room)
 	}
 	q.buf, q.room = nil, nil
 }
@@ -221,7 +221,7 @@ type peeked struct {
 func (q *peeker) next(buf []byte, flags int) (*peeked, error) {
 	q.home = false
 	var name [family + maxName + 1]byte
-	r, err := linux.Recvmsg(q.fd, buf, q.room, name[:], peek|sys.MSG_CMSG_CLOEXEC|flags)
+	r, err := linux.Recvmsg(q.fd, buf, q.room[:], name[:], peek|sys.MSG_CMSG_CLOEXEC|flags)
 	switch {
 	case err == sys.EAGAIN:
 		return nil, nil
