@@ -225,8 +225,9 @@ func (k *Kind) complete(l *look) error {
 	if events&sys.POLLIN == 0 || events&sys.POLLERR != 0 {
 		return nil
 	}
-	// To a datagram socket with a name others may have sent.
-	mate := l.role == paired && (l.u.Type != sys.SOCK_DGRAM || len(l.u.Name) == 0)
+	// To a datagram socket others may have sent: whoever knows its name, and who was
+	// made with it, before it was connected to its peer.
+	mate := l.role == paired && l.u.Type != sys.SOCK_DGRAM
 	for _, m := range found {
 		mate = mate && m.peer
 	}

@@ -40,6 +40,15 @@ var connected = []struct {
 	name string
 	make func(s *sockets, dir string)
 }{
+	{"an empty message of who was made with it, connected to another since", func(s *sockets, _ string) {
+		a, b := s.pair(sys.SOCK_DGRAM)
+		s.must(disconnect(a)) // b stays connected to it
+		s.send(b, "")
+		_, _, err := sys.Recvfrom(a, make([]byte, 9), sys.MSG_PEEK)
+		s.must(err)
+		s.bound(sys.SOCK_DGRAM, "\x00glis-another")
+		s.must(sys.Connect(a, &sys.SockaddrUnix{Name: "@glis-another"}))
+	}},
 	{"left by its peer, with a message", func(s *sockets, dir string) {
 		a, b := s.pair(sys.SOCK_DGRAM)
 		s.send(a, "before")

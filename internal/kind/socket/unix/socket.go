@@ -32,6 +32,7 @@ type Kind struct {
 	seen    survey
 	glance  glance
 	mem     *kmem.Shared
+	own     bool // it is this kind's own
 	kernel  *socket.Kernel
 	values  []socket.Value
 	spare   *extra.SocketEntry // with nothing in it; may be nil
@@ -48,9 +49,6 @@ type Kind struct {
 	senders    []*sockdiag.Unix
 	known      map[identityKey]uint32
 	groups     []byte
-
-	lengths   map[*scan.Task]map[int32]int // messages queued, by descriptor
-	noLengths error
 
 	restorer
 }

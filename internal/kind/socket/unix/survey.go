@@ -2,6 +2,7 @@ package unix
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 
 	sys "golang.org/x/sys/unix"
@@ -61,41 +62,19 @@ func (s *survey) of(f *scan.File) defaults {
 
 // queued returns how many messages are queued at a socket, empty ones among
 // them, from the kernel's memory: nothing else tells it of a socket whose
-// peer is closed.
+// peer is closed. Errors may be kmem.ErrUnavailable.
 func (k *Kind) queued(l *look) (int, error) {
-	if _, ok := k.lengths[l.file.Task]; !ok && k.noLengths == nil {
-		k.lengths = map[*scan.Task]map[int32]int{}
-		r, err := sockmem.Open()
-		if err != nil {
-			k.noLengths = err
-			return 0, err
-		}
-		defer r.Close()
-		tasks := slices.Clone(l.env.Tree.Tasks)
-		if l.file.Within != nil {
-			tasks = append(tasks, l.file.Task) // the engine, which has it
-		}
-		for _, t := range tasks {
-			if t.Zombie {
-				continue
-			}
-			found := map[int32]int{}
-			err := r.Each(t.Pidfd.Int(), func(s sockmem.Socket) error {
-				found[s.FD] = int(s.Queued)
-				return nil
-			})
-			if err != nil {
-				k.noLengths = err
-				return 0, err
-			}
-			k.lengths[t] = found
-		}
+	m, err := k.memory()
+	if err != nil {
+		return 0, err
 	}
-	n, ok := k.lengths[l.file.Task][l.file.FD]
-	if !ok && k.noLengths == nil {
-		return 0, sockmem.ErrUnavailable
+	at, err := m.Sock(l.fd.Int())
+	if err != nil {
+		return 0, err
 	}
-	return n, k.noLengths
+	var b [4]byte
+	err = m.ReadAt(b[:], at+m.Off("sock.sk_receive_queue")+m.Off("sk_buff_head.qlen"))
+	return int(binary.NativeEndian.Uint32(b[:])), err
 }
 
 // PrepareFor implements kind.Preparer.

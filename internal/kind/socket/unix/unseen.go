@@ -20,12 +20,28 @@ import (
 
 // KernelNames implements kind.MemoryUser.
 func (*Kind) KernelNames() []string {
-	own := append(sockmem.LengthNames(), "unix_sock", "?unix_sock.recvmsg_inq") // Linux 6.17
+	own := append(sockmem.LengthNames(), "unix_sock", "sk_buff_head.qlen", "?unix_sock.recvmsg_inq") // Linux 6.17
 	return append(socket.KernelNames(), own...)
 }
 
 // UseMemory implements kind.MemoryUser.
 func (k *Kind) UseMemory(m *kmem.Shared) { k.mem = m }
+
+// memory returns what reads the kernel's memory, its own if it was given none.
+func (k *Kind) memory() (*kmem.Reader, error) {
+	if k.mem == nil {
+		k.mem, k.own = kmem.Share(k.KernelNames()...), true
+	}
+	return k.mem.Reader()
+}
+
+// Close implements kind.Closer.
+func (k *Kind) Close() error {
+	if !k.own {
+		return nil
+	}
+	return k.mem.Close()
+}
 
 // unseen adds what no option tells.
 func (k *Kind) unseen(l *look) error {
