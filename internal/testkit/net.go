@@ -28,8 +28,7 @@ func NewNet(t testing.TB) *Net {
 	t.Helper()
 	n := &Net{calls: make(chan func()), fd: -1}
 	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	OnThread(func() {
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
 			n.fd, err = unix.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -38,13 +37,34 @@ func NewNet(t testing.TB) *Net {
 		for f := range n.calls {
 			f()
 		}
-	}()
+	})
 	if err := <-ready; err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { close(n.calls); unix.Close(n.fd) })
 	n.Up(t, "lo")
 	return n
+}
+
+// OnThread runs f on a thread of its own, which ends with it. It is never the first
+// one of the process, whose namespaces /proc shows as those of all, and which can't
+// end.
+func OnThread(f func()) {
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		defer runtime.UnlockOSThread()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread()
+			f()
+		}()
+		<-done
+	}()
 }
 
 // Do runs f on a thread that is in the namespace.

@@ -9,11 +9,16 @@ import (
 
 // A small mapping is found as a whole, and has what it had.
 func TestSmall(t *testing.T) {
-	b, err := unix.Mmap(-1, 0, 20*os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	all, err := unix.Mmap(-1, 0, 22*os.Getpagesize(), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Munmap(b) //nolint:errcheck // of a test
+	defer unix.Munmap(all) //nolint:errcheck // of a test
+	// What can't be written to keeps it from becoming one with the runtime's.
+	b := all[os.Getpagesize() : 21*os.Getpagesize()]
+	if err := unix.Mprotect(b, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		t.Fatal(err)
+	}
 	b[3] = 9
 	Small()
 	if n := faults(t, func() {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -248,8 +247,7 @@ func moveAway(t *testing.T, queue int) {
 func otherNet(t *testing.T) int {
 	t.Helper()
 	got := make(chan int)
-	go func() { // on a thread that ends with it
-		runtime.LockOSThread()
+	testkit.OnThread(func() {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			t.Error(err)
 		}
@@ -258,7 +256,7 @@ func otherNet(t *testing.T) int {
 			t.Error(err)
 		}
 		got <- n
-	}()
+	})
 	n := <-got
 	t.Cleanup(func() { unix.Close(n) })
 	return n
