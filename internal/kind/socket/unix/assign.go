@@ -225,16 +225,18 @@ func (k *Kind) complete(l *look) error {
 	if events&sys.POLLIN == 0 || events&sys.POLLERR != 0 {
 		return nil
 	}
-	// To a datagram socket others may have sent: whoever knows its name, and who was
-	// made with it, before it was connected to its peer.
-	mate := l.role == paired && l.u.Type != sys.SOCK_DGRAM
+	// To a datagram socket with a name others may have sent.
+	mate := l.role == paired && (l.u.Type != sys.SOCK_DGRAM || len(l.u.Name) == 0)
 	for _, m := range found {
 		mate = mate && m.peer
 	}
-	if mate {
-		err = k.compare(l, found)
-	} else {
+	if !mate || l.u.Type == sys.SOCK_DGRAM {
 		err = k.count(l, found)
+	}
+	// To one without who was made with it may have, before it was connected to its peer:
+	// if that can't be known it isn't noticed, see docs/limits.md.
+	if mate && (l.u.Type != sys.SOCK_DGRAM || errors.Is(err, sockmem.ErrUnavailable)) {
+		err = k.compare(l, found)
 	}
 	if errors.Is(err, errHidden) && !errors.Is(err, sockmem.ErrUnavailable) {
 		if found, err = k.fromMemory(l); err == nil {
