@@ -21,7 +21,10 @@ const (
 	fieldPages       = 5 // optional uint64
 )
 
-var errRequired = errors.New("pagemap_entry without vaddr or compat_nr_pages")
+var (
+	errRequired = errors.New("pagemap_entry without vaddr or compat_nr_pages")
+	errNumber   = errors.New("invalid field number")
+)
 
 // wireEntry is a PagemapEntry; bit 1<<n of has is set if field n is there.
 type wireEntry struct {
@@ -55,6 +58,9 @@ func decodeEntry(b []byte) (wireEntry, error) {
 		field, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return e, protowire.ParseError(n)
+		}
+		if field > protowire.MaxValidNumber {
+			return e, errNumber
 		}
 		b = b[n:]
 		if typ == protowire.VarintType && field <= fieldPages {

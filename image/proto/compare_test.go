@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	lib "google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -89,6 +90,7 @@ func compare(t *testing.T, p pair, b []byte) {
 		return
 	}
 	got := ours.AppendFields(nil)
+	shorten(theirs.ProtoReflect())
 	again, err := lib.MarshalOptions{AllowPartial: true, Deterministic: true}.Marshal(theirs)
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +101,33 @@ func compare(t *testing.T, p pair, b []byte) {
 	if (ours.Missing() == "") != (lib.CheckInitialized(theirs) == nil) {
 		t.Fatalf("%s of %x: missing %q, the library says %v", ours.ProtoName(), b, ours.Missing(), lib.CheckInitialized(theirs))
 	}
+}
+
+// shorten has fields that a message doesn't know have tags that are no longer than they
+// have to be, as the library does with messages of generated types, and so do we.
+func shorten(m protoreflect.Message) {
+	var out []byte
+	for b := m.GetUnknown(); len(b) > 0; {
+		num, typ, tag := protowire.ConsumeTag(b)
+		n := tag + protowire.ConsumeFieldValue(num, typ, b[tag:])
+		out = append(protowire.AppendTag(out, num, typ), b[tag:n]...)
+		b = b[n:]
+	}
+	if len(out) > 0 {
+		m.SetUnknown(out)
+	}
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.Message() == nil:
+		case f.IsList():
+			for i := range v.List().Len() {
+				shorten(v.List().Get(i).Message())
+			}
+		default:
+			shorten(v.Message())
+		}
+		return true
+	})
 }
 
 // Every field of every message, with a value of every type there is.
