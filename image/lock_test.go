@@ -3,6 +3,8 @@ package image
 import (
 	"errors"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Only one dump at a time writes into a directory.
@@ -16,4 +18,16 @@ func TestLock(t *testing.T) {
 	}
 	check(t, a.Unlock())
 	check(t, b.Lock())
+}
+
+// A file system without such locks is no reason not to dump.
+func TestLockless(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	check(t, d.f.Close()) // flock(2) answers as on NFS: EBADF
+	if err := d.flock(unix.LOCK_EX); !lockless(err) {
+		t.Errorf("got %v", err)
+	}
+	if lockless(nil) || lockless(unix.EWOULDBLOCK) || lockless(unix.EIO) {
+		t.Error("other errors are taken for it")
+	}
 }
