@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"glis.dev/glis/image/proto"
 )
@@ -36,7 +37,7 @@ func create(s Store, r *Row, name string) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{name: name, f: f, bw: bufio.NewWriterSize(f, bufferFor(r)), seq: sequence{row: r}}
+	w := &Writer{name: name, f: f, bw: newBuffer(f, bufferFor(r)), seq: sequence{row: r}}
 	if err := w.write(r.header(nil)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -51,6 +52,29 @@ func bufferFor(r *Row) int {
 		return bufferSize / 16
 	}
 	return bufferSize
+}
+
+// buffers are those of images with one entry that are closed. There may be as many
+// images as connections, one after the other.
+var buffers sync.Pool
+
+func newBuffer(f io.Writer, size int) *bufio.Writer {
+	if size == bufferSize/16 {
+		if b, ok := buffers.Get().(*bufio.Writer); ok {
+			b.Reset(f)
+			return b
+		}
+	}
+	return bufio.NewWriterSize(f, size)
+}
+
+// leaveBuffer gives the buffer to another image: nothing is written any more.
+func (w *Writer) leaveBuffer() {
+	if w.bw.Size() == bufferSize/16 {
+		w.bw.Reset(nil)
+		buffers.Put(w.bw)
+	}
+	w.bw = nil
 }
 
 var errRaw = errors.New("a raw image has no entries, use the store's Create and Open")
@@ -173,6 +197,7 @@ func (w *Writer) Close() error {
 	w.f = nil
 	first := w.err
 	if first == nil {
+		w.leaveBuffer()
 		w.err = fileError(w.name, errors.New("write to a closed image"))
 		return nil
 	}
