@@ -117,7 +117,8 @@ func KeptName(runID string) string {
 }
 
 // Keep holds the packets of these flows back until Unlock, whatever becomes of
-// this process. What was kept under that name before is replaced.
+// this process. What was kept under that name before is replaced, with no moment in
+// which nothing is held back.
 func Keep(name string, flows []Flow) error {
 	if len(flows) == 0 {
 		return nil
@@ -127,9 +128,6 @@ func Keep(name string, flows []Flow) error {
 		return err
 	}
 	defer s.Close()
-	if err := remove(s.Int(), name); err != nil {
-		return err
-	}
 	if err := keep(s.Int(), name, flows); err != nil {
 		return fmt.Errorf("lock the packets of %d connections and ports: %w", len(flows), hint(err))
 	}

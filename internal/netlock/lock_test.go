@@ -1,6 +1,7 @@
 package netlock
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/testkit"
@@ -217,6 +219,52 @@ func TestKeep(t *testing.T) {
 		}
 	}
 	await(t, b)
+}
+
+// What is kept under a name is replaced in one transaction: between two a packet would
+// come through, and find no socket.
+func TestKeepAgain(t *testing.T) {
+	ownNet(t)
+	a, b := pair(t, "tcp4", "127.0.0.1:0")
+	for range 3 {
+		before := generation(t)
+		if err := Keep("glis-test", []Flow{flow(a)}); err != nil {
+			t.Fatal(err)
+		}
+		if n := generation(t) - before; n != 1 {
+			t.Errorf("%d transactions", n)
+		}
+	}
+	if passes(t, a, b) {
+		t.Error("nothing is held back")
+	}
+}
+
+// generation returns how many transactions nf_tables has had.
+func generation(t *testing.T) uint32 {
+	t.Helper()
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()  //nolint:errcheck // of a test
+	const header = 4 // struct nfgenmsg
+	got, err := c.Execute(netlink.Message{Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: netlink.Request}, Data: make([]byte, header)})
+	if err != nil || len(got) != 1 {
+		t.Fatalf("%d messages, %v", len(got), err)
+	}
+	d, err := netlink.NewAttributeDecoder(got[0].Data[header:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.ByteOrder = binary.BigEndian
+	for d.Next() {
+		if d.Type() == unix.NFTA_GEN_ID {
+			return d.Uint32()
+		}
+	}
+	t.Fatal("it isn't told")
+	return 0
 }
 
 func TestKeptName(t *testing.T) {

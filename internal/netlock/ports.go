@@ -162,7 +162,7 @@ func keep(sock int, name string, flows []Flow) error {
 // keptBatch is the transaction that makes that table.
 func keptBatch(name string, flows []Flow, look bool) []byte {
 	b := &batch{}
-	b.lock(name, 0, setKeys(flows))
+	b.replace(name, setKeys(flows))
 	if keys := portKeys(flows); len(keys[0])+len(keys[1]) > 0 {
 		b.ports(name, keys, look)
 	}

@@ -119,6 +119,22 @@ func lockBatch(name string, flags uint32, flows []Flow) []byte {
 // lock begins a transaction with the table of a lock.
 func (b *batch) lock(name string, flags uint32, keys [2][][]byte) {
 	b.begin()
+	b.rules(name, flags, keys)
+}
+
+// replace begins a transaction with the table of a lock, in the place of one that may
+// be there: at no time there is neither. What isn't there can't be removed, so it is
+// made first.
+func (b *batch) replace(name string, keys [2][][]byte) {
+	b.begin()
+	named := func(e *netlink.AttributeEncoder) { e.String(unix.NFTA_TABLE_NAME, name) }
+	b.table(unix.NFT_MSG_NEWTABLE, netlink.Create, named)
+	b.table(unix.NFT_MSG_DELTABLE, 0, named)
+	b.rules(name, 0, keys)
+}
+
+// rules makes the table of a lock, with empty sets.
+func (b *batch) rules(name string, flags uint32, keys [2][][]byte) {
 	b.table(unix.NFT_MSG_NEWTABLE, netlink.Create|netlink.Excl, func(e *netlink.AttributeEncoder) {
 		e.String(unix.NFTA_TABLE_NAME, name)
 		e.Uint32(unix.NFTA_TABLE_FLAGS, flags)
