@@ -174,6 +174,7 @@ func (k *Kind) assignRest(u *sockdiag.Unix) {
 		case m.sender != nil:
 			m.peer = mutual && m.sender == k.picture.files[u.Peer]
 		case m.known && len(u.Name) == 0 && u.Peer != 0: // who was made with it, and is closed
+		case len(u.Name) == 0 && peer != nil && !mutual && !bytes.Equal(peer.Name, m.name): // likewise
 		case len(u.Name) == 0 && u.Peer != 0:
 			m.sender, m.peer = k.picture.files[u.Peer], mutual
 		default:

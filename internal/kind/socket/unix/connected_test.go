@@ -49,6 +49,16 @@ var connected = []struct {
 		s.bound(sys.SOCK_DGRAM, "\x00glis-another")
 		s.must(sys.Connect(a, &sys.SockaddrUnix{Name: "@glis-another"}))
 	}},
+	{"a message that was peeked at, of who was made with it and is closed, connected to another since", func(s *sockets, _ string) {
+		a, b := s.pair(sys.SOCK_DGRAM)
+		s.must(disconnect(a))
+		s.send(b, "")
+		_, _, err := sys.Recvfrom(a, make([]byte, 9), sys.MSG_PEEK)
+		s.must(err)
+		s.close(b)
+		s.bound(sys.SOCK_DGRAM, "\x00glis-another")
+		s.must(sys.Connect(a, &sys.SockaddrUnix{Name: "@glis-another"}))
+	}},
 	{"left by its peer, with a message", func(s *sockets, dir string) {
 		a, b := s.pair(sys.SOCK_DGRAM)
 		s.send(a, "before")

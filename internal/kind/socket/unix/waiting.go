@@ -262,7 +262,7 @@ func (k *Kind) fromMemory(l *look) ([]*message, error) {
 			}
 		}
 		if l.u.Type == sys.SOCK_DGRAM {
-			x.name, x.sender = b.Name, k.picture.files[uint32(b.Sender)]
+			x.name, x.sender, x.known = b.Name, k.picture.files[uint32(b.Sender)], true
 			if isPath(x.name) {
 				x.name = bytes.TrimRight(x.name, "\x00")
 			}
