@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -190,4 +191,15 @@ func finish(t testing.TB, clients []*client) {
 			t.Errorf("client %d: %d of %d numbers came back", i, c.echoed.Load(), c.sent.Load())
 		}
 	}
+}
+
+// pacing is what sets the congestion window of a connection (struct_ops, with links).
+func pacing(t testing.TB) {
+	since := testkit.Version{Major: 6, Minor: 4}
+	testkit.Require(t, testkit.Feature{Name: "congestion controls that are programs of BPF", Since: since, Probe: func() error {
+		if testkit.Kernel(t).Less(since) {
+			return errors.ErrUnsupported
+		}
+		return nil
+	}})
 }

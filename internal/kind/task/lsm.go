@@ -27,8 +27,10 @@ type ownLabel struct {
 
 func newLSM() LSM { return LSM{own: sync.OnceValue(readOwnLabel)} }
 
-func readOwnLabel() ownLabel {
-	b, err := linux.ReadFile("/proc/self/" + labelFile)
+func readOwnLabel() ownLabel { return labelOf(linux.ReadFile("/proc/self/" + labelFile)) }
+
+// labelOf says what the reading of the engine's label means.
+func labelOf(b []byte, err error) ownLabel {
 	switch {
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // nobody gives any; CONFIG_SECURITY is not set
 		return ownLabel{none: true}

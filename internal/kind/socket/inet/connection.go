@@ -252,7 +252,7 @@ func (l *look) readStream() (*tcp.Stream, error) {
 	if err == nil && s.Entry.GetOutqLen() > 0 {
 		err = l.readSent(s)
 	}
-	if err == nil {
+	if err == nil && s.Pace.ECN != 0 {
 		m, _ := l.kind.memory() // nil where it can't be read, see docs/limits.md
 		err = s.ReadECN(m, l.fd.Int())
 	}

@@ -25,18 +25,17 @@ func (k *Kind) Foresee(env *kind.DumpEnv, find kind.Find) error {
 	if (&look{env: env}).leavesOut() {
 		return nil
 	}
-	waiting, err := listeners()
+	all, err := listeners()
 	if err != nil {
 		env.Log.Debug("listeners are not looked at before the freeze", "why", err)
 	}
-	if len(waiting) == 0 {
+	if len(all) == 0 {
 		return nil
 	}
-	return find(waiting, func(f *scan.File) error {
+	return find(all, func(f *scan.File) error {
 		l := &look{kind: k, env: env, file: f}
 		l.protocol = unix.IPPROTO_TCP
-		why := l.whyNot()
-		if why == "" || !waiting[f.Stat.Ino] {
+		if l.whyNot() == "" {
 			return nil
 		}
 		return l.refuseWaiting()
@@ -50,30 +49,32 @@ func (l *look) refuseWaiting() (err error) {
 		return nil //nolint:nilerr // it is closed
 	}
 	defer l.fd.Close()
-	if l.tcp, err = tcp.Look(l.fd.Int()); err != nil || l.tcp.Waiting == 0 {
+	if l.tcp, err = tcp.Look(l.fd.Int()); err != nil || l.tcp.State != tcp.Listening {
 		return nil //nolint:nilerr // the number is another file's now
+	}
+	if err := l.countDeferred(); err != nil || l.tcp.Waiting+l.deferred == 0 {
+		return err
 	}
 	return l.checkWaiting()
 }
 
-// listeners returns the inodes of all TCP listeners of Glis's network namespace,
-// and whether connections wait there.
+// listeners returns the inodes of all TCP listeners of Glis's network namespace.
 func listeners() (map[uint64]bool, error) {
 	c, err := sockdiag.Open(0)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	waiting := map[uint64]bool{}
+	all := map[uint64]bool{}
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		q := sockdiag.InetQuery{Family: family, Protocol: unix.IPPROTO_TCP, States: 1 << tcp.Listening}
 		err := c.EachInet(q, func(s *sockdiag.Inet) error {
-			waiting[uint64(s.Ino)] = s.RQueue > 0
+			all[uint64(s.Ino)] = true
 			return nil
 		})
 		if err != nil {
-			return waiting, err
+			return all, err
 		}
 	}
-	return waiting, nil
+	return all, nil
 }

@@ -50,6 +50,26 @@ func TestForesee(t *testing.T) {
 	must(t, k.Foresee(env, one))
 }
 
+// A client whose first data a listener waits for is not in its queue, and refused
+// before the freeze, too.
+func TestForeseeDeferred(t *testing.T) {
+	testkit.RequireRoot(t)
+	d := tcp4.bound(t, "127.0.0.1")
+	must(t, unix.Listen(d.Int(), 5))
+	must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 60))
+	o := &options.Dump{}
+	o.TCPEstablished = true
+	env, f := environment(t, o, images{}, d.Int())
+	k := New()
+	k.admits = func() error { return errors.New("lacking") }
+	find := func(_ map[uint64]bool, fn func(*scan.File) error) error { return fn(f) }
+	must(t, k.Foresee(env, find)) // nobody waits
+	client(t, tcp4, d.Int())
+	if err := k.Foresee(env, find); !errors.Is(err, kind.ErrUnsupported) {
+		t.Errorf("a client waits: error %v", err)
+	}
+}
+
 // What a look before the freeze costs: that for listeners, and one try.
 func BenchmarkForesee(b *testing.B) {
 	for b.Loop() {

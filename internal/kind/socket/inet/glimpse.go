@@ -313,14 +313,24 @@ func (l *look) learnStill(s *tcp.Stream) {
 	at, peer := endsOf(&g.picture)
 	told := tcp.FromPicture(&g.picture, a.clock, g.queue)
 	opts, ok := a.options(g)
+	if l.confirms(at, peer, opts, ok) && !s.Same(told) {
+		l.kind.distrust(l.env, fmt.Errorf("%v: %v, but its memory tells %v", l.file, s.Numbers(), told.Numbers()))
+	}
+}
+
+// confirms compares what system calls told of a socket with what memory does: its
+// addresses, and its options if they are known. False: its group is not believed, or
+// nothing is.
+func (l *look) confirms(at, peer address, opts socket.Saved, known bool) bool {
 	switch {
-	case !ok: // an option isn't known: system calls go on
-		delete(a.sure, l.group)
+	case !known: // system calls go on
+		delete(l.kind.alike.sure, l.group)
 	case at != l.at || peer != l.peer:
 		l.kind.distrust(l.env, fmt.Errorf("%v has other addresses than its memory tells", l.file))
 	case !opts.Same(&l.opts):
 		l.kind.distrust(l.env, fmt.Errorf("%v has other options than its memory tells", l.file))
-	case !s.Same(told):
-		l.kind.distrust(l.env, fmt.Errorf("%v: %v, but its memory tells %v", l.file, s.Numbers(), told.Numbers()))
+	default:
+		return true
 	}
+	return false
 }

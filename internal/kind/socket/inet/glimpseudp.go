@@ -1,7 +1,6 @@
 package inet
 
 import (
-	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -86,7 +85,7 @@ func (k *Kind) idleOf(env *kind.DumpEnv, f *scan.File) *udpGlimpse {
 // usual tells whether memory is all that has to be looked at.
 func (g *udpGlimpse) usual() bool { return g.seen && !g.owned && g.picture.Idle }
 
-// options returns what a socket of a known group has.
+// udpOptions returns what a socket of a known group has.
 func (a *alikes) udpOptions(g *udpGlimpse) (socket.Saved, bool) {
 	if !g.group.Known() || !a.sure[g.group] {
 		return socket.Saved{}, false
@@ -173,13 +172,6 @@ func (l *look) learnIdle() error {
 	a.sure[l.group] = true
 	at, peer := g.ends()
 	opts, ok := a.udpOptions(g)
-	switch {
-	case !ok: // an option isn't known: system calls go on
-		delete(a.sure, l.group)
-	case at != l.at || peer != l.peer:
-		l.kind.distrust(l.env, fmt.Errorf("%v has other addresses than its memory tells", l.file))
-	case !opts.Same(&l.opts):
-		l.kind.distrust(l.env, fmt.Errorf("%v has other options than its memory tells", l.file))
-	}
+	l.confirms(at, peer, opts, ok)
 	return nil
 }

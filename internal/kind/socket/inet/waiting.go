@@ -49,6 +49,9 @@ func (l *look) checkWaiting() error {
 // for (TCP_DEFER_ACCEPT), or the end of whose handshake.
 func (l *look) countDeferred() error {
 	v, err := unix.GetsockoptInt(l.fd.Int(), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOPROTOOPT) {
+		return nil // Multipath TCP doesn't take it on this kernel, either
+	}
 	if err != nil {
 		return l.fail(fmt.Errorf("read TCP_DEFER_ACCEPT: %w", err))
 	}
@@ -60,7 +63,7 @@ func (l *look) countDeferred() error {
 		return l.fail(fmt.Errorf("getsockname: %w", err))
 	}
 	return l.diag(func(c *sockdiag.Conn) error {
-		n, err := tcp.Half(c, l.family, decode(sa).port)
+		n, err := tcp.Half(c, decode(sa).port)
 		l.deferred = n
 		return l.fail(err)
 	})

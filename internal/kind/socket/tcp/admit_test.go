@@ -2,7 +2,6 @@ package tcp
 
 import (
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -15,8 +14,7 @@ import (
 func TestWithoutCookies(t *testing.T) {
 	testkit.RequireRoot(t)
 	failed := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread and its namespace end
+	testkit.OnThread(func() {
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
 			err = os.WriteFile(syncookies, []byte("0"), 0o644)
@@ -29,7 +27,7 @@ func TestWithoutCookies(t *testing.T) {
 			_ = a.Close()
 		}
 		failed <- err
-	}()
+	})
 	if err := <-failed; err == nil || !strings.Contains(err.Error(), "net.ipv4.tcp_syncookies") {
 		t.Errorf("without tcp_syncookies: %v", err)
 	}

@@ -20,18 +20,26 @@ import (
 // of: they are found among all of the network namespace.
 
 // Half counts the requests to a port that are no connections yet.
-func Half(c *sockdiag.Conn, family int, port uint16) (int, error) {
+func Half(c *sockdiag.Conn, port uint16) (int, error) {
 	n := 0
-	err := half(c, uint8(family), port, func(*sockdiag.Inet) { n++ })
+	err := half(c, port, func(*sockdiag.Inet) { n++ })
 	return n, err
 }
 
-func half(c *sockdiag.Conn, family uint8, port uint16, fn func(*sockdiag.Inet)) error {
-	q := sockdiag.InetQuery{Family: family, Protocol: unix.IPPROTO_TCP, States: 1 << SynRecv, Port: port}
-	return c.EachInet(q, func(s *sockdiag.Inet) error {
-		fn(s)
-		return nil
-	})
+// half calls fn with each of them. They are of their listener's family, also such as
+// come to one of IPv6 by IPv4.
+func half(c *sockdiag.Conn, port uint16, fn func(*sockdiag.Inet)) error {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		q := sockdiag.InetQuery{Family: family, Protocol: unix.IPPROTO_TCP, States: 1 << SynRecv, Port: port}
+		err := c.EachInet(q, func(s *sockdiag.Inet) error {
+			fn(s)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newSynRecv is the state of a request, TCP_NEW_SYN_RECV in include/net/tcp_states.h.
@@ -149,15 +157,10 @@ func (w *Waiting) forget() error {
 // requested tells whether there is a request that has the ends of a connection.
 func (w *Waiting) requested(c *sockdiag.Conn) (bool, error) {
 	found := false
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} { // it has its listener's
-		err := half(c, family, w.Local.Port(), func(s *sockdiag.Inet) {
-			found = found || s.Dst.Port() == w.Remote.Port() && s.Dst.Addr().Unmap() == w.Remote.Addr().Unmap()
-		})
-		if err != nil {
-			return false, err
-		}
-	}
-	return found, nil
+	err := half(c, w.Local.Port(), func(s *sockdiag.Inet) {
+		found = found || s.Dst.Port() == w.Remote.Port() && s.Dst.Addr().Unmap() == w.Remote.Addr().Unmap()
+	})
+	return found, err
 }
 
 // ctxSock is where what the iterator over TCP sockets calls its program with has the

@@ -64,9 +64,6 @@ const ecnFlags = "tcp_sock.ecn_flags"
 // ReadECN looks in the kernel's memory how a connection takes part in ECN. Without m
 // it is taken for one that does not.
 func (s *Stream) ReadECN(m *kmem.Reader, fd int) error {
-	if s.Pace.ECN == 0 {
-		return nil
-	}
 	s.Pace.ECN = 0
 	if m == nil {
 		return nil

@@ -59,6 +59,15 @@ var connected = []struct {
 		s.bound(sys.SOCK_DGRAM, "\x00glis-another")
 		s.must(sys.Connect(a, &sys.SockaddrUnix{Name: "@glis-another"}))
 	}},
+	{"left by two that are closed and had the same name", func(s *sockets, _ string) {
+		for range 2 { // one after the other
+			a, b := s.pair(sys.SOCK_DGRAM)
+			s.must(linux.Bind(b, (&address{name: []byte("\x00glis-twice")}).sockaddr()))
+			s.send(b, "from b")
+			s.close(b)
+			_ = a
+		}
+	}},
 	{"left by its peer, with a message", func(s *sockets, dir string) {
 		a, b := s.pair(sys.SOCK_DGRAM)
 		s.send(a, "before")

@@ -86,14 +86,18 @@ func (n *node) dismiss() error {
 }
 
 func (n *node) nameMate() error {
-	if len(n.peerName) == 0 {
+	own := n.peerName
+	if len(own) == 0 {
+		own = n.mateName
+	}
+	if len(own) == 0 {
 		return nil
 	}
 	name, err := ownName(n.mate.Int())
 	if err != nil || len(name) > 0 { // that of the listener it was accepted from
 		return err
 	}
-	return n.kind.temporarily(n.mate.Int(), n.peerName)
+	return n.kind.temporarily(n.mate.Int(), own)
 }
 
 // finish sets what would have been in the way before.

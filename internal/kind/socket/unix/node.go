@@ -53,13 +53,15 @@ type node struct {
 	first   bool    // of a pair
 	late    bool    // its queue waits for other files
 
-	done   bool   // it is made
-	made   *fd.FD // until Create gives it out
-	mate   *fd.FD // the other end, if no node has it, until it is closed
-	born   bool   // it was made connected to its partner
-	leaves bool   // it isn't connected to that any more, or anew
-	wired  bool   // a datagram socket that is connected as it should be
-	raised bool   // its buffer size isn't what it was
+	done bool   // it is made
+	made *fd.FD // until Create gives it out
+	mate *fd.FD // the other end, if no node has it, until it is closed
+	// mateName is the name that its messages have, if nobody is connected to it any more.
+	mateName []byte
+	born     bool // it was made connected to its partner
+	leaves   bool // it isn't connected to that any more, or anew
+	wired    bool // a datagram socket that is connected as it should be
+	raised   bool // its buffer size isn't what it was
 }
 
 // join makes two nodes a pair; n is the later one.

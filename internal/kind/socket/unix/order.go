@@ -299,8 +299,8 @@ func (t *turns) sender(n *node, m *queuedMessage) (*sender, error) {
 		joined := from.born && from.partner == n && t.state[turn{from, leaving}] != over || from.wired && from.peer == n
 		return &sender{fd: own.Int(), raised: &from.raised, joined: joined}, nil
 	case n.mate != nil && (!m.gone || len(n.at.name) == 0):
-		if len(n.peerName) == 0 { // nobody is connected to it any more
-			n.peerName = m.name
+		if len(m.name) > 0 {
+			n.mateName = m.name
 		}
 		return &sender{fd: n.mate.Int(), raised: new(bool), joined: true}, nil
 	}
