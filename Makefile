@@ -12,9 +12,6 @@ TORTURE ?= 1-100000
 # Without processes of their own: what the race detector can watch.
 RACE = ./options ./image/... ./internal/arch ./internal/cli ./internal/inspect ./internal/pages ./internal/par ./internal/plan ./internal/proc ./internal/sockdiag ./internal/undo
 
-demo: build
-	@$(BIN)/glis demo || { test "$$(id -u)" = 0 || echo 'make demo needs root: sudo env PATH="$$PATH" make demo' >&2; exit 1; }
-
 .PHONY: all demo build test root vet fmt race fuzz torture bench clean FORCE
 
 all: build
@@ -25,6 +22,9 @@ $(BIN)/glis: FORCE
 	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/glis
 
 FORCE:
+
+demo: build
+	@$(BIN)/glis demo || { test "$$(id -u)" = 0 || echo 'make demo needs root: sudo env PATH="$$PATH" make demo' >&2; exit 1; }
 
 # Tests of several packages share the machine's PIDs, sessions and memory
 # figures: one package at a time. No result of an earlier run: what is tested
