@@ -1,6 +1,7 @@
 package house
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -11,7 +12,7 @@ import (
 // make alone builds, as README says, and needs no root.
 func TestMake(t *testing.T) {
 	c := exec.Command(testkit.RequireProgram(t, "make", "make"), "-n")
-	c.Dir = "../.."
+	c.Dir, c.Env = "../..", []string{"PATH=" + os.Getenv("PATH")} // not as a part of make test
 	out, err := c.CombinedOutput()
 	if err != nil {
 		t.Fatalf("make -n: %v: %s", err, out)
