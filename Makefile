@@ -19,7 +19,7 @@ all: build
 build: $(BIN)/glis
 
 $(BIN)/glis: FORCE
-	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/glis
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-E=glis_start -o $@ ./cmd/glis
 
 FORCE:
 

@@ -76,7 +76,7 @@ func faultWrite(b *[10]byte) {
 		}
 	}
 	engine := filepath.Join(dir, "glis")
-	cmd := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", engine, "../cmd/glis")
+	cmd := exec.Command("go", "build", testkit.LinkFlags, "-overlay", filepath.Join(dir, "overlay.json"), "-o", engine, "../cmd/glis")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build an engine that fails on demand: %v\n%s", err, msg)

@@ -25,7 +25,7 @@ import (
 
 // engine joins the command line to what does the work.
 type engine struct {
-	cpus int // that may be used if there is much to do; 0: as many as are now
+	cpus int // as beAlone returned it
 }
 
 func (e engine) Dump(ctx context.Context, o *options.Dump, log *slog.Logger, obs event.All) (cli.DumpStats, error) {

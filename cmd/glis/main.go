@@ -10,7 +10,6 @@ import (
 	"glis.dev/glis/internal/cli"
 	"glis.dev/glis/internal/demo"
 	"glis.dev/glis/internal/tracee"
-	_ "glis.dev/glis/internal/warm/early"
 )
 
 // memoryLimit is the size of the heap, in bytes, from which on garbage is

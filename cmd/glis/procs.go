@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 
+	"glis.dev/glis/internal/arch/start"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/warm"
 )
@@ -46,18 +47,34 @@ func (e engine) readyForImages(dir string) {
 }
 
 // beAlone has a dump or a restore begin on one CPU, and returns how many there
-// were; 0: it did nothing. That many are small ones; and to let a CPU go takes 2 ms
-// when it has a list of free memory already.
+// were; 0: as many as are now. That many are small ones; and to let a CPU go takes
+// 2 ms when it has a list of free memory already: that is spared if the program was
+// linked to begin on one.
 func beAlone(args []string) int {
-	if slices.Contains(args, "dump") || slices.Contains(args, "restore") {
-		return runtime.GOMAXPROCS(1)
+	alone := slices.Contains(args, "dump") || slices.Contains(args, "restore")
+	if os.Getenv("GOMAXPROCS") != start.One {
+		if alone {
+			return runtime.GOMAXPROCS(1)
+		}
+		return 0
 	}
-	return 0
+	_ = os.Unsetenv("GOMAXPROCS") // it is there
+	if !alone {
+		runtime.SetDefaultGOMAXPROCS()
+		return 0
+	}
+	return unknown
 }
+
+// unknown is a number of CPUs: all that the Go runtime would use.
+const unknown = -1
 
 // useAll undoes beAlone.
 func (e engine) useAll() {
-	if e.cpus > 0 {
+	switch {
+	case e.cpus == unknown:
+		runtime.SetDefaultGOMAXPROCS()
+	case e.cpus > 0:
 		runtime.GOMAXPROCS(e.cpus)
 	}
 }

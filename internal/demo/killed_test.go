@@ -54,7 +54,7 @@ func newVictimAt(t *testing.T, at string) *victim {
 	t.Helper()
 	testkit.RequireRoot(t)
 	testkit.NoLeaks(t)
-	v := &victim{t: t, engine: testkit.BuildGo(t, "../../cmd/glis")}
+	v := &victim{t: t, engine: testkit.BuildGlis(t, "../../cmd/glis")}
 	var addr string
 	var err error
 	if v.pid, addr, err = spawn(at, pairs, little); err != nil {

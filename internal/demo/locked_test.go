@@ -88,7 +88,7 @@ func (v *victim) verbs(all ...string) {
 
 func TestLockNonsense(t *testing.T) {
 	testkit.RequireRoot(t)
-	engine := testkit.BuildGo(t, "../../cmd/glis")
+	engine := testkit.BuildGlis(t, "../../cmd/glis")
 	for _, verb := range []string{"lock", "unlock"} {
 		for _, dir := range []string{t.TempDir(), "/nonexistent"} {
 			out, err := exec.Command(engine, verb, dir).CombinedOutput()

@@ -76,7 +76,7 @@ func TestNoExec(t *testing.T) {
 }
 
 // early is the package that does something before main.
-const early = "internal/warm/early"
+const early = "internal/arch/start"
 
 // Nothing registers itself: the list of kinds is written by hand, so that one
 // look tells what there is. Only memory is found before main.
@@ -91,7 +91,7 @@ func TestNoInit(t *testing.T) {
 }
 
 // cpuPackages may have code for one CPU architecture.
-var cpuPackages = []string{"internal/arch", "internal/linux", "internal/stub", "internal/tracee"}
+var cpuPackages = []string{"internal/arch", "internal/arch/start", "internal/linux", "internal/stub", "internal/tracee"}
 
 // What differs between CPUs is asked of package arch.
 func TestBuildTags(t *testing.T) {

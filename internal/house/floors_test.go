@@ -21,11 +21,11 @@ const (
 var leaves = map[string]bool{
 	"options": true, "image": true, "image/extra": true, "image/proto": true, "image/protowire": true,
 	"internal/event": true, "internal/fd": true, "internal/undo": true, "internal/par": true,
-	"internal/warm": true, "internal/warm/early": true,
+	"internal/warm": true,
 }
 
 var floors = map[string]int{
-	"internal/linux": kernel, "internal/arch": kernel, "internal/proc": kernel, "internal/feature": kernel,
+	"internal/linux": kernel, "internal/arch": kernel, "internal/arch/start": kernel, "internal/proc": kernel, "internal/feature": kernel,
 	"internal/sockdiag": kernel, "internal/bpf": kernel, "internal/sockmem": kernel, "internal/vmamem": kernel,
 	"internal/taskmem": kernel, "internal/cgroupfs": kernel, "internal/kmem": kernel, "internal/filemem": kernel,
 	"internal/hugepages": kernel,

@@ -17,7 +17,7 @@ func TestMake(t *testing.T) {
 	if err != nil {
 		t.Fatalf("make -n: %v: %s", err, out)
 	}
-	if text := strings.TrimSpace(string(out)); strings.Contains(text, "\n") || !strings.Contains(text, "build -trimpath -o bin/glis ./cmd/glis") {
+	if text := strings.TrimSpace(string(out)); strings.Contains(text, "\n") || !strings.Contains(text, "build -trimpath "+testkit.LinkFlags+" -o bin/glis ./cmd/glis") {
 		t.Errorf("make alone would do %q", text)
 	}
 }

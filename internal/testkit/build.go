@@ -32,6 +32,20 @@ func BuildGo(t testing.TB, path string) string {
 	})
 }
 
+// LinkFlags are those of Makefile, which have the program begin as package
+// internal/arch/start says.
+const LinkFlags = "-ldflags=-E=glis_start"
+
+// BuildGlis is BuildGo for a program that begins as Glis does.
+func BuildGlis(t testing.TB, path string) string {
+	t.Helper()
+	return cached(t, path, []string{LinkFlags}, func(out string) *exec.Cmd {
+		cmd := exec.Command("go", "build", LinkFlags, "-o", out, path)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		return cmd
+	})
+}
+
 // cached runs the command that build returns unless its output is there.
 func cached(t testing.TB, src string, flags []string, build func(out string) *exec.Cmd) string {
 	t.Helper()

@@ -37,7 +37,7 @@ func FindEngine(t testing.TB) Engine {
 	t.Helper()
 	path := os.Getenv(engineEnv)
 	if path == "" {
-		path = BuildGo(t, "../cmd/glis")
+		path = BuildGlis(t, "../cmd/glis")
 	}
 	return NewEngine(t, path)
 }

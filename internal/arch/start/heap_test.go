@@ -1,8 +1,7 @@
-package early
+package start
 
 import (
 	"bytes"
-	"errors"
 	"os"
 	"strconv"
 	"syscall"
@@ -13,17 +12,19 @@ import (
 
 // TestCollapse: when the kernel says so, the heap has a huge page.
 func TestCollapse(t *testing.T) {
-	err := collapse()
-	for i := 0; i < 100 && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOMEM)); i++ {
-		err = collapse() // none was free, or a page was in use
+	err := syscall.Errno(-collapse())
+	for i := 0; i < 100 && (err == syscall.EAGAIN || err == syscall.ENOMEM); i++ {
+		err = syscall.Errno(-collapse()) // none was free, or a page was in use
 	}
 	if _, no := os.Stat("/sys/kernel/mm/transparent_hugepage"); no != nil {
 		testkit.Lacks(t, "huge pages", err, syscall.EINVAL)
 	}
-	testkit.Lacks(t, "MADV_COLLAPSE", err)
-	all, err := os.ReadFile("/proc/self/smaps")
-	if err != nil {
-		t.Fatal(err)
+	if err != 0 {
+		testkit.Lacks(t, "MADV_COLLAPSE", err)
+	}
+	all, no := os.ReadFile("/proc/self/smaps")
+	if no != nil {
+		t.Fatal(no)
 	}
 	for line := range bytes.Lines(all) {
 		if rest, ok := bytes.CutPrefix(line, []byte("AnonHugePages:")); ok {

@@ -1,0 +1,62 @@
+package start_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"glis.dev/glis/internal/arch/start"
+	"glis.dev/glis/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// said is what a program was started with, as it saw it.
+type said struct {
+	Args, Env  []string
+	CPUs, Page int
+}
+
+func say(t *testing.T, args, env []string) (s said) {
+	t.Helper()
+	cmd := exec.Command(testkit.BuildGlis(t, "./testdata/say"), args...)
+	cmd.Env = env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%q %q: %v\n%s", args, env, err, out)
+	}
+	if err := json.Unmarshal(out, &s); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return s
+}
+
+// A program that begins ahead of the Go runtime has its arguments, environment and
+// auxiliary vector (of which the runtime has the size of a page) as any other, and
+// one CPU unless the user said how many.
+func TestStart(t *testing.T) {
+	all := runtime.NumCPU()
+	one := "GOMAXPROCS=" + start.One
+	for _, c := range []struct {
+		args, env, want []string
+		cpus            int
+	}{
+		{nil, []string{}, []string{one}, 1},
+		{[]string{""}, []string{"A=1"}, []string{one, "A=1"}, 1},
+		{[]string{"-a", "b c"}, []string{"A=1", "B="}, []string{one, "A=1", "B="}, 1},
+		{nil, []string{"GOMAXPRO=7", "GOMAXPROCS2=7", "=", "GOMAXPROC="}, []string{one, "GOMAXPRO=7", "GOMAXPROCS2=7", "=", "GOMAXPROC="}, 1},
+		{nil, []string{"A=1", "GOMAXPROCS=3", "B=2"}, []string{"A=1", "GOMAXPROCS=3", "B=2"}, 3},
+		{nil, []string{"GOMAXPROCS="}, []string{"GOMAXPROCS="}, all},
+		{strings.Fields(strings.Repeat("x ", 1001)), []string{strings.Repeat("y=", 5000)}, []string{one, strings.Repeat("y=", 5000)}, 1},
+	} {
+		got := say(t, c.args, c.env)
+		if !slices.Equal(got.Args[1:], c.args) || !slices.Equal(got.Env, c.want) || got.CPUs != c.cpus || got.Page != os.Getpagesize() {
+			t.Errorf("%.60q %.60q: it saw %.300s", c.args, c.env, fmt.Sprint(got))
+		}
+	}
+}
