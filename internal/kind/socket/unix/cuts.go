@@ -116,21 +116,36 @@ func (c *cutter) fits(at, n int) (int, error) {
 }
 
 // trace looks for urgent data that was read and that nothing is behind: only its
-// place is in the queue, and the kernel counts no byte.
+// place is in the queue, and the kernel counts no byte. It stays when the stream
+// is shut down, or its peer is closed.
 func (k *Kind) trace(l *look) error {
-	if l.role != paired || l.u.RQueue > 0 || l.u.Shutdown&shutRead != 0 || k.queues[l.u.Ino] != nil || l.skip.seen && l.skip.buffers == 0 {
+	if l.role == listener || l.role == alone || l.u.RQueue > 0 || k.queues[l.u.Ino] != nil || l.skip.seen && l.skip.buffers == 0 {
 		return nil
 	}
 	events, err := poll(l.fd.Int(), sys.POLLIN)
 	if err != nil || events&sys.POLLIN == 0 {
 		return l.fail(err)
 	}
-	mark, err := sys.IoctlGetInt(l.fd.Int(), sys.SIOCATMARK)
-	if err != nil {
-		return l.fail(fmt.Errorf("SIOCATMARK: %w", err))
+	mark, err := atMark(l.fd.Int())
+	switch {
+	case err != nil || !mark:
+		return l.fail(err)
+	case l.role == abroad && k.strangers[l.u.Peer] != nil && k.strangers[l.u.Peer].name != nil:
+		return l.refuse("where urgent data was (MSG_OOB) waits to be read, and its peer is outside of the tree, and would have to send that once more; let the process read")
 	}
-	if mark != 0 {
-		k.queues[l.u.Ino] = &queued{messages: []*message{{urgent: urgentRead, peer: true}}}
-	}
+	k.queues[l.u.Ino] = &queued{messages: []*message{{urgent: urgentRead, peer: true}}}
 	return nil
+}
+
+// atMark tells whether urgent data is next, or where such was: sockatmark(3). Kernels
+// without CONFIG_AF_UNIX_OOB have neither.
+func atMark(fd int) (bool, error) {
+	mark, err := sys.IoctlGetInt(fd, sys.SIOCATMARK)
+	switch {
+	case errors.Is(err, sys.EOPNOTSUPP), errors.Is(err, sys.ENOTTY), errors.Is(err, sys.EINVAL):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("SIOCATMARK: %w", err)
+	}
+	return mark != 0, nil
 }

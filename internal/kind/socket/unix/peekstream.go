@@ -57,12 +57,9 @@ type stream struct {
 // head looks at the beginning, which may be urgent data or where such was: it
 // is only told of the first byte (sockatmark(3)).
 func (s *stream) head() error {
-	mark, err := sys.IoctlGetInt(s.fd, sys.SIOCATMARK)
-	if err != nil && !errors.Is(err, sys.EOPNOTSUPP) && !errors.Is(err, sys.ENOTTY) && !errors.Is(err, sys.EINVAL) {
-		return fmt.Errorf("SIOCATMARK: %w", err)
-	}
-	if err != nil || mark == 0 {
-		return nil
+	mark, err := atMark(s.fd)
+	if err != nil || !mark {
+		return err
 	}
 	s.found = true
 	if !s.waits {

@@ -2,6 +2,7 @@ package unix
 
 import (
 	"errors"
+	"slices"
 
 	sys "golang.org/x/sys/unix"
 
@@ -63,7 +64,8 @@ func keepsCount() bool {
 // is behind. But a read(2) ends there later. The kernel's memory shows them.
 func (s *stream) refine() error {
 	uneven, err := s.uneven(s.out)
-	if err != nil || !uneven && !s.waits {
+	deserted := s.look.u.Peer == 0 // nobody is there whose memory would tell
+	if err != nil || !uneven && !s.waits && !deserted {
 		return err
 	}
 	if s.told {
@@ -71,6 +73,8 @@ func (s *stream) refine() error {
 	}
 	all, err := s.lengths()
 	switch {
+	case err == nil && !uneven && !slices.Contains(all, 0):
+		return nil
 	case err == nil:
 		s.divide(all)
 		return nil

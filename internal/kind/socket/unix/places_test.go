@@ -88,3 +88,56 @@ func (s *sockets) pieces(a, b int) (out []int) {
 		out = append(out, n)
 	}
 }
+
+// A place stays where it is when the stream is shut down or the peer is closed, and
+// sockatmark(3) tells of it, also if nothing else is left.
+func TestPlacesAtTheEnd(t *testing.T) {
+	shared, _ := memory(t)
+	ends := map[string]func(s *sockets, a, b int){
+		"shut":     func(s *sockets, a, b int) { s.must(sys.Shutdown(b, sys.SHUT_RD)) },
+		"shut off": func(s *sockets, a, b int) { s.must(sys.Shutdown(a, sys.SHUT_RDWR)) },
+		"closed":   func(s *sockets, a, b int) { s.close(a) },
+		"reset":    func(s *sockets, a, b int) { s.send(b, "unread"); s.close(a) },
+	}
+	for end, do := range ends {
+		for _, made := range []string{"!", "abc!", "abc<<<!", "abc!def!", "?", "!abc?"} {
+			s := &sockets{t: t}
+			a, b := s.pair(sys.SOCK_STREAM)
+			s.makePlaces(a, b, made)
+			do(s, a, b)
+			k := New()
+			k.UseMemory(shared)
+			images, err := dumpWith(t, k, scanned(t, s.fds...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := restored(t, images)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(s.marks(b), s.marks(again[len(again)-1])); d != "" {
+				t.Errorf("%s, %s: reads (- native, + restored):\n%s", made, end, d)
+			}
+		}
+	}
+}
+
+// marks reads byte by byte, and returns what there was, and '|' for each mark.
+func (s *sockets) marks(fd int) (out string) {
+	s.t.Helper()
+	var b [1]byte
+	for {
+		mark, err := atMark(fd)
+		s.must(err)
+		if mark {
+			out += "|"
+		}
+		switch n, _, err := sys.Recvfrom(fd, b[:], sys.MSG_DONTWAIT); {
+		case err != nil:
+			return out + err.Error()
+		case n == 0:
+			return out + "end"
+		}
+		out += string(b[:])
+	}
+}
