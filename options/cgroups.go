@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // CgroupRoot is a cgroup that a tree is saved from, or restored to.
@@ -46,23 +47,28 @@ type CgroupSpec struct {
 // CgroupSpecs is all that --cgroup-props says.
 type CgroupSpecs []CgroupSpec
 
-// The form of a specification, which looks like YAML but isn't: see criu(8).
+// The form of a specification, which looks like YAML but isn't: see criu(8). Most
+// programs need none.
 var (
-	propSpec = regexp.MustCompile(`^\s*"([^"]+)"\s*:\s*-\s*"strategy"\s*:\s*"(merge|replace)"\s*-\s*"properties"\s*:\s*\[([^\]]*)\]\s*`)
-	propName = regexp.MustCompile(`^\s*"([^"/*?[\\]+)"\s*$`)
+	propSpec = compiled(`^\s*"([^"]+)"\s*:\s*-\s*"strategy"\s*:\s*"(merge|replace)"\s*-\s*"properties"\s*:\s*\[([^\]]*)\]\s*`)
+	propName = compiled(`^\s*"([^"/*?[\\]+)"\s*$`)
 )
+
+func compiled(form string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(form) })
+}
 
 // Set reads a specification and adds it to those before.
 func (l *CgroupSpecs) Set(s string) error {
 	for strings.TrimSpace(s) != "" {
-		m := propSpec.FindStringSubmatch(s)
+		m := propSpec().FindStringSubmatch(s)
 		if m == nil {
 			return fmt.Errorf("%q does not begin with \"CONTROLLER\":, - \"strategy\": \"merge\" or \"replace\", and - \"properties\": [\"NAME\", …]", s)
 		}
 		p := CgroupSpec{Controller: m[1], Replace: m[2] == "replace"}
 		if strings.TrimSpace(m[3]) != "" {
 			for quoted := range strings.SplitSeq(m[3], ",") {
-				n := propName.FindStringSubmatch(quoted)
+				n := propName().FindStringSubmatch(quoted)
 				if n == nil {
 					return fmt.Errorf("%q is no name of a property in double quotes", quoted)
 				}

@@ -2,7 +2,7 @@
 //
 // Every setting is one struct field with tags. The command line, the help
 // text, the configuration file and the RPC server all read the same tags
-// through [All], so that a setting cannot mean one thing here and another
+// through [All] (rows.go, which a test writes and compares), so that a setting cannot mean one thing here and another
 // there. The names, short letters and defaults are those of criu 4.2.
 //
 // The tags of a field:

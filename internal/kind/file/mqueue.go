@@ -1,10 +1,10 @@
 package file
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -115,8 +115,13 @@ func openedWith(f *scan.File) (how uint64, err error) {
 	return how, errors.Join(err, d.Close())
 }
 
-// notified finds who is told of the next message, in what a queue's file says.
-var notified = regexp.MustCompile(`NOTIFY_PID:(\d+)`)
+// notified returns who is told of the next message, from what a queue's file says:
+// see mq_overview(7).
+func notified(b []byte) (int, error) {
+	_, after, _ := bytes.Cut(b, []byte("NOTIFY_PID:"))
+	first, _, _ := bytes.Cut(after, []byte(" "))
+	return strconv.Atoi(strings.TrimSpace(string(first)))
+}
 
 // notifies refuses a queue that tells a process of the tree of the next message
 // (mq_notify): with which value it does so nobody can ask for.
@@ -125,13 +130,9 @@ func notifies(t *scan.Tree, f *scan.File) error {
 	if err != nil {
 		return fmt.Errorf("%v: read what it tells of the queue: %w", f, err)
 	}
-	m := notified.FindSubmatch(b)
-	if m == nil {
-		return fmt.Errorf("%v: a message queue that tells of itself: %q", f, b)
-	}
-	pid, err := strconv.Atoi(string(m[1]))
+	pid, err := notified(b)
 	if err != nil {
-		return fmt.Errorf("%v: %w", f, err)
+		return fmt.Errorf("%v: a message queue that tells of itself: %q: %w", f, b, err)
 	}
 	if its := t.Task(proc.PID(pid)); pid != 0 && its != nil {
 		return kind.Unsupported(f, "it is a message queue that tells %v of the next message (mq_notify), which nobody could ask it for as before; let the program wait in mq_receive or poll instead, or take it back (mq_notify with NULL)", its)
