@@ -79,12 +79,16 @@ func sameWire(t *testing.T, a, b proto.Message) bool {
 }
 
 // FuzzPagemap opens and resolves a pagemap; what comes out is in order and
-// within the pages file.
+// within the pages file. As an entry, what it reads is compared.
 func FuzzPagemap(f *testing.F) {
 	s := memory{}
 	writePagemap(f, s, 'a', Range{Vaddr: page(1), Pages: 2, Flags: PagePresent}, Range{Vaddr: page(5), Pages: 1, Flags: PagePresent | PageLazy})
 	f.Add(s["pagemap-1.img"].b, uint16(3))
+	f.Add([]byte{8, 128, 32, 16, 0, 32, 4, 40, 2}, uint16(0))
+	f.Add([]byte{8, 1, 16, 0, 24, 2, 250, 127, 2, 1, 2}, uint16(0))
+	f.Add([]byte{10, 1, 0, 8, 1, 16, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1}, uint16(0))
 	f.Fuzz(func(t *testing.T, b []byte, pages uint16) {
+		checkEntry(t, b)
 		s := memory{"pagemap-1.img": &memFile{b}}
 		size := int64(pages%16) * PageSize
 		for id := range uint32(8) {

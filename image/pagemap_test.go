@@ -200,36 +200,32 @@ func TestPagemapWithoutPagesFile(t *testing.T) {
 	}
 }
 
-// The codec of pagemap entries agrees with that of the message.
-func FuzzPagemapEntry(f *testing.F) {
-	f.Add([]byte{8, 128, 32, 16, 0, 32, 4, 40, 2})
-	f.Add([]byte{8, 1, 16, 0, 24, 2, 250, 127, 2, 1, 2})
-	f.Add([]byte{10, 1, 0, 8, 1, 16, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var m pagemap.PagemapEntry
-		want := proto.Unmarshal(b, &m)
-		e, err := decodeEntry(b)
-		if (err == nil) != (want == nil) {
-			t.Fatalf("%v, the message's codec says %v", err, want)
-		}
-		if err != nil {
-			return
-		}
-		if e.vaddr != m.GetVaddr() || e.compatPages != m.GetCompatNrPages() || e.inParent != m.GetInParent() ||
-			e.flags != m.GetFlags() || e.pages != m.GetNrPages() ||
-			e.has&(1<<fieldFlags) != 0 != (m.Flags != nil) || e.has&(1<<fieldPages) != 0 != (m.NrPages != nil) {
-			t.Fatalf("%+v, want %v", e, &m)
-		}
-		again := &pagemap.PagemapEntry{Vaddr: &e.vaddr, CompatNrPages: proto.Uint32(0), Flags: &e.flags, NrPages: &e.pages}
-		if e.flags&PagePresent == 0 && e.pages <= math.MaxUint32 {
-			again.CompatNrPages, again.NrPages = proto.Uint32(uint32(e.pages)), nil
-		}
-		wantBytes, err := marshal.Marshal(again)
-		check(t, err)
-		if got := appendRange(nil, Range{Vaddr: e.vaddr, Pages: e.pages, Flags: e.flags}); !bytes.Equal(got[4:], wantBytes) {
-			t.Fatalf("%x, want %x", got[4:], wantBytes)
-		}
-	})
+// checkEntry: the codec of pagemap entries agrees with that of the message.
+func checkEntry(t *testing.T, b []byte) {
+	t.Helper()
+	var m pagemap.PagemapEntry
+	want := proto.Unmarshal(b, &m)
+	e, err := decodeEntry(b)
+	if (err == nil) != (want == nil) {
+		t.Fatalf("%v, the message's codec says %v", err, want)
+	}
+	if err != nil {
+		return
+	}
+	if e.vaddr != m.GetVaddr() || e.compatPages != m.GetCompatNrPages() || e.inParent != m.GetInParent() ||
+		e.flags != m.GetFlags() || e.pages != m.GetNrPages() ||
+		e.has&(1<<fieldFlags) != 0 != (m.Flags != nil) || e.has&(1<<fieldPages) != 0 != (m.NrPages != nil) {
+		t.Fatalf("%+v, want %v", e, &m)
+	}
+	again := &pagemap.PagemapEntry{Vaddr: &e.vaddr, CompatNrPages: proto.Uint32(0), Flags: &e.flags, NrPages: &e.pages}
+	if e.flags&PagePresent == 0 && e.pages <= math.MaxUint32 {
+		again.CompatNrPages, again.NrPages = proto.Uint32(uint32(e.pages)), nil
+	}
+	wantBytes, err := marshal.Marshal(again)
+	check(t, err)
+	if got := appendRange(nil, Range{Vaddr: e.vaddr, Pages: e.pages, Flags: e.flags}); !bytes.Equal(got[4:], wantBytes) {
+		t.Fatalf("%x, want %x", got[4:], wantBytes)
+	}
 }
 
 func BenchmarkPagemap(b *testing.B) {

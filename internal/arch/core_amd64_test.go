@@ -337,7 +337,17 @@ func FuzzGetCore(f *testing.F) {
 		b, _ := proto.MarshalOptions{AllowPartial: true}.Marshal(c)
 		f.Add(b)
 	}
+	l := layoutIntel()
+	extra, err := l.extra(testState(l, xLegacy|1<<17|1<<18))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(extra)
+	base := testState(l, xLegacy)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if x, err := l.add(base, b); err == nil && len(x) > l.size {
+			t.Fatalf("%d bytes of state on a CPU with %d", len(x), l.size)
+		}
 		c := &core.CoreEntry{}
 		if (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(b, c) != nil {
 			return
@@ -354,22 +364,6 @@ func FuzzGetCore(f *testing.F) {
 			if err := l.put(again, &r, x); err != nil && l.size != 0 {
 				t.Fatalf("what was read can't be written: %v", err)
 			}
-		}
-	})
-}
-
-func FuzzAddXStateExtra(f *testing.F) {
-	l := layoutIntel()
-	x := testState(l, xLegacy|1<<17|1<<18)
-	extra, err := l.extra(x)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(extra)
-	base := testState(l, xLegacy)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if x, err := l.add(base, b); err == nil && len(x) > l.size {
-			t.Fatalf("%d bytes of state on a CPU with %d", len(x), l.size)
 		}
 	})
 }

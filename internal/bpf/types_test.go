@@ -107,25 +107,6 @@ func TestKernel(t *testing.T) {
 	}
 }
 
-func FuzzTypes(f *testing.F) {
-	f.Add(bpftest.File(nested(), names))
-	f.Add(bpftest.File(nested()[:9], names))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		x, err := bpf.Parse(b)
-		if err != nil {
-			return
-		}
-		err = x.Each(func(t *bpf.Type) bool {
-			x.Member(t, "a")
-			return !x.Named(t, "outer")
-		})
-		if err == nil || errors.Is(err, bpf.ErrBTF) {
-			return
-		}
-		t.Error(err)
-	})
-}
-
 func BenchmarkEach(b *testing.B) {
 	x, err := bpf.Kernel()
 	if err != nil {

@@ -458,13 +458,15 @@ func TestConfig(t *testing.T) {
 
 // FuzzRun: whatever the words, no panic and a sensible exit status.
 func FuzzRun(f *testing.F) {
-	for _, s := range []string{"dump\t-t\t1", "--help", "restore\t--exec-cmd\t--\tx", "inspect\t.", "-v0\tcheck\t--feature\tx", "dump\t--external=a[b]"} {
+	for _, s := range []string{"dump\t-t\t1", "--help", "restore\t--exec-cmd\t--\tx", "inspect\t.", "-v0\tcheck\t--feature\tx", "dump\t--external=a[b]",
+		"-v4\tdump\t-Ddir", "--tr", "-dS\t--\tx", "--=\t-\t--no-", "-\xff\t--\xff=\x00"} {
 		f.Add(s)
 	}
 	if err := os.Chdir(f.TempDir()); err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
+		checkParse(t, line)
 		// Nothing may be read or written outside of the test's own directory.
 		if strings.ContainsAny(line, "/\x00") {
 			return

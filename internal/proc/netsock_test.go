@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -52,11 +51,4 @@ func TestNetSocketsLive(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-func FuzzNetSockets(f *testing.F) {
-	fuzz(f, func(b []byte) (string, error) {
-		all, err := parseNetSockets("net/raw", b)
-		return fmt.Sprint(all), err
-	}, netSockHead+"   1: 0100007F:0001 00000000:0000 07 00000000:00000300 00:00000000 00000000     0        0 26341 2 0 0\n")
 }

@@ -122,18 +122,3 @@ func TestInetLive(t *testing.T) {
 		t.Errorf("%v, found %d times", err, found)
 	}
 }
-
-func FuzzParseInet(f *testing.F) {
-	a := netip.MustParseAddrPort("10.0.0.1:80")
-	f.Add(inetMessage(unix.AF_INET, 10, a, a, 5, 6, 42, attr(inetDiagMD5Sig, md5Key(unix.AF_INET, 24)...), attr(inetDiagShutdown, 1)))
-	f.Add(inetMessage(unix.AF_INET6, 1, a, a, 5, 6, 42, attrWords(inetDiagSKMemInfo, 1, 2, 3, 4, 5, 6, 7, 8, 9)))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var s Inet
-		if err := ParseInet(b, &s); err != nil {
-			return
-		}
-		if len(s.Keys)*md5KeySize > len(b) {
-			t.Errorf("%d bytes gave %d keys", len(b), len(s.Keys))
-		}
-	})
-}

@@ -44,14 +44,3 @@ func TestPacketLive(t *testing.T) {
 		t.Errorf("not as it was made: %v", err)
 	}
 }
-
-func FuzzPacket(f *testing.F) {
-	f.Add(make([]byte, packetMessageSize))
-	f.Add(append(append([]byte{unix.AF_PACKET}, make([]byte, packetMessageSize-1)...), 48, 0, 1, 0))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var p Packet
-		if err := ParsePacket(b, &p); err == nil && b[0] != unix.AF_PACKET {
-			t.Error("another family is taken")
-		}
-	})
-}

@@ -97,21 +97,6 @@ func TestParseUnixOtherFamily(t *testing.T) {
 	}
 }
 
-func FuzzParseUnix(f *testing.F) {
-	f.Add(message(1, 1, 42, 5, attrWords(unixDiagPeer, 43), attrWords(unixDiagMemInfo, 1, 2, 3, 4, 5, 6, 7, 8, 9)))
-	f.Add(message(1, 10, 9, 5, attr(unixDiagName, []byte("\x00abc")...), attrWords(unixDiagIcons, 7, 0)))
-	f.Add(append(message(1, 1, 9, 5), 8, 0, 2, 0, 1, 2, 3))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var u Unix
-		if err := ParseUnix(b, &u); err != nil {
-			return
-		}
-		if len(u.Name) > len(b) || 4*len(u.Icons) > len(b) {
-			t.Errorf("%d bytes gave a name of %d and %d icons", len(b), len(u.Name), len(u.Icons))
-		}
-	})
-}
-
 func BenchmarkParseUnix(b *testing.B) {
 	m := message(1, 1, 42, 5, attrWords(unixDiagPeer, 43), attrWords(unixDiagRQLen, 11, 768), attrWords(unixDiagMemInfo, 1, 2, 3, 4, 5, 6, 7, 8, 9), attr(unixDiagShutdown, 2))
 	var u Unix

@@ -132,6 +132,13 @@ func FuzzLayout(f *testing.F) {
 		if err != nil {
 			return
 		}
+		err = x.Each(func(t *bpf.Type) bool {
+			x.Member(t, "a")
+			return !x.Named(t, "outer")
+		})
+		if err != nil && !errors.Is(err, bpf.ErrBTF) {
+			t.Error(err)
+		}
 		l, err := findLayout(x)
 		if err == nil && (l.sock > maxStruct || l.file > maxStruct || l.sk > maxStruct) {
 			t.Errorf("%+v", *l)

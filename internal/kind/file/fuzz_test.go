@@ -29,6 +29,7 @@ var beside = []struct {
 	{image.TTYData, &tty.TtyDataEntry{TtyId: proto.Uint32(15), Data: []byte("on its way")}},
 	{image.PipesData, &pipedata.PipeDataEntry{PipeId: proto.Uint32(7), Bytes: proto.Uint32(4), Size: proto.Uint32(65536)}},
 	{image.Memfd, inode("x", 10, 0)},
+	{image.FileLocks, &lockimg.FileLockEntry{Flag: proto.Uint32(lockPosix), Type: proto.Uint32(unix.F_WRLCK), Pid: proto.Int32(5), Fd: proto.Int32(3), Start: proto.Int64(0), Len: proto.Int64(9)}},
 	{image.RemapFile, &remapimg.RemapFilePathEntry{OrigId: proto.Uint32(31), RemapId: proto.Uint32(1), RemapType: remapimg.RemapType_GHOST.Enum()}},
 }
 
@@ -58,8 +59,25 @@ func userFiles() []plan.Entry {
 	return im.rows[image.Files.FileName()]
 }
 
-// FuzzImages plans files with whatever decodes in the images beside files.img.
-func FuzzImages(f *testing.F) {
+// FuzzPlan plans whatever decodes as an entry of files.img, or of an image beside
+// it; it must neither panic nor make anything.
+func FuzzPlan(f *testing.F) {
+	for _, im := range []*images{eventfdImage(3, 1), pipeImages(7, 0, 1), epollImage(3, 4), memfdImage(inode("x", 1, 2), 3)} {
+		for _, e := range im.rows[image.Files.FileName()] {
+			b, err := proto.MarshalOptions{AllowPartial: true}.Marshal(e.Message)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(uint8(len(beside)), b, []byte(nil))
+		}
+	}
+	e := dataEntry(7, 3, 65536)
+	e.SetUnknown([]byte{0xe2, 0x5d, 2, 1, 2})
+	b, err := proto.Marshal(e)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint8(5), b, []byte("abc"))
 	for i, x := range beside {
 		b, err := proto.MarshalOptions{AllowPartial: true}.Marshal(x.seed)
 		if err != nil {
@@ -67,8 +85,12 @@ func FuzzImages(f *testing.F) {
 		}
 		f.Add(uint8(i), b, []byte("data"))
 	}
-	f.Fuzz(func(_ *testing.T, which uint8, b, payload []byte) {
-		im, n := &images{}, int(which)%len(beside)
+	f.Fuzz(func(t *testing.T, which uint8, b, payload []byte) {
+		im, n := &images{}, int(which)%(len(beside)+1)
+		if n == len(beside) {
+			planFile(b)
+			return
+		}
 		for _, e := range userFiles() {
 			_ = im.Put(image.Files, e.Message, nil)
 		}
@@ -79,6 +101,9 @@ func FuzzImages(f *testing.F) {
 				if (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(b, m) != nil {
 					return
 				}
+			}
+			if l, ok := m.(*lockimg.FileLockEntry); ok {
+				checkLockEntry(t, l)
 			}
 			_ = im.Put(x.row, m, data)
 		}
@@ -92,20 +117,29 @@ func FuzzImages(f *testing.F) {
 	})
 }
 
-// FuzzLocks: what is taken for a lock can be put into a struct flock.
-func FuzzLocks(f *testing.F) {
-	b, err := proto.Marshal(&lockimg.FileLockEntry{Flag: proto.Uint32(lockPosix), Type: proto.Uint32(unix.F_WRLCK), Pid: proto.Int32(5), Fd: proto.Int32(3), Start: proto.Int64(0), Len: proto.Int64(9)})
-	if err != nil {
-		f.Fatal(err)
+// planFile plans one open file.
+func planFile(b []byte) {
+	m := &fdinfo.FileEntry{}
+	if proto.Unmarshal(b, m) != nil {
+		return
 	}
-	f.Add(b)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		e := &lockimg.FileLockEntry{}
-		if (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(b, e) != nil || checkLock(e) != nil {
-			return
+	im := memfdImage(inode("x", 10, 0), 0)
+	im.rows[image.Files.FileName()] = nil
+	_ = im.Put(image.Files, m, nil)
+	if p, err := planAll(im, nil); err == nil {
+		for _, n := range must(p.Nodes()) {
+			_ = n.String()
 		}
-		if e.GetPid() < 1 || e.GetFd() < 0 || e.GetStart() < 0 || e.GetLen() < 0 || len(flock(e)) != 32 {
-			t.Errorf("%v is taken for a lock", e)
-		}
-	})
+	}
+}
+
+// checkLockEntry: what is taken for a lock can be put into a struct flock.
+func checkLockEntry(t *testing.T, e *lockimg.FileLockEntry) {
+	t.Helper()
+	if checkLock(e) != nil {
+		return
+	}
+	if e.GetPid() < 1 || e.GetFd() < 0 || e.GetStart() < 0 || e.GetLen() < 0 || len(flock(e)) != 32 {
+		t.Errorf("%v is taken for a lock", e)
+	}
 }

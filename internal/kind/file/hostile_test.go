@@ -25,34 +25,6 @@ func TestWrongNumber(t *testing.T) {
 	mustFail(t, err, "file 0x2: inside it is called 0x1")
 }
 
-// FuzzPlan plans whatever decodes as an entry; it must neither panic nor make
-// anything.
-func FuzzPlan(f *testing.F) {
-	for _, im := range []*images{eventfdImage(3, 1), pipeImages(7, 0, 1), epollImage(3, 4), memfdImage(inode("x", 1, 2), 3)} {
-		for _, e := range im.rows[image.Files.FileName()] {
-			b, err := proto.MarshalOptions{AllowPartial: true}.Marshal(e.Message)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(b)
-		}
-	}
-	f.Fuzz(func(_ *testing.T, b []byte) {
-		m := &fdinfo.FileEntry{}
-		if proto.Unmarshal(b, m) != nil {
-			return
-		}
-		im := memfdImage(inode("x", 10, 0), 0)
-		im.rows[image.Files.FileName()] = nil
-		_ = im.Put(image.Files, m, nil)
-		if p, err := planAll(im, nil); err == nil {
-			for _, n := range must(p.Nodes()) {
-				_ = n.String()
-			}
-		}
-	})
-}
-
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)

@@ -355,15 +355,3 @@ func TestPipeDrop(t *testing.T) {
 		t.Errorf("the other end is still held: poll tells %#x", e)
 	}
 }
-
-func FuzzPipePlan(f *testing.F) {
-	f.Add(uint32(7), uint32(0), uint32(65536), []byte("abc"), []byte{0xe2, 0x5d, 2, 1, 2})
-	f.Fuzz(func(_ *testing.T, id, flags, size uint32, data, unknown []byte) {
-		im, e := pipeImages(id, flags, flags^1), dataEntry(id, uint32(len(data)), size)
-		e.SetUnknown(unknown)
-		_ = im.Put(image.PipesData, e, data)
-		if p, err := planAll(im, nil); err == nil {
-			_ = p.Node(1).String()
-		}
-	})
-}

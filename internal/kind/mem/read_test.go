@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	ipcshm "glis.dev/glis/image/criu/ipc-shm"
 	"glis.dev/glis/image/criu/mm"
 	"glis.dev/glis/image/criu/pagemap"
 	"glis.dev/glis/image/criu/vma"
@@ -266,7 +267,7 @@ func TestReadCut(t *testing.T) {
 }
 
 // FuzzRead feeds anything to Read, and the result of what it takes to what
-// relies on it.
+// relies on it; the same as one mapping, and as a segment of System V.
 func FuzzRead(f *testing.F) {
 	next := func(v *vma.VmaEntry) { v.Start, v.End = proto.Uint64(0x14000), proto.Uint64(0x18000) }
 	guard := func(v *vma.VmaEntry) { v.End, v.Status = proto.Uint64(0x11000), proto.Uint32(statusGuard) }
@@ -278,7 +279,15 @@ func FuzzRead(f *testing.F) {
 		f.Add(marshal(f, e), pagemapOf(f, [2]uint64{0x11000, 3}))
 		f.Add(marshal(f, e), pagemapOf(f, [2]uint64{0x10000, 4}, [2]uint64{0x16000, 1}))
 	}
+	for _, v := range []*vma.VmaEntry{vmaOf(nil), vmaOf(func(v *vma.VmaEntry) { v.Madv, v.Fdflags = proto.Uint64(1<<16), proto.Uint32(2) })} {
+		f.Add(marshal(f, v), []byte(nil))
+	}
+	for _, e := range []*ipcshm.IpcShmEntry{shmEntry(0, 0x4000), shmEntry(1<<31, 1<<63)} {
+		f.Add(marshal(f, e), []byte("\x00\x00\x01\x00\x00\x00\x00\x00\x00\x40\x01\x00\x00\x00\x00\x00"))
+	}
 	f.Fuzz(func(t *testing.T, mmEntry, pagemap []byte) {
+		checkArea(t, mmEntry)
+		checkSegment(t, mmEntry, pagemap)
 		s, err := Read(store{"mm-1.img": imageOf(image.MM, mmEntry), "pagemap-1.img": pagemap, "pages-1.img": make([]byte, 16*page)}, 1)
 		if err != nil {
 			return
@@ -322,24 +331,21 @@ func checkSpace(t *testing.T, s *Space) {
 	}
 }
 
-// FuzzDecodeArea compares the decoder with the one of the message.
-func FuzzDecodeArea(f *testing.F) {
-	f.Add(marshal(f, vmaOf(nil)))
-	f.Add(marshal(f, vmaOf(func(v *vma.VmaEntry) { v.Madv, v.Fdflags = proto.Uint64(1<<16), proto.Uint32(2) })))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var v vma.VmaEntry
-		want := proto.Unmarshal(b, &v)
-		a, err := decodeArea(b)
-		if want != nil || err != nil {
-			if want != nil && err == nil {
-				t.Fatalf("taken, though %v", want)
-			}
-			return
+// checkArea compares the decoder with the one of the message.
+func checkArea(t *testing.T, b []byte) {
+	t.Helper()
+	var v vma.VmaEntry
+	want := proto.Unmarshal(b, &v)
+	a, err := decodeArea(b)
+	if want != nil || err != nil {
+		if want != nil && err == nil {
+			t.Fatalf("taken, though %v", want)
 		}
-		got := [...]uint64{a.Start, a.End, a.offset, uint64(a.file), uint64(a.prot), uint64(a.flags), uint64(a.status), a.madvise}
-		have := [...]uint64{v.GetStart(), v.GetEnd(), v.GetPgoff(), v.GetShmid(), uint64(v.GetProt()), uint64(v.GetFlags()), uint64(v.GetStatus()), v.GetMadv()}
-		if got != have {
-			t.Fatalf("%x, want %x", got, have)
-		}
-	})
+		return
+	}
+	got := [...]uint64{a.Start, a.End, a.offset, uint64(a.file), uint64(a.prot), uint64(a.flags), uint64(a.status), a.madvise}
+	have := [...]uint64{v.GetStart(), v.GetEnd(), v.GetPgoff(), v.GetShmid(), uint64(v.GetProt()), uint64(v.GetFlags()), uint64(v.GetStatus()), v.GetMadv()}
+	if got != have {
+		t.Fatalf("%x, want %x", got, have)
+	}
 }

@@ -1,10 +1,7 @@
 package task
 
 import (
-	"reflect"
 	"testing"
-
-	"glis.dev/glis/internal/kind"
 )
 
 // TestLasts: only /proc/keys tells whether a key ends.
@@ -16,18 +13,4 @@ func TestLasts(t *testing.T) {
 			t.Errorf("%#x: %v", id, err)
 		}
 	}
-}
-
-func FuzzKeyring(f *testing.F) {
-	s := &sessionKeyring{userKey: userKey{perm: 0x3f1f0000, name: "login"}, linked: true, keys: []*userKey{{name: "n", payload: []byte("p")}}}
-	f.Add(s.encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := decodeKeyring(kind.Extra{extraKeyring: b})
-		if err != nil {
-			return
-		}
-		if again, err := decodeKeyring(kind.Extra{extraKeyring: s.encode()}); err != nil || !reflect.DeepEqual(s, again) {
-			t.Errorf("%+v becomes %+v: %v", s, again, err)
-		}
-	})
 }

@@ -223,12 +223,3 @@ func TestUnfold(t *testing.T) {
 		t.Error("a rest of a call that does not sleep is accepted")
 	}
 }
-
-func FuzzDecodeRestart(f *testing.F) {
-	f.Add((&restart{Nr: 35, Code: arch.RestartBlock, Rest: unix.Timespec{Sec: 1}}).encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, err := decodeRestart(b); err == nil && string(r.encode()) != string(b) {
-			t.Fatalf("%x comes back as %x", b, r.encode())
-		}
-	})
-}

@@ -129,22 +129,3 @@ func TestFiltersOfAllThreads(t *testing.T) {
 		t.Errorf("%d filters, %v", len(all), err)
 	}
 }
-
-// FuzzFilters: what is taken as filters leads from each to an older one only.
-func FuzzFilters(f *testing.F) {
-	x := &seccomp.SeccompFilter{Filter: make([]byte, 8), Flags: new(uint32)}
-	b, err := proto.Marshal(&seccomp.SeccompEntry{SeccompFilters: []*seccomp.SeccompFilter{x, {Filter: x.Filter, Flags: x.Flags, Prev: new(uint32)}}})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b, uint32(1))
-	f.Fuzz(func(t *testing.T, b []byte, first uint32) {
-		e := &seccomp.SeccompEntry{}
-		if (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(b, e) != nil || checkFilters(e.GetSeccompFilters()) != nil {
-			return
-		}
-		if all, err := chain(e.GetSeccompFilters(), first); err == nil && (len(all) == 0 || len(all) > len(e.GetSeccompFilters())) {
-			t.Errorf("%d filters of %d", len(all), len(e.GetSeccompFilters()))
-		}
-	})
-}

@@ -55,25 +55,6 @@ func TestExtra(t *testing.T) {
 	}
 }
 
-func FuzzReadExtra(f *testing.F) {
-	c := &core.CoreEntry{}
-	putExtra(c, extraRestart, make([]byte, restartSize))
-	f.Add(c.Unknown())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c := &core.CoreEntry{}
-		c.SetUnknown(b)
-		x, err := ReadExtra(c)
-		if err != nil {
-			return
-		}
-		for name := range x {
-			if !knownExtra(name) {
-				t.Fatalf("unknown %q is accepted", name)
-			}
-		}
-	})
-}
-
 func TestParseCPUs(t *testing.T) {
 	tests := []struct {
 		list string
@@ -91,15 +72,6 @@ func TestParseCPUs(t *testing.T) {
 			t.Errorf("%q: %x", bad, got)
 		}
 	}
-}
-
-func FuzzParseCPUs(f *testing.F) {
-	f.Add("0-3,5")
-	f.Fuzz(func(t *testing.T, s string) {
-		if set, err := parseCPUs(s); err == nil && len(set) > cpuSetSize {
-			t.Fatalf("%d bytes", len(set))
-		}
-	})
 }
 
 func TestPutSignals(t *testing.T) {

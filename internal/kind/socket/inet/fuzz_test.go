@@ -6,14 +6,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
 )
 
-// FuzzImages plans a listener and a UDP socket with whatever decodes in the
-// images of Glis's own.
-func FuzzImages(f *testing.F) {
+// FuzzPlan plans whatever decodes as an entry and what Glis adds to it, or a
+// listener and a UDP socket with whatever decodes in the images of Glis's own.
+func FuzzPlan(f *testing.F) {
 	rows := []*image.Row{extra.TCPWaiting, extra.Datagrams, extra.Addresses, extra.Sockets}
 	one, four := proto.Uint32(1), proto.Uint32(4)
 	for i, m := range []proto.Message{&extra.WaitingTCP{Listener: one}, &extra.Datagram{Socket: four}, &extra.LocalAddress{}, &extra.SocketEntry{Id: four}} {
@@ -23,8 +24,18 @@ func FuzzImages(f *testing.F) {
 		}
 		f.Add(uint8(i), b, b)
 	}
-	f.Fuzz(func(_ *testing.T, which uint8, first, second []byte) {
-		row := rows[int(which)%len(rows)]
+	seed, err := proto.Marshal(entry(1))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint8(len(rows)), seed, []byte(nil))
+	f.Fuzz(func(t *testing.T, which uint8, first, second []byte) {
+		n := int(which) % (len(rows) + 1)
+		if n == len(rows) {
+			planOne(t, first, second)
+			return
+		}
+		row := rows[n]
 		udp := entry(4)
 		udp.Isk.Family, udp.Isk.Type, udp.Isk.Proto, udp.Isk.State = proto.Uint32(unix.AF_INET6), proto.Uint32(unix.SOCK_DGRAM), proto.Uint32(unix.IPPROTO_UDP), proto.Uint32(closed)
 		udp.Isk.Ino = proto.Uint32(8)
@@ -45,4 +56,18 @@ func FuzzImages(f *testing.F) {
 			_ = n.String()
 		}
 	})
+}
+
+// planOne plans one socket.
+func planOne(t *testing.T, b, more []byte) {
+	t.Helper()
+	e, x := &fdinfo.FileEntry{}, &extra.SocketEntry{}
+	if proto.Unmarshal(b, e) != nil || proto.Unmarshal(more, x) != nil {
+		return
+	}
+	in := images{of(image.Files): {{Message: e}}, of(extra.Sockets): {{Message: x}}}
+	nodes, err := planned(in)
+	if err == nil && len(nodes) != 1 {
+		t.Errorf("%d nodes", len(nodes))
+	}
 }

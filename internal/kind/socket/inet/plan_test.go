@@ -12,7 +12,6 @@ import (
 	"glis.dev/glis/image/criu/fown"
 	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	sk_opts "glis.dev/glis/image/criu/sk-opts"
-	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/plan"
@@ -133,23 +132,4 @@ func TestPlanBad(t *testing.T) {
 	if _, err := planOf(&fdinfo.FileEntry{Id: number(1)}); err == nil {
 		t.Error("no entry is no error")
 	}
-}
-
-func FuzzPlan(f *testing.F) {
-	seed, err := proto.Marshal(entry(1))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(seed, []byte(nil))
-	f.Fuzz(func(t *testing.T, b, more []byte) {
-		e, x := &fdinfo.FileEntry{}, &extra.SocketEntry{}
-		if proto.Unmarshal(b, e) != nil || proto.Unmarshal(more, x) != nil {
-			return
-		}
-		in := images{of(image.Files): {{Message: e}}, of(extra.Sockets): {{Message: x}}}
-		nodes, err := planned(in)
-		if err == nil && len(nodes) != 1 {
-			t.Errorf("%d nodes", len(nodes))
-		}
-	})
 }

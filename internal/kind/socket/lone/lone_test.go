@@ -84,25 +84,3 @@ func TestNonsense(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// FuzzNode plans whatever decodes as entries.
-func FuzzNode(f *testing.F) {
-	e, x := entries(func(*ext_file.ExtFileEntry, *extra.PlainSocket) {})
-	b, err := proto.Marshal(e)
-	more, err2 := proto.Marshal(x)
-	if err != nil || err2 != nil {
-		f.Fatal(err, err2)
-	}
-	f.Add(b, more)
-	f.Fuzz(func(t *testing.T, b, more []byte) {
-		e, x := &fdinfo.FileEntry{}, &extra.SocketEntry{}
-		if proto.Unmarshal(b, e) != nil || proto.Unmarshal(more, x) != nil {
-			return
-		}
-		k := New()
-		k.extras = map[uint32]*extra.SocketEntry{x.GetId(): x}
-		if n, err := k.node(e); err == nil {
-			_ = n.String()
-		}
-	})
-}

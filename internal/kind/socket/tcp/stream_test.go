@@ -1,10 +1,12 @@
 package tcp
 
 import (
+	"math"
 	"strings"
 	"testing"
 
 	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 )
 
@@ -97,14 +99,25 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// FuzzParse reads whatever decodes as a connection, as its mate, and as its pace.
 func FuzzParse(f *testing.F) {
 	e, _ := sample()
 	seed, err := proto.Marshal(e)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(seed, []byte("abcdefghij"), seed)
-	f.Fuzz(func(t *testing.T, b, queues, other []byte) {
+	for _, p := range []*extra.Pace{{Window: proto.Uint32(10), Threshold: proto.Uint32(20), Ecn: proto.Uint32(1), Time: proto.Uint64(1)},
+		{Window: proto.Uint32(math.MaxUint32), Threshold: proto.Uint32(0), Ecn: proto.Uint32(math.MaxUint32), Time: proto.Uint64(math.MaxUint64)}} {
+		b, err := proto.Marshal(p)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(seed, []byte("abcdefghij"), seed, b)
+	}
+	f.Fuzz(func(t *testing.T, b, queues, other, pace []byte) {
+		if p := (&extra.Pace{}); (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(pace, p) == nil {
+			checkPace(t, p)
+		}
 		e, o := &tcp_stream.TcpStreamEntry{}, &tcp_stream.TcpStreamEntry{}
 		if proto.Unmarshal(b, e) != nil || proto.Unmarshal(other, o) != nil {
 			return

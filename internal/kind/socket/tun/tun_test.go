@@ -187,22 +187,6 @@ func TestNonsense(t *testing.T) {
 	}
 }
 
-// FuzzNode plans whatever decodes as entries.
-func FuzzNode(f *testing.F) {
-	f.Add([]byte(nil), []byte(nil))
-	f.Fuzz(func(t *testing.T, b, more []byte) {
-		e, x := &tun.TunfileEntry{}, &extra.TunFile{}
-		if proto.Unmarshal(b, e) != nil || proto.Unmarshal(more, x) != nil {
-			return
-		}
-		k := New()
-		k.extras = map[uint32]*extra.SocketEntry{e.GetId(): {Tun: x}}
-		if n, err := k.node(&fdinfo.FileEntry{Id: e.Id, Tunf: e}); err == nil {
-			_, _ = n.String(), n.Resume()
-		}
-	})
-}
-
 // One whose interface was moved to another network namespace is refused: Glis
 // would look at another one of its name here.
 func TestMovedAway(t *testing.T) {

@@ -85,21 +85,3 @@ func TestPlanWaitingBad(t *testing.T) {
 		t.Errorf("a client of another type: %v", err)
 	}
 }
-
-func FuzzPlanWaiting(f *testing.F) {
-	for _, e := range []plan.Entry{waitingEntry(2, "hello", ""), waitingEntry(0, "x"), waitingEntry(3)} {
-		b, err := proto.Marshal(e.Message)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
-	}
-	f.Fuzz(func(t *testing.T, message []byte) {
-		var e extra.WaitingConnection
-		if (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(message, &e) != nil {
-			return
-		}
-		in, entries := waitingImages(plan.Entry{Message: &e}, waitingEntry(3, "second"))
-		_, _ = planAll(in, entries...)
-	})
-}

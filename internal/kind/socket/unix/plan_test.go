@@ -163,22 +163,3 @@ func TestPlanBad(t *testing.T) {
 		})
 	}
 }
-
-func FuzzPlan(f *testing.F) {
-	for _, e := range []*fdinfo.FileEntry{entry(1, 10, 20), entry(2, 20, 10), entry(3, 30, 0)} {
-		b, err := proto.Marshal(e)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b, b, []byte("queue"), uint32(1), uint32(5))
-	}
-	f.Fuzz(func(t *testing.T, one, two, data []byte, id, length uint32) {
-		var a, b fdinfo.FileEntry
-		o := proto.UnmarshalOptions{AllowPartial: true}
-		if o.Unmarshal(one, &a) != nil || o.Unmarshal(two, &b) != nil {
-			return
-		}
-		m := plan.Entry{Message: &sk_packet.SkPacketEntry{IdFor: &id, Length: &length}, Payload: data}
-		_, _ = planAll(images{image.SkQueues: {m}}, &a, &b)
-	})
-}
