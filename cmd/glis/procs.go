@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 
 	"glis.dev/glis/internal/arch/start"
@@ -79,8 +80,11 @@ func (e engine) useAll() {
 	}
 }
 
+// beSmall has no garbage collected below the memory limit: a small tree makes little,
+// and what was skipped to begin with (arch/start) would count.
 func beSmall() {
 	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(-1)
 	warm.Heap(smallHeap)
 }
 

@@ -2,6 +2,7 @@ package start
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strconv"
 	"syscall"
@@ -10,21 +11,31 @@ import (
 	"glis.dev/glis/internal/testkit"
 )
 
-// TestCollapse: when the kernel says so, the heap has a huge page.
-func TestCollapse(t *testing.T) {
-	err := syscall.Errno(-collapse())
-	for i := 0; i < 100 && (err == syscall.EAGAIN || err == syscall.ENOMEM); i++ {
-		err = syscall.Errno(-collapse()) // none was free, or a page was in use
+// TestMakeRoom: wherever the heap begins, what is given out next lies in a huge page
+// or is going to, and nothing that was there is lost.
+func TestMakeRoom(t *testing.T) {
+	for _, at := range []uintptr{0, huge - few/2, huge, chunk - few} {
+		t.Run(fmt.Sprintf("%#x", at), func(t *testing.T) {
+			p := frontier()&^(chunk-1) + at
+			err := syscall.Errno(-makeRoom(p))
+			if _, no := os.Stat("/sys/kernel/mm/transparent_hugepage"); no != nil && err != 0 {
+				testkit.Lacks(t, "huge pages", err, syscall.EINVAL)
+			}
+			if err != 0 && err != syscall.ENOMEM { // nothing may be mapped there
+				t.Error(err)
+			}
+		})
 	}
-	if _, no := os.Stat("/sys/kernel/mm/transparent_hugepage"); no != nil {
-		testkit.Lacks(t, "huge pages", err, syscall.EINVAL)
+}
+
+// The kernel has made a huge page of the heap, or has been told to make one.
+func TestHuge(t *testing.T) {
+	if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage"); err != nil {
+		testkit.Lacks(t, "huge pages", err, syscall.ENOENT)
 	}
-	if err != 0 {
-		testkit.Lacks(t, "MADV_COLLAPSE", err)
-	}
-	all, no := os.ReadFile("/proc/self/smaps")
-	if no != nil {
-		t.Fatal(no)
+	all, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
 	}
 	for line := range bytes.Lines(all) {
 		if rest, ok := bytes.CutPrefix(line, []byte("AnonHugePages:")); ok {
@@ -32,6 +43,9 @@ func TestCollapse(t *testing.T) {
 				return
 			}
 		}
+		if rest, ok := bytes.CutPrefix(line, []byte("VmFlags:")); ok && bytes.Contains(rest, []byte(" hg")) {
+			return
+		}
 	}
-	t.Error("no mapping has any")
+	t.Error("no mapping has any, nor will it")
 }

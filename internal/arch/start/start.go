@@ -10,8 +10,8 @@
 // begins at glis_start, ahead of the Go runtime: its variables, and its instructions
 // as far as the page cache has them, are found in two system calls, and it begins on
 // one CPU. Linked otherwise it begins as any program. In both cases the Go heap
-// begins with a huge page, before the packages are made ready. Where there are no
-// huge pages, all is as it would be without.
+// goes on in huge pages before the packages are made ready. Where there are none, all
+// is as it would be without.
 package start
 
 // One is the environment variable GOMAXPROCS of a program that began on one CPU
