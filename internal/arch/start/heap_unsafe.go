@@ -31,7 +31,7 @@ func makeRoom(p uintptr) int {
 	if next%chunk == 0 { // the last page of the chunk: the next one may be anywhere in time
 		at := p &^ (4<<10 - 1)
 		madvise(at, (p|(handful-1))+1-at, madvPopulateWrite)
-		skip(next - p)
+		_ = skip(next - p)
 		return madvise(next, chunk, madvHugepage)
 	}
 	if next-p > few {
@@ -40,10 +40,8 @@ func makeRoom(p uintptr) int {
 	return madvise(next, huge, madvHugepage)
 }
 
-// skip has the Go runtime map the next chunk, and go on there.
+// skip has the Go runtime map the next chunk, and go on there. What it returns is
+// memory that nobody has touched.
 //
 //go:noinline
-func skip(left uintptr) { skipped = make([]byte, left) }
-
-// skipped is memory that nobody uses: none was found for it.
-var skipped []byte
+func skip(left uintptr) []byte { return make([]byte, left) }
