@@ -123,8 +123,10 @@ type File struct {
 	Found, Unowned bool
 	Users          []User // every descriptor that refers to it, in task order
 	// Family is the address family of a socket, once somebody has asked for it;
-	// 0 (AF_UNSPEC, which no socket has) before.
-	Family int
+	// 0 (AF_UNSPEC, which no socket has) before. NoFamily is why it could not be
+	// told.
+	Family   int
+	NoFamily error
 	// Within is the socket in whose queue it is, if no task has it as a
 	// descriptor. Task is the engine then, which has got it.
 	Within *File

@@ -43,6 +43,9 @@ func (o *other) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.
 	if f.FD < 0 {
 		return nil, kind.Unsupported(f, "a socket that is no descriptor")
 	}
+	if f.NoFamily != nil {
+		return nil, fmt.Errorf("%s: which family the socket has can't be told: %w", f, f.NoFamily)
+	}
 	d, err := f.Borrow()
 	if err != nil {
 		return nil, err
@@ -59,22 +62,29 @@ func (o *other) Plan(_ *plan.Plan, e *fdinfo.FileEntry) error {
 	return fmt.Errorf("files.img: file %#x: %w: sockets of type %v can't be restored yet", e.GetId(), kind.ErrUnsupported, o.typ)
 }
 
-// IsFamily tells whether a file is a socket of one of these address families.
+// IsFamily tells whether a file is a socket of one of these address families. If
+// that can't be told it is of none, and the last kind says why.
 func IsFamily(f *scan.File, families ...int) bool {
-	if f.FD < 0 {
+	if f.FD < 0 || f.NoFamily != nil {
 		return false
 	}
 	if f.Family == unix.AF_UNSPEC {
-		d, err := f.Borrow()
-		if err != nil {
-			return false
-		}
-		defer d.Close()
-		if f.Family, err = unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
-			return false
-		}
+		f.Family, f.NoFamily = askFamily(f)
 	}
-	return slices.Contains(families, f.Family)
+	return f.NoFamily == nil && slices.Contains(families, f.Family)
+}
+
+func askFamily(f *scan.File) (int, error) {
+	d, err := f.Borrow()
+	if err != nil {
+		return unix.AF_UNSPEC, err
+	}
+	defer d.Close()
+	family, err := unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return unix.AF_UNSPEC, fmt.Errorf("read SO_DOMAIN: %w", err)
+	}
+	return family, nil
 }
 
 // Describe says which family, type, protocol and state a socket has, and the

@@ -74,6 +74,27 @@ func TestOthersRefuse(t *testing.T) {
 	}
 }
 
+// That a family can't be told is said, and not that it isn't supported.
+func TestFamilyUnknown(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	f := scanned(t, int(null.Fd()))
+	f.Stat.Mode = unix.S_IFSOCK
+	if IsFamily(f, unix.AF_UNIX) || IsFamily(f, unix.AF_INET) {
+		t.Error("it is none")
+	}
+	k := Others()[0]
+	if !k.Match(f) {
+		t.Fatal("the last kind doesn't take it")
+	}
+	if _, err := k.Dump(context.Background(), nil, f); !errors.Is(err, unix.ENOTSOCK) || errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), "descriptor") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func checkRefusal(t *testing.T, err error, want ...string) {
 	t.Helper()
 	if !errors.Is(err, kind.ErrUnsupported) {

@@ -52,7 +52,13 @@ func LookAt(env *kind.DumpEnv, f *scan.File, m *kmem.Shared, learn func(typ, pro
 }
 
 func (p *Plain) read(learn func(typ, protocol int) (*Kernel, error)) error {
-	p.Type, p.Protocol = option(p.FD.Int(), unix.SO_TYPE), option(p.FD.Int(), unix.SO_PROTOCOL)
+	var err error
+	if p.Type, err = unix.GetsockoptInt(p.FD.Int(), unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
+		return p.Fail(fmt.Errorf("read SO_TYPE: %w", err))
+	}
+	if p.Protocol, err = unix.GetsockoptInt(p.FD.Int(), unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
+		return p.Fail(fmt.Errorf("read SO_PROTOCOL: %w", err))
+	}
 	other, err := OtherNet(p.FD.Int())
 	if err != nil {
 		return p.Fail(err)
