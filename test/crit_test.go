@@ -27,10 +27,10 @@ var critImages = []string{"inventory", "pstree", "core", "mm", "pagemap", "files
 
 // Others' tools read what Glis writes: go-criu's crit decodes all images, and
 // finds in them what it tells of processes, files, sockets and memory. That is
-// what checkpointctl shows.
+// what checkpointctl shows; that and criu's crit read them, too, where they are.
 func TestCrit(t *testing.T) {
 	e := glisOnly(t)
-	seen := map[string]bool{}
+	seen, asked := map[string]bool{}, map[string]bool{}
 	for _, x := range targets {
 		if !slices.Contains(critTargets, x.name) {
 			continue
@@ -47,6 +47,10 @@ func TestCrit(t *testing.T) {
 					seen[name] = true
 				}
 				explore(t, dir, proc.PID, p.Argv)
+				critDecodes(t, dir, asked)
+				if x.name == "tree" {
+					checkpointctlInspects(t, dir, "tree")
+				}
 			})
 		})
 	}
