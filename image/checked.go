@@ -77,10 +77,13 @@ func (c *Checked) Open(name string) (ReadFile, error) {
 	if c.prefix == "" && name == Inventory.FileName() {
 		return &bytesFile{b: c.inventory}, nil
 	}
-	want, ok := c.files[path.Join(c.prefix, name)]
-	if d, plain := c.Store.(*Dir); ok && plain && want.short() {
-		return c.openShort(d, name, want)
+	if b, ok, err := c.short(name, nil); ok {
+		if err != nil {
+			return nil, err
+		}
+		return &bytesFile{b: b}, nil
 	}
+	want, ok := c.files[path.Join(c.prefix, name)]
 	f, err := c.Store.Open(name)
 	switch {
 	case !ok && (err != nil || mayBe(name)):
@@ -103,21 +106,28 @@ func (c *Checked) Open(name string) (ReadFile, error) {
 // short tells whether a file is read as a whole when it is opened.
 func (f *listed) short() bool { return f.size <= ChunkSize && !isPages(f.name) }
 
-// openShort is Open for a short file of a directory.
-func (c *Checked) openShort(d *Dir, name string, want listed) (ReadFile, error) {
-	b, size, err := d.whole(name, want.size)
+// short is Open for a short file of a directory; false: it is another one. It reads
+// into room, if there is enough of it.
+func (c *Checked) short(name string, room []byte) (b []byte, ok bool, err error) {
+	full := name
+	if c.prefix != "" {
+		full = path.Join(c.prefix, name)
+	}
+	want, ok := c.files[full]
+	d, plain := c.Store.(*Dir)
+	if !ok || !plain || !want.short() {
+		return nil, false, nil
+	}
+	b, size, err := d.whole(name, want.size, room)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, missing(want.name)
+		return nil, true, missing(want.name)
 	case err != nil:
-		return nil, err
+		return nil, true, err
 	case size != want.size:
-		return nil, wrongSize(want, size)
+		return nil, true, wrongSize(want, size)
 	}
-	if err := want.state.read(b, 0); err != nil {
-		return nil, err
-	}
-	return &bytesFile{b: b}, nil
+	return b, true, want.state.read(b, 0)
 }
 
 // wrongSize says that a file is longer or shorter than it was.

@@ -9,25 +9,69 @@ import (
 	"glis.dev/glis/image/proto"
 )
 
-// ReadAll reads all entries of a file; their payloads are skipped. A file that
-// is not there is an error that errors.Is fs.ErrNotExist.
-func ReadAll[T proto.Message](s Store, r *Row, ids ...uint32) ([]T, error) {
+// Each calls f for each entry of a file, in order; their payloads are skipped. A file
+// that is not there is an error that errors.Is fs.ErrNotExist.
+func Each[T proto.Message](s Store, r *Row, f func(T) error, ids ...uint32) error {
 	rd, err := Open(s, r, ids...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rd.Close() //nolint:errcheck // only read from
-	var all []T
 	for {
 		m, err := nextAs[T](rd)
 		if errors.Is(err, io.EOF) {
-			return all, nil
+			return nil
+		}
+		if err == nil {
+			err = f(m)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		all = append(all, m)
 	}
+}
+
+// ReadAll returns what Each gives.
+func ReadAll[T proto.Message](s Store, r *Row, ids ...uint32) ([]T, error) {
+	var all []T
+	err := Each(s, r, func(m T) error {
+		all = append(all, m)
+		return nil
+	}, ids...)
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// EachRaw calls f for the encoded form of each entry of a file, which is valid until
+// f returns, in order.
+func EachRaw(s Store, r *Row, f func(entry []byte) error, ids ...uint32) error {
+	rd, err := Open(s, r, ids...)
+	if err != nil {
+		return err
+	}
+	defer rd.Close() //nolint:errcheck // only read from
+	for {
+		b, err := rd.frame()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = rd.blame(f(b))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// blame says of which entry, which was read last, an error is.
+func (r *Reader) blame(err error) error {
+	if err == nil {
+		return nil
+	}
+	return r.fail(err)
 }
 
 // ReadOptional is ReadAll for a file that may be absent: criu writes none for a

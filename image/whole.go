@@ -9,8 +9,9 @@ import (
 
 // whole reads a short file in as few calls as there can be, three: a checkpoint
 // has one for every connection. It returns the file's size, and its bytes if
-// that is what they should be. It is Open, ReadAt and Close otherwise.
-func (d *Dir) whole(name string, want int64) (b []byte, size int64, err error) {
+// that is what they should be, in room if there is enough of it. It is Open, ReadAt
+// and Close otherwise.
+func (d *Dir) whole(name string, want int64, room []byte) (b []byte, size int64, err error) {
 	if err := checkName(name); err != nil {
 		return nil, 0, d.pathError("open", name, err)
 	}
@@ -19,7 +20,10 @@ func (d *Dir) whole(name string, want int64) (b []byte, size int64, err error) {
 		return nil, 0, d.pathError("open", name, linkError(err))
 	}
 	defer unix.Close(fd) //nolint:errcheck // only read from
-	b = make([]byte, want+1)
+	if b = room[:0]; int64(cap(b)) <= want {
+		b = make([]byte, 0, want+1)
+	}
+	b = b[:want+1]
 	n, failed := readUp(fd, b, int(want))
 	if failed == nil && int64(n) == want {
 		return b[:want], want, nil

@@ -13,8 +13,8 @@ import (
 )
 
 // memoryLimit is the size of the heap, in bytes, from which on garbage is
-// collected all the time; with what else it needs the engine stays at 64 MiB or so
-// (66 with 16,000 sockets), whatever the target's size. Below, Go collects when the heap has doubled, from 4 MiB on, and not
+// collected all the time; with what else it needs the engine stays below 64 MiB,
+// whatever the target's size. Below, Go collects when the heap has doubled, from 4 MiB on, and not
 // at all for a small tree or if it has huge pages (beSmall, growHeap).
 const memoryLimit = 40 << 20
 

@@ -100,6 +100,10 @@ func (d *Decoder) Uint32(at **uint32) {
 	*at, d.u32 = &d.u32[0], d.u32[1:]
 }
 
+// Reuse has numbers of 32 bits of messages to come be put into room, as many as there
+// is room for: what earlier ones have there is lost.
+func (d *Decoder) Reuse(room []uint32) { d.u32 = room }
+
 // Uint64 takes the value as a number of 64 bits.
 func (d *Decoder) Uint64(at **uint64) {
 	if len(d.u64) == 0 {

@@ -2,6 +2,7 @@
 package par
 
 import (
+	"errors"
 	"runtime"
 	"sync/atomic"
 
@@ -64,6 +65,65 @@ func Besides(f, g func() error) error {
 	err := g()
 	if other := <-done; err == nil {
 		err = other
+	}
+	return err
+}
+
+// Ahead calls f, in order, for all that each gives, which is got on another goroutine
+// meanwhile: some of them ahead, not all, so that no more than that is in memory. On
+// one CPU it is each(f).
+func Ahead[T any](each func(func(T) error) error, f func(T) error) error {
+	if runtime.GOMAXPROCS(0) == 1 {
+		return each(f)
+	}
+	pieces, stop, done := make(chan []T, piecesAhead), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- inPieces(each, pieces, stop)
+		close(pieces)
+	}()
+	var failed error
+	for p := range pieces {
+		for i := 0; i < len(p) && failed == nil; i++ {
+			if failed = f(p[i]); failed != nil {
+				close(stop)
+			}
+		}
+	}
+	if err := <-done; failed == nil {
+		failed = err
+	}
+	return failed
+}
+
+const (
+	piecesAhead = 4
+	pieceSize   = 64
+)
+
+// errStopped ends what each gives.
+var errStopped = errors.New("nobody wants any more")
+
+// inPieces sends what each gives, many at a time: to hand over a single one would
+// take longer than to make it.
+func inPieces[T any](each func(func(T) error) error, pieces chan<- []T, stop <-chan struct{}) error {
+	var piece []T
+	send := func() error {
+		select {
+		case pieces <- piece:
+			piece = make([]T, 0, pieceSize)
+			return nil
+		case <-stop:
+			return errStopped
+		}
+	}
+	err := each(func(v T) error {
+		if piece = append(piece, v); len(piece) < pieceSize {
+			return nil
+		}
+		return send()
+	})
+	if err == nil && len(piece) > 0 {
+		err = send()
 	}
 	return err
 }

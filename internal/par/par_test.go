@@ -2,6 +2,7 @@ package par
 
 import (
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"testing"
 )
@@ -55,5 +56,43 @@ func TestBesidesTogether(t *testing.T) {
 	err := Besides(func() error { close(a); <-b; return nil }, func() error { <-a; close(b); return nil })
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAhead: all comes, in order; what fails on either side ends both.
+func TestAhead(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	bad := errors.New("bad")
+	each := func(n int, end error) func(func(int) error) error {
+		return func(f func(int) error) error {
+			for i := range n {
+				if err := f(i); err != nil {
+					return err
+				}
+			}
+			return end
+		}
+	}
+	for _, n := range []int{0, 1, 63, 64, 65, 5000} {
+		for _, end := range []error{nil, bad} {
+			next := 0
+			err := Ahead(each(n, end), func(i int) error {
+				if i != next {
+					t.Errorf("%d instead of %d", i, next)
+				}
+				next++
+				return nil
+			})
+			if err != end || end == nil && next != n {
+				t.Errorf("%d of %d, error %v, want %v", next, n, err, end)
+			}
+		}
+		if n == 0 {
+			continue
+		}
+		calls := 0
+		if err := Ahead(each(n, nil), func(int) error { calls++; return bad }); err != bad || calls != 1 {
+			t.Errorf("%d calls, error %v", calls, err)
+		}
 	}
 }

@@ -118,6 +118,19 @@ type Source interface {
 	Entries(row *image.Row, ids ...uint32) ([]Entry, error)
 }
 
+// Singles is a Source that has many files of one entry each, and of one row, read in
+// the same memory: an entry is valid until the next call, its payload for good. What
+// Singles returns is for one goroutine; its message is nil if there is no such file.
+type Singles interface {
+	Singles(row *image.Row) func(id uint32) (Entry, error)
+}
+
+// Raw is a Source that gives the encoded form of each entry of an image file, which
+// is valid until f returns; none if there is no such file.
+type Raw interface {
+	Raw(row *image.Row, f func(entry []byte) error) error
+}
+
 // Entry is one entry of an image with the raw bytes that follow it.
 type Entry struct {
 	Message proto.Message

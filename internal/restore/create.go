@@ -118,9 +118,7 @@ func (r *restore) arenaSize() uint64 {
 		n := 512<<10 + t.space.BatchSize() + uint64(len(t.fds))*600 + uint64(len(t.threads))*(8<<10) + uint64(len(t.children))*400
 		size = max(size, n+t.filterSize())
 	}
-	for _, e := range r.tree.files {
-		size += uint64(len(e.GetEpfd().GetTfd())) * 300
-	}
+	size += uint64(r.tree.watched) * 300
 	return (size + arch.PageSize - 1) &^ (arch.PageSize - 1)
 }
 

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
-	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/criu/inventory"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/guardian"
@@ -252,15 +251,11 @@ func tableOf(store image.Store) (string, error) {
 // lockable returns the connections of a checkpoint. Nothing of the host is
 // looked at: its addresses may still come.
 func lockable(store image.Store, moves []options.RemapAddr) ([]netlock.Flow, error) {
-	files, err := image.ReadOptional[*fdinfo.FileEntry](store, image.Files)
-	if err != nil {
-		return nil, err
-	}
 	o := options.NewRestore()
 	o.TCPEstablished = true // else there is nothing to lock
 	o.RemapAddr = moves
 	p := plan.New(source{store}, o)
-	if err := planFiles(p, &tree{files: files}, kinds.New()); err != nil {
+	if err := planFiles(p, &tree{}, store, kinds.New()); err != nil {
 		return nil, err
 	}
 	return flowsOf(p)

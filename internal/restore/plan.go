@@ -27,8 +27,8 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 		return nil, err
 	}
 	p := plan.New(source{store}, o)
-	p.Expect(len(tr.files))
-	if err := planFiles(p, tr, set); err != nil {
+	p.Expect(tr.expected())
+	if err := planFiles(p, tr, store, set); err != nil {
 		return nil, err
 	}
 	for _, g := range p.LeftOver() {
@@ -42,21 +42,26 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 	return p, errors.Join(checkUses(p, tr), checkFiles(p, env), check(tr, set, env))
 }
 
-func planFiles(p *plan.Plan, tr *tree, set *kinds.Set) error {
+func planFiles(p *plan.Plan, tr *tree, store image.Store, set *kinds.Set) error {
 	byType := map[fdinfo.FdTypes]kind.File{}
 	for _, k := range set.Files {
 		if byType[k.Type()] == nil {
 			byType[k.Type()] = k
 		}
 	}
-	for _, e := range tr.files {
+	err := eachFile(store, func(e *fdinfo.FileEntry) error {
 		k := byType[e.GetType()]
 		if k == nil {
 			return fmt.Errorf("files.img: file %#x is a %v: %w", e.GetId(), e.GetType(), kind.ErrUnsupported)
 		}
+		tr.watched += len(e.GetEpfd().GetTfd())
 		if err := k.Plan(p, e); err != nil {
 			return fmt.Errorf("files.img: file %#x (%v): %w", e.GetId(), e.GetType(), err)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for _, k := range set.Files {
 		if p, ok := k.(kind.Planner); ok {

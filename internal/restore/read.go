@@ -68,8 +68,8 @@ type tree struct {
 	root      *task
 	tasks     []*task // parents before children
 	byPID     map[uint32]*task
-	files     []*fdinfo.FileEntry
 	nfds      int
+	watched   int // how many descriptors files of epoll have, once planned
 }
 
 // spaces returns the address spaces of all living tasks.
@@ -108,12 +108,31 @@ func read(s image.Store) (*tree, error) {
 	if tr.root == nil {
 		return nil, errors.New("pstree.img: no task in it")
 	}
-	return tr, par.Besides(
-		func() error { return tr.readTasks(s) },
-		func() (err error) {
-			tr.files, err = image.ReadOptional[*fdinfo.FileEntry](s, image.Files)
-			return err
-		})
+	return tr, tr.readTasks(s)
+}
+
+// eachFile calls f for each open file of a checkpoint. There may be very many, of
+// which few are in memory at a time.
+func eachFile(s image.Store, f func(*fdinfo.FileEntry) error) error {
+	err := par.Ahead(func(f func(*fdinfo.FileEntry) error) error {
+		return image.Each(s, image.Files, f)
+	}, f)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // criu writes none if there are none
+	}
+	return err
+}
+
+// expected is how many open files a task has, about: their numbers are small, one
+// after the other.
+func (tr *tree) expected() int {
+	most := 0
+	for _, t := range tr.tasks {
+		for _, e := range t.fds {
+			most = max(most, int(e.GetId()))
+		}
+	}
+	return min(most, 2*tr.nfds) + 2*len(tr.tasks)
 }
 
 // readTasks reads the images of all tasks and threads, on all CPUs.
@@ -300,6 +319,24 @@ func (s source) Entries(row *image.Row, ids ...uint32) ([]plan.Entry, error) {
 	}
 	defer rd.Close()
 	return allEntries(rd, row)
+}
+
+// Singles implements plan.Singles.
+func (s source) Singles(row *image.Row) func(uint32) (plan.Entry, error) {
+	all := image.NewSingles(s.store, row)
+	return func(id uint32) (plan.Entry, error) {
+		m, payload, err := all.Read(id)
+		return plan.Entry{Message: m, Payload: payload}, err
+	}
+}
+
+// Raw implements plan.Raw.
+func (s source) Raw(row *image.Row, f func(entry []byte) error) error {
+	err := image.EachRaw(s.store, row, f)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // maxPayload is the most raw bytes that one entry may bring along when it is

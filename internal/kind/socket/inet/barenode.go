@@ -49,11 +49,19 @@ func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if n.peer, err = fromWords(n.family, in.GetDstAddr(), in.GetDstPort()); err != nil {
 		return err
 	}
-	n.PlainNode, err = socket.NewPlainNode(e.GetId(), in.GetId(), in.GetFlags(), in.GetFown(), k.extras[in.GetId()], k.loader(n.sort), socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)})
+	more, err := k.extras.Of(in.GetId())
 	if err != nil {
 		return err
 	}
-	if n.unseen, err = planUnseen(n.sort, n.More); err == nil {
+	if more != nil { // it is to be used again
+		kept := *more
+		more = &kept
+	}
+	n.PlainNode, err = socket.NewPlainNode(e.GetId(), in.GetId(), in.GetFlags(), in.GetFown(), more, k.loader(n.sort), socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)})
+	if err != nil {
+		return err
+	}
+	if n.unseen, err = k.planUnseen(n.sort, n.More); err == nil {
 		n.groups, err = k.planGroups(n.sort, n.More)
 	}
 	if err == nil {
@@ -133,7 +141,7 @@ func (n *bareNode) open(own int) error {
 			return err
 		}
 	}
-	zone, err := zoneOf(n.entry)
+	zone, err := zoneOf(n.family, n.entry.GetIfname())
 	if err != nil {
 		return err
 	}

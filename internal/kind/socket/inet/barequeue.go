@@ -243,7 +243,7 @@ func (n *bareNode) createFull(k *socket.Kernel) (own *fd.FD, err error) {
 
 // place gives a ping its number, by which replies find it.
 func (n *bareNode) place(own int) error {
-	zone, err := zoneOf(n.entry)
+	zone, err := zoneOf(n.family, n.entry.GetIfname())
 	if err == nil {
 		err = n.bind(own, zone)
 	}

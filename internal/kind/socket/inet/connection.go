@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 
 	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
@@ -269,7 +271,7 @@ func (n *node) planConnection(p *plan.Plan) error {
 		return nil
 	}
 	if !p.Options.TCPEstablished {
-		return fmt.Errorf("%s from %v to %v in image, consider using --tcp-established option", socket.StateName(int(n.entry.GetState())), n.at, n.peer)
+		return fmt.Errorf("%s from %v to %v in image, consider using --tcp-established option", socket.StateName(int(n.entry.state)), n.at, n.peer)
 	}
 	return nil
 }
@@ -277,43 +279,81 @@ func (n *node) planConnection(p *plan.Plan) error {
 // readStreams reads the images of all connections, one each, on all CPUs.
 func (k *Kind) readStreams() error {
 	live := slices.DeleteFunc(slices.Clone(k.nodes), func(n *node) bool { return !n.live() })
+	readers := sync.Pool{New: func() any { return k.streams() }}
 	return par.Do(len(live), func(i int) error {
-		if err := live[i].readStream(); err != nil {
+		read := readers.Get().(func(uint32) (plan.Entry, error))
+		defer readers.Put(read)
+		if err := live[i].readStream(read); err != nil {
 			return fmt.Errorf("file %#x: inet socket: %w", live[i].id, err)
 		}
 		return nil
 	})
 }
 
-// readStream reads and checks the image of a connection.
-func (n *node) readStream() error {
-	more, err := n.kind.source.Entries(image.TCPStream, n.entry.GetIno())
-	if err != nil {
-		return err
+// streams returns what reads images of connections, for one goroutine.
+func (k *Kind) streams() func(ino uint32) (plan.Entry, error) {
+	if s, ok := k.source.(plan.Singles); ok {
+		return s.Singles(image.TCPStream)
 	}
-	name := image.TCPStream.FileName(n.entry.GetIno())
-	if len(more) == 0 {
-		return fmt.Errorf("the connection from %v to %v was not saved (%s is missing): was --tcp-close given to dump? give it to restore, too", n.at, n.peer, name)
-	}
-	if len(more) != 1 {
-		return fmt.Errorf("%s: %d connections, and there should be one", name, len(more))
-	}
-	n.stream, err = tcp.Parse(int(n.entry.GetState()), more[0].Message.(*tcp_stream.TcpStreamEntry), more[0].Payload)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	x := n.kind.extras[n.entry.GetId()]
-	if n.stream.Pace, err = tcp.ParsePace(x.GetPace()); err != nil {
-		return err
-	}
-	if n.stream.Sent = x.GetSentUrgent(); n.stream.Sent > n.stream.Entry.GetOutqLen() {
-		return fmt.Errorf("byte %d is urgent, and %d bytes are to be sent or acknowledged: that can't be", n.stream.Sent, n.stream.Entry.GetOutqLen())
-	}
-	if x.GetUrgent() != nil {
-		n.stream.Mark = &tcp.Mark{Offset: x.GetUrgent().GetOffset(), Read: x.GetUrgent().GetRead()}
-		if n.stream.Mark.Offset >= n.stream.Entry.GetInqLen() {
-			return fmt.Errorf("urgent data at %d, and %d bytes wait to be read: that can't be", n.stream.Mark.Offset, n.stream.Entry.GetInqLen())
+	return func(ino uint32) (plan.Entry, error) {
+		all, err := k.source.Entries(image.TCPStream, ino)
+		if len(all) == 0 || err != nil {
+			return plan.Entry{}, err
 		}
+		return all[0], nil
+	}
+}
+
+// readStream reads and checks the image of a connection.
+func (n *node) readStream(read func(ino uint32) (plan.Entry, error)) error {
+	e, err := read(n.entry.ino)
+	if err != nil {
+		return err
+	}
+	name := func() string { return image.TCPStream.FileName(n.entry.ino) }
+	if e.Message == nil {
+		return fmt.Errorf("the connection from %v to %v was not saved (%s is missing): was --tcp-close given to dump? give it to restore, too", n.at, n.peer, name())
+	}
+	n.stream, err = tcp.Parse(int(n.entry.state), e.Message.(*tcp_stream.TcpStreamEntry), e.Payload)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name(), err)
+	}
+	return n.besides.complete(n.stream)
+}
+
+// besides is what is known of a connection besides its stream's image. Most have
+// nothing: nil.
+type besides struct {
+	pace   *tcp.Pace
+	sent   uint32
+	urgent *extra.Urgent
+}
+
+// planBesides checks what criu's entries have no place for of a connection.
+func (n *node) planBesides(x *extra.SocketEntry) error {
+	pace, err := tcp.ParsePace(x.GetPace())
+	if err != nil || pace == nil && x.GetSentUrgent() == 0 && x.GetUrgent() == nil {
+		return err
+	}
+	n.besides = &besides{pace, x.GetSentUrgent(), x.GetUrgent()}
+	return nil
+}
+
+// complete adds it to the stream.
+func (t *besides) complete(s *tcp.Stream) error {
+	if t == nil {
+		return nil
+	}
+	s.Pace = t.pace
+	if s.Sent = t.sent; s.Sent > s.Entry.GetOutqLen() {
+		return fmt.Errorf("byte %d is urgent, and %d bytes are to be sent or acknowledged: that can't be", s.Sent, s.Entry.GetOutqLen())
+	}
+	if t.urgent == nil {
+		return nil
+	}
+	s.Mark = &tcp.Mark{Offset: t.urgent.GetOffset(), Read: t.urgent.GetRead()}
+	if s.Mark.Offset >= s.Entry.GetInqLen() {
+		return fmt.Errorf("urgent data at %d, and %d bytes wait to be read: that can't be", s.Mark.Offset, s.Entry.GetInqLen())
 	}
 	return nil
 }
@@ -524,8 +564,8 @@ func (n *node) finishConnection(own *fd.FD, k *socket.Kernel, at address) error 
 	if err := k.Set(num, n.opts.Values, socket.Late, socket.Last, n.stream.Touched()...); err != nil {
 		return err
 	}
-	if n.entry.GetShutdown() != 0 {
-		if err := unix.Shutdown(num, int(n.entry.GetShutdown())-1); err != nil {
+	if n.entry.shutdown != 0 {
+		if err := unix.Shutdown(num, int(n.entry.shutdown)-1); err != nil {
 			return fmt.Errorf("shutdown: %w", err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
@@ -95,13 +96,13 @@ func (d *ended) put(e *extra.SocketEntry) {
 }
 
 // planEnded is the inverse of put.
-func (n *node) planEnded(x *extra.SocketEntry) error {
+func (n *node) planEnded(in *sk_inet.InetSkEntry, x *extra.SocketEntry) error {
 	if !x.GetEnded() {
 		return nil
 	}
 	code := unix.Errno(x.GetError())
 	switch {
-	case n.protocol != unix.IPPROTO_TCP || n.entry.GetState() != closed || n.entry.GetDstPort() != 0 || !n.at.set():
+	case n.protocol != unix.IPPROTO_TCP || n.entry.state != closed || in.GetDstPort() != 0 || !n.at.set():
 		return fmt.Errorf("%v: its connection can't have ended", n)
 	case !canFail(code):
 		return fmt.Errorf("an error that waits (%v) can't be made again", code)
@@ -113,13 +114,13 @@ func (n *node) planEnded(x *extra.SocketEntry) error {
 // endedOfCRIU is what criu's images have of a connection that has ended: what was
 // not read, beside numbers that nobody needs any more.
 func (n *node) endedOfCRIU(p *plan.Plan) (*ended, error) {
-	all, err := p.Source.Entries(image.TCPStream, n.entry.GetIno())
+	all, err := p.Source.Entries(image.TCPStream, n.entry.ino)
 	if err != nil || len(all) == 0 {
 		return &ended{}, err
 	}
 	size := all[0].Message.(*tcp_stream.TcpStreamEntry).GetInqLen()
 	if len(all) != 1 || uint64(size) > uint64(len(all[0].Payload)) {
-		return nil, fmt.Errorf("%s: %d entries, the first with %d bytes of which %d wait to be read: that can't be", image.TCPStream.FileName(n.entry.GetIno()), len(all), len(all[0].Payload), size)
+		return nil, fmt.Errorf("%s: %d entries, the first with %d bytes of which %d wait to be read: that can't be", image.TCPStream.FileName(n.entry.ino), len(all), len(all[0].Payload), size)
 	}
 	return &ended{unread: all[0].Payload[:size]}, nil
 }

@@ -244,7 +244,7 @@ func (n *node) refusal(code int) *datagram {
 	sent.body = append(sent.body, 0, udpHeader, 0, 0)
 	d := &datagram{from: peer.Addr(), to: at.Addr(), hops: 64}
 	if d.local() {
-		d.device = n.entry.GetIfname()
+		d.device = n.entry.ifname
 	}
 	head := []byte{3, byte(code), 0, 0, 0, 0, 0, 0}
 	if d.to.Is6() {

@@ -80,9 +80,10 @@ type Kind struct {
 	gates  bool                  // packets can be put into the queues of bare sockets
 	admits func() error          // why connections can't be put into the queues of listeners: some 5 ms, the first time
 
-	extras    map[uint32]*extra.SocketEntry // nil: not read yet
-	moves     map[netip.Addr]netip.Addr     // --remap-addr
-	moved     map[netip.Addr]bool           // of these, that a socket has
+	extras    *socket.Extras // nil: not read yet
+	usual     map[sort]*unseen
+	moves     map[netip.Addr]netip.Addr // --remap-addr
+	moved     map[netip.Addr]bool       // of these, that a socket has
 	waiting   map[plan.ID][]*extra.WaitingTCP
 	datagrams map[plan.ID]*inbox
 	received  map[plan.ID][]*extra.QueuedMessage
@@ -99,7 +100,7 @@ type Kind struct {
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, sharing: map[sharing]int{}, admits: sync.OnceValue(tryAdmitter)}
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, usual: map[sort]*unseen{}, sharing: map[sharing]int{}, admits: sync.OnceValue(tryAdmitter)}
 }
 
 // Type implements kind.File.

@@ -94,7 +94,7 @@ func (n *node) checkPath() error {
 		k.reach = map[path]error{}
 	}
 	// Ports have no part in it.
-	p := path{n.at.ip, n.peer.ip, n.opts.Entry.GetSoBoundDev() + " " + n.entry.GetIfname(), uint32(n.number("SO_MARK"))}
+	p := path{n.at.ip, n.peer.ip, n.opts.Entry.GetSoBoundDev() + " " + n.entry.ifname, uint32(n.number("SO_MARK"))}
 	err, known := k.reach[p]
 	if !known {
 		err = n.probe()

@@ -23,13 +23,14 @@ type node struct {
 	sort
 	kind     *Kind
 	id       plan.ID
-	entry    *sk_inet.InetSkEntry
+	entry    facts
 	at, peer address
 	owner    file.Owner
 	inode    *extra.SocketInode
 	opts     socket.Saved
 	needs    []plan.ID
 	stream   *tcp.Stream // of a connection
+	besides  *besides    // of a connection, until its stream is read
 	ended    *ended      // its connection has
 	joined   bool        // its peer is in the images, too
 	beside   bool        // its address, with sockets that could not have it now
@@ -42,6 +43,17 @@ type node struct {
 	inbox    *inbox           // nil: nothing is in a UDP socket's queues
 	atOnce   bool             // it is connected without TCP_FASTOPEN_CONNECT
 	cut      bool             // it was connected, and comes back as a closed socket (--tcp-close)
+}
+
+// facts are what is kept of a socket's entry: there may be very many.
+type facts struct {
+	ino, flags, backlog uint32
+	state, shutdown     int
+	ifname              string
+}
+
+func factsOf(e *sk_inet.InetSkEntry) facts {
+	return facts{e.GetIno(), e.GetFlags(), e.GetBacklog(), int(e.GetState()), int(e.GetShutdown()), e.GetIfname()}
 }
 
 // live tells whether it is an end of a connection when it is back.
@@ -89,12 +101,12 @@ func (n *node) String() string {
 		s += n.stream.String()
 	}
 	if n.listens() {
-		s += fmt.Sprintf(", listening, backlog %d", n.entry.GetBacklog())
+		s += fmt.Sprintf(", listening, backlog %d", n.entry.backlog)
 	}
 	return s
 }
 
-func (n *node) listens() bool { return n.entry.GetState() == listening }
+func (n *node) listens() bool { return n.entry.state == listening }
 
 // Create implements plan.Node.
 func (n *node) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
@@ -291,12 +303,11 @@ func setReuse(fd, on int) error {
 }
 
 // zone returns the index of the interface that a link-local address needs.
-func (n *node) zone() (int, error) { return zoneOf(n.entry) }
+func (n *node) zone() (int, error) { return zoneOf(n.family, n.entry.ifname) }
 
 // zoneOf is zone for any inet socket's entry.
-func zoneOf(e *sk_inet.InetSkEntry) (int, error) {
-	name := e.GetIfname()
-	if name == "" || e.GetFamily() != unix.AF_INET6 {
+func zoneOf(family int, name string) (int, error) {
+	if name == "" || family != unix.AF_INET6 {
 		return 0, nil
 	}
 	i, err := net.InterfaceByName(name)
@@ -309,7 +320,7 @@ func zoneOf(e *sk_inet.InetSkEntry) (int, error) {
 // open connects the socket or makes it listen, and shuts it down.
 func (n *node) open(own int) error {
 	if n.listens() {
-		return tcp.Listen(own, int(n.entry.GetBacklog()))
+		return tcp.Listen(own, int(n.entry.backlog))
 	}
 	if err := n.connect(own); err != nil {
 		return err
@@ -349,7 +360,7 @@ func setVia(own, via int) error {
 
 // shut shuts the socket down as it was.
 func (n *node) shut(own int) error {
-	how := int(n.entry.GetShutdown()) - 1 // SHUT_RD, SHUT_WR, SHUT_RDWR
+	how := int(n.entry.shutdown) - 1 // SHUT_RD, SHUT_WR, SHUT_RDWR
 	if n.cut {
 		how = unix.SHUT_RDWR
 	}
@@ -368,5 +379,5 @@ func (n *node) flags(own *fd.FD) error {
 	if err := errors.Join(n.unseen.finish(own.Int()), n.owner.Set(own)); err != nil {
 		return err
 	}
-	return socket.SetFlags(own, n.entry.GetFlags())
+	return socket.SetFlags(own, n.entry.flags)
 }

@@ -48,7 +48,7 @@ func (k *Kind) read(src plan.Source, moves []options.RemapAddr) error {
 		return err
 	}
 	var err error
-	if k.extras, err = socket.ReadExtras(src); err != nil {
+	if k.extras, err = socket.NewExtras(src); err != nil {
 		return err
 	}
 	return errors.Join(k.readLocal(src), k.readWaiting(src), k.readDatagrams(src), k.readReceived(src))
@@ -63,11 +63,14 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	if in.GetId() != e.GetId() {
 		return nil, fmt.Errorf("inside it is called %#x", in.GetId())
 	}
-	n := &node{sort: sort{family: int(in.GetFamily()), protocol: int(in.GetProto())}, kind: k, id: plan.ID(in.GetId()), entry: in}
-	x := k.extras[in.GetId()]
-	hadPeer := n.forget()
-	n.connected = n.protocol == unix.IPPROTO_TCP && (tcp.Connected(int(in.GetState())) || x.GetEnded() || hadPeer)
-	if err := n.check(); err != nil {
+	n := &node{sort: sort{family: int(in.GetFamily()), protocol: int(in.GetProto())}, kind: k, id: plan.ID(in.GetId()), entry: factsOf(in)}
+	x, err := k.extras.Of(in.GetId())
+	if err != nil {
+		return nil, err
+	}
+	hadPeer := n.forget(in)
+	n.connected = n.protocol == unix.IPPROTO_TCP && (tcp.Connected(n.entry.state) || x.GetEnded() || hadPeer)
+	if err := n.check(in); err != nil {
 		return nil, err
 	}
 	switch more := x.GetProtocol(); {
@@ -76,7 +79,6 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	case more != 0:
 		return nil, fmt.Errorf("protocol %d in place of %d can't be", more, n.protocol)
 	}
-	var err error
 	if n.at, err = fromWords(n.family, in.GetSrcAddr(), in.GetSrcPort()); err != nil {
 		return nil, err
 	}
@@ -93,10 +95,10 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		n.groups, err = k.planGroups(n.sort, x)
 	}
 	if err == nil {
-		n.unseen, err = planUnseen(n.sort, x)
+		n.unseen, err = k.planUnseen(n.sort, x)
 	}
 	if err == nil {
-		err = n.planEnded(x)
+		err = n.planEnded(in, x)
 	}
 	if err == nil && hadPeer && n.at.set() {
 		n.ended, err = n.endedOfCRIU(p)
@@ -105,20 +107,28 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		err = n.planConnection(p)
 	}
 	if err == nil {
-		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planSharing(x), n.planKeys(x))
+		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planSharing(x), n.planKeys(x), n.planBesides(x))
 	}
+	n.forgetOptions()
 	return n, err
 }
 
 // forget takes away the peer that criu's images tell of a connection which has
 // ended, and tells whether there was one.
-func (n *node) forget() bool {
-	e := n.entry
+func (n *node) forget(e *sk_inet.InetSkEntry) bool {
 	if n.protocol != unix.IPPROTO_TCP || e.GetState() != closed || e.GetDstPort() == 0 {
 		return false
 	}
 	e.DstPort, e.DstAddr = proto.Uint32(0), make([]uint32, len(e.GetDstAddr()))
 	return true
+}
+
+// forgetOptions lets what is known by now be collected.
+func (n *node) forgetOptions() {
+	n.opts.Inet, n.opts.Options = nil, nil
+	if e := n.opts.Entry; len(e.GetSoFilter()) == 0 && e.GetSoBoundDev() == "" {
+		n.opts.Entry = nil // nothing is attached
+	}
 }
 
 // withOptions is an entry's options, all parts of which are there.
@@ -142,8 +152,7 @@ func (k *Kind) loader(s sort) *socket.Loader {
 }
 
 // check refuses what an entry can't be and what can't be restored yet.
-func (n *node) check() error {
-	e := n.entry
+func (n *node) check(e *sk_inet.InetSkEntry) error {
 	unsupported := func(what string) error { return fmt.Errorf("%w: %s", kind.ErrUnsupported, what) }
 	switch {
 	case n.family != unix.AF_INET && n.family != unix.AF_INET6:

@@ -192,7 +192,16 @@ type unseen struct {
 	info  netip.Addr
 }
 
-func planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
+// planUnseen checks it. Sockets that have none of it, as most, have one in common.
+func (k *Kind) planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
+	if e == nil || !unusual(e) {
+		if k.usual[s] == nil {
+			k.usual[s] = &unseen{sort: s}
+		}
+		return k.usual[s], nil
+	}
+	kept := *e // e is to be used again
+	e = &kept
 	u := &unseen{sort: s, entry: e}
 	if err := errors.Join(socket.CheckUnseen(e), socket.CheckLong(s.longs(), e.GetLong()), s.checkCoverage(e)); err != nil {
 		return nil, err

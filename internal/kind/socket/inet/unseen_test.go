@@ -69,7 +69,7 @@ func TestMaxSegment(t *testing.T) {
 	if want.GetMaxSegment() != 1234 {
 		t.Errorf("found %v", want)
 	}
-	u, err := planUnseen(s, want)
+	u, err := New().planUnseen(s, want)
 	must(t, err)
 	again, err := s.sample()
 	must(t, err)
@@ -96,14 +96,14 @@ func TestUnseenNonsense(t *testing.T) {
 		{Long: []*extra.SocketOption{{Level: number(unix.IPPROTO_IP), Name: number(unix.IP_OPTIONS), Value: make([]byte, 41)}}},
 		{Long: []*extra.SocketOption{{Level: number(unix.IPPROTO_IP), Name: number(unix.IP_TTL), Value: make([]byte, 4)}}},
 	} {
-		if _, err := planUnseen(udp6, e); err == nil {
+		if _, err := New().planUnseen(udp6, e); err == nil {
 			t.Errorf("%v is taken", e)
 		}
 	}
-	if _, err := planUnseen(udp4, &extra.SocketEntry{PacketInfo: &extra.PacketInfo{Address: make([]byte, 16)}}); err == nil {
+	if _, err := New().planUnseen(udp4, &extra.SocketEntry{PacketInfo: &extra.PacketInfo{Address: make([]byte, 16)}}); err == nil {
 		t.Error("IPV6_PKTINFO of IPv4 is taken")
 	}
-	if _, err := planUnseen(udp4, &extra.SocketEntry{PacketSize: number(1400)}); err == nil {
+	if _, err := New().planUnseen(udp4, &extra.SocketEntry{PacketSize: number(1400)}); err == nil {
 		t.Error("IPV6_MTU of IPv4 is taken")
 	}
 }

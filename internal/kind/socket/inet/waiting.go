@@ -299,8 +299,7 @@ func (n *node) checkWaiting() error {
 		end := *n
 		end.at, end.peer = n.addressOf(w.Local), n.addressOf(w.Remote)
 		if w.Device != "" && linkLocal(end.at) {
-			entry := *n.entry
-			entry.Ifname, end.entry = &w.Device, &entry
+			end.entry.ifname = w.Device
 		}
 		if err := end.checkPath(); err != nil {
 			return err
@@ -334,7 +333,7 @@ func (n *node) admit(own int) (err error) {
 			return fmt.Errorf("put %d connections back that wait to be accepted: %w", len(n.waiting), err)
 		}
 	}
-	backlog := int(n.entry.GetBacklog())
+	backlog := int(n.entry.backlog)
 	if len(n.waiting) > backlog { // it was larger once
 		if err := tcp.Listen(own, len(n.waiting)); err != nil {
 			return err

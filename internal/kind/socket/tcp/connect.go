@@ -22,8 +22,9 @@ const (
 	maxWindow     = 1 << 30
 )
 
-// Parse checks the image of a connection, which is not trusted.
+// Parse checks the image of a connection, which is not trusted. Nothing of e is kept.
 func Parse(state int, e *tcp_stream.TcpStreamEntry, queues []byte) (*Stream, error) {
+	e = compact(e)
 	s := &Stream{State: state, Entry: e, Queues: queues}
 	switch have := uint64(len(queues)); {
 	case have != uint64(e.GetInqLen())+uint64(e.GetOutqLen()):

@@ -14,6 +14,31 @@ type numbers struct {
 	pace  Pace
 }
 
+// compact returns an entry like e but for TCP_CORK and TCP_NODELAY, which options
+// tell, in one piece of memory.
+func compact(e *tcp_stream.TcpStreamEntry) *tcp_stream.TcpStreamEntry {
+	n := new(struct {
+		entry tcp_stream.TcpStreamEntry
+		room  [15]uint32
+	})
+	from, to := pointers(e), pointers(&n.entry)
+	for i, p := range from {
+		if *p != nil {
+			n.room[i] = **p
+			*to[i] = &n.room[i]
+		}
+	}
+	return &n.entry
+}
+
+// pointers returns where an entry has its numbers.
+func pointers(e *tcp_stream.TcpStreamEntry) [15]**uint32 {
+	return [15]**uint32{
+		&e.InqLen, &e.InqSeq, &e.OutqLen, &e.OutqSeq, &e.UnsqLen, &e.OptMask, &e.SndWscale, &e.RcvWscale, &e.MssClamp,
+		&e.SndWl1, &e.SndWnd, &e.MaxWindow, &e.RcvWnd, &e.RcvWup, &e.Timestamp,
+	}
+}
+
 // usecStamps is a bit of TCP_TIMESTAMP that doesn't belong to the clock: it says
 // that time stamps count µs, not ms (Linux 6.7).
 const usecStamps = 1
