@@ -73,13 +73,17 @@ func (s *story) setOptions(lent []*fd.FD) error {
 		}
 		p, ok := tasks[o.PID]
 		if !ok {
-			if n, err := unix.PidfdOpen(int(o.PID), 0); err == nil {
+			n, err := unix.PidfdOpen(int(o.PID), 0)
+			switch {
+			case err == nil:
 				p = fd.New(n)
 				defer p.Close()
+			case err != unix.ESRCH:
+				errs = append(errs, fmt.Errorf("task %d: pidfd_open: %w", o.PID, err))
 			}
 			tasks[o.PID] = p
 		}
-		if p != nil { // else it has ended, and its socket with it
+		if p != nil { // else it has ended, and its socket with it, or can't be had
 			errs = append(errs, o.set(p.Int()))
 		}
 	}
@@ -123,8 +127,9 @@ func (s *story) killTasks() error {
 			continue
 		}
 		p := fd.New(n)
-		if !t.there() {
-			errs = append(errs, p.Close())
+		there, err := t.there()
+		if !there {
+			errs = append(errs, err, p.Close())
 			continue
 		}
 		pidfds = append(pidfds, p)
@@ -139,8 +144,12 @@ func (s *story) awaitEnds() error {
 	deadline := time.Now().Add(within)
 	for _, t := range s.tasks {
 		n, err := unix.PidfdOpen(int(t.PID), 0)
-		if err != nil {
+		if err == unix.ESRCH {
 			continue // it is gone, or was never there
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("process %d: pidfd_open: %w", t.PID, err))
+			continue
 		}
 		p := fd.New(n)
 		if !ended(p.Int(), deadline) {
@@ -155,14 +164,20 @@ func (s *story) awaitEnds() error {
 const within = 10 * time.Second
 
 // there tells whether the process is still the one that is meant.
-func (t Task) there() bool {
+func (t Task) there() (bool, error) {
 	dir, err := proc.Open(t.PID)
+	if errors.Is(err, proc.ErrGone) {
+		return false, nil
+	}
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer dir.Close()
 	st, err := dir.Stat()
-	return err == nil && st.StartTime == t.Start
+	if errors.Is(err, proc.ErrGone) {
+		return false, nil
+	}
+	return err == nil && st.StartTime == t.Start, err
 }
 
 // killAll ends processes and waits for their ends.

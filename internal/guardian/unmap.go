@@ -55,8 +55,8 @@ func (t Task) tryRelieve(areas []area) error {
 		return err
 	}
 	defer dir.Close()
-	if !t.there() {
-		return nil
+	if there, err := t.there(); !there {
+		return err
 	}
 	vmas, err := dir.Maps()
 	if err != nil {

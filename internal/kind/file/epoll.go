@@ -36,8 +36,11 @@ func (*Epoll) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 		return nil, err
 	}
 	defer d.Close()
-	// Linux 6.9; before there is nothing to lose.
-	if busy, err := unix.IoctlGetInt(d.Int(), linux.EPIOCGPARAMS); err == nil && busy != 0 {
+	busy, err := unix.IoctlGetInt(d.Int(), linux.EPIOCGPARAMS)
+	if err != nil && !errors.Is(err, unix.ENOTTY) && !errors.Is(err, unix.EOPNOTSUPP) { // before Linux 6.9, without CONFIG_NET_RX_BUSY_POLL
+		return nil, fmt.Errorf("%v: EPIOCGPARAMS: %w", f, err)
+	}
+	if busy != 0 {
 		return nil, kind.Unsupported(f, "it polls its sockets busily (EPIOCSPARAMS), which Glis can't carry over yet")
 	}
 	own, err := readOwner(env, f, d)

@@ -41,25 +41,33 @@ func (k *Memfd) Match(f *scan.File) bool {
 	return f.Stat.Mode&unix.S_IFMT == unix.S_IFREG && f.Stat.Nlink == 0 && f.Flags&unix.O_PATH == 0 &&
 		strings.HasSuffix(f.Link, deletedSuffix) &&
 		(strings.HasPrefix(f.Link, memfdPrefix) || f.Link == anonName+deletedSuffix || f.Link == hugepages.AnonName+deletedSuffix) &&
-		(f.Stat.Dev == k.device() || hugepages.OfDevice(f.Stat.Dev) != 0)
+		(k.isDevice(f.Stat.Dev) || hugepages.OfDevice(f.Stat.Dev) != 0)
+}
+
+// isDevice tells whether memfds are on a tmpfs. That can't be told if none can be
+// made: what looks like one is one then, and its Dump fails.
+func (k *Memfd) isDevice(dev uint64) bool {
+	own, err := k.device()
+	return err != nil || own == dev
 }
 
 // device returns the number of the tmpfs that memfds are on; a file elsewhere
 // may be called as one.
-func (k *Memfd) device() uint64 {
+func (k *Memfd) device() (uint64, error) {
 	if k.dev != 0 {
-		return k.dev
+		return k.dev, nil
 	}
 	n, err := createMemfd("glis", 0)
 	if err != nil {
-		return 0
+		return 0, fmt.Errorf("which file system are memfds on? %w", err)
 	}
 	defer unix.Close(n)
 	var st unix.Stat_t
-	if unix.Fstat(n, &st) == nil {
-		k.dev = st.Dev
+	if err := unix.Fstat(n, &st); err != nil {
+		return 0, fmt.Errorf("which file system are memfds on? fstat: %w", err)
 	}
-	return k.dev
+	k.dev = st.Dev
+	return k.dev, nil
 }
 
 // Dump implements kind.File.
@@ -106,6 +114,13 @@ func look(env *kind.DumpEnv, f *scan.File) (*fd.FD, *fown.FownEntry, error) {
 }
 
 func (k *Memfd) dumpInode(env *kind.DumpEnv, f *scan.File, d *fd.FD, id uint32) error {
+	dev, err := k.device()
+	if err == nil && f.Stat.Dev != dev && hugepages.OfDevice(f.Stat.Dev) == 0 {
+		err = fmt.Errorf("it is called as a memfd, and is on another file system (device %#x)", f.Stat.Dev)
+	}
+	if err != nil {
+		return fmt.Errorf("%v: %w", f, err)
+	}
 	seals, err := unix.FcntlInt(uintptr(d.Int()), unix.F_GET_SEALS, 0)
 	if err != nil {
 		return fmt.Errorf("%v: ask for its seals: %w", f, err)
@@ -116,7 +131,7 @@ func (k *Memfd) dumpInode(env *kind.DumpEnv, f *scan.File, d *fd.FD, id uint32) 
 		Name: proto.String(name), Uid: proto.Uint32(f.Stat.Uid), Gid: proto.Uint32(f.Stat.Gid), Size: proto.Uint64(uint64(f.Stat.Size)),
 		Shmid: proto.Uint32(uint32(f.Stat.Ino)), Seals: proto.Uint32(uint32(seals)), InodeId: proto.Uint64(uint64(id)), Mode: proto.Uint32(f.Stat.Mode),
 	}
-	if f.Stat.Dev != k.device() {
+	if f.Stat.Dev != dev {
 		e.HugetlbFlag = proto.Uint32(unix.MFD_HUGETLB | hugepages.Flag(hugepages.OfDevice(f.Stat.Dev)))
 		e.Shmid = proto.Uint32(hugepages.SharedID(f.Stat.Dev, f.Stat.Ino))
 	}

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -279,5 +281,32 @@ func TestMemfdString(t *testing.T) {
 	}
 	if _, ok := p.Node(1).(plan.Filler); !ok {
 		t.Error("it has no Fill")
+	}
+}
+
+// A memfd of which can't be told that it is one isn't taken for a deleted file:
+// the dump fails.
+func TestMemfdUntold(t *testing.T) {
+	n := newMemfd(t, "x", 0)
+	f := &scan.File{FD: int32(n), Link: memfdPrefix + "x" + deletedSuffix}
+	if err := unix.Fstat(n, &f.Stat); err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	few := unix.Rlimit{Cur: 0, Max: limit.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	k := &Memfd{}
+	matches := k.Match(f)
+	_, err := k.device()
+	if err2 := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err2 != nil {
+		t.Fatal(err2)
+	}
+	if !matches || !errors.Is(err, unix.EMFILE) {
+		t.Errorf("it is taken: %v, %v", matches, err)
 	}
 }

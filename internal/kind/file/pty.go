@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -109,8 +110,12 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 		}
 		*q.to = proto.Bool(on != 0)
 	}
-	if sid, err := unix.IoctlGetInt(d.Int(), unix.TIOCGSID); err == nil && sid != 0 && env.Tree.Task(proc.PID(sid)) == nil {
-		return kind.Unsupported(master, "its terminal /dev/pts/%d controls session %d, which is outside of the tree; dump that, too", index, sid)
+	controls, err := unix.IoctlGetInt(d.Int(), unix.TIOCGSID)
+	if err != nil && !errors.Is(err, unix.ENOTTY) { // it controls none
+		return fmt.Errorf("%v: TIOCGSID: %w", master, err)
+	}
+	if controls != 0 && env.Tree.Task(proc.PID(controls)) == nil {
+		return kind.Unsupported(master, "its terminal /dev/pts/%d controls session %d, which is outside of the tree; dump that, too", index, controls)
 	}
 	if *e.Sid, *e.Pgrp, err = session(env.Tree, master, index); err != nil {
 		return err
@@ -120,7 +125,10 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 		return err
 	}
 	e.Type, e.Pty = tty.TtyType_PTY.Enum(), &tty.TtyPtyEntry{Index: &index}
-	hung := hungUp(d)
+	hung, err := hungUp(d)
+	if err != nil {
+		return fmt.Errorf("%v: %w", master, err)
+	}
 	if hung {
 		putVarint(e, ttyHungUp, 1)
 	}
@@ -158,10 +166,13 @@ func (k *TTY) mark(all ...*tty.TtyInfoEntry) {
 }
 
 // hungUp tells whether a master has had slaves, and has none.
-func hungUp(d *fd.FD) bool {
+func hungUp(d *fd.FD) (bool, error) {
 	fds := []unix.PollFd{{Fd: int32(d.Int())}}
 	n, err := linux.PollNow(fds)
-	return err == nil && n > 0 && fds[0].Revents&unix.POLLHUP != 0
+	if err != nil {
+		return false, fmt.Errorf("ask whether it is hung up: poll: %w", err)
+	}
+	return n > 0 && fds[0].Revents&unix.POLLHUP != 0, nil
 }
 
 // session returns the session that a terminal controls, and the group in its

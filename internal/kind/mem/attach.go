@@ -163,8 +163,11 @@ func (w *wanted) look() error {
 	if d.GetKey() == unix.IPC_PRIVATE || d.GetMode()&linux.SHM_DEST != 0 {
 		return nil
 	}
-	if other, err := unix.SysvShmGet(int(int32(d.GetKey())), 0, 0); err == nil {
+	switch other, err := unix.SysvShmGet(int(int32(d.GetKey())), 0, 0); {
+	case err == nil:
 		return fmt.Errorf("%v can't come back: another one has that key by now; remove it (ipcrm -m %d) if nobody needs it", w, other)
+	case !errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("%v: is there another one with its key? shmget: %w", w, err)
 	}
 	return nil
 }

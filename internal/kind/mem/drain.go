@@ -321,7 +321,11 @@ func (d *drainer) shareds(spaces []*Space) error {
 		}
 	}
 	for _, f := range d.env.Tree.Files {
-		if !isShmem(f) {
+		shmem, err := isShmem(f)
+		if err != nil {
+			return errors.Join(fmt.Errorf("%v: %w", f, err), d.close())
+		}
+		if !shmem {
 			continue
 		}
 		n, own := SharedID(f), inode{f.Stat.Dev, f.Stat.Ino}

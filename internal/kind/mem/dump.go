@@ -118,6 +118,10 @@ func (s *Space) dumpVMA(env *kind.DumpEnv, v *proc.VMA) error {
 	if err := s.setHuge(v, &a); err != nil {
 		return err
 	}
+	segment, err := isSegment(v)
+	if err != nil {
+		return fmt.Errorf("memory %v: %w", v, err)
+	}
 	switch {
 	case v.Name == "[vsyscall]":
 		a.status, a.flags = statusVsyscall|statusAnonPrivate, a.flags|unix.MAP_ANONYMOUS
@@ -130,7 +134,7 @@ func (s *Space) dumpVMA(env *kind.DumpEnv, v *proc.VMA) error {
 			s.areas[n-1].End = a.End
 			return nil
 		}
-	case isSegment(v):
+	case segment:
 		a.attach(v)
 	case isRing(v):
 		s.ring(&a)
@@ -184,7 +188,11 @@ func (s *Space) dumpFileMap(env *kind.DumpEnv, v *proc.VMA, a *area) error {
 	if v.Shared {
 		a.status = statusRegular | statusFileShared
 	}
-	if isShmem(f) {
+	shmem, err := isShmem(f)
+	if err != nil {
+		return fmt.Errorf("memory %v: %w", v, err)
+	}
+	if shmem {
 		a.status |= statusMemfd
 	}
 	if name, ok := strings.CutPrefix(v.Name, "[anon_shmem:"); ok {
@@ -208,17 +216,17 @@ var devZero = unix.Mkdev(1, 5)
 
 // isShmem tells whether a file is on the kernel's own tmpfs, or a hugetlbfs of
 // its own: a memfd, or what is behind shared anonymous memory.
-func isShmem(f *scan.File) bool {
+func isShmem(f *scan.File) (bool, error) {
 	if f.Stat.Mode&unix.S_IFMT != unix.S_IFREG || f.Stat.Nlink != 0 || !strings.HasSuffix(f.Link, " (deleted)") {
-		return false
+		return false, nil
 	}
 	for _, p := range [...]string{"/memfd:", "/dev/zero", "/SYSV", hugepages.AnonName} {
 		if strings.HasPrefix(f.Link, p) {
 			dev, err := shmemDevice()
-			return err == nil && f.Stat.Dev == dev || hugepages.OfDevice(f.Stat.Dev) != 0
+			return f.Stat.Dev == dev || hugepages.OfDevice(f.Stat.Dev) != 0, err
 		}
 	}
-	return false
+	return false, nil
 }
 
 // shmemDevice returns the device number of the kernel's own tmpfs.

@@ -37,16 +37,16 @@ func (g *segment) String() string {
 }
 
 // isSegment tells whether a mapping is of System V shared memory.
-func isSegment(v *proc.VMA) bool {
+func isSegment(v *proc.VMA) (bool, error) {
 	if !v.Shared || !strings.HasPrefix(v.Name, "/SYSV") || !v.Deleted {
-		return false
+		return false, nil
 	}
 	dev := unix.Mkdev(v.DevMajor, v.DevMinor)
 	if v.Flags.Has(proc.VmHugeTLB) {
-		return hugepages.OfDevice(dev) != 0
+		return hugepages.OfDevice(dev) != 0, nil
 	}
 	own, err := shmemDevice()
-	return err == nil && dev == own
+	return dev == own, err
 }
 
 // attach describes a mapping of a segment. Its inode number is the id.

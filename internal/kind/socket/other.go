@@ -40,11 +40,11 @@ func (o *other) Match(f *scan.File) bool {
 
 // Dump implements kind.File.
 func (o *other) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	if f.FD < 0 {
-		return nil, kind.Unsupported(f, "a socket that is no descriptor")
-	}
 	if f.NoFamily != nil {
 		return nil, fmt.Errorf("%s: which family the socket has can't be told: %w", f, f.NoFamily)
+	}
+	if f.FD < 0 {
+		return nil, kind.Unsupported(f, "a socket that is no descriptor")
 	}
 	d, err := f.Borrow()
 	if err != nil {

@@ -65,7 +65,14 @@ func (l *look) share(m *kmem.Reader, group kmem.Addr, members []kmem.Addr, progr
 	if index < 0 || len(members) == 1 && program == 0 {
 		return nil
 	}
-	if program != 0 && (len(members) > mostSharing || !l.allInTree(m, members)) {
+	whole := len(members) <= mostSharing
+	if program != 0 && whole {
+		var err error
+		if whole, err = l.allInTree(m, members); err != nil {
+			return l.fail(err)
+		}
+	}
+	if program != 0 && !whole {
 		return l.refuse("a program spreads the load among those that share its port (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF), and of these %d sockets some are outside of the tree, or they are more than %d: dump them together", len(members), mostSharing)
 	}
 	if l.kind.ports == nil {
@@ -89,7 +96,7 @@ func (l *look) share(m *kmem.Reader, group kmem.Addr, members []kmem.Addr, progr
 }
 
 // allInTree tells whether the tree has all of these sockets as descriptors.
-func (l *look) allInTree(m *kmem.Reader, members []kmem.Addr) bool {
+func (l *look) allInTree(m *kmem.Reader, members []kmem.Addr) (bool, error) {
 	missing := map[kmem.Addr]bool{}
 	for _, a := range members {
 		missing[a] = true
@@ -100,14 +107,15 @@ func (l *look) allInTree(m *kmem.Reader, members []kmem.Addr) bool {
 		}
 		d, err := f.Borrow()
 		if err != nil {
-			return false
+			return false, err
 		}
 		at, err := m.Sock(d.Int())
-		if errors.Join(err, d.Close()) == nil {
-			delete(missing, at)
+		if err = errors.Join(err, d.Close()); err != nil {
+			return false, err
 		}
+		delete(missing, at)
 	}
-	return len(missing) == 0
+	return len(missing) == 0, nil
 }
 
 // planSharing checks the place of a socket among those of its port.

@@ -156,7 +156,11 @@ func (l *look) attached() error {
 	if flags &^= unix.IFF_NO_PI; !link.PI {
 		flags |= unix.IFF_NO_PI
 	}
-	if n, err := linux.TunFilter(l.fd.Int()); err == nil && n != 0 {
+	n, err := linux.TunFilter(l.fd.Int())
+	if err != nil && !errors.Is(err, unix.EINVAL) { // only a tap has one
+		return err
+	}
+	if n != 0 {
 		return l.refuse("interface %s has a filter (TUNATTACHFILTER), which isn't supported yet; let the program detach it, and make the interface anew", name)
 	}
 	detached := flags&unix.IFF_DETACH_QUEUE != 0

@@ -1,6 +1,7 @@
 package unix
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -233,6 +234,13 @@ func listenerEntry(name, dir string) *fdinfo.FileEntry {
 		e.Usk.NameDir = &dir
 	}
 	return e
+}
+
+// Attributes that can't be asked for are not none.
+func TestAttributesUnknown(t *testing.T) {
+	if name, err := attribute(filepath.Join(t.TempDir(), "x")); !errors.Is(err, sys.ENOENT) {
+		t.Errorf("got %q, %v", name, err)
+	}
 }
 
 func TestNameTaken(t *testing.T) {

@@ -3,18 +3,21 @@ package unix
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	sys "golang.org/x/sys/unix"
+
 	sk_unix "glis.dev/glis/image/criu/sk-unix"
 	"glis.dev/glis/image/proto"
-	sys "golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
 )
 
 // siocunixfile is SIOCUNIXFILE of include/uapi/linux/un.h (Linux 4.10).
@@ -114,8 +117,12 @@ const deletedMark = " (deleted)"
 // findNames adds the names of the file that are beside its path, where it was
 // bound, and where the task works.
 func (b *bound) findNames(f *extra.SocketFile, dir string) error {
+	cwd, err := b.cwd()
+	if err != nil {
+		return b.look.fail(err)
+	}
 	dirs := []string{filepath.Dir(b.link)}
-	for _, at := range []string{filepath.Dir(b.name), dir, b.cwd()} {
+	for _, at := range []string{filepath.Dir(b.name), dir, cwd} {
 		if at != "" && at[0] == '/' && !slices.Contains(dirs, at) {
 			dirs = append(dirs, at)
 		}
@@ -150,10 +157,18 @@ func (b *bound) inspect() error {
 	if b.link, err = os.Readlink(self); err != nil {
 		return b.look.fail(fmt.Errorf("ask for the path of the file it is bound to: %w", err))
 	}
-	if _, err := sys.Getxattr(self, "system.posix_acl_access", nil); err == nil {
+	_, err = sys.Getxattr(self, "system.posix_acl_access", nil)
+	if err != nil && !errors.Is(err, sys.ENODATA) && !errors.Is(err, sys.EOPNOTSUPP) {
+		return b.look.fail(fmt.Errorf("has the file it is bound to an access control list? getxattr: %w", err))
+	}
+	if err == nil {
 		return b.look.refuse("the file it is bound to, %q, has an access control list, which isn't supported yet; remove it (setfacl -b)", b.name)
 	}
-	if name := attribute(self); name != "" {
+	name, err := attribute(self)
+	if err != nil {
+		return b.look.fail(fmt.Errorf("has the file it is bound to extended attributes? listxattr: %w", err))
+	}
+	if name != "" {
 		return b.look.refuse("the file it is bound to, %q, has an extended attribute, %s, which isn't supported yet; remove it (setfattr -x)", b.name, name)
 	}
 	return nil
@@ -161,21 +176,24 @@ func (b *bound) inspect() error {
 
 // attribute returns the name of an extended attribute that a new file would not
 // have: a label (security.*) it gets by the system's rules.
-func attribute(path string) string {
+func attribute(path string) (string, error) {
 	n, err := sys.Listxattr(path, nil)
-	if err != nil || n == 0 { // the file system may have none
-		return ""
+	if errors.Is(err, sys.EOPNOTSUPP) || n == 0 {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
 	}
 	names := make([]byte, n)
 	if n, err = sys.Listxattr(path, names); err != nil {
-		return ""
+		return "", err
 	}
 	for name := range strings.SplitSeq(string(names[:n]), "\x00") {
 		if strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "user.") {
-			return name
+			return name, nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // roots finds the directories that names begin at. What the kernel tells as a
@@ -218,7 +236,11 @@ func (b *bound) directory() (string, bool, error) {
 	if dir, ok := strings.CutSuffix(b.link, "/"+b.name); ok {
 		try = append(try, max(dir, "/"))
 	}
-	if cwd := b.cwd(); cwd != "" {
+	cwd, err := b.cwd()
+	if err != nil {
+		return "", false, b.look.fail(err)
+	}
+	if cwd != "" {
 		try = append(try, cwd)
 	}
 	try = append(try, filepath.Dir(b.link))
@@ -234,13 +256,14 @@ func (b *bound) directory() (string, bool, error) {
 	return "", false, nil
 }
 
-// cwd returns the task's working directory, "" if there is none.
-func (b *bound) cwd() string {
+// cwd returns the task's working directory, "" if there is none: its first thread
+// has ended.
+func (b *bound) cwd() (string, error) {
 	cwd, err := b.look.file.Task.Dir.Link("cwd")
-	if err != nil {
-		return ""
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, proc.ErrGone) {
+		return "", nil
 	}
-	return cwd
+	return cwd, err
 }
 
 // leads tells whether a path leads to the file. bind(2) follows no link at its

@@ -78,6 +78,7 @@ func (k *Kind) Match(f *scan.File) bool {
 		return socket.IsFamily(f, sys.AF_UNIX)
 	}
 	u, err := k.picture.get(uint32(f.Stat.Ino))
+	f.NoFamily = err
 	return err == nil && u != nil
 }
 
