@@ -90,7 +90,7 @@ func freezeCgroup(t *testing.T, e testkit.Engine, cgroup string) {
 	p.WaitExit(t, 0)
 }
 
-func mustDo(t *testing.T, err error) {
+func mustDo(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

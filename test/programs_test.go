@@ -44,11 +44,21 @@ while True:
     time.sleep(0.002)
 `
 
-const makefile = `
-all: $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19,part.$(i))
-	cat $^ > whole; touch made
-part.%:
-	touch begun.$*; while [ ! -e go.$$(( $* / 10 )) ]; do sleep .01; done; echo $* > $@
+// A virtual machine with its own threads, compilers and collectors of garbage.
+const javaCounter = `
+import java.nio.file.*;
+import java.util.*;
+public class Counter {
+  public static void main(String[] args) throws Exception {
+    var kept = new HashMap<Integer, int[]>();
+    for (int n = 0; ; n++) {
+      kept.put(n % 1000, new int[]{n, n + 1});
+      if (n > 0 && kept.get((n - 1) % 1000)[1] != n) throw new IllegalStateException("lost " + n);
+      Files.writeString(Path.of("count"), n + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+      Thread.sleep(1);
+    }
+  }
+}
 `
 
 // programs are counters that need more than the others.
@@ -64,15 +74,11 @@ var programs = []struct {
 	}}},
 	{counter: counter{"multiprocessing", func(t testing.TB) []string { return []string{python(t), "-c", pythonPool} }}},
 	{dump: []string{"--file-locks"}, counter: counter{"sqlite", func(t testing.TB) []string { return []string{python(t), "-c", pythonSQL} }}},
-}
-
-// soak is how many generations there are: one, or three if the environment
-// asks for a longer run.
-func soak() int {
-	if os.Getenv("GLIS_SOAK") != "" {
-		return 3
-	}
-	return 1
+	{counter: counter{"java", func(t testing.TB) []string {
+		source := filepath.Join(testkit.NewDir(t), "Counter.java")
+		mustDo(t, os.WriteFile(source, []byte(javaCounter), 0o644))
+		return []string{testkit.RequireProgram(t, "java", "default-jdk-headless"), "-Xmx64m", "-XX:+UseSerialGC", source}
+	}}},
 }
 
 func TestPrograms(t *testing.T) {
@@ -83,7 +89,7 @@ func TestPrograms(t *testing.T) {
 			testkit.NoLeaks(t)
 			p := testkit.Start(t, testkit.NewDir(t), c.argv(t)...)
 			awaitCount(t, p, 3)
-			for range soak() {
+			for range generations() {
 				img := testkit.NewDir(t)
 				e.Save(t, p.PID, img, c.dump...)
 				e.Restore(t, img, c.dump...)
@@ -94,33 +100,6 @@ func TestPrograms(t *testing.T) {
 				t.Error("the lock was given up")
 			}
 		})
-	}
-}
-
-// make goes on with what it has begun, and hands out no more jobs than before.
-func TestMake(t *testing.T) {
-	testkit.RequireRoot(t)
-	testkit.NoLeaks(t)
-	e := testkit.FindEngine(t)
-	dir := testkit.NewDir(t)
-	if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte(makefile), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	p := testkit.Start(t, dir, testkit.RequireProgram(t, "make", "make"), "-j4")
-	for n := range 2 {
-		img := testkit.NewDir(t)
-		for i := range 4 {
-			testkit.AwaitFile(t, filepath.Join(dir, fmt.Sprintf("begun.%d", n*10+i)), p.PID)
-		}
-		e.Save(t, p.PID, img)
-		e.Restore(t, img)
-		p.Go(t, n, false)
-		testkit.AwaitFile(t, filepath.Join(dir, fmt.Sprintf("part.%d", n*10+9)), p.PID)
-	}
-	testkit.AwaitFile(t, filepath.Join(dir, "made"), p.PID)
-	p.WaitExit(t, 0)
-	if b, _ := os.ReadFile(filepath.Join(dir, "whole")); strings.Count(string(b), "\n") != 20 {
-		t.Errorf("made %q", b)
 	}
 }
 
@@ -147,7 +126,7 @@ func TestTail(t *testing.T) {
 		testkit.Await(t, dir, p.PID, want, func() bool { b, _ := os.ReadFile(out); return string(b) == want })
 	}
 	seen("first\n")
-	for range soak() {
+	for range generations() {
 		img := testkit.NewDir(t)
 		e.Save(t, p.PID, img)
 		e.Restore(t, img)
@@ -196,7 +175,7 @@ func TestTmux(t *testing.T) {
 	keys("ihello", "C-z") // a control character in vim's text, taken literally or not, comes back the same
 	keys("Escape", "C-z")
 	shows("Stopped")
-	for n := range soak() {
+	for n := range generations() {
 		img := testkit.NewDir(t)
 		e.Save(t, p.PID, img)
 		e.Restore(t, img)
@@ -206,8 +185,15 @@ func TestTmux(t *testing.T) {
 	keys("jobs", "Enter")
 	shows("Running")
 	keys("fg %2", "Enter")
-	keys("Escape", ":wq", "Enter")
-	testkit.AwaitFile(t, filepath.Join(dir, "text"), p.PID)
+	shows("~")
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img)
+	e.Restore(t, img)
+	keys("Escape", "otyped", "Escape", ":wq", "Enter")
+	testkit.Await(t, dir, p.PID, "what was typed before and after", func() bool {
+		b, _ := os.ReadFile(filepath.Join(dir, "text"))
+		return strings.HasPrefix(string(b), "hello") && strings.HasSuffix(string(b), "\ntyped\n")
+	})
 	keys("kill %1; wait; echo ended $((40+2))", "Enter") // wait returns when the job has ended
 	shows("ended 42")
 	tmux("kill-server")

@@ -1,6 +1,8 @@
 package file
 
 import (
+	"fmt"
+	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -10,18 +12,31 @@ import (
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/testkit"
 )
 
 func TestOwner(t *testing.T) {
 	r, w := newPipeFDs(t, 0)
-	pid := unix.Getpid()
+	pid, other := unix.Getpid(), exec.Command(testkit.RequireProgram(t, "sleep", "coreutils"), "1000")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = other.Process.Kill() // it runs
+		_ = other.Wait()
+	}()
+	if unix.Getpgrp() == 0 { // it is of another PID namespace
+		if err := unix.Setpgid(0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, c := range []struct {
 		what string
 		set  func() error
 		ok   bool
 	}{
 		{"pid", func() error { _, err := unix.FcntlInt(uintptr(r), unix.F_SETOWN, pid); return err }, true},
-		{"outside", func() error { _, err := unix.FcntlInt(uintptr(r), unix.F_SETOWN, 1); return err }, false},
+		{"outside", func() error { _, err := unix.FcntlInt(uintptr(r), unix.F_SETOWN, other.Process.Pid); return err }, false},
 		{"group", func() error { _, err := unix.FcntlInt(uintptr(r), unix.F_SETOWN, -unix.Getpgrp()); return err }, true},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -35,7 +50,7 @@ func TestOwner(t *testing.T) {
 			g.add(r)
 			g.add(w)
 			if !c.ok {
-				mustFail(t, g.dump(), "its signals go to 1, which is outside of the tree")
+				mustFail(t, g.dump(), fmt.Sprintf("its signals go to %d, which is outside of the tree", other.Process.Pid))
 				return
 			}
 			made := g.roundTrip()
