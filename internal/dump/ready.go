@@ -40,7 +40,9 @@ func (d *dump) ready() error {
 		return err
 	}
 	arch.XStateSize()
-	hugepages.Learn()
+	if err := hugepages.Learn(); err != nil {
+		return err
+	}
 	d.ports = hasPorts()
 	warm.Written(d.xstate[:])
 	for _, f := range d.kinds.All() {

@@ -2,6 +2,8 @@ package dump
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
@@ -24,10 +26,14 @@ func (d *dump) openUndo() {
 	}
 }
 
-// semaphores tells whether there are System V semaphores in the namespace.
+// semaphores tells whether there are System V semaphores in the namespace, or may
+// be, as that can't be told. Without CONFIG_SYSVIPC there is no such file.
 func semaphores() bool {
 	b, err := linux.ReadFile("/proc/sysvipc/sem")
-	return err == nil && bytes.Count(b, []byte("\n")) > 1 // the first line is a title
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	return bytes.Count(b, []byte("\n")) > 1 // the first line is a title
 }
 
 // noUndo refuses tasks that have something to undo.

@@ -4,8 +4,10 @@
 package hugepages
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -57,29 +59,49 @@ func Default() uint64 {
 // OfDevice returns the size of the pages of the kernel's own hugetlbfs that has
 // this device number, 0 if it is none: memfds, System V shared memory and
 // anonymous memory are there, each size on a file system of its own.
-func OfDevice(dev uint64) uint64 { return devices()[dev] }
+//
+// What Learn could not ask for it doesn't know.
+func OfDevice(dev uint64) uint64 {
+	all, _ := devices() // see Learn
+	return all[dev]
+}
 
 // devices are those file systems, and the sizes of their pages. They stay as long
 // as the machine runs, and to ask takes forty calls.
-var devices = sync.OnceValue(func() map[uint64]uint64 {
+var devices = sync.OnceValues(func() (map[uint64]uint64, error) {
 	out := map[uint64]uint64{}
+	var errs []error
 	for _, s := range shifts {
 		n, err := unix.MemfdCreate("glis", unix.MFD_CLOEXEC|unix.MFD_HUGETLB|int(s<<unix.MAP_HUGE_SHIFT))
-		if err != nil {
-			continue // this CPU has no such pages
+		if noSuchPages(err) {
+			continue
 		}
 		var st unix.Stat_t
-		err = unix.Fstat(n, &st)
-		_ = unix.Close(n) // nothing was written
 		if err == nil {
-			out[st.Dev] = 1 << s
+			err = unix.Fstat(n, &st)
+			_ = unix.Close(n) // nothing was written
 		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("is there a file system of pages of %d KiB? %w", 1<<s>>10, err))
+			continue
+		}
+		out[st.Dev] = 1 << s
 	}
-	return out
+	return out, errors.Join(errs...)
 })
 
-// Learn asks for what is known of huge pages, for those who have no time later.
-func Learn() { devices() }
+// noSuchPages tells whether memfd_create(2) says that the CPU has no huge pages of
+// a size, or the kernel none at all (CONFIG_HUGETLBFS).
+func noSuchPages(err error) bool {
+	return slices.ContainsFunc([]error{unix.ENODEV, unix.ENOENT, unix.EINVAL, unix.ENOSYS}, func(e error) bool { return errors.Is(err, e) })
+}
+
+// Learn asks for what is known of huge pages, for those who have no time later, and
+// fails if that can't be told: what is on such pages would be taken for a file.
+func Learn() error {
+	_, err := devices()
+	return err
+}
 
 // OfFile returns the size of the pages that an open file consists of, 0 if it is
 // not on a hugetlbfs.

@@ -41,7 +41,10 @@ func Beyond(fd, n int) (bool, error) {
 	if off := set(-1); off != nil {
 		return false, errors.Join(err, off)
 	}
-	return err == nil && got > 0, nil
+	if errors.Is(err, unix.EAGAIN) {
+		return false, nil
+	}
+	return err == nil && got > 0, err
 }
 
 // Marked reads all that waits to be read from a connection with urgent data, and
