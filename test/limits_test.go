@@ -21,6 +21,7 @@ var refusals = []struct {
 	{"listener", "seccomp filter with a listener", "SECCOMP_RET_USER_NOTIF"},
 	{"undo", "has used SEM_UNDO", "SEM_UNDO"},
 	{"leader", "first thread has ended", "first thread"},
+	{"mdwe", "both writable and executable", "PR_SET_MDWE"},
 	{"timerthread", "POSIX timer whose thread is gone", "timer"},
 	{"ldt", "LDT segments", "LDT"},
 	{"keys", "a session keyring that holds keys", "holds a key"},
@@ -133,6 +134,8 @@ func hasPorts() bool {
 	return e != unix.ENOSYS
 }
 
+func hasMDWE() error { return unix.Prctl(unix.PR_GET_MDWE, 0, 0, 0, 0) }
+
 // TestLimits: each state is refused by name, and the target goes on unharmed.
 func TestLimits(t *testing.T) {
 	e := glisOnly(t)
@@ -145,6 +148,9 @@ func TestLimits(t *testing.T) {
 		t.Run(x.state, func(t *testing.T) {
 			if strings.HasSuffix(x.state, "ports") && !hasPorts() {
 				t.Skip("the kernel lets no program use I/O ports (CONFIG_X86_IOPL_IOPERM)")
+			}
+			if x.state == "mdwe" {
+				testkit.Require(t, testkit.Feature{Name: "PR_SET_MDWE", Since: testkit.Version{Major: 6, Minor: 3}, Probe: hasMDWE})
 			}
 			if !strings.Contains(string(doc), x.row) {
 				t.Errorf("docs/limits.md does not say %q", x.row)

@@ -3,6 +3,7 @@ package test
 import (
 	"testing"
 
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -62,7 +63,7 @@ var targets = []target{
 	{name: "memfd"},
 	{name: "hugepages", args: []string{"base"}, needs: twentyHugePages},
 	{name: "hugepagesmore", src: "hugepages", args: []string{"more"}, needs: twentyHugePages, noCRIU: "System V shared memory wants an IPC namespace of its own"},
-	{name: "aio", generations: 3},
+	{name: "aio", generations: 3, needs: kernelMemory},
 	{name: "cow", args: []string{"same"}},
 	{name: "cowsplit", src: "cow", args: []string{"split"}, noCRIU: "mappings cut after the fork are not shared again"},
 	{name: "vmas", args: []string{"3000"}},
@@ -132,6 +133,13 @@ var targets = []target{
 
 // established is what a connection needs, at dump and restore.
 var established = []string{"--tcp-established"}
+
+// kernelMemory is for what nothing else tells.
+func kernelMemory(t testing.TB) {
+	r, err := kmem.Open("kioctx.user_id")
+	testkit.KernelMemory(t, err)
+	mustDo(t, r.Close())
+}
 
 // program builds the target.
 func (x target) program(t testing.TB) testkit.Program {

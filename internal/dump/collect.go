@@ -189,10 +189,18 @@ func (d *dump) mapArenas() error {
 		}
 		d.harmed = d.harmed || !errors.Is(err, remote.ErrNotMapped)
 		if failed == nil {
-			failed = err
+			failed = noArena(t, err)
 		}
 	}
 	return failed
+}
+
+// noArena names the state of a task that may not have what Glis maps in it.
+func noArena(t *scan.Task, err error) error {
+	if errors.Is(err, remote.ErrNotMapped) && errors.Is(err, unix.EACCES) {
+		return kind.Unsupported(t, "it may have no memory that is both writable and executable, as Glis's own is for a moment; start it without that: PR_SET_MDWE, which is MemoryDenyWriteExecute= of systemd, or a rule of a security module")
+	}
+	return err
 }
 
 func (d *dump) startArena(t *scan.Task) (*remote.Arena, error) {
