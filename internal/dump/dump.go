@@ -344,10 +344,22 @@ func (d *dump) writeAndShow(ctx context.Context) error {
 	return d.obs.Notify(ctx, event.PostDump, d.opts.Tree)
 }
 
-// writeImages writes what was kept in memory.
+// writeImages writes what was kept in memory, once it is sure that a restore could
+// begin with it.
 func (d *dump) writeImages(ctx context.Context) error {
+	whole := d.sink.whole()
+	if whole {
+		if err := d.rehearse(); err != nil {
+			return err
+		}
+	}
 	if err := errors.Join(d.later.finish(), d.sink.finish(ctx)); err != nil {
 		return err
+	}
+	if !whole {
+		if err := d.rehearseWritten(); err != nil {
+			return err
+		}
 	}
 	return d.writeStats()
 }

@@ -207,6 +207,15 @@ type Closer interface{ Close() error }
 // files.img were planned: that peers are there, for one.
 type Planner interface{ Planned() error }
 
+// Doubter is a File that need not plan all of its entries to know that a restore can.
+type Doubter interface {
+	// Undoubted marks those of the entries of files.img, some of its type among them,
+	// that need not be planned when a restore is rehearsed, by a dump that is about to
+	// end the tree: since it is plain that they can be, or there are so many that it
+	// would take too long.
+	Undoubted(src plan.Source, all []*fdinfo.FileEntry, sure []bool) error
+}
+
 // Facet is one part of a task's or thread's own state.
 type Facet interface {
 	Name() string

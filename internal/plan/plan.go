@@ -179,6 +179,9 @@ type Plan struct {
 	sorted  []Node          // what Nodes returns; nil: to be found out
 	uses    []Use           // of many files; nothing moves
 	taken   map[string]bool // keys of --inherit-fd that a file has
+	// Else returns a file that is there, but isn't planned; may be nil. See
+	// restore.Rehearse.
+	Else func(ID) Node
 }
 
 // planned is a file.
@@ -222,8 +225,11 @@ func (p *Plan) Add(n Node) error {
 
 // Node returns the node with this ID, or nil.
 func (p *Plan) Node(id ID) Node {
-	if at := p.files.Find(id); at != nil {
+	if at := p.files.Find(id); at != nil && at.node != nil {
 		return at.node
+	}
+	if p.Else != nil {
+		return p.Else(id)
 	}
 	return nil
 }
@@ -287,6 +293,8 @@ type orderer struct {
 func (o *orderer) visit(id ID, path []ID) error {
 	at := o.p.files.Find(id)
 	switch {
+	case (at == nil || at.node == nil) && o.p.Node(id) != nil:
+		return nil // not planned
 	case at == nil || at.node == nil:
 		return fmt.Errorf("files.img: file %#x is needed by %#x and missing", id, path[len(path)-1])
 	case at.state == 2:

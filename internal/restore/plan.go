@@ -43,13 +43,18 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 }
 
 func planFiles(p *plan.Plan, tr *tree, store image.Store, set *kinds.Set) error {
+	return planEach(p, tr, set, func(f func(*fdinfo.FileEntry) error) error { return eachFile(store, f) })
+}
+
+// planEach plans all files that each calls its argument with.
+func planEach(p *plan.Plan, tr *tree, set *kinds.Set, each func(func(*fdinfo.FileEntry) error) error) error {
 	byType := map[fdinfo.FdTypes]kind.File{}
 	for _, k := range set.Files {
 		if byType[k.Type()] == nil {
 			byType[k.Type()] = k
 		}
 	}
-	err := eachFile(store, func(e *fdinfo.FileEntry) error {
+	err := each(func(e *fdinfo.FileEntry) error {
 		k := byType[e.GetType()]
 		if k == nil {
 			return fmt.Errorf("files.img: file %#x is a %v: %w", e.GetId(), e.GetType(), kind.ErrUnsupported)

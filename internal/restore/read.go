@@ -305,7 +305,9 @@ func readIDs(s image.Store, t *task) (*criu_core.TaskKobjIdsEntry, error) {
 	return ids, err
 }
 
-// source hands images to kinds while they plan.
+// Images returns what hands the images of a store to kinds while they plan.
+func Images(s image.Store) plan.Source { return source{s} }
+
 type source struct{ store image.Store }
 
 // Entries implements plan.Source.
