@@ -25,6 +25,7 @@ var refusals = []struct {
 	{"timerthread", "POSIX timer whose thread is gone", "timer"},
 	{"ldt", "LDT segments", "LDT"},
 	{"keys", "a session keyring that holds keys", "holds a key"},
+	{"keysrevoked", "a session keyring that holds keys", "KEYCTL_GET_KEYRING_ID"},
 	{"threadkeys", "a thread or process keyring", "thread keyring"},
 	{"threadring", "that only a thread has", "thread keyring"},
 	{"ports", "I/O ports (ioperm, iopl)", "ioperm(2)"},

@@ -236,7 +236,7 @@ func (x *torture) dump(t *testing.T, f fault, running bool) bool {
 func (x *torture) restore(t *testing.T, f fault) bool {
 	if x.saved == "" {
 		x.saved = testkit.NewDir(t)
-		x.engine.Save(t, x.proc.PID, x.saved, "--tcp-established")
+		x.engine.Save(t, x.proc.PID, x.saved, "--tcp-established", "--timeout", "600") // see cycle
 		x.held = tables(t)
 	}
 	o := x.run(t, f, "restore", "-d", "-D", x.saved, "--tcp-established")

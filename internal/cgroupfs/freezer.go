@@ -41,7 +41,10 @@ func OpenFreezer(path string) (*Freezer, error) {
 	f := &Freezer{dir: &Dir{file: fd.New(n), what: "cgroup " + path}, path: path}
 	if _, err = f.dir.Read("cgroup.freeze"); err == nil {
 		f.v2 = true
-	} else if _, err = f.dir.Read("freezer.state"); err != nil {
+	} else if _, err2 := f.dir.Read("freezer.state"); err2 != nil {
+		if !errors.Is(err, unix.ENOENT) || !errors.Is(err2, unix.ENOENT) {
+			return nil, errors.Join(err, err2, f.Close())
+		}
 		return nil, errors.Join(fmt.Errorf("%v can't be frozen: it is neither one of version 2, but the root, nor of the freezer controller of version 1", f.dir), f.Close())
 	}
 	if f.Was, err = f.asked(); err != nil {

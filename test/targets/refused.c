@@ -169,6 +169,10 @@ static void keys(void) {
 	CHECK(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL));
 	CHECK(syscall(SYS_add_key, "logon", "glis:name", "secret", 6, KEY_SPEC_SESSION_KEYRING)); // nobody can read it
 }
+static void keys_revoked(void) {
+	CHECK(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL));
+	CHECK(syscall(SYS_keyctl, KEYCTL_REVOKE, KEY_SPEC_SESSION_KEYRING));
+}
 static void thread_keys(void) { CHECK(syscall(SYS_add_key, "user", "name", "secret", 6, KEY_SPEC_THREAD_KEYRING)); }
 static volatile int joined;
 static void *join_ring(void *arg) {
@@ -363,7 +367,7 @@ static struct {
 	const char *name;
 	void (*make)(void);
 } all[] = {
-    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
+    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"mdwe", mdwe}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},

@@ -3,6 +3,7 @@ package task
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -70,13 +71,16 @@ func (k *Keyring) answer(a *asked, c *core.CoreEntry) error {
 		call remote.Call
 		name string
 	}{{a.thread, "thread"}, {a.process, "process"}} {
-		if _, err := x.call.Result(); err == nil {
+		if _, err := x.call.Result(); !noKeyring(err) {
 			return kind.Unsupported(where(a.q), "it has a %s keyring (%s-keyring(7)), which cannot be saved; let it use its session's", x.name, x.name)
 		}
 	}
 	serial, err := a.session.Result()
-	if err != nil || serial == k.own {
-		return nil // the kernel has no keys, or the login's own
+	switch {
+	case noKeyring(err), err == nil && serial == k.own: // the login's own
+		return nil
+	case err != nil: // it was revoked, has expired, or may not be asked for by who has it
+		return kind.Unsupported(where(a.q), "its session keyring can't be looked at (KEYCTL_GET_KEYRING_ID: %v); let it join another one (keyctl session)", err)
 	}
 	s, err := a.describe()
 	if err != nil || strings.HasPrefix(s.name, "_uid") {
@@ -93,6 +97,12 @@ func (k *Keyring) answer(a *asked, c *core.CoreEntry) error {
 	s.serial = uint32(serial)
 	putExtra(c, extraKeyring, s.encode())
 	return nil
+}
+
+// noKeyring tells whether keyctl(2) says that there is none, or that the kernel, or
+// a container, has none for anybody.
+func noKeyring(err error) bool {
+	return errors.Is(err, unix.ENOKEY) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM)
 }
 
 // describe reads what a session keyring is, and refuses one with keys in it.

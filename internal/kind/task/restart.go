@@ -2,6 +2,7 @@ package task
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -137,7 +138,10 @@ func foldRestart(t *scan.Thread) (arch.Regs, *restart, error) {
 // foldBlock is foldRestart for calls that go on from the restart block.
 func foldBlock(t *scan.Thread, r arch.Regs, pending bool) (arch.Regs, *restart, error) {
 	args := arch.CallArgs(&r)
-	nr, ok := blockCall(t, &r)
+	nr, ok, err := blockCall(t, &r)
+	if err != nil {
+		return r, nil, err
+	}
 	if !ok {
 		// Unknown, so EINTR is all that is left.
 		arch.FoldRestart(&r, false)
@@ -158,18 +162,24 @@ func foldBlock(t *scan.Thread, r arch.Regs, pending bool) (arch.Regs, *restart, 
 }
 
 // blockCall finds out which system call a thread with a restart block made.
-// Once it was interrupted before, the kernel only says restart_syscall.
-func blockCall(t *scan.Thread, r *arch.Regs) (nr uint64, ok bool) {
+// Once it was interrupted before, the kernel only says restart_syscall. Code that
+// nobody may read (EFAULT) doesn't tell.
+func blockCall(t *scan.Thread, r *arch.Regs) (nr uint64, ok bool, err error) {
 	if nr, _ := arch.InSyscall(r); nr != arch.SysRestart {
-		return nr, true
+		return nr, true, nil
 	}
 	var code [arch.CalledNrSize]byte
-	if err := remote.ReadFull(t.Tgid, remote.Addr(arch.AfterSyscall(r)-arch.CalledNrSize), code[:]); err == nil {
+	err = remote.ReadFull(t.Tgid, remote.Addr(arch.AfterSyscall(r)-arch.CalledNrSize), code[:])
+	if err != nil && !errors.Is(err, unix.EFAULT) {
+		return 0, false, err
+	}
+	if err == nil {
 		if nr, ok := arch.CalledNr(code[:]); ok {
-			return nr, true
+			return nr, true, nil
 		}
 	}
-	return arch.BlockCall(arch.CallArgs(r))
+	nr, ok = arch.BlockCall(arch.CallArgs(r))
+	return nr, ok, nil
 }
 
 // sleepRest reads what is left of a sleep, if the program asked the kernel to

@@ -11,7 +11,7 @@ import (
 func noThreadRing(q *kind.Question) func() error {
 	own := q.Batch.Try("keyctl KEYCTL_GET_KEYRING_ID thread", unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, spec(unix.KEY_SPEC_THREAD_KEYRING), 0)
 	return func() error {
-		if _, err := own.Result(); err == nil {
+		if _, err := own.Result(); !noKeyring(err) {
 			return kind.Unsupported(where(q), "it has a thread keyring (thread-keyring(7)), which cannot be saved; let it use its session's")
 		}
 		return nil
