@@ -93,7 +93,7 @@ func chains(b []byte) error {
 		return nil
 	}
 	n := len(e.GetSeccompFilters())
-	for first := range uint32(n + 1) {
+	for _, first := range []uint32{0, 1, uint32(n / 2), uint32(n)} {
 		if all, err := chain(e.GetSeccompFilters(), first); err == nil && (len(all) == 0 || len(all) > n) {
 			return fmt.Errorf("%d filters of %d", len(all), n)
 		}

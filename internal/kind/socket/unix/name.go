@@ -178,7 +178,7 @@ func (b *bound) inspect() error {
 // have: a label (security.*) it gets by the system's rules.
 func attribute(path string) (string, error) {
 	n, err := sys.Listxattr(path, nil)
-	if errors.Is(err, sys.EOPNOTSUPP) || n == 0 {
+	if errors.Is(err, sys.EOPNOTSUPP) || err == nil && n == 0 {
 		return "", nil
 	}
 	if err != nil {
