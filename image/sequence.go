@@ -86,9 +86,17 @@ func (s *sequence) took(m proto.Message) int64 {
 	if s.row.Payload == nil {
 		return 0
 	}
-	n := s.row.Payload(m)
+	n := s.row.payload(m)
 	s.ended = n == RestOfFile
 	return n
+}
+
+// payload is Payload, also of a message that was encoded beforehand.
+func (r *Row) payload(m proto.Message) int64 {
+	if e, ok := m.(*proto.Encoded); ok {
+		return e.Payload()
+	}
+	return r.Payload(m)
 }
 
 // complete tells whether the file may end here.

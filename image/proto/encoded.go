@@ -5,9 +5,17 @@ import "bytes"
 // Encoded is a message that was encoded beforehand: it takes a fraction of the
 // memory, and can only be written.
 type Encoded struct {
-	name  string
-	bytes []byte
+	name    string
+	bytes   []byte
+	payload int64
 }
+
+// EncodedAs returns the message of a type's name that b is, with that many bytes of
+// payload behind it. Nothing is copied.
+func EncodedAs(name string, b []byte, payload int64) *Encoded { return &Encoded{name, b, payload} }
+
+// Payload is how many bytes of payload follow it, as far as that was told.
+func (e *Encoded) Payload() int64 { return e.payload }
 
 // Encode encodes a message, which must be complete.
 func Encode(m Message) (*Encoded, error) {
@@ -15,7 +23,7 @@ func Encode(m Message) (*Encoded, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Encoded{m.ProtoName(), bytes.Clone(b)}, nil
+	return &Encoded{name: m.ProtoName(), bytes: bytes.Clone(b)}, nil
 }
 
 // Size is the length of the encoded message, in bytes.

@@ -234,6 +234,9 @@ func (d *dump) dumpFile(ctx context.Context, f *scan.File) error {
 	if err := d.kinds.DumpLocks(d.env, f); err != nil {
 		return err
 	}
+	if r, ok := k.(kind.Reuser); ok && r.Reused(e) {
+		return d.sink.PutNow(image.Files, e, nil)
+	}
 	return d.sink.Put(image.Files, e, nil)
 }
 

@@ -22,6 +22,9 @@ type sink struct {
 	order  []*queue
 	held   int // bytes of payload and of encoded entries in memory
 	loose  int // bytes that entries take that aren't encoded, about
+
+	singles [][]single // see putSingle
+	room    []byte     // for what is encoded of them
 }
 
 type queue struct {
@@ -35,6 +38,7 @@ type queue struct {
 type entry struct {
 	m       proto.Message
 	payload []byte
+	run     *run // in place of both: many that are encoded
 }
 
 // most is how much is kept in memory, in bytes, before it is written, mostLoose
@@ -56,7 +60,7 @@ func (s *sink) Put(row *image.Row, m proto.Message, payload []byte, ids ...uint3
 	if q.done {
 		return fmt.Errorf("%s: it has its one entry already", row.FileName(ids...))
 	}
-	q.entries = append(q.entries, entry{m, payload})
+	q.entries = append(q.entries, entry{m: m, payload: payload})
 	s.held += len(payload)
 	if row == image.Core {
 		s.loose += coreBytes
@@ -103,7 +107,7 @@ func (s *sink) each(f func(*queue) error) error {
 // pack encodes what is not encoded yet, and returns how long that became, in
 // bytes.
 func (q *queue) pack() (int, error) {
-	if q.row != image.Core || len(q.entries) == 0 {
+	if q.row != image.Core || len(q.entries) == 0 || q.entries[0].run != nil {
 		return 0, nil
 	}
 	if _, ok := q.entries[0].m.(*proto.Encoded); ok {
@@ -134,6 +138,9 @@ func (s *sink) queue(row *image.Row, ids []uint32) *queue {
 // spill writes what is held. A file that can have one entry only is closed.
 func (s *sink) spill() error {
 	s.held, s.loose = 0, 0
+	if err := s.writeSingles(s.ended); err != nil {
+		return err
+	}
 	return s.each(func(q *queue) error {
 		if len(q.entries) == 0 {
 			return nil
@@ -163,7 +170,10 @@ func (q *queue) flush(store image.Store) error {
 }
 
 func (q *queue) put(e entry) error {
-	if e.payload != nil {
+	switch {
+	case e.run != nil:
+		return q.putRun(e.run)
+	case e.payload != nil:
 		return q.w.PutPayload(e.m, e.payload)
 	}
 	return q.w.Put(e.m)
@@ -171,6 +181,9 @@ func (q *queue) put(e entry) error {
 
 // finish writes everything and closes all files.
 func (s *sink) finish(ctx context.Context) error {
+	if err := s.writeSingles(func() error { return context.Cause(ctx) }); err != nil {
+		return err
+	}
 	return par.Do(len(s.order), func(i int) error {
 		if err := context.Cause(ctx); err != nil {
 			return err

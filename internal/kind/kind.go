@@ -114,6 +114,32 @@ type Sink interface {
 	Put(row *image.Row, m proto.Message, payload []byte, ids ...uint32) error
 }
 
+// Packer is a Sink that encodes at once, so that the message may be used again: for
+// those that there are very many of.
+type Packer interface {
+	// PutNow is Put; the payload is kept, as by Put.
+	PutNow(row *image.Row, m proto.Message, payload []byte, ids ...uint32) error
+}
+
+// PutNow is Put for a message that is to be used again.
+func PutNow(s Sink, row *image.Row, m proto.Message, payload []byte, ids ...uint32) error {
+	if p, ok := s.(Packer); ok {
+		return p.PutNow(row, m, payload, ids...)
+	}
+	e, err := proto.Encode(m)
+	if err != nil {
+		return err
+	}
+	return s.Put(row, e, payload, ids...)
+}
+
+// Reuser is a kind of files that may return an entry from Dump which is valid only
+// until it dumps the next one.
+type Reuser interface {
+	// Reused tells whether the entry is such a one.
+	Reused(e *fdinfo.FileEntry) bool
+}
+
 // Ordered is implemented by kinds of files whose order in files.img counts: for
 // criu, since Glis reads them all before it looks at any.
 type Ordered interface {

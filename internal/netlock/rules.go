@@ -313,9 +313,10 @@ func encodeKeys(keys [][]byte) []byte {
 // thousands of them, and what they belong to stands still.
 func setKeys(flows []Flow) [2][][]byte {
 	var out [2][][]byte
-	// Of the larger size, so that it never moves.
-	room := make([]byte, 0, 2*len(flows)*int(families[1].keySize()))
-	seen := seenKeys{make(map[[16]byte]bool, 2*len(flows)), map[[40]byte]bool{}}
+	count, size := countKeys(flows)
+	room := make([]byte, 0, size)
+	out[0], out[1] = make([][]byte, 0, count[0]), make([][]byte, 0, count[1])
+	seen := seenKeys{make(map[[16]byte]bool, count[0]), make(map[[40]byte]bool, count[1])}
 	for _, f := range flows {
 		if f.toPort() {
 			continue
@@ -334,6 +335,23 @@ func setKeys(flows []Flow) [2][][]byte {
 		}
 	}
 	return out
+}
+
+// countKeys returns how many keys there are of each family if both ends of all
+// connections are there, and how many bytes all of them have at most.
+func countKeys(flows []Flow) (count [2]int, size int) {
+	for _, f := range flows {
+		if f.toPort() {
+			continue
+		}
+		i := 0
+		if f.Local.Addr().Unmap().Is6() {
+			i = 1
+		}
+		count[i]++
+		size += 2 * int(families[i].keySize())
+	}
+	return count, size
 }
 
 // seenKeys are those that are in a set already, by their size.

@@ -4,16 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockmem"
@@ -219,25 +222,29 @@ func (k *Kind) dumpStill(env *kind.DumpEnv, f *scan.File, g *glimpse) (*fdinfo.F
 	if !ok {
 		return nil, nil
 	}
-	l := &look{
+	r := &k.room
+	l := &r.look
+	*l = look{
 		sort: sort{family: int(g.picture.Family), protocol: unix.IPPROTO_TCP, connected: true},
-		kind: k, env: env, file: f, typ: unix.SOCK_STREAM, state: tcp.Established, opts: opts, group: g.group,
+		kind: k, env: env, file: f, typ: unix.SOCK_STREAM, state: tcp.Established, opts: opts, group: g.group, again: true,
 	}
 	if l.value("TCP_SAVE_SYN") != 0 {
 		return nil, nil
 	}
 	l.at, l.peer = endsOf(&g.picture)
-	s := tcp.FromPicture(&g.picture, k.alike.clock, g.queue)
+	s := r.stream.From(&g.picture, k.alike.clock, g.queue)
 	g.queue, l.pace = nil, s.Pace
-	if err := env.Guard.Leave(f, tcp.Repair(), l.back()...); err != nil {
+	if err := env.Guard.Leave(f, tcp.Repair(), k.backOf(l)...); err != nil {
 		return nil, err
 	}
 	if err := l.putLocal(); err != nil {
 		return nil, err
 	}
-	if err := env.Images.Put(image.TCPStream, s.Entry, s.Queues, uint32(f.Stat.Ino)); err != nil {
+	if err := kind.PutNow(env.Images, image.TCPStream, s.Entry, s.Queues, uint32(f.Stat.Ino)); err != nil {
 		return nil, err
 	}
+	r.extra.Reset()
+	l.more = &r.extra
 	if err := l.putExtra(); err != nil {
 		return nil, err
 	}
@@ -252,7 +259,29 @@ func (k *Kind) dumpStill(env *kind.DumpEnv, f *scan.File, g *glimpse) (*fdinfo.F
 			return nil, err
 		}
 	}
-	return l.entry(owner), nil
+	return l.entryIn(&r.entry, owner), nil
+}
+
+// room is memory for a connection that is dumped without a system call: thousands of
+// them use it in turn.
+type room struct {
+	look   look
+	stream tcp.Room
+	extra  extra.SocketEntry
+	entry  entryRoom
+}
+
+// Reused implements kind.Reuser.
+func (k *Kind) Reused(e *fdinfo.FileEntry) bool { return e == &k.room.entry.file }
+
+// backOf is what undoes the changes that a dump leaves, the same for most.
+func (k *Kind) backOf(l *look) []linux.SockOpt {
+	back := l.back()
+	if slices.Equal(back, k.lastBack) {
+		return k.lastBack
+	}
+	k.lastBack = back
+	return back
 }
 
 func endsOf(p *sockmem.Picture) (at, peer address) {

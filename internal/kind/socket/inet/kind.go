@@ -22,6 +22,7 @@ import (
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
@@ -71,6 +72,8 @@ type Kind struct {
 	sockets  *sockmem.TCPReader        // may be nil
 	unlike   error                     // why that doesn't know all
 	ends     map[*scan.File][2]address // of connections that Flows has seen
+	room     room
+	lastBack []linux.SockOpt // see backOf
 
 	nobody *fown.FownEntry       // see noOwner
 	mem    *kmem.Shared          // nil: not there yet
@@ -139,6 +142,7 @@ type look struct {
 	pace     *tcp.Pace // nil if it has none
 	sent     uint32    // how many bytes what is urgent of what was sent is the last of
 	group    *socket.Group
+	again    bool               // its memory is used again: what is put is encoded at once
 	known    bool               // its group is of UDP
 	more     *extra.SocketEntry // what options don't tell
 	inside   *kmem.Struct       // its structure; nil: it can't be read
@@ -408,6 +412,9 @@ func (l *look) putExtra() error {
 	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil && e.SentUrgent == nil && e.Pace == nil && !unusual(e) {
 		return nil
 	}
+	if l.again {
+		return kind.PutNow(l.env.Images, extra.Sockets, e, nil)
+	}
 	return l.env.Images.Put(extra.Sockets, e, nil)
 }
 
@@ -422,16 +429,24 @@ func (k *Kind) noOwner() *fown.FownEntry {
 // entry is the socket as criu writes it. It is one piece of memory: to find many
 // takes longer than all else where there are many sockets.
 func (l *look) entry(owner *fown.FownEntry) *fdinfo.FileEntry {
+	return l.entryIn(new(entryRoom), owner)
+}
+
+// entryRoom is an entry with all it points to.
+type entryRoom struct {
+	file                                                      fdinfo.FileEntry
+	isk                                                       sk_inet.InetSkEntry
+	ino, family, typ, proto, state, atPort, peerPort, backlog uint32
+	at, peer                                                  [4]uint32
+}
+
+// entryIn is entry in memory that may have been used before.
+func (l *look) entryIn(room *entryRoom, owner *fown.FownEntry) *fdinfo.FileEntry {
 	protocol := l.protocol
 	if protocol == unix.IPPROTO_MPTCP {
 		protocol = unix.IPPROTO_TCP // criu has no other
 	}
-	room := &struct {
-		file                                                      fdinfo.FileEntry
-		isk                                                       sk_inet.InetSkEntry
-		ino, family, typ, proto, state, atPort, peerPort, backlog uint32
-		at, peer                                                  [4]uint32
-	}{
+	*room = entryRoom{
 		ino: uint32(l.file.Stat.Ino), family: uint32(l.family), typ: uint32(l.typ), proto: uint32(protocol), state: uint32(l.state),
 		atPort: uint32(l.at.port), peerPort: uint32(l.peer.port), backlog: uint32(l.backlog),
 	}

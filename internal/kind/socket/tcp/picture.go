@@ -48,12 +48,23 @@ const usecStamps = 1
 // rather late than early, so that no time stamp goes back.
 func ClockOf(stamp, offset uint32) uint32 { return (stamp | usecStamps) - offset }
 
-// FromPicture is Read for an ESTABLISHED connection whose memory in the kernel is
-// known, with an empty send queue; clock is what time stamps show besides the
-// connection's own offset.
+// Room is memory for a Stream that From makes.
+type Room struct {
+	numbers numbers
+	stream  Stream
+}
+
+// FromPicture is Room.From with memory of its own.
 func FromPicture(p *sockmem.Picture, clock uint32, unread []byte) *Stream {
-	w := &p.Word
-	n := &numbers{pace: Pace{Window: w[sockmem.SndCwnd], Threshold: w[sockmem.SndSsthresh], ECN: w[sockmem.EcnFlags]}}
+	return new(Room).From(p, clock, unread)
+}
+
+// From is Read for an ESTABLISHED connection whose memory in the kernel is known,
+// with an empty send queue; clock is what time stamps show besides the connection's
+// own offset. It is valid until the next call.
+func (r *Room) From(p *sockmem.Picture, clock uint32, unread []byte) *Stream {
+	w, n := &p.Word, &r.numbers
+	*n = numbers{pace: Pace{Window: w[sockmem.SndCwnd], Threshold: w[sockmem.SndSsthresh], ECN: w[sockmem.EcnFlags]}}
 	e, used := &n.entry, 0
 	set := func(at **uint32, v uint32) {
 		n.room[used] = v
@@ -87,7 +98,8 @@ func FromPicture(p *sockmem.Picture, clock uint32, unread []byte) *Stream {
 	set(&e.InqLen, uint32(len(unread)))
 	set(&e.OutqLen, 0)
 	e.UnsqLen = e.OutqLen
-	return &Stream{State: int(w[sockmem.State]), Entry: e, Queues: unread, Pace: &n.pace}
+	r.stream = Stream{State: int(w[sockmem.State]), Entry: e, Queues: unread, Pace: &n.pace}
+	return &r.stream
 }
 
 // agreedECN is what TCP_INFO tells of ecn_flags.

@@ -1,0 +1,141 @@
+package dump
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/par"
+)
+
+// run is entries of one image, one after the other, that are encoded: each with its
+// length before it.
+type run struct {
+	name string // of their message
+	b    []byte
+}
+
+// runSize is how much memory is got at a time for entries that are encoded.
+const runSize = 64 << 10
+
+// single is the one entry of an image that there are many of, encoded.
+type single struct {
+	row     *image.Row
+	name    string // of its message
+	id      uint32
+	b       []byte
+	payload []byte
+}
+
+// PutNow implements kind.Packer.
+func (s *sink) PutNow(row *image.Row, m proto.Message, payload []byte, ids ...uint32) error {
+	if row.Single && len(ids) == 1 {
+		return s.putSingle(row, m, payload, ids[0])
+	}
+	if payload != nil {
+		e, err := proto.Encode(m)
+		if err != nil {
+			return fmt.Errorf("%s: %w", row.FileName(ids...), err)
+		}
+		return s.Put(row, e, payload, ids...)
+	}
+	q := s.queue(row, ids)
+	if q.done {
+		return fmt.Errorf("%s: it has its one entry already", row.FileName(ids...))
+	}
+	n, err := q.packOne(m)
+	if err != nil {
+		return fmt.Errorf("%s: %w", row.FileName(ids...), err)
+	}
+	s.held += n
+	return s.shrink()
+}
+
+// packOne encodes an entry behind those that were put before.
+func (q *queue) packOne(m proto.Message) (int, error) {
+	if n := len(q.entries); n == 0 || q.entries[n-1].run == nil || cap(q.entries[n-1].run.b)-len(q.entries[n-1].run.b) < runSize/8 {
+		q.entries = append(q.entries, entry{run: &run{m.ProtoName(), make([]byte, 0, runSize)}})
+	}
+	r := q.entries[len(q.entries)-1].run
+	from := len(r.b)
+	b, err := proto.MarshalOptions{}.MarshalAppend(append(r.b, 0, 0, 0, 0), m)
+	if err != nil {
+		return 0, err
+	}
+	binary.LittleEndian.PutUint32(b[from:], uint32(len(b)-from-4))
+	r.b = b
+	return len(b) - from, nil
+}
+
+// putRun writes entries that are encoded.
+func (q *queue) putRun(r *run) error {
+	for b := r.b; len(b) > 0; {
+		end := 4 + binary.LittleEndian.Uint32(b)
+		if err := q.w.Put(proto.EncodedAs(r.name, b[4:end], 0)); err != nil {
+			return err
+		}
+		b = b[end:]
+	}
+	return nil
+}
+
+func (s *sink) putSingle(row *image.Row, m proto.Message, payload []byte, id uint32) error {
+	if want := row.Payload; want != nil && want(m) != int64(len(payload)) {
+		return fmt.Errorf("%s: a payload of %d bytes, and there should be %d", row.FileName(id), len(payload), want(m))
+	}
+	if cap(s.room)-len(s.room) < runSize/8 {
+		s.room = make([]byte, 0, runSize)
+	}
+	from := len(s.room)
+	b, err := proto.MarshalOptions{}.MarshalAppend(s.room, m)
+	if err != nil {
+		return fmt.Errorf("%s: %w", row.FileName(id), err)
+	}
+	s.room = b
+	if n := len(s.singles); n == 0 || len(s.singles[n-1]) == cap(s.singles[n-1]) {
+		s.singles = append(s.singles, make([]single, 0, singlesAtOnce))
+	}
+	last := &s.singles[len(s.singles)-1]
+	*last = append(*last, single{row, m.ProtoName(), id, b[from:len(b):len(b)], payload})
+	s.held += len(b) - from + len(payload)
+	return s.shrink()
+}
+
+// singlesAtOnce is for how many singles there is memory in one piece.
+const singlesAtOnce = 256
+
+func (x *single) write(store image.Store) error {
+	w, err := image.Create(store, x.row, x.id)
+	if err != nil {
+		return err
+	}
+	if err := w.PutPayload(proto.EncodedAs(x.name, x.b, int64(len(x.payload))), x.payload); err != nil {
+		_ = w.Close() // it returns the same error
+		return err
+	}
+	return w.Close()
+}
+
+// nth returns the i-th single.
+func (s *sink) nth(i int) *single { return &s.singles[i/singlesAtOnce][i%singlesAtOnce] }
+
+// countSingles returns how many there are.
+func (s *sink) countSingles() int {
+	if len(s.singles) == 0 {
+		return 0
+	}
+	return (len(s.singles)-1)*singlesAtOnce + len(s.singles[len(s.singles)-1])
+}
+
+// writeSingles writes all singles, on all CPUs, unless ended says why not.
+func (s *sink) writeSingles(ended func() error) error {
+	err := par.Do(s.countSingles(), func(i int) error {
+		if err := ended(); err != nil {
+			return err
+		}
+		return s.nth(i).write(s.store)
+	})
+	s.singles, s.room = nil, nil
+	return err
+}

@@ -1,0 +1,64 @@
+package dump
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
+	"glis.dev/glis/image/proto"
+)
+
+// TestPutNow: a message that is used again is written as it was when it was put, in
+// order with others, and so is the entry of a file that has one only.
+func TestPutNow(t *testing.T) {
+	for _, spill := range []bool{false, true} {
+		d := dirOf(t)
+		s := newSink(d)
+		again, stream := descriptor(0), &tcp_stream.TcpStreamEntry{}
+		const count = 10000 // several runs
+		for i := range uint32(count) {
+			*again.Id, *again.Fd = i, i
+			if i%100 == 0 {
+				must(t, s.Put(image.FdInfo, descriptor(i), nil, 2))
+			} else {
+				must(t, s.PutNow(image.FdInfo, again, nil, 2))
+			}
+			if i%20 == 0 {
+				queue := bytes.Repeat([]byte{byte(i)}, int(i%7))
+				*stream = tcp_stream.TcpStreamEntry{InqLen: proto.Uint32(i % 7), InqSeq: &i, OutqLen: proto.Uint32(0), OutqSeq: &i, OptMask: proto.Uint32(0), SndWscale: proto.Uint32(0), MssClamp: proto.Uint32(1)}
+				must(t, s.PutNow(image.TCPStream, stream, queue, i))
+			}
+			if spill && i == count/2 {
+				must(t, s.spill())
+			}
+		}
+		must(t, s.finish(context.Background()))
+		all, err := image.ReadAll[*fdinfo.FdinfoEntry](d, image.FdInfo, 2)
+		must(t, err)
+		for i, e := range all {
+			if len(all) != count || e.GetFd() != uint32(i) {
+				t.Fatalf("entry %d of %d is %v", i, len(all), e)
+			}
+		}
+		streams := image.NewSingles(d, image.TCPStream)
+		for i := uint32(0); i < count; i += 20 {
+			m, payload, err := streams.Read(i)
+			must(t, err)
+			if e, ok := m.(*tcp_stream.TcpStreamEntry); !ok || e.GetInqSeq() != i || !bytes.Equal(payload, bytes.Repeat([]byte{byte(i)}, int(i%7))) {
+				t.Fatalf("stream %d: %v, payload %q", i, m, payload)
+			}
+		}
+	}
+	s := newSink(dirOf(t))
+	bad := &tcp_stream.TcpStreamEntry{InqLen: proto.Uint32(5), InqSeq: proto.Uint32(1), OutqLen: proto.Uint32(0), OutqSeq: proto.Uint32(1), OptMask: proto.Uint32(0), SndWscale: proto.Uint32(0), MssClamp: proto.Uint32(1)}
+	if err := s.PutNow(image.TCPStream, bad, []byte("abc"), 1); err == nil || !strings.Contains(err.Error(), "payload of 3 bytes") {
+		t.Errorf("%v of a payload that is too short", err)
+	}
+	if err := s.PutNow(image.FdInfo, &fdinfo.FdinfoEntry{}, nil, 2); err == nil {
+		t.Error("a message was taken that lacks fields")
+	}
+}
