@@ -45,7 +45,7 @@ type Both struct {
 	FileValidation FileValidation `opt:"file-validation" arg:"METHOD" def:"filesize" only:"filesize; comparing build IDs is not built yet" group:"Open files" help:"How a file is known to be still the same: 'filesize' or 'buildid'."`
 	_              bool           `opt:"allow-uprobes" no:"yes" group:"Memory" supported:"no; uprobe mappings are not built yet" help:"Accept mappings made by uprobes."`
 
-	External  []External `opt:"external" arg:"RES" group:"Outside resources" rpc:"external" only:"unix,pipe,file; other resources outside the tree are not built yet" help:"Treat RES as a resource outside the tree: pipe[INODE] is a pipe whose other end is outside, unix[INODE] a UNIX socket whose other end is and may be gone afterwards, file[MNT_ID:INODE] an open file that no path leads to."`
+	External  []External `opt:"external" arg:"RES" group:"Outside resources" rpc:"external" only:"unix,pipe,file,tty; other resources outside the tree are not built yet" help:"Treat RES as a resource outside the tree: pipe[INODE] is a pipe whose other end is outside, unix[INODE] a UNIX socket whose other end is and may be gone afterwards, file[MNT_ID:INODE] an open file that no path leads to, tty[RDEV:DEV] a terminal (both hexadecimal, from stat(2)) that another one takes the place of."`
 	ExtUnixSk ExtUnix    `opt:"ext-unix-sk,x" arg:"[INODES]" group:"Outside resources" rpc:"ext_unix_sk" help:"Accept UNIX sockets whose other end stays outside; with INODES (separated by commas) these."`
 	_         string     `opt:"ext-mount-map,M" arg:"KEY:VALUE" group:"Outside resources" rpc:"ext_mnt" supported:"no; mount namespaces are not built yet" help:"Old form of --external mnt."`
 	// Scripts are programs that run at each stage, see criu(8).

@@ -26,10 +26,12 @@ type TTY struct {
 	masters map[uint32]*scan.File // of a dump: masters in the tree, by number
 	pairs   map[uint32]*scan.File // of a dump: those that are written down
 	infos   map[uint32]*tty.TtyInfoEntry
-	vt      *scan.File          // of a dump: the one virtual terminal there may be
-	hung    map[uint32]*hungSet // of a restore: slaves without a master, by number
-	group   uint32              // of a restore: the tree's own process group, 0 if it has none
-	sets    map[uint32]*ptySet  // of a restore, by number
+	vt      *scan.File                 // of a dump: the one virtual terminal there may be
+	hung    map[uint32]*hungSet        // of a restore: slaves without a master, by number
+	group   uint32                     // of a restore: the tree's own process group, 0 if it has none
+	sets    map[uint32]*ptySet         // of a restore, by number
+	outside map[device]uint32          // of a dump: those that the user has named
+	handed  map[*tty.TtyInfoEntry]bool // of a restore: those that are handed in
 }
 
 // Device numbers from include/uapi/linux/major.h.
@@ -92,6 +94,9 @@ func (k *TTY) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 	if master != nil {
 		return k.dumpPair(env, f, master, index, d)
 	}
+	if which, ok := given(env, f); ok && !isHungUp(d) {
+		return k.dumpOutside(env, f, d, which)
+	}
 	if err := k.supported(env, f, d); err != nil {
 		return nil, err
 	}
@@ -120,11 +125,11 @@ func (k *TTY) supported(env *kind.DumpEnv, f *scan.File, d *fd.FD) error {
 	case !isSlave(f.Stat.Rdev) && !isCTTY(f.Stat.Rdev):
 		return kind.Unsupported(f, "Glis can't carry over this sort of terminal (device %d:%d) yet; have the program close it", unix.Major(f.Stat.Rdev), unix.Minor(f.Stat.Rdev))
 	case !env.Options.ShellJob:
-		return kind.Unsupported(f, "it is a terminal, and what is at its other end is not dumped; use --shell-job on dump and restore to let the terminal of whoever restores take its place")
+		return kind.Unsupported(f, "it is a terminal, and what is at its other end is not dumped; use --shell-job on dump and restore to let the terminal of whoever restores take its place, or name it by --external '%s' and hand in another one at the restore (--inherit-fd)", device{f.Stat.Rdev, f.Stat.Dev}.key())
 	}
 	for _, u := range f.Users {
 		if lead := env.Tree.Task(u.Task.Stat.Session); lead != nil && lead.Stat.TTY != 0 && !isControl(f, lead) {
-			return kind.Unsupported(f, "%v, the leader of the session that the terminal controls, is in the tree, and another terminal can't control that session; dump what was started in it instead", lead)
+			return kind.Unsupported(f, "%v, the leader of the session that the terminal controls, is in the tree, and the terminal of whoever restores can't control that session; dump what was started in it instead, or name it by --external '%s' and hand in another one at the restore (--inherit-fd)", lead, device{f.Stat.Rdev, f.Stat.Dev}.key())
 		}
 	}
 	if machine {

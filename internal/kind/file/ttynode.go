@@ -49,6 +49,9 @@ func (k *TTY) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if n == nil && err == nil {
 		n, err = k.planMachine(e, b, info)
 	}
+	if n == nil && err == nil {
+		n, err = k.planOutside(p, b, info)
+	}
 	if err != nil {
 		return entryError(e, "%v", err)
 	}
