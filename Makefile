@@ -3,7 +3,8 @@
 # sudo make demo  see it work, in ten seconds
 # make fuzz       every parser, with FUZZTIME of inputs
 # make torture    every system call of a dump and of a restore fails once, with
-#                 each of some errors; TORTURE=1-200 for the first 200 only
+#                 each of some errors; TORTURE=1-200 for the first 200 only,
+#                 TORTURE=1-100000:EIO,EINTR for these errors only
 GO ?= go
 BIN ?= bin
 # A number of inputs (20000x) or a time (1m).

@@ -86,8 +86,12 @@ func sillyName(f *scan.File) error {
 		return nil
 	}
 	var st unix.Statfs_t
-	if err := unix.Statfs(f.Link, &st); err != nil || st.Type != nfsMagic {
+	err := unix.Statfs(f.Link, &st)
+	if errors.Is(err, unix.ENOENT) || err == nil && st.Type != nfsMagic {
 		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%v: is it on NFS? statfs: %w", f, err)
 	}
 	return kind.Unsupported(f, "it was deleted on NFS while it was open, and its server deletes it for good when it is closed; keep a name for it")
 }

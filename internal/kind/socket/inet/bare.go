@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/undo"
 )
 
 // Bare sockets have no ports: those of SOCK_RAW, and those of ping, which are
@@ -96,8 +97,14 @@ func (l *bareLook) readState(m *kmem.Reader) error {
 // option tells of.
 func (l *bareLook) checkHidden() error {
 	fd := l.FD.Int()
-	if l.bare == unix.SOCK_RAW && !tellsAlert(fd, l.family) && alerted(fd, l.family) {
-		return l.Refuse("it gets packets with a router alert (IP_ROUTER_ALERT), which isn't supported yet")
+	if l.bare == unix.SOCK_RAW && !tellsAlert(fd, l.family) {
+		gets, err := alerted(fd, l.family)
+		if err != nil {
+			return l.Fail(err)
+		}
+		if gets {
+			return l.Refuse("it gets packets with a router alert (IP_ROUTER_ALERT), which isn't supported yet")
+		}
 	}
 	mem, err := socket.MemInfo(fd, unix.SK_MEMINFO_OPTMEM)
 	if err != nil {
@@ -134,17 +141,25 @@ func tellsAlert(fd, family int) bool {
 
 // alerted tells whether a raw socket gets packets with a router alert. Nobody
 // can ask for that; but who gets them can't be told to once more.
-func alerted(fd, family int) bool {
+func alerted(fd, family int) (bool, error) {
 	level, opt, off := unix.IPPROTO_IP, unix.IP_ROUTER_ALERT, 0
 	if family == unix.AF_INET6 {
 		level, opt, off = unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, -1
 	}
 	const number = 0xfffe // of an alert that nobody has
 	err := unix.SetsockoptInt(fd, level, opt, number)
-	if err == nil {
-		_ = unix.SetsockoptInt(fd, level, opt, off)
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return true, nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOPROTOOPT): // of its protocol none can
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("does it get packets with a router alert? IP_ROUTER_ALERT: %w", err)
 	}
-	return errors.Is(err, unix.EADDRINUSE)
+	if err := undo.Again(func() error { return unix.SetsockoptInt(fd, level, opt, off) }); err != nil {
+		return false, fmt.Errorf("have it get no packets with a router alert again: %w", err)
+	}
+	return false, nil
 }
 
 func (l *bareLook) entry() (*sk_inet.InetSkEntry, error) {
