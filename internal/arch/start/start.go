@@ -7,9 +7,9 @@
 //
 //	-ldflags=-E=glis_start
 //
-// begins at glis_start, ahead of the Go runtime: its variables, and its instructions
-// as far as the page cache has them, are found in two system calls, and it begins on
-// one CPU. Linked otherwise it begins as any program. In both cases the Go heap
+// begins at glis_start, ahead of the Go runtime: its variables and instructions are
+// found in two system calls, and read if they are not in the page cache, and it begins
+// on one CPU. Linked otherwise it begins as any program. In both cases the Go heap
 // goes on in huge pages before the packages are made ready. Where there are none, all
 // is as it would be without.
 package start
