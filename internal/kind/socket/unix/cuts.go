@@ -28,6 +28,9 @@ func (k *Kind) uneven(u *sockdiag.Unix, messages []*message) (bool, error) {
 	}
 	sum := uint64(0)
 	for _, m := range messages {
+		if len(m.data) > maxPiece {
+			return true, nil // that is several buffers, whichever they are
+		}
 		// Of urgent data that is read its buffer stays, which was of one byte.
 		n, err := k.size(sys.SOCK_STREAM, max(len(m.data), 1))
 		if err != nil {

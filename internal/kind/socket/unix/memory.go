@@ -28,7 +28,7 @@ func (k *Kind) size(typ uint8, length int) (uint32, error) {
 	defer sys.Close(pair[0])
 	defer sys.Close(pair[1])
 	s := sender{fd: pair[0], raised: new(bool)}
-	if err := s.send(make([]byte, length), nil, false); err != nil {
+	if err := s.send(make([]byte, length), nil, typ == sys.SOCK_STREAM); err != nil {
 		return 0, fmt.Errorf("measure a message of %d bytes: %w", length, err)
 	}
 	n, err := unread(pair[0])

@@ -98,6 +98,10 @@ func (s *stream) divide(lengths []int) {
 	s.out = d.out
 }
 
+// maxDivided is into how many buffers a queue is taken apart that the kernel's memory
+// shows: more than a sender can have filled unless it may have buffers beyond limits.
+const maxDivided = 1 << 16
+
 // divider takes a stream apart.
 type divider struct {
 	lengths []int // of what is left
@@ -125,7 +129,7 @@ func (d *divider) add(m *message) {
 // next takes what comes next of at most most bytes: a buffer, all of them, or
 // all up to a place if there are too many.
 func (d *divider) next(most int, whole bool) (n int) {
-	many := len(d.out) >= maxCuts
+	many := len(d.out) >= maxDivided
 	for n < most && len(d.lengths) > 0 && (n == 0 || whole || many && d.lengths[0] > 0) {
 		took := min(most-n, d.lengths[0])
 		n += took
