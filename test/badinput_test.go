@@ -2,7 +2,9 @@ package test
 
 import (
 	"bytes"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -101,6 +103,20 @@ func TestBadTask(t *testing.T) {
 			empty(t, dir)
 		})
 	}
+}
+
+// TestItself: a dump whose PID is known before it is Glis: a shell becomes it.
+func TestItself(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	dir := testkit.NewDir(t)
+	sh := testkit.RequireProgram(t, "sh", "dash")
+	out, err := exec.Command(sh, "-c", `exec "$0" dump -t $$ -D "$1" --leave-running`, e.Path, dir).CombinedOutput()
+	var status *exec.ExitError
+	if !errors.As(err, &status) || status.ExitCode() != 1 || !strings.Contains(string(out), "is Glis itself") || strings.Count(string(out), "\n") != 1 {
+		t.Errorf("%v: %s", err, out)
+	}
+	empty(t, dir)
 }
 
 // kernelThread finds one; in a container there may be none.
