@@ -70,9 +70,14 @@ func (q *queue) packOne(m proto.Message) (int, error) {
 
 // putRun writes entries that are encoded.
 func (q *queue) putRun(r *run) error {
+	return r.each(func(b []byte) error { return q.w.Put(proto.EncodedAs(r.name, b, 0)) })
+}
+
+// each calls f for each entry.
+func (r *run) each(f func(entry []byte) error) error {
 	for b := r.b; len(b) > 0; {
 		end := 4 + binary.LittleEndian.Uint32(b)
-		if err := q.w.Put(proto.EncodedAs(r.name, b[4:end], 0)); err != nil {
+		if err := f(b[4:end]); err != nil {
 			return err
 		}
 		b = b[end:]

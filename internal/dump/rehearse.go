@@ -5,6 +5,8 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/fdinfo"
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/restore"
 )
@@ -18,9 +20,20 @@ func (m memory) Entries(row *image.Row, ids ...uint32) ([]plan.Entry, error) {
 	if q == nil {
 		return nil, nil
 	}
-	out := make([]plan.Entry, len(q.entries))
-	for i, e := range q.entries {
-		out[i] = plan.Entry{Message: e.m, Payload: e.payload}
+	out := make([]plan.Entry, 0, len(q.entries))
+	for _, e := range q.entries {
+		if e.run == nil {
+			out = append(out, plan.Entry{Message: e.m, Payload: e.payload})
+			continue
+		}
+		err := e.run.each(func(b []byte) error {
+			m := row.New()
+			out = append(out, plan.Entry{Message: m})
+			return proto.Unmarshal(b, m)
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
@@ -43,11 +56,70 @@ func (d *dump) rehearse() error {
 	if q == nil {
 		return nil
 	}
-	files := make([]*fdinfo.FileEntry, len(q.entries))
-	for i, e := range q.entries {
-		files[i] = e.m.(*fdinfo.FileEntry)
+	files := make([]*fdinfo.FileEntry, 0, len(q.entries))
+	for _, e := range q.entries {
+		if e.run == nil {
+			files = append(files, e.m.(*fdinfo.FileEntry))
+			continue
+		}
+		more, err := outlines(e.run)
+		if err != nil {
+			return err
+		}
+		files = append(files, more...)
 	}
 	return d.rehearseWith(memory{d.sink}, files)
+}
+
+// outlines returns what a rehearsal has to know of files that are encoded: sockets
+// that are too many to be planned.
+func outlines(r *run) (out []*fdinfo.FileEntry, err error) {
+	socket := &sk_inet.InetSkEntry{}
+	err = r.each(func(b []byte) error {
+		var o outline
+		if err := proto.Unmarshal(b, &o); err != nil {
+			return err
+		}
+		out = append(out, &fdinfo.FileEntry{Type: o.typ, Id: o.id, Isk: socket})
+		return nil
+	})
+	return out, err
+}
+
+// outline is what files have in common of a fdinfo.FileEntry.
+type outline struct {
+	proto.Rest
+	typ *fdinfo.FdTypes
+	id  *uint32
+}
+
+// Fields of a fdinfo.FileEntry, both of them varints.
+const (
+	typeTag = 1 << 3
+	idTag   = 2 << 3
+)
+
+// Reset implements proto.Message.
+func (o *outline) Reset() { *o = outline{} }
+
+// ProtoName implements proto.Message.
+func (*outline) ProtoName() string { return (*fdinfo.FileEntry)(nil).ProtoName() }
+
+// AppendFields implements proto.Message: it is only read.
+func (*outline) AppendFields(b []byte) []byte { return b }
+
+// Missing implements proto.Message.
+func (*outline) Missing() string { return "" }
+
+// ReadField implements proto.Message: what else there is isn't asked for.
+func (o *outline) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case typeTag:
+		proto.Number(d, &o.typ)
+	case idTag:
+		d.Uint32(&o.id)
+	}
+	return true
 }
 
 // rehearseWritten is rehearse for images that did not fit into memory.

@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
@@ -222,11 +223,11 @@ func (k *Kind) dumpStill(env *kind.DumpEnv, f *scan.File, g *glimpse) (*fdinfo.F
 	if !ok {
 		return nil, nil
 	}
-	r := &k.room
+	r, put := k.roomForStill()
 	l := &r.look
 	*l = look{
 		sort: sort{family: int(g.picture.Family), protocol: unix.IPPROTO_TCP, connected: true},
-		kind: k, env: env, file: f, typ: unix.SOCK_STREAM, state: tcp.Established, opts: opts, group: g.group, again: true,
+		kind: k, env: env, file: f, typ: unix.SOCK_STREAM, state: tcp.Established, opts: opts, group: g.group, put: put,
 	}
 	if l.value("TCP_SAVE_SYN") != 0 {
 		return nil, nil
@@ -240,7 +241,7 @@ func (k *Kind) dumpStill(env *kind.DumpEnv, f *scan.File, g *glimpse) (*fdinfo.F
 	if err := l.putLocal(); err != nil {
 		return nil, err
 	}
-	if err := kind.PutNow(env.Images, image.TCPStream, s.Entry, s.Queues, uint32(f.Stat.Ino)); err != nil {
+	if err := put(env.Images, image.TCPStream, s.Entry, s.Queues, uint32(f.Stat.Ino)); err != nil {
 		return nil, err
 	}
 	r.extra.Reset()
@@ -270,6 +271,18 @@ type room struct {
 	extra  extra.SocketEntry
 	entry  entryRoom
 }
+
+// roomForStill returns memory for one more, and how its images are put. Those that
+// may be rehearsed have memory of their own.
+func (k *Kind) roomForStill() (*room, putter) {
+	if k.stills++; k.stills <= mostRehearsed+1 {
+		return new(room), kind.Sink.Put
+	}
+	return &k.room, kind.PutNow
+}
+
+// putter is kind.Sink.Put or kind.PutNow.
+type putter func(s kind.Sink, row *image.Row, m proto.Message, payload []byte, ids ...uint32) error
 
 // Reused implements kind.Reuser.
 func (k *Kind) Reused(e *fdinfo.FileEntry) bool { return e == &k.room.entry.file }

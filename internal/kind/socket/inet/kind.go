@@ -73,6 +73,7 @@ type Kind struct {
 	unlike   error                     // why that doesn't know all
 	ends     map[*scan.File][2]address // of connections that Flows has seen
 	room     room
+	stills   int             // that were dumped by memory alone
 	lastBack []linux.SockOpt // see backOf
 
 	nobody *fown.FownEntry       // see noOwner
@@ -142,7 +143,7 @@ type look struct {
 	pace     *tcp.Pace // nil if it has none
 	sent     uint32    // how many bytes what is urgent of what was sent is the last of
 	group    *socket.Group
-	again    bool               // its memory is used again: what is put is encoded at once
+	put      putter             // nil: kind.Sink.Put
 	known    bool               // its group is of UDP
 	more     *extra.SocketEntry // what options don't tell
 	inside   *kmem.Struct       // its structure; nil: it can't be read
@@ -412,8 +413,8 @@ func (l *look) putExtra() error {
 	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil && e.SentUrgent == nil && e.Pace == nil && !unusual(e) {
 		return nil
 	}
-	if l.again {
-		return kind.PutNow(l.env.Images, extra.Sockets, e, nil)
+	if l.put != nil {
+		return l.put(l.env.Images, extra.Sockets, e, nil)
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)
 }
