@@ -40,6 +40,9 @@ func (o *other) Match(f *scan.File) bool {
 
 // Dump implements kind.File.
 func (o *other) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	if f.Flags&unix.O_PATH != 0 {
+		return nil, kind.Unsupported(f, "a socket's file that was opened with O_PATH isn't opened again yet; let the process close it first")
+	}
 	if f.NoFamily != nil {
 		return nil, fmt.Errorf("%s: which family the socket has can't be told: %w", f, f.NoFamily)
 	}
@@ -51,9 +54,6 @@ func (o *other) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.
 		return nil, err
 	}
 	defer d.Close()
-	if f.Flags&unix.O_PATH != 0 {
-		return nil, kind.Unsupported(f, "a socket's file that was opened with O_PATH isn't opened again yet; let the process close it first")
-	}
 	return nil, kind.Unsupported(f, "%s; let the process close it before the dump", Describe(d))
 }
 
