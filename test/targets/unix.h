@@ -93,6 +93,21 @@ static const char *process(pid_t pid) {
 
 // anew is set when sockets are looked at that weren't there before.
 
+// pidfd tells whether SO_PEERPIDFD is of the process that SO_PEERCRED tells of.
+static const char *pidfd(int fd, pid_t of) {
+	static char line[100], path[40];
+	int got = -1, pid = 0;
+	socklen_t len = sizeof got;
+	if (getsockopt(fd, SOL_SOCKET, 77 /* SO_PEERPIDFD */, &got, &len))
+		return strerror(errno);
+	sprintf(path, "/proc/self/fdinfo/%d", got);
+	FILE *f = fopen(path, "r");
+	while (f && fgets(line, sizeof line, f))
+		sscanf(line, "Pid: %d", &pid);
+	fclose(f), close(got);
+	return pid == of ? "is that" : pid < 0 ? "has ended" : "is another one";
+}
+
 // look notes all that a socket tells without changing.
 static void look(const char *name, int fd) {
 	char own[500], peer[500];
@@ -124,6 +139,7 @@ static void look(const char *name, int fd) {
 		obs("%s: %s to %s, peer is %s", name, own, peer, process(who.pid));
 	else
 		obs("=%s: %s to %s, peer is process %d, out %d", name, own, peer, who.pid, out);
+	obs("%s: its pidfd: %s", name, pidfd(fd, who.pid));
 	errno = e;
 }
 
