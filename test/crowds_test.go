@@ -134,7 +134,7 @@ func TestHaproxyClients(t *testing.T) {
 	for _, addr := range []string{plain, web} {
 		awaitServer(t, p, addr)
 		for range 10 {
-			c.join(webClient(t, "http://"+addr))
+			c.join(webClient(t, addr))
 		}
 	}
 	c.outlive(t, e, p)
@@ -305,7 +305,7 @@ func TestLanguagesClients(t *testing.T) {
 			awaitServer(t, p, addr)
 			c := &crowd{}
 			for range 10 {
-				c.join(webClient(t, "http://"+addr))
+				c.join(webClient(t, addr))
 			}
 			c.outlive(t, e, p)
 		})
