@@ -103,6 +103,19 @@ int main(int argc, char **argv) {
 	to(p[1], NAME("d/server"));
 	CHECK(write(p[1], "changed sides", 13));
 	add("pair, deserted", p[0]), add("pair, deserter", p[1]);
+	for (int i = 0; i < 2; i++) { // one has left who it was made with, and another one came before it went to one that is closed
+		CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+		struct sockaddr_un un;
+		socklen_t n = address(&un, i ? "\0glis moved 1" : "\0glis moved 0", 14);
+		CHECK(bind(p[0], (void *)&un, n));
+		leave(p[0]), close(p[1]);
+		add(i ? "to who moved, shut" : "to who moved", client(SOCK_DGRAM, i ? "\0glis moved 1" : "\0glis moved 0", 14));
+		gone = bound(SOCK_DGRAM, NAME("\0glis moved to"));
+		to(p[0], NAME("\0glis moved to")), close(gone);
+		add(i ? "moved, shut" : "moved", p[0]);
+		if (i)
+			CHECK(shutdown(p[0], SHUT_RDWR));
+	}
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
 	CHECK(write(p[0], "plain", 5));
 	add("pair", p[0]), add("pair too", p[1]);

@@ -140,7 +140,7 @@ func (l *link) settle() error {
 		}
 		return nil
 	}
-	if l.a.wired = l.a.role == orphan; l.a.wired || l.a.pending != 0 {
+	if l.a.wired = l.a.role == orphan && !l.a.moved(); l.a.wired || l.a.pending != 0 {
 		return nil // an error comes of who is connected, see turns
 	}
 	if err := disconnect(l.a.made.Int()); err != nil {

@@ -116,7 +116,7 @@ func (n *node) decide() error {
 		return err
 	}
 	born := n.partner != nil && n.peer == n.partner && n.partner.peer == n
-	if n.peer != nil && !born || n.role == orphan && n.bornOf() == nil {
+	if n.peer != nil && !born || n.role == orphan && (n.bornOf() == nil || n.moved()) {
 		n.late = true
 	}
 	if n.late && n.partner != nil {
@@ -124,6 +124,11 @@ func (n *node) decide() error {
 	}
 	return nil
 }
+
+// moved tells whether a datagram socket whose peer is closed was connected to that only
+// after it had left who it was made with: others are connected to it, which nobody can
+// become to one that has a peer. (One with an error has that from who it was made with.)
+func (n *node) moved() bool { return len(n.from) > 0 && len(n.peerName) > 0 && n.pending == 0 }
 
 // delay lets those who send to a socket that is filled late be shut down late,
 // too.
