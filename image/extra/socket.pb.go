@@ -1395,7 +1395,8 @@ type SocketEntry struct {
 	Plain              *PlainSocket // all of it, where criu has no entry
 	Tun                *TunFile     // what criu's entry of it doesn't tell
 	PacketSize         *uint32
-	Pace               *Pace // of a connection, where it isn't as of a new one
+	Pace               *Pace       // of a connection, where it isn't as of a new one
+	Ring               []*RingPart // what is in the rings of a packet socket, but zeros
 
 	proto.Rest
 }
@@ -1478,6 +1479,9 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	b = proto.AppendVarint(b, 46, m.PacketSize)
 	if m.Pace != nil {
 		b = proto.AppendMessage(b, 47, m.Pace)
+	}
+	for _, x := range m.Ring {
+		b = proto.AppendMessage(b, 48, x)
 	}
 	return append(b, m.Unknown()...)
 }
@@ -1602,6 +1606,10 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 			m.Pace = proto.New[Pace](d)
 		}
 		d.Message(m.Pace)
+	case 386: // 48: ring
+		x := proto.New[RingPart](d)
+		m.Ring = append(m.Ring, x)
+		d.Message(x)
 	default:
 		return false
 	}
@@ -1674,6 +1682,11 @@ func (m *SocketEntry) Missing() string {
 		}
 	}
 	if x := m.GetPace(); x != nil {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	for _, x := range m.GetRing() {
 		if s := x.Missing(); s != "" {
 			return s
 		}
@@ -1981,6 +1994,78 @@ func (m *SocketEntry) GetPacketSize() uint32 {
 func (m *SocketEntry) GetPace() *Pace {
 	if m != nil {
 		return m.Pace
+	}
+	return nil
+}
+
+// GetRing returns ring, or its default.
+func (m *SocketEntry) GetRing() []*RingPart {
+	if m != nil {
+		return m.Ring
+	}
+	return nil
+}
+
+// RingPart is glis.RingPart.
+type RingPart struct {
+	Offset  *uint64 // in bytes
+	Content []byte
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*RingPart) ProtoName() string { return "glis.RingPart" }
+
+// Reset implements proto.Message.
+func (m *RingPart) Reset() { *m = RingPart{} }
+
+// AppendFields implements proto.Message.
+func (m *RingPart) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Offset)
+	b = proto.AppendBytes(b, 2, m.Content)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *RingPart) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: offset
+		d.Uint64(&m.Offset)
+	case 18: // 2: content
+		d.Bytes(&m.Content)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *RingPart) Missing() string {
+	if m == nil || m.Offset == nil {
+		return "glis.RingPart.offset"
+	}
+	if m == nil || m.Content == nil {
+		return "glis.RingPart.content"
+	}
+	return ""
+}
+
+// GetOffset returns offset, or its default.
+func (m *RingPart) GetOffset() uint64 {
+	if m != nil && m.Offset != nil {
+		return *m.Offset
+	}
+	return 0
+}
+
+// GetContent returns content, or its default.
+func (m *RingPart) GetContent() []byte {
+	if m != nil {
+		return m.Content
 	}
 	return nil
 }

@@ -87,6 +87,7 @@ func unseenOptions(e *extra.SocketEntry) []Option {
 		}
 		count(name, "bytes", len(o.GetValue()))
 	}
+	count("ring", "parts that aren't zero", len(e.GetRing()))
 	count("IP_XFRM_POLICY", "policies", len(e.GetPolicies()))
 	count("TCP_MD5SIG", "keys", len(e.GetKeys()))
 	count("TCP_FASTOPEN_KEY", "bytes", len(e.GetCookies()))

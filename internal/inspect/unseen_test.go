@@ -128,6 +128,7 @@ func TestUnseenIsTold(t *testing.T) {
 		x.PacketSize = u32(1400)
 		x.MulticastInterface, x.PacketInfo = text("lo"), &extra.PacketInfo{Address: make([]byte, 16), Interface: text("lo")}
 		x.Long = []*extra.SocketOption{{Level: u32(41), Name: u32(59), Value: make([]byte, 8)}}
+		x.Ring = []*extra.RingPart{{Offset: proto.Uint64(0), Content: []byte{1}}}
 		x.Policies, x.Cookies = [][]byte{{1}}, make([]byte, 16)
 		x.Keys = []*extra.SocketKey{{Address: make([]byte, 4), Bits: u32(32), Key: []byte("secret")}}
 		x.Groups = []*extra.Membership{{Group: make([]byte, 4), Interface: text("lo")}}
@@ -135,7 +136,7 @@ func TestUnseenIsTold(t *testing.T) {
 		x.ReusePort = &extra.ReusePort{Group: u32(1), Index: u32(0), Program: &extra.SocketProgram{Classic: []uint64{1}}}
 	})
 	for _, name := range []string{
-		"SO_BUSY_POLL_BUDGET", "SO_INQ", "TCP_MAXSEG", "IPV6_MTU", "PACKET_FANOUT members", "coverages of 0 (UDP-Lite)", "multicast interface", "IPV6_PKTINFO", "IPV6_DSTOPTS",
+		"SO_BUSY_POLL_BUDGET", "SO_INQ", "TCP_MAXSEG", "IPV6_MTU", "PACKET_FANOUT members", "coverages of 0 (UDP-Lite)", "multicast interface", "IPV6_PKTINFO", "IPV6_DSTOPTS", "ring",
 		"IP_XFRM_POLICY", "TCP_MD5SIG", "TCP_FASTOPEN_KEY", "groups", "SO_ATTACH_BPF", "SO_ATTACH_REUSEPORT", "PACKET_FANOUT_DATA",
 	} {
 		if !slices.ContainsFunc(f.Options, func(o Option) bool { return o.Name == name }) {

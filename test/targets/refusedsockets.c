@@ -71,10 +71,32 @@ static void packet_queue(void) {
 	waits = 1;
 }
 
-static void packet_ring(void) {
-	struct tpacket_req ring = {8192, 2, 2048, 8};
-	CHECK(setsockopt(dial(AF_PACKET, SOCK_RAW, 0), SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring));
-	MUST(mmap(NULL, 2 * 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED);
+static char *ring_of(int version, int sort) {
+	struct tpacket_req3 ring = {8192, 2, 2048, 8, 1, 0, 0};
+	dial(AF_PACKET, SOCK_RAW, 0);
+	CHECK(setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version));
+	CHECK(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, version == TPACKET_V3 ? sizeof ring : sizeof(struct tpacket_req)));
+	char *m = mmap(NULL, 2 * 8192, PROT_READ | PROT_WRITE, sort, fd, 0);
+	MUST(m != MAP_FAILED);
+	return m;
+}
+
+// moved has a packet come, which moves the place where the kernel goes on.
+static void moved(int version) {
+	ring_of(version, MAP_SHARED);
+	struct sockaddr_ll here = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex("lo"), .sll_halen = 6};
+	CHECK(bind(fd, (void *)&here, sizeof here));
+	CHECK(sendto(CHECK(socket(AF_PACKET, SOCK_DGRAM, 0)), "hello", 5, 0, (void *)&here, sizeof here));
+	struct pollfd p = {fd, POLLIN};
+	MUST(poll(&p, 1, -1) == 1);
+}
+static void packet_ring(void) { moved(TPACKET_V2); }
+static void packet_blocks(void) { moved(TPACKET_V3); }
+static void packet_own(void) { *ring_of(TPACKET_V1, MAP_PRIVATE) = 1; }
+static void packet_part(void) { CHECK(munmap(ring_of(TPACKET_V1, MAP_SHARED), 8192)); }
+static void packet_closed(void) {
+	ring_of(TPACKET_V1, MAP_SHARED);
+	CHECK(close(fd));
 }
 
 static void packet_fanout(void) {
@@ -110,7 +132,7 @@ static struct {
 	void (*make)(void);
 } states[] = {
     {"kernelmessage", kernel_message}, {"groupmessage", group_message}, {"netlinkerror", netlink_error}, {"rawudp", raw_udp}, {"rawtcp", raw_tcp},
-    {"packetqueue", packet_queue}, {"packetring", packet_ring}, {"packetfanout", packet_fanout}, {"xdpmemory", xdp_memory}, {"router", router},
+    {"packetqueue", packet_queue}, {"packetring", packet_ring}, {"packetblocks", packet_blocks}, {"packetown", packet_own}, {"packetpart", packet_part}, {"packetclosed", packet_closed}, {"packetfanout", packet_fanout}, {"xdpmemory", xdp_memory}, {"router", router},
     {"alert", alert}, {"tapfilter", tap_filter},
 };
 

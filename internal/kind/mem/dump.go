@@ -138,6 +138,10 @@ func (s *Space) dumpVMA(env *kind.DumpEnv, v *proc.VMA) error {
 		a.attach(v)
 	case isRing(v):
 		s.ring(&a)
+	case isSocketMap(v):
+		if err := s.socketMap(env, v, &a); err != nil {
+			return err
+		}
 	case isAnonHuge(v):
 		if err := s.anonymousHuge(v, &a); err != nil {
 			return err
@@ -209,7 +213,7 @@ func ringOf(name string) string {
 	case strings.Contains(name, "[perf_event]"):
 		return "it is the buffer of a perf event; end the measurement"
 	}
-	return "it is the memory of a device, socket or ring, which only its driver could bring back"
+	return "it is the memory of a device or ring, which only its driver could bring back"
 }
 
 var devZero = unix.Mkdev(1, 5)

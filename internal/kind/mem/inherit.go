@@ -16,7 +16,7 @@ const sameKind = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.
 // inheritable tells whether a may be what a fork left of a part of p: the
 // same memory, or the same file, at the same place.
 func (a *area) inheritable(p *area) bool {
-	const kinds = statusPrivate | statusFileShared | statusAnonShared | statusSysVIPC | statusVdso | statusVvar | statusMemfd
+	const kinds = statusPrivate | statusFileShared | statusAnonShared | statusSysVIPC | statusVdso | statusVvar | statusMemfd | statusSocket
 	return !a.is(statusAIORing) && p.Start <= a.Start && a.End <= p.End && (a.flags^p.flags)&sameKind == 0 && (a.status^p.status)&kinds == 0 &&
 		a.file == p.file && a.segment == p.segment && (!a.placed() || a.offset-p.offset == a.Start-p.Start) && a.access == p.access
 }

@@ -168,8 +168,10 @@ func (a *area) checkSort() error {
 		return fmt.Errorf("status %#x is not known", a.status)
 	case a.status == statusAIORing && a.flags == unix.MAP_SHARED:
 		return nil
+	case a.status == statusRegular|statusSocket:
+		return a.checkSocket()
 	case a.status&(statusSocket|statusAIORing|statusShadowStack) != 0:
-		return kind.Unsupported(fmt.Sprintf("memory of a special sort (status %#x)", a.status), "Glis can't restore packet rings and shadow stacks yet")
+		return kind.Unsupported(fmt.Sprintf("memory of a special sort (status %#x)", a.status), "Glis can't restore shadow stacks yet")
 	case !a.is(statusRegular):
 		return fmt.Errorf("status %#x is that of no mapping", a.status)
 	}
@@ -205,7 +207,7 @@ func (a *area) checkFile() error {
 		a.segment, a.file = uint32(a.file), 0
 	case a.is(statusAnonShared):
 		return kind.Unsupported("shared memory written by criu without root", "dump with criu as root, or with Glis")
-	case a.status&statusFile == 0:
+	case a.status&(statusFile|statusSocket) == 0:
 		a.file = 0 // what criu has there means nothing to others
 	case a.file == 0:
 		return errors.New("no file for a mapping of one")

@@ -212,6 +212,13 @@ func TestReadBad(t *testing.T) {
 			v.Status = proto.Uint32(statusRegular | statusAnonPrivate | statusVdso | statusVvar)
 		}), nil, "don't go together"},
 		{"ring", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(statusRegular | statusAnonShared | statusAIORing) }), nil, "special sort"},
+		{"a ring of a packet socket, from its middle on", change(func(v *vma.VmaEntry) {
+			v.Status, v.Flags, v.Pgoff = proto.Uint32(statusRegular|statusSocket), proto.Uint32(unix.MAP_SHARED), proto.Uint64(page)
+		}), nil, "none of a packet socket's ring"},
+		{"a ring of a packet socket that is anonymous", change(func(v *vma.VmaEntry) { v.Status = proto.Uint32(statusRegular | statusSocket) }), nil, "none of a packet socket's ring"},
+		{"a ring of no packet socket", change(func(v *vma.VmaEntry) {
+			v.Status, v.Flags, v.Shmid = proto.Uint32(statusRegular|statusSocket), proto.Uint32(unix.MAP_SHARED), proto.Uint64(0)
+		}), nil, "no file"},
 		{"ring that no entry is about", change(ringVMA), nil, "can't be a ring"},
 		{"ring of another size", withRing(change(ringVMA), 0x10000, 3), nil, "can't be a ring"},
 		{"ring that is not mapped", withRing(mmOf(vmaOf(nil)), 0x10000, 254), nil, "memory of 0"},

@@ -27,7 +27,7 @@ func (s *Space) row(i int) int {
 // rowable tells whether an area may be part of a row: private memory that is
 // writable, or that may be for a moment.
 func (a *area) rowable() bool {
-	const never = statusFile | statusAnonShared | statusVdso | statusVvar
+	const never = statusFile | statusSocket | statusAnonShared | statusVdso | statusVvar
 	return a.mapped() && !a.huge() && a.status&never == 0 && a.from == nil && a.prot&unix.PROT_EXEC == 0 && a.flags&unix.MAP_GROWSDOWN == 0 &&
 		(a.prot&unix.PROT_WRITE != 0 || a.Len() <= largestPart)
 }

@@ -67,7 +67,8 @@ func Table() socket.Table {
 
 // KernelNames implements kind.MemoryUser.
 func (*Kind) KernelNames() []string {
-	return append(socket.KernelNames(), // the others only where it is no module
+	names := append(socket.KernelNames(), ringNames()...)
+	return append(names, // the others only where it is no module
 		"?packet_sock", "?packet_sock.fanout", "?packet_fanout", "?packet_fanout.max_num_members", "?packet_fanout.bpf_prog")
 }
 
@@ -194,11 +195,13 @@ func (k *Kind) addresses(p *socket.Plain, e *packet_sock.PacketSockEntry) error 
 		}
 	}
 	e.RxRing, e.TxRing = ring(known.Rx), ring(known.Tx)
+	if err := k.rings(p, &known, e.GetVersion()); err != nil {
+		return err
+	}
 	return k.fanout(p, e)
 }
 
-// ring is a ring as images have it. Nothing waits in it, and no memory of the
-// process shows it: that would be refused where memory is looked at.
+// ring is the form of a ring as images have it.
 func ring(r *sockdiag.PacketRing) *packet_sock.PacketRing {
 	if r == nil {
 		return nil

@@ -58,7 +58,7 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	var err error
 	n.PlainNode, err = socket.NewPlainNode(e.GetId(), in.GetId(), in.GetFlags(), in.GetFown(), more, load, socket.Entries{Sock: in.GetOpts()})
 	if err == nil {
-		err = socket.CheckProgram(more.GetFanout())
+		err = errors.Join(socket.CheckProgram(more.GetFanout()), n.checkRing(more))
 	}
 	if err != nil || n.old() {
 		return n, err
@@ -207,6 +207,9 @@ func (n *node) rings(own int) error {
 
 func (n *node) bind(own int) error {
 	if err := n.rings(own); err != nil {
+		return err
+	}
+	if err := n.fillRings(own); err != nil {
 		return err
 	}
 	at := &unix.SockaddrLinklayer{Protocol: uint16(n.entry.GetProtocol()), Ifindex: int(n.entry.GetIfindex())}

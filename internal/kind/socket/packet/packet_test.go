@@ -99,3 +99,28 @@ func TestNonsense(t *testing.T) {
 		t.Error("a file without its entry is taken")
 	}
 }
+
+// Contents that no ring of the socket has room for are refused, however they overflow.
+func TestRingNonsense(t *testing.T) {
+	number, long := proto.Uint32, proto.Uint64
+	in := &packet_sock.PacketSockEntry{
+		Id: number(1), Type: number(unix.SOCK_RAW), Opts: &sk_opts.SkOptsEntry{}, RxRing: &packet_sock.PacketRing{BlockSize: number(4096), BlockNr: number(2)},
+	}
+	for at, want := range map[uint64]bool{0: true, 8188: true, 8189: false, 8193: false, 1<<64 - 2: false} {
+		n := &node{entry: in}
+		err := n.checkRing(&extra.SocketEntry{Ring: []*extra.RingPart{{Offset: long(at), Content: make([]byte, 4)}}})
+		if (err == nil) != want {
+			t.Errorf("4 bytes at %d of 8192: %v", at, err)
+		}
+	}
+}
+
+// What is kept of a ring is all but zeros, and what lies side by side is one part.
+func TestParts(t *testing.T) {
+	m := make([]byte, 6*partLen+10)
+	m[partLen], m[2*partLen], m[len(m)-1] = 1, 2, 3
+	got := parts(m)
+	if len(got) != 2 || got[0].GetOffset() != partLen || len(got[0].Content) != 2*partLen || got[1].GetOffset() != 6*partLen || len(got[1].Content) != 10 {
+		t.Errorf("got %v", got)
+	}
+}
