@@ -81,7 +81,7 @@ var elsewhere = map[string]string{
 	"shadow stack":                         "needs a CPU with it",
 	"PR_SET_IO_FLUSHER":                    "needs CAP_SYS_RESOURCE; internal/kind/task",
 	"on its way out of a checkpoint":       "TestKilled",
-	"io_uring, packet rings, device":       "of descriptors, below; internal/kind/mem",
+	"io_uring, device memory":              "of descriptors, below; internal/kind/mem",
 	"protection keys":                      "needs a CPU with them; internal/kind/mem",
 	"MAP_SYNC":                             "needs persistent memory",
 	"uprobes":                              "internal/kind/mem",
