@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket/optiontest"
 	"glis.dev/glis/internal/testkit"
 )
@@ -34,6 +35,29 @@ func TestEveryOptionIsKnown(t *testing.T) {
 			levels[1] = unix.SOL_XDP
 		}
 		optiontest.Complete(t, f.table, except, like, levels...)
+	}
+}
+
+// Every option survives, each alone and all together.
+func TestEveryOptionSurvives(t *testing.T) {
+	testkit.RequireRoot(t)
+	for _, f := range families() {
+		for _, typ := range f.types {
+			like := func() (int, error) { return unix.Socket(f.number, typ|unix.SOCK_CLOEXEC, 0) }
+			n, err := like()
+			if errors.Is(err, unix.EAFNOSUPPORT) {
+				continue // CONFIG_VSOCKETS, CONFIG_XDP_SOCKETS
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			unix.Close(n)
+			changed := optiontest.Survive(t, optiontest.Sort{Table: f.table, Like: like, Again: optiontest.Again(t, func() kind.File { return New() })})
+			if changed < 30 {
+				t.Errorf("only %d options were changed", changed)
+			}
+			t.Log(changed, "options")
+		}
 	}
 }
 
