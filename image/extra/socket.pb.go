@@ -1397,6 +1397,8 @@ type SocketEntry struct {
 	PacketSize         *uint32
 	Pace               *Pace       // of a connection, where it isn't as of a new one
 	Ring               []*RingPart // what is in the rings of a packet socket, but zeros
+	Peer               *uint32
+	Backlog            *uint32
 
 	proto.Rest
 }
@@ -1483,6 +1485,8 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	for _, x := range m.Ring {
 		b = proto.AppendMessage(b, 48, x)
 	}
+	b = proto.AppendVarint(b, 49, m.Peer)
+	b = proto.AppendVarint(b, 50, m.Backlog)
 	return append(b, m.Unknown()...)
 }
 
@@ -1610,6 +1614,10 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		x := proto.New[RingPart](d)
 		m.Ring = append(m.Ring, x)
 		d.Message(x)
+	case 392: // 49: peer
+		d.Uint32(&m.Peer)
+	case 400: // 50: backlog
+		d.Uint32(&m.Backlog)
 	default:
 		return false
 	}
@@ -2004,6 +2012,22 @@ func (m *SocketEntry) GetRing() []*RingPart {
 		return m.Ring
 	}
 	return nil
+}
+
+// GetPeer returns peer, or its default.
+func (m *SocketEntry) GetPeer() uint32 {
+	if m != nil && m.Peer != nil {
+		return *m.Peer
+	}
+	return 0
+}
+
+// GetBacklog returns backlog, or its default.
+func (m *SocketEntry) GetBacklog() uint32 {
+	if m != nil && m.Backlog != nil {
+		return *m.Backlog
+	}
+	return 0
 }
 
 // RingPart is glis.RingPart.

@@ -17,6 +17,8 @@ type Program struct {
 	DumpArgs    []string
 	RestoreArgs []string
 	Changing    bool // threads, mappings or descriptors come and go by themselves
+	// Compared makes of a line what is compared of it, "" if it is not to be; nil: all.
+	Compared func(line string) string
 }
 
 // Engines are who dumps and who restores, usually the same.
@@ -120,9 +122,22 @@ func (p Program) run(t *testing.T, act func(*testing.T, *Proc, int)) Observation
 	proc.WaitExit(t, 0)
 	var o Observations
 	for n := range generations + 1 {
-		o.Seen = append(o.Seen, observation(t, dir, n))
+		o.Seen = append(o.Seen, p.compared(observation(t, dir, n)))
 	}
 	return o
+}
+
+// compared is what is compared of lines.
+func (p Program) compared(lines []string) (out []string) {
+	if p.Compared == nil {
+		return lines
+	}
+	for _, l := range lines {
+		if l = p.Compared(l); l != "" {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // observation joins what all tasks of the target wrote at one point.

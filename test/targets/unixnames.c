@@ -25,6 +25,18 @@ static int visit(int type, const char *name, size_t len, int uid, int wait) {
 	return fd;
 }
 
+// reach notes whether a name leads to a socket, as a client of it.
+static void reach(const char *what, int type, const char *name, size_t len) {
+	struct sockaddr_un un;
+	int fd = CHECK(socket(AF_UNIX, type, 0));
+	socklen_t n = address(&un, name, len);
+	if (connect(fd, (void *)&un, n)) {
+		obs("%s: %s", what, strerror(errno)), close(fd);
+		return;
+	}
+	add(what, fd);
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	umask(0);
@@ -125,10 +137,10 @@ int main(int argc, char **argv) {
 		int r = connect(CHECK(p[0] = socket(AF_UNIX, SOCK_DGRAM, 0)), (void *)&un, n);
 		obs("%s: datagrams %d %s", un.sun_path, r, strerror(errno)), close(p[0]);
 	}
-	add("to second", client(SOCK_STREAM, NAME("d/second")));
-	add("to renamed", client(SOCK_STREAM, NAME("d/renamed")));
-	add("to abstract", client(SOCK_STREAM, NAME("\0glis unix\0names")));
-	add("to linked", client(SOCK_DGRAM, NAME("other")));
+	reach("to second", SOCK_STREAM, NAME("d/second"));
+	reach("to renamed", SOCK_STREAM, NAME("d/renamed"));
+	reach("to abstract", SOCK_STREAM, NAME("\0glis unix\0names"));
+	reach("to linked", SOCK_DGRAM, NAME("other"));
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
 	n = address(&un, NAME("\0glis late"));
 	obs("late: bind %d %s", bind(p[0], (void *)&un, n), strerror(errno));

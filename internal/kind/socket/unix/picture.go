@@ -37,6 +37,7 @@ type picture struct {
 	listeners map[string]bool       // by type and name
 	abroad    map[uint32]role       // of sockets whose peer is outside, and may be
 	waiting   map[uint32]uint32     // listeners, by their clients that wait
+	aims      map[uint32][]uint32   // datagram sockets of the tree, by the one that they are connected to
 }
 
 // get returns the socket with this inode, or nil if it is no unix socket of

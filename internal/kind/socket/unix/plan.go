@@ -164,9 +164,12 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 		return nil, err
 	}
 	n := &node{
-		kind: k, id: plan.ID(u.GetId()), ino: u.GetIno(), peerIno: u.GetPeer(), typ: int(u.GetType()), flags: int(u.GetFlags()),
-		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, role: roleOf(u), pending: sys.Errno(x.GetError()), more: x,
-		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(), inode: x.GetInode(), backlog: int(u.GetBacklog()), peerName: x.GetPeerName(),
+		kind: k, id: plan.ID(u.GetId()), ino: u.GetIno(), typ: int(u.GetType()), flags: int(u.GetFlags()),
+		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, pending: sys.Errno(x.GetError()), more: x,
+		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(), inode: x.GetInode(), peerName: x.GetPeerName(),
+	}
+	if err := n.connection(u, x); err != nil {
+		return nil, err
 	}
 	if err := checkUnseen(n.typ, x); err != nil {
 		return nil, err
@@ -210,11 +213,11 @@ func (k *Kind) setWho(n *node, x *extra.SocketEntry) error {
 }
 
 // roleOf is the inverse of picture.state.
-func roleOf(u *sk_unix.UnixSkEntry) role {
+func roleOf(u *sk_unix.UnixSkEntry, peer uint32) role {
 	switch {
 	case u.GetState() == listening:
 		return listener
-	case u.GetPeer() != 0:
+	case peer != 0:
 		return paired
 	case u.GetState() == established:
 		return orphan

@@ -181,6 +181,11 @@ func (k *Kind) dump(l *look) (*fdinfo.FileEntry, error) {
 	if err := errors.Join(k.putQueue(l), k.putWaiting(l)); err != nil {
 		return nil, err
 	}
+	peer, err := k.peerFor(l, l.more)
+	if err != nil {
+		return nil, err
+	}
+	backlog := k.backlogFor(l, l.more)
 	if err := k.putExtra(l, &at); err != nil {
 		return nil, err
 	}
@@ -189,11 +194,11 @@ func (k *Kind) dump(l *look) (*fdinfo.FileEntry, error) {
 		file                    fdinfo.FileEntry
 		usk                     sk_unix.UnixSkEntry
 		typ, state, flags, peer uint32
-	}{typ: uint32(l.u.Type), state: l.state(), peer: k.picture.peerNumber(l.u)}
+	}{typ: uint32(l.u.Type), state: l.state(), peer: peer}
 	e := &room.usk
 	*e = sk_unix.UnixSkEntry{
 		Id: &l.file.ID, Ino: &l.u.Ino, Type: &room.typ, State: &room.state,
-		Flags: &l.file.Flags, Uflags: &room.flags, Backlog: &l.u.WQueue, Peer: &room.peer,
+		Flags: &l.file.Flags, Uflags: &room.flags, Backlog: backlog, Peer: &room.peer,
 		Fown: owner, Opts: l.opts.Entry, Name: at.encoded(), FilePerms: at.perms,
 	}
 	room.file.Usk = e
