@@ -51,7 +51,7 @@ func TestRandomUnix(t *testing.T) {
 }
 
 // known are states that limits.md says are refused.
-var known = []string{"nobody else in the tree has open", "hasn't accepted it yet", "no longer shown", "belongs to another socket by now"}
+var known = []string{"nobody else in the tree has open", "hasn't accepted it yet", "no longer shown"}
 
 // dumpRandom dumps the program, unless that is refused for a known reason.
 func dumpRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, img string, more ...string) bool {

@@ -97,6 +97,7 @@ var targets = []target{
 	{name: "sharedfd"},
 	{name: "unixwaitingbase", src: "unixwaiting", args: []string{"base"}},
 	{name: "unixwaiting", args: []string{"more"}, generations: 3, noCRIU: "what waiting clients have sent is refused"},
+	{name: "unixrebound", generations: 3, noCRIU: "clients that are closed are refused"},
 	{name: "unixpair"},
 	{name: "unixnames", generations: 3, noCRIU: "names and credentials of connected sockets are lost"},
 	{name: "unixdgram", generations: 3, noCRIU: "senders and names are lost"},

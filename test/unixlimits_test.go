@@ -22,7 +22,7 @@ var unixRefusals = []struct {
 	{"outside", "the peer's name is missing", "has no name to connect to again", []string{"--ext-unix-sk"}},
 	{"waitclient", "the client or the server is outside", "--skip-in-flight", nil},
 	{"waitserver", "the client or the server is outside", "hasn't accepted it yet", nil},
-	{"waitrenamed", "its abstract name belongs to another socket", "belongs to another socket by now", nil},
+	{"waitrenamed", "its abstract name belongs to a socket outside", "outside of the tree (process", nil},
 	{"waitlonely", "descriptors come along that nobody else in the tree has open", "nobody else in the tree has open", nil},
 	{"lonely", "an error (SO_ERROR) in front of messages", "nobody else in the tree has open", nil},
 	{"attribute", "has an ACL or an extended attribute", "trusted.glis", nil},

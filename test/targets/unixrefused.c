@@ -56,10 +56,11 @@ static void wait_client(void) {
 static void listen_out(void) { b = listening(SOCK_STREAM, NAME("server")); }
 static void wait_server(void) { outsider(listen_out), a = client(SOCK_STREAM, NAME("server")); }
 
+static void rebind_out(void) { bound(SOCK_STREAM, NAME("\0glis refused client")); }
 static void wait_renamed(void) {
 	b = listening(SOCK_STREAM, NAME("server"));
 	close(to(bound(SOCK_STREAM, NAME("\0glis refused client")), NAME("server")));
-	a = bound(SOCK_STREAM, NAME("\0glis refused client"));
+	outsider(rebind_out);
 }
 static void wait_lonely(void) {
 	a = listening(SOCK_STREAM, NAME("server")), b = client(SOCK_STREAM, NAME("server"));

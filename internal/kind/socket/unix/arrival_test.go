@@ -72,6 +72,7 @@ func TestPlanWaitingBad(t *testing.T) {
 		{"many files", "more than 253", []plan.Entry{change(func(e *extra.WaitingConnection) { e.Messages[0].Files = make([]uint32, 300) })}},
 		{"urgent data", "can't be", []plan.Entry{change(func(e *extra.WaitingConnection) { e.Messages[0].Urgent = proto.Bool(true) })}},
 		{"name", "name", []plan.Entry{change(func(e *extra.WaitingConnection) { e.Client, e.Name = nil, make([]byte, 109) })}},
+		{"its listener's name", "can't have been free", []plan.Entry{change(func(e *extra.WaitingConnection) { e.Client, e.Name = nil, []byte("\x00door") })}},
 	}
 	for _, tt := range tests {
 		in, entries := waitingImages(tt.in...)

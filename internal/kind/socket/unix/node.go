@@ -45,6 +45,9 @@ type node struct {
 	arrivals []*arrival // that wait at it, of a listener
 	listener *node      // that it waits at
 	arrival  *arrival   // as which it waits there
+	after    []*node    // listeners at which clients wait who had its name, see orderNames
+	ordered  progress   // the same has been looked at for them
+	settled  bool       // it has its name, and what waits at it
 
 	peer    *node
 	partner *node   // it is made with by socketpair(2), of datagram sockets

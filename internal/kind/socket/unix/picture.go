@@ -118,3 +118,31 @@ func (p *picture) add(u *sockdiag.Unix) error {
 	}
 	return p.check()
 }
+
+// stranger returns the socket outside of the tree that is bound to an abstract name, 0
+// if there is none.
+func (p *picture) stranger(typ uint8, name []byte) (uint32, error) {
+	if err := p.all(); err != nil {
+		return 0, err
+	}
+	inside, perhaps := false, uint32(0)
+	for ino, u := range p.socks {
+		switch {
+		case u == nil || ino == 0 || u.Type != typ || !bytes.Equal(u.Name, name):
+		case p.files[ino] != nil:
+			inside = true
+		case u.State == listening || u.State == closed:
+			return ino, nil
+		default:
+			perhaps = ino // or it has the name of its listener
+		}
+	}
+	if inside || perhaps == 0 {
+		return 0, nil
+	}
+	held, err := taken(typ, name)
+	if !held {
+		perhaps = 0
+	}
+	return perhaps, err
+}

@@ -36,6 +36,9 @@ func (k *Kind) Planned() error {
 			k.temporary[name] = append(k.temporary[name], n)
 		}
 	}
+	if err := k.orderNames(); err != nil {
+		return err
+	}
 	for _, n := range k.order {
 		n.delay()
 	}

@@ -99,8 +99,8 @@ func (k *Kind) makePlain(ctx context.Context, env *plan.Env, nodes []*node) erro
 		if err := n.dress(fd.New(s)); err != nil {
 			return err
 		}
-		if n.role == listener {
-			if err := k.listen(ctx, env, n); err != nil {
+		if n.role == listener && !n.tardy() {
+			if err := k.listen(ctx, env, n, n.made); err != nil {
 				return fmt.Errorf("%v: %w", n, err)
 			}
 		}
@@ -120,10 +120,10 @@ func (n *node) dress(own *fd.FD) error {
 	return nil
 }
 
-// bind gives the socket its name, unless it has it from a listener.
+// bind gives the socket its name, unless it has it from a listener, or gets it later.
 func (n *node) bind(own int) error {
 	switch {
-	case len(n.at.name) == 0, n.at.accepted && n.named(own):
+	case len(n.at.name) == 0, n.at.accepted && n.named(own), n.tardy():
 		return nil
 	case isPath(n.at.name) && (n.at.deleted || n.at.accepted):
 		return n.kind.aside(own, n.at.name)
@@ -135,25 +135,6 @@ func (n *node) bind(own int) error {
 func (n *node) named(own int) bool {
 	u, err := ownName(own)
 	return err == nil && len(u) > 0
-}
-
-// listen makes a socket listen, by the engine at first, which knows the limits,
-// then by whoever did it: clients are told who that was.
-func (k *Kind) listen(ctx context.Context, env *plan.Env, n *node) error {
-	if err := socket.Listen(n.made.Int(), n.backlog); err != nil {
-		return err
-	}
-	return k.listenAs(ctx, env, n.identity(), n.made.Int(), n.backlog)
-}
-
-func (k *Kind) listenAs(ctx context.Context, env *plan.Env, who plan.Identity, own, backlog int) error {
-	if env.As == nil {
-		return sys.Listen(own, backlog)
-	}
-	_, err := env.As(ctx, who, []int{own}, func(m plan.Making) {
-		m.Add("listen", sys.SYS_LISTEN, m.Lent(0), uint64(backlog))
-	})
-	return err
 }
 
 // awaken makes sure that senders of queued messages exist, who are told by

@@ -43,11 +43,11 @@ func (n *node) Stuff(ctx context.Context, env *plan.Env) error {
 		return err
 	}
 	reconnect := func(env *plan.Env, n *node, own *fd.FD) error { return k.reconnect(ctx, env, n, own) }
-	arrive := func(env *plan.Env, n *node, own *fd.FD) error { return k.arrive(ctx, env, n, own) }
+	arrive := func(env *plan.Env, n *node, own *fd.FD) error { return k.arriveInOrder(ctx, env, n, own) }
 	if err := k.datagrams(env); err != nil {
 		return err
 	}
-	for _, step := range []func(*plan.Env, *node, *fd.FD) error{k.refill, reconnect, arrive, k.finish, k.shut} {
+	for _, step := range []func(*plan.Env, *node, *fd.FD) error{k.refill, arrive, reconnect, k.finish, k.shut} {
 		for _, n := range k.order {
 			if !n.late {
 				continue

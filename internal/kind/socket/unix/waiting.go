@@ -149,22 +149,22 @@ func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
 	return a, nil
 }
 
-// mayBeNamed refuses a client that is closed and whose abstract name another socket of
-// the tree has by now: a restore has to connect by that name once more.
+// mayBeNamed refuses a client that is closed and whose abstract name a socket outside of
+// the tree has by now: a restore has to connect by that name once more. One of the
+// tree gets it afterwards.
 func (w *waitingRoom) mayBeNamed(l *look, a *arrived) error {
 	if a.client != nil || len(a.name) == 0 || isPath(a.name) {
 		return nil
 	}
-	for ino := range w.kind.picture.files {
-		u, err := w.kind.picture.get(ino)
-		if err != nil {
-			return err
-		}
-		if u != nil && u.Type == l.u.Type && bytes.Equal(u.Name, a.name) {
-			return l.refuse("a connection to %s waits to be accepted whose client is closed, and its name %s belongs to another socket by now (%v), so that nobody could connect by it once more; let the server accept it", nameString(l.u.Name), nameString(a.name), w.kind.picture.files[ino])
-		}
+	ino, err := w.kind.picture.stranger(l.u.Type, a.name)
+	if err != nil || ino == 0 {
+		return l.fail(err)
 	}
-	return nil
+	who := processOf(ino)
+	if who == "" {
+		who = "of no process that is visible here"
+	}
+	return l.refuse("a connection to %s waits to be accepted whose client is closed, and its name %s belongs by now to socket %d outside of the tree (%s), so that nobody could connect by it once more; let the server accept it, or end that program", nameString(l.u.Name), nameString(a.name), ino, who)
 }
 
 // groupBytes is groups as SO_PEERGROUPS has them.

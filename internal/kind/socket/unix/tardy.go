@@ -1,0 +1,116 @@
+package unix
+
+import (
+	"context"
+	"fmt"
+
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/plan"
+)
+
+// A client that is closed and waits to be accepted may have had an abstract name that
+// another socket has by now. Somebody has to connect by it once more, and only then
+// that socket can be bound to it, and, if it listens, be connected to itself. It was
+// so before: who has the name was bound after who had it had connected.
+
+// orderNames finds out which sockets can be bound only after what waits at listeners.
+func (k *Kind) orderNames() error {
+	had := map[string][]*node{}
+	for _, n := range k.order {
+		for _, a := range n.arrivals {
+			if a.client == nil && len(a.name) > 0 && !isPath(a.name) {
+				had[nameKey(n.typ, a.name)] = append(had[nameKey(n.typ, a.name)], n)
+			}
+		}
+	}
+	if len(had) == 0 {
+		return nil
+	}
+	for _, n := range k.order {
+		if len(n.at.name) > 0 && !isPath(n.at.name) && !n.at.accepted {
+			n.after = had[nameKey(n.typ, n.at.name)]
+			n.late = n.late || n.tardy()
+		}
+	}
+	for _, n := range k.order {
+		if err := n.checkAfter(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tardy tells whether the socket gets its name only after what waits at listeners.
+func (n *node) tardy() bool { return len(n.after) > 0 }
+
+// checkAfter refuses listeners that would have to be there before themselves.
+func (n *node) checkAfter() error {
+	switch n.ordered {
+	case over:
+		return nil
+	case begun:
+		return fmt.Errorf("files.img: file %#x: unix socket: a client that waits at it had a name that can't have been free then", uint32(n.id))
+	}
+	n.ordered = begun
+	for _, m := range n.after {
+		if err := m.checkAfter(); err != nil {
+			return err
+		}
+	}
+	n.ordered = over
+	return nil
+}
+
+// arriveInOrder connects what waits at a listener, after it has got its name, if that
+// has to come after what waits at others.
+func (k *Kind) arriveInOrder(ctx context.Context, env *plan.Env, n *node, own *fd.FD) error {
+	if n.settled {
+		return nil
+	}
+	n.settled = true
+	for _, m := range n.after {
+		door, err := env.File(m.id)
+		if err == nil {
+			err = k.arriveInOrder(ctx, env, m, door)
+		}
+		if err != nil {
+			return fmt.Errorf("%v: %w", m, err)
+		}
+	}
+	if n.tardy() {
+		if err := k.appear(ctx, env, n, own); err != nil {
+			return err
+		}
+	}
+	return k.arrive(ctx, env, n, own)
+}
+
+// appear gives a socket its name, and has it listen.
+func (k *Kind) appear(ctx context.Context, env *plan.Env, n *node, own *fd.FD) error {
+	if err := n.at.bind(own.Int()); err != nil || n.role != listener {
+		return err
+	}
+	return k.listen(ctx, env, n, own)
+}
+
+// listen makes a socket listen, by the engine at first, which knows the limits,
+// then by whoever did it: clients are told who that was.
+func (k *Kind) listen(ctx context.Context, env *plan.Env, n *node, own *fd.FD) error {
+	if err := socket.Listen(own.Int(), n.backlog); err != nil {
+		return err
+	}
+	return k.listenAs(ctx, env, n.identity(), own.Int(), n.backlog)
+}
+
+func (k *Kind) listenAs(ctx context.Context, env *plan.Env, who plan.Identity, own, backlog int) error {
+	if env.As == nil {
+		return sys.Listen(own, backlog)
+	}
+	_, err := env.As(ctx, who, []int{own}, func(m plan.Making) {
+		m.Add("listen", sys.SYS_LISTEN, m.Lent(0), uint64(backlog))
+	})
+	return err
+}
