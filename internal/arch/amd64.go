@@ -103,7 +103,7 @@ const StubSyscall = 29
 // a byte that comes it ends; when the other end is closed without one, it
 // executes a program. mask, path, argv and envp are addresses.
 //
-//	rt_sigprocmask(SIG_BLOCK, mask, NULL, 8)
+//	rt_sigprocmask(SIG_SETMASK, mask, NULL, 8)
 //	again: rax = recvfrom(line, rsp-16, 1, 0, NULL, NULL)
 //	if eax == 1 goto exit; if eax == -EINTR goto again
 //	execve(path, argv, envp); exit: exit_group(0)
@@ -117,7 +117,7 @@ func WatchCode(line byte, mask, path, argv, envp uint32) []byte {
 	// Two comparisons and jumps of 5 bytes each are between again and exec.
 	toExit, toAgain := byte(5+len(exec)), byte(-(len(again) + 10))
 	return slices.Concat(
-		imm(movEax, 14), []byte{0x31, 0xff}, imm(movEsi, mask), []byte{0x31, 0xd2, 0x41, 0xba, 8, 0, 0, 0, 0x0f, 0x05},
+		imm(movEax, 14), imm(movEdi, 2), imm(movEsi, mask), []byte{0x31, 0xd2, 0x41, 0xba, 8, 0, 0, 0, 0x0f, 0x05},
 		again, []byte{0x83, 0xf8, 1, 0x74, toExit, 0x83, 0xf8, 0xfc, 0x74, toAgain},
 		exec, ExitCode(0))
 }

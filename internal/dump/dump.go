@@ -184,7 +184,7 @@ func (d *dump) run(ctx context.Context) error {
 	if err := d.foresee(); err != nil {
 		return err
 	}
-	if err := d.ready(); err != nil {
+	if err := errors.Join(d.ready(), d.guard.Ready()); err != nil {
 		return err
 	}
 	start := time.Now()

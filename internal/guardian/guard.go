@@ -57,7 +57,7 @@ type Guard struct {
 	*journal
 	line  *fd.FD // a byte, or its end, tells the guardian what to do
 	hands *fd.FD
-	pid   int
+	birth *stub.Birth
 	lock  *netlock.Lock
 	loan  loan
 	once  sync.Once
@@ -92,7 +92,7 @@ func (g *Guard) start(role Role, dir int) error {
 		return err
 	}
 	defer hands.Close()
-	g.pid, err = spawn(role, line.Int(), g.file.Int(), g.lock.Int(), dir, hands.Int())
+	g.birth, err = spawn(role, line.Int(), g.file.Int(), g.lock.Int(), dir, hands.Int())
 	return err
 }
 
@@ -109,15 +109,15 @@ func socketpair(ours **fd.FD) (*fd.FD, error) {
 // spawn starts a process of one page that executes this program again when the
 // engine has died: nearly always it need not, and starting a Go program takes
 // longer than all the rest of a small dump.
-func spawn(role Role, line, journal, lock, dir, hands int) (int, error) {
+func spawn(role Role, line, journal, lock, dir, hands int) (*stub.Birth, error) {
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, fmt.Errorf("open %s: %w", os.DevNull, err)
+		return nil, fmt.Errorf("open %s: %w", os.DevNull, err)
 	}
 	defer unix.Close(null)
 	program, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, fmt.Errorf("open the running program: %w", err)
+		return nil, fmt.Errorf("open the running program: %w", err)
 	}
 	defer unix.Close(program)
 	said := null
@@ -126,16 +126,25 @@ func spawn(role Role, line, journal, lock, dir, hands int) (int, error) {
 	}
 	w := stub.Watch{Line: fdLine, Exe: fdProgram, Argv: []string{argument, string(role)}, Env: []string{"GOMAXPROCS=1"}}
 	for _, n := range []int{null, null, said, line, journal, lock, dir, program, hands} {
-		w.Files = append(w.Files, uintptr(n))
+		w.Files = append(w.Files, n)
 	}
-	return w.Start()
+	return w.Begin()
 }
 
 // PID is the guardian's process.
-func (g *Guard) PID() int { return g.pid }
+func (g *Guard) PID() int { return g.birth.PID }
+
+// Ready waits until the guardian is there: before the first task is touched or
+// made. Until then it has begun, and takes its time beside us.
+func (g *Guard) Ready() error {
+	if err := g.birth.Wait(); err != nil {
+		return fmt.Errorf("guardian: %w", err)
+	}
+	return nil
+}
 
 // Owns tells whether a thread number is the guardian's, which has one thread.
-func (g *Guard) Owns(tid uint32) bool { return int(tid) == g.pid }
+func (g *Guard) Owns(tid uint32) bool { return int(tid) == g.PID() }
 
 // Alive fails if the guardian has died: nothing must be begun then that it
 // would have to end.
@@ -144,11 +153,11 @@ func (g *Guard) Alive() error {
 	n, err := linux.PollNow(p)
 	switch {
 	case err != nil:
-		return fmt.Errorf("ask whether the guardian (process %d) is alive: %w", g.pid, err)
+		return fmt.Errorf("ask whether the guardian (process %d) is alive: %w", g.PID(), err)
 	case n == 0:
 		return nil
 	}
-	return fmt.Errorf("the guardian (process %d) was killed", g.pid)
+	return fmt.Errorf("the guardian (process %d) was killed", g.PID())
 }
 
 // Lock is what holds packets back until the guardian has died as well.
@@ -231,7 +240,7 @@ func (g *Guard) Close() error {
 			g.err = errors.Join(g.err, fmt.Errorf("tell the guardian that all is done: %w", err))
 		}
 		g.err = errors.Join(g.err, g.release())
-		reap(g.pid)
+		reap(g.PID())
 	})
 	return g.err
 }
@@ -254,21 +263,24 @@ const mostWork = 30 * time.Second
 func (g *Guard) awaitEnd() error {
 	var st unix.WaitStatus
 	for end := time.Now().Add(mostWork); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		switch got, err := unix.Wait4(g.pid, &st, linux.WALL|unix.WNOHANG, nil); {
+		switch got, err := unix.Wait4(g.PID(), &st, linux.WALL|unix.WNOHANG, nil); {
 		case err == unix.ECHILD: // somebody else has waited for it
 			return nil
-		case got == g.pid && st.Exited() && st.ExitStatus() == 0:
+		case got == g.PID() && st.Exited() && st.ExitStatus() == 0:
 			return nil
-		case got == g.pid:
-			return fmt.Errorf("the guardian (process %d) could not put it right either, see what it says (wait status %#x)", g.pid, int(st))
+		case got == g.PID():
+			return fmt.Errorf("the guardian (process %d) could not put it right either, see what it says (wait status %#x)", g.PID(), int(st))
 		}
 	}
-	return fmt.Errorf("the guardian (process %d) has not put it right within %v", g.pid, mostWork)
+	return fmt.Errorf("the guardian (process %d) has not put it right within %v", g.PID(), mostWork)
 }
 
 // release closes what the engine has.
 func (g *Guard) release() error {
 	errs := []error{g.lock.Close()}
+	if g.birth != nil {
+		errs = append(errs, g.birth.Wait())
+	}
 	for _, f := range []*fd.FD{g.line, g.hands, g.loan.to, g.loan.from} {
 		if f != nil {
 			errs = append(errs, f.Close())
@@ -282,17 +294,16 @@ func (g *Guard) release() error {
 
 // reap waits for the guardian's end, but not for long if somebody has stopped it.
 func reap(pid int) {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			if _, err := unix.Wait4(pid, nil, linux.WALL, nil); err != unix.EINTR {
-				return
-			}
-		}
-	}()
-	select {
-	case <-ended:
-	case <-time.After(time.Second):
+	n, err := unix.PidfdOpen(pid, 0)
+	if err != nil { // somebody else has waited for it
+		return
 	}
+	defer unix.Close(n)
+	end := []unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(end, 1000); err != unix.EINTR {
+			break
+		}
+	}
+	_, _ = unix.Wait4(pid, nil, linux.WALL|unix.WNOHANG, nil)
 }

@@ -35,13 +35,12 @@ func TestPtrace(t *testing.T) {
 
 // starters run other programs, each with what for.
 var starters = map[string]string{
-	"internal/demo/client.go":    "the server that is saved and restored for show",
-	"internal/stub/watch.go":     "the process that outlives the engine, of Glis's own making until it is needed",
-	"internal/stub/stub.go":      "the one process that a restore starts, of Glis's own making",
-	"internal/stub/dead.go":      "a process that ends at once, for pidfds of dead ones; of Glis's own making, too",
-	"internal/cli/script.go":     "--action-script: what the user wants to run at each stage",
-	"internal/cli/privileges.go": "--exec-cmd: what the user wants to run after a restore",
-	"cmd/glis/engine.go":         "a restore that is in its own way by its numbers starts itself again",
+	"internal/demo/client.go":       "the server that is saved and restored for show",
+	"internal/stub/birth_unsafe.go": "the process that outlives the engine, and the one that a restore starts, of Glis's own making",
+	"internal/stub/dead.go":         "a process that ends at once, for pidfds of dead ones; of Glis's own making, too",
+	"internal/cli/script.go":        "--action-script: what the user wants to run at each stage",
+	"internal/cli/privileges.go":    "--exec-cmd: what the user wants to run after a restore",
+	"cmd/glis/engine.go":            "a restore that is in its own way by its numbers starts itself again",
 }
 
 // Neither dump nor restore runs other programs: they may be missing, or not

@@ -37,6 +37,9 @@ type live struct {
 // copy of its parent, so a parent's memory is complete before.
 func (r *restore) createTree(ctx context.Context) error {
 	root := r.tree.root
+	if err := r.guard.Ready(); err != nil {
+		return err
+	}
 	st, err := r.startStub()
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -45,18 +44,18 @@ func Start(o Options) (*remote.Thread, error) {
 		return nil, fmt.Errorf("stub: %w", err)
 	}
 	defer unix.Close(exe)
-	attr := &syscall.ProcAttr{
-		Env:   []string{},
-		Files: []uintptr{uintptr(o.Socket)},
-		Sys:   &syscall.SysProcAttr{},
-	}
+	var flags uint64
 	if o.Sibling {
-		attr.Sys.Cloneflags = linux.CLONE_PARENT
+		flags = linux.CLONE_PARENT
 	}
-	pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{"glis"}, attr)
+	b, err := begin(exe, "glis", []int{o.Socket}, flags, func(*Birth) {})
 	if err != nil {
-		return nil, fmt.Errorf("stub: start: %w", err)
+		return nil, fmt.Errorf("stub: %w", err)
 	}
+	if err := b.Wait(); err != nil {
+		return nil, fmt.Errorf("stub: %w", err)
+	}
+	pid := b.PID
 	t := &remote.Thread{Tgid: proc.PID(pid), TID: proc.TID(pid)}
 	if err := seize(t, o.Suspend); err != nil {
 		return nil, fmt.Errorf("stub: %w", errors.Join(err, discard(pid)))
@@ -85,11 +84,22 @@ func seize(t *remote.Thread, suspend bool) error {
 	if t.Regs, err = tracee.Regs(t.TID); err != nil {
 		return err
 	}
-	if t.Mask, err = tracee.Sigmask(t.TID); err != nil {
+	// It came with everything blocked.
+	if t.Mask, err = ownMask(); err != nil {
+		return err
+	}
+	if err := tracee.SetSigmask(t.TID, t.Mask); err != nil {
 		return err
 	}
 	t.SetSignal(unix.SIGURG)
 	return nil
+}
+
+// ownMask returns which signals this thread blocks.
+func ownMask() (uint64, error) {
+	var set unix.Sigset_t
+	err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &set)
+	return set.Val[0], err
 }
 
 // discard ends a stub that nobody took charge of. If it had ended by itself it

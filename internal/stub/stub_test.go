@@ -3,10 +3,8 @@ package stub
 import (
 	"bytes"
 	format "debug/elf"
-	"fmt"
 	"io"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +48,15 @@ func TestELF(t *testing.T) {
 	}
 }
 
+// born starts what a descriptor is of, with one descriptor.
+func born(exe, socket int) (pid int, err error) {
+	b, err := begin(exe, "glis", []int{socket}, 0, func(*Birth) {})
+	if err != nil {
+		return 0, err
+	}
+	return b.PID, b.Wait()
+}
+
 // A stub that nobody has seized yet does not outlive its maker.
 func TestStubEndsWithItsMaker(t *testing.T) {
 	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -61,7 +68,7 @@ func TestStubEndsWithItsMaker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(exe)
-	pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{"glis"}, &syscall.ProcAttr{Files: []uintptr{uintptr(p[1])}})
+	pid, err := born(exe, p[1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +98,7 @@ func TestDiscardTellsOfTheEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer unix.Close(exe)
-		pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{"glis"}, &syscall.ProcAttr{Files: []uintptr{uintptr(p[1])}})
+		pid, err := born(exe, p[1])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +116,7 @@ func TestDiscardTellsOfTheEnd(t *testing.T) {
 	}
 }
 
-// The executable is not overwritten by what ForkExec moves out of its way, even
+// The executable is not overwritten by what is moved out of its way, even
 // if its socket has a high number and all below are taken.
 func TestStubAmongManyDescriptors(t *testing.T) {
 	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -127,7 +134,7 @@ func TestStubAmongManyDescriptors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{"glis"}, &syscall.ProcAttr{Files: []uintptr{uintptr(n)}})
+		pid, err := born(exe, n)
 		unix.Close(exe)
 		if err != nil {
 			t.Fatalf("socket %d, executable %d: %v", n, exe, err)

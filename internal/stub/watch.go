@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -14,9 +13,9 @@ import (
 // Watch says what a process does that waits for the end of another one and
 // needs no more than a page for it.
 type Watch struct {
-	Files []uintptr // its descriptors
-	Line  int       // which of them is the socket that it waits on
-	Exe   int       // which of them is executed when the other end is closed
+	Files []int // its descriptors, from 0 on
+	Line  int   // which of them is the socket that it waits on
+	Exe   int   // which of them is executed when the other end is closed
 	Argv  []string
 	Env   []string
 }
@@ -24,22 +23,23 @@ type Watch struct {
 // watchAt is where its page is, below 4 GiB as its code has it.
 const watchAt = 0x400000
 
-// Start starts the process, in a session of its own, so that what ends the
+// Begin begins the process, in a session of its own, so that what ends the
 // terminal or the group of its maker does not end it. It ends when a byte
 // comes. When this returns, nothing that happens to the maker keeps it from
 // its work.
-func (w *Watch) Start() (pid int, err error) {
+func (w *Watch) Begin() (*Birth, error) {
 	page, err := w.page()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	exe, err := memfd(page, int(slices.Max(w.Files)))
+	exe, err := memfd(page, slices.Max(w.Files))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer unix.Close(exe)
-	return syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", exe), []string{w.Argv[0]}, &syscall.ProcAttr{
-		Dir: "/", Env: []string{}, Files: w.Files, Sys: &syscall.SysProcAttr{Setsid: true},
+	return begin(exe, w.Argv[0], w.Files, 0, func(b *Birth) {
+		b.call(unix.SYS_SETSID, 0, 0, 0)
+		b.call(unix.SYS_CHDIR, b.text("/"), 0, 0)
 	})
 }
 

@@ -27,15 +27,19 @@ func watch(t *testing.T) (line, pid int) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	w := Watch{Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(p[1]), exe.Fd()}, Line: 3, Exe: 4, Argv: []string{"false", "x"}, Env: []string{"A=b"}}
-	if pid, err = w.Start(); err != nil {
+	w := Watch{Files: []int{int(null.Fd()), int(null.Fd()), int(null.Fd()), p[1], int(exe.Fd())}, Line: 3, Exe: 4, Argv: []string{"false", "x"}, Env: []string{"A=b"}}
+	b, err := w.Begin()
+	if err == nil {
+		err = b.Wait()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	unix.Close(p[1])
-	return p[0], pid
+	return p[0], b.PID
 }
 
-// awaitBlocked waits until a process blocks signals, which it does first.
+// awaitBlocked waits until a process blocks what it is to, which it does first.
 func awaitBlocked(t *testing.T, pid int) {
 	t.Helper()
 	for {
@@ -43,7 +47,7 @@ func awaitBlocked(t *testing.T, pid int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(string(status), "SigBlk:\t0000000000000000\n") {
+		if strings.Contains(string(status), fmt.Sprintf("SigBlk:\t%016x\n", blocked())) {
 			return
 		}
 	}
@@ -84,8 +88,8 @@ func TestWatchIsToldToEnd(t *testing.T) {
 }
 
 func TestWatchTooMuch(t *testing.T) {
-	w := Watch{Files: []uintptr{0}, Argv: []string{string(make([]byte, Size))}}
-	if _, err := w.Start(); err == nil {
+	w := Watch{Files: []int{0}, Argv: []string{string(make([]byte, Size))}}
+	if _, err := w.Begin(); err == nil {
 		t.Error("more than a page was started")
 	}
 }
