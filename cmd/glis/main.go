@@ -20,6 +20,7 @@ const memoryLimit = 40 << 20
 
 func main() {
 	cpus := beAlone(os.Args[1:])
+	rest()
 	glis.Init()
 	demo.Serve()
 	debug.SetMemoryLimit(memoryLimit)

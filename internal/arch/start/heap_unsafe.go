@@ -4,7 +4,11 @@ import "unsafe"
 
 // init is the only one in Glis. It asks for nothing but memory, and imports nothing,
 // so that it comes before those of other packages.
-func init() { _ = makeRoom(frontier()) }
+func init() {
+	if toAdvise == 0 {
+		_ = makeRoom(frontier())
+	}
+}
 
 const (
 	huge    = 2 << 20

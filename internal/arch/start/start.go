@@ -8,10 +8,12 @@
 //	-ldflags=-E=glis_start
 //
 // begins at glis_start, ahead of the Go runtime: its variables and instructions are
-// found in two system calls, and read if they are not in the page cache, and it begins
-// on one CPU. Linked otherwise it begins as any program. In both cases the Go heap
-// goes on in huge pages before the packages are made ready. Where there are none, all
-// is as it would be without.
+// found in two system calls, and read if they are not in the page cache, it begins
+// on one CPU, and the memory that the Go runtime maps for itself and its heap is found
+// at once, or in huge pages: the runtime is told to call a function of this package
+// instead of mmap(2), the way it is told of a C library's. Linked otherwise it begins
+// as any program, and the heap goes on in huge pages before the packages are made
+// ready. Where there are none, all is as it would be without.
 package start
 
 // One is the environment variable GOMAXPROCS of a program that began on one CPU

@@ -5,3 +5,7 @@ package start
 //
 //go:noescape
 func madvise(at, size, advice uintptr) int
+
+// toAdvise is how many chunks of the heap are still to get huge pages when they are
+// mapped, from 2 on; it stays 0 unless the program began at glis_start.
+var toAdvise int64

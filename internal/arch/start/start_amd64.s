@@ -1,12 +1,23 @@
 #include "textflag.h"
 
+#define SYS_mmap 9
+#define PROT_READ 1
+#define PROT_WRITE 2
+#define MAP_PRIVATE 2
+#define MAP_FIXED 0x10
+#define MAP_ANONYMOUS 0x20
+#define MAP_POPULATE 0x8000
+
 #define SYS_madvise 28
+#define MADV_HUGEPAGE 14
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 
 DATA one<>+0(SB)/8, $"GOMAXPRO"
 DATA one<>+8(SB)/8, $"CS=01\x00\x00\x00"
 GLOBL one<>(SB), RODATA|NOPTR, $16
+
+// toAdvise is how many chunks of the heap are still to get huge pages, from above.
 
 // glis_start is the first instruction of the program. On the stack are argc, the
 // arguments, 0, the environment, 0, and the auxiliary vector (execve(2), getauxval(3)).
@@ -73,8 +84,54 @@ populate:
 	MOVQ $MADV_POPULATE_READ, DX
 	MOVQ $SYS_madvise, AX
 	SYSCALL
+	MOVQ $mmap<>(SB), AX
+	MOVQ AX, _cgo_mmap(SB)
+	MOVQ $2, ·toAdvise(SB)
 	XORQ DX, DX          // no function to be called at exit
 	JMP  _rt0_amd64_linux(SB)
+
+// mmap is what the Go runtime calls for mmap(2), as it calls that of a C library for
+// the sake of those who watch over memory: by the C ABI, with an errno as the result
+// if it fails. The first two chunks of the heap are going to consist of huge pages,
+// and what the runtime keeps for itself is found at once if it is small.
+TEXT mmap<>(SB), NOSPLIT|NOFRAME, $0
+	MOVL CX, R10
+	CMPQ SI, $0x40000
+	JHI  map
+	MOVL R10, AX
+	ANDL $~MAP_FIXED, AX
+	CMPL AX, $(MAP_PRIVATE|MAP_ANONYMOUS)
+	JNE  map
+	CMPL DX, $(PROT_READ|PROT_WRITE)
+	JNE  map
+	ORL  $MAP_POPULATE, R10
+
+map:
+	MOVL $SYS_mmap, AX
+	SYSCALL
+	CMPQ AX, $-4095
+	JCC  failed
+	CMPQ SI, $0x400000
+	JNE  done
+	CMPL R10, $(MAP_PRIVATE|MAP_FIXED|MAP_ANONYMOUS)
+	JNE  done
+	CMPL DX, $(PROT_READ|PROT_WRITE)
+	JNE  done
+	SUBQ $1, ·toAdvise(SB)
+	JLT  done
+	MOVQ AX, R8
+	MOVQ AX, DI
+	MOVL $MADV_HUGEPAGE, DX
+	MOVL $SYS_madvise, AX
+	SYSCALL
+	MOVQ R8, AX
+
+done:
+	RET
+
+failed:
+	NEGQ AX
+	RET
 
 // func madvise(at, size, advice uintptr) int
 TEXT ·madvise(SB), NOSPLIT, $0-32

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"glis.dev/glis/internal/arch/start"
@@ -20,6 +21,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 type said struct {
 	Args, Env  []string
 	CPUs, Page int
+	Heap       string
 }
 
 func say(t *testing.T, args, env []string) (s said) {
@@ -57,6 +59,19 @@ func TestStart(t *testing.T) {
 		got := say(t, c.args, c.env)
 		if !slices.Equal(got.Args[1:], c.args) || !slices.Equal(got.Env, c.want) || got.CPUs != c.cpus || got.Page != os.Getpagesize() {
 			t.Errorf("%.60q %.60q: it saw %.300s", c.args, c.env, fmt.Sprint(got))
+		}
+	}
+}
+
+// The heap of such a program consists of huge pages from its beginning, wherever the
+// runtime has it begin.
+func TestHeapHuge(t *testing.T) {
+	for range 10 {
+		if s := say(t, nil, nil); !strings.Contains(s.Heap, " hg") {
+			if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage"); err != nil {
+				testkit.Lacks(t, "huge pages", err, syscall.ENOENT)
+			}
+			t.Fatalf("the heap is in a mapping with %q", s.Heap)
 		}
 	}
 }
