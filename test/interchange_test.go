@@ -32,6 +32,9 @@ func TestInterchange(t *testing.T) {
 					if x.noCRIU != "" {
 						t.Skip("CRIU cannot: " + x.noCRIU)
 					}
+					if x.noCRIUDump != "" && !way.e.Saver.Glis {
+						t.Skip("CRIU cannot dump it: " + x.noCRIUDump)
+					}
 					testkit.Restored(t, way.e, x.program(t))
 				})
 			}

@@ -20,7 +20,7 @@ var refusals = []struct {
 	{"vm", "shares its memory", "CLONE_VM"},
 	{"listener", "seccomp filter with a listener", "SECCOMP_RET_USER_NOTIF"},
 	{"undo", "has used SEM_UNDO", "SEM_UNDO"},
-	{"leader", "first thread has ended", "first thread"},
+	{"deathsignal", "first thread has ended while others go on", "PR_SET_PDEATHSIG"},
 	{"mdwe", "both writable and executable", "PR_SET_MDWE"},
 	{"timerthread", "POSIX timer whose thread is gone", "timer"},
 	{"ldt", "LDT segments", "LDT"},

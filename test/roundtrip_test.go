@@ -19,6 +19,7 @@ type target struct {
 	restore     []string
 	needs       func(testing.TB) // sees to what the machine has to have for it
 	noCRIU      string           // why CRIU 4.2 cannot do it, "" if it can
+	noCRIUDump  string           // why it can only restore it
 }
 
 // targets is every feature that is saved; the same table feeds the
@@ -30,6 +31,7 @@ var targets = []target{
 	{name: "threads", args: []string{"20"}, generations: 3},
 	{name: "threads1000", src: "threads", args: []string{"1000"}},
 	{name: "static", src: "threads", args: []string{"3"}, flags: []string{"-static"}},
+	{name: "firstends", generations: 3, noCRIUDump: "a thread that has ended can't be traced"},
 	{name: "regs", flags: []string{"-mno-red-zone"}},
 	{name: "signals"},
 	{name: "pending"},

@@ -63,7 +63,7 @@ func (d *dump) apart(t *scan.Task, own map[string]string, alike bool) error {
 // withLeader refuses a thread that has left what its leader has.
 func withLeader(t *scan.Task, th *scan.Thread, own map[string]string) error {
 	for _, o := range left {
-		r, err := linux.Kcmp(int(t.PID), int(th.TID), o.typ, 0, 0)
+		r, err := linux.Kcmp(t.Via(), int(th.TID), o.typ, 0, 0)
 		if err != nil {
 			return fmt.Errorf("compare with thread %d: %w", th.TID, err)
 		}

@@ -22,6 +22,7 @@ type asked struct {
 	core    *criu_core.CoreEntry
 	batch   *remote.Batch
 	answers []kind.Answer // of each facet, nil if it has none; those of the thread come last
+	process int           // how many are of the process
 	memory  func(*mm.MmEntry) error
 }
 
@@ -144,7 +145,7 @@ func (d *dump) askThread(th *scan.Thread) (*asked, error) {
 	q := &kind.Question{Env: d.env, Task: t, Thread: th, Batch: a.batch}
 	facets := d.kinds.Thread
 	if th == t.Leader() {
-		facets = d.kinds.All()
+		facets, a.process = d.kinds.All(), len(d.kinds.Process)
 		a.memory = mem.Ask(q)
 	}
 	for _, f := range facets {
@@ -158,19 +159,23 @@ func (d *dump) askThread(th *scan.Thread) (*asked, error) {
 }
 
 func (d *dump) answer(a *asked) error {
+	t := a.thread.Task
+	if a.thread == t.Leader() {
+		d.memory[t] = a.memory
+	}
+	if t.Ended != nil {
+		return d.answerWithoutFirst(a)
+	}
 	if err := fill(a.core, a.thread, a.answers); err != nil {
 		return err
 	}
 	if a.thread.Seen != nil {
 		d.told[a.thread] = a
 	}
-	if a.thread != a.thread.Task.Leader() {
-		return d.sink.Put(image.Core, a.core, nil, uint32(a.thread.VTID))
+	if err := noDeathSignal(a.thread, a.core); err != nil || a.thread != t.Leader() {
+		return errors.Join(err, d.sink.Put(image.Core, a.core, nil, uint32(a.thread.VTID)))
 	}
-	d.cores[a.thread.Task] = a.core
-	if a.memory != nil {
-		d.memory[a.thread.Task] = a.memory
-	}
+	d.cores[t] = a.core
 	return nil
 }
 

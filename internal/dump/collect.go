@@ -55,7 +55,11 @@ func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 	if t.Status, err = t.Dir.Status(); err != nil {
 		return err
 	}
-	t.VPID = vpid(t.Status.NSpid, int32(t.PID))
+	numbers := t.Status.NSpid
+	if t.Ended != nil {
+		numbers = t.Ended.Status.NSpid
+	}
+	t.VPID = vpid(numbers, int32(t.PID))
 	if err := usualExit(t); err != nil || t.Zombie {
 		return err
 	}
@@ -270,7 +274,7 @@ func findInsn(t *scan.Task) (remote.Addr, error) {
 
 func findSyscall(t *scan.Task, name string, start, end remote.Addr) (remote.Addr, error) {
 	if name == "" {
-		return remote.FindSyscall(t.PID, start, end)
+		return remote.FindSyscall(proc.PID(t.Via()), start, end)
 	}
 	all := make([]*remote.Thread, len(t.Threads))
 	for i, th := range t.Threads {

@@ -135,7 +135,7 @@ func (f *files) once(file *scan.File) (*scan.File, error) {
 	key := fileKey{file.Stat.Dev, file.Stat.Ino, file.Flags}
 	var failed error
 	i, same := slices.BinarySearchFunc(f.same[key], file, func(a, b *scan.File) int {
-		r, err := linux.Kcmp(int(a.Task.PID), int(b.Task.PID), linux.KCMP_FILE, uintptr(a.FD), uintptr(b.FD))
+		r, err := linux.Kcmp(a.Task.Via(), b.Task.Via(), linux.KCMP_FILE, uintptr(a.FD), uintptr(b.FD))
 		if err != nil {
 			failed = fmt.Errorf("%v: compare with %v: %w", b, a, err)
 		}

@@ -60,21 +60,23 @@ func (d *dump) closeFlags() {
 const mostPrepared = 1024
 
 // look counts the tasks and threads of a running tree and the mappings of its
-// root; it is a guess, since the tree may change at any time.
+// root; it is a guess, since the tree may change at any time. A process whose first
+// thread has ended has the number of another thread.
 func look(root proc.PID) (pids []proc.PID, mappings, threads int) {
 	pids = []proc.PID{root}
 	for i := 0; i < len(pids) && len(pids) < mostPrepared; i++ {
-		d, err := proc.Open(pids[i])
+		d, err := proc.Living(pids[i])
 		if err != nil {
 			continue
 		}
+		pids[i] = d.PID()
 		if i == 0 {
 			maps, _ := d.Maps()
 			mappings = len(maps)
 		}
 		tids, _ := d.Threads()
 		threads += len(tids)
-		kids, _ := d.Children(proc.TID(pids[i]))
+		kids, _ := d.Children(proc.TID(d.PID()))
 		pids = append(pids, kids...)
 		d.Close()
 	}

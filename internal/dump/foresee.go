@@ -65,11 +65,11 @@ func running(pid proc.PID, number, link string, ino uint64, f func(*scan.File) e
 	if err != nil {
 		return fmt.Errorf("/proc/%d/fd/%s: %w", pid, number, err)
 	}
-	p, err := unix.PidfdOpen(int(pid), 0)
+	p, err := fd.Task(int(pid))
 	if err != nil {
 		return nil //nolint:nilerr // it has ended
 	}
-	t := &scan.Task{PID: pid, Pidfd: fd.New(p)}
+	t := &scan.Task{PID: pid, Pidfd: p}
 	defer t.Pidfd.Close()
 	if dir, err := proc.Open(pid); err == nil {
 		defer dir.Close()

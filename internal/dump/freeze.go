@@ -275,7 +275,7 @@ func (f *freezer) await(th *scan.Thread) error {
 		th.Task.Stopped, th.Task.StopSig = true, s.Signal()
 	}
 	th.Task.Threads = append(th.Task.Threads, th)
-	if proc.PID(th.TID) != th.Tgid && f.threadsAt == nil {
+	if !th.First() && f.threadsAt == nil {
 		f.reading.Go(func() (err error) {
 			th.Status, err = th.Task.Dir.ThreadStatus(th.TID)
 			return err
@@ -335,10 +335,13 @@ func (f *freezer) forget(th *scan.Thread) {
 	}
 }
 
-// settled looks at tasks that are wholly stopped: the leader must be there.
+// settled looks at tasks that are wholly stopped: they must have a leader.
 func (f *freezer) settled(tasks []*scan.Task) error {
 	for _, t := range tasks {
 		if t.Zombie {
+			continue
+		}
+		if t.Ended != nil {
 			continue
 		}
 		var err error
@@ -366,7 +369,7 @@ func leaderFirst(t *scan.Task) error {
 	if len(t.Threads) == 0 {
 		return fmt.Errorf("%v has ended: %w", t, proc.ErrGone)
 	}
-	return kind.Unsupported(t, "its first thread has ended while others go on")
+	return withoutFirst(t)
 }
 
 // newChildren returns the children of stopped tasks that the tree lacks. A

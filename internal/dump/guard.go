@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/undo"
 	"glis.dev/glis/options"
@@ -95,7 +96,7 @@ func (g *guard) BackAll(all []*scan.File, opts ...linux.SockOpt) error {
 // place says where the guardian finds a file, which is lent to it if it is in a
 // queue only.
 func (g *guard) place(f *scan.File) (guardian.Option, error) {
-	at := guardian.Option{PID: f.Task.PID, FD: f.FD, Inode: f.Stat.Ino}
+	at := guardian.Option{PID: proc.PID(f.Task.Via()), FD: f.FD, Inode: f.Stat.Ino}
 	if f.Within == nil {
 		return at, nil
 	}

@@ -53,6 +53,12 @@ func (d *dump) lateFor(t *scan.Task) ([]*scan.Thread, error) {
 }
 
 func (d *dump) rewriteCore(th *scan.Thread) error {
+	if first := th.Task.Ended; first != nil && th == th.Task.Leader() {
+		first.Shared = th.Shared
+		if err := d.rewriteCore(first); err != nil {
+			return err
+		}
+	}
 	id := uint32(th.VTID)
 	core, err := image.ReadOne[*criu_core.CoreEntry](d.store, image.Core, id)
 	if err != nil {

@@ -51,7 +51,7 @@ func (d *dump) shareObject(o object) error {
 		}
 		failed := d.ended()
 		i, same := slices.BinarySearchFunc(sorted, t, func(a, b *scan.Task) int {
-			r, err := linux.Kcmp(int(a.PID), int(b.PID), o.typ, 0, 0)
+			r, err := linux.Kcmp(a.Via(), b.Via(), o.typ, 0, 0)
 			if err != nil {
 				failed = fmt.Errorf("%v: compare with %v: %w", b, a, err)
 			}

@@ -8,7 +8,6 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/extra"
-	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
@@ -34,9 +33,7 @@ func (d *dump) checkTarget() error {
 		return fmt.Errorf("process %d (%s) is a kernel thread: only user processes can be dumped", pid, st.Name)
 	case st.Tgid != pid:
 		return fmt.Errorf("%d is a thread of process %d (%s); give the process with -t", pid, st.Tgid, st.Name)
-	case st.State == 'Z' && st.Threads > 1:
-		return kind.Unsupported(fmt.Sprintf("process %d (%s)", pid, st.Name), "its first thread has ended while others go on; let it wait for them")
-	case st.State == 'Z':
+	case st.State == 'Z' && st.Threads <= 1:
 		return fmt.Errorf("process %d (%s) has ended already (zombie): there is nothing to dump", pid, st.Name)
 	}
 	d.anon = st.RssAnon << 10

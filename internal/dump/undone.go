@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
@@ -63,12 +64,20 @@ func (d *dump) noUndo() error {
 // can't be read, a task with one thread is compared with the guardian, which
 // never has: threads have a list from their birth on, though it may be empty.
 func (d *dump) hasUndo(t *scan.Task) (bool, error) {
-	if d.undoes != nil {
+	if d.undoes != nil && t.Ended == nil {
 		return d.undoes.Any(t.Pidfd.Int(), len(t.Threads))
+	}
+	if d.undoes != nil {
+		p, err := fd.Task(int(t.PID))
+		if err != nil {
+			return false, err
+		}
+		defer p.Close()
+		return d.undoes.Any(p.Int(), len(t.Threads)+1)
 	}
 	if len(t.Threads) > 1 {
 		return false, nil
 	}
-	r, err := linux.Kcmp(int(t.PID), int(proc.PID(d.guard.PID())), linux.KCMP_SYSVSEM, 0, 0)
+	r, err := linux.Kcmp(t.Via(), int(proc.PID(d.guard.PID())), linux.KCMP_SYSVSEM, 0, 0)
 	return r != 0, err
 }

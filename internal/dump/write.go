@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kind/task"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/restore"
 	"glis.dev/glis/internal/scan"
 )
@@ -70,6 +71,9 @@ func pstreeEntry(t *scan.Task) *pstree.PstreeEntry {
 	if t.Parent != nil {
 		e.Ppid = proto.Uint32(uint32(t.Parent.VPID))
 	}
+	if t.Ended != nil {
+		e.Threads = []uint32{uint32(t.VPID)}
+	}
 	for _, th := range t.Threads {
 		e.Threads = append(e.Threads, uint32(th.VTID))
 	}
@@ -96,7 +100,7 @@ func (d *dump) putFS(t *scan.Task) error {
 
 // putTimens writes the clocks as the tree sees them.
 func (d *dump) putTimens() error {
-	c, err := ns.ClocksOf(d.tree.Root.PID)
+	c, err := ns.ClocksOf(proc.PID(d.tree.Root.Via()))
 	if err != nil {
 		return err
 	}

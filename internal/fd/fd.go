@@ -56,6 +56,19 @@ func CloseAll(all []*FD) {
 	}
 }
 
+// Task opens a pidfd of a process, or of a thread that is not its first one
+// (Linux 6.9), see pidfd_open(2).
+func Task(number int) (*FD, error) {
+	n, err := unix.PidfdOpen(number, 0)
+	if err == unix.EINVAL || err == unix.ENOENT {
+		n, err = unix.PidfdOpen(number, unix.PIDFD_THREAD)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return New(n), nil
+}
+
 // Borrow duplicates descriptor n of the process behind pidfd into the engine,
 // see pidfd_getfd(2) (Linux 5.6). The duplicate shares the open file
 // description: offset, flags, queues.

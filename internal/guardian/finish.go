@@ -73,10 +73,9 @@ func (s *story) setOptions(lent []*fd.FD) error {
 		}
 		p, ok := tasks[o.PID]
 		if !ok {
-			n, err := unix.PidfdOpen(int(o.PID), 0)
-			switch {
+			var err error
+			switch p, err = fd.Task(int(o.PID)); {
 			case err == nil:
-				p = fd.New(n)
 				defer p.Close()
 			case err != unix.ESRCH:
 				errs = append(errs, fmt.Errorf("task %d: pidfd_open: %w", o.PID, err))

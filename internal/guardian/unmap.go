@@ -50,7 +50,7 @@ func (t Task) relieve(areas []area, deadline time.Time) error {
 }
 
 func (t Task) tryRelieve(areas []area) error {
-	dir, err := proc.Open(t.PID)
+	dir, err := proc.Living(t.PID)
 	if err != nil {
 		return err
 	}
@@ -124,6 +124,9 @@ func (h *held) stop() error {
 }
 
 func (h *held) stopOne(tid proc.TID) error {
+	if st, err := h.dir.ThreadStat(tid); err == nil && st.State == 'Z' {
+		return nil // it has ended, and the kernel does not let it be seized
+	}
 	err := tracee.Seize(tid, linux.PTRACE_O_TRACESYSGOOD|linux.PTRACE_O_SUSPEND_SECCOMP)
 	if errors.Is(err, unix.EPERM) { // by the engine still, or no suspending for us
 		err = tracee.Seize(tid, linux.PTRACE_O_TRACESYSGOOD)
@@ -201,7 +204,7 @@ func (h *held) usable() (*remote.Thread, error) {
 		if r.Pointer == 0 {
 			return th, nil
 		}
-		if err := remote.ReadFull(h.pid, remote.Addr(r.Pointer+csAt), cs[:]); err != nil {
+		if err := th.Read(remote.Addr(r.Pointer+csAt), cs[:]); err != nil {
 			return nil, err
 		}
 		if cs == [8]byte{} {
@@ -223,7 +226,7 @@ func (h *held) insn(th *remote.Thread, vmas []proc.VMA) (remote.Addr, error) {
 		if v.Prot&unix.PROT_EXEC == 0 || v.Name == "[vsyscall]" {
 			continue
 		}
-		if at, err := remote.FindSyscall(h.pid, remote.Addr(v.Start), remote.Addr(min(v.End, v.Start+1<<20))); err == nil {
+		if at, err := remote.FindSyscall(h.dir.PID(), remote.Addr(v.Start), remote.Addr(min(v.End, v.Start+1<<20))); err == nil {
 			return at, nil
 		}
 	}

@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"errors"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -130,8 +131,12 @@ func BPFLoadIterator(prog []BPFInsn, license string, function uint32) (int, erro
 
 // BPFTaskIterator makes an iterator over the files (or threads, memory, as the
 // program's kind is) of the process behind a pidfd, and returns a descriptor to
-// read what the program writes. Linux 6.1.
+// read what the program writes. Linux 6.1. Over that of a thread (PIDFD_THREAD)
+// the kernel would say that there is nothing, which is an error here.
 func BPFTaskIterator(prog, pidfd int) (int, error) {
+	if flags, err := unix.FcntlInt(uintptr(pidfd), unix.F_GETFL, 0); err != nil || flags&unix.PIDFD_THREAD != 0 {
+		return -1, errors.Join(err, unix.EOPNOTSUPP)
+	}
 	return bpfIterator(prog, &bpfIterTask{PIDFD: uint32(pidfd)})
 }
 

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -11,6 +12,31 @@ import (
 // Threads returns the numbers of all threads, ascending. The leader's is there
 // also when it has ended before the others.
 func (d *Dir) Threads() ([]TID, error) { return numbers[TID](d, "task") }
+
+// Living opens the directory of a thread that has not ended, of the process with
+// this number: of the first, or, if that has ended while others go on, of another
+// one. Only there are the memory and the files of a process to be seen.
+func Living(pid PID) (*Dir, error) {
+	d, err := Open(pid)
+	if err != nil {
+		return nil, err
+	}
+	st, err := d.Stat()
+	if err != nil || st.State != 'Z' || st.NumThreads < 2 {
+		return d, nil // what is wrong with it is seen by who reads more
+	}
+	tids, err := d.Threads()
+	for _, tid := range tids {
+		if own, err := d.ThreadStat(tid); err == nil && own.State != 'Z' && own.State != 'X' {
+			_ = d.Close() // nothing is buffered
+			return Open(PID(tid))
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
 
 // FDs returns the numbers of all open descriptors, ascending. A zombie has
 // none.

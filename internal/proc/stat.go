@@ -40,6 +40,14 @@ type Stat struct {
 	ExitCode   int32 // in the form of waitpid(2)
 }
 
+// SetMemory takes over from another thread of the process what memory they have,
+// of which a thread that has ended tells nothing.
+func (s *Stat) SetMemory(o *Stat) {
+	s.VSize, s.StartCode, s.EndCode, s.StartStack = o.VSize, o.StartCode, o.EndCode, o.StartStack
+	s.StartData, s.EndData, s.StartBrk = o.StartData, o.EndData, o.StartBrk
+	s.ArgStart, s.ArgEnd, s.EnvStart, s.EnvEnd = o.ArgStart, o.ArgEnd, o.EnvStart, o.EnvEnd
+}
+
 // statFields is the number of the last field that Linux 6.1 prints, counted as
 // in proc_pid_stat(5).
 const statFields = 52

@@ -51,7 +51,7 @@ func StartArena(t *Thread, insn Addr, at Addr, size uint64) (*Arena, error) {
 		flags |= unix.MAP_FIXED_NOREPLACE
 	}
 	args := []uint64{uint64(at), size, unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC, flags, ^uint64(0), 0}
-	return &Arena{pid: t.Tgid, size: size}, t.startInject(insn, unix.SYS_MMAP, args)
+	return &Arena{pid: t.mm(), size: size}, t.startInject(insn, unix.SYS_MMAP, args)
 }
 
 // FinishMap waits for what StartArena began.

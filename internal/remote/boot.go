@@ -28,7 +28,7 @@ var ErrOnItsWay = errors.New("it is on its way out of a checkpoint that was kill
 // it for the calls of MapArena and Unmap, if there is any. all are the threads
 // of the task: ErrOnItsWay if one of them is in that room.
 func UseVdso(t *Thread, start, end Addr, all ...*Thread) (Addr, error) {
-	text, insn, err := findSyscall(t.Tgid, start, end)
+	text, insn, err := findSyscall(t.mm(), start, end)
 	if err != nil {
 		return 0, err
 	}
@@ -117,7 +117,7 @@ func (t *Thread) startBoot() bool {
 	own := t.Regs
 	arch.FoldRestart(&own, true)
 	code := arch.Boot(uint64(t.Tgid), uint64(t.TID), uint64(t.signal), &own, t.Mask)
-	if writeText(t.Tgid, t.boot, code) != nil {
+	if writeText(t.mm(), t.boot, code) != nil {
 		t.boot = 0
 		return false
 	}
@@ -136,7 +136,7 @@ func (t *Thread) finishBoot(nr uintptr) (int64, error) {
 		return 0, err
 	}
 	t.booted = false
-	if err := undo.Again(func() error { return writeText(t.Tgid, t.boot, make([]byte, arch.BootSize)) }); err != nil {
+	if err := undo.Again(func() error { return writeText(t.mm(), t.boot, make([]byte, arch.BootSize)) }); err != nil {
 		return 0, err
 	}
 	return result(v)

@@ -40,6 +40,13 @@ type Thread struct {
 	stopped bool        // a SIGSTOP came while we were at it
 }
 
+// mm is the number by which the thread's memory is found: its own, as the first
+// of its process may have ended.
+func (t *Thread) mm() proc.PID { return proc.PID(t.TID) }
+
+// Read copies from the thread's memory, all of buf or it fails.
+func (t *Thread) Read(at Addr, buf []byte) error { return ReadFull(t.mm(), at, buf) }
+
 // ChooseSignal picks the signal that ends the batches of a thread: one whose
 // arrival does nothing should the tracer be gone, and that is not pending,
 // since a batch must not eat a signal of the target's. caught, blocked and

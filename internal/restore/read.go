@@ -157,6 +157,9 @@ func (tr *tree) readTasks(s image.Store) error {
 	}
 	for _, th := range threads {
 		th.task.cores[th.tid], th.task.extra[th.tid], th.task.wakes[th.tid] = th.core, th.extra, th.wake
+		if err := th.mayEnd(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -90,17 +90,33 @@ func (r *restore) release(ctx context.Context) error {
 		if r.stops(t) {
 			sig = r.stopSignal(t)
 		}
-		for _, th := range t.live.threads {
-			if err := tracee.Detach(th.TID, sig); err != nil && !errors.Is(err, tracee.ErrGone) {
-				errs = append(errs, fmt.Errorf("%v: %w", t, err))
-			}
-			sig = 0
-		}
+		errs = append(errs, letGo(t, sig))
 	}
 	r.freezeCgroups()
 	r.awaitStops()
 	r.lived = errors.Join(errs...)
 	return nil
+}
+
+// letGo lets the threads of a task go, the first of those that stay with a signal,
+// or with 0.
+func letGo(t *task, sig unix.Signal) error {
+	var errs []error
+	for i, th := range t.live.threads {
+		ends := i == 0 && t.firstEnds()
+		own := sig
+		if ends {
+			own = 0
+		} else {
+			sig = 0
+		}
+		if err := tracee.Detach(th.TID, own); err != nil && !errors.Is(err, tracee.ErrGone) {
+			errs = append(errs, fmt.Errorf("%v: %w", t, err))
+		} else if ends {
+			awaitFirst(t.pid)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // longestStop is how long tasks that are to be stopped are waited for.

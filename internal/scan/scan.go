@@ -35,13 +35,17 @@ type Task struct {
 	Parent   *Task // nil for the root
 	Children []*Task
 	Threads  []*Thread // the leader first
-	Dir      *proc.Dir
-	Pidfd    *fd.FD
-	Stat     proc.Stat
-	Status   proc.Status
-	Zombie   bool
-	Stopped  bool        // by a job-control signal
-	StopSig  unix.Signal // which one
+	// Ended is the first thread if that has ended while others go on: it has given
+	// up its part in memory and files, so the first of the others is the leader
+	// here, and Dir and Pidfd are of that.
+	Ended   *Thread
+	Dir     *proc.Dir
+	Pidfd   *fd.FD
+	Stat    proc.Stat
+	Status  proc.Status
+	Zombie  bool
+	Stopped bool        // by a job-control signal
+	StopSig unix.Signal // which one
 	// Alike says that all threads have in common whatever a thread may leave; it
 	// may be false for all that.
 	Alike bool
@@ -80,8 +84,21 @@ type Thread struct {
 	CgroupSet uint32        // number of that set of them; 0: not looked at
 }
 
-// Leader returns the thread-group leader.
+// Leader returns the thread that is asked for what belongs to the process: the
+// thread-group leader unless that has ended.
 func (t *Task) Leader() *Thread { return t.Threads[0] }
+
+// Via is the number by which the kernel finds what a process has: that of a
+// thread that has a part in it.
+func (t *Task) Via() int {
+	if t.Ended != nil {
+		return int(t.Threads[0].TID)
+	}
+	return int(t.PID)
+}
+
+// First tells whether a thread is the one that its process has its number from.
+func (th *Thread) First() bool { return proc.PID(th.TID) == th.Tgid }
 
 // String names the task as messages do: "task 12 (nginx)".
 func (t *Task) String() string { return fmt.Sprintf("task %d (%s)", t.PID, t.Stat.Comm) }

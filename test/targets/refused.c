@@ -75,18 +75,30 @@ static void two_children(void) {
 static void *go_on(void *arg) {
 	char path[64], text[64];
 	do { // until the first thread has ended
-		snprintf(path, sizeof path, "/proc/self/task/%d/stat", getpid());
+		snprintf(path, sizeof path, "/proc/%d/task/%d/stat", getpid(), getpid());
 		int f = CHECK(open(path, O_RDONLY));
 		text[CHECK(read(f, text, sizeof text - 1))] = 0;
 		close(f);
 	} while (!strstr(text, ") Z"));
-	(void)arg;
 	while (savepoint())
 		;
 	_exit(0);
+	return arg;
 }
-static void leader(void) {
+static void death_signal(void) {
 	pthread_t t;
+	int made[2];
+	char b;
+	CHECK(pipe(made));
+	if (CHECK(fork()) == 0) { // its parent is the first thread until that ends
+		signal(SIGUSR1, SIG_IGN);
+		prctl(PR_SET_PDEATHSIG, SIGUSR1);
+		CHECK(write(made[1], "x", 1));
+		for (int parent = getppid(); getppid() == parent;)
+			usleep(1000);
+		_exit(0);
+	}
+	CHECK(read(made[0], &b, 1));
 	OK(pthread_create(&t, NULL, go_on, NULL));
 	syscall(SYS_exit, 0);
 }
@@ -367,7 +379,7 @@ static struct {
 	const char *name;
 	void (*make)(void);
 } all[] = {
-    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"leader", leader}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
+    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"mdwe", mdwe}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},

@@ -73,7 +73,7 @@ func members(env *kind.DumpEnv, f *scan.File) ([]*eventpoll.EventpollTfdEntry, *
 		return queued(env, f)
 	}
 	u := f.Users[0]
-	out, err := watches(f, u.Task, int(u.Task.PID), int(u.FD))
+	out, err := watches(f, u.Task, u.Task.Via(), int(u.FD))
 	return out, u.Task, err
 }
 
@@ -146,7 +146,7 @@ func (w *watched) is(n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
 	if t.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return true, nil
 	}
-	same, err := linux.KcmpEpoll(int(w.own.PID), int(n), w.pid, w.fd, m.FD, nth)
+	same, err := linux.KcmpEpoll(w.own.Via(), int(n), w.pid, w.fd, m.FD, nth)
 	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}

@@ -28,7 +28,7 @@ func queued(env *kind.DumpEnv, f *scan.File) ([]*eventpoll.EventpollTfdEntry, *s
 		if t.Zombie {
 			continue
 		}
-		out, err := watches(f, t, int(f.Task.PID), int(f.FD))
+		out, err := watches(f, t, f.Task.Via(), int(f.FD))
 		if err == nil || !errors.Is(err, kind.ErrUnsupported) {
 			return out, t, err
 		}

@@ -50,7 +50,7 @@ func (Mqueue) Match(f *scan.File) bool {
 	return f.Within == nil && unix.Statfs(descriptorPath(f), &fs) == nil && fs.Type == linux.MQUEUE_MAGIC
 }
 
-func descriptorPath(f *scan.File) string { return fmt.Sprintf("/proc/%d/%s", f.Task.PID, f.Path) }
+func descriptorPath(f *scan.File) string { return fmt.Sprintf("/proc/%d/%s", f.Task.Via(), f.Path) }
 
 // Dump implements kind.File.
 func (k Mqueue) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {

@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -211,7 +212,7 @@ func (d *drainer) prepare(s *Space) (*pages.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := taker{d: d, s: s, w: w, src: &pages.Source{PID: s.task.PID, To: f}}
+	t := taker{d: d, s: s, w: w, src: &pages.Source{PID: proc.PID(s.task.Via()), To: f}}
 	err = t.run()
 	d.stats.Scanned += s.scanned()
 	if err := errors.Join(err, w.Close()); err != nil {

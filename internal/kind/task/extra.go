@@ -31,11 +31,12 @@ const (
 	extraTSC         = "tsc"
 	extraAutogroup   = "autogroup"
 	extraKeyring     = "session-keyring"
+	extraEnded       = "ended"
 )
 
 func knownExtra(name string) bool {
 	switch name {
-	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup, extraKeyring:
+	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup, extraKeyring, extraEnded:
 		return true
 	}
 	return attributeNamed(name)

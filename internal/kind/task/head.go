@@ -31,7 +31,7 @@ func CoreHead(t *scan.Thread) *core.CoreEntry {
 	if t.CgroupSet != 0 {
 		c.ThreadCore.CgSet = &t.CgroupSet
 	}
-	if t == t.Task.Leader() {
+	if t.First() {
 		c.Tc = taskHead(t.Task)
 		c.Tc.BlkSigset = &t.Mask
 		c.Tc.SignalsS = &siginfo.SignalQueueEntry{}

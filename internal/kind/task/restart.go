@@ -169,7 +169,7 @@ func blockCall(t *scan.Thread, r *arch.Regs) (nr uint64, ok bool, err error) {
 		return nr, true, nil
 	}
 	var code [arch.CalledNrSize]byte
-	err = remote.ReadFull(t.Tgid, remote.Addr(arch.AfterSyscall(r)-arch.CalledNrSize), code[:])
+	err = t.Read(remote.Addr(arch.AfterSyscall(r)-arch.CalledNrSize), code[:])
 	if err != nil && !errors.Is(err, unix.EFAULT) {
 		return 0, false, err
 	}
@@ -190,7 +190,7 @@ func sleepRest(t *scan.Thread, nr uint64, args [6]uint64) (rest unix.Timespec, o
 		return rest, false, nil
 	}
 	var b [16]byte
-	if err := remote.ReadFull(t.Tgid, remote.Addr(args[at]), b[:]); err != nil {
+	if err := t.Read(remote.Addr(args[at]), b[:]); err != nil {
 		return rest, false, err
 	}
 	rest.Sec = int64(binary.LittleEndian.Uint64(b[:]))

@@ -62,7 +62,7 @@ func FixRseq(t *scan.Thread) error {
 		return nil
 	}
 	var p [8]byte
-	if err := remote.ReadFull(t.Tgid, remote.Addr(t.Rseq.Pointer+rseqCSAt), p[:]); err != nil {
+	if err := t.Read(remote.Addr(t.Rseq.Pointer+rseqCSAt), p[:]); err != nil {
 		return fmt.Errorf("thread %d: struct rseq: %w", t.TID, err)
 	}
 	at := binary.LittleEndian.Uint64(p[:])
@@ -70,7 +70,7 @@ func FixRseq(t *scan.Thread) error {
 		return nil
 	}
 	var b [rseqCSSize]byte
-	if err := remote.ReadFull(t.Tgid, remote.Addr(at), b[:]); err != nil {
+	if err := t.Read(remote.Addr(at), b[:]); err != nil {
 		// The descriptor may be gone with the library it was in. The kernel
 		// looks at it only when the thread runs on, which is not our doing.
 		return nil

@@ -68,7 +68,7 @@ func (f *Filters) Add(th *scan.Thread, all []tracee.Filter) (uint32, error) {
 // criu, too, would make them filters of each thread for itself otherwise, to which
 // none can be added for all.
 func (f *Filters) Join(t *scan.Task) {
-	if t.Zombie || len(t.Threads) < 2 {
+	if t.Zombie || t.Ended != nil || len(t.Threads) < 2 {
 		return
 	}
 	own := t.Leader()

@@ -7,6 +7,7 @@ import (
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/tracee"
 )
@@ -107,7 +108,7 @@ func (w *Wake) sleep(t *remote.Thread, arena *remote.Arena) error {
 		return nil
 	}
 	arch.SetInterrupted(&w.Regs, w.restart.Nr, result, false)
-	return remote.Write(t.Tgid, remote.Addr(args[rest]), left)
+	return remote.Write(proc.PID(t.TID), remote.Addr(args[rest]), left)
 }
 
 // peek reads the timespec at an address of the thread's; nil if it is 0.
@@ -116,7 +117,7 @@ func peek(t *remote.Thread, at uint64) ([]byte, error) {
 		return nil, nil
 	}
 	b := make([]byte, 16)
-	return b, remote.ReadFull(t.Tgid, remote.Addr(at), b)
+	return b, t.Read(remote.Addr(at), b)
 }
 
 // interrupted makes a stopped thread enter a system call and leave it at once,

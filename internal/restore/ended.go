@@ -1,0 +1,50 @@
+package restore
+
+import (
+	"fmt"
+	"time"
+
+	"glis.dev/glis/image"
+	facets "glis.dev/glis/internal/kind/task"
+	"glis.dev/glis/internal/proc"
+)
+
+// The first thread of a process that had ended while others went on is made like
+// others, since it is the one that the process begins with, and ends when all is
+// done: its registers have it exit.
+
+// mayEnd checks that who is to end so is the first of several threads.
+func (th *thread) mayEnd() error {
+	ends, err := facets.Ended(th.extra)
+	if err == nil && ends && (th.tid != th.task.pid || len(th.task.threads) < 2) {
+		err = fmt.Errorf("it ends before the others of its process go on, but isn't the first of several threads")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", image.Core.FileName(th.tid), err)
+	}
+	return nil
+}
+
+// firstEnds tells whether the first thread of a task is to end.
+func (t *task) firstEnds() bool {
+	ends, _ := facets.Ended(t.extra[t.pid]) // checked by mayEnd
+	return ends
+}
+
+// awaitFirst waits until the first thread of a task has ended, which was let go, so
+// that the others never meet it. Nobody tells.
+func awaitFirst(pid uint32) {
+	d, err := proc.Open(proc.PID(pid))
+	if err != nil {
+		return
+	}
+	defer d.Close() //nolint:errcheck // nothing is buffered
+	for end := time.Now().Add(longestEnd); time.Now().Before(end); time.Sleep(20 * time.Microsecond) {
+		if st, err := d.Stat(); err != nil || st.State == 'Z' {
+			return
+		}
+	}
+}
+
+// longestEnd is how long it is waited for.
+const longestEnd = time.Second
