@@ -21,7 +21,6 @@ var refusals = []struct {
 	{"listener", "seccomp filter with a listener", "SECCOMP_RET_USER_NOTIF"},
 	{"undo", "has used SEM_UNDO", "SEM_UNDO"},
 	{"deathsignal", "first thread has ended while others go on", "PR_SET_PDEATHSIG"},
-	{"mdwe", "both writable and executable", "PR_SET_MDWE"},
 	{"timerthread", "POSIX timer whose thread is gone", "timer"},
 	{"ldt", "LDT segments", "LDT"},
 	{"keys", "a session keyring that holds keys", "holds a key"},
@@ -78,6 +77,7 @@ var elsewhere = map[string]string{
 	"its cgroup is frozen":                 "TestFreezeCgroup",
 	"with `--manage-cgroups`":              "needs a cgroup namespace",
 	"its security label differs":           "needs a security module",
+	"may have no memory of its own":        "needs a security module",
 	"shadow stack":                         "needs a CPU with it",
 	"PR_SET_IO_FLUSHER":                    "needs CAP_SYS_RESOURCE; internal/kind/task",
 	"on its way out of a checkpoint":       "TestKilled",
@@ -135,8 +135,6 @@ func hasPorts() bool {
 	return e != unix.ENOSYS
 }
 
-func hasMDWE() error { return unix.Prctl(unix.PR_GET_MDWE, 0, 0, 0, 0) }
-
 // TestLimits: each state is refused by name, and the target goes on unharmed.
 func TestLimits(t *testing.T) {
 	e := glisOnly(t)
@@ -149,9 +147,6 @@ func TestLimits(t *testing.T) {
 		t.Run(x.state, func(t *testing.T) {
 			if strings.HasSuffix(x.state, "ports") && !hasPorts() {
 				t.Skip("the kernel lets no program use I/O ports (CONFIG_X86_IOPL_IOPERM)")
-			}
-			if x.state == "mdwe" {
-				testkit.Require(t, testkit.Feature{Name: "PR_SET_MDWE", Since: testkit.Version{Major: 6, Minor: 3}, Probe: hasMDWE})
 			}
 			if !strings.Contains(string(doc), x.row) {
 				t.Errorf("docs/limits.md does not say %q", x.row)

@@ -3,6 +3,8 @@ package test
 import (
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/testkit"
 )
@@ -45,6 +47,7 @@ var targets = []target{
 	{name: "credsall", src: "creds", args: []string{"all"}, noCRIU: "other uids need CAP_SYS_RESOURCE"},
 	{name: "attrs", args: []string{"basic"}},
 	{name: "attrsmore", src: "attrs", args: []string{"more"}, noCRIU: "timer slack, personality and core filter are lost"},
+	{name: "mdwe", generations: 3, needs: mdwe, noCRIU: "PR_SET_MDWE is lost"},
 	{name: "keyring", args: []string{"1"}, noCRIU: "session keyrings are lost"},
 	{name: "keyringnone", src: "keyring", args: []string{"0"}, noCRIU: "session keyrings are lost"},
 	{name: "chroot"},
@@ -137,6 +140,11 @@ var targets = []target{
 
 // established is what a connection needs, at dump and restore.
 var established = []string{"--tcp-established"}
+
+// mdwe is for what needs PR_SET_MDWE.
+func mdwe(t testing.TB) {
+	testkit.Require(t, testkit.Feature{Name: "PR_SET_MDWE", Since: testkit.Version{Major: 6, Minor: 3}, Probe: func() error { return unix.Prctl(unix.PR_GET_MDWE, 0, 0, 0, 0) }})
+}
 
 // kernelMemory is for what nothing else tells.
 func kernelMemory(t testing.TB) {

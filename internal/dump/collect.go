@@ -199,10 +199,11 @@ func (d *dump) mapArenas() error {
 	return failed
 }
 
-// noArena names the state of a task that may not have what Glis maps in it.
+// noArena names the state of a task that may not have what Glis maps in it (see
+// remote.Arena for what it needs not have).
 func noArena(t *scan.Task, err error) error {
 	if errors.Is(err, remote.ErrNotMapped) && errors.Is(err, unix.EACCES) {
-		return kind.Unsupported(t, "it may have no memory that is both writable and executable, as Glis's own is for a moment; start it without that: PR_SET_MDWE, which is MemoryDenyWriteExecute= of systemd, or a rule of a security module")
+		return kind.Unsupported(t, "it may have no memory of its own that is executable, as a page of Glis's is for a moment; a rule of a security module forbids it (execmem of SELinux), which must allow it")
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package guardian
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,19 +78,33 @@ func (t Task) tryRelieve(areas []area) error {
 // leftovers finds which of the areas are mapped, and nobody's else.
 func leftovers(pid proc.PID, areas []area, vmas []proc.VMA) []*remote.Arena {
 	var out []*remote.Arena
-	for i := range vmas {
-		v := &vmas[i]
-		if v.Inode != 0 || v.Shared || v.Name != "" || v.Prot != unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC {
-			continue
-		}
-		for _, a := range areas {
-			if v.Start <= a.base && v.End >= a.base+a.size {
-				out = append(out, remote.ArenaAt(pid, remote.Addr(a.base), a.size))
-			}
+	for _, a := range areas {
+		if i := slices.IndexFunc(vmas, func(v proc.VMA) bool { return v.Start <= a.base && v.End > a.base }); i >= 0 && a.isIn(vmas[i:]) {
+			out = append(out, remote.ArenaAt(pid, remote.Addr(a.base), a.size))
 		}
 	}
 	return out
 }
+
+// isIn tells whether an area is what is mapped first: memory that is writable and
+// executable, or what remote.Arena is where that can't be.
+func (a area) isIn(vmas []proc.VMA) bool {
+	v := &vmas[0]
+	if !anonymous(v) || v.Prot&unix.PROT_EXEC == 0 {
+		return false
+	}
+	end := a.base + a.size
+	if v.Prot&unix.PROT_WRITE != 0 {
+		return v.End >= end
+	}
+	if v.Start != a.base || v.End == end {
+		return v.Start == a.base
+	}
+	data := &vmas[min(1, len(vmas)-1)]
+	return v.End-v.Start == arch.PageSize && data.Start == v.End && data.End == end && anonymous(data) && data.Prot == unix.PROT_READ|unix.PROT_WRITE
+}
+
+func anonymous(v *proc.VMA) bool { return v.Inode == 0 && !v.Shared && v.Name == "" }
 
 // held is a task that the guardian has stopped.
 type held struct {

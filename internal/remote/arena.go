@@ -17,11 +17,12 @@ import (
 // read and what they write. It is private to the process, so nothing but one
 // mapping has to be taken back, and it needs no right that the task lacks.
 type Arena struct {
-	pid  proc.PID
-	base Addr
-	size uint64
-	top  uint64 // first free byte
-	gen  int    // counts resets
+	pid   proc.PID
+	base  Addr // before it is mapped: where it is wanted, or 0
+	size  uint64
+	top   uint64 // first free byte
+	gen   int    // counts resets
+	apart bool   // code and data are in different pages, see mapApart
 }
 
 // ErrNotMapped says that a task has no arena, for sure.
@@ -46,18 +47,24 @@ func MapArena(t *Thread, insn Addr, at Addr, size uint64) (*Arena, error) {
 // several processes can do it at the same time.
 func StartArena(t *Thread, insn Addr, at Addr, size uint64) (*Arena, error) {
 	size = (size + arch.PageSize - 1) &^ (arch.PageSize - 1)
+	args := []uint64{uint64(at), size, unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC, mapFlags(at), ^uint64(0), 0}
+	return &Arena{pid: t.mm(), base: at, size: size}, t.startInject(insn, unix.SYS_MMAP, args)
+}
+
+func mapFlags(at Addr) uint64 {
 	flags := uint64(unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE)
 	if at != 0 {
 		flags |= unix.MAP_FIXED_NOREPLACE
 	}
-	args := []uint64{uint64(at), size, unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC, flags, ^uint64(0), 0}
-	return &Arena{pid: t.mm(), size: size}, t.startInject(insn, unix.SYS_MMAP, args)
+	return flags
 }
 
 // FinishMap waits for what StartArena began.
 func (a *Arena) FinishMap(t *Thread, insn Addr) error {
 	v, err := t.finishInject(unix.SYS_MMAP)
 	switch {
+	case v < 0 && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)):
+		return a.mapApart(t, insn)
 	case err != nil && v < 0: // the kernel's answer to mmap(2)
 		return fmt.Errorf("%w: task %d: %s for Glis's own %d KiB: %w", ErrNotMapped, t.Tgid, whyNoMemory(err), a.size>>10, err)
 	case err != nil:
@@ -75,7 +82,7 @@ func (a *Arena) FinishMap(t *Thread, insn Addr) error {
 func whyNoMemory(err error) string {
 	switch {
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return "it may have no memory that is both writable and executable (PR_SET_MDWE, MemoryDenyWriteExecute= of systemd, or a security module), so none"
+		return "it may have no memory of its own that is executable (a rule of a security module, as execmem of SELinux), so none"
 	case errors.Is(err, unix.ENOMEM):
 		return "its address space limit (RLIMIT_AS, prlimit(1)) leaves no room"
 	}
@@ -97,7 +104,7 @@ func (a *Arena) Size() uint64 { return a.size }
 // Inherit returns the same arena as a forked child of its process has it:
 // same place and code, other memory.
 func (a *Arena) Inherit(child proc.PID) *Arena {
-	c := &Arena{pid: child, base: a.base, size: a.size}
+	c := &Arena{pid: child, base: a.base, size: a.size, apart: a.apart}
 	c.Reset()
 	return c
 }
@@ -106,7 +113,7 @@ func (a *Arena) Inherit(child proc.PID) *Arena {
 func (a *Arena) Syscall() Addr { return a.base + arch.CodeSyscall }
 
 // Reset makes all of the arena free for new batches. No batch may be running.
-func (a *Arena) Reset() { a.top, a.gen = codeSpace, a.gen+1 }
+func (a *Arena) Reset() { a.top, a.gen = a.begin(), a.gen+1 }
 
 // Unmap takes the arena away by an injected munmap(2). The thread must not
 // use it any more; insn must be outside of it.

@@ -41,6 +41,16 @@ func (m *mapping) start() (err error) {
 	return err
 }
 
+// mdwe has the child be one that may have no memory that is writable and executable,
+// if the kernel can (Linux 6.3).
+func (m *mapping) mdwe() error {
+	_, err := m.th.Inject(m.insn, unix.SYS_PRCTL, unix.PR_SET_MDWE, unix.PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0)
+	if err == unix.EINVAL {
+		err = nil
+	}
+	return err
+}
+
 func (m *mapping) wait() error   { _, err := tracee.Wait(m.th.TID); return err }
 func (m *mapping) mask() error   { return tracee.SetSigmask(m.th.TID, m.th.Mask) }
 func (m *mapping) finish() error { return m.arena.FinishMap(m.th, m.insn) }
@@ -79,6 +89,9 @@ func TestTracerDiesMapping(t *testing.T) {
 		"munmap runs after a batch": append(used[:3:3], (*mapping).take),
 		"munmap has run":            append(left[:4:4], (*mapping).take, (*mapping).wait),
 		"munmap has run, mask back": append(left[:4:4], (*mapping).take, (*mapping).wait, (*mapping).mask),
+		"mapped, code apart":        append([]step{(*mapping).mdwe}, mapped...),
+		"after a batch, code apart": append([]step{(*mapping).mdwe}, used...),
+		"unmapped, code apart":      append([]step{(*mapping).mdwe}, append(left[:4:4], (*mapping).take, (*mapping).taken)...),
 		"unmapped":                  append(left[:4:4], (*mapping).take, (*mapping).taken),
 	} {
 		t.Run(name, func(t *testing.T) { dieAfter(t, steps) })

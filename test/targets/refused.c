@@ -39,8 +39,6 @@ static int wait_for_end(void *arg) {
 	return 0;
 }
 
-static void mdwe(void) { CHECK(prctl(65 /* PR_SET_MDWE */, 1 /* PR_MDWE_REFUSE_EXEC_GAIN */, 0, 0, 0)); }
-
 static void vm_child(void) {
 	static char stack[16384];
 	CHECK(clone(wait_for_end, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL));
@@ -380,7 +378,7 @@ static struct {
 	void (*make)(void);
 } all[] = {
     {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
-    {"hungup", hung_up}, {"mdwe", mdwe}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
+    {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},

@@ -57,6 +57,9 @@ func attributes() []attribute {
 		{name: "mce-kill", call: "prctl PR_MCE_KILL", get: prctl(prMCEKillGet), set: prctl(prMCEKill, prMCEKillSet), usual: []uint64{prMCEKillDefault}},
 		// Of the process, but a thread may say it for all. Linux 6.4.
 		{name: "memory-merge", call: "prctl PR_SET_MEMORY_MERGE", get: prctl(prGetMemoryMerge, 0, 0, 0, 0), set: prctl(prSetMemoryMerge), usual: []uint64{0}, absent: true},
+		// Of the process, too. It can't be taken back, and its children begin with
+		// it, so nothing may be mapped afterwards. Linux 6.3.
+		{name: "mdwe", call: "prctl PR_SET_MDWE", get: prctl(unix.PR_GET_MDWE, 0, 0, 0, 0), set: prctl(unix.PR_SET_MDWE), usual: []uint64{0}, absent: true},
 		// 0: the instruction faults. Only a CPU that can do that sets it.
 		{name: "cpuid", call: "arch_prctl ARCH_SET_CPUID", get: call{arch.SysArchPrctl, []uint64{archGetCPUID}}, set: call{arch.SysArchPrctl, []uint64{archSetCPUID}}, usual: []uint64{1}, absent: true},
 		{name: "io-priority", call: "ioprio_set", get: call{unix.SYS_IOPRIO_GET, []uint64{ioprioWhoProcess, 0}}, set: call{unix.SYS_IOPRIO_SET, []uint64{ioprioWhoProcess, 0}}, usual: []uint64{0}},
