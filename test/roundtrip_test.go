@@ -123,6 +123,7 @@ var targets = []target{
 	{name: "raw", generations: 3, noCRIU: "peers, and addresses of ping, are lost"},
 	{name: "packet", generations: 3, noCRIU: "options, and how often it is in a group, are lost"},
 	{name: "packetring", generations: 3, noCRIU: "what is in a ring is lost"},
+	{name: "packetmoved", generations: 4, needs: kernelMemory, noCRIU: "what is in a ring is lost"},
 	{name: "known"},
 	{name: "families", generations: 2, noCRIU: "vsock and AF_XDP are refused"},
 	{name: "tun", generations: 2, noCRIU: "of a network namespace of its own only"},

@@ -1399,6 +1399,7 @@ type SocketEntry struct {
 	Ring               []*RingPart // what is in the rings of a packet socket, but zeros
 	Peer               *uint32
 	Backlog            *uint32
+	Place              *RingPlace // where the kernel goes on in them, if not at their beginning
 
 	proto.Rest
 }
@@ -1487,6 +1488,9 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	}
 	b = proto.AppendVarint(b, 49, m.Peer)
 	b = proto.AppendVarint(b, 50, m.Backlog)
+	if m.Place != nil {
+		b = proto.AppendMessage(b, 51, m.Place)
+	}
 	return append(b, m.Unknown()...)
 }
 
@@ -1618,6 +1622,11 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Peer)
 	case 400: // 50: backlog
 		d.Uint32(&m.Backlog)
+	case 410: // 51: place
+		if m.Place == nil {
+			m.Place = proto.New[RingPlace](d)
+		}
+		d.Message(m.Place)
 	default:
 		return false
 	}
@@ -2030,6 +2039,14 @@ func (m *SocketEntry) GetBacklog() uint32 {
 	return 0
 }
 
+// GetPlace returns place, or its default.
+func (m *SocketEntry) GetPlace() *RingPlace {
+	if m != nil {
+		return m.Place
+	}
+	return nil
+}
+
 // RingPart is glis.RingPart.
 type RingPart struct {
 	Offset  *uint64 // in bytes
@@ -2092,6 +2109,88 @@ func (m *RingPart) GetContent() []byte {
 		return m.Content
 	}
 	return nil
+}
+
+// RingPlace is glis.RingPlace.
+type RingPlace struct {
+	Receive *uint32 // number of the frame that the next packet comes to
+	Send    *uint32 // of the one that is sent next
+	Blocks  *uint64
+	Waits   *bool
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*RingPlace) ProtoName() string { return "glis.RingPlace" }
+
+// Reset implements proto.Message.
+func (m *RingPlace) Reset() { *m = RingPlace{} }
+
+// AppendFields implements proto.Message.
+func (m *RingPlace) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Receive)
+	b = proto.AppendVarint(b, 2, m.Send)
+	b = proto.AppendVarint(b, 3, m.Blocks)
+	b = proto.AppendBool(b, 4, m.Waits)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *RingPlace) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: receive
+		d.Uint32(&m.Receive)
+	case 16: // 2: send
+		d.Uint32(&m.Send)
+	case 24: // 3: blocks
+		d.Uint64(&m.Blocks)
+	case 32: // 4: waits
+		d.Bool(&m.Waits)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *RingPlace) Missing() string {
+	return ""
+}
+
+// GetReceive returns receive, or its default.
+func (m *RingPlace) GetReceive() uint32 {
+	if m != nil && m.Receive != nil {
+		return *m.Receive
+	}
+	return 0
+}
+
+// GetSend returns send, or its default.
+func (m *RingPlace) GetSend() uint32 {
+	if m != nil && m.Send != nil {
+		return *m.Send
+	}
+	return 0
+}
+
+// GetBlocks returns blocks, or its default.
+func (m *RingPlace) GetBlocks() uint64 {
+	if m != nil && m.Blocks != nil {
+		return *m.Blocks
+	}
+	return 0
+}
+
+// GetWaits returns waits, or its default.
+func (m *RingPlace) GetWaits() bool {
+	if m != nil && m.Waits != nil {
+		return *m.Waits
+	}
+	return false
 }
 
 // Pace is glis.Pace.

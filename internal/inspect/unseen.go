@@ -3,6 +3,7 @@ package inspect
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"strconv"
 
 	packetsk "glis.dev/glis/image/criu/packet-sock"
@@ -64,6 +65,7 @@ var longNames = map[[2]uint32]string{
 func unseenOptions(e *extra.SocketEntry) []Option {
 	set := numbers(
 		number{"SO_BUSY_POLL_BUDGET", e.GetBusyPollBudget()}, number{"SO_INQ", truth(e.GetInq())}, number{"TCP_MAXSEG", e.GetMaxSegment()}, number{"IPV6_MTU", e.GetPacketSize()},
+		number{"next frame of the ring", e.GetPlace().GetReceive()}, number{"next frame to send", e.GetPlace().GetSend()}, number{"blocks begun", uint32(min(e.GetPlace().GetBlocks(), math.MaxUint32))}, number{"waits for a block", truth(e.GetPlace().GetWaits())},
 		number{"PACKET_FANOUT members", e.GetFanoutMembers()}, number{"coverages of 0 (UDP-Lite)", e.GetFullCoverage()},
 	)
 	count := func(name, what string, n int) {

@@ -129,6 +129,7 @@ func TestUnseenIsTold(t *testing.T) {
 		x.MulticastInterface, x.PacketInfo = text("lo"), &extra.PacketInfo{Address: make([]byte, 16), Interface: text("lo")}
 		x.Long = []*extra.SocketOption{{Level: u32(41), Name: u32(59), Value: make([]byte, 8)}}
 		x.Ring = []*extra.RingPart{{Offset: proto.Uint64(0), Content: []byte{1}}}
+		x.Place = &extra.RingPlace{Receive: u32(1), Send: u32(2), Blocks: proto.Uint64(3), Waits: proto.Bool(true)}
 		x.Policies, x.Cookies = [][]byte{{1}}, make([]byte, 16)
 		x.Keys = []*extra.SocketKey{{Address: make([]byte, 4), Bits: u32(32), Key: []byte("secret")}}
 		x.Groups = []*extra.Membership{{Group: make([]byte, 4), Interface: text("lo")}}
@@ -136,7 +137,7 @@ func TestUnseenIsTold(t *testing.T) {
 		x.ReusePort = &extra.ReusePort{Group: u32(1), Index: u32(0), Program: &extra.SocketProgram{Classic: []uint64{1}}}
 	})
 	for _, name := range []string{
-		"SO_BUSY_POLL_BUDGET", "SO_INQ", "TCP_MAXSEG", "IPV6_MTU", "PACKET_FANOUT members", "coverages of 0 (UDP-Lite)", "multicast interface", "IPV6_PKTINFO", "IPV6_DSTOPTS", "ring",
+		"SO_BUSY_POLL_BUDGET", "SO_INQ", "TCP_MAXSEG", "IPV6_MTU", "PACKET_FANOUT members", "coverages of 0 (UDP-Lite)", "multicast interface", "IPV6_PKTINFO", "IPV6_DSTOPTS", "ring", "next frame of the ring", "next frame to send", "blocks begun", "waits for a block",
 		"IP_XFRM_POLICY", "TCP_MD5SIG", "TCP_FASTOPEN_KEY", "groups", "SO_ATTACH_BPF", "SO_ATTACH_REUSEPORT", "PACKET_FANOUT_DATA",
 	} {
 		if !slices.ContainsFunc(f.Options, func(o Option) bool { return o.Name == name }) {

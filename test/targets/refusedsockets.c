@@ -81,17 +81,17 @@ static char *ring_of(int version, int sort) {
 	return m;
 }
 
-// moved has a packet come, which moves the place where the kernel goes on.
-static void moved(int version) {
-	ring_of(version, MAP_SHARED);
+// packet_short has sent a packet from a ring for short ones.
+static void packet_short(void) {
+	struct tpacket_req ring = {4096, 1, 64, 64};
 	struct sockaddr_ll here = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex("lo"), .sll_halen = 6};
-	CHECK(bind(fd, (void *)&here, sizeof here));
-	CHECK(sendto(CHECK(socket(AF_PACKET, SOCK_DGRAM, 0)), "hello", 5, 0, (void *)&here, sizeof here));
-	struct pollfd p = {fd, POLLIN};
-	MUST(poll(&p, 1, -1) == 1);
+	dial(AF_PACKET, SOCK_DGRAM, 0);
+	CHECK(setsockopt(fd, SOL_PACKET, PACKET_TX_RING, &ring, sizeof ring));
+	struct tpacket_hdr *h = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	MUST(h != MAP_FAILED);
+	h->tp_len = 4, h->tp_status = TP_STATUS_SEND_REQUEST;
+	CHECK(sendto(fd, NULL, 0, 0, (void *)&here, sizeof here));
 }
-static void packet_ring(void) { moved(TPACKET_V2); }
-static void packet_blocks(void) { moved(TPACKET_V3); }
 static void packet_own(void) { *ring_of(TPACKET_V1, MAP_PRIVATE) = 1; }
 static void packet_part(void) { CHECK(munmap(ring_of(TPACKET_V1, MAP_SHARED), 8192)); }
 static void packet_closed(void) {
@@ -132,7 +132,7 @@ static struct {
 	void (*make)(void);
 } states[] = {
     {"kernelmessage", kernel_message}, {"groupmessage", group_message}, {"netlinkerror", netlink_error}, {"rawudp", raw_udp}, {"rawtcp", raw_tcp},
-    {"packetqueue", packet_queue}, {"packetring", packet_ring}, {"packetblocks", packet_blocks}, {"packetown", packet_own}, {"packetpart", packet_part}, {"packetclosed", packet_closed}, {"packetfanout", packet_fanout}, {"xdpmemory", xdp_memory}, {"router", router},
+    {"packetqueue", packet_queue}, {"packetshort", packet_short}, {"packetown", packet_own}, {"packetpart", packet_part}, {"packetclosed", packet_closed}, {"packetfanout", packet_fanout}, {"xdpmemory", xdp_memory}, {"router", router},
     {"alert", alert}, {"tapfilter", tap_filter},
 };
 

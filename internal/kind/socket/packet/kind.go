@@ -195,7 +195,7 @@ func (k *Kind) addresses(p *socket.Plain, e *packet_sock.PacketSockEntry) error 
 		}
 	}
 	e.RxRing, e.TxRing = ring(known.Rx), ring(known.Tx)
-	if err := k.rings(p, &known, e.GetVersion()); err != nil {
+	if err := k.rings(p, &known, e.GetVersion(), e.GetReserve()); err != nil {
 		return err
 	}
 	return k.fanout(p, e)

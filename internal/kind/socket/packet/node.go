@@ -24,6 +24,7 @@ type node struct {
 	socket.PlainNode
 	kind  *Kind
 	entry *packet_sock.PacketSockEntry
+	own   *fd.FD // the engine's own, until it is bound
 }
 
 // Plan implements kind.File.
@@ -140,24 +141,66 @@ func (n *node) String() string {
 	return fmt.Sprintf("packet socket of protocol %#04x at interface %d", p<<8&0xff00|p>>8, n.entry.GetIfindex())
 }
 
-// Create implements plan.Node. It gets no packet before it has its filter:
-// only bind(2) tells it its protocol.
-func (n *node) Create(context.Context, *plan.Env) (*fd.FD, error) {
+// Create implements plan.Node. It hears nothing yet, see Late.
+func (n *node) Create(ctx context.Context, _ *plan.Env) (own *fd.FD, err error) {
 	k, err := n.kind.learn(int(n.entry.GetType()), 0)
 	if err != nil {
 		return nil, err
 	}
+	protocol := 0
 	if n.old() {
-		return n.Make(unix.AF_PACKET, sockPacket, int(n.entry.GetProtocol()), k, n.bindOld)
+		protocol = int(n.entry.GetProtocol())
 	}
-	return n.Make(unix.AF_PACKET, int(n.entry.GetType()), 0, k, n.bind)
+	num, err := unix.Socket(unix.AF_PACKET, int(n.entry.GetType())|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	own = fd.New(num)
+	steps := []func() error{
+		func() error { return n.Begin(own, k) },
+		func() error { return n.fill(ctx, num) }, // before it has a filter
+		func() error { return n.Complete(own, k, func(int) error { return nil }) },
+		func() (err error) { n.own, err = again(num); return err },
+	}
+	for _, f := range steps {
+		if err := f(); err != nil {
+			return nil, errors.Join(err, own.Close())
+		}
+	}
+	return own, nil
+}
+
+// again is another descriptor of a socket.
+func again(own int) (*fd.FD, error) {
+	n, err := unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate its descriptor: %w", err)
+	}
+	return fd.New(n), nil
+}
+
+// Late implements plan.Later: only now does it hear what comes. Until here the engine
+// may have sent packets over the loopback interface which the process is not to see.
+func (n *node) Late(context.Context, *plan.Env) error {
+	if n.old() {
+		return n.bindOld(n.own.Int())
+	}
+	return n.bind(n.own.Int())
+}
+
+// Drop implements plan.Dropper.
+func (n *node) Drop() {
+	if n.own != nil {
+		n.own.Close()
+		n.own = nil
+	}
 }
 
 // bindOld has a socket of SOCK_PACKET, which has its protocol from the
 // beginning, hear one interface only. What it has got until then goes.
 func (n *node) bindOld(own int) error {
 	if n.entry.GetIfindex() == 0 {
-		return nil
+		return drain(own)
 	}
 	i, err := net.InterfaceByIndex(int(n.entry.GetIfindex()))
 	if err != nil {
@@ -169,8 +212,14 @@ func (n *node) bindOld(own int) error {
 	if err := linux.Bind(own, at); err != nil {
 		return fmt.Errorf("bind to interface %q: %w", i.Name, err)
 	}
+	return drain(own)
+}
+
+// drain takes what has come.
+func drain(own int) error {
+	var b [16]byte
 	for {
-		_, _, err := unix.Recvfrom(own, at, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		_, _, err := unix.Recvfrom(own, b[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return nil
@@ -206,12 +255,6 @@ func (n *node) rings(own int) error {
 }
 
 func (n *node) bind(own int) error {
-	if err := n.rings(own); err != nil {
-		return err
-	}
-	if err := n.fillRings(own); err != nil {
-		return err
-	}
 	at := &unix.SockaddrLinklayer{Protocol: uint16(n.entry.GetProtocol()), Ifindex: int(n.entry.GetIfindex())}
 	if at.Protocol != 0 || at.Ifindex != 0 {
 		if err := unix.Bind(own, at); err != nil {
@@ -240,7 +283,13 @@ func (n *node) bind(own int) error {
 
 // Check implements plan.Checked.
 func (n *node) Check(env *plan.CheckEnv) error {
-	return errors.Join(n.PlainNode.Check(env), socket.FindProgram(n.More.GetFanout()))
+	err := errors.Join(n.PlainNode.Check(env), socket.FindProgram(n.More.GetFanout()))
+	if err == nil && n.More.GetPlace() != nil {
+		if err = reachable(); err != nil {
+			err = fmt.Errorf("file %#x, %v: packets have gone through its ring: %w", n.Self, n, err)
+		}
+	}
+	return err
 }
 
 // Follow implements plan.Follower.

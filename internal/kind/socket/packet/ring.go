@@ -2,7 +2,7 @@ package packet
 
 import (
 	"bytes"
-	"encoding/binary"
+	"context"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -15,25 +15,8 @@ import (
 )
 
 // A ring is memory that the kernel shares with whoever maps the socket, and a
-// place in it where the kernel goes on, which a new ring has at its beginning.
-// See Documentation/networking/packet_mmap.rst.
-
-// ringNames are the members of the kernel's structures that tell that place.
-func ringNames() []string {
-	return []string{
-		"?packet_sock.rx_ring", "?packet_sock.tx_ring", "?packet_ring_buffer.head", "?packet_ring_buffer.prb_bdqc",
-		"?tpacket_kbdq_core.kactive_blk_num",
-	}
-}
-
-// Where a block of TPACKET_V3 has whose turn it is, how many packets are in it, and
-// its number: struct tpacket_block_desc of include/uapi/linux/if_packet.h.
-const (
-	blockStatus  = 8
-	blockPackets = 12
-	blockNumber  = 24
-	blockHead    = 48 // bytes that it has in all
-)
+// place in it where the kernel goes on: see place.go, advance.go, and
+// Documentation/networking/packet_mmap.rst.
 
 func ringLen(r *sockdiag.PacketRing) int {
 	if r == nil {
@@ -42,9 +25,8 @@ func ringLen(r *sockdiag.PacketRing) int {
 	return int(r.BlockSize) * int(r.BlockNr)
 }
 
-// rings saves what is in the rings: of those that are mapped, and of those in
-// which something waits for whoever maps them.
-func (k *Kind) rings(p *socket.Plain, known *sockdiag.Packet, version uint32) error {
+// rings saves what is in the rings, and where in them the kernel goes on.
+func (k *Kind) rings(p *socket.Plain, known *sockdiag.Packet, version, reserve uint32) error {
 	size := ringLen(known.Rx) + ringLen(known.Tx)
 	if size == 0 {
 		return nil
@@ -57,11 +39,8 @@ func (k *Kind) rings(p *socket.Plain, known *sockdiag.Packet, version uint32) er
 		return fmt.Errorf("map its ring: %w", err)
 	}
 	defer unix.Munmap(m) //nolint:errcheck // nothing was written
-	if err := k.atBegin(p, known, version, m); err != nil {
-		return err
-	}
-	p.More.Ring = parts(m)
-	return k.atBegin(p, known, version, m) // nothing came meanwhile
+	l := &ringLook{Plain: p, known: known, version: version, reserve: reserve, m: m, rx: frames(known.Rx, 0), tx: frames(known.Tx, ringLen(known.Rx))}
+	return l.save(k.mem)
 }
 
 // mappedWhole refuses mappings of a part of the rings.
@@ -78,44 +57,6 @@ func mappedWhole(p *socket.Plain, size int) error {
 		}
 	}
 	return nil
-}
-
-// atBegin refuses rings at whose beginning the kernel does not go on.
-func (k *Kind) atBegin(p *socket.Plain, known *sockdiag.Packet, version uint32, m []byte) error {
-	blocks := known.Rx != nil && version == unix.TPACKET_V3
-	if untouched(m, blocks) {
-		return nil
-	}
-	r, err := k.mem.Reader()
-	if err != nil || p.Sock == nil || !r.Has("packet_sock.rx_ring") || !r.Has("packet_ring_buffer.head") || !r.Has("tpacket_kbdq_core.kactive_blk_num") {
-		return p.Refuse("its ring (PACKET_RX_RING, PACKET_TX_RING) was used, and where in it the kernel goes on is only in the kernel's memory, which can't be read (CAP_BPF, BTF): end the capture")
-	}
-	s, err := r.Struct("packet_sock", p.Sock.At)
-	if err != nil {
-		return err
-	}
-	moved := known.Tx != nil && s.In("packet_sock.tx_ring").U32("packet_ring_buffer.head") != 0
-	rx := s.In("packet_sock.rx_ring")
-	switch {
-	case blocks:
-		active := rx.In("packet_ring_buffer.prb_bdqc").U16("tpacket_kbdq_core.kactive_blk_num")
-		moved = moved || active != 0 || !isZero(m[blockStatus:blockPackets+4])
-	case known.Rx != nil:
-		moved = moved || rx.U32("packet_ring_buffer.head") != 0
-	}
-	if moved {
-		return p.Refuse("packets have gone through its ring (PACKET_RX_RING, PACKET_TX_RING), and the kernel goes on at the beginning of a new one: end the capture")
-	}
-	return nil
-}
-
-// untouched tells from its memory that a ring was never used: nothing is in it but
-// the head of the first block.
-func untouched(m []byte, blocks bool) bool {
-	if !blocks {
-		return isZero(m)
-	}
-	return isZero(m[blockStatus:blockPackets+4]) && binary.NativeEndian.Uint64(m[blockNumber:]) == 1 && isZero(m[blockHead:])
 }
 
 func isZero(b []byte) bool {
@@ -157,7 +98,7 @@ func inRing(in *packet_sock.PacketSockEntry) (size uint64) {
 	return size
 }
 
-// checkRing refuses contents that no ring of it can have.
+// checkRing refuses contents that no ring of it can have, and places that none has.
 func (n *node) checkRing(more *extra.SocketEntry) error {
 	size := inRing(n.entry)
 	for _, p := range more.GetRing() {
@@ -165,21 +106,47 @@ func (n *node) checkRing(more *extra.SocketEntry) error {
 			return fmt.Errorf("%d bytes at %d of a ring of %d bytes can't be", len(p.Content), at, size)
 		}
 	}
-	return nil
+	at := more.GetPlace()
+	if at.GetBlocks() != 0 || at.GetWaits() {
+		if err := n.checkBlocks(at); err != nil {
+			return err
+		}
+	}
+	return n.checkPlace(at.GetReceive(), at.GetSend())
 }
 
-// fillRings writes what was in the rings. No packet comes before the socket is
-// bound.
-func (n *node) fillRings(own int) error {
-	if len(n.More.GetRing()) == 0 {
+// fill makes the rings, has the kernel go on where it did, and writes what was in
+// them. No packet comes before the socket is bound.
+func (n *node) fill(ctx context.Context, own int) error {
+	if err := n.rings(own); err != nil {
+		return err
+	}
+	if len(n.More.GetRing()) == 0 && n.More.GetPlace() == nil {
 		return nil
 	}
 	m, err := unix.Mmap(own, 0, int(inRing(n.entry)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map its ring: %w", err)
 	}
-	for _, p := range n.More.GetRing() {
-		copy(m[p.GetOffset():], p.Content)
+	defer unix.Munmap(m) //nolint:errcheck // it is the kernel's memory
+	kept, err := n.advance(ctx, own, m)
+	if err != nil {
+		return fmt.Errorf("bring its ring to where it was: %w", err)
 	}
-	return unix.Munmap(m)
+	for _, p := range n.More.GetRing() {
+		kept.write(m, int(p.GetOffset()), p.Content)
+	}
+	return nil
+}
+
+// write writes bytes at a place of the rings, but for a part.
+func (s span) write(m []byte, at int, b []byte) {
+	end := at + len(b)
+	if at < s.from {
+		copy(m[at:min(end, s.from)], b)
+	}
+	if end > s.to {
+		from := max(at, s.to)
+		copy(m[from:end], b[from-at:])
+	}
 }
