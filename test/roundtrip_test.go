@@ -118,6 +118,7 @@ var targets = []target{
 	{name: "tcpfull", src: "tcp", args: []string{"1", "0", "base"}, dump: established, restore: established},
 	{name: "pace", generations: 3, needs: pacing, dump: established, restore: established, noCRIU: "connections begin anew to find out how fast they may send, and without ECN"},
 	{name: "tcpqueue", dump: established, restore: established, noCRIU: "connections that nobody accepted are refused"},
+	{name: "everykind", generations: 3, dump: established, restore: established, noCRIU: "connections in queues stay in repair mode, and some kinds are refused"},
 	{name: "tcpsent", generations: 3, dump: established, restore: established, noCRIU: "connections in queues stay in repair mode"},
 	{name: "urgent", dump: established, restore: established, noCRIU: "what is behind urgent data is lost"},
 	{name: "raw", generations: 3, noCRIU: "peers, and addresses of ping, are lost"},

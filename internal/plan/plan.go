@@ -48,6 +48,13 @@ type Member interface {
 	Finish(b Batcher, n int32) error
 }
 
+// Common is a Member that names no descriptors: any task can finish it, and one does if
+// none has it, since it is in the queue of a socket only.
+type Common interface {
+	Member
+	Common()
+}
+
 // Batcher is the part of remote.Batch that nodes queue calls with.
 type Batcher interface {
 	Add(name string, nr uintptr, args ...uint64)

@@ -11,6 +11,7 @@ import (
 
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
 )
@@ -58,6 +59,9 @@ func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
 		at.left += len(p.Users(n.ID()))
 		if _, ok := n.(plan.Resumer); ok && at.left == 0 {
 			at.left++ // it is in a queue only, and kept until the release
+		}
+		if f.isLone(n) {
+			at.left++ // and kept until a task has finished it
 		}
 		for _, need := range n.Needs() {
 			f.all.At(need).left++
@@ -315,6 +319,39 @@ func (r *restore) finishMembers(b *remote.Batch, t *task, own []*fdinfo.FdinfoEn
 		if err := m.Finish(batcher{b, t.live.table}, int32(e.GetFd())); err != nil {
 			return fmt.Errorf("file %#x: %w", id, err)
 		}
+	}
+	return nil
+}
+
+// isLone tells whether any task is to finish a file, since none has it.
+func (f *files) isLone(n plan.Node) bool {
+	_, ok := n.(plan.Common)
+	return ok && len(f.plan.Users(n.ID())) == 0
+}
+
+// finishCommon has the first task finish what is in queues only.
+func (r *restore) finishCommon(ctx context.Context, b *remote.Batch, t *task) error {
+	if t != r.tree.root {
+		return nil
+	}
+	var uses []mem.Use
+	for _, n := range r.files.nodes {
+		if r.files.isLone(n) {
+			uses = append(uses, mem.Use{ID: n.ID()})
+		}
+	}
+	for some := range slices.Chunk(uses, fd.MaxRights) {
+		numbers, err := r.lend(ctx, b, t, some)
+		if err != nil {
+			return err
+		}
+		for u, at := range numbers {
+			if err := r.plan.Node(u.ID).(plan.Common).Finish(batcher{b, t.live.table}, at); err != nil {
+				return fmt.Errorf("file %#x: %w", u.ID, err)
+			}
+			r.files.release(u.ID)
+		}
+		r.takeBack(b, t, numbers)
 	}
 	return nil
 }

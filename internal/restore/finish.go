@@ -134,6 +134,9 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 			return err
 		}
 	}
+	if err := r.finishCommon(ctx, b, t); err != nil {
+		return err
+	}
 	if err := r.places(ctx, b, t); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (*Fifo) Type() fdinfo.FdTypes { return fdinfo.FdTypes_FIFO }
 
 // Match implements kind.File.
 func (*Fifo) Match(f *scan.File) bool {
-	return f.Stat.Mode&unix.S_IFMT == unix.S_IFIFO && strings.HasPrefix(f.Link, "/") && f.Flags&unix.O_PATH == 0 && len(f.Users) > 0
+	return f.Stat.Mode&unix.S_IFMT == unix.S_IFIFO && strings.HasPrefix(f.Link, "/") && f.Flags&unix.O_PATH == 0 && (len(f.Users) > 0 || f.Within != nil)
 }
 
 // Dump implements kind.File.
@@ -59,7 +59,7 @@ func (k *Fifo) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 		}
 	}
 	path := *f
-	path.Users = nil
+	path.Users, path.Within = nil, nil
 	env.Files.Named(&path)
 	e := &fifo.FifoEntry{Id: proto.Uint32(f.ID), PipeId: proto.Uint32(uint32(f.Stat.Ino)), RegfId: proto.Uint32(path.ID)}
 	if unwritten {

@@ -47,7 +47,7 @@ func (Mqueue) Match(f *scan.File) bool {
 		return false
 	}
 	var fs unix.Statfs_t
-	return f.Within == nil && unix.Statfs(descriptorPath(f), &fs) == nil && fs.Type == linux.MQUEUE_MAGIC
+	return unix.Statfs(descriptorPath(f), &fs) == nil && fs.Type == linux.MQUEUE_MAGIC
 }
 
 func descriptorPath(f *scan.File) string { return fmt.Sprintf("/proc/%d/%s", f.Task.Via(), f.Path) }

@@ -179,6 +179,9 @@ func (n *timerfdNode) Finish(b plan.Batcher, own int32) error {
 	return nil
 }
 
+// Common implements plan.Common.
+func (n *timerfdNode) Common() {}
+
 // start returns what to set the timer to, and how many expirations to add. An
 // interval timer with a deadline begins where those were not counted yet: what
 // expires meanwhile, as time goes on without the tree, is counted with them.
