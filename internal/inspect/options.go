@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	inetsk "glis.dev/glis/image/criu/sk-inet"
 	skopts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
@@ -14,8 +16,8 @@ import (
 )
 
 // socketOptions lists the options in criu's message of which it is certain that
-// they are not at their default. Others, such as the sizes of buffers, have
-// defaults that the images do not tell.
+// they are not at their default. Others, such as the sizes of buffers that nobody has
+// set, have defaults that the images do not tell.
 func socketOptions(o *skopts.SkOptsEntry) []Option {
 	var set []Option
 	for _, b := range []struct {
@@ -38,6 +40,7 @@ func socketOptions(o *skopts.SkOptsEntry) []Option {
 			set = append(set, Option{n.name, strconv.FormatUint(uint64(n.value), 10)})
 		}
 	}
+	set = append(set, sizes(o)...)
 	if o.SoLinger != nil {
 		set = append(set, Option{"SO_LINGER", strconv.FormatUint(uint64(o.GetSoLinger()), 10) + " s"})
 	}
@@ -57,6 +60,31 @@ func socketOptions(o *skopts.SkOptsEntry) []Option {
 	}
 	if n := len(o.GetSoFilter()); n > 0 {
 		set = append(set, Option{"SO_ATTACH_FILTER", fmt.Sprintf("%d instructions", n)})
+	}
+	return set
+}
+
+// sizes are those of buffers that somebody has set.
+func sizes(o *skopts.SkOptsEntry) (set []Option) {
+	const send, receive = 1, 2 // SOCK_SNDBUF_LOCK, SOCK_RCVBUF_LOCK of include/uapi/linux/socket.h
+	if n := o.GetSoSndbuf(); o.GetSoBufLock()&send != 0 {
+		set = append(set, Option{"SO_SNDBUF", strconv.FormatUint(uint64(n), 10)})
+	}
+	if n := o.GetSoRcvbuf(); o.GetSoBufLock()&receive != 0 {
+		set = append(set, Option{"SO_RCVBUF", strconv.FormatUint(uint64(n), 10)})
+	}
+	return set
+}
+
+// reused tells SO_REUSEADDR of a socket without ports, which has it on by default.
+func reused(in *inetsk.InetSkEntry, set []Option) []Option {
+	ping := in.GetProto() == unix.IPPROTO_ICMP || in.GetProto() == unix.IPPROTO_ICMPV6
+	if in.GetType() != unix.SOCK_RAW && !(in.GetType() == unix.SOCK_DGRAM && ping) {
+		return set
+	}
+	set = slices.DeleteFunc(set, func(o Option) bool { return o.Name == "SO_REUSEADDR" })
+	if !in.GetOpts().GetReuseaddr() {
+		set = append(set, Option{"SO_REUSEADDR", "0"})
 	}
 	return set
 }

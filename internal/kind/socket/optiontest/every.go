@@ -80,6 +80,25 @@ func Survive(t *testing.T, s Sort) (changed int) {
 	return changed
 }
 
+// Changed changes each option of a table that can be changed on a socket, and returns
+// the names of those that are otherwise than on a new one in the end.
+func Changed(t *testing.T, s Sort) (n int, names []string) {
+	t.Helper()
+	n = s.socket(t)
+	fresh := s.told(n)
+	for i := range s.Table {
+		if s.Table[i].Name != "SO_BUF_LOCK" { // which sizes that are set change
+			change(n, &s.Table[i], fresh[i])
+		}
+	}
+	for i, now := range s.told(n) {
+		if !bytes.Equal(now, fresh[i]) {
+			names = append(names, s.Table[i].Name)
+		}
+	}
+	return n, names
+}
+
 func id(o *socket.Option) ID { return ID{o.Level, o.Opt} }
 
 func (s *Sort) socket(t *testing.T) int {
