@@ -92,6 +92,40 @@ static void packet_short(void) {
 	h->tp_len = 4, h->tp_status = TP_STATUS_SEND_REQUEST;
 	CHECK(sendto(fd, NULL, 0, 0, (void *)&here, sizeof here));
 }
+// raw_error has an error in its queue: a packet was too long.
+static void raw_error(void) {
+	static char large[65530];
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	CHECK(connect(dial(AF_INET, SOCK_RAW, 253), (void *)&a, sizeof a));
+	CHECK(setsockopt(fd, IPPROTO_IP, IP_RECVERR, &(int){1}, sizeof(int)));
+	MUST(send(fd, large, sizeof large, 0) < 0 && errno == EMSGSIZE);
+	struct pollfd p = {fd, 0};
+	CHECK(poll(&p, 1, 0));
+	MUST(p.revents & POLLERR);
+}
+
+// gone binds it to an interface that ends.
+static void gone(void) {
+	struct ifreq r = {.ifr_flags = IFF_TUN | IFF_NO_PI};
+	int tun = CHECK(open("/dev/net/tun", O_RDWR | O_CLOEXEC)), any = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
+	CHECK(ioctl(tun, TUNSETIFF, &r));
+	r.ifr_flags = IFF_UP;
+	CHECK(ioctl(any, SIOCSIFFLAGS, &r));
+	struct sockaddr_ll a = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex(r.ifr_name), .sll_halen = 6};
+	CHECK(bind(dial(AF_PACKET, SOCK_RAW, 0), (void *)&a, sizeof a));
+	close(tun), close(any);
+	struct pollfd p = {fd, 0};
+	while (!(p.revents & POLLERR))
+		CHECK(poll(&p, 1, -1));
+}
+static void packet_error(void) { gone(); }
+static void packet_gone(void) {
+	gone();
+	int e = 0;
+	socklen_t n = sizeof e;
+	CHECK(getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n));
+	MUST(e == ENETDOWN);
+}
 static void packet_own(void) { *ring_of(TPACKET_V1, MAP_PRIVATE) = 1; }
 static void packet_part(void) { CHECK(munmap(ring_of(TPACKET_V1, MAP_SHARED), 8192)); }
 static void packet_closed(void) {
@@ -132,7 +166,7 @@ static struct {
 	void (*make)(void);
 } states[] = {
     {"kernelmessage", kernel_message}, {"groupmessage", group_message}, {"netlinkerror", netlink_error}, {"rawudp", raw_udp}, {"rawtcp", raw_tcp},
-    {"packetqueue", packet_queue}, {"packetshort", packet_short}, {"packetown", packet_own}, {"packetpart", packet_part}, {"packetclosed", packet_closed}, {"packetfanout", packet_fanout}, {"xdpmemory", xdp_memory}, {"router", router},
+    {"packetqueue", packet_queue}, {"packetshort", packet_short}, {"rawerror", raw_error}, {"packeterror", packet_error}, {"packetgone", packet_gone}, {"packetown", packet_own}, {"packetpart", packet_part}, {"packetclosed", packet_closed}, {"packetfanout", packet_fanout}, {"xdpmemory", xdp_memory}, {"router", router},
     {"alert", alert}, {"tapfilter", tap_filter},
 };
 
