@@ -6,6 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// FIOASYNC sets and clears O_ASYNC, see ioctl_fioasync() in fs/ioctl.c
+// (include/uapi/asm-generic/ioctls.h).
+const FIOASYNC = 0x5452
+
 // From include/uapi/asm-generic/fcntl.h; see F_GETOWN_EX and F_SETSIG in
 // fcntl(2).
 const (

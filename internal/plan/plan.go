@@ -55,6 +55,13 @@ type Common interface {
 	Common()
 }
 
+// Async is a Node of a file of whose I/O somebody may be told by signals (O_ASYNC),
+// which is asked for by a task when all files are made.
+type Async interface {
+	// FileFlags are the O_* that the file has.
+	FileFlags() uint32
+}
+
 // Batcher is the part of remote.Batch that nodes queue calls with.
 type Batcher interface {
 	Add(name string, nr uintptr, args ...uint64)

@@ -83,7 +83,10 @@ func (r *restore) finishTree(ctx context.Context) error {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
-	return r.files.late(ctx)
+	if err := r.files.late(ctx); err != nil {
+		return err
+	}
+	return r.askAsync()
 }
 
 // joinGroup queues what puts a task into its process group, which exists by

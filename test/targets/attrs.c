@@ -1,5 +1,6 @@
-// Attributes of a task: umask, working directory, limits, scheduling, nice,
-// timer slack, personality, login uid and out-of-memory score.
+// Attributes of a task: umask, working directory, limits, scheduling, also with a
+// deadline, nice, CPUs, I/O priority, timer slack, personality, login uid,
+// registrations of membarrier(2) and out-of-memory score.
 #include "ctl.h"
 #include <sched.h>
 #include <sys/personality.h>
@@ -35,6 +36,46 @@ static void login(const char *uid) {
 	close(fd);
 }
 
+// deadline has the task scheduled with one, if the machine has time to give away.
+static void deadline(void) {
+	struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t prio;
+		uint64_t runtime, deadline, period;
+	} a = {sizeof a, SCHED_DEADLINE, 2 /* SCHED_FLAG_RECLAIM */, 0, 0, 3000000, 40000000, 50000000};
+	if (syscall(SYS_sched_setattr, 0, &a, 0))
+		obs("no deadline: %s", strerror(errno));
+}
+
+// bind has the task run on one CPU only, the first that it may run on.
+static void bind(void) {
+	cpu_set_t set;
+	int i = 0;
+	CHECK(sched_getaffinity(0, sizeof set, &set));
+	while (!CPU_ISSET(i, &set))
+		i++;
+	CPU_ZERO(&set);
+	CPU_SET(i, &set);
+	CHECK(sched_setaffinity(0, sizeof set, &set));
+}
+
+static void look_more(void) {
+	uint64_t attr[7];
+	cpu_set_t set;
+	CHECK(syscall(SYS_sched_getattr, 0, attr, sizeof attr, 0));
+	obs("policy %u flags %llx slice or runtime %llu deadline %llu period %llu", (uint32_t)(attr[0] >> 32), (unsigned long long)attr[1], (unsigned long long)attr[3], (unsigned long long)attr[4], (unsigned long long)attr[5]);
+	if (!strcmp(ctl_name, "root"))
+		autogroup();
+	obs("timerslack %d personality %x", prctl(PR_GET_TIMERSLACK), personality(-1));
+	file("/proc/self/coredump_filter");
+	CHECK(sched_getaffinity(0, sizeof set, &set));
+	obs("on %d CPUs, I/O priority %lx", CPU_COUNT(&set), CHECK(syscall(SYS_ioprio_get, 1, 0)));
+	// Linux 6.3
+	obs("membarrier %lx, machine checks %d", syscall(SYS_membarrier, 1 << 9, 0, 0), prctl(PR_MCE_KILL_GET, 0, 0, 0, 0));
+}
+
 static void look(void) {
 	mode_t m = umask(0);
 	umask(m);
@@ -55,15 +96,8 @@ static void look(void) {
 	file("/proc/self/oom_score_adj");
 	if (!access("/proc/self/loginuid", R_OK))
 		file("/proc/self/loginuid");
-	if (more) {
-		uint64_t attr[7];
-		CHECK(syscall(SYS_sched_getattr, 0, attr, sizeof attr, 0));
-		obs("slice %llu", (unsigned long long)attr[3]);
-		if (!strcmp(ctl_name, "root"))
-			autogroup();
-		obs("timerslack %d personality %x", prctl(PR_GET_TIMERSLACK), personality(-1));
-		file("/proc/self/coredump_filter");
-	}
+	if (more)
+		look_more();
 }
 
 int main(int argc, char **argv) {
@@ -87,6 +121,14 @@ int main(int argc, char **argv) {
 			CHECK(setpriority(PRIO_PROCESS, 0, i ? -3 : 7));
 		CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){100 + i, 200}));
 		CHECK(setrlimit(RLIMIT_CORE, &(struct rlimit){i, RLIM_INFINITY}));
+		if (more && i == 2)
+			deadline();
+		if (more && i == 1) {
+			bind();
+			CHECK(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 6)); // best effort
+			CHECK(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0));
+			CHECK(syscall(SYS_membarrier, 1 << 4 /* MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED */, 0, 0));
+		}
 		umask(i * 011);
 		CHECK(chdir("sub"));
 		do

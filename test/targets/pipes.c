@@ -1,9 +1,11 @@
 // Pipes: data inside, also after the writer has gone, sizes, flags, a half
-// read page, packets (O_DIRECT), a full one, a FIFO opened for both.
+// read page, packets (O_DIRECT), a full one, one whose reader a signal tells of
+// what comes (O_ASYNC), as of a socket, a FIFO opened for both.
 #include "ctl.h"
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
-static int p[7][2];
+static int p[7][2], pair[2];
 
 static void end(int i, int e) {
 	int left = -1, fd = p[i][e];
@@ -16,6 +18,7 @@ static void end(int i, int e) {
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	CHECK(pipe(p[0])), CHECK(pipe2(p[1], O_NONBLOCK | O_CLOEXEC)), CHECK(pipe2(p[2], strcmp(argv[1], "more") ? 0 : O_DIRECT));
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
 	CHECK(pipe(p[3])), CHECK(pipe(p[4])), CHECK(pipe(p[5])), CHECK(pipe(p[6]));
 	char buf[70000], got[70000];
 	for (int i = 0; i < 70000; i++)
@@ -29,6 +32,15 @@ int main(int argc, char **argv) {
 	close(p[5][0]);
 	CHECK(fcntl(p[6][0], F_SETPIPE_SZ, 4096));
 	CHECK(fcntl(p[6][0], F_SETFL, O_NONBLOCK)); // one end only
+	sigset_t io;
+	sigemptyset(&io);
+	sigaddset(&io, SIGRTMIN + 3);
+	CHECK(sigprocmask(SIG_BLOCK, &io, NULL));
+	for (int i = 0; i < 2; i++) {
+		int fd = i ? pair[0] : p[6][0];
+		CHECK(fcntl(fd, F_SETOWN, getpid())), CHECK(fcntl(fd, F_SETSIG, SIGRTMIN + 3));
+		CHECK(fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC));
+	}
 	signal(SIGPIPE, SIG_IGN);
 	do {
 		struct stat a, b;
@@ -49,6 +61,12 @@ int main(int argc, char **argv) {
 	obs("left %zd then %zd", read(p[4][0], got, 100), read(p[4][0], got, 100));
 	obs("no reader %zd %s", write(p[5][1], "x", 1), strerror(errno));
 	obs("empty %zd %s", read(p[6][0], got, 1), strerror(errno));
+	for (int i = 0; i < 2 && !strcmp(argv[1], "more"); i++) {
+		siginfo_t info;
+		CHECK(write(i ? pair[1] : p[6][1], "x", 1));
+		CHECK(sigtimedwait(&io, &info, &(struct timespec){10}));
+		obs("told of %d", info.si_fd == (i ? pair[0] : p[6][0]));
+	}
 	savepoint();
 	return 0;
 }

@@ -1,5 +1,5 @@
 // Regular files and directories: flags, offset, O_APPEND, close-on-exec; the
-// null, zero, full and urandom devices; O_PATH.
+// null, zero, full and urandom devices; O_PATH, O_DIRECT.
 #include "ctl.h"
 
 static struct { const char *path; int flags; } how[] = {
@@ -7,6 +7,7 @@ static struct { const char *path; int flags; } how[] = {
 	{"file", O_RDWR | O_DSYNC}, {"file", O_RDWR | O_SYNC}, {".", O_RDONLY}, {"sub", O_RDONLY | O_CLOEXEC},
 	{"file", O_PATH}, {"sub", O_PATH}, {"link", O_PATH | O_NOFOLLOW}, {"/dev/null", O_RDWR},
 	{"/dev/zero", O_RDONLY}, {"/dev/urandom", O_RDONLY | O_NONBLOCK}, {"/dev/full", O_WRONLY}, {"sub/a b\n\\040c", O_RDWR},
+	{"file", O_RDWR | O_DIRECT},
 	{".", O_RDONLY | O_DIRECTORY}, {"sub", O_PATH | O_DIRECTORY}};
 #define N (int)(sizeof how / sizeof *how)
 
@@ -22,7 +23,8 @@ int main(int argc, char **argv) {
 		dprintf(f, "%d,", i);
 	close(f);
 	for (int i = 0; i < all; i++)
-		fd[i] = CHECK(open(how[i].path, how[i].flags));
+		if ((fd[i] = open(how[i].path, how[i].flags)) < 0) // tmpfs before Linux 6.6
+			fd[i] = CHECK(open(how[i].path, how[i].flags & ~O_DIRECT));
 	lseek(fd[0], 1000000, SEEK_SET); // behind the end
 	lseek(fd[1], 321, SEEK_SET);
 	CHECK(dup2(fd[1], 700)); // far away

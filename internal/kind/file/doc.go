@@ -31,6 +31,9 @@ func (b *base) ID() plan.ID { return b.id }
 // Needs implements plan.Node: nothing, unless a node says otherwise.
 func (b *base) Needs() []plan.ID { return nil }
 
+// FileFlags implements plan.Async.
+func (b *base) FileFlags() uint32 { return b.flags }
+
 // Fill implements plan.Filler: the owner is a process, so it is set only when
 // all processes are there.
 func (b *base) Fill(_ context.Context, _ *plan.Env, own *fd.FD) error {

@@ -245,6 +245,9 @@ func (n *PlainNode) Complete(own *fd.FD, k *Kernel, bind func(own int) error, to
 	return nil
 }
 
+// FileFlags implements plan.Async.
+func (n *PlainNode) FileFlags() uint32 { return n.Flags }
+
 // SetFlags brings file flags back.
 func SetFlags(own *fd.FD, flags uint32) error {
 	if flags &^= unix.O_ACCMODE; flags == 0 {

@@ -374,6 +374,9 @@ func (n *node) shut(own int) error {
 	return nil
 }
 
+// FileFlags implements plan.Async.
+func (n *node) FileFlags() uint32 { return n.entry.flags }
+
 // flags brings file flags and owner back.
 func (n *node) flags(own *fd.FD) error {
 	if err := errors.Join(n.unseen.finish(own.Int()), n.owner.Set(own)); err != nil {

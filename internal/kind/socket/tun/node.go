@@ -81,6 +81,9 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	return n, err
 }
 
+// FileFlags implements plan.Async.
+func (n *node) FileFlags() uint32 { return n.more.GetFlags() }
+
 // ID implements plan.Node.
 func (n *node) ID() plan.ID { return n.id }
 

@@ -97,6 +97,9 @@ func (n *node) addQueue(entries []plan.Entry) error {
 // ID implements plan.Node.
 func (n *node) ID() plan.ID { return n.id }
 
+// FileFlags implements plan.Async.
+func (n *node) FileFlags() uint32 { return uint32(n.flags) }
+
 // Needs implements plan.Node.
 func (n *node) Needs() []plan.ID {
 	if n.immediate() && n.peer != nil && !n.first && n.peer != n {

@@ -1,0 +1,47 @@
+package restore
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
+)
+
+// A signal that tells of I/O on a file (O_ASYNC, F_SETSIG) says on which descriptor
+// (si_fd): the one by which it was asked for, which was the engine's when the file
+// was made. The first task that has it asks once more, when all else is done.
+func (r *restore) askAsync() error {
+	todo := map[uint32][]int32{} // descriptors, by task
+	for _, n := range r.files.nodes {
+		a, ok := n.(plan.Async)
+		if !ok || a.FileFlags()&unix.O_ASYNC == 0 {
+			continue
+		}
+		if users := r.plan.Users(n.ID()); len(users) > 0 {
+			todo[users[0].Task] = append(todo[users[0].Task], users[0].FD)
+		}
+	}
+	for _, t := range r.tree.tasks {
+		if err := t.askAsync(todo[t.pid]); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+	}
+	return nil
+}
+
+// askAsync has a task ask for the signals of its descriptors, first to have none:
+// the kernel only notes a change. Other flags stay as they are.
+func (t *task) askAsync(fds []int32) error {
+	if len(fds) == 0 {
+		return nil
+	}
+	b := t.live.arena.Batch(t.live.thread)
+	off, on := b.U64(0), b.U64(1)
+	for _, n := range fds {
+		b.Call("ioctl FIOASYNC", unix.SYS_IOCTL, uint64(n), linux.FIOASYNC, uint64(off))
+		b.Call("ioctl FIOASYNC", unix.SYS_IOCTL, uint64(n), linux.FIOASYNC, uint64(on))
+	}
+	return b.Run()
+}
