@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/sockmem"
 )
 
@@ -254,7 +255,7 @@ func (s *study) change() error {
 			return err
 		}
 		set := func(v Value) bool {
-			if k.set(n, i, v) != nil {
+			if k.set(linux.Hand{}, n, i, v) != nil {
 				return false
 			}
 			after, err := o.get(n)

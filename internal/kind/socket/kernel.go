@@ -104,6 +104,11 @@ func (t Table) Value(values []Value, name string) (Value, bool) {
 // and that a new socket has otherwise. touched are names of options that the
 // restore itself has changed since the socket was new.
 func (k *Kernel) Set(fd int, want []Value, from, to When, touched ...string) error {
+	return k.SetBy(linux.Hand{}, fd, want, from, to, touched...)
+}
+
+// SetBy is Set by a hand, for which the kernel's answers may have to wait.
+func (k *Kernel) SetBy(h linux.Hand, fd int, want []Value, from, to When, touched ...string) error {
 	sized := false
 	for i := range k.Table {
 		o := &k.Table[i]
@@ -114,7 +119,7 @@ func (k *Kernel) Set(fd int, want []Value, from, to When, touched ...string) err
 		if want[i] == k.Fresh[i] && !locks && !slices.Contains(touched, o.Name) {
 			continue
 		}
-		if err := k.set(fd, i, want[i]); err != nil {
+		if err := k.set(h, fd, i, want[i]); err != nil {
 			return err
 		}
 		// A size that was set is locked against the kernel's own tuning.
@@ -140,7 +145,7 @@ func (k *Kernel) Default(s Saved) bool {
 	return true
 }
 
-func (k *Kernel) set(fd, i int, v Value) error {
+func (k *Kernel) set(h linux.Hand, fd, i int, v Value) error {
 	o := &k.Table[i]
 	switch {
 	case k.fixed[i]:
@@ -149,18 +154,18 @@ func (k *Kernel) set(fd, i int, v Value) error {
 	case !k.Fresh[i].OK:
 		return fmt.Errorf("%s: this kernel doesn't have it", o.Name)
 	case o.Force != 0:
-		return k.setSize(fd, i, uint32(v.Lo))
+		return k.setSize(h, fd, i, uint32(v.Lo))
 	case o.Opt == unix.SO_LINGER && o.Level == unix.SOL_SOCKET && uint32(v.Lo) == 0:
 		// The seconds of a lingering that is off stay from when it was on.
-		if err := o.set(fd, o.Opt, Value{Lo: v.Lo | 1}); err != nil {
+		if err := o.set(h, fd, o.Opt, Value{Lo: v.Lo | 1}); err != nil {
 			return err
 		}
 	}
-	return o.set(fd, o.Opt, v)
+	return o.set(h, fd, o.Opt, v)
 }
 
-func (o *Option) set(fd, opt int, v Value) error {
-	err := linux.Setsockopt(fd, o.Level, opt, v.bytes(o.Size))
+func (o *Option) set(h linux.Hand, fd, opt int, v Value) error {
+	err := h.Setsockopt(fd, o.Level, opt, v.bytes(o.Size))
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("set %s to %#x: it needs CAP_NET_ADMIN: %w", o.Name, v.Lo, err)
 	}
@@ -172,13 +177,16 @@ func (o *Option) set(fd, opt int, v Value) error {
 
 // setSize sets a buffer size, of which the kernel makes twice as much, beyond
 // the limits of sysctl(8) if that is allowed.
-func (k *Kernel) setSize(fd, i int, bytes uint32) error {
+func (k *Kernel) setSize(h linux.Hand, fd, i int, bytes uint32) error {
 	o, half := &k.Table[i], Uint(bytes/2)
-	err := o.set(fd, o.Force, half)
+	err := o.set(h, fd, o.Force, half)
 	if errors.Is(err, unix.EPERM) {
-		err = o.set(fd, o.Opt, half)
+		err = o.set(h, fd, o.Opt, half)
 	}
 	if err != nil || bytes != 0 && k.allowed[i].Load() == bytes {
+		return err
+	}
+	if err := h.Run(); err != nil {
 		return err
 	}
 	got, err := o.get(fd)

@@ -6,6 +6,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/linux"
+
 	sk_opts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
@@ -100,7 +102,7 @@ func TestEveryOption(t *testing.T) {
 func roundTrip(t *testing.T, k *Kernel, options ...int) {
 	a, _ := newPair(t)
 	for _, i := range options {
-		if err := k.set(a, i, changed(&k.Table[i], k.Fresh[i])); err != nil {
+		if err := k.set(linux.Hand{}, a, i, changed(&k.Table[i], k.Fresh[i])); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -155,7 +157,7 @@ func TestLingerThatWasOn(t *testing.T) {
 	a, _ := newPair(t)
 	i := k.Table.named("SO_LINGER")
 	for _, v := range []Value{{Lo: 1 | 7<<32}, {Lo: 0}} {
-		if err := k.Table[i].set(a, unix.SO_LINGER, v); err != nil {
+		if err := k.Table[i].set(linux.Hand{}, a, unix.SO_LINGER, v); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -147,7 +147,7 @@ func (l *lesson) samples() error {
 		if !l.kernel.Fresh[i].OK || l.kernel.fixed[i] {
 			continue
 		}
-		err := l.change(o.Name, max(o.Size, 4), func(fd int) error { return l.kernel.set(fd, i, o.far(l.kernel.Fresh[i])) })
+		err := l.change(o.Name, max(o.Size, 4), func(fd int) error { return l.kernel.set(linux.Hand{}, fd, i, o.far(l.kernel.Fresh[i])) })
 		if err != nil {
 			return err
 		}

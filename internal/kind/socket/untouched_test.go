@@ -63,7 +63,7 @@ func TestTouched(t *testing.T) {
 			if o.Size == 16 {
 				v.Hi = rng.Uint64N(1e6)
 			}
-			if k.set(a, i, v) != nil {
+			if k.set(linux.Hand{}, a, i, v) != nil {
 				continue // a value that the kernel refuses
 			}
 			if got, err := o.get(a); err == nil && got != k.Fresh[i] {

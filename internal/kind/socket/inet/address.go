@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/linux"
 )
 
 // address is one end of a socket.
@@ -65,6 +66,16 @@ func (a address) sockaddr(family, zone int) unix.Sockaddr {
 		return &unix.SockaddrInet4{Port: int(a.port), Addr: a.ip.As4()}
 	}
 	return &unix.SockaddrInet6{Port: int(a.port), Addr: a.ip.As16(), ZoneId: uint32(zone)}
+}
+
+// raw is sockaddr as the kernel has it, in room for it.
+func (a address) raw(room *[28]byte, family, zone int) []byte {
+	if family == unix.AF_INET {
+		four := a.ip.As4()
+		return linux.SockaddrInet(room, four[:], a.port, 0)
+	}
+	all := a.ip.As16()
+	return linux.SockaddrInet(room, all[:], a.port, uint32(zone))
 }
 
 // words is an address as images have it: its bytes, in words of this machine, for

@@ -135,14 +135,29 @@ func (n *node) createNear() (*fd.FD, error) {
 	return n.create(n.at)
 }
 
-// create makes it, bound to an address.
+// create makes it, bound to an address. What fails when many calls are made
+// together is tried again one by one, which tells why.
 func (n *node) create(at address) (*fd.FD, error) {
+	if !n.live() {
+		return n.createBy(linux.Hand{}, at)
+	}
+	h := n.kind.takeHand()
+	defer n.kind.hands.give(h)
+	own, err := n.createBy(h, at)
+	if err != nil && h.Waits() {
+		h.Forget()
+		return n.createBy(linux.Hand{}, at)
+	}
+	return own, err
+}
+
+func (n *node) createBy(h linux.Hand, at address) (*fd.FD, error) {
 	num, err := n.like()
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	own := fd.New(num)
-	if err := n.finish(own, at); err != nil {
+	if err := n.finish(h, own, at); err != nil {
 		return nil, errors.Join(err, own.Close())
 	}
 	return own, nil
@@ -150,7 +165,7 @@ func (n *node) create(at address) (*fd.FD, error) {
 
 // finish gives a new socket all it had. Whoever connects to a listener gets a
 // socket like it, so that listening comes last.
-func (n *node) finish(own *fd.FD, at address) error {
+func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 	k, err := n.kind.kernel(n.sort)
 	if err != nil {
 		return err
@@ -169,7 +184,7 @@ func (n *node) finish(own *fd.FD, at address) error {
 		return err
 	}
 	if n.live() {
-		if err := n.finishConnection(own, k, at); err != nil {
+		if err := n.finishConnection(h, own, k, at); err != nil {
 			return err
 		}
 		return n.setKeys(own.Int())

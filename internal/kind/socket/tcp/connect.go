@@ -86,15 +86,15 @@ func (s *Stream) hasWindow() bool {
 
 // Begin gives a new socket that is in repair mode its sequence numbers. It is
 // then bound and connected, which sends nothing.
-func (s *Stream) Begin(fd int) error {
+func (s *Stream) Begin(h linux.Hand, fd int) error {
 	for _, q := range []struct {
 		queue int
 		seq   uint32
 	}{{recvQueue, s.start()}, {sendQueue, s.unacknowledged()}} {
-		if err := choose(fd, q.queue); err != nil {
+		if err := chooseBy(h, fd, q.queue); err != nil {
 			return err
 		}
-		if err := linux.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUEUE_SEQ, int(int32(q.seq))); err != nil {
+		if err := h.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUEUE_SEQ, int(int32(q.seq))); err != nil {
 			return fmt.Errorf("set TCP_QUEUE_SEQ: %w", err)
 		}
 	}
@@ -109,11 +109,15 @@ func (s *Stream) start() uint32 {
 // Finish gives a socket that is connected in repair mode what its connection
 // has agreed upon, its queues and its windows, and brings it to its state. It
 // stays in repair mode.
-func (s *Stream) Finish(fd int, p Path) error {
+func (s *Stream) Finish(h linux.Hand, fd int, p Path) error {
 	if s.idle() {
-		return s.finishIdle(fd, p)
+		return s.finishIdle(h, fd, p)
 	}
-	steps := []func(int) error{s.agree, s.makeRoom, func(fd int) error { return s.sizeSegments(fd, p) }, func(fd int) error { return s.fill(fd, p) }}
+	if err := h.Run(); err != nil {
+		return err
+	}
+	h = linux.Hand{}
+	steps := []func(int) error{func(fd int) error { return s.agree(h, fd) }, s.makeRoom, func(fd int) error { return s.sizeSegments(fd, p) }, func(fd int) error { return s.fill(fd, p) }}
 	for _, f := range steps {
 		if err := f(fd); err != nil {
 			return err
@@ -122,7 +126,7 @@ func (s *Stream) Finish(fd int, p Path) error {
 	if err := s.close(fd, p); err != nil {
 		return err
 	}
-	return s.open(fd, p)
+	return s.open(h, fd, p)
 }
 
 // idle tells whether nothing is in the queues of a connection that both ends can
@@ -131,18 +135,18 @@ func (s *Stream) idle() bool { return s.State == Established && len(s.Queues) ==
 
 // finishIdle is Finish for one that is idle: with nothing to be sent its window
 // can be open at once.
-func (s *Stream) finishIdle(fd int, p Path) error {
-	if err := s.agree(fd); err != nil {
+func (s *Stream) finishIdle(h linux.Hand, fd int, p Path) error {
+	if err := s.agree(h, fd); err != nil {
 		return err
 	}
-	if err := s.open(fd, p); err != nil || p.v6() {
+	if err := s.open(h, fd, p); err != nil || p.v6() {
 		return err
 	}
-	return sizeAnew(fd)
+	return sizeAnew(h, fd)
 }
 
 // open sets the window.
-func (s *Stream) open(fd int, p Path) error {
+func (s *Stream) open(h linux.Hand, fd int, p Path) error {
 	if !s.hasWindow() {
 		return nil
 	}
@@ -153,12 +157,12 @@ func (s *Stream) open(fd int, p Path) error {
 		w[1]--
 		w[2] = w[1]
 	}
-	return setWindow(fd, w)
+	return setWindow(h, fd, w)
 }
 
 // agree sets the options of the handshake. Only a connection that has sent
 // nothing yet takes them.
-func (s *Stream) agree(fd int) error {
+func (s *Stream) agree(h linux.Hand, fd int) error {
 	e := s.Entry
 	opts := []uint32{segMSS, e.GetMssClamp()}
 	if e.GetOptMask()&optWscale != 0 {
@@ -174,13 +178,13 @@ func (s *Stream) agree(fd int) error {
 	for _, v := range opts {
 		b = binary.NativeEndian.AppendUint32(b, v)
 	}
-	if err := linux.Setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_OPTIONS, b); err != nil {
+	if err := h.Setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_OPTIONS, b); err != nil {
 		return fmt.Errorf("set TCP_REPAIR_OPTIONS: %w", err)
 	}
 	if e.GetOptMask()&optTimestamps == 0 {
 		return nil
 	}
-	if err := linux.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP, int(int32(e.GetTimestamp()))); err != nil {
+	if err := h.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP, int(int32(e.GetTimestamp()))); err != nil {
 		return fmt.Errorf("set TCP_TIMESTAMP: %w", err)
 	}
 	return nil
@@ -192,12 +196,12 @@ func (s *Stream) window() [5]uint32 {
 	return [5]uint32{e.GetSndWl1(), e.GetSndWnd(), e.GetMaxWindow(), e.GetRcvWnd(), e.GetRcvWup()}
 }
 
-func setWindow(fd int, w [5]uint32) error {
+func setWindow(h linux.Hand, fd int, w [5]uint32) error {
 	var b []byte
 	for _, v := range w {
 		b = binary.NativeEndian.AppendUint32(b, v)
 	}
-	if err := linux.Setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_WINDOW, b); err != nil {
+	if err := h.Setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_WINDOW, b); err != nil {
 		return fmt.Errorf("set TCP_REPAIR_WINDOW to %v: %w", w, err)
 	}
 	return nil
@@ -211,18 +215,18 @@ func setWindow(fd int, w [5]uint32) error {
 func (s *Stream) sizeSegments(fd int, p Path) error {
 	if s.hasWindow() {
 		start, room := s.start(), max(s.Entry.GetRcvWnd(), s.Entry.GetInqLen())+1 // for a FIN
-		if err := setWindow(fd, [5]uint32{start, 0, s.Entry.GetMaxWindow(), room, start}); err != nil {
+		if err := setWindow(linux.Hand{}, fd, [5]uint32{start, 0, s.Entry.GetMaxWindow(), room, start}); err != nil {
 			return err
 		}
 	}
 	if p.v6() {
 		return nil // see open
 	}
-	return sizeAnew(fd)
+	return sizeAnew(linux.Hand{}, fd)
 }
 
-func sizeAnew(fd int) error {
-	if err := linux.Setsockopt(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, nil); err != nil {
+func sizeAnew(h linux.Hand, fd int) error {
+	if err := h.Setsockopt(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, nil); err != nil {
 		return fmt.Errorf("set IP_OPTIONS to none: %w", err)
 	}
 	return nil

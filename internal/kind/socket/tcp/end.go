@@ -9,6 +9,7 @@ import (
 
 	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/linux"
 )
 
 // WasConnected tells whether a socket has had a connection, or tried to: a
@@ -59,7 +60,7 @@ func (e *End) Make(fd int, connect func(port uint16) error) error {
 		return e.refuse(fd, connect)
 	}
 	s, p := e.stream(), Path{Local: e.Local, Device: e.Device}
-	if err := s.Begin(fd); err != nil {
+	if err := s.Begin(linux.Hand{}, fd); err != nil {
 		return err
 	}
 	port, err := nobody(connect)
@@ -67,7 +68,7 @@ func (e *End) Make(fd int, connect func(port uint16) error) error {
 		return err
 	}
 	p.Remote = netip.AddrPortFrom(e.Local.Addr(), port)
-	if err := s.Finish(fd, p); err != nil {
+	if err := s.Finish(linux.Hand{}, fd, p); err != nil {
 		return err
 	}
 	if err := e.reset(fd, s, p); err != nil {

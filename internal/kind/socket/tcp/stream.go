@@ -185,8 +185,10 @@ func (s *Stream) readNumbers(fd int) (err error) {
 }
 
 // choose says which queue the next calls are about.
-func choose(fd, queue int) error {
-	if err := linux.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_QUEUE, queue); err != nil {
+func choose(fd, queue int) error { return chooseBy(linux.Hand{}, fd, queue) }
+
+func chooseBy(h linux.Hand, fd, queue int) error {
+	if err := h.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_QUEUE, queue); err != nil {
 		return fmt.Errorf("set TCP_REPAIR_QUEUE to %d: %w", queue, err)
 	}
 	return nil

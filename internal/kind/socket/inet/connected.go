@@ -1,0 +1,120 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/linux"
+)
+
+// finishConnection makes a new socket with its early options an end of a
+// connection, in repair mode, of which the peer hears nothing.
+func (n *node) finishConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, at address) error {
+	num := own.Int()
+	zone, err := n.zone()
+	if err != nil {
+		return err
+	}
+	if err := n.beginConnection(h, num, at, zone); err != nil {
+		return err
+	}
+	if n.stream.State == tcp.SynSent || n.atOnce {
+		if err := h.Run(); err != nil {
+			return err
+		}
+		h = linux.Hand{}
+		if err := n.connectAtOnce(num); err != nil {
+			return err
+		}
+	}
+	if n.stream.State == tcp.SynSent {
+		if err := n.beginConnecting(num); err != nil {
+			return err
+		}
+	}
+	var room [28]byte
+	err = h.Connect(num, n.peer.raw(&room, n.family, zone))
+	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return fmt.Errorf("connect to %v: %w", n.peer, err)
+	}
+	if err := n.askBack(h, num, at); err != nil {
+		return err
+	}
+	if n.stream.State == tcp.SynSent {
+		if err := k.Set(num, n.opts.Values, socket.Late, socket.Last); err != nil {
+			return err
+		}
+		return n.endConnecting(own)
+	}
+	return n.endConnection(h, own, k)
+}
+
+// beginConnection gives a new socket its address and its numbers.
+func (n *node) beginConnection(h linux.Hand, num int, at address, zone int) error {
+	on := tcp.Repair()
+	if err := h.SetsockoptInt(num, on.Level, on.Name, on.Value); err != nil {
+		return fmt.Errorf("enter repair mode (it needs CAP_NET_ADMIN): %w", err)
+	}
+	if err := n.bindBy(h, num, at, zone); err != nil {
+		return err
+	}
+	return n.stream.Begin(h, num)
+}
+
+// askBack makes sure that the kernel has made of the connection what it should.
+func (n *node) askBack(h linux.Hand, num int, at address) error {
+	fast := n.number("TCP_FASTOPEN_CONNECT") != 0 && n.stream.State != tcp.SynSent
+	if !fast && at.ip == n.at.ip {
+		return nil
+	}
+	if err := h.Run(); err != nil {
+		return err
+	}
+	if fast {
+		if err := n.checkConnected(num); err != nil {
+			return err
+		}
+	}
+	if at.ip == n.at.ip {
+		return nil
+	}
+	return n.checkSource(num) // it was left to the kernel
+}
+
+// endConnection gives a socket that is connected what is in its queues, and its
+// options.
+func (n *node) endConnection(h linux.Hand, own *fd.FD, k *socket.Kernel) error {
+	num := own.Int()
+	if err := n.stream.Finish(h, num, tcp.Path{Local: n.at.addrPort(), Remote: n.peer.addrPort(), Device: n.opts.Entry.GetSoBoundDev()}); err != nil {
+		return err
+	}
+	if err := k.SetBy(h, num, n.opts.Values, socket.Late, socket.Last, n.stream.Touched()...); err != nil {
+		return err
+	}
+	if err := h.Run(); err != nil {
+		return err
+	}
+	if n.entry.shutdown != 0 {
+		if err := unix.Shutdown(num, int(n.entry.shutdown)-1); err != nil {
+			return fmt.Errorf("shutdown: %w", err)
+		}
+	}
+	return n.flags(own)
+}
+
+// bindBy is bindTo by a hand, if nothing but the address is needed for it.
+func (n *node) bindBy(h linux.Hand, own int, at address, zone int) error {
+	if h.Waits() && at.port != 0 && !n.unseen.entry.GetForeign() {
+		var room [28]byte
+		return h.Bind(own, at.raw(&room, n.family, zone))
+	}
+	if err := h.Run(); err != nil {
+		return err
+	}
+	return n.bindTo(own, at, zone)
+}

@@ -1,0 +1,116 @@
+package linux
+
+import (
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
+)
+
+func ring(t *testing.T) *Ring {
+	t.Helper()
+	r, err := NewRing()
+	if err != nil {
+		testkit.Lacks(t, "io_uring with bind (Linux 6.11)", err, unix.ENOSYS, unix.EPERM, unix.ENOTSUP)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+func stream(t *testing.T) int {
+	t.Helper()
+	n, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(n) })
+	return n
+}
+
+var loopback = []byte{127, 0, 0, 1}
+
+// What a ring is told is made in its order, when it runs and not before, as often as
+// there is something.
+func TestRing(t *testing.T) {
+	h := Together(ring(t))
+	for range 3 * ringSize { // round the queue
+		a, b := stream(t), stream(t)
+		var room [28]byte
+		if err := errors.Join(
+			h.SetsockoptInt(a, unix.SOL_SOCKET, unix.SO_PRIORITY, 3),
+			h.SetsockoptInt(a, unix.SOL_SOCKET, unix.SO_PRIORITY, 5), // the last one counts
+			h.Bind(a, SockaddrInet(&room, loopback, 0, 0)),
+		); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := unix.GetsockoptInt(a, unix.SOL_SOCKET, unix.SO_PRIORITY); err != nil || v != 0 {
+			t.Fatalf("before it ran: %d, %v", v, err)
+		}
+		if err := h.Run(); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := unix.GetsockoptInt(a, unix.SOL_SOCKET, unix.SO_PRIORITY); err != nil || v != 5 {
+			t.Fatalf("after it ran: %d, %v", v, err)
+		}
+		at, err := unix.Getsockname(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Listen(a, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(h.Connect(b, SockaddrInet(&room, loopback, uint16(at.(*unix.SockaddrInet4).Port), 0)), h.Run()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unix.Getpeername(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Of what fails the first is told, and the next run is not about it.
+func TestRingFails(t *testing.T) {
+	h := Together(ring(t))
+	n := stream(t)
+	var room [28]byte
+	for range 3 {
+		if err := errors.Join(
+			h.Setsockopt(n, unix.SOL_SOCKET, unix.SO_PRIORITY, []byte{1}), // too short
+			h.Bind(n, SockaddrInet(&room, []byte{192, 0, 2, 1}, 0, 0)),
+		); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Run(); err != unix.EINVAL {
+			t.Errorf("got %v, want %v", err, unix.EINVAL)
+		}
+		if err := errors.Join(h.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_PRIORITY, 1), h.Run()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// More than there is room for is refused, and what is forgotten is not made.
+func TestRingFull(t *testing.T) {
+	h := Together(ring(t))
+	n := stream(t)
+	for range ringSize {
+		if err := h.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_PRIORITY, 6); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_PRIORITY, 1); err != unix.ENOBUFS {
+		t.Errorf("one more call: %v", err)
+	}
+	h.Forget()
+	if err := h.Setsockopt(n, unix.SOL_SOCKET, unix.SO_PRIORITY, make([]byte, ringBytes+1)); err != unix.ENOBUFS {
+		t.Errorf("a larger value: %v", err)
+	}
+	if err := errors.Join(h.Run(), h.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_MARK, 0), h.Run()); err != nil {
+		t.Error(err)
+	}
+	if v, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_PRIORITY); err != nil || v != 0 {
+		t.Errorf("what was forgotten was made: %d, %v", v, err)
+	}
+}
