@@ -16,7 +16,7 @@ var rest = []struct{ name, lost string }{
 	{"unixpass", `option (29|35|76|84), |option 16, .* flags 0`},
 	// Files with another name, or a second one, those of names that it lost, and an error
 	// that waits.
-	{"unixnames", `to second|to renamed|to linked|renamed|other name|orphan client: |first: |linked: (mode|9)|(late|gone): bind|d/late: |left: 0`},
+	{"unixnames", `to second|to renamed|to linked|renamed|other name|orphan client: |first: |linked: (mode|9|at)|(late|gone): bind|d/late: |left: 0`},
 	// Urgent data is ordinary there; SO_PEEK_OFF; a message without descriptors.
 	{"unixqueue", `urgent|places|only a place|large|nest|received|credentials`},
 	// Of those that others are connected to, or whose peer has no name, that they are

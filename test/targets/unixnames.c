@@ -37,6 +37,17 @@ static void reach(const char *what, int type, const char *name, size_t len) {
 	add(what, fd);
 }
 
+// file notes whether the file that a socket is bound to is the one that all its names
+// lead to, on the file system of its directory.
+static void file(const char *what, int fd, const char *name, const char *second) {
+	struct stat its, st, other, dir;
+	int at = CHECK(ioctl(fd, SIOCPROTOPRIVATE /* SIOCUNIXFILE */));
+	CHECK(fstat(at, &its)), CHECK(lstat(name, &st)), CHECK(lstat(second, &other)), CHECK(stat(".", &dir));
+	obs("%s: at %s %d, at %s %d, here %d, links %d, mode %o of %d %d", what, name, its.st_ino == st.st_ino, strrchr(second, '/') ? strrchr(second, '/') : second, its.st_ino == other.st_ino, its.st_dev == dir.st_dev && st.st_dev == dir.st_dev,
+		(int)its.st_nlink, its.st_mode, its.st_uid, its.st_gid);
+	close(at);
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	umask(0);
@@ -95,11 +106,11 @@ int main(int argc, char **argv) {
 	CHECK(shutdown(p[0], SHUT_RD));
 	add("late", p[0]), add("later", p[1]);
 
-	add("renamed", listening(SOCK_STREAM, NAME("d/temporary")));
+	int renamed = add("renamed", listening(SOCK_STREAM, NAME("d/temporary")));
 	CHECK(rename("d/temporary", "d/renamed"));
 	add("other name", listening(SOCK_STREAM, NAME("d/first")));
 	CHECK(link("d/first", "d/second")), CHECK(unlink("d/first"));
-	add("linked", bound(SOCK_DGRAM, NAME("d/linked")));
+	int linked = add("linked", bound(SOCK_DGRAM, NAME("d/linked")));
 	CHECK(chmod("d/linked", 0640)), CHECK(chown("d/linked", 12, 34));
 	CHECK(link("d/linked", "other"));
 
@@ -123,7 +134,7 @@ int main(int argc, char **argv) {
 	int child = add("from child", accept(sk[0].fd, NULL, NULL));
 	ctl_await("at", "child");
 	do
-		look_all();
+		look_all(), file("linked", linked, "d/linked", "other"), file("renamed", renamed, "d/renamed", "d/renamed"), file("path", sk[0].fd, "far.sock", far);
 	while (savepoint());
 	CHECK(write(child, "!", 1)), CHECK(waitpid(pid, NULL, 0));
 	struct stat st, other;
