@@ -102,6 +102,7 @@ var targets = []target{
 	{name: "sharedfd"},
 	{name: "unixwaitingbase", src: "unixwaiting", args: []string{"base"}},
 	{name: "unixwaiting", args: []string{"more"}, generations: 3, noCRIU: "what waiting clients have sent is refused"},
+	{name: "unixgarbage", generations: 3, noCRIU: "it leaves garbage, whose names nobody can have"},
 	{name: "unixrebound", generations: 3, noCRIU: "clients that are closed are refused"},
 	{name: "unixpair"},
 	{name: "unixnames", generations: 3, noCRIU: "names and credentials of connected sockets are lost"},

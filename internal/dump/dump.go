@@ -212,7 +212,19 @@ func (d *dump) run(ctx context.Context) error {
 	}
 	// Past this point there is no way back: the images are whole.
 	d.committed = true
+	d.endKinds()
 	return d.freezer.kill()
+}
+
+// endKinds lets kinds see to what their files leave behind.
+func (d *dump) endKinds() {
+	for _, k := range d.kinds.Files {
+		if e, ok := k.(kind.Ender); ok {
+			if err := e.End(); err != nil {
+				d.log.Warn("The dump is whole, but something may be left behind", "error", err)
+			}
+		}
+	}
 }
 
 // seal is all that has to be done before the tree may be killed. Its last step

@@ -226,6 +226,14 @@ type MemoryUser interface {
 	UseMemory(m *kmem.Shared)
 }
 
+// Ender is a File that has something to see to when the tree is about to be killed.
+type Ender interface {
+	// End is called when the dump is committed, and all threads still stand. It may do
+	// to files of the tree what can't be taken back, and is not called if the engine
+	// dies then.
+	End() error
+}
+
 // Closer is a File that keeps something open during a dump.
 type Closer interface{ Close() error }
 
