@@ -45,11 +45,19 @@ type Types struct {
 // it, if it is set in the environment: for tests.
 const Off = "GLIS_NO_BPF"
 
+// Shown returns why Glis is to go without the kernel's memory, if it is (see Off).
+func Shown() error {
+	if os.Getenv(Off) != "" {
+		return fmt.Errorf("%s: %w (%s is set)", File, os.ErrNotExist, Off)
+	}
+	return nil
+}
+
 // Kernel opens the types of the running kernel: some 5 MB, which are mapped
 // since Linux 6.16 and read before.
 func Kernel() (*Types, error) {
-	if os.Getenv(Off) != "" {
-		return nil, fmt.Errorf("%s: %w (%s is set)", File, os.ErrNotExist, Off)
+	if err := Shown(); err != nil {
+		return nil, err
 	}
 	f, err := os.Open(File)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
-	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
@@ -44,7 +43,7 @@ func (d *dump) apart(t *scan.Task, own map[string]string, alike bool) error {
 		threads = threads[:1]
 	}
 	errs := make([]error, len(threads))
-	err := par.Do(len(threads), func(i int) error {
+	err := d.parallel(len(threads), func(i int) error {
 		th := threads[i]
 		errs[i] = sameForChildren(t, th.TID, own)
 		if errs[i] == nil && th != t.Leader() {

@@ -70,7 +70,7 @@ func TestApart(t *testing.T) {
 			err := <-failed
 			task, own := self(t, <-tid)
 			testkit.Lacks(t, "unshare(2)", err)
-			err = (&dump{}).apart(task, own, false)
+			err = (&dump{ctx: t.Context()}).apart(task, own, false)
 			if x.word == "" {
 				must(t, err)
 			} else if !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), x.word) {

@@ -14,7 +14,7 @@ func (d *dump) openCgroups() (err error) {
 
 // placeOf reads where the threads of a task are. With alike, all are where its
 // leader is.
-func (d *dump) placeOf(t *scan.Task, alike bool) error { return d.cgroups.Look(t, alike) }
+func (d *dump) placeOf(t *scan.Task, alike bool) error { return d.cgroups.Look(t, alike, d.ended) }
 
 // putCgroups writes what was found, if it says anything.
 func (d *dump) putCgroups() error {

@@ -45,7 +45,7 @@ func beats(t *testing.T, p *testkit.Proc, n int) {
 
 func dumpOf(p *testkit.Proc, leave bool) *options.Dump {
 	o := options.NewDump()
-	o.Tree, o.LeaveRunning, o.ShellJob = p.PID, leave, true
+	o.Tree, o.LeaveRunning, o.ShellJob, o.TCPEstablished = p.PID, leave, true, true
 	return o
 }
 

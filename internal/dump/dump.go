@@ -165,6 +165,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	}
 	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(proc.PID(tree.Root.Via()), clock) }
 	d.freezer.known = func(t *scan.Task) error {
+		t.Dir.Until(d.ended)
 		return d.guard.Task(guardian.Task{PID: t.PID, Start: t.Stat.StartTime})
 	}
 	return d
@@ -361,7 +362,7 @@ func (d *dump) writeAndShow(ctx context.Context) error {
 func (d *dump) writeImages(ctx context.Context) error {
 	whole := d.sink.whole()
 	if whole {
-		if err := d.rehearse(); err != nil {
+		if err := d.rehearse(ctx); err != nil {
 			return err
 		}
 	}
@@ -369,7 +370,7 @@ func (d *dump) writeImages(ctx context.Context) error {
 		return err
 	}
 	if !whole {
-		if err := d.rehearseWritten(); err != nil {
+		if err := d.rehearseWritten(ctx); err != nil {
 			return err
 		}
 	}

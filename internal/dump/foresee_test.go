@@ -7,9 +7,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/bpf"
 	"glis.dev/glis/internal/event"
@@ -38,6 +41,7 @@ func TestWaitingForeseen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	arrived(t, c)
 	stages, err := stagesOf(t, p, false)
 	if !errors.Is(err, kind.ErrUnsupported) {
 		t.Fatalf("a client waits: error %v", err)
@@ -55,6 +59,21 @@ func TestWaitingForeseen(t *testing.T) {
 		t.Errorf("--skip-in-flight: stages %q, error %v", stages, err)
 	}
 	testkit.Unharmed(t, p.PID)
+}
+
+// arrived waits until the server's end of a connection is there: connect(2) does not.
+func arrived(t *testing.T, c net.Conn) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err == nil {
+		_, err = c.Write([]byte("x"))
+	}
+	for left := 1; err == nil && left > 0; runtime.Gosched() {
+		err = raw.Control(func(fd uintptr) { left, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // stagesOf dumps a server that goes on, and returns what was done.

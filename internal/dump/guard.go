@@ -127,10 +127,10 @@ func (g *guard) tellLater() error {
 	return g.Options(all)
 }
 
-// setLeave sets what sockets are to die with.
-func (g *guard) setLeave() error {
+// setLeave sets what sockets are to die with, unless ended returns why not.
+func (g *guard) setLeave(ended func() error) error {
 	g.left = true
-	return keep(g.leave)
+	return keep(g.leave, ended)
 }
 
 // leaveSockets sets what sockets are to die with. The tree must not meet them
@@ -142,7 +142,7 @@ func (d *dump) leaveSockets() error {
 	if err := errors.Join(d.brake(), d.guard.tellLater()); err != nil {
 		return err
 	}
-	return d.guard.setLeave()
+	return d.guard.setLeave(d.ended)
 }
 
 // takeBack undoes setLeave.
@@ -150,15 +150,19 @@ func (g *guard) takeBack() error {
 	if !g.left {
 		return nil
 	}
-	err := keep(g.back)
+	err := keep(g.back, func() error { return nil })
 	g.left = err != nil
 	return err
 }
 
-// keep keeps promises; those about one file stand side by side.
-func keep(all []promise) error {
+// keep keeps promises, as long as there is time; those about one file stand side by
+// side.
+func keep(all []promise, ended func() error) error {
 	var errs []error
 	for len(all) > 0 {
+		if err := ended(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
 		n := 1
 		for n < len(all) && all[n].file == all[0].file {
 			n++
@@ -192,6 +196,9 @@ func (d *dump) lock() error {
 		l, ok := d.kindOf(f).(kind.Locker)
 		if !ok {
 			continue
+		}
+		if err := d.ended(); err != nil {
+			return err
 		}
 		flows, err := l.Flows(d.env, f)
 		if err != nil {

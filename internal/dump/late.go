@@ -37,6 +37,9 @@ func (d *dump) lateSignals() error {
 func (d *dump) lateFor(t *scan.Task) ([]*scan.Thread, error) {
 	var late []*scan.Thread
 	for i, th := range t.Threads {
+		if err := d.ended(); err != nil {
+			return nil, err
+		}
 		own, shared := th.Pending, th.Shared
 		if err := d.readPending(th); err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package dump
 
 import (
+	"context"
 	"fmt"
 
 	"glis.dev/glis/image"
@@ -51,7 +52,7 @@ func (s *sink) whole() bool {
 // rehearse plans the restore of the tree's open files from what is about to be
 // written, and fails where that fails: a checkpoint that can't be restored is worth
 // nothing, and its tree would be gone.
-func (d *dump) rehearse() error {
+func (d *dump) rehearse(ctx context.Context) error {
 	q := d.sink.queues[image.Files.FileName()]
 	if q == nil {
 		return nil
@@ -68,7 +69,7 @@ func (d *dump) rehearse() error {
 		}
 		files = append(files, more...)
 	}
-	return d.rehearseWith(memory{d.sink}, files)
+	return d.rehearseWith(ctx, memory{d.sink}, files)
 }
 
 // outlines returns what a rehearsal has to know of files that are encoded: sockets
@@ -123,19 +124,23 @@ func (o *outline) ReadField(d *proto.Decoder) bool {
 }
 
 // rehearseWritten is rehearse for images that did not fit into memory.
-func (d *dump) rehearseWritten() error {
+func (d *dump) rehearseWritten(ctx context.Context) error {
 	files, err := image.ReadOptional[*fdinfo.FileEntry](d.store, image.Files)
 	if err != nil {
 		return err
 	}
-	return d.rehearseWith(restore.Images(d.store), files)
+	return d.rehearseWith(ctx, restore.Images(d.store), files)
 }
 
-func (d *dump) rehearseWith(src plan.Source, files []*fdinfo.FileEntry) error {
+func (d *dump) rehearseWith(ctx context.Context, src plan.Source, files []*fdinfo.FileEntry) error {
 	if len(d.opts.External) > 0 {
 		return nil // what is handed in then isn't known
 	}
-	if err := restore.Rehearse(src, files, d.opts.Both); err != nil {
+	err := restore.Rehearse(src, files, d.opts.Both, func() error { return context.Cause(ctx) })
+	if late := context.Cause(ctx); late != nil {
+		return fmt.Errorf("dump stopped: %w", late)
+	}
+	if err != nil {
 		return fmt.Errorf("a restore could not make the tree again from these images, which is a mistake of Glis's, please report it: %w", err)
 	}
 	return nil

@@ -13,7 +13,7 @@ func (f *freezer) look() {
 		return
 	}
 	for _, t := range f.tree.Tasks {
-		if t.Zombie || len(t.Threads) < someThreads {
+		if t.Zombie || len(t.Threads) < someThreads || f.ended() != nil {
 			continue
 		}
 		all, err := f.threadsAt.Look(t.Pidfd.Int(), len(t.Threads))

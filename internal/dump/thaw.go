@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
@@ -20,6 +21,17 @@ import (
 func (f *freezer) thaw() error {
 	f.settle()
 	errs := []error{f.restoreAll(), f.unmapArenas(), f.refreeze()}
+	return errors.Join(append(errs, f.releaseAll())...)
+}
+
+// releaseAll lets go of all threads. The first of them want to run while the last
+// still stand: of 4000 the last one had to wait for 60 ms, and for 25 since the
+// tracer comes before them.
+func (f *freezer) releaseAll() error {
+	if len(f.seized) >= someThreads {
+		defer linux.ComeFirst()()
+	}
+	var errs []error
 	for _, th := range f.seized {
 		if err := alive(th.Release()); err != nil {
 			errs = append(errs, fmt.Errorf("%v: let thread %d go: %w", th.Task, th.TID, err))

@@ -61,7 +61,7 @@ func scan(category uint64) error {
 		defer unix.Close(n)
 		page := uint64(os.Getpagesize())
 		arg := linux.PmScanArg{Start: page, End: 2 * page, CategoryAnyofMask: category, ReturnMask: category}
-		err = linux.PagemapScan(n, arg, make([]linux.PageRegion, 1), func([]linux.PageRegion) {})
+		err = linux.PagemapScan(n, arg, make([]linux.PageRegion, 1), func([]linux.PageRegion) error { return nil })
 		return conclude(err, "ioctl(PAGEMAP_SCAN)")
 	})
 }

@@ -28,9 +28,9 @@ func GetRobustList(tid int) (head, length uint64, err error) {
 }
 
 // PagemapScan walks [start,end) of an open /proc/PID/pagemap and calls found
-// with what each ioctl returned. vec is the buffer to use. Linux 6.7;
+// with what each ioctl returned; its error ends the walk and is returned. vec is the buffer to use. Linux 6.7;
 // ENOTTY before.
-func PagemapScan(fd int, arg PmScanArg, vec []PageRegion, found func([]PageRegion)) error {
+func PagemapScan(fd int, arg PmScanArg, vec []PageRegion, found func([]PageRegion) error) error {
 	if len(vec) == 0 {
 		return unix.EINVAL
 	}
@@ -44,7 +44,9 @@ func PagemapScan(fd int, arg PmScanArg, vec []PageRegion, found func([]PageRegio
 		if e != 0 {
 			return e
 		}
-		found(vec[:n])
+		if err := found(vec[:n]); err != nil {
+			return err
+		}
 		if arg.WalkEnd <= arg.Start {
 			return unix.EIO
 		}

@@ -5,6 +5,7 @@ package pages
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -36,6 +37,7 @@ type Area struct {
 type Scanner struct {
 	pid   proc.PID
 	fd    int
+	ended func() error // see proc.Dir.Until
 	vec   []linux.PageRegion
 	words []byte
 	how   method
@@ -57,7 +59,7 @@ func OpenScanner(d *proc.Dir) (*Scanner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Scanner{pid: d.PID(), fd: n}, nil
+	return &Scanner{pid: d.PID(), fd: n, ended: d.Ended}, nil
 }
 
 // Close closes the pagemap.
@@ -109,14 +111,17 @@ func (s *Scanner) scan(areas []Area, found Found) error {
 	return nil
 }
 
-const vecLen = 2048 // regions per ioctl
+const (
+	vecLen    = 2048    // regions per ioctl
+	mostPages = 1 << 18 // and pages: 1 GiB, some milliseconds
+)
 
 func (s *Scanner) walk(run []Area, first int, found Found) error {
 	if s.vec == nil {
 		s.vec = make([]linux.PageRegion, vecLen)
 	}
 	arg := linux.PmScanArg{
-		Start: run[0].Start, End: run[len(run)-1].End,
+		Start: run[0].Start, End: run[len(run)-1].End, MaxPages: mostPages,
 		CategoryInverted: linux.PAGE_IS_FILE | linux.PAGE_IS_PFNZERO, CategoryMask: linux.PAGE_IS_FILE | linux.PAGE_IS_PFNZERO,
 		CategoryAnyofMask: linux.PAGE_IS_PRESENT | linux.PAGE_IS_SWAPPED, ReturnMask: linux.PAGE_IS_PFNZERO,
 	}
@@ -126,7 +131,10 @@ func (s *Scanner) walk(run []Area, first int, found Found) error {
 	// The kernel says that it stopped earlier than it did if it found more than
 	// 512 regions before it came to the end: it then finds some again.
 	done := uint64(0)
-	return linux.PagemapScan(s.fd, arg, s.vec, func(regions []linux.PageRegion) {
+	return linux.PagemapScan(s.fd, arg, s.vec, func(regions []linux.PageRegion) error {
+		if err := s.ended(); err != nil {
+			return err
+		}
 		for _, r := range regions {
 			r.Start = max(r.Start, done)
 			if r.Start >= r.End {
@@ -141,6 +149,7 @@ func (s *Scanner) walk(run []Area, first int, found Found) error {
 				found(first+j, part, r.Categories&linux.PAGE_IS_GUARD != 0)
 			}
 		}
+		return nil
 	})
 }
 
@@ -154,8 +163,12 @@ func (s *Scanner) Words(span Span, f func(addr, word uint64)) error {
 	if s.words == nil {
 		s.words = make([]byte, wordsPerRead*8)
 	}
-	if err := words(s.fd, span, s.words, f); err != nil {
-		return fmt.Errorf("task %d: %w", s.pid, err)
+	for at := span.Start; at < span.End; {
+		part := Span{at, min(span.End, at+wordsPerRead*arch.PageSize)}
+		if err := errors.Join(s.ended(), words(s.fd, part, s.words, f)); err != nil {
+			return fmt.Errorf("task %d: %w", s.pid, err)
+		}
+		at = part.End
 	}
 	return nil
 }

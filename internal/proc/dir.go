@@ -27,6 +27,7 @@ type Dir struct {
 	pid     PID
 	path    string
 	scratch atomic.Pointer[[]byte]
+	ended   func() error // nil: there is time
 }
 
 // Open opens /proc/PID. If there is no such process, the error is ErrGone.
@@ -54,6 +55,19 @@ func (d *Dir) Close() error {
 		return fmt.Errorf("close %s: %w", d.path, err)
 	}
 	return nil
+}
+
+// Until has what takes long with a large process, as reading its mappings, end
+// early when ended returns an error, which is then returned. It is called often,
+// by several goroutines. Until must be called before they use the Dir.
+func (d *Dir) Until(ended func() error) { d.ended = ended }
+
+// Ended returns why nobody wants to know more, see Until; nil if that is not so.
+func (d *Dir) Ended() error {
+	if d.ended == nil {
+		return nil
+	}
+	return d.ended()
 }
 
 // Fd returns the directory's descriptor, for openat(2) and its kin. It stays

@@ -47,7 +47,7 @@ func (v *VMA) String() string {
 func (v *VMA) MapFile() string { return fmt.Sprintf("map_files/%x-%x", v.Start, v.End) }
 
 // Maps reads the mappings, ascending, without Flags: some 15 µs for a small
-// process. A zombie and a kernel thread have none.
+// process. A zombie and a kernel thread have none. See Until.
 func (d *Dir) Maps() ([]VMA, error) { return d.vmas("maps", false) }
 
 // Smaps reads the mappings with Flags. The kernel walks the page tables for
@@ -66,6 +66,9 @@ func (d *Dir) vmas(name string, flags bool) ([]VMA, error) {
 	defer func() { d.give(buf) }()
 	r := vmaReader{file: name, flags: flags}
 	for {
+		if err := d.Ended(); err != nil {
+			return nil, err
+		}
 		if len(buf) == cap(buf) {
 			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
 		}

@@ -17,8 +17,9 @@ import (
 // Rehearse plans the open files of a tree from what its images are about to say, as a
 // restore with these options would. A dump asks before it ends the tree: what can't be
 // planned could not come back. It makes nothing, and doesn't ask what the machine is
-// like, since the restore may be on another one.
-func Rehearse(src plan.Source, files []*fdinfo.FileEntry, both options.Both) error {
+// like, since the restore may be on another one. ended returns why there is no more
+// time.
+func Rehearse(src plan.Source, files []*fdinfo.FileEntry, both options.Both, ended func() error) error {
 	o := options.NewRestore()
 	o.Both = both
 	p, set := plan.New(src, o), kinds.New()
@@ -33,7 +34,7 @@ func Rehearse(src plan.Source, files []*fdinfo.FileEntry, both options.Both) err
 	p.Else = func(id plan.ID) plan.Node { return undoubted(files, id) }
 	err = planEach(p, &tree{}, set, func(f func(*fdinfo.FileEntry) error) error {
 		for _, e := range some {
-			if err := f(e); err != nil {
+			if err := errors.Join(ended(), f(e)); err != nil {
 				return err
 			}
 		}

@@ -125,7 +125,7 @@ func (r *Reader) VMAs(d *proc.Dir) ([]proc.VMA, error) {
 		return nil, err
 	}
 	// Smaps is the authority: it has the last word whatever went wrong.
-	if r.Flags(d.PID(), vmas) != nil {
+	if r.flags(d.PID(), vmas, d.Ended) != nil {
 		return d.Smaps()
 	}
 	return vmas, nil
@@ -137,6 +137,11 @@ func (r *Reader) VMAs(d *proc.Dir) ([]proc.VMA, error) {
 // mappings; those at the start may be filled in then. It takes some 5 µs and
 // 0.2 µs for each mapping.
 func (r *Reader) Flags(pid proc.PID, vmas []proc.VMA) error {
+	return r.flags(pid, vmas, func() error { return nil })
+}
+
+// flags is Flags that asks, for each mapping, whether there is still time.
+func (r *Reader) flags(pid proc.PID, vmas []proc.VMA, ended func() error) error {
 	left, err := r.table.gateFlags(vmas)
 	if err != nil || len(left) == 0 {
 		return err
@@ -153,7 +158,7 @@ func (r *Reader) Flags(pid proc.PID, vmas []proc.VMA) error {
 		}
 		err := f.fill(&left[0], m.bits)
 		left = left[1:]
-		return err
+		return errors.Join(err, ended())
 	})
 	if err == nil && len(left) > 0 {
 		err = errors.New("some are missing")

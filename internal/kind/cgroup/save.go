@@ -114,8 +114,9 @@ func (s *Saver) like(all []proc.Cgroup) Place {
 }
 
 // Look reads where the threads of a task are. With alike, all are known to be
-// where the first is. It may be called for several tasks at the same time.
-func (s *Saver) Look(t *scan.Task, alike bool) error {
+// where the first is. ended returns why that must end before its time. It may be
+// called for several tasks at the same time.
+func (s *Saver) Look(t *scan.Task, alike bool, ended func() error) error {
 	if s == nil {
 		return nil
 	}
@@ -123,6 +124,9 @@ func (s *Saver) Look(t *scan.Task, alike bool) error {
 		if i > 0 && alike {
 			th.Cgroups = t.Threads[0].Cgroups
 			continue
+		}
+		if err := ended(); err != nil {
+			return err
 		}
 		all, err := t.Dir.Thread(th.TID).Cgroups()
 		if err != nil {

@@ -49,6 +49,9 @@ func NewAdmitter() (*Admitter, error) {
 	if err == nil && strings.TrimSpace(string(text)) == "0" {
 		return nil, errors.New("the kernel's way to put it back is off: set the sysctl net.ipv4.tcp_syncookies to 1")
 	}
+	if err := bpf.Shown(); err != nil { // what was found before does not count then
+		return nil, fmt.Errorf("find the kernel's %s() (Linux 6.9): %w", assignRequest, err)
+	}
 	function, err := findAssignRequest()
 	if err != nil {
 		return nil, err
