@@ -68,64 +68,6 @@ var refusals = []struct {
 	{"savedsyn", "TCP_SAVE_SYN", "--tcp-established"},
 }
 
-// elsewhere are the rows of docs/limits.md about tasks, memory and files that
-// are not in refusals, and why.
-var elsewhere = map[string]string{
-	"traced by process N":                  "TestStrace",
-	"Glis runs under seccomp itself":       "it would have to be started that way",
-	"POSIX timers with numbers far apart":  "of kernels before 6.15",
-	"its cgroup is frozen":                 "TestFreezeCgroup",
-	"with `--manage-cgroups`":              "needs a cgroup namespace",
-	"its security label differs":           "needs a security module",
-	"may have no memory of its own":        "needs a security module",
-	"shadow stack":                         "needs a CPU with it",
-	"PR_SET_IO_FLUSHER":                    "needs CAP_SYS_RESOURCE; internal/kind/task",
-	"on its way out of a checkpoint":       "TestKilled",
-	"io_uring, device memory":              "of descriptors, below; internal/kind/mem",
-	"protection keys":                      "needs a CPU with them; internal/kind/mem",
-	"MAP_SYNC":                             "needs persistent memory",
-	"uprobes":                              "internal/kind/mem",
-	"a property that this Glis does not":   "internal/kind/mem",
-	"guard regions":                        "of kernels before 6.15",
-	"the kernel's code in the task (vdso)": "needs another kernel; internal/kind/mem",
-	"file that was deleted on NFS":         "needs NFS",
-	"deleted file on a hugetlbfs":          "internal/kind/file",
-	"record lock that a process outside":   "internal/kind/file",
-	"another file has this path by now":    "needs a mount",
-	"its end is held outside":              "TestOutside",
-	"terminal whose master is outside":     "internal/kind/file",
-	"pseudo-terminal that controls":        "internal/kind/file",
-	"pseudo-terminal whose number":         "of a restore",
-	"epoll: busy polling":                  "internal/kind/file",
-	"epoll file that is only in":           "internal/kind/file, TestNoUsers",
-}
-
-// TestLimitsRows: every state of those tables is tried, or it is known why not.
-func TestLimitsRows(t *testing.T) {
-	doc, err := os.ReadFile("../docs/limits.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, tables, _ := strings.Cut(string(doc), "\n## Tasks\n")
-	tables, _, _ = strings.Cut(tables, "\n## Sockets\n")
-	for line := range strings.Lines(tables) {
-		row, ok := strings.CutPrefix(line, "| ")
-		if !ok || strings.HasPrefix(row, "state |") {
-			continue
-		}
-		tried := false
-		for _, x := range refusals {
-			tried = tried || strings.Contains(row, x.row)
-		}
-		for words := range elsewhere {
-			tried = tried || strings.Contains(row, words)
-		}
-		if !tried {
-			t.Errorf("docs/limits.md: no test refuses: %s", row)
-		}
-	}
-}
-
 // hasPorts tells whether the kernel has ioperm(2): giving up nothing is allowed.
 func hasPorts() bool {
 	if arch.SysIoperm == 0 {

@@ -26,6 +26,7 @@ var socketRefusals = []struct{ state, row, words string }{
 	{"packetpart", "of which a part is mapped", "only the whole can be mapped"},
 	{"packetclosed", "mapped by who has closed it", "of a socket that is closed"},
 	{"packetfanout", "a program of classic BPF that chooses who gets a packet", "PACKET_FANOUT_DATA"},
+	{"spread", "over sockets some of which are outside of the tree", "dump them together"},
 	{"xdpmemory", "an AF_XDP socket with rings or memory", "XDP_UMEM_REG"},
 	{"router", "of a multicast router (MRT_INIT)", "MRT_INIT"},
 	{"alert", "a router alert (IPV6_ROUTER_ALERT", "IP_ROUTER_ALERT"},

@@ -62,6 +62,33 @@ static void come(int type, int protocol, const void *data, int n) {
 static void raw_udp(void) { come(SOCK_RAW, IPPROTO_UDP, "\0\1\0\1\0\10\0\0", 8); }
 static void raw_tcp(void) { come(SOCK_RAW, IPPROTO_TCP, "\0\1\0\1\0\0\0\0\0\0\0\0\x50\4\0\0\0\0\0\0", 20); }
 
+// spread has a program spread the load over this socket and one of a process that
+// is nobody's child.
+static void spread(void) {
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(34567)}, told = at;
+	struct sock_filter first = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog prog = {1, &first};
+	pid_t own = getpid(), child;
+	int news = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
+	told.sin_port++;
+	CHECK(bind(news, (void *)&told, sizeof told));
+	if ((child = CHECK(fork())) == 0 && CHECK(fork()))
+		_exit(0);
+	CHECK(setsockopt(dial(AF_INET, SOCK_DGRAM, 0), SOL_SOCKET, SO_REUSEPORT, &(int){1}, sizeof(int)));
+	CHECK(bind(fd, (void *)&at, sizeof at));
+	if (child == 0) {
+		CHECK(sendto(news, "", 0, 0, (void *)&told, sizeof told));
+		close(news);
+		while (!kill(own, 0))
+			usleep(1000);
+		_exit(0);
+	}
+	CHECK(setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof prog));
+	CHECK(waitpid(child, NULL, 0));
+	CHECK(recv(news, &child, sizeof child, 0));
+	close(news);
+}
+
 static void packet_queue(void) {
 	struct sockaddr_ll here = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex("lo"), .sll_halen = 6};
 	CHECK(bind(dial(AF_PACKET, SOCK_DGRAM, htons(0x88b5)), (void *)&here, sizeof here));
@@ -166,7 +193,7 @@ static struct {
 	void (*make)(void);
 } states[] = {
     {"kernelmessage", kernel_message}, {"groupmessage", group_message}, {"netlinkerror", netlink_error}, {"rawudp", raw_udp}, {"rawtcp", raw_tcp},
-    {"packetqueue", packet_queue}, {"packetshort", packet_short}, {"rawerror", raw_error}, {"packeterror", packet_error}, {"packetgone", packet_gone}, {"packetown", packet_own}, {"packetpart", packet_part}, {"packetclosed", packet_closed}, {"packetfanout", packet_fanout}, {"xdpmemory", xdp_memory}, {"router", router},
+    {"spread", spread}, {"packetqueue", packet_queue}, {"packetshort", packet_short}, {"rawerror", raw_error}, {"packeterror", packet_error}, {"packetgone", packet_gone}, {"packetown", packet_own}, {"packetpart", packet_part}, {"packetclosed", packet_closed}, {"packetfanout", packet_fanout}, {"xdpmemory", xdp_memory}, {"router", router},
     {"alert", alert}, {"tapfilter", tap_filter},
 };
 
