@@ -80,8 +80,63 @@ func BenchmarkConnection(b *testing.B) {
 	})
 }
 
+// What reading all options of an end of a connection costs: by a call for each, and in
+// bulk, by one program that reads the kernel's memory of all sockets. The kernel sets
+// none in bulk: what is as on a new socket is not set, see BenchmarkOptions.
+func BenchmarkReadOptions(b *testing.B) {
+	const many = 200
+	o := &options.Dump{}
+	o.TCPEstablished = true
+	var fds []int
+	for range many {
+		p := paired(b, tcp4, "127.0.0.1")
+		fds = append(fds, p.ends[0].Int(), p.ends[1].Int())
+	}
+	each := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(fds)), "ns/socket")
+	}
+	env, _ := environment(b, o, images{}, fds...)
+	k := New()
+	k.PrepareFor(len(fds), memory(b))
+	for _, f := range env.Tree.Files { // which asks the first of each group by calls
+		if !k.Match(f) {
+			b.Fatal("no match")
+		}
+		_, err := k.Flows(env, f)
+		must(b, err)
+	}
+	const asked = 8 // they are in repair mode afterwards
+	for _, f := range env.Tree.Files[:asked] {
+		_, err := k.Dump(context.Background(), env, f)
+		must(b, err)
+	}
+	one, err := k.kernel(sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP, connected: true})
+	must(b, err)
+	b.Run("one by one", func(b *testing.B) {
+		for b.Loop() {
+			for _, n := range fds {
+				_, err := one.Save(n, make([]socket.Value, len(one.Table)), true)
+				must(b, err)
+			}
+		}
+		each(b)
+	})
+	b.Run("in bulk", func(b *testing.B) {
+		for b.Loop() {
+			clear(k.alike.tasks)
+			must(b, k.alike.survey(env))
+			for _, f := range env.Tree.Files[asked:] {
+				if _, ok := k.alike.options(k.alike.tasks[f.Task][f.FD]); !ok {
+					b.Fatal("memory doesn't tell")
+				}
+			}
+		}
+		each(b)
+	})
+}
+
 // What the options of one TCP socket cost: read by a call each, and set, all of them
-// or none. What they cost where they are read in bulk, BenchmarkConnection tells.
+// or none. What they cost where they are read in bulk, BenchmarkReadOptions tells.
 func BenchmarkOptions(b *testing.B) {
 	s := sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}
 	n, err := s.like()
