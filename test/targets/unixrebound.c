@@ -65,12 +65,20 @@ int main(int argc, char **argv) {
 	// A client with a name that is accepted: the other end's name is its own.
 	gone(SOCK_SEQPACKET, "\0rebound 7", NAME("seq"), "seven");
 	add("packets", to(bound(SOCK_SEQPACKET, "\0rebound 7", 10), NAME("seq")));
+	// A pair one of which has the name of a listener that is gone, as has who was accepted.
+	l = listening(SOCK_STREAM, "\0rebound 8", 10);
+	add("of eighth", client(SOCK_STREAM, "\0rebound 8", 10)), add("accepted by eighth", CHECK(accept(l, NULL, NULL)));
+	close(l);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
+	len = address(&un, "\0rebound 8", 10);
+	CHECK(bind(p[1], (void *)&un, len));
+	add("eighth pair", p[0]), add("eighth pair too", p[1]);
 	do
 		look_all();
 	while (savepoint());
 	anew = 1;
 	accept_all("door", door), accept_all("third", l3), accept_all("fourth", l4), accept_all("seq", seq);
-	for (int i = 1; i <= 7; i++) {
+	for (int i = 1; i <= 8; i++) {
 		char name[] = "\0rebound 0";
 		name[9] += i;
 		for (int type = SOCK_STREAM; type <= SOCK_SEQPACKET; type += SOCK_SEQPACKET - SOCK_STREAM) {

@@ -291,6 +291,11 @@ func (k *Kind) name(l *look) (address, error) {
 			return address{}, err
 		}
 		accepted, err := k.picture.accepted(l.u, peer)
+		if errors.Is(err, errWhose) {
+			if accepted, err = k.whose(l); err != nil {
+				return address{}, err
+			}
+		}
 		if err == nil && !accepted && isPath(l.u.Name) && l.u.Type != sys.SOCK_DGRAM {
 			var owns bool
 			owns, err = l.owns()

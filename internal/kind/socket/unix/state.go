@@ -124,7 +124,8 @@ func (p *picture) listens(typ uint8, name []byte) bool {
 // listener is never accepted itself.
 //
 // If neither's listener is there any more, an abstract name is a socket's own
-// if nobody can be bound to it. Of a path, owns tells it.
+// if nobody can be bound to it; if others have it, too, that is errWhose. Of a path,
+// owns tells it.
 func (p *picture) accepted(u *sockdiag.Unix, peer []byte) (bool, error) {
 	switch {
 	case len(u.Name) == 0 || u.Type == sys.SOCK_DGRAM:
@@ -138,11 +139,20 @@ func (p *picture) accepted(u *sockdiag.Unix, peer []byte) (bool, error) {
 	}
 	for _, o := range p.socks {
 		if o != nil && o.Ino != u.Ino && o.Type == u.Type && bytes.Equal(o.Name, u.Name) {
-			return true, nil // one of them may own it; it can be had once
+			return others(u)
 		}
 	}
 	taken, err := taken(u.Type, u.Name)
 	return !taken, err
+}
+
+// others is accepted for a socket whose name others have, too.
+func others(u *sockdiag.Unix) (bool, error) {
+	taken, err := taken(u.Type, u.Name)
+	if err == nil && taken {
+		err = errWhose
+	}
+	return true, err
 }
 
 // taken tells whether a socket is bound to an abstract name, by binding one

@@ -20,7 +20,7 @@ import (
 
 // KernelNames implements kind.MemoryUser.
 func (*Kind) KernelNames() []string {
-	own := append(sockmem.LengthNames(), "unix_sock", "sk_buff_head.qlen", "?unix_sock.recvmsg_inq") // Linux 6.17
+	own := append(sockmem.LengthNames(), "unix_sock", "sk_buff_head.qlen", "sock_common.skc_hash", "?unix_sock.recvmsg_inq") // Linux 6.17
 	return append(socket.KernelNames(), own...)
 }
 
