@@ -1,6 +1,7 @@
 package test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -12,7 +13,11 @@ import (
 func TestDemo(t *testing.T) {
 	testkit.RequireRoot(t)
 	e := glisOnly(t)
-	for _, args := range [][]string{{"demo"}, {"demo", "--leave-running"}} {
+	all := [][]string{{"demo"}, {"demo", "--leave-running"}}
+	if os.Getenv(soakEnv) != "" { // it takes half a minute where memory is slow
+		all = append(all, []string{"demo", "--big"})
+	}
+	for _, args := range all {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			testkit.NoLeaks(t)
 			r := e.Run(t, args...)

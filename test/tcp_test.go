@@ -34,6 +34,11 @@ func dial(t testing.TB, address string, piece int) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return talk(t, c, piece)
+}
+
+// talk is dial over a connection that is there.
+func talk(t testing.TB, c net.Conn, piece int) *client {
 	t.Cleanup(func() { c.Close() })
 	k := &client{conn: c.(*net.TCPConn), piece: piece}
 	k.done.Add(2)

@@ -173,33 +173,3 @@ func LogTail(path string) string {
 	}
 	return string(out)
 }
-
-// Interrupt starts the engine, sends it sig as soon as it traces the process
-// pid, and returns how it ended.
-func (e Engine) Interrupt(t testing.TB, pid int, sig os.Signal, args ...string) Result {
-	t.Helper()
-	cmd, out, done := e.command(t, args)
-	defer done()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	sent := false
-	for {
-		select {
-		case <-ended:
-			return out(cmd)
-		default:
-		}
-		// Becoming traced is no event one could wait for.
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if !sent && len(text) > 0 && !bytes.Contains(text, []byte("TracerPid:\t0\n")) {
-			_ = cmd.Process.Signal(sig)
-			sent = true
-		}
-	}
-}

@@ -177,6 +177,21 @@ func (n *Net) Address(t testing.TB, name, prefix string) {
 	})
 }
 
+// Route has packets to a prefix of IPv4 go to the neighbour via, or no more.
+func (n *Net) Route(t testing.TB, prefix, via string, up bool) {
+	t.Helper()
+	p, typ, flags := netip.MustParsePrefix(prefix), netlink.HeaderType(unix.RTM_DELROUTE), netlink.HeaderFlags(0)
+	if up {
+		typ, flags = unix.RTM_NEWROUTE, netlink.Create|netlink.Replace
+	}
+	head := make([]byte, unix.SizeofRtMsg)
+	head[0], head[1], head[4], head[5], head[7] = unix.AF_INET, byte(p.Bits()), unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RTN_UNICAST
+	n.links(t, typ, flags, head, func(e *netlink.AttributeEncoder) {
+		e.Bytes(unix.RTA_DST, p.Addr().AsSlice())
+		e.Bytes(unix.RTA_GATEWAY, netip.MustParseAddr(via).AsSlice())
+	})
+}
+
 // Listen and Dial are those of package net, in the namespace.
 func (n *Net) Listen(network, address string) (l net.Listener, err error) {
 	n.Do(func() { l, err = net.Listen(network, address) })

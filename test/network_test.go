@@ -1,0 +1,91 @@
+package test
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
+)
+
+// criu's methods to hold packets back are both Glis's own, which needs no program:
+// clients from outside don't notice.
+func TestNetworkLockMethods(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	c := testkit.BuildC(t, "targets/echo.c")
+	t.Setenv("PATH", "/nonexistent")
+	for _, method := range []string{"nftables", "iptables"} {
+		t.Run(method, func(t *testing.T) {
+			p := testkit.Start(t, testkit.NewDir(t), c)
+			clients := dialMany(t, p, "127.0.0.1")
+			before, img := tables(t), testkit.NewDir(t)
+			for range 2 {
+				img = testkit.NewDir(t)
+				e.Save(t, p.PID, img, "--tcp-established", "--network-lock", method)
+				if n := tables(t); n != before+1 {
+					t.Errorf("while the server is away there are %d tables of nftables, there were %d", n, before)
+				}
+				e.Restore(t, img, "--tcp-established", "--network-lock", method)
+				awaitMore(t, p.Dir, clients)
+			}
+			if n := tables(t); n != before {
+				t.Errorf("at the end there are %d tables of nftables, there were %d", n, before)
+			}
+			finish(t, clients)
+		})
+	}
+}
+
+// A restore without a route to a peer says so, and on which interface the connection
+// was, before there is a process; with the route the connection goes on.
+func TestRouteMissing(t *testing.T) {
+	e := glisOnly(t)
+	c := testkit.BuildC(t, "targets/echo.c")
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	here, there := testkit.Here(), testkit.NewNet(t)
+	here.Up(t, "lo")
+	testkit.Veth(t, here, "glis-a", there, "glis-b")
+	here.Address(t, "glis-a", "10.97.0.1/24")
+	there.Address(t, "glis-b", "10.97.0.2/24")
+	there.Address(t, "lo", "10.96.0.2/32")
+	here.Route(t, "10.96.0.0/24", "10.97.0.2", true)
+	p := testkit.Start(t, testkit.NewDir(t), c, "10.97.0.1")
+	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
+	port, err := os.ReadFile(filepath.Join(p.Dir, "port"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conn net.Conn
+	there.Do(func() {
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 96, 0, 2)}}
+		conn, err = from.Dial("tcp", net.JoinHostPort("10.97.0.1", string(port)))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients := []*client{talk(t, conn, 64)}
+	awaitMore(t, p.Dir, clients)
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img, established...)
+	here.Route(t, "10.96.0.0/24", "10.97.0.2", false)
+	r := e.Run(t, "restore", "-d", "-D", img, "--tcp-established")
+	if want := "no route from 10.97.0.1 (it was on glis-a) to its peer 10.96.0.2"; r.Code == 0 || !strings.Contains(r.Stderr, want) {
+		t.Errorf("without a route: exit status %d, %s, want %q", r.Code, r.Stderr, want)
+	}
+	if err := unix.Kill(p.PID, 0); err != unix.ESRCH {
+		t.Errorf("there is a process: %v", err)
+	}
+	here.Route(t, "10.96.0.0/24", "10.97.0.2", true)
+	e.Restore(t, img, established...)
+	awaitMore(t, p.Dir, clients)
+	finish(t, clients)
+}
