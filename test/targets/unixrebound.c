@@ -73,12 +73,25 @@ int main(int argc, char **argv) {
 	len = address(&un, "\0rebound 8", 10);
 	CHECK(bind(p[1], (void *)&un, len));
 	add("eighth pair", p[0]), add("eighth pair too", p[1]);
+	// One that is connected by way of the listener of another one, whose name a third one
+	// has by now, and has the name of a fourth one's: all listeners are gone, and two of
+	// the clients.
+	int heir = add("heir", CHECK(socket(AF_UNIX, SOCK_STREAM, 0)));
+	l = listening(SOCK_STREAM, "\0rebound 9", 10), c = client(SOCK_STREAM, "\0rebound 9", 10);
+	int third = CHECK(accept(l, NULL, NULL));
+	close(c), close(l);
+	l = listening(SOCK_STREAM, NAME("\0glis rebound")), c = client(SOCK_STREAM, NAME("\0glis rebound"));
+	add("first of ninth", CHECK(accept(l, NULL, NULL))), close(c);
+	add("third of ninth", third), add("ninth", to(bound(SOCK_STREAM, "\0rebound 9", 10), NAME("\0glis rebound")));
+	add("accepted from ninth", CHECK(accept(l, NULL, NULL))), close(l);
+	len = address(&un, NAME("\0glis rebound"));
+	CHECK(bind(heir, (void *)&un, len));
 	do
 		look_all();
 	while (savepoint());
 	anew = 1;
 	accept_all("door", door), accept_all("third", l3), accept_all("fourth", l4), accept_all("seq", seq);
-	for (int i = 1; i <= 8; i++) {
+	for (int i = 1; i <= 9; i++) {
 		char name[] = "\0rebound 0";
 		name[9] += i;
 		for (int type = SOCK_STREAM; type <= SOCK_SEQPACKET; type += SOCK_SEQPACKET - SOCK_STREAM) {

@@ -14,7 +14,8 @@ import (
 // A client that is closed and waits to be accepted may have had an abstract name that
 // another socket has by now. Somebody has to connect by it once more, and only then
 // that socket can be bound to it, and, if it listens, be connected to itself. It was
-// so before: who has the name was bound after who had it had connected.
+// so before: who has the name was bound after who had it had connected. So it is with
+// connections whose listener is gone.
 
 // orderNames finds out which sockets can be bound only after what waits at listeners.
 func (k *Kind) orderNames() error {
@@ -26,14 +27,13 @@ func (k *Kind) orderNames() error {
 			}
 		}
 	}
-	if len(had) == 0 {
-		return nil
-	}
 	for _, n := range k.order {
-		if len(n.at.name) > 0 && !isPath(n.at.name) && !n.at.accepted {
-			n.after = had[nameKey(n.typ, n.at.name)]
-			n.late = n.late || n.tardy()
+		if len(n.at.name) == 0 || isPath(n.at.name) || n.at.accepted || n.typ == sys.SOCK_DGRAM {
+			continue
 		}
+		key := nameKey(n.typ, n.at.name)
+		n.after, n.lent = had[key], n.role != listener && len(k.temporary[key]) > 0
+		n.late = n.late || n.tardy()
 	}
 	for _, n := range k.order {
 		if err := n.checkAfter(); err != nil {
@@ -43,8 +43,9 @@ func (k *Kind) orderNames() error {
 	return nil
 }
 
-// tardy tells whether the socket gets its name only after what waits at listeners.
-func (n *node) tardy() bool { return len(n.after) > 0 }
+// tardy tells whether the socket gets its name only after what waits at listeners, or
+// others need it before.
+func (n *node) tardy() bool { return len(n.after) > 0 || n.lent }
 
 // checkAfter refuses listeners that would have to be there before themselves.
 func (n *node) checkAfter() error {
