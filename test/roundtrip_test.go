@@ -128,6 +128,7 @@ var targets = []target{
 	{name: "packetofcriu", src: "ofcriu", args: []string{"packet"}, generations: 2},
 	{name: "netlinkofcriu", src: "ofcriu", args: []string{"netlink"}, generations: 2},
 	{name: "rawofcriu", src: "ofcriu", args: []string{"raw"}, generations: 2},
+	{name: "packetqueue", generations: 3, needs: kernelMemory, noCRIU: "what is in the queues is lost"},
 	{name: "packetmoved", generations: 4, needs: kernelMemory, noCRIU: "what is in a ring is lost"},
 	{name: "known"},
 	{name: "families", generations: 2, noCRIU: "vsock and AF_XDP are refused"},

@@ -2547,8 +2547,9 @@ type QueuedMessage struct {
 	Data      []byte
 	From      *uint32            // of netlink: number of the socket that sent it
 	Who       *SocketCredentials // of netlink: who sent it
-	Header    []byte             // of a raw or ping socket: the header of IP, before the data
-	Interface *string            // that a link-local address of it belongs to
+	Header    []byte
+	Interface *string // that a link-local address of it belongs to, or that a packet came by
+	Length    *uint32 // of a packet that a filter has cut, in all
 
 	proto.Rest
 }
@@ -2572,6 +2573,7 @@ func (m *QueuedMessage) AppendFields(b []byte) []byte {
 	b = proto.AppendBytes(b, 5, m.Header)
 	b = proto.AppendVarint(b, 6, m.Socket)
 	b = proto.AppendString(b, 7, m.Interface)
+	b = proto.AppendVarint(b, 8, m.Length)
 	return append(b, m.Unknown()...)
 }
 
@@ -2593,6 +2595,8 @@ func (m *QueuedMessage) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Socket)
 	case 58: // 7: interface
 		d.String(&m.Interface)
+	case 64: // 8: length
+		d.Uint32(&m.Length)
 	default:
 		return false
 	}
@@ -2661,6 +2665,14 @@ func (m *QueuedMessage) GetInterface() string {
 		return *m.Interface
 	}
 	return ""
+}
+
+// GetLength returns length, or its default.
+func (m *QueuedMessage) GetLength() uint32 {
+	if m != nil && m.Length != nil {
+		return *m.Length
+	}
+	return 0
 }
 
 // SocketCredentials is glis.SocketCredentials.

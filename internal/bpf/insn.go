@@ -36,6 +36,7 @@ const (
 // Helpers, see bpf-helpers(7).
 const (
 	MapLookupElem   = 1  // (map, key)
+	Redirect        = 23 // (interface, flags)
 	SkbLoadBytes    = 26 // (packet, offset, to, size)
 	GetCurrentTask  = 35
 	GetSocketCookie = 46  // (packet), Linux 4.12

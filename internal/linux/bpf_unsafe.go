@@ -31,7 +31,9 @@ const (
 	BPF_PROG_TYPE_SYSCALL     = 31 // Linux 5.14
 	BPF_TRACE_ITER            = 28 // Linux 5.8
 	BPF_TCX_INGRESS           = 46 // Linux 6.6
-	BPF_CGROUP_INET_INGRESS   = 0  // Linux 4.10
+	BPF_TCX_EGRESS            = 47
+	BPF_F_BEFORE              = 1 << 3
+	BPF_CGROUP_INET_INGRESS   = 0 // Linux 4.10
 	BPF_F_SLEEPABLE           = 1 << 4
 	BPF_F_MMAPABLE            = 1 << 10 // Linux 5.5
 )
@@ -240,6 +242,13 @@ func BPFCall(prog int, ctx []uint64) error {
 // 6.6, CONFIG_NET_XGRESS). It needs CAP_NET_ADMIN.
 func BPFAttachIngress(prog, ifindex int) (int, error) {
 	return bpf(BPF_LINK_CREATE, &bpfLinkCreate{ProgFD: uint32(prog), TargetFD: uint32(ifindex), AttachType: BPF_TCX_INGRESS})
+}
+
+// BPFAttachFirst has a program of BPFLoadClassifier see what arrives at an interface, or
+// leaves it (BPF_TCX_INGRESS, BPF_TCX_EGRESS), before all that are there: see
+// BPFAttachIngress.
+func BPFAttachFirst(prog, ifindex int, where uint32) (int, error) {
+	return bpf(BPF_LINK_CREATE, &bpfLinkCreate{ProgFD: uint32(prog), TargetFD: uint32(ifindex), AttachType: where, Flags: BPF_F_BEFORE})
 }
 
 // BPFSockMap creates a map with room for one socket and returns its descriptor.

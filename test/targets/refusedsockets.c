@@ -91,8 +91,10 @@ static void spread(void) {
 
 static void packet_queue(void) {
 	struct sockaddr_ll here = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex("lo"), .sll_halen = 6};
-	CHECK(bind(dial(AF_PACKET, SOCK_DGRAM, htons(0x88b5)), (void *)&here, sizeof here));
-	CHECK(sendto(fd, "hello", 5, 0, (void *)&here, sizeof here));
+	struct sockaddr_ll all = here;
+	all.sll_protocol = htons(ETH_P_ALL);
+	CHECK(bind(dial(AF_PACKET, SOCK_DGRAM, 0), (void *)&all, sizeof all));
+	CHECK(sendto(CHECK(socket(AF_PACKET, SOCK_DGRAM, 0)), "hello", 5, 0, (void *)&here, sizeof here)); // it is heard when it is sent, and when it comes
 	struct pollfd p = {fd, POLLIN};
 	MUST(poll(&p, 1, -1) == 1);
 	waits = 1;

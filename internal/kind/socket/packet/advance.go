@@ -37,6 +37,11 @@ const (
 	protocols     = 0xe00
 )
 
+// someProtocol is one of these, in network order.
+func someProtocol() uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, firstProtocol+uint16(rand.Uint32N(protocols))))
+}
+
 // newPump makes a pump for the rings of a socket.
 func newPump(own int, m []byte) (*pump, error) {
 	lo, err := net.InterfaceByName("lo")
@@ -44,8 +49,7 @@ func newPump(own int, m []byte) (*pump, error) {
 		return nil, fmt.Errorf("find the loopback interface: %w", err)
 	}
 	p := &pump{own: own, lo: lo.Index, longest: lo.MTU + ethernet, m: m}
-	be := binary.BigEndian.AppendUint16(nil, firstProtocol+uint16(rand.Uint32N(protocols)))
-	p.protocol = binary.NativeEndian.Uint16(be)
+	p.protocol = someProtocol()
 	if p.out, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
 )
@@ -27,6 +28,7 @@ type Kind struct {
 	known  map[uint32]sockdiag.Packet // by inode; nil: not asked yet
 
 	extras map[uint32]*extra.SocketEntry // nil: not read yet
+	queued map[plan.ID][]*waiting
 	load   socket.Loader
 }
 
@@ -67,7 +69,7 @@ func Table() socket.Table {
 
 // KernelNames implements kind.MemoryUser.
 func (*Kind) KernelNames() []string {
-	names := append(socket.KernelNames(), ringNames()...)
+	names := append(append(socket.KernelNames(), ringNames()...), queueNames()...)
 	return append(names, // the others only where it is no module
 		"?packet_sock", "?packet_sock.fanout", "?packet_fanout", "?packet_fanout.max_num_members", "?packet_fanout.bpf_prog")
 }
@@ -114,7 +116,11 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 		return nil, err
 	}
 	defer p.FD.Close()
-	if err := p.Empty(); err != nil {
+	known, err := k.about(p)
+	if err != nil {
+		return nil, p.Fail(err)
+	}
+	if err := k.saveQueue(p, known.Rx != nil || known.Tx != nil); err != nil {
 		return nil, err
 	}
 	if gone(p) {
@@ -124,7 +130,7 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 		Id: &f.ID, Type: proto.Uint32(uint32(p.Type)), Flags: &f.Flags, Fown: p.Owner, Opts: p.Opts.Entry,
 	}
 	k.putOptions(p, e)
-	if err := k.addresses(p, e); err != nil {
+	if err := k.addresses(p, &known, e); err != nil {
 		return nil, p.Fail(err)
 	}
 	if err := socket.Keep(env, f, p.More.Fanout); err != nil {
@@ -178,11 +184,7 @@ func (k *Kind) putOptions(p *socket.Plain, e *packet_sock.PacketSockEntry) {
 }
 
 // addresses reads what the socket gets.
-func (k *Kind) addresses(p *socket.Plain, e *packet_sock.PacketSockEntry) error {
-	known, err := k.about(p)
-	if err != nil {
-		return err
-	}
+func (k *Kind) addresses(p *socket.Plain, known *sockdiag.Packet, e *packet_sock.PacketSockEntry) error {
 	if p.Type == sockPacket { // its address is a name, and doesn't tell the protocol
 		e.CopyThresh = proto.Uint32(0)
 		e.Protocol, e.Ifindex = proto.Uint32(uint32(bits.ReverseBytes16(known.Protocol))), proto.Uint32(known.Index)
@@ -205,7 +207,7 @@ func (k *Kind) addresses(p *socket.Plain, e *packet_sock.PacketSockEntry) error 
 		}
 	}
 	e.RxRing, e.TxRing = ring(known.Rx), ring(known.Tx)
-	if err := k.rings(p, &known, e.GetVersion(), e.GetReserve()); err != nil {
+	if err := k.rings(p, known, e.GetVersion(), e.GetReserve()); err != nil {
 		return err
 	}
 	return k.fanout(p, e)

@@ -25,6 +25,7 @@ type node struct {
 	kind  *Kind
 	entry *packet_sock.PacketSockEntry
 	own   *fd.FD // the engine's own, until it is bound
+	queue []*waiting
 }
 
 // Plan implements kind.File.
@@ -32,6 +33,9 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if k.extras == nil {
 		var err error
 		if k.extras, err = socket.ReadExtras(p.Source); err != nil {
+			return err
+		}
+		if k.queued, err = readQueued(p.Source); err != nil {
 			return err
 		}
 	}
@@ -47,8 +51,8 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	if in == nil {
 		return nil, errors.New("its entry is missing")
 	}
-	n := &node{kind: k, entry: in}
-	if err := n.check(); err != nil {
+	n := &node{kind: k, entry: in, queue: k.queued[plan.ID(in.GetId())]}
+	if err := errors.Join(n.check(), n.checkQueue()); err != nil {
 		return nil, err
 	}
 	load := &k.load
@@ -156,10 +160,15 @@ func (n *node) Create(ctx context.Context, _ *plan.Env) (own *fd.FD, err error) 
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	own = fd.New(num)
+	var touched []string
+	if len(n.queue) > 0 {
+		touched = []string{"SO_RCVBUF"}
+	}
 	steps := []func() error{
 		func() error { return n.Begin(own, k) },
 		func() error { return n.fill(ctx, num) }, // before it has a filter
-		func() error { return n.Complete(own, k, func(int) error { return nil }) },
+		func() error { return n.enqueue(ctx, own) },
+		func() error { return n.Complete(own, k, func(int) error { return nil }, touched...) },
 		func() (err error) { n.own, err = again(num); return err },
 	}
 	for _, f := range steps {
@@ -287,6 +296,11 @@ func (n *node) Check(env *plan.CheckEnv) error {
 	if err == nil && n.More.GetPlace() != nil {
 		if err = reachable(); err != nil {
 			err = fmt.Errorf("file %#x, %v: packets have gone through its ring: %w", n.Self, n, err)
+		}
+	}
+	if err == nil && len(n.queue) > 0 {
+		if why := tryInject(n.queue[0].device); why != "" {
+			err = fmt.Errorf("file %#x, %v: packets wait at it, and can't come again: %s", n.Self, n, why)
 		}
 	}
 	return err

@@ -122,3 +122,36 @@ func TestPlaceNonsense(t *testing.T) {
 		}
 	}
 }
+
+// Packets that can't wait at a socket are refused.
+func TestQueueNonsense(t *testing.T) {
+	number := proto.Uint32
+	ring := &packet_sock.PacketRing{BlockSize: number(4096), BlockNr: number(1)}
+	frame := append(make([]byte, ethernet), "hello"...)
+	for _, tt := range []struct {
+		name     string
+		typ      uint32
+		protocol uint32
+		ring     *packet_sock.PacketRing
+		w        waiting
+		ok       bool
+	}{
+		{"whole", unix.SOCK_RAW, 3, nil, waiting{header: frame[:ethernet], data: frame, length: len(frame), device: "lo"}, true},
+		{"cut", unix.SOCK_RAW, 3, nil, waiting{header: frame[:ethernet], data: frame, length: 1500, device: "lo"}, true},
+		{"cooked", unix.SOCK_DGRAM, 3, nil, waiting{header: frame[:ethernet], data: frame[ethernet:], length: 5, device: "lo"}, true},
+		{"without a header", unix.SOCK_DGRAM, 3, nil, waiting{data: frame, length: len(frame), device: "lo"}, false},
+		{"by no interface", unix.SOCK_DGRAM, 3, nil, waiting{header: frame[:ethernet], data: frame, length: len(frame)}, false},
+		{"with another header", unix.SOCK_RAW, 3, nil, waiting{header: []byte("another header"), data: frame, length: len(frame), device: "lo"}, false},
+		{"empty", unix.SOCK_DGRAM, 3, nil, waiting{header: frame[:ethernet], device: "lo"}, false},
+		{"longer than it is", unix.SOCK_RAW, 3, nil, waiting{header: frame[:ethernet], data: frame, length: 3, device: "lo"}, false},
+		{"too long", unix.SOCK_RAW, 3, nil, waiting{header: frame[:ethernet], data: frame, length: 1 << 30, device: "lo"}, false},
+		{"SOCK_PACKET", sockPacket, 3, nil, waiting{header: frame[:ethernet], data: frame, length: len(frame), device: "lo"}, false},
+		{"no protocol", unix.SOCK_RAW, 0, nil, waiting{header: frame[:ethernet], data: frame, length: len(frame), device: "lo"}, false},
+		{"a ring", unix.SOCK_RAW, 3, ring, waiting{header: frame[:ethernet], data: frame, length: len(frame), device: "lo"}, false},
+	} {
+		n := &node{entry: &packet_sock.PacketSockEntry{Type: &tt.typ, Protocol: &tt.protocol, RxRing: tt.ring}, queue: []*waiting{&tt.w}}
+		if err := n.checkQueue(); (err == nil) != tt.ok {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}

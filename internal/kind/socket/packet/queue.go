@@ -1,0 +1,218 @@
+package packet
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/plan"
+)
+
+// What waits at a packet socket comes once more by the interface that it came by, but
+// only as far as to who listens to all of it: see injector.
+
+// queueNames are the members of the kernel's structures that tell what waits.
+func queueNames() []string {
+	return []string{"sk_buff.mac_header", "?sk_buff.vlan_proto", "?sk_buff.ip_summed"}
+}
+
+// waiting is a packet that waits.
+type waiting struct {
+	header []byte // of the link
+	data   []byte // what the socket gets: with the header, of SOCK_RAW
+	length int    // of that, before a filter cut it
+	device string
+}
+
+// frame is what is sent so that it comes.
+func (w *waiting) frame(typ uint32) []byte {
+	b := w.data
+	if typ != unix.SOCK_RAW {
+		b = append(w.header[:len(w.header):len(w.header)], b...)
+	}
+	return append(b[:len(b):len(b)], make([]byte, w.length-len(w.data))...)
+}
+
+// saveQueue writes down what waits.
+func (k *Kind) saveQueue(p *socket.Plain, rings bool) error {
+	if rings || p.Type == sockPacket {
+		return p.Empty()
+	}
+	var tried string
+	return p.Queue(k.mem, func(m *kmem.Reader, b *kmem.Buffer) error {
+		w, why, err := look(p, m, b)
+		if err == nil && why == "" && tried != w.device { // an interface at which it can't be done?
+			why, tried = tryInject(w.device), w.device
+		}
+		if err != nil {
+			return p.Fail(err)
+		}
+		if why != "" {
+			return p.Refuse("a packet is in its queue, and %s, so nobody could send it once more: let the process read it first", why)
+		}
+		e := &extra.QueuedMessage{Socket: &p.File.ID, Header: w.header, Data: w.data, Interface: &w.device}
+		if w.length != len(w.data) {
+			e.Length = proto.Uint32(uint32(w.length))
+		}
+		return p.Env.Images.Put(extra.Queued, e, nil)
+	})
+}
+
+// Where packet_rcv() of net/packet/af_packet.c notes what recvmsg(2) tells of a packet:
+// its length, and a struct sockaddr_ll of which that has the first place.
+const (
+	noteIndex  = 4
+	noteHeader = 8  // ARPHRD_*, 2 bytes
+	noteType   = 10 // PACKET_*
+	noteLen    = 20
+)
+
+// look reads a packet. It says why it can't come once more, "" if it can.
+func look(p *socket.Plain, m *kmem.Reader, b *kmem.Buffer) (w *waiting, why string, err error) {
+	ne, note := binary.NativeEndian, b.Raw("sk_buff.cb", noteLen)
+	w = &waiting{header: make([]byte, ethernet), data: b.Data, length: int(ne.Uint32(note))}
+	if kind := ne.Uint16(note[noteHeader:]); kind != unix.ARPHRD_ETHER && kind != unix.ARPHRD_LOOPBACK {
+		return w, fmt.Sprintf("it came by an interface of type %d", kind), nil
+	}
+	i, err := net.InterfaceByIndex(int(ne.Uint32(note[noteIndex:])))
+	if err != nil {
+		return w, "the interface that it came by is gone", nil //nolint:nilerr // that is what it means
+	}
+	if err := m.ReadAt(w.header, b.Pointer("sk_buff.head")+kmem.Addr(b.U16("sk_buff.mac_header"))); err != nil {
+		return w, "", err
+	}
+	w.device = i.Name
+	if t := note[noteType]; t != typeAt(i, w.header) {
+		return w, fmt.Sprintf("it is of type %d (sll_pkttype), which one that comes isn't", t), nil
+	}
+	return w, unlike(p, m, b, w), nil
+}
+
+// typeAt is what a packet that comes by an interface is (PACKET_*).
+func typeAt(i *net.Interface, header []byte) byte {
+	own := make([]byte, 6)
+	copy(own, i.HardwareAddr)
+	switch to := header[:6]; {
+	case string(to) == string(own):
+		return unix.PACKET_HOST
+	case string(to) == "\xff\xff\xff\xff\xff\xff":
+		return unix.PACKET_BROADCAST
+	case to[0]&1 != 0:
+		return unix.PACKET_MULTICAST
+	}
+	return unix.PACKET_OTHERHOST
+}
+
+// unlike says what of a packet would not be the same.
+func unlike(p *socket.Plain, m *kmem.Reader, b *kmem.Buffer, w *waiting) string {
+	on := func(level, opt int) bool {
+		v, err := unix.GetsockoptInt(p.FD.Int(), level, opt)
+		return err == nil && v != 0
+	}
+	summed := !m.Has("sk_buff.ip_summed") || b.Bits("sk_buff.ip_summed") != 0
+	switch {
+	case summed && (on(unix.SOL_PACKET, unix.PACKET_AUXDATA) || on(unix.SOL_PACKET, unix.PACKET_VNET_HDR)):
+		return "what is known of its checksum would be told (PACKET_AUXDATA, PACKET_VNET_HDR)"
+	case on(unix.SOL_SOCKET, unix.SO_RCVMARK):
+		return "its mark would be told (SO_RCVMARK)"
+	case m.Has("sk_buff.vlan_proto") && b.U16("sk_buff.vlan_proto") != 0:
+		return "it is of a VLAN"
+	}
+	return w.wrong(uint32(p.Type))
+}
+
+// longestPacket is what the loopback interface takes, with its header.
+const longestPacket = 65536 + ethernet
+
+// wrong says why a packet can't wait at a socket of a type; "" if it can.
+func (w *waiting) wrong(typ uint32) string {
+	most := longestPacket
+	if typ != unix.SOCK_RAW {
+		most -= ethernet
+	}
+	switch {
+	case len(w.header) != ethernet, w.device == "":
+		return "it has no header of Ethernet"
+	case w.length < len(w.data) || w.length > most:
+		return fmt.Sprintf("it is %d bytes of %d long", len(w.data), w.length)
+	case typ == unix.SOCK_RAW && (len(w.data) < ethernet || string(w.data[:ethernet]) != string(w.header)):
+		return "it doesn't begin with its header"
+	case len(w.data) == 0:
+		return "it is empty"
+	}
+	return ""
+}
+
+// readQueued reads what waits at packet sockets.
+func readQueued(src plan.Source) (map[plan.ID][]*waiting, error) {
+	all, err := src.Entries(extra.Queued)
+	out := map[plan.ID][]*waiting{}
+	for _, m := range all {
+		e := m.Message.(*extra.QueuedMessage)
+		if len(e.GetHeader()) != ethernet { // those of IP are longer
+			continue
+		}
+		w := &waiting{header: e.GetHeader(), data: e.GetData(), device: e.GetInterface(), length: len(e.GetData())}
+		if e.Length != nil {
+			w.length = int(e.GetLength())
+		}
+		id := plan.ID(e.GetSocket())
+		out[id] = append(out[id], w)
+	}
+	return out, err
+}
+
+// checkQueue refuses packets that can't wait at the socket.
+func (n *node) checkQueue() error {
+	for _, w := range n.queue {
+		if why := w.wrong(n.entry.GetType()); why != "" {
+			return fmt.Errorf("%s: a packet can't wait at it: %s", extra.Queued.Pattern, why)
+		}
+	}
+	if len(n.queue) > 0 && (n.old() || n.entry.GetProtocol() == 0 || inRing(n.entry) != 0) {
+		return errors.New("packets can't wait at a socket of SOCK_PACKET, without a protocol, or with a ring")
+	}
+	return nil
+}
+
+// enqueue has what waited come again, in order.
+func (n *node) enqueue(ctx context.Context, own *fd.FD) (err error) {
+	if len(n.queue) == 0 {
+		return nil
+	}
+	if err := unix.SetsockoptInt(own.Int(), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, math.MaxInt32/2); err != nil {
+		return fmt.Errorf("set SO_RCVBUFFORCE: %w", err)
+	}
+	var at *injector
+	defer func() {
+		if at != nil {
+			err = errors.Join(err, at.Close())
+		}
+	}()
+	for _, w := range n.queue {
+		if at == nil || at.device.Name != w.device {
+			if at != nil {
+				if err := at.Close(); err != nil {
+					return err
+				}
+			}
+			if at, err = newInjector(w.device); err != nil {
+				return fmt.Errorf("have a packet come by interface %q: %w", w.device, err)
+			}
+		}
+		if err := at.inject(ctx, own.Int(), w.frame(n.entry.GetType()), len(w.data)); err != nil {
+			return fmt.Errorf("a packet of %d bytes by interface %q: %w", len(w.data), w.device, err)
+		}
+	}
+	return at.leave(own.Int())
+}
