@@ -17,9 +17,6 @@ func Together(r *Ring) Hand { return Hand{r} }
 // Waits tells whether calls may wait for Run.
 func (h Hand) Waits() bool { return h.ring != nil }
 
-// Ring returns its ring, nil if it has none.
-func (h Hand) Ring() *Ring { return h.ring }
-
 // Setsockopt is Setsockopt.
 func (h Hand) Setsockopt(fd, level, name int, value []byte) error {
 	if h.ring == nil {
@@ -49,6 +46,24 @@ func (h Hand) Connect(fd int, address []byte) error {
 		return Connect(fd, address)
 	}
 	return h.ring.address(ringConnect, fd, address)
+}
+
+// Open opens a file, see openat(2). If it waits, the descriptor is the result of the
+// call of that number, see Results.
+func (h Hand) Open(dir int, name string, flags int) (fd int, err error) {
+	if h.ring == nil {
+		return unix.Openat(dir, name, flags, 0)
+	}
+	return -1, h.ring.open(dir, name, flags)
+}
+
+// Results are those of all calls of the last Run, in their order: what they return,
+// or the negative errno. They are valid until the next call waits.
+func (h Hand) Results() []int32 {
+	if h.ring == nil {
+		return nil
+	}
+	return h.ring.results[:h.ring.ran]
 }
 
 // Run makes what waits. It returns the errno of the first call that fails.

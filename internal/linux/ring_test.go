@@ -2,6 +2,9 @@ package linux
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -113,4 +116,69 @@ func TestRingFull(t *testing.T) {
 	if v, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_PRIORITY); err != nil || v != 0 {
 		t.Errorf("what was forgotten was made: %d, %v", v, err)
 	}
+}
+
+// Files are opened in their order, and each that can't be says why.
+func TestRingOpens(t *testing.T) {
+	h := Together(ring(t))
+	dir := t.TempDir()
+	for _, name := range []string{"a", "c"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(at)
+	for _, name := range []string{"a", "b", "c", strings.Repeat("x", 300)} {
+		if _, err := h.Open(at, name, unix.O_RDONLY|unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.Run(); err != unix.ENOENT {
+		t.Errorf("got %v, want %v", err, unix.ENOENT)
+	}
+	got := h.Results()
+	if len(got) != 4 || got[1] != -int32(unix.ENOENT) || got[3] != -int32(unix.ENAMETOOLONG) {
+		t.Fatalf("results %v", got)
+	}
+	for i, want := range map[int]string{0: "a", 2: "c"} {
+		var b [8]byte
+		n, err := unix.Read(int(got[i]), b[:])
+		if err != nil || string(b[:n]) != want {
+			t.Errorf("file %d: %q, %v; want %q", i, b[:n], err, want)
+		}
+		if flags, err := unix.FcntlInt(uintptr(got[i]), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+			t.Errorf("flags %#o, %v", flags, err)
+		}
+		unix.Close(int(got[i]))
+	}
+}
+
+// A hand that was given back is taken again; where the kernel has no rings, one is
+// taken that makes each call at once.
+func TestRings(t *testing.T) {
+	ring(t) // there are some
+	var p Rings
+	a, b := p.Take(), p.Take()
+	if !a.Waits() || !b.Waits() || a == b {
+		t.Error("two at a time share a ring, or have none")
+	}
+	if err := a.SetsockoptInt(-1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	p.Give(a)
+	if c := p.Take(); c != a || c.Run() != nil {
+		t.Error("another ring was made, or something waits")
+	}
+	p.Give(a)
+	p.Give(b)
+	p.Close()
+	p.none = true
+	if p.Take().Waits() {
+		t.Error("a ring was made where there are none")
+	}
+	p.Give(Hand{})
 }

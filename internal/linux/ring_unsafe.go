@@ -20,6 +20,9 @@ type Ring struct {
 	n            int // calls that wait
 	room         [ringBytes]byte
 	used         int // bytes of room
+	results      [ringSize]int32
+	ran          int  // of results
+	broken       bool // nobody knows what it has made
 }
 
 // ends are the heads and tails of a queue.
@@ -49,10 +52,11 @@ type ringResult struct {
 }
 
 const (
-	ringSize  = 32  // calls at a time
-	ringBytes = 512 // of values and addresses
+	ringSize  = 32   // calls at a time
+	ringBytes = 4096 // of values, addresses and names
 
 	ringConnect    = 16 // IORING_OP_CONNECT
+	ringOpenat     = 18 // IORING_OP_OPENAT
 	ringCommand    = 46 // IORING_OP_URING_CMD
 	ringBind       = 56 // IORING_OP_BIND, Linux 6.11
 	ringSetsockopt = 3  // SOCKET_URING_OP_SETSOCKOPT, Linux 6.7
@@ -181,28 +185,43 @@ func (r *Ring) address(op uint8, fd int, address []byte) error {
 	return nil
 }
 
+func (r *Ring) open(dir int, name string, flags int) error {
+	var room [256]byte
+	c, at := r.next(ringOpenat, dir, append(append(room[:0], name...), 0))
+	if c == nil {
+		return unix.ENOBUFS
+	}
+	c.addr, c.opFlags = at, uint32(flags)
+	return nil
+}
+
 // run makes the calls, all of them even if one fails, and returns the errno of the
 // first that does.
 func (r *Ring) run() error {
 	n := uint32(r.n)
+	r.ran = 0
 	atomic.StoreUint32(r.sq.tail, r.tail)
 	got, _, e := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), uintptr(n), ringGetEvents, 0, 0)
 	for e == unix.EINTR && got == 0 || e == 0 && r.ready() < n { // all are made already, unless one waits
 		_, _, e = unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n-min(n, r.taken())), uintptr(n), ringGetEvents, 0, 0)
 	}
 	if e != 0 {
+		r.broken = true
 		return fmt.Errorf("io_uring_enter: %w", e)
 	}
-	var err error
-	first, head := uint64(ringSize), *r.cq.head
+	head := *r.cq.head
 	for i := range n { // one that had to wait may be the last
-		if c := r.done[(head+i)%uint32(len(r.done))]; c.res < 0 && c.data < first {
-			first, err = c.data, unix.Errno(-c.res)
-		}
+		c := &r.done[(head+i)%uint32(len(r.done))]
+		r.results[c.data%ringSize] = c.res
 	}
 	atomic.StoreUint32(r.cq.head, head+n)
-	r.n, r.used = 0, 0
-	return err
+	r.ran, r.n, r.used = r.n, 0, 0
+	for _, res := range r.results[:n] {
+		if res < 0 {
+			return unix.Errno(-res)
+		}
+	}
+	return nil
 }
 
 // ready is how many calls have been made.

@@ -103,6 +103,14 @@ type Locked interface{ Flows() []netlock.Flow }
 // finishes its work. Nothing else can be done then, as tasks may run already.
 type Resumer interface{ Resume() []linux.SockOpt }
 
+// Together is a Node that is made sooner along with others of its sort.
+type Together interface {
+	Node
+	// CreateAll makes nodes, of its sort or of another one, and tells of each, once,
+	// what became of it.
+	CreateAll(ctx context.Context, env *Env, all []Node, made func(i int, d *fd.FD, err error))
+}
+
 // Terminal is a Node that is the controlling terminal of a session of the tree.
 // Its Needs are there when its leader takes it.
 type Terminal interface {
@@ -170,6 +178,8 @@ type Env struct {
 	// Now tells what a clock (CLOCK_*) shows to the tree, in ns. Its root must
 	// exist.
 	Now func(clock int32) (uint64, error)
+	// Rings are for those who make many calls at a time.
+	Rings linux.Rings
 }
 
 // CheckEnv is what can be known before anything is made.

@@ -37,7 +37,7 @@ const (
 	// someAhead is from how many files on it pays to wake another thread.
 	someAhead = 32
 	// fewJobs is how many files one thread makes at a time.
-	fewJobs = 4
+	fewJobs = 16
 )
 
 // ahead begins to make files whose needs are there, on all CPUs, before get asks for
@@ -87,12 +87,32 @@ func (c *crew) begin(ctx context.Context) {
 // some makes a few files that nobody has begun with; false: there are none.
 func (c *crew) some() bool {
 	end := int(c.next.Add(fewJobs))
-	for i := end - fewJobs; i < min(end, len(c.jobs)); i++ {
-		j := &c.jobs[i]
-		j.d, j.ino, j.err = c.f.create(c.ctx, j.node)
-		j.made.Store(true)
+	if from := end - fewJobs; from < len(c.jobs) {
+		c.make(c.jobs[from:min(end, len(c.jobs))])
 	}
 	return end < len(c.jobs)
+}
+
+// make makes some files, together if the first one likes that.
+func (c *crew) make(jobs []job) {
+	t, ok := jobs[0].node.(plan.Together)
+	if !ok {
+		for i := range jobs {
+			j := &jobs[i]
+			j.d, j.ino, j.err = c.f.create(c.ctx, j.node)
+			j.made.Store(true)
+		}
+		return
+	}
+	var nodes [fewJobs]plan.Node
+	for i := range jobs {
+		nodes[i] = jobs[i].node
+	}
+	t.CreateAll(c.ctx, c.f.env, nodes[:len(jobs)], func(i int, d *fd.FD, err error) {
+		j := &jobs[i]
+		j.d, j.ino, j.err = c.f.created(j.node, d, err)
+		j.made.Store(true)
+	})
 }
 
 // finish returns when all are made.

@@ -117,6 +117,11 @@ func (f *files) get(ctx context.Context, id plan.ID) (*fd.FD, error) {
 // release.
 func (f *files) create(ctx context.Context, n plan.Node) (*fd.FD, uint64, error) {
 	d, err := n.Create(ctx, f.env)
+	return f.created(n, d, err)
+}
+
+// created returns what create does of a file that was made.
+func (f *files) created(n plan.Node, d *fd.FD, err error) (*fd.FD, uint64, error) {
 	if _, ok := n.(plan.Resumer); !ok || err != nil {
 		return d, 0, err
 	}
@@ -239,6 +244,7 @@ func (f *files) close() {
 			h.Drop()
 		}
 	}
+	f.env.Rings.Close()
 }
 
 // ordered returns a task's own descriptors in ascending order; none if its

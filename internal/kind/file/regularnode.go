@@ -146,14 +146,23 @@ func (n *regularNode) openBy(env *plan.Env, name string) (*fd.FD, error) {
 }
 
 func (n *regularNode) openAt(env *plan.Env, at int, name string) (*fd.FD, error) {
-	var st unix.Stat_t
-	if err := unix.Fstatat(at, name, &st, n.follow()); err != nil {
-		return nil, missing(err)
-	}
-	if err := n.check(env, &st); err != nil {
+	if err := n.look(env, at, name); err != nil {
 		return nil, err
 	}
-	num, err := unix.Openat(at, name, n.openFlags(), 0)
+	return n.opened(unix.Openat(at, name, n.openFlags(), 0))
+}
+
+// look makes sure that it is the file that it was.
+func (n *regularNode) look(env *plan.Env, at int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(at, name, &st, n.follow()); err != nil {
+		return missing(err)
+	}
+	return n.check(env, &st)
+}
+
+// opened takes over what open(2) has returned.
+func (n *regularNode) opened(num int, err error) (*fd.FD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open with flags %#o: %w", n.flags, err)
 	}

@@ -138,11 +138,11 @@ func (n *node) createNear() (*fd.FD, error) {
 // create makes it, bound to an address. What fails when many calls are made
 // together is tried again one by one, which tells why.
 func (n *node) create(at address) (*fd.FD, error) {
-	if !n.live() {
+	if !n.live() || len(n.kind.nodes) < fewTogether {
 		return n.createBy(linux.Hand{}, at)
 	}
-	h := n.kind.takeHand()
-	defer n.kind.hands.give(h)
+	h := n.kind.rings.Take()
+	defer n.kind.rings.Give(h)
 	own, err := n.createBy(h, at)
 	if err != nil && h.Waits() {
 		h.Forget()
@@ -150,6 +150,10 @@ func (n *node) create(at address) (*fd.FD, error) {
 	}
 	return own, err
 }
+
+// fewTogether is how many sockets are made one call after the other, since a ring
+// costs as much as some of them.
+var fewTogether = 32
 
 func (n *node) createBy(h linux.Hand, at address) (*fd.FD, error) {
 	num, err := n.like()
