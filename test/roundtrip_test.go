@@ -104,6 +104,7 @@ var targets = []target{
 	{name: "unixwaiting", args: []string{"more"}, generations: 3, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixgarbage", generations: 3, noCRIU: "it leaves garbage, whose names nobody can have"},
 	{name: "unixrebound", generations: 3, noCRIU: "clients that are closed are refused"},
+	{name: "unixlone", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixpair"},
 	{name: "unixnames", generations: 3, noCRIU: "names and credentials of connected sockets are lost"},
 	{name: "unixdgram", generations: 3, noCRIU: "senders and names are lost"},

@@ -19,13 +19,13 @@ type Memory struct {
 // OpenMemory loads the program. Where the kernel or the engine's privileges
 // don't allow it, it fails with ErrUnavailable.
 func OpenMemory() (*Memory, error) {
-	r, err := kmem.Open(
+	r, err := kmem.Open(append(optional(append(loneNames(), "fown_struct.file")),
 		"sock.sk_receive_queue", "sock.sk_socket", "sock.sk_peer_pid", "sock.sk_peer_cred", "sock.sk_shutdown", "?sock.sk_scm_recv_flags",
 		"unix_sock.addr", "unix_sock.peer", "?unix_sock.oob_skb", "unix_address.len", "unix_address.name",
 		"socket_alloc.vfs_inode", "inode.i_ino", "inode.i_mode", "file.f_inode", "sk_buff.sk",
 		"unix_skb_parms", "unix_skb_parms.pid", "unix_skb_parms.uid", "unix_skb_parms.gid", "unix_skb_parms.fp", "unix_skb_parms.consumed",
 		"scm_fp_list.count", "scm_fp_list.fp", "pid.level", "pid.numbers", "upid", "upid.nr", "upid.ns",
-		"cred.euid", "cred.egid", "cred.group_info", "group_info.ngroups", "group_info.gid")
+		"cred.euid", "cred.egid", "cred.group_info", "group_info.ngroups", "group_info.gid")...)
 	if err != nil {
 		return nil, err
 	}

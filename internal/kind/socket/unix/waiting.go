@@ -137,7 +137,7 @@ func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
 	}
 	a.groups = groupBytes(x.Groups)
 	for i := range x.Buffers {
-		m, err := w.message(&x.Buffers[i])
+		m, err := w.message(l, &x.Buffers[i])
 		if isReason(err) {
 			return nil, l.refuse("a connection to %s waits to be accepted, and %v, which isn't supported; let the server accept it", nameString(l.u.Name), err)
 		}
@@ -206,8 +206,9 @@ func (w *waitingRoom) inside(socket uint64) (bool, error) {
 	return false, nil
 }
 
-// message makes a message of a buffer.
-func (w *waitingRoom) message(b *sockmem.Buffer) (*message, error) {
+// message makes a message of a buffer. What nobody has open can have a stand-in, if l is
+// the listener at which it waits.
+func (w *waitingRoom) message(l *look, b *sockmem.Buffer) (*message, error) {
 	m := &message{data: b.Data}
 	if b.Urgent {
 		m.urgent = urgentWaits
@@ -220,6 +221,9 @@ func (w *waitingRoom) message(b *sockmem.Buffer) (*message, error) {
 	}
 	for _, at := range b.Files {
 		f, err := w.fileAt(at)
+		if err == nil && f == nil && l != nil {
+			f, err = w.standIn(l, at)
+		}
 		if err == nil && f == nil {
 			err = errLonely
 		}
@@ -251,7 +255,7 @@ func (k *Kind) fromMemory(l *look) ([]*message, error) {
 	var out []*message
 	for i := range all {
 		b := &all[i]
-		x, err := w.message(b)
+		x, err := w.message(nil, b)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,200 @@
+package sockmem
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"glis.dev/glis/internal/kmem"
+)
+
+// Lone is an open file as the kernel's memory tells of it: one that is in a message
+// only, so that nobody can be asked.
+type Lone struct {
+	Flags uint32    // as F_GETFL has them
+	Pos   int64     // of a file that has one
+	Inode kmem.Addr // where that is
+	Mode  uint32
+	Ops   kmem.Addr // what makes it the kind that it is
+	// Bound says that more hangs on it than it tells: who is told of I/O, locks or
+	// leases on the file, an epoll file, or who watches it or its directory (inotify).
+	Bound bool
+	Path  string // from the root of all, "" if no path leads to it
+}
+
+// loneNames are what Lone reads. Where one is missing it tells nothing.
+func loneNames() []string {
+	names := []string{
+		"file.f_flags", "file.f_pos", "file.f_op", "file.f_path", "file.f_owner", "file.f_ep", "fown_struct.pid",
+		"inode.i_flctx", "inode.i_fsnotify_mask", "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_inode", "dentry.d_name", "qstr.name", "qstr.len",
+		"vfsmount.mnt_root", "mount.mnt", "mount.mnt_parent", "mount.mnt_mountpoint", "eventfd_ctx.count", "eventfd_ctx.flags",
+	}
+	return names
+}
+
+// optional marks members that may be missing.
+func optional(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = "?" + n
+	}
+	return out
+}
+
+// TellsLone tells whether Lone and Counter can be asked.
+func (m *Memory) TellsLone() bool {
+	return !slices.ContainsFunc(loneNames(), func(n string) bool { return !m.Has(n) })
+}
+
+// Lone reads what an open file is. file is where the kernel has it, see Buffer.
+func (m *Memory) Lone(file kmem.Addr) (*Lone, error) {
+	x := &Lone{}
+	var err error
+	if x.Flags, err = m.u32(file, "file.f_flags"); err != nil {
+		return nil, err
+	}
+	pos, err := m.bytes(file, "file.f_pos", 8)
+	if err != nil {
+		return nil, err
+	}
+	x.Pos = int64(binary.NativeEndian.Uint64(pos))
+	if x.Inode, err = m.follow(file, "file.f_inode"); err != nil {
+		return nil, err
+	}
+	mode, err := m.bytes(x.Inode, "inode.i_mode", 2)
+	if err != nil {
+		return nil, err
+	}
+	x.Mode = uint32(binary.NativeEndian.Uint16(mode))
+	if x.Ops, err = m.follow(file, "file.f_op"); err != nil {
+		return nil, err
+	}
+	if x.Bound, err = m.bound(file, x.Inode); err != nil {
+		return nil, err
+	}
+	x.Path, err = m.pathOf(file)
+	return x, err
+}
+
+// bound tells whether something hangs on a file.
+func (m *Memory) bound(file, inode kmem.Addr) (bool, error) {
+	owner, err := m.follow(file, "file.f_owner")
+	if !m.Has("fown_struct.file") { // before Linux 6.12 it is in the file
+		owner, err = m.Pointer(file + m.Off("file.f_owner") + m.Off("fown_struct.pid"))
+	}
+	if err != nil || owner != 0 {
+		return true, err
+	}
+	ep, err := m.follow(file, "file.f_ep")
+	if err != nil || ep != 0 {
+		return true, err
+	}
+	locks, err := m.follow(inode, "inode.i_flctx")
+	if err != nil || locks != 0 {
+		return true, err
+	}
+	return m.watched(file)
+}
+
+// watched tells whether somebody would hear of it if a file was opened (inotify(7)).
+func (m *Memory) watched(file kmem.Addr) (bool, error) {
+	entry, err := m.Pointer(file + m.Off("file.f_path") + m.Off("path.dentry"))
+	if err != nil {
+		return false, err
+	}
+	for range 2 { // itself, and the directory
+		inode, err := m.follow(entry, "dentry.d_inode")
+		if err != nil || inode == 0 {
+			return true, err
+		}
+		mask, err := m.u32(inode, "inode.i_fsnotify_mask")
+		if err != nil || mask != 0 {
+			return true, err
+		}
+		if entry, err = m.follow(entry, "dentry.d_parent"); err != nil {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// Counter reads the counter of an eventfd, and whether it is a semaphore.
+func (m *Memory) Counter(file kmem.Addr) (count uint64, semaphore bool, err error) {
+	ctx, err := m.follow(file, "file.private_data")
+	if err != nil {
+		return 0, false, err
+	}
+	b, err := m.bytes(ctx, "eventfd_ctx.count", 8)
+	if err != nil {
+		return 0, false, err
+	}
+	flags, err := m.u32(ctx, "eventfd_ctx.flags")
+	return binary.NativeEndian.Uint64(b), flags&1 != 0, err
+}
+
+// limits of a path, in components and bytes.
+const (
+	maxDepth = 4096 // PATH_MAX
+	maxPart  = 255  // NAME_MAX
+)
+
+// pathOf returns the path of an open file, "" if it has none.
+func (m *Memory) pathOf(file kmem.Addr) (string, error) {
+	at := file + m.Off("file.f_path")
+	mnt, err := m.Pointer(at + m.Off("path.mnt"))
+	if err != nil {
+		return "", err
+	}
+	entry, err := m.Pointer(at + m.Off("path.dentry"))
+	if err != nil {
+		return "", err
+	}
+	var parts []string
+	for range maxDepth {
+		root, err := m.follow(mnt, "vfsmount.mnt_root")
+		if err != nil {
+			return "", err
+		}
+		if entry != root {
+			part, parent, err := m.part(entry)
+			if err != nil || parent == entry {
+				return "", err
+			}
+			parts, entry = append(parts, part), parent
+			continue
+		}
+		its := mnt - m.Off("mount.mnt")
+		parent, err := m.follow(its, "mount.mnt_parent")
+		if err != nil {
+			return "", err
+		}
+		if parent == its {
+			slices.Reverse(parts)
+			return "/" + strings.Join(parts, "/"), nil
+		}
+		if entry, err = m.follow(its, "mount.mnt_mountpoint"); err != nil {
+			return "", err
+		}
+		mnt = parent + m.Off("mount.mnt")
+	}
+	return "", errGone
+}
+
+// part returns the last component of a path, and where what is before it is.
+func (m *Memory) part(entry kmem.Addr) (string, kmem.Addr, error) {
+	name := entry + m.Off("dentry.d_name")
+	n, err := m.u32(name, "qstr.len")
+	if err != nil {
+		return "", 0, err
+	}
+	at, err := m.follow(name, "qstr.name")
+	if err != nil {
+		return "", 0, err
+	}
+	b := make([]byte, min(n, maxPart))
+	if err := m.ReadAt(b, at); err != nil {
+		return "", 0, err
+	}
+	parent, err := m.follow(entry, "dentry.d_parent")
+	return string(b), parent, err
+}
