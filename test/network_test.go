@@ -1,12 +1,15 @@
 package test
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -86,6 +89,81 @@ func TestRouteMissing(t *testing.T) {
 	}
 	here.Route(t, "10.96.0.0/24", "10.97.0.2", true)
 	e.Restore(t, img, established...)
+	awaitMore(t, p.Dir, clients)
+	finish(t, clients)
+}
+
+// A client whose handshake is not over when its server is saved, as the answer to its
+// first segment was lost, is not told while nobody is there that this is so: it sends
+// that once more, again and again, until it finds the restored listener.
+func TestHalfOpen(t *testing.T) {
+	e := glisOnly(t)
+	c := testkit.BuildC(t, "targets/echo.c")
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	here, there := testkit.Here(), testkit.NewNet(t)
+	here.Up(t, "lo")
+	testkit.Veth(t, here, "glis-a", there, "glis-b")
+	here.Address(t, "glis-a", "10.97.0.1/24")
+	there.Address(t, "glis-b", "10.97.0.2/24")
+	there.Address(t, "lo", "10.96.0.2/32")
+	here.Route(t, "10.96.0.0/24", "10.97.0.9", true) // nobody
+	p := testkit.Start(t, testkit.NewDir(t), c, "10.97.0.1")
+	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
+	text, err := os.ReadFile(filepath.Join(p.Dir, "port"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	syn := -1
+	there.Do(func() {
+		syn, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err == nil {
+			err = unix.Bind(syn, &unix.SockaddrInet4{Addr: [4]byte{10, 96, 0, 2}})
+		}
+		if err == nil {
+			err = unix.Connect(syn, &unix.SockaddrInet4{Addr: [4]byte{10, 97, 0, 1}, Port: port})
+		}
+	})
+	if !errors.Is(err, unix.EINPROGRESS) {
+		t.Fatal(err)
+	}
+	defer unix.Close(syn)
+	again := func(n uint8) {
+		t.Helper()
+		for end := time.Now().Add(testkit.Patience); ; time.Sleep(time.Millisecond) {
+			info, err := unix.GetsockoptTCPInfo(syn, unix.IPPROTO_TCP, unix.TCP_INFO)
+			if code, _ := unix.GetsockoptInt(syn, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 || time.Now().After(end) {
+				t.Fatalf("the client: %v, error %v", err, unix.Errno(code))
+			}
+			if info.Retransmits >= n {
+				return
+			}
+		}
+	}
+	again(1)
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img, established...)
+	here.Route(t, "10.96.0.0/24", "10.97.0.2", true)
+	again(2)
+	e.Restore(t, img, established...)
+	connected := []unix.PollFd{{Fd: int32(syn), Events: unix.POLLOUT}}
+	if n, err := unix.Poll(connected, int(testkit.Patience.Milliseconds())); n != 1 || err != nil {
+		t.Fatalf("the client is not connected: %d, %v", n, err)
+	}
+	f := os.NewFile(uintptr(syn), "client")
+	syn = -1
+	conn, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients := []*client{talk(t, conn, 64)}
 	awaitMore(t, p.Dir, clients)
 	finish(t, clients)
 }

@@ -58,10 +58,11 @@ func flowsOf(p *plan.Plan) ([]netlock.Flow, error) {
 }
 
 // planLock decides what is locked while the tree is made, and what is unlocked
-// when it is released.
+// when it is released: also what images do not tell of, clients whose handshake was
+// not over.
 func (r *restore) planLock(inv *inventory.InventoryEntry) error {
 	flows, err := flowsOf(r.plan)
-	if err != nil || len(flows) == 0 {
+	if err != nil {
 		return err
 	}
 	id, skip := inv.GetDumpCriuRunId(), r.opts.NetworkLock == options.NetworkLockSkip
@@ -74,11 +75,14 @@ func (r *restore) planLock(inv *inventory.InventoryEntry) error {
 		}
 		return nil
 	}
+	if id == "" && len(flows) == 0 {
+		return nil
+	}
 	if id == "" {
 		return errors.New("inventory.img: packets are held back, but it does not say under which name (dump_criu_run_id)")
 	}
 	r.flows, r.kept = netlock.Connections(flows), netlock.KeptName(id)
-	r.env.Locked = !skip
+	r.env.Locked = !skip && len(flows) > 0
 	return nil
 }
 

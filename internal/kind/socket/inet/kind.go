@@ -364,7 +364,7 @@ func (l *look) checkState() error {
 		}
 	}
 	if l.state == tcp.Listening {
-		if err := l.dumpWaiting(); err != nil {
+		if err := errors.Join(l.dumpWaiting(), l.leaveHandshakes()); err != nil {
 			return err
 		}
 	}

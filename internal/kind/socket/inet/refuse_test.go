@@ -83,6 +83,11 @@ func TestRefused(t *testing.T) {
 			must(t, unix.Sendmsg(c.Int(), []byte("x"), nil, nil, 0))
 			return c.Int()
 		}},
+		{"tunnel", "UDP_ENCAP 3", func(t *testing.T) int {
+			d := udp4.bound(t, "127.0.0.1")
+			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_UDP, unix.UDP_ENCAP, unix.UDP_ENCAP_L2TPINUDP))
+			return d.Int()
+		}},
 		{"disconnected", "AF_UNSPEC", func(t *testing.T) int {
 			c := client(t, tcp4, listener(t).Int())
 			must(t, linux.Connect(c.Int(), binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)))

@@ -40,6 +40,9 @@ type datagram struct {
 
 // checkDatagrams looks at the queues of a UDP socket, which are empty mostly.
 func (l *look) checkDatagrams() error {
+	if n := l.value("UDP_ENCAP"); n > unix.UDP_ENCAP_ESPINUDP {
+		return l.refuse("it is the end of a tunnel that the kernel has (UDP_ENCAP %d: L2TP, GTP or RxRPC), which would end with it; take that down first", n)
+	}
 	l.stateOfPeer()
 	l.leavePort()
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLOUT}}

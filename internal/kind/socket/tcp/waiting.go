@@ -34,7 +34,7 @@ type Queues struct {
 // QueueNames are the members of structures that are read.
 func QueueNames() []string {
 	return append(requestNames(),
-		"inet_connection_sock.icsk_accept_queue", "request_sock_queue.rskq_accept_head", "request_sock.dl_next", "request_sock.sk",
+		"inet_connection_sock.icsk_accept_queue", "request_sock_queue.rskq_accept_head", "request_sock_queue.qlen", "?mptcp_sock", "?mptcp_sock.first", "request_sock.dl_next", "request_sock.sk",
 		"tcp_sock", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
 		"sock_common.skc_daddr", "sock_common.skc_rcv_saddr", "sock_common.skc_v6_daddr", "sock_common.skc_v6_rcv_saddr", "sock_common.skc_bound_dev_if",
 		"sock.sk_err", "sock.sk_receive_queue", "inet_connection_sock.icsk_ulp_ops", "inet_sock.inet_sport",

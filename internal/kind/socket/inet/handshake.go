@@ -1,0 +1,42 @@
+package inet
+
+import (
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/sockdiag"
+)
+
+// leaveHandshakes has what comes from clients whose handshake is not over dropped
+// while the listener is away. They try again and again, and would be told that nobody
+// is there.
+func (l *look) leaveHandshakes() error {
+	if l.env.Away == nil || l.env.Options.TCPClose || !l.mayHaveRequests() {
+		return nil
+	}
+	return l.diag(func(c *sockdiag.Conn) error {
+		all, err := tcp.HalfOpen(c, l.at.port)
+		if err != nil {
+			return l.fail(err)
+		}
+		for _, ends := range all {
+			f, at := netlock.Flow{Protocol: unix.IPPROTO_TCP, Local: ends[0], Remote: ends[1]}, l.at.ip.Unmap()
+			if (at.IsUnspecified() || at == f.Local.Addr()) && !l.kind.held[f] {
+				l.env.Away(f)
+			}
+		}
+		return nil
+	})
+}
+
+// mayHaveRequests tells whether the listener has requests, or, where the kernel's
+// memory can't be read, that it may.
+func (l *look) mayHaveRequests() bool {
+	m, err := l.kind.memory()
+	if err != nil {
+		return true
+	}
+	n, err := tcp.NewQueues(m).Requests(l.fd.Int(), l.protocol == unix.IPPROTO_MPTCP)
+	return err != nil || n > 0
+}
