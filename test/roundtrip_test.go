@@ -125,7 +125,7 @@ var targets = []target{
 	{name: "urgent", dump: established, restore: established, noCRIU: "what is behind urgent data is lost"},
 	{name: "raw", generations: 3, noCRIU: "peers, and addresses of ping, are lost"},
 	{name: "packet", generations: 3, noCRIU: "options, and how often it is in a group, are lost"},
-	{name: "packetring", generations: 3, noCRIU: "what is in a ring is lost"},
+	{name: "packetring", generations: 3, needs: kernelMemory, noCRIU: "what is in a ring is lost"},
 	{name: "packetofcriu", src: "ofcriu", args: []string{"packet"}, generations: 2},
 	{name: "netlinkofcriu", src: "ofcriu", args: []string{"netlink"}, generations: 2},
 	{name: "rawofcriu", src: "ofcriu", args: []string{"raw"}, generations: 2},

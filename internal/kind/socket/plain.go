@@ -101,10 +101,10 @@ func (p *Plain) Refuse(why string, args ...any) error {
 	return kind.Unsupported(fmt.Sprintf("%v: %s", p.File, Describe(p.FD)), why, args...)
 }
 
-// Fail adds to an error which socket it is about.
+// Fail adds to an error which socket it is about, which one of Refuse says itself.
 func (p *Plain) Fail(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, kind.ErrUnsupported) {
+		return err
 	}
 	return fmt.Errorf("%v: %s: %w", p.File, Describe(p.FD), err)
 }

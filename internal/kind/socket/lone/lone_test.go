@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket/optiontest"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -41,6 +42,9 @@ func TestEveryOptionIsKnown(t *testing.T) {
 // Every option survives, each alone and all together.
 func TestEveryOptionSurvives(t *testing.T) {
 	testkit.RequireRoot(t)
+	m, err := kmem.Open("sock")
+	testkit.KernelMemory(t, err)
+	m.Close() //nolint:errcheck // nothing was written
 	for _, f := range families() {
 		for _, typ := range f.types {
 			like := func() (int, error) { return unix.Socket(f.number, typ|unix.SOCK_CLOEXEC, 0) }

@@ -106,6 +106,9 @@ func arrived(ctx context.Context, done func() bool) error {
 // of them is the kernel's own from now on.
 func (n *node) advance(ctx context.Context, own int, m []byte) (kept span, err error) {
 	at := n.More.GetPlace()
+	if n.entry.RxRing != nil && n.entry.GetVersion() == unix.TPACKET_V3 && at.GetBlocks() == 0 {
+		kept = span{0, blockHead} // of the first block, which is empty: see blockPump.empty
+	}
 	if at == nil {
 		return kept, nil
 	}

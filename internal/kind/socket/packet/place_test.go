@@ -155,3 +155,18 @@ func TestQueueNonsense(t *testing.T) {
 		}
 	}
 }
+
+// A part that is the kernel's own is not written to.
+func TestKept(t *testing.T) {
+	for at := range 8 {
+		for size := range 9 - at {
+			m := []byte("........")
+			span{2, 5}.write(m, at, []byte("xxxxxxxx")[:size])
+			for i, c := range m {
+				if want := i >= at && i < at+size && (i < 2 || i >= 5); (c == 'x') != want {
+					t.Errorf("%d bytes at %d: %s", size, at, m)
+				}
+			}
+		}
+	}
+}
