@@ -27,9 +27,9 @@ func TestNetworkLockMethods(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			p := testkit.Start(t, testkit.NewDir(t), c)
 			clients := dialMany(t, p, "127.0.0.1")
-			before, img := tables(t), testkit.NewDir(t)
+			before := tables(t)
 			for range 2 {
-				img = testkit.NewDir(t)
+				img := testkit.NewDir(t)
 				e.Save(t, p.PID, img, "--tcp-established", "--network-lock", method)
 				if n := tables(t); n != before+1 {
 					t.Errorf("while the server is away there are %d tables of nftables, there were %d", n, before)

@@ -124,9 +124,9 @@ func spawn(role Role, line, journal, lock, dir, hands int) (*stub.Birth, error) 
 	if _, err := unix.FcntlInt(2, unix.F_GETFD, 0); err == nil {
 		said = 2 // to say what it could not take back
 	}
-	w := stub.Watch{Line: fdLine, Exe: fdProgram, Argv: []string{argument, string(role)}, Env: []string{"GOMAXPROCS=1"}}
-	for _, n := range []int{null, null, said, line, journal, lock, dir, program, hands} {
-		w.Files = append(w.Files, n)
+	w := stub.Watch{
+		Files: []int{null, null, said, line, journal, lock, dir, program, hands}, Line: fdLine,
+		Exe: fdProgram, Argv: []string{argument, string(role)}, Env: []string{"GOMAXPROCS=1"},
 	}
 	return w.Begin()
 }
