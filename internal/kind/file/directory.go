@@ -34,6 +34,9 @@ type directory struct {
 
 	once sync.Once
 	own  *fd.FD // nil: few files are in it, or it can't be opened
+	// near says that it is on a file system where no call waits for somebody else:
+	// the kernel can be called without Go's scheduler being told.
+	near bool
 }
 
 // of counts a file, and returns where it is.
@@ -73,11 +76,24 @@ func (d *directory) place(name string) (at int, short string) {
 func (d *directory) open() {
 	if d.set.open.Add(1) <= mostOpen {
 		if n, err := unix.Open(d.name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
-			d.own = fd.New(n)
+			d.own, d.near = fd.New(n), near(n)
 			return
 		}
 	}
 	d.set.open.Add(-1)
+}
+
+// near tells whether what is in an open directory is on this machine for sure.
+func near(dir int) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(dir, &st) != nil {
+		return false
+	}
+	switch st.Type {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return true
+	}
+	return false
 }
 
 // done counts a file as opened.

@@ -12,6 +12,7 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/criu/regfile"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -149,13 +150,13 @@ func (n *regularNode) openAt(env *plan.Env, at int, name string) (*fd.FD, error)
 	if err := n.look(env, at, name); err != nil {
 		return nil, err
 	}
-	return n.opened(unix.Openat(at, name, n.openFlags(), 0))
+	return n.opened(openat(at != unix.AT_FDCWD && n.dir.near, at, name, n.openFlags()))
 }
 
 // look makes sure that it is the file that it was.
 func (n *regularNode) look(env *plan.Env, at int, name string) error {
 	var st unix.Stat_t
-	if err := unix.Fstatat(at, name, &st, n.follow()); err != nil {
+	if err := fstatat(at != unix.AT_FDCWD && n.dir.near, at, name, &st, n.follow()); err != nil {
 		return missing(err)
 	}
 	return n.check(env, &st)
@@ -167,6 +168,22 @@ func (n *regularNode) opened(num int, err error) (*fd.FD, error) {
 		return nil, fmt.Errorf("open with flags %#o: %w", n.flags, err)
 	}
 	return n.settle(fd.New(num))
+}
+
+// fstatat and openat call the kernel in the quick way where it doesn't wait. (Functions
+// as values would have what they fill in be on the heap.)
+func fstatat(near bool, at int, name string, st *unix.Stat_t, flags int) error {
+	if near {
+		return linux.QuickFstatat(at, name, st, flags)
+	}
+	return unix.Fstatat(at, name, st, flags)
+}
+
+func openat(near bool, at int, name string, flags int) (int, error) {
+	if near {
+		return linux.QuickOpenat(at, name, flags)
+	}
+	return unix.Openat(at, name, flags, 0)
 }
 
 // settle moves a file that was opened to where it was, or closes it.
@@ -253,7 +270,13 @@ func (n *regularNode) position(d *fd.FD) error {
 	if pos == 0 || pos == noPosition || n.flags&unix.O_PATH != 0 {
 		return nil
 	}
-	if _, err := unix.Seek(d.Int(), int64(pos), unix.SEEK_SET); err != nil {
+	var err error
+	if n.dir != nil && n.dir.near {
+		err = linux.QuickSeek(d.Int(), int64(pos))
+	} else {
+		_, err = unix.Seek(d.Int(), int64(pos), unix.SEEK_SET)
+	}
+	if err != nil {
 		return fmt.Errorf("go to position %d: %w", pos, err)
 	}
 	return nil
