@@ -180,23 +180,24 @@ func TestCheck(t *testing.T) {
 	yes := func(context.Context) error { return nil }
 	later := func(context.Context) error { return conclude(unix.ENOMEM, "call") }
 	p := newProbes([]Probe{
-		{Name: "a", Need: Required, Test: yes},
+		{Name: "a", Need: Required, Test: yes, Since: Version{2, 6}, Without: "all stops: do this"},
 		{Name: "b", Need: Required, Test: no, Without: "nothing works"},
 		{Name: "c", Test: no},
 		{Name: "d", Test: yes, Lacks: "Glis can't yet"},
 		{Name: "e", Test: later},
 	})
+	const a = "tried, and it works; Linux has it since 2.6; without it, all stops"
 	const b, c = "call: function not implemented; without it, nothing works", "call: function not implemented"
 	for _, k := range []struct {
 		scope              Scope
 		text               string
 		required, optional []string
 	}{
-		{Scope{}, "a: ok\nb: missing — " + b + "\n", []string{"b: " + b}, nil},
-		{Scope{Extra: true}, "a: ok\nb: missing — " + b + "\nc: missing — " + c + "\nd: missing — Glis can't yet\n" +
+		{Scope{}, "a: ok — " + a + "\nb: missing — " + b + "\n", []string{"b: " + b}, nil},
+		{Scope{Extra: true}, "a: ok — " + a + "\nb: missing — " + b + "\nc: missing — " + c + "\nd: missing — Glis can't yet\n" +
 			"e: missing — can't tell: call: cannot allocate memory\n",
 			[]string{"b: " + b}, []string{"c: " + c, "d: Glis can't yet", "e: can't tell: call: cannot allocate memory"}},
-		{Scope{Feature: "a"}, "a: ok\n", nil, nil},
+		{Scope{Feature: "a"}, "a: ok — " + a + "\n", nil, nil},
 		{Scope{Feature: "d"}, "d: missing — Glis can't yet\n", []string{"d: Glis can't yet"}, nil},
 	} {
 		var w strings.Builder

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Scope says what a report is about.
@@ -22,10 +23,10 @@ type Answer struct {
 // OK tells whether kernel and Glis both can.
 func (a Answer) OK() bool { return a.Err == nil }
 
-// Reason says why not, and what that costs; "" if OK.
+// Reason says why, and what it costs, or would, to be without.
 func (a Answer) Reason() string {
 	if a.Err == nil {
-		return ""
+		return a.why()
 	}
 	reason := a.Err.Error()
 	if !errors.Is(a.Err, ErrMissing) {
@@ -37,10 +38,22 @@ func (a Answer) Reason() string {
 	return reason
 }
 
-// String is one line: "kcmp: ok", "tun: missing — …".
+// why says of what is there how that is known.
+func (a Answer) why() string {
+	reason := "tried, and it works"
+	if a.Probe.Since != (Version{}) {
+		reason += fmt.Sprintf("; Linux has it since %v", a.Probe.Since)
+	}
+	if cost, _, _ := strings.Cut(a.Probe.Without, ": "); cost != "" { // without the advice
+		reason += "; without it, " + cost
+	}
+	return reason
+}
+
+// String is one line: "kcmp: ok — …", "tun: missing — …".
 func (a Answer) String() string {
 	if a.Err == nil {
-		return a.Probe.Name + ": ok"
+		return a.Probe.Name + ": ok — " + a.Reason()
 	}
 	return a.Probe.Name + ": missing — " + a.Reason()
 }
