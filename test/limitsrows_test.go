@@ -53,6 +53,8 @@ var elsewhere = map[string]string{
 	"what a UDP socket hasn't sent yet":                   "internal/kind/socket/inet: TestRefused",
 	"errors that wait at a UDP socket":                    "internal/kind/socket/inet: TestRefused",
 	"a filter of SO_ATTACH_BPF":                           "needs a machine without a BPF file system",
+	"the end of a kernel's tunnel":                        "internal/kind/socket/inet: TestRefused",
+	"several unix sockets that are called by one":         "needs a kernel whose memory can't be read",
 	"AF_ALG, CAN, Bluetooth":                              "internal/kind/socket: TestOthersRefuse",
 	"a process of another PID namespace sent":             "needs another PID namespace than that of the test",
 }
