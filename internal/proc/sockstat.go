@@ -39,3 +39,30 @@ func parseSockstat(b []byte, out map[string]int) {
 		}
 	}
 }
+
+// Orphans tells how many TCP connections in this thread's network namespace have no
+// descriptor any more: they still have something to send, or wait for the peer's end.
+// See sockstat in proc(5).
+func Orphans() (int, error) {
+	b, err := os.ReadFile("/proc/thread-self/net/sockstat")
+	if err != nil {
+		return 0, err
+	}
+	return parseOrphans(b), nil
+}
+
+// parseOrphans finds the number in a line like "TCP: inuse 4 orphan 0 tw 1".
+func parseOrphans(b []byte) int {
+	for line := range bytes.Lines(b) {
+		f := bytes.Fields(line)
+		if len(f) < 2 || string(f[0]) != "TCP:" {
+			continue
+		}
+		for i := 1; i+1 < len(f); i += 2 {
+			if n, err := strconv.Atoi(string(f[i+1])); err == nil && string(f[i]) == "orphan" {
+				return n
+			}
+		}
+	}
+	return 0
+}

@@ -21,3 +21,14 @@ func TestSocketsInUse(t *testing.T) {
 		t.Error(now, err)
 	}
 }
+
+func TestParseOrphans(t *testing.T) {
+	for text, want := range map[string]int{
+		"sockets: used 10\nTCP: inuse 1 orphan 7 tw 0 alloc 1 mem 67\nUDP: inuse 0 mem 0\n": 7,
+		"TCP: inuse 1 orphan\n": 0, "TCP: inuse 1 orphan x\n": 0, "UDP: orphan 3\n": 0, "TCP:": 0, "": 0,
+	} {
+		if n := parseOrphans([]byte(text)); n != want {
+			t.Errorf("%q: %d, want %d", text, n, want)
+		}
+	}
+}

@@ -1,10 +1,14 @@
 package inet
 
 import (
+	"context"
+	"log/slog"
+
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
 )
@@ -22,6 +26,7 @@ func tryAdmitter() error {
 // can be put back is learnt before the freeze, if the tree has a listener at which
 // some could wait, and those that wait already and can't be are refused.
 func (k *Kind) Foresee(env *kind.DumpEnv, find kind.Find) error {
+	tellOrphans(env)
 	if (&look{env: env}).leavesOut() {
 		return nil
 	}
@@ -40,6 +45,18 @@ func (k *Kind) Foresee(env *kind.DumpEnv, find kind.Find) error {
 		}
 		return l.refuseWaiting()
 	})
+}
+
+// tellOrphans counts the connections that nobody has open any more. They are no part
+// of the tree: they stay in the kernel, which sends what they have as long as their
+// network namespace is there.
+func tellOrphans(env *kind.DumpEnv) {
+	if !env.Log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
+	if n, err := proc.Orphans(); err == nil && n > 0 {
+		env.Log.Info("TCP connections that were closed and still have something to send (orphans) stay with the kernel", "count", n)
+	}
 }
 
 // refuseWaiting refuses what waits at a listener of a tree that runs, unless it
