@@ -2,8 +2,10 @@ package linux
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -181,4 +183,46 @@ func TestRings(t *testing.T) {
 		t.Error("a ring was made where there are none")
 	}
 	p.Give(Hand{})
+}
+
+// A call that has to wait is waited for, whatever signals come meanwhile.
+func TestRingInterrupted(t *testing.T) {
+	h := Together(ring(t))
+	address := append([]byte{unix.AF_UNIX, 0}, filepath.Join(t.TempDir(), "s")...)
+	listener, first, second := unixStream(t), unixStream(t), unixStream(t)
+	if err := errors.Join(Bind(listener, address), unix.Listen(listener, 0), Connect(first, address)); err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	go func(tid int) {
+		for range 20 { // the queue is full until then
+			for entered := false; !entered; runtime.Gosched() {
+				b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", tid))
+				entered = err != nil || strings.HasPrefix(string(b), fmt.Sprint(unix.SYS_IO_URING_ENTER, " "))
+			}
+			_ = unix.Tgkill(unix.Getpid(), tid, unix.SIGURG)
+		}
+		n, _, err := unix.Accept(listener)
+		if err == nil {
+			_ = unix.Close(n)
+		}
+	}(unix.Gettid())
+	err := h.Connect(second, address)
+	if err == nil {
+		err = h.Run()
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func unixStream(t *testing.T) int {
+	t.Helper()
+	n, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(n) })
+	return n
 }

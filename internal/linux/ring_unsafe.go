@@ -201,8 +201,8 @@ func (r *Ring) run() error {
 	n := uint32(r.n)
 	r.ran = 0
 	atomic.StoreUint32(r.sq.tail, r.tail)
-	got, _, e := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), uintptr(n), ringGetEvents, 0, 0)
-	for e == unix.EINTR && got == 0 || e == 0 && r.ready() < n { // all are made already, unless one waits
+	_, _, e := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), uintptr(n), ringGetEvents, 0, 0)
+	for e == unix.EINTR || e == 0 && r.ready() < n { // all are made already, unless one waits
 		_, _, e = unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n-min(n, r.taken())), uintptr(n), ringGetEvents, 0, 0)
 	}
 	if e != 0 {
