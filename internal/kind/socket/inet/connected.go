@@ -54,10 +54,11 @@ func (n *node) finishConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, at a
 	return n.endConnection(h, own, k)
 }
 
-// beginConnection gives a new socket its address and its numbers.
+// beginConnection gives a new socket its address and its numbers. Repair mode does not
+// wait for the others: they would be made without it if it is refused, and the
+// connection would reach for its peer.
 func (n *node) beginConnection(h linux.Hand, num int, at address, zone int) error {
-	on := tcp.Repair()
-	if err := h.SetsockoptInt(num, on.Level, on.Name, on.Value); err != nil {
+	if err := tcp.Repair().Set(num); err != nil {
 		return fmt.Errorf("enter repair mode (it needs CAP_NET_ADMIN): %w", err)
 	}
 	if err := n.bindBy(h, num, at, zone); err != nil {
