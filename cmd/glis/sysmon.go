@@ -14,9 +14,9 @@ const slack = "1000000"
 
 // rest has that thread, which wakes every 20 µs as long as there is something to
 // do, take the CPU from what it looks after less often: 3 % of a small dump are
-// switches to it and back. It is the first thread that the runtime makes; if another
-// one has its place, that one's timers may be late by as much. It only spares time,
-// so that errors have no consequence.
+// switches to it and back. It is the first thread that the runtime makes, which is
+// known unless numbers begin anew meanwhile: then it stays as it is. It only spares
+// time, so that errors have no consequence.
 func rest() {
 	dir, err := unix.Open("/proc/self/task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -35,7 +35,7 @@ func rest() {
 			tids = append(tids, tid)
 		}
 	}
-	if len(tids) == 0 {
+	if len(tids) == 0 || slices.Min(tids) < os.Getpid() {
 		return
 	}
 	f, err := unix.Open("/proc/"+strconv.Itoa(slices.Min(tids))+"/timerslack_ns", unix.O_WRONLY|unix.O_CLOEXEC, 0)

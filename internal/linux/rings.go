@@ -6,7 +6,8 @@ import "sync"
 type Rings struct {
 	lock sync.Mutex
 	free []*Ring
-	none bool // the kernel has none, or does not let us
+	lost []*Ring // the kernel may still make what they were told
+	none bool    // the kernel has none, or does not let us
 }
 
 // Take returns a hand for a while, which makes each call at once where there are no
@@ -34,13 +35,13 @@ func (p *Rings) Give(h Hand) {
 	if h.ring == nil {
 		return
 	}
+	p.lock.Lock()
+	defer p.lock.Unlock()
 	if h.ring.broken {
-		_ = h.ring.Close() // nothing can be done about it
+		p.lost, p.none = append(p.lost, h.ring), true
 		return
 	}
 	h.Forget()
-	p.lock.Lock()
-	defer p.lock.Unlock()
 	p.free = append(p.free, h.ring)
 }
 
@@ -48,8 +49,8 @@ func (p *Rings) Give(h Hand) {
 func (p *Rings) Close() {
 	p.lock.Lock()
 	defer p.lock.Unlock()
-	for _, r := range p.free {
+	for _, r := range append(p.free, p.lost...) {
 		_ = r.Close() // nothing can be done about it
 	}
-	p.free = nil
+	p.free, p.lost = nil, nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -128,5 +129,31 @@ func TestBirthUnderSignals(t *testing.T) {
 	}
 	if err := exec.Command("/bin/true").Run(); err != nil { // nothing of us is broken
 		t.Error(err)
+	}
+}
+
+// Where there may be hardly more descriptors than there are, it still begins; where
+// there are too few, the error says which limit it is.
+func TestBirthAmongFewDescriptors(t *testing.T) {
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &was) //nolint:errcheck // as it was
+	exe := program(t, "/bin/true")
+	for room, want := range map[int]bool{3: false, 4: true} { // the program, the pipe's end, two on their way
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(exe + room), Max: was.Max}); err != nil {
+			t.Fatal(err)
+		}
+		b, err := begin(exe, "true", []int{0, 2}, 0, func(*Birth) {})
+		if err == nil {
+			err = b.Wait()
+		}
+		if err == nil {
+			ended(t, b.PID)
+		}
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "RLIMIT_NOFILE") {
+			t.Errorf("with room for %d descriptors: %v", room, err)
+		}
 	}
 }

@@ -37,7 +37,7 @@ func begin(exe int, argv string, files []int, flags uint64, first func(*Birth)) 
 	defer unix.Close(line[1])
 	say, err := unix.FcntlInt(uintptr(line[1]), unix.F_DUPFD_CLOEXEC, exe+1)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("pipe: %w", err), unix.Close(line[0]))
+		return nil, errors.Join(fmt.Errorf("pipe: %w", tooMany(err)), unix.Close(line[0]))
 	}
 	defer unix.Close(say)
 	b := &Birth{told: line[0], report: &arch.Report{FD: uint64(say)}}
@@ -113,7 +113,7 @@ func (b *Birth) Wait() error {
 		return nil
 	}
 	if err == nil {
-		err = unix.Errno(-b.report.Result)
+		err = tooMany(unix.Errno(-b.report.Result))
 	}
 	return errors.Join(fmt.Errorf("start a process: %w", err), discard(b.PID))
 }

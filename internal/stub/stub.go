@@ -124,9 +124,8 @@ func discard(pid int) error {
 func Syscall(at remote.Addr) remote.Addr { return at + codeOffset + arch.StubSyscall }
 
 // memfd returns a descriptor of an executable file in memory. Its number is
-// above those that ForkExec moves around while it gives the child socket as its
-// only descriptor: it takes the next numbers behind that one, whoever has them.
-func memfd(content []byte, socket int) (int, error) {
+// above those of files, of which the last one is given, and those that they get.
+func memfd(content []byte, last int) (int, error) {
 	n, err := unix.MemfdCreate("glis", unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if err == unix.EINVAL { // before Linux 6.3
 		n, err = unix.MemfdCreate("glis", unix.MFD_CLOEXEC)
@@ -139,11 +138,17 @@ func memfd(content []byte, socket int) (int, error) {
 	if _, err := f.Write(content); err != nil {
 		return -1, err
 	}
-	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, socket+moved)
+	n, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, last+1)
+	return n, tooMany(err)
 }
 
-// moved is more than ForkExec ever moves.
-const moved = 16
+// tooMany says what can be done about a number that is too high for a descriptor.
+func tooMany(err error) error {
+	if err == unix.EMFILE || err == unix.EINVAL || err == unix.EBADF {
+		return fmt.Errorf("too many descriptors for RLIMIT_NOFILE (ulimit -n), raise it: %w", err)
+	}
+	return err
+}
 
 // elf returns a static executable of one page with this code,
 // see elf(5).

@@ -32,7 +32,7 @@ func (w *Watch) Begin() (*Birth, error) {
 	if err != nil {
 		return nil, err
 	}
-	exe, err := memfd(page, slices.Max(w.Files))
+	exe, err := memfd(page, max(slices.Max(w.Files), len(w.Files)-1))
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ func (n *regularNode) CreateAll(ctx context.Context, env *plan.Env, all []plan.N
 	}
 	o := opening{env: env, h: h, made: made}
 	for i, node := range all {
-		if r, ok := node.(*regularNode); ok && r.remap == nil && h.Waits() {
+		if r, ok := node.(*regularNode); ok && r.together() && h.Waits() {
 			o.add(i, r)
 			continue
 		}
@@ -29,6 +29,13 @@ func (n *regularNode) CreateAll(ctx context.Context, env *plan.Env, all []plan.N
 		made(i, d, err)
 	}
 	o.run()
+}
+
+// together tells whether a file may be opened by a ring, which says at first that it
+// will not wait (O_NONBLOCK): a device, or who serves a file system, would see that.
+func (n *regularNode) together() bool {
+	mode := n.entry.GetMode() & unix.S_IFMT
+	return n.remap == nil && n.dir != nil && (mode == unix.S_IFREG || mode == unix.S_IFDIR)
 }
 
 // manyTogether is from how many files in a directory on it pays to make a ring.
@@ -48,30 +55,27 @@ type waitingFile struct {
 	node *regularNode
 }
 
-// add has a file be opened by the next run, if it is the one that it was.
+// add has a file be opened by the next run, or at once, if it is the one that it was.
 func (o *opening) add(i int, r *regularNode) {
 	if o.n == len(o.list) {
 		o.run()
 	}
 	at, name := r.dir.place(r.entry.GetName())
 	err := r.look(o.env, at, name)
+	near := at != unix.AT_FDCWD && r.dir.near
+	if err == nil && near {
+		if _, full := o.h.Open(at, name, r.openFlags()); full == nil {
+			o.list[o.n] = waitingFile{i, r}
+			o.n++
+			return
+		}
+	}
+	var d *fd.FD
 	if err == nil {
-		_, err = o.h.Open(at, name, r.openFlags())
+		d, err = r.opened(openat(near, at, name, r.openFlags()))
 	}
-	if err == unix.ENOBUFS { // names that long are rare
-		var d *fd.FD
-		d, err = r.opened(unix.Openat(at, name, r.openFlags(), 0))
-		r.dir.done()
-		o.tell(i, r, d, err)
-		return
-	}
-	if err != nil {
-		r.dir.done()
-		o.tell(i, r, nil, err)
-		return
-	}
-	o.list[o.n] = waitingFile{i, r}
-	o.n++
+	r.dir.done()
+	o.tell(i, r, d, err)
 }
 
 // run opens those that wait.
@@ -79,18 +83,20 @@ func (o *opening) run() {
 	if o.n == 0 {
 		return
 	}
-	failed := o.h.Run()
+	_ = o.h.Run() // each has its own result
 	results := o.h.Results()
 	for k, w := range o.list[:o.n] {
-		var d *fd.FD
-		err := failed
-		if len(results) == o.n {
-			num := int(results[k])
-			if err = nil; num < 0 {
-				err = unix.Errno(-num)
-			}
-			d, err = w.node.opened(num, err)
+		num, err := -1, error(nil)
+		switch {
+		case len(results) != o.n: // the ring itself failed
+			at, name := w.node.dir.place(w.node.entry.GetName())
+			num, err = unix.Openat(at, name, w.node.openFlags(), 0)
+		case results[k] < 0:
+			err = unix.Errno(-results[k])
+		default:
+			num = int(results[k])
 		}
+		d, err := w.node.opened(num, err)
 		w.node.dir.done()
 		o.tell(w.i, w.node, d, err)
 	}

@@ -20,17 +20,15 @@ import (
 // each that can't be opened is told by name, once, with why: the others are there.
 // So it is where there are no rings, or they have no room.
 func TestTogether(t *testing.T) {
-	deep := "/" + strings.Repeat(strings.Repeat("d", 250)+"/", 10)
+	long := strings.Repeat("n", 240)
 	for _, c := range []struct {
-		name, below string
-		from        int
-	}{{"rings", "/", 1}, {"no rings", "/", 1 << 20}, {"long names", deep, 1}} {
+		name, begin string
+		count, from int
+	}{{"rings", "f", 60, 1}, {"no rings", "f", 60, 1 << 20}, {"long names", long, 60, 1}, {"few", "f", manyFiles - 1, 1}} {
 		t.Run(c.name, func(t *testing.T) {
 			defer func(n int) { manyTogether = n }(manyTogether)
 			manyTogether = c.from
-			dir := t.TempDir() + c.below
-			must(t, os.MkdirAll(dir, 0o700))
-			nodes, wrong := variousFiles(t, dir)
+			nodes, wrong := variousFiles(t, filepath.Join(t.TempDir(), c.begin), c.count)
 			env := &plan.Env{}
 			defer env.Rings.Close()
 			told := map[int]bool{}
@@ -56,13 +54,13 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// variousFiles are files in a directory, and what is wrong with some of them.
-func variousFiles(t *testing.T, dir string) ([]*regularNode, map[int]string) {
+// variousFiles are files whose names begin so, and what is wrong with some of them.
+func variousFiles(t *testing.T, begin string, count int) ([]*regularNode, map[int]string) {
 	t.Helper()
 	var set directories
 	var nodes []*regularNode
-	for i := range manyFiles - 1 { // so that all are found by their whole paths
-		name := filepath.Join(dir, fmt.Sprint("f", i))
+	for i := range count {
+		name := begin + fmt.Sprint(i)
 		must(t, os.WriteFile(name, []byte(filepath.Base(name)), 0o600))
 		e := &regfile.RegFileEntry{Name: proto.String(name), Pos: proto.Uint64(uint64(i % 3)), Mode: proto.Uint32(unix.S_IFREG | 0o600)}
 		nodes = append(nodes, &regularNode{entry: e, dir: set.of(name)})
