@@ -75,6 +75,34 @@ func TestBirthDescriptors(t *testing.T) {
 	}
 }
 
+// What the program itself was started with, and is not closed by itself, does not come
+// along either.
+func TestBirthAlone(t *testing.T) {
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer out.Close()
+	b, err := begin(program(t, "/bin/cat"), "cat", []int{int(in.Fd())}, 0, func(*Birth) {})
+	if err == nil {
+		err = b.Wait()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 2} {
+		if to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", b.PID, n)); err == nil {
+			t.Errorf("descriptor %d is %s", n, to)
+		}
+	}
+	out.Close()
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(b.PID, &ws, 0, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // A process that can't execute is an error that says why, and does not stay.
 func TestBirthFails(t *testing.T) {
 	text := filepath.Join(t.TempDir(), "text")

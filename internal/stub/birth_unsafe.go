@@ -26,8 +26,8 @@ type Birth struct {
 }
 
 // begin begins a process with these descriptors, from 0 on, that executes what
-// the descriptor exe is of. Its number must be behind that of all files, and so
-// must a few more be free. The process has all signals blocked.
+// the descriptor exe is of. Its number must be behind that of all files and behind 2,
+// and a few more must be free. The process has all signals blocked.
 // It has the flags of clone(2), and does what first adds to its calls.
 func begin(exe int, argv string, files []int, flags uint64, first func(*Birth)) (*Birth, error) {
 	var line [2]int
@@ -47,6 +47,9 @@ func begin(exe int, argv string, files []int, flags uint64, first func(*Birth)) 
 	}
 	for i := range files {
 		b.call(unix.SYS_DUP3, uint64(say+1+i), uint64(i), 0)
+	}
+	if n := uint64(len(files)); n < 3 { // what our own maker gave us, which is not closed by itself
+		b.call(unix.SYS_CLOSE_RANGE, n, 2, 0)
 	}
 	b.call(unix.SYS_EXECVE, b.text(fmt.Sprintf("/proc/self/fd/%d", exe)), b.list(b.text(argv), 0), b.list(0))
 	if err := b.spawn(flags); err != nil {

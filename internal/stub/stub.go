@@ -138,7 +138,7 @@ func memfd(content []byte, last int) (int, error) {
 	if _, err := f.Write(content); err != nil {
 		return -1, err
 	}
-	n, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, last+1)
+	n, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, max(last, 2)+1)
 	return n, tooMany(err)
 }
 
