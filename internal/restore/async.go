@@ -1,12 +1,14 @@
 package restore
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/remote"
 )
 
 // A signal that tells of I/O on a file (O_ASYNC, F_SETSIG) says on which descriptor
@@ -32,16 +34,26 @@ func (r *restore) askAsync() error {
 }
 
 // askAsync has a task ask for the signals of its descriptors, first to have none:
-// the kernel only notes a change. Other flags stay as they are.
+// the kernel only notes a change. Other flags stay as they are. A file with a lease has
+// the flag as well, and nobody can ask about its I/O (ENOTTY).
 func (t *task) askAsync(fds []int32) error {
 	if len(fds) == 0 {
 		return nil
 	}
 	b := t.live.arena.Batch(t.live.thread)
 	off, on := b.U64(0), b.U64(1)
+	var asked []remote.Call
 	for _, n := range fds {
-		b.Call("ioctl FIOASYNC", unix.SYS_IOCTL, uint64(n), linux.FIOASYNC, uint64(off))
-		b.Call("ioctl FIOASYNC", unix.SYS_IOCTL, uint64(n), linux.FIOASYNC, uint64(on))
+		asked = append(asked, b.Try("ioctl FIOASYNC", unix.SYS_IOCTL, uint64(n), linux.FIOASYNC, uint64(off)),
+			b.Try("ioctl FIOASYNC", unix.SYS_IOCTL, uint64(n), linux.FIOASYNC, uint64(on)))
 	}
-	return b.Run()
+	if err := b.Run(); err != nil {
+		return err
+	}
+	for i, c := range asked {
+		if _, err := c.Result(); err != nil && !errors.Is(err, unix.ENOTTY) {
+			return fmt.Errorf("descriptor %d: %w", fds[i/2], err)
+		}
+	}
+	return nil
 }
