@@ -32,18 +32,20 @@ func reapOthers(tid proc.TID) (stop func()) {
 }
 
 // reapDead takes the reports of the dead threads beside a first thread that
-// has ended. The kernel keeps the end of a first thread back while there are
-// other threads, and dead ones that are traced are there until their tracer
-// has waited for them: without this, who waits for the first thread of a
-// process that was killed waits for ever (see ptrace(2), "death under
-// ptrace"). A thread that lives is not touched: its report is its waiter's.
+// has ended, or beside one that waits for them. The kernel keeps the end of a
+// first thread back while there are other threads, and dead ones that are traced
+// are there until their tracer has waited for them: without this, who waits for
+// the first thread of a process that was killed waits for ever (see ptrace(2),
+// "death under ptrace"). So does a thread that executes a program: it ends all
+// others first, and can't stop until they are gone. A thread that lives is not
+// touched: its report is its waiter's.
 func reapDead(tid proc.TID) {
 	dir, err := proc.Open(proc.PID(tid))
 	if err != nil {
 		return
 	}
 	defer dir.Close() //nolint:errcheck // nothing is buffered
-	if st, err := dir.Stat(); err != nil || st.State != 'Z' {
+	if st, err := dir.Stat(); err != nil || st.State != 'Z' && st.State != 'D' {
 		return
 	}
 	tids, err := dir.Threads()
