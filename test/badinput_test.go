@@ -82,17 +82,21 @@ func TestBadTask(t *testing.T) {
 	testkit.NoLeaks(t)
 	gone := testkit.Start(t, testkit.NewDir(t), testkit.RequireProgram(t, "true", "coreutils"))
 	gone.WaitExit(t, 0)
-	tests := []struct{ name, pid string }{
-		{"no such process", strconv.Itoa(gone.PID)},
-		{"impossible number", "4194305"},
-		{"kernel thread", kernelThread(t)},
-		{"ancestor", strconv.Itoa(os.Getpid())},
+	is := func(pid string) func(testing.TB) string { return func(testing.TB) string { return pid } }
+	tests := []struct {
+		name string
+		pid  func(testing.TB) string
+	}{
+		{"no such process", is(strconv.Itoa(gone.PID))},
+		{"impossible number", is("4194305")},
+		{"kernel thread", kernelThread},
+		{"ancestor", is(strconv.Itoa(os.Getpid()))},
 	}
 	for _, x := range tests {
 		t.Run(x.name, func(t *testing.T) {
-			dir := testkit.NewDir(t)
+			pid, dir := x.pid(t), testkit.NewDir(t)
 			// Should it not be refused, then at least nobody is killed.
-			refused(t, e, []string{"dump", "-t", x.pid, "-D", dir, "--leave-running"}, x.pid)
+			refused(t, e, []string{"dump", "-t", pid, "-D", dir, "--leave-running"}, pid)
 			empty(t, dir)
 		})
 	}
