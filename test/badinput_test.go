@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -378,12 +379,28 @@ func occupy(t *testing.T, pid int) *testkit.Proc {
 			if err := os.WriteFile(lastPID, []byte(strconv.Itoa(pid+500)), 0); err != nil {
 				t.Fatal(err)
 			}
+			awaitFree(t, pid+1, pid+20)
 			return p
 		}
 		p.Kill()
 	}
 	t.Skip("the PID was never free at the right moment")
 	return nil
+}
+
+// awaitFree waits until nobody has numbers that others, who run besides, may have got
+// while the next one was chosen.
+func awaitFree(t *testing.T, from, to int) {
+	t.Helper()
+	end := time.Now().Add(testkit.Patience)
+	for pid := from; pid <= to; pid++ {
+		for unix.Kill(pid, 0) != unix.ESRCH {
+			if time.Now().After(end) {
+				t.Fatalf("somebody else has the number %d", pid)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 func rename(t *testing.T, from, to string) {
