@@ -118,6 +118,7 @@ func stopped(ctx context.Context, err error) error {
 // fail ends a session with an error: in the log with criu's closing line, and
 // if the log is a file also where a person sees it.
 func (s *session) fail(err error, closing string) int {
+	err = advised(s.stage, err)
 	s.logLine(oneLine(err))
 	if s.file != nil {
 		if closing != "" {

@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A full disk and a cut image are told with what to do; where the errno stands for
+// something else, it is not.
+func TestAdvised(t *testing.T) {
+	for _, c := range []struct {
+		stage string
+		err   error
+		want  string
+	}{
+		{"dump", unix.ENOSPC, "free some space"},
+		{"dump", unix.EDQUOT, "free some space"},
+		{"restore", unix.ENOSPC, ""}, // too many watches
+		{"restore", io.ErrUnexpectedEOF, "a whole copy"},
+		{"verify", io.ErrUnexpectedEOF, "a whole copy"},
+		{"dump", unix.EPERM, ""},
+	} {
+		err := fmt.Errorf("pages-1.img: %w", c.err)
+		got := advised(c.stage, err)
+		if !errors.Is(got, c.err) || c.want == "" && got != err || !strings.Contains(got.Error(), c.want) {
+			t.Errorf("%s: %v", c.stage, got)
+		}
+	}
+}
