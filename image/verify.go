@@ -25,7 +25,7 @@ type Verified struct {
 func Verify(ctx context.Context, s Store) (*Verified, error) {
 	c, err := Check(s)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%v holds no checkpoint: %w", s, err)
+		return nil, NotWhole(s, err)
 	}
 	if err != nil {
 		return nil, err

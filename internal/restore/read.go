@@ -87,7 +87,7 @@ func (tr *tree) spaces() []*mem.Space {
 func read(s image.Store) (*tree, error) {
 	inv, err := image.ReadInventory(s)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%v holds no checkpoint; give the directory of one with -D: %w", s, err)
+		return nil, image.NotWhole(s, err)
 	}
 	if err != nil {
 		return nil, err
