@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -26,12 +25,8 @@ type asker struct {
 // askers are clients of all its ports, by all ways.
 func askers(t *testing.T, p *testkit.Proc) []*asker {
 	t.Helper()
-	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
-	b, err := os.ReadFile(filepath.Join(p.Dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ports := strings.Fields(string(b))
+	b := p.Told(t, "port")
+	ports := strings.Fields(b)
 	var all []*asker
 	for _, x := range []struct {
 		host string

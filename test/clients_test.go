@@ -182,14 +182,10 @@ func TestWebClients(t *testing.T) {
 	e := testkit.FindEngine(t)
 	testkit.NoLeaks(t)
 	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildGo(t, "./targets/gohttp"))
-	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
-	port, err := os.ReadFile(filepath.Join(p.Dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := p.Told(t, "port")
 	c := &crowd{}
 	for range 20 {
-		c.join(webClient(t, "127.0.0.1:"+string(port)))
+		c.join(webClient(t, "127.0.0.1:"+port))
 	}
 	c.outlive(t, e, p)
 }

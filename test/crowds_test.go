@@ -119,13 +119,9 @@ func TestHaproxyClients(t *testing.T) {
 	e := testkit.FindEngine(t)
 	testkit.NoLeaks(t)
 	server := testkit.Start(t, testkit.NewDir(t), testkit.BuildGo(t, "./targets/gohttp"))
-	testkit.AwaitFile(t, filepath.Join(server.Dir, "port"), server.PID)
-	port, err := os.ReadFile(filepath.Join(server.Dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := server.Told(t, "port")
 	dir, plain, web := testkit.NewDir(t), freeAddress(t), freeAddress(t)
-	conf := fmt.Sprintf(haproxyConf, plain, "127.0.0.1:"+string(port), web)
+	conf := fmt.Sprintf(haproxyConf, plain, "127.0.0.1:"+port, web)
 	if err := os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,12 +41,7 @@ type flood struct {
 func startServer(t testing.TB, args ...string) (p *testkit.Proc, port string) {
 	t.Helper()
 	p = testkit.Start(t, testkit.NewDir(t), append([]string{testkit.BuildC(t, "targets/flood.c")}, args...)...)
-	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
-	b, err := os.ReadFile(filepath.Join(p.Dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p, strings.TrimSpace(string(b))
+	return p, p.Told(t, "port")
 }
 
 // startFlood connects a client from a namespace.

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -76,12 +74,8 @@ func TestFlushedRules(t *testing.T) {
 	e := glisOnly(t)
 	testkit.NoLeaks(t)
 	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/echo.c"))
-	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
-	port, err := os.ReadFile(filepath.Join(p.Dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.Dial("tcp4", net.JoinHostPort("127.0.0.1", string(port)))
+	port := p.Told(t, "port")
+	conn, err := net.Dial("tcp4", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,12 +50,8 @@ func TestManyConnections(t *testing.T) {
 	testkit.NoLeaks(t)
 	program := testkit.BuildC(t, "targets/manyconns.c")
 	p := testkit.Start(t, testkit.NewDir(t), program, many)
-	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
-	port, err := os.ReadFile(filepath.Join(p.Dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	clients := testkit.Start(t, testkit.NewDir(t), program, many, string(port))
+	port := p.Told(t, "port")
+	clients := testkit.Start(t, testkit.NewDir(t), program, many, port)
 	grown(t, clients, "rounds", 1)
 	for range 2 {
 		img := testkit.NewDir(t)

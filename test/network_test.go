@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -62,15 +61,12 @@ func TestRouteMissing(t *testing.T) {
 	there.Address(t, "lo", "10.96.0.2/32")
 	here.Route(t, "10.96.0.0/24", "10.97.0.2", true)
 	p := testkit.Start(t, testkit.NewDir(t), c, "10.97.0.1")
-	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
-	port, err := os.ReadFile(filepath.Join(p.Dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := p.Told(t, "port")
 	var conn net.Conn
+	var err error
 	there.Do(func() {
 		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 96, 0, 2)}}
-		conn, err = from.Dial("tcp", net.JoinHostPort("10.97.0.1", string(port)))
+		conn, err = from.Dial("tcp", net.JoinHostPort("10.97.0.1", port))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -111,12 +107,7 @@ func TestHalfOpen(t *testing.T) {
 	there.Address(t, "lo", "10.96.0.2/32")
 	here.Route(t, "10.96.0.0/24", "10.97.0.9", true) // nobody
 	p := testkit.Start(t, testkit.NewDir(t), c, "10.97.0.1")
-	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
-	text, err := os.ReadFile(filepath.Join(p.Dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(string(text))
+	port, err := strconv.Atoi(p.Told(t, "port"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -164,18 +164,14 @@ func TestTCPClose(t *testing.T) {
 // them flood it.
 func dialMany(t testing.TB, p *testkit.Proc, host string) []*client {
 	t.Helper()
-	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
-	port, err := os.ReadFile(filepath.Join(p.Dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := p.Told(t, "port")
 	var clients []*client
 	for i := range 200 {
 		piece := 64
 		if i < 10 {
 			piece = 32 << 10
 		}
-		clients = append(clients, dial(t, net.JoinHostPort(host, string(port)), piece))
+		clients = append(clients, dial(t, net.JoinHostPort(host, port), piece))
 	}
 	awaitMore(t, p.Dir, clients)
 	return clients

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -32,16 +30,7 @@ func TestWaitingForeseen(t *testing.T) {
 	if stages, err := stagesOf(t, p, false); err != nil || !slices.Contains(stages, "freeze") {
 		t.Errorf("nobody waits: stages %q, error %v", stages, err)
 	}
-	port, err := os.ReadFile(filepath.Join(dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", string(port)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	arrived(t, c)
+	arrived(t, client(t, p))
 	stages, err := stagesOf(t, p, false)
 	if !errors.Is(err, kind.ErrUnsupported) {
 		t.Fatalf("a client waits: error %v", err)
@@ -59,6 +48,17 @@ func TestWaitingForeseen(t *testing.T) {
 		t.Errorf("--skip-in-flight: stages %q, error %v", stages, err)
 	}
 	testkit.Unharmed(t, p.PID)
+}
+
+// client connects to a server until the test ends.
+func client(t *testing.T, p *testkit.Proc) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", p.Told(t, "port")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 // arrived waits until the server's end of a connection is there: connect(2) does not.

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -56,18 +55,9 @@ func connectionOf(t *testing.T, pid int) int {
 func TestRepairModeIsShort(t *testing.T) {
 	testkit.RequireRoot(t)
 	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "../../test/targets/echo.c"))
-	testkit.AwaitFile(t, filepath.Join(p.Dir, "port"), p.PID)
-	port, err := os.ReadFile(filepath.Join(p.Dir, "port"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", string(port)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	b := []byte("x")
-	if _, err = c.Write(b); err == nil {
+	c, b := client(t, p), []byte("x")
+	_, err := c.Write(b)
+	if err == nil {
 		_, err = c.Read(b) // the server has accepted it
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -207,4 +208,16 @@ func Reap(t testing.TB, pids []int) {
 	if err := reap(pids); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Told awaits a file of the target's folder, and returns what the target wrote there.
+func (p *Proc) Told(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(p.Dir, name)
+	AwaitFile(t, path, p.PID)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
 }
