@@ -34,7 +34,7 @@ func countCalls(t testing.TB) *calls {
 	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {
 		t.Fatal(err)
 	}
-	trace, err := linux.BPFTrace("sys_enter", counter(values, st.Dev, st.Ino, os.Getpid()), bpf.License)
+	trace, err := traced(t, "sys_enter", counter(values, st.Dev, st.Ino, os.Getpid()))
 	testkit.KernelMemory(t, err)
 	t.Cleanup(func() {
 		unix.Close(trace)
