@@ -105,6 +105,7 @@ var targets = []target{
 	{name: "unixgarbage", generations: 3, noCRIU: "it leaves garbage, whose names nobody can have"},
 	{name: "unixrebound", generations: 3, noCRIU: "clients that are closed are refused"},
 	{name: "unixlone", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
+	{name: "unixstandin", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixpair"},
 	{name: "unixnames", generations: 3, noCRIU: "names and credentials of connected sockets are lost"},
 	{name: "unixdgram", generations: 3, noCRIU: "senders and names are lost"},

@@ -24,6 +24,7 @@ var unixRefusals = []struct {
 	{"waitserver", "the client or the server is outside", "hasn't accepted it yet", nil},
 	{"waitrenamed", "its abstract name belongs to a socket outside", "outside of the tree (process", nil},
 	{"waitlonely", "descriptors come along that nobody else in the tree has open", "nobody else in the tree has open", nil},
+	{"waithalved", "pipes with an end outside", "held outside of the tree", nil},
 	{"lonely", "an error (SO_ERROR) in front of messages", "nobody else in the tree has open", nil},
 	{"attribute", "has an ACL or an extended attribute", "trusted.glis", nil},
 	{"hardlink", "has other names (hard links)", "hard links", nil},

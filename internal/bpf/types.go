@@ -190,6 +190,20 @@ func (x *Types) Member(t *Type, name string) int {
 	return off
 }
 
+// Value returns what a name of an enumeration stands for.
+func (x *Types) Value(t *Type, name string) (value int32, ok bool) {
+	le := binary.NativeEndian
+	if t.Kind != KindEnum {
+		return 0, false
+	}
+	for m := t.rest; len(m) >= 8; m = m[8:] {
+		if x.named(le.Uint32(m), name) {
+			return int32(le.Uint32(m[4:])), true
+		}
+	}
+	return 0, false
+}
+
 // members calls fn with each member's name, type, and place.
 func (x *Types) members(t *Type, fn func(name, id uint32, f Field)) {
 	if t.Kind != KindStruct && t.Kind != KindUnion {

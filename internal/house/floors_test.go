@@ -32,7 +32,7 @@ var floors = map[string]int{
 
 	"internal/tracee": instruments, "internal/remote": instruments, "internal/stub": instruments,
 	"internal/scan": instruments, "internal/plan": instruments, "internal/pages": instruments,
-	"internal/netlock": instruments, "internal/guardian": instruments,
+	"internal/netlock": instruments, "internal/guardian": instruments, "internal/standin": instruments,
 
 	"internal/kinds": list,
 

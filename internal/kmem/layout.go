@@ -11,7 +11,7 @@ import (
 // maxOffset is more than where anything is that is asked for.
 const maxOffset = 64 << 10
 
-// find finds members of structures. One that begins with a question mark may be
+// find finds members of structures, and values of enumerations. One that begins with a question mark may be
 // missing.
 func find(x *bpf.Types, names []string) (map[string]Field, error) {
 	wanted := map[string][]string{} // members by structure
@@ -28,7 +28,7 @@ func find(x *bpf.Types, names []string) (map[string]Field, error) {
 	}
 	found := map[string]bpf.Type{}
 	err := x.Each(func(t *bpf.Type) bool {
-		if t.Kind == bpf.KindStruct {
+		if t.Kind == bpf.KindStruct || t.Kind == bpf.KindEnum {
 			for of := range wanted {
 				if _, ok := found[of]; !ok && x.Named(t, of) {
 					found[of] = *t
@@ -58,6 +58,9 @@ func find(x *bpf.Types, names []string) (map[string]Field, error) {
 }
 
 func findIn(x *bpf.Types, t *bpf.Type, of string, members []string, optional func(string) bool, out map[string]Field) error {
+	if t.Kind == bpf.KindEnum {
+		return valuesOf(x, t, of, members, optional, out)
+	}
 	fields, err := x.Fields(t, members...)
 	if err != nil {
 		return err
@@ -74,6 +77,20 @@ func findIn(x *bpf.Types, t *bpf.Type, of string, members []string, optional fun
 			return fmt.Errorf("the kernel's struct %s has no %s", of, members[i])
 		}
 		out[of+"."+members[i]] = Field{At: f.Offset, Bit: f.Bit, Bits: f.Bits}
+	}
+	return nil
+}
+
+// valuesOf finds what names of an enumeration stand for.
+func valuesOf(x *bpf.Types, t *bpf.Type, of string, members []string, optional func(string) bool, out map[string]Field) error {
+	for _, m := range members {
+		v, ok := x.Value(t, m)
+		if !ok && !optional(of+"."+m) {
+			return fmt.Errorf("the kernel's enum %s has no %s", of, m)
+		}
+		if ok {
+			out[of+"."+m] = Field{At: int(v)}
+		}
 	}
 	return nil
 }

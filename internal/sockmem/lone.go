@@ -11,10 +11,13 @@ import (
 // Lone is an open file as the kernel's memory tells of it: one that is in a message
 // only, so that nobody can be asked.
 type Lone struct {
+	At    kmem.Addr // where the kernel has it
 	Flags uint32    // as F_GETFL has them
 	Pos   int64     // of a file that has one
 	Inode kmem.Addr // where that is
 	Mode  uint32
+	UID   uint32 // of who owns it
+	GID   uint32
 	Ops   kmem.Addr // what makes it the kind that it is
 	// Bound says that more hangs on it than it tells: who is told of I/O, locks or
 	// leases on the file, an epoll file, or who watches it or its directory (inotify).
@@ -26,7 +29,7 @@ type Lone struct {
 func loneNames() []string {
 	names := []string{
 		"file.f_flags", "file.f_pos", "file.f_op", "file.f_path", "file.f_owner", "file.f_ep", "fown_struct.pid",
-		"inode.i_flctx", "inode.i_fsnotify_mask", "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_inode", "dentry.d_name", "qstr.name", "qstr.len",
+		"inode.i_uid", "inode.i_gid", "inode.i_flctx", "inode.i_fsnotify_mask", "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_inode", "dentry.d_name", "qstr.name", "qstr.len",
 		"vfsmount.mnt_root", "mount.mnt", "mount.mnt_parent", "mount.mnt_mountpoint", "eventfd_ctx.count", "eventfd_ctx.flags",
 	}
 	return names
@@ -48,7 +51,7 @@ func (m *Memory) TellsLone() bool {
 
 // Lone reads what an open file is. file is where the kernel has it, see Buffer.
 func (m *Memory) Lone(file kmem.Addr) (*Lone, error) {
-	x := &Lone{}
+	x := &Lone{At: file}
 	var err error
 	if x.Flags, err = m.u32(file, "file.f_flags"); err != nil {
 		return nil, err
@@ -66,6 +69,12 @@ func (m *Memory) Lone(file kmem.Addr) (*Lone, error) {
 		return nil, err
 	}
 	x.Mode = uint32(binary.NativeEndian.Uint16(mode))
+	if x.UID, err = m.u32(x.Inode, "inode.i_uid"); err != nil {
+		return nil, err
+	}
+	if x.GID, err = m.u32(x.Inode, "inode.i_gid"); err != nil {
+		return nil, err
+	}
 	if x.Ops, err = m.follow(file, "file.f_op"); err != nil {
 		return nil, err
 	}
@@ -178,6 +187,17 @@ func (m *Memory) pathOf(file kmem.Addr) (string, error) {
 		mnt = parent + m.Off("mount.mnt")
 	}
 	return "", errGone
+}
+
+// Name returns the last component of the path of an open file, or what the kernel calls
+// one that has none.
+func (m *Memory) Name(file kmem.Addr) (string, error) {
+	entry, err := m.Pointer(file + m.Off("file.f_path") + m.Off("path.dentry"))
+	if err != nil {
+		return "", err
+	}
+	name, _, err := m.part(entry)
+	return name, err
 }
 
 // part returns the last component of a path, and where what is before it is.

@@ -43,7 +43,11 @@ func TestLone(t *testing.T) {
 	if x.Path != path || x.Pos != 7 || x.Flags != uint32(flags) || x.Mode != unix.S_IFREG|0o640 || x.Bound {
 		t.Errorf("%+v, want %s with flags %#x at 7", x, path, flags)
 	}
-	if y := look(open()); *y != *x {
+	y := look(open())
+	if y.At == x.At {
+		t.Errorf("two open files are both at %#x", x.At)
+	}
+	if y.At = x.At; *y != *x {
 		t.Errorf("opened once more %+v, before %+v", y, x)
 	}
 	for name, bind := range map[string]func(n int) error{

@@ -17,6 +17,7 @@ import (
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
 	"glis.dev/glis/internal/sockmem"
+	"glis.dev/glis/internal/standin"
 )
 
 // arrived is a connection that waits to be accepted. Nobody has its end as a
@@ -50,7 +51,7 @@ func (k *Kind) gatherWaiting(env *kind.DumpEnv) error {
 	if len(all) == 0 {
 		return nil
 	}
-	m, err := sockmem.OpenMemory()
+	m, err := sockmem.OpenMemory(standin.Names()...)
 	if errors.Is(err, sockmem.ErrUnavailable) {
 		return all[0].refuse("%d connections to %s wait to be accepted, and what is in them can't be read (%v); let the server accept them, or end its clients", all[0].u.RQueue, nameString(all[0].u.Name), err)
 	}
@@ -61,10 +62,10 @@ func (k *Kind) gatherWaiting(env *kind.DumpEnv) error {
 	w := &waitingRoom{kind: k, env: env, memory: m}
 	for _, l := range all {
 		if err := w.read(l); err != nil {
-			return err
+			return errors.Join(err, w.maker.Close())
 		}
 	}
-	return nil
+	return w.finish()
 }
 
 // waitingRoom reads connections that wait.
@@ -74,6 +75,9 @@ type waitingRoom struct {
 	memory *sockmem.Memory
 	files  map[kmem.Addr]*scan.File // by where the kernel has them
 	here   []sockmem.Waiting        // at the listener that is read
+	maker  *standin.Maker           // of files that nobody can have; nil: none was needed
+	inodes map[kmem.Addr]*scan.File // of the tree
+	waits  *look                    // where the last one waits that a stand-in was made of
 }
 
 // read reads what waits at one listener.
@@ -139,7 +143,7 @@ func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
 	for i := range x.Buffers {
 		m, err := w.message(l, &x.Buffers[i])
 		if isReason(err) {
-			return nil, l.refuse("a connection to %s waits to be accepted, and %v, which isn't supported; let the server accept it", nameString(l.u.Name), err)
+			return nil, l.refuseWaiting(err)
 		}
 		if err != nil {
 			return nil, err
@@ -147,6 +151,11 @@ func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
 		a.messages = append(a.messages, m)
 	}
 	return a, nil
+}
+
+// refuseWaiting says that something in a connection that waits can't be carried over.
+func (l *look) refuseWaiting(why error) error {
+	return l.refuse("a connection to %s waits to be accepted, and %v, which isn't supported; let the server accept it", nameString(l.u.Name), why)
 }
 
 // mayBeNamed refuses a client that is closed and whose abstract name a socket outside of

@@ -1,0 +1,57 @@
+package standin
+
+import (
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// Devices that opening changes nothing of: those of memory (null, zero, …), and
+// pseudo-terminals, of which only what is open already has a path here.
+const (
+	memoryDevices  = 1
+	firstTerminals = 136 // UNIX98_PTY_SLAVE_MAJOR
+	lastTerminals  = 143
+)
+
+// byPath opens a file by its path once more: compare sees whether it is the same one.
+func (k *Maker) byPath(x *sockmem.Lone) (*fd.FD, error) {
+	if x.Flags&unix.O_PATH != 0 {
+		return nil, unlike("it was opened with O_PATH")
+	}
+	at, err := unix.Open(x.Path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, unlike("its path, %q, leads nowhere (%v)", x.Path, err)
+	}
+	o := &original{file: fd.New(at)}
+	defer o.file.Close()
+	is, err := k.look(o.file)
+	if err != nil {
+		return nil, err
+	}
+	if is.Inode != x.Inode {
+		return nil, unlike("its path, %q, leads to another file by now", x.Path)
+	}
+	if err := harmless(at); err != nil {
+		return nil, err
+	}
+	return o.again(x)
+}
+
+// harmless refuses what does something when it is opened.
+func harmless(at int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(at, &st); err != nil {
+		return unlike("it can't be looked at (%v)", err)
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFIFO:
+		return nil
+	case unix.S_IFCHR:
+		if n := unix.Major(st.Rdev); n == memoryDevices || firstTerminals <= n && n <= lastTerminals {
+			return nil
+		}
+	}
+	return unlike("it is a device, or of a kind that isn't opened by its path")
+}

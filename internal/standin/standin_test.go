@@ -1,0 +1,229 @@
+package standin
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/sockmem"
+	"glis.dev/glis/internal/testkit"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// maker returns a Maker, and what asks it for a file like one of the test's own.
+func maker(t *testing.T) (k *Maker, like func(int) (int, error)) {
+	t.Helper()
+	m, err := sockmem.OpenMemory(Names()...)
+	if errors.Is(err, kmem.ErrUnavailable) {
+		testkit.KernelMemory(t, err)
+	}
+	must(t, err)
+	t.Cleanup(func() { m.Close() })
+	if k, err = New(m); err != nil {
+		t.Fatal(err)
+	}
+	if len(k.kinds) != len(kinds()) {
+		t.Fatalf("%d of %d kinds are known", len(k.kinds), len(kinds()))
+	}
+	t.Cleanup(func() { k.Close() })
+	return k, func(n int) (int, error) {
+		at, err := m.File(n)
+		must(t, err)
+		x, err := m.Lone(at)
+		must(t, err)
+		own, err := k.Make(x)
+		if err != nil {
+			return -1, err
+		}
+		t.Cleanup(func() { own.Close() })
+		return own.Int(), nil
+	}
+}
+
+func pair(t *testing.T, flags int) (r, w int) {
+	t.Helper()
+	var p [2]int
+	must(t, unix.Pipe2(p[:], flags|unix.O_CLOEXEC|unix.O_NONBLOCK))
+	t.Cleanup(func() { unix.Close(p[0]); unix.Close(p[1]) })
+	return p[0], p[1]
+}
+
+func read(n int) string {
+	b := make([]byte, 1<<20)
+	got, err := unix.Read(n, b)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[:got])
+}
+
+// A pipe like another one has what is in that, and both ends are of one.
+func TestPipe(t *testing.T) {
+	k, like := maker(t)
+	r, w := pair(t, 0)
+	text := strings.Repeat("0123456789", 2000)
+	unix.Write(w, []byte("gone"+text))
+	unix.Read(r, make([]byte, 4))
+	nr, err := like(r)
+	must(t, err)
+	nw, err := like(w)
+	must(t, err)
+	if got := read(nr); got != text {
+		t.Errorf("it has %d bytes, %.20q", len(got), got)
+	}
+	must(t, k.Finish())
+	unix.Write(nw, []byte("more"))
+	if got := read(nr) + read(r); got != "more"+text {
+		t.Errorf("then %.20q", got)
+	}
+}
+
+// What was written as packets is read as such.
+func TestPackets(t *testing.T) {
+	_, like := maker(t)
+	r, w := pair(t, unix.O_DIRECT)
+	for _, s := range []string{"a", "bc", "def"} {
+		unix.Write(w, []byte(s))
+	}
+	n, err := like(r)
+	must(t, err)
+	if got := read(n) + "," + read(n) + "," + read(n); got != "a,bc,def" {
+		t.Errorf("packets %s", got)
+	}
+}
+
+// An end that nobody asked for is somebody else's.
+func TestPipeElsewhere(t *testing.T) {
+	k, like := maker(t)
+	r, _ := pair(t, 0)
+	if _, err := like(r); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Finish(); !errors.Is(err, ErrUnlike) || !strings.Contains(err.Error(), "outside") {
+		t.Errorf("a pipe with an end elsewhere: %v", err)
+	}
+}
+
+// A memfd like another one has all its pages, holes, what was only allocated, and seals.
+func TestMemfd(t *testing.T) {
+	_, like := maker(t)
+	n, err := unix.MemfdCreate("some name", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	must(t, err)
+	defer unix.Close(n)
+	page := make([]byte, 4096)
+	for _, at := range []int64{0, 1, 63, 64, 65, 4095, 4096, 300000} { // of all levels of the tree
+		copy(page, fmt.Sprint("page ", at))
+		_, err := unix.Pwrite(n, page, at*4096)
+		must(t, err)
+	}
+	must(t, unix.Ftruncate(n, 300001*4096-1000))
+	must(t, unix.Fallocate(n, 0, 5*4096, 3*4096))
+	_, err = unix.FcntlInt(uintptr(n), unix.F_ADD_SEALS, unix.F_SEAL_GROW)
+	must(t, err)
+	own, err := like(n)
+	must(t, err)
+	sum := func(n int) string {
+		f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", n))
+		must(t, err)
+		defer f.Close()
+		st, err := f.Stat()
+		must(t, err)
+		out := fmt.Sprint(st.Size(), st.Mode())
+		b := make([]byte, 4096)
+		for i := int64(0); i*4096 < st.Size(); i++ {
+			at, err := f.Seek(i*4096, unix.SEEK_DATA)
+			if err != nil {
+				break
+			}
+			i = at / 4096
+			k, _ := f.ReadAt(b, i*4096)
+			if s := strings.Trim(string(b[:k]), "\x00"); s != "" {
+				out += fmt.Sprintf(" %d:%.40q", i, s)
+			}
+		}
+		link, _ := os.Readlink(f.Name())
+		seals, _ := unix.FcntlInt(uintptr(n), unix.F_GET_SEALS, 0)
+		return fmt.Sprint(out, link, seals)
+	}
+	if got, want := sum(own), sum(n); got != want {
+		t.Errorf("it is %s\nlike %s", got, want)
+	}
+}
+
+// A folio of many pages is copied as a whole.
+func TestMemfdHuge(t *testing.T) {
+	_, like := maker(t)
+	n, err := unix.MemfdCreate("huge", unix.MFD_CLOEXEC)
+	must(t, err)
+	defer unix.Close(n)
+	const size = 6 << 20
+	must(t, unix.Ftruncate(n, size))
+	b, err := unix.Mmap(n, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	unix.Madvise(b, unix.MADV_HUGEPAGE) //nolint:errcheck // then they are small
+	for i := range b {
+		b[i] = byte(i >> 12 * 7)
+	}
+	if _, err := like(n); !errors.Is(err, ErrUnlike) {
+		t.Errorf("one that is mapped: %v", err)
+	}
+	unix.Madvise(b, unix.MADV_COLLAPSE) //nolint:errcheck // see above
+	must(t, unix.Munmap(b))
+	own, err := like(n)
+	must(t, err)
+	got := make([]byte, size)
+	if k, err := unix.Pread(own, got, 0); err != nil || k != size {
+		t.Fatalf("read %d: %v", k, err)
+	}
+	for i := range got {
+		if got[i] != byte(i>>12*7) {
+			t.Fatalf("byte %d is %d", i, got[i])
+		}
+	}
+}
+
+// What can't be told is refused, and why.
+func TestUnlike(t *testing.T) {
+	_, like := maker(t)
+	dir := t.TempDir()
+	open := func(flags int) int {
+		n, err := unix.Open(dir+"/file", flags|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(n) })
+		return n
+	}
+	e, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	must(t, err)
+	defer unix.Close(e)
+	gone := open(unix.O_RDWR)
+	path, err := unix.Open(dir+"/file", unix.O_PATH|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(path)
+	must(t, os.Remove(dir+"/file"))
+	other := open(unix.O_RDWR)
+	must(t, unix.Flock(other, unix.LOCK_EX))
+	owned, _ := pair(t, 0)
+	_, err = unix.FcntlInt(uintptr(owned), unix.F_SETOWN, os.Getpid())
+	must(t, err)
+	for name, x := range map[string]struct {
+		n   int
+		why string
+	}{
+		"epoll": {e, "of a kind"}, "O_PATH": {path, "O_PATH"}, "deleted": {gone, "another file by now"}, "lock": {other, "a lock"}, "owner": {owned, "owner"},
+	} {
+		if _, err := like(x.n); !errors.Is(err, ErrUnlike) || !strings.Contains(err.Error(), x.why) {
+			t.Errorf("%s: %v, want %q", name, err, x.why)
+		}
+	}
+}
