@@ -17,16 +17,16 @@ import (
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
-	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/taskmem"
 	"glis.dev/glis/internal/tracee"
 )
 
-// seizeOptions: syscall stops are told apart from SIGTRAP, and a seccomp
+// seizeOptions: syscall stops are told apart from SIGTRAP, a thread that has executed
+// a program stops, under whatever number it was seized, and a seccomp
 // filter of the target is suspended while we make it call what it never
 // would (the kernel lifts that by itself should we die).
-const seizeOptions = linux.PTRACE_O_TRACESYSGOOD | linux.PTRACE_O_SUSPEND_SECCOMP
+const seizeOptions = linux.PTRACE_O_TRACESYSGOOD | linux.PTRACE_O_TRACEEXEC | linux.PTRACE_O_SUSPEND_SECCOMP
 
 // freezer stops a tree: every thread of every task, until nothing new
 // appears.
@@ -34,9 +34,11 @@ type freezer struct {
 	tree   *scan.Tree
 	seized []*scan.Thread // in order, for thaw
 	seen   map[proc.TID]bool
-	moving map[*scan.Thread]bool  // asked to stop, and not known to have stopped
-	ctx    context.Context        // its end is the end of the freeze
-	known  func(*scan.Task) error // is told of every task before it is touched
+	moving map[*scan.Thread]bool // asked to stop, and not known to have stopped
+	// doubted are tasks of which a thread was gone, see sure.
+	doubted map[*scan.Task]bool
+	ctx     context.Context        // its end is the end of the freeze
+	known   func(*scan.Task) error // is told of every task before it is touched
 	// reading reads what /proc says of each thread that has stopped, while
 	// others are still waited for.
 	reading errgroup.Group
@@ -51,12 +53,31 @@ type freezer struct {
 // was seized so far.
 func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
 	f.ctx = ctx
-	f.seen, f.moving = map[proc.TID]bool{}, map[*scan.Thread]bool{}
+	f.seen, f.moving, f.doubted = map[proc.TID]bool{}, map[*scan.Thread]bool{}, map[*scan.Task]bool{}
 	f.reading.SetLimit(runtime.GOMAXPROCS(0))
 	level, err := f.first(pid)
 	if err != nil {
 		return err
 	}
+	for {
+		if err := f.levels(level); err != nil {
+			return err
+		}
+		run, err := f.readOwn()
+		if err != nil {
+			return err
+		}
+		if len(run) == 0 {
+			return errors.Join(f.readStatuses(), f.reading.Wait())
+		}
+		if level, err = f.again(run); err != nil {
+			return err
+		}
+	}
+}
+
+// levels stops the tasks given, then their children, and so on.
+func (f *freezer) levels(level []proc.PID) error {
 	for len(level) > 0 {
 		if err := f.ended(); err != nil {
 			return err
@@ -73,7 +94,7 @@ func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
 			return err
 		}
 	}
-	return errors.Join(f.readStatuses(), f.readOwn(), f.reading.Wait())
+	return nil
 }
 
 // first returns the tasks to begin with.
@@ -117,7 +138,7 @@ func (f *freezer) open(pid proc.PID) (*scan.Task, error) {
 		return nil, fmt.Errorf("task %d: %w", pid, err)
 	}
 	t := &scan.Task{PID: pid, Dir: dir}
-	if t.Stat, err = dir.Stat(); err != nil {
+	if t.Stat, err = f.stat(dir); err != nil {
 		return nil, fmt.Errorf("task %d: %w", pid, err)
 	}
 	n, err := unix.PidfdOpen(int(pid), 0)
@@ -165,7 +186,13 @@ func (f *freezer) stop(tasks []*scan.Task) error {
 			fresh = append(fresh, th...)
 		}
 		if len(fresh) == 0 {
-			return f.settled(tasks)
+			lost, err := f.sure(tasks)
+			if err != nil {
+				return err
+			}
+			if !lost {
+				return f.settled(tasks)
+			}
 		}
 		for _, th := range fresh {
 			if err := f.ended(); err != nil {
@@ -176,87 +203,6 @@ func (f *freezer) stop(tasks []*scan.Task) error {
 			}
 		}
 	}
-}
-
-// seize asks all threads of a task that were not seen before to stop.
-func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
-	tids, err := t.Dir.Threads()
-	if err != nil {
-		return nil, kind.About(t, err)
-	}
-	var fresh []*scan.Thread
-	for _, tid := range tids {
-		if f.seen[tid] {
-			continue
-		}
-		if err := f.ended(); err != nil {
-			return fresh, err
-		}
-		err := f.seizeOne(tid)
-		if errors.Is(err, tracee.ErrGone) || errors.Is(err, unix.EPERM) && ended(t, tid) {
-			continue // if it was the first thread, settled sees what is left
-		}
-		if err != nil {
-			return nil, f.whyNot(t, tid, err)
-		}
-		th := &scan.Thread{Thread: remote.Thread{Tgid: t.PID, TID: tid}, Task: t}
-		f.seen[tid] = true
-		f.seized = append(f.seized, th)
-		f.moving[th] = true
-		if err := tracee.Interrupt(tid); err != nil && !errors.Is(err, tracee.ErrGone) {
-			return nil, err
-		}
-		fresh = append(fresh, th)
-	}
-	return fresh, nil
-}
-
-func (f *freezer) seizeOne(tid proc.TID) error {
-	seize := tracee.Seize
-	if f.held != nil {
-		seize = tracee.SeizeHeld
-	}
-	if !f.noSuspend {
-		err := seize(tid, seizeOptions)
-		if !errors.Is(err, unix.EPERM) {
-			return err
-		}
-	}
-	err := seize(tid, seizeOptions&^linux.PTRACE_O_SUSPEND_SECCOMP)
-	f.noSuspend = f.noSuspend || err == nil
-	return err
-}
-
-// ended tells whether a thread has ended, but not gone. The kernel does not let
-// it be seized then.
-func ended(t *scan.Task, tid proc.TID) bool {
-	st, err := t.Dir.ThreadStat(tid)
-	return errors.Is(err, proc.ErrGone) || err == nil && (st.State == 'Z' || st.State == 'X')
-}
-
-// whyNot turns a refused seize into what the user can understand.
-func (f *freezer) whyNot(t *scan.Task, tid proc.TID, err error) error {
-	st, serr := t.Dir.Status()
-	switch {
-	case serr != nil:
-	case st.Kthread:
-		return fmt.Errorf("%v is a kernel thread: only processes can be dumped", t)
-	case st.TracerPid != 0 && int(st.TracerPid) != unix.Gettid(): // one of its other threads may be ours already
-		return kind.Unsupported(t, "it is traced by process %d (strace, gdb, another dump?); end that first", st.TracerPid)
-	}
-	return fmt.Errorf("%v: seize thread %d: %w", t, tid, err)
-}
-
-// overtime says that the time for the freeze is over, and what for.
-func (f *freezer) overtime(th *scan.Thread) error {
-	if f.ctx.Err() == nil {
-		return nil
-	}
-	state := "unknown"
-	if st, err := th.Task.Dir.ThreadStat(th.TID); err == nil {
-		state = string(st.State)
-	}
-	return fmt.Errorf("%v: thread %d (state %s) has not stopped: %w", th.Task, th.TID, state, context.Cause(f.ctx))
 }
 
 // await waits until a thread that was asked to has stopped. One that ended
@@ -276,8 +222,12 @@ func (f *freezer) await(th *scan.Thread) error {
 	}
 	th.Task.Threads = append(th.Task.Threads, th)
 	if !th.First() && f.threadsAt == nil {
+		dir := th.Task.Dir
 		f.reading.Go(func() (err error) {
-			th.Status, err = th.Task.Dir.ThreadStatus(th.TID)
+			th.Status, err = dir.ThreadStatus(th.TID)
+			if errors.Is(err, proc.ErrGone) {
+				return nil // whether it may be is seen in readOwn
+			}
 			return err
 		})
 	}
@@ -285,24 +235,30 @@ func (f *freezer) await(th *scan.Thread) error {
 }
 
 // readOwn reads what a stopped thread resumes from. No thread of the tree runs
-// anything of ours before.
-func (f *freezer) readOwn() error {
+// anything of ours before. It returns the tasks of which one does not stand.
+func (f *freezer) readOwn() (run []*scan.Task, err error) {
 	for _, th := range f.seized {
-		err := f.ended()
+		if err := f.ended(); err != nil {
+			return nil, err
+		}
+		if th.Regs, err = tracee.Regs(th.TID); err == nil {
+			th.Mask, err = tracee.Sigmask(th.TID)
+		}
+		if errors.Is(err, tracee.ErrGone) {
+			if !f.doubted[th.Task] {
+				run = append(run, th.Task)
+			}
+			f.doubted[th.Task] = true
+			continue
+		}
 		if err != nil {
-			return err
-		}
-		if th.Regs, err = tracee.Regs(th.TID); err != nil {
-			return err
-		}
-		if th.Mask, err = tracee.Sigmask(th.TID); err != nil {
-			return err
+			return nil, err
 		}
 		if !arch.Native(&th.Regs) {
-			return kind.Unsupported(th.Task, "thread %d is a 32-bit one", th.TID)
+			return nil, kind.Unsupported(th.Task, "thread %d is a 32-bit one", th.TID)
 		}
 	}
-	return nil
+	return run, nil
 }
 
 // settle waits for threads that were asked to stop when the freeze ended, so
@@ -325,16 +281,6 @@ func (f *freezer) settle() {
 // mostSettle is how long all of them together are waited for.
 const mostSettle = 20 * time.Millisecond
 
-func (f *freezer) forget(th *scan.Thread) {
-	delete(f.moving, th)
-	for i, x := range f.seized {
-		if x == th {
-			f.seized = append(f.seized[:i], f.seized[i+1:]...)
-			return
-		}
-	}
-}
-
 // settled looks at tasks that are wholly stopped: they must have a leader.
 func (f *freezer) settled(tasks []*scan.Task) error {
 	for _, t := range tasks {
@@ -345,21 +291,21 @@ func (f *freezer) settled(tasks []*scan.Task) error {
 			continue
 		}
 		var err error
-		if t.Stat, err = t.Dir.Stat(); err != nil {
+		if t.Stat, err = f.stat(t.Dir); err != nil {
 			return kind.About(t, err)
 		}
 		if len(t.Threads) == 0 && t.Stat.State == 'Z' && t != f.tree.Root {
 			t.Zombie = true // it ended while we were at it
 			continue
 		}
-		if err := leaderFirst(t); err != nil {
+		if err := f.leaderFirst(t); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func leaderFirst(t *scan.Task) error {
+func (f *freezer) leaderFirst(t *scan.Task) error {
 	for i, th := range t.Threads {
 		if proc.PID(th.TID) == t.PID {
 			t.Threads[0], t.Threads[i] = t.Threads[i], t.Threads[0]
@@ -369,7 +315,7 @@ func leaderFirst(t *scan.Task) error {
 	if len(t.Threads) == 0 {
 		return fmt.Errorf("%v has ended: %w", t, proc.ErrGone)
 	}
-	return withoutFirst(t)
+	return errors.Join(f.reading.Wait(), withoutFirst(t)) // they read in the directory that is closed
 }
 
 // newChildren returns the children of stopped tasks that the tree lacks. A

@@ -10,9 +10,9 @@ import (
 	"glis.dev/glis/internal/proc"
 )
 
-// reapOthers looks now and then, until the returned function is called,
+// ReapOthers looks now and then, until the returned function is called,
 // whether what is waited for can come at all; see reapDead.
-func reapOthers(tid proc.TID) (stop func()) {
+func ReapOthers(tid proc.TID) (stop func()) {
 	const often = 20 * time.Millisecond
 	done := make(chan struct{})
 	t := time.AfterFunc(often, func() {

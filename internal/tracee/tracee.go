@@ -92,6 +92,13 @@ func Seize(tid proc.TID, options uintptr) error {
 	return wrap("seize", tid, ptrace(linux.PTRACE_SEIZE, tid, 0, options))
 }
 
+// SeizeBeside is Seize for a thread of a process of which others are seized already.
+// If one of them executes a program the call lasts until it has, for which it waits
+// for the ends of those that are traced to be heard of; that is seen to meanwhile.
+func SeizeBeside(tid proc.TID, options uintptr) error {
+	return wrap("seize", tid, seizeSlowly(tid, options))
+}
+
 // SeizeHeld is Seize for a thread whose cgroup may be frozen. If it is, and is one of
 // version 1, and the thread is stopped (SIGSTOP), the call lasts until the cgroup is
 // thawed, which another goroutine may do: the kernel waits until the thread has gone
@@ -139,7 +146,7 @@ func Wait(tid proc.TID) (Stop, error) {
 		}
 		giveWay()
 	}
-	defer reapOthers(tid)()
+	defer ReapOthers(tid)()
 	return wait(tid, 0)
 }
 
@@ -225,16 +232,46 @@ func waitTrap(tid proc.TID, wait func(proc.TID) (Stop, error)) (Stop, error) {
 		if err != nil {
 			return s, err
 		}
-		if s.Exited() {
-			return s, fmt.Errorf("thread %d: %v: %w", tid, s, ErrGone)
-		}
-		if s.Trap() {
-			return s, nil
-		}
-		if err := Cont(tid, s.deliver()); err != nil {
+		if trapped, err := handOn(tid, s); trapped || err != nil {
 			return s, err
 		}
 	}
+}
+
+// handOn tells whether a report is of the stop that is waited for. From any other
+// the thread goes on, with the signal that was for it.
+func handOn(tid proc.TID, s Stop) (trapped bool, err error) {
+	switch {
+	case s.Exited():
+		return false, fmt.Errorf("thread %d: %v: %w", tid, s, ErrGone)
+	case s.Trap():
+		return true, nil
+	}
+	// Any stop is the end of what was asked for (ptrace_stop() in kernel/signal.c); and
+	// who has executed a program may have had another number when it was asked.
+	if err := Interrupt(tid); err != nil {
+		return false, err
+	}
+	return false, Cont(tid, s.deliver())
+}
+
+// Still makes sure that a thread stands in the stop that was waited for, and waits for
+// that as WaitTrapUntil does if not: when a thread executes a program all others end,
+// stopped or not, and it goes on under the number of the first. ErrGone if nobody has
+// this number now, or one that was not seized.
+func Still(tid proc.TID, stop func() error) error {
+	_, moves := Regs(tid)
+	s, ok, err := TryWait(tid)
+	if err != nil || !ok && moves == nil {
+		return err
+	}
+	if ok {
+		if trapped, err := handOn(tid, s); trapped || err != nil {
+			return err
+		}
+	}
+	_, err = WaitTrapUntil(tid, stop)
+	return err
 }
 
 // deliver returns the signal to hand on after a stop: event stops carry none.
