@@ -47,15 +47,28 @@ func (k *Kind) Foresee(env *kind.DumpEnv, find kind.Find) error {
 	})
 }
 
-// tellOrphans counts the connections that nobody has open any more. They are no part
-// of the tree: they stay in the kernel, which sends what they have as long as their
-// network namespace is there.
+// tellOrphans counts and names the connections that nobody has open any more. They are
+// no part of the tree: they stay in the kernel, which sends what they have as long as
+// their network namespace is there.
 func tellOrphans(env *kind.DumpEnv) {
 	if !env.Log.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}
-	if n, err := proc.Orphans(); err == nil && n > 0 {
-		env.Log.Info("TCP connections that were closed and still have something to send (orphans) stay with the kernel", "count", n)
+	n, err := proc.Orphans()
+	if err != nil || n == 0 {
+		return
+	}
+	env.Log.Info("TCP connections that were closed and still have something to send (orphans) stay with the kernel", "count", n)
+	const most = 100 // are named
+	var named int
+	err = eachAt(0, 1<<tcp.FinWait1|1<<tcp.Closing|1<<tcp.LastAck, func(s *sockdiag.Inet) {
+		if leftBehind(s) && named < most {
+			named++
+			env.Log.Info("it stays with the kernel", "from", s.Src, "to", s.Dst)
+		}
+	})
+	if err != nil {
+		env.Log.Debug("orphans are not named", "why", err)
 	}
 }
 
@@ -77,21 +90,7 @@ func (l *look) refuseWaiting() (err error) {
 
 // listeners returns the inodes of all TCP listeners of Glis's network namespace.
 func listeners() (map[uint64]bool, error) {
-	c, err := sockdiag.Open(0)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
 	all := map[uint64]bool{}
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		q := sockdiag.InetQuery{Family: family, Protocol: unix.IPPROTO_TCP, States: 1 << tcp.Listening}
-		err := c.EachInet(q, func(s *sockdiag.Inet) error {
-			all[uint64(s.Ino)] = true
-			return nil
-		})
-		if err != nil {
-			return all, err
-		}
-	}
-	return all, nil
+	err := eachAt(0, 1<<tcp.Listening, func(s *sockdiag.Inet) { all[uint64(s.Ino)] = true })
+	return all, err
 }

@@ -42,6 +42,7 @@ type node struct {
 	sharing  *extra.ReusePort // nil: it is alone at its port
 	inbox    *inbox           // nil: nothing is in a UDP socket's queues
 	atOnce   bool             // it is connected without TCP_FASTOPEN_CONNECT
+	over     bool             // it was bound by bindOver
 	cut      bool             // it was connected, and comes back as a closed socket (--tcp-close)
 }
 
@@ -276,7 +277,11 @@ func (n *node) bind(own int, k *socket.Kernel, at address) error {
 	if at.port == 0 && n.at.port != 0 {
 		return n.lendPort(own, at, zone)
 	}
-	if err := n.bindTo(own, at, zone); err != nil {
+	if err := n.bindTo(own, at, zone); errors.Is(err, unix.EADDRINUSE) {
+		if err := n.bindOver(own, at, zone, err); err != nil {
+			return err
+		}
+	} else if err != nil {
 		return err
 	}
 	if n.tcpLike() && reuse.Lo == 0 {
@@ -338,7 +343,10 @@ func zoneOf(family int, name string) (int, error) {
 
 // open connects the socket or makes it listen, and shuts it down.
 func (n *node) open(own int) error {
-	if n.listens() {
+	switch {
+	case n.listens() && n.over:
+		return n.listenOver(own)
+	case n.listens():
 		return tcp.Listen(own, int(n.entry.backlog))
 	}
 	if err := n.connect(own); err != nil {

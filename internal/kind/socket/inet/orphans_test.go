@@ -14,7 +14,7 @@ import (
 )
 
 // A connection that was closed with data still to send is counted, and the dump's log
-// tells of it; without one it is silent.
+// names it; without one it is silent.
 func TestOrphans(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -52,7 +52,7 @@ func TestOrphans(t *testing.T) {
 	}
 	var said bytes.Buffer
 	tellOrphans(&kind.DumpEnv{Log: slog.New(slog.NewTextHandler(&said, nil))})
-	if !strings.Contains(said.String(), "orphans") {
-		t.Errorf("the log says %q", said.String())
+	if want := "from=" + c.LocalAddr().String() + " to=" + l.Addr().String(); !strings.Contains(said.String(), "orphans") || !strings.Contains(said.String(), want) {
+		t.Errorf("the log says %q, nothing of %s", said.String(), want)
 	}
 }
