@@ -45,7 +45,7 @@ var elsewhere = map[string]string{
 	"time stamps and ends of transmissions":               "internal/kind/socket/inet: TestRefused",
 	"urgent data that waits (TCP), if":                    "needs a kernel whose memory can't be read",
 	"TCP connections that wait to be accepted, if":        "internal/kind/socket/inet: TestForesee, TestRefused",
-	"TCP socket whose connection has ended with an error": "internal/kind/socket/inet: TestRefused",
+	"TCP socket whose connection has ended with an error": "internal/kind/socket/inet: TestRefused, TestEndedAway",
 	"TCP socket in repair mode":                           "internal/kind/socket/inet: TestRefused",
 	"connections of Multipath TCP":                        "internal/kind/socket/inet: TestRefused",
 	"datagrams in a UDP queue":                            "of kernels before 6.6",

@@ -3,6 +3,7 @@ package test
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
@@ -93,6 +94,17 @@ func TestRouteMissing(t *testing.T) {
 // first segment was lost, is not told while nobody is there that this is so: it sends
 // that once more, again and again, until it finds the restored listener.
 func TestHalfOpen(t *testing.T) {
+	halfOpen(t, "10.97.0.1", "10.97.0.2", "10.96.0.2", "10.97.0.9")
+}
+
+func TestHalfOpen6(t *testing.T) {
+	halfOpen(t, "fd97::1", "fd97::2", "fd96::2", "fd97::9")
+}
+
+// halfOpen has a server at one address, and its client in another namespace behind a
+// second one, at a third to which packets go to nobody at first.
+func halfOpen(t *testing.T, server, gateway, far, nobody string) {
+	t.Helper()
 	e := glisOnly(t)
 	c := testkit.BuildC(t, "targets/echo.c")
 	runtime.LockOSThread() // never unlocked: the thread ends with the test
@@ -102,28 +114,22 @@ func TestHalfOpen(t *testing.T) {
 	here, there := testkit.Here(), testkit.NewNet(t)
 	here.Up(t, "lo")
 	testkit.Veth(t, here, "glis-a", there, "glis-b")
-	here.Address(t, "glis-a", "10.97.0.1/24")
-	there.Address(t, "glis-b", "10.97.0.2/24")
-	there.Address(t, "lo", "10.96.0.2/32")
-	here.Route(t, "10.96.0.0/24", "10.97.0.9", true) // nobody
-	p := testkit.Start(t, testkit.NewDir(t), c, "10.97.0.1")
-	port, err := strconv.Atoi(p.Told(t, "port"))
+	here.Address(t, "glis-a", server+"/24")
+	there.Address(t, "glis-b", gateway+"/24")
+	there.Address(t, "lo", far+"/32")
+	here.Route(t, far+"/32", nobody, true)
+	p := testkit.Start(t, testkit.NewDir(t), c, server)
+	text := p.Told(t, "port")
+	port, err := strconv.Atoi(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	syn := -1
-	there.Do(func() {
-		syn, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err == nil {
-			err = unix.Bind(syn, &unix.SockaddrInet4{Addr: [4]byte{10, 96, 0, 2}})
-		}
-		if err == nil {
-			err = unix.Connect(syn, &unix.SockaddrInet4{Addr: [4]byte{10, 97, 0, 1}, Port: port})
-		}
-	})
-	if !errors.Is(err, unix.EINPROGRESS) {
+	if first, err := there.Dial("tcp", net.JoinHostPort(server, text)); err != nil { // the neighbours know each other then
+		t.Fatal(err)
+	} else if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
+	syn := connecting(t, there, far, server, port)
 	defer unix.Close(syn)
 	again := func(n uint8) {
 		t.Helper()
@@ -140,7 +146,7 @@ func TestHalfOpen(t *testing.T) {
 	again(1)
 	img := testkit.NewDir(t)
 	e.Save(t, p.PID, img, established...)
-	here.Route(t, "10.96.0.0/24", "10.97.0.2", true)
+	here.Route(t, far+"/32", gateway, true)
 	again(2)
 	e.Restore(t, img, established...)
 	connected := []unix.PollFd{{Fd: int32(syn), Events: unix.POLLOUT}}
@@ -157,4 +163,32 @@ func TestHalfOpen(t *testing.T) {
 	clients := []*client{talk(t, conn, 64)}
 	awaitMore(t, p.Dir, clients)
 	finish(t, clients)
+}
+
+// connecting has a socket in a namespace begin to connect to an address from another.
+func connecting(t *testing.T, there *testkit.Net, from, to string, port int) (syn int) {
+	t.Helper()
+	at := func(ip string, port int) unix.Sockaddr {
+		if a := netip.MustParseAddr(ip); a.Is6() {
+			return &unix.SockaddrInet6{Addr: a.As16(), Port: port}
+		}
+		return &unix.SockaddrInet4{Addr: netip.MustParseAddr(ip).As4(), Port: port}
+	}
+	family, err := unix.AF_INET, error(nil)
+	if netip.MustParseAddr(to).Is6() {
+		family = unix.AF_INET6
+	}
+	there.Do(func() {
+		syn, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err == nil {
+			err = unix.Bind(syn, at(from, 0))
+		}
+		if err == nil {
+			err = unix.Connect(syn, at(to, port))
+		}
+	})
+	if !errors.Is(err, unix.EINPROGRESS) {
+		t.Fatal(err)
+	}
+	return syn
 }

@@ -164,20 +164,28 @@ func (n *Net) Up(t testing.TB, name string) {
 // Address gives an interface an address, which can be used at once.
 func (n *Net) Address(t testing.TB, name, prefix string) {
 	t.Helper()
+	n.address(t, name, prefix, unix.RTM_NEWADDR, netlink.Create|netlink.Replace)
+}
+
+// NoAddress takes it away.
+func (n *Net) NoAddress(t testing.TB, name, prefix string) {
+	t.Helper()
+	n.address(t, name, prefix, unix.RTM_DELADDR, 0)
+}
+
+func (n *Net) address(t testing.TB, name, prefix string, typ netlink.HeaderType, flags netlink.HeaderFlags) {
+	t.Helper()
 	p := netip.MustParsePrefix(prefix)
 	head := make([]byte, unix.SizeofIfAddrmsg)
-	head[0], head[1], head[2] = unix.AF_INET, byte(p.Bits()), unix.IFA_F_NODAD
-	if p.Addr().Is6() {
-		head[0] = unix.AF_INET6
-	}
+	head[0], head[1], head[2] = family(p), byte(p.Bits()), unix.IFA_F_NODAD
 	binary.NativeEndian.PutUint32(head[4:], uint32(n.Index(t, name)))
-	n.links(t, unix.RTM_NEWADDR, netlink.Create|netlink.Replace, head, func(e *netlink.AttributeEncoder) {
+	n.links(t, typ, flags, head, func(e *netlink.AttributeEncoder) {
 		e.Bytes(unix.IFA_LOCAL, p.Addr().AsSlice())
 		e.Bytes(unix.IFA_ADDRESS, p.Addr().AsSlice())
 	})
 }
 
-// Route has packets to a prefix of IPv4 go to the neighbour via, or no more.
+// Route has packets to a prefix go to the neighbour via, or no more.
 func (n *Net) Route(t testing.TB, prefix, via string, up bool) {
 	t.Helper()
 	p, typ, flags := netip.MustParsePrefix(prefix), netlink.HeaderType(unix.RTM_DELROUTE), netlink.HeaderFlags(0)
@@ -185,11 +193,37 @@ func (n *Net) Route(t testing.TB, prefix, via string, up bool) {
 		typ, flags = unix.RTM_NEWROUTE, netlink.Create|netlink.Replace
 	}
 	head := make([]byte, unix.SizeofRtMsg)
-	head[0], head[1], head[4], head[5], head[7] = unix.AF_INET, byte(p.Bits()), unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RTN_UNICAST
+	head[0], head[1], head[4], head[5], head[7] = family(p), byte(p.Bits()), unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RTN_UNICAST
 	n.links(t, typ, flags, head, func(e *netlink.AttributeEncoder) {
 		e.Bytes(unix.RTA_DST, p.Addr().AsSlice())
 		e.Bytes(unix.RTA_GATEWAY, netip.MustParseAddr(via).AsSlice())
 	})
+}
+
+// Take has the namespace take what comes to a prefix by an interface for its own, although
+// it has no such address: a table of routes, and the rule that leads to it.
+func (n *Net) Take(t testing.TB, prefix, name string) {
+	t.Helper()
+	const table = 97
+	p, toTable := netip.MustParsePrefix(prefix), byte(1) // FR_ACT_TO_TBL
+	rule := []byte{family(p), 0, 0, 0, table, 0, 0, toTable, 0, 0, 0, 0}
+	n.links(t, unix.RTM_NEWRULE, netlink.Create, rule, func(e *netlink.AttributeEncoder) {
+		const iif = 3 // FRA_IIFNAME
+		e.String(iif, name)
+	})
+	head := make([]byte, unix.SizeofRtMsg)
+	head[0], head[1], head[4], head[5], head[6], head[7] = family(p), byte(p.Bits()), table, unix.RTPROT_STATIC, unix.RT_SCOPE_HOST, unix.RTN_LOCAL
+	n.links(t, unix.RTM_NEWROUTE, netlink.Create, head, func(e *netlink.AttributeEncoder) {
+		e.Bytes(unix.RTA_DST, p.Addr().AsSlice())
+		e.Uint32(unix.RTA_OIF, uint32(n.Index(t, "lo")))
+	})
+}
+
+func family(p netip.Prefix) byte {
+	if p.Addr().Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
 }
 
 // Listen and Dial are those of package net, in the namespace.

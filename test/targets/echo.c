@@ -1,13 +1,13 @@
 // A server that gives back whatever it gets, to any number of clients. It knows
 // nothing of being saved. It writes its port to the file "port".
-// Arguments: none, an IPv4 address, 6 for IPv6, or "share" to share its port
-// (SO_REUSEPORT)
+// Arguments: none, an address, 6 for ::1, or "share" to share its port (SO_REUSEPORT)
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -42,9 +42,11 @@ int main(int argc, char **argv) {
 	struct sockaddr_in at4 = {AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof at;
 	signal(SIGPIPE, SIG_IGN);
-	int v6 = argc > 1 && *argv[1] == '6', share = argc > 1 && *argv[1] == 's', l = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0), ep = epoll_create1(0);
+	int v6 = argc > 1 && (*argv[1] == '6' || strchr(argv[1], ':')), share = argc > 1 && *argv[1] == 's', l = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0), ep = epoll_create1(0);
 	if (argc > 1 && !v6 && !share)
 		inet_pton(AF_INET, argv[1], &at4.sin_addr);
+	else if (v6 && argv[1][1])
+		inet_pton(AF_INET6, argv[1], &at.sin6_addr);
 	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
 	setsockopt(l, SOL_SOCKET, SO_REUSEPORT, &share, sizeof share);
 	if (bind(l, v6 ? (void *)&at : (void *)&at4, v6 ? sizeof at : sizeof at4) || listen(l, 1000) || getsockname(l, (void *)&at, &len))

@@ -37,9 +37,7 @@ func (n *node) finishConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, at a
 			return err
 		}
 	}
-	var room [28]byte
-	err = h.Connect(num, n.peer.raw(&room, n.family, zone))
-	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	if err := n.connectBy(h, num, zone); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)
 	}
 	if err := n.askBack(h, num, at); err != nil {
@@ -118,4 +116,16 @@ func (n *node) bindBy(h linux.Hand, own int, at address, zone int) error {
 		return err
 	}
 	return n.bindTo(own, at, zone)
+}
+
+// connectBy is the same for its peer.
+func (n *node) connectBy(h linux.Hand, own, zone int) error {
+	if !n.unseen.entry.GetForeign() {
+		var room [28]byte
+		return h.Connect(own, n.peer.raw(&room, n.family, zone))
+	}
+	if err := h.Run(); err != nil {
+		return err
+	}
+	return n.unseen.connectTo(own, n.peer, zone)
 }

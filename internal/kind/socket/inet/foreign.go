@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 )
 
@@ -58,11 +59,22 @@ func (k *Kind) isForeign(a abroad) (bool, error) {
 var allowed = []string{"IP_FREEBIND", "IPV6_FREEBIND", "IP_TRANSPARENT", "IPV6_TRANSPARENT"}
 
 // checkForeign notes whether the socket has an address that it can't get by bind(2)
-// alone. Connections that have one are refused at the restore.
+// alone. Of connections only those are looked at that are on no interface, see putLocal.
 func (l *look) checkForeign() error {
-	if l.live() || l.ended != nil {
+	switch {
+	case l.live():
 		return nil
+	case l.ended == nil:
+		return l.noteForeign()
 	}
+	is, err := l.kind.isForeign(abroad{l.family, l.at.ip, l.opts.Entry.GetSoBoundDev()})
+	if is {
+		return l.refuse("its connection has ended, which it could only be told at an address that this machine has, and it has not %v: let the process close it first", l.at.ip)
+	}
+	return l.fail(err)
+}
+
+func (l *look) noteForeign() error {
 	for _, name := range allowed {
 		if l.value(name) != 0 {
 			return nil
@@ -70,9 +82,22 @@ func (l *look) checkForeign() error {
 	}
 	is, err := l.kind.isForeign(abroad{l.family, l.at.ip, l.opts.Entry.GetSoBoundDev()})
 	if is {
+		if l.more == nil { // it has the options of another
+			l.more = &extra.SocketEntry{}
+		}
 		l.more.Foreign = proto.Bool(true)
 	}
 	return l.fail(err)
+}
+
+// abroad tells whether the socket may have any address.
+func (n *node) abroad() bool {
+	for _, name := range allowed {
+		if n.number(name) != 0 {
+			return true
+		}
+	}
+	return n.unseen.entry.GetForeign()
 }
 
 // checkForeign is that of a socket without ports.

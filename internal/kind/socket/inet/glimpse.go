@@ -238,14 +238,14 @@ func (k *Kind) dumpStill(env *kind.DumpEnv, f *scan.File, g *glimpse) (*fdinfo.F
 	if err := env.Guard.Leave(f, tcp.Repair(), k.backOf(l)...); err != nil {
 		return nil, err
 	}
+	r.extra.Reset()
+	l.more = &r.extra
 	if err := l.putLocal(); err != nil {
 		return nil, err
 	}
 	if err := put(env.Images, image.TCPStream, s.Entry, s.Queues, uint32(f.Stat.Ino)); err != nil {
 		return nil, err
 	}
-	r.extra.Reset()
-	l.more = &r.extra
 	if err := l.putExtra(); err != nil {
 		return nil, err
 	}

@@ -14,8 +14,7 @@ import (
 )
 
 // putLocal notes which interface the local address of a connection is on, once
-// for each address. One that is on none (IP_FREEBIND, IP_TRANSPARENT) isn't
-// noted, and isn't missed.
+// for each address. One that is on none (IP_FREEBIND, IP_TRANSPARENT) isn't missed.
 func (l *look) putLocal() error {
 	k := l.kind
 	if k.devices == nil {
@@ -25,8 +24,11 @@ func (l *look) putLocal() error {
 		}
 	}
 	ip := l.at.ip.Unmap()
-	name := k.devices[ip]
-	if name == "" {
+	name, here := k.devices[ip]
+	switch {
+	case !here:
+		return l.noteForeign()
+	case name == "":
 		return nil
 	}
 	k.devices[ip] = ""
@@ -94,7 +96,7 @@ func (n *node) checkPath() error {
 		k.reach = map[path]error{}
 	}
 	// Ports have no part in it.
-	p := path{n.at.ip, n.peer.ip, n.opts.Entry.GetSoBoundDev() + " " + n.entry.ifname, uint32(n.number("SO_MARK"))}
+	p := path{n.at.ip, n.peer.ip, n.opts.Entry.GetSoBoundDev() + " " + n.entry.ifname, uint32(n.number("SO_MARK")), n.abroad()}
 	err, known := k.reach[p]
 	if !known {
 		err = n.probe()
@@ -120,6 +122,7 @@ type path struct {
 	at, peer netip.Addr
 	devices  string
 	mark     uint32
+	abroad   bool // any address will do
 }
 
 // probe finds out whether a connection can be made again, by a UDP socket that
@@ -132,7 +135,7 @@ func (n *node) probe() error {
 	defer unix.Close(num)
 	for _, opt := range []int{unix.IP_FREEBIND, unix.IP_TRANSPARENT} {
 		name := map[int]string{unix.IP_FREEBIND: "IP_FREEBIND", unix.IP_TRANSPARENT: "IP_TRANSPARENT"}[opt]
-		if n.number(name)|n.number("IPV6_"+name[3:]) == 0 {
+		if n.number(name)|n.number("IPV6_"+name[3:]) == 0 && !n.unseen.entry.GetForeign() {
 			continue
 		}
 		if err := unix.SetsockoptInt(num, unix.IPPROTO_IP, opt, 1); err != nil {
