@@ -95,6 +95,7 @@ type Kind struct {
 	sharing   map[sharing]int // listeners made so far
 	admitter  *tcp.Admitter
 	pacing    pacing
+	rousing   rousing
 	rings     linux.Rings
 	load      map[sort]*socket.Loader
 	source    plan.Source

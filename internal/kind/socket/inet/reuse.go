@@ -181,7 +181,7 @@ func (n *node) choose(own int) error {
 
 // Follow implements plan.Follower.
 func (n *node) Follow() error {
-	return errors.Join(socket.LetGo(n.unseen.entry.GetFilter()), socket.LetGo(n.sharing.GetProgram()))
+	return errors.Join(socket.LetGo(n.unseen.entry.GetFilter()), socket.LetGo(n.sharing.GetProgram()), n.rouse())
 }
 
 // checkPrograms makes sure that programs can be attached again.
