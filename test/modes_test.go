@@ -201,7 +201,25 @@ func TestTimeout(t *testing.T) {
 	p.AwaitAt(t, 0)
 	img := testkit.NewDir(t)
 	r := e.Run(t, "dump", "-t", strconv.Itoa(p.PID), "-D", img, "--timeout", "1")
-	if r.Code != 1 || !strings.Contains(r.Stderr, "--timeout") || !strings.Contains(r.Stderr, strconv.Itoa(p.PID)) {
+	if r.Code != 1 || !strings.Contains(r.Stderr, "--timeout") || !strings.Contains(r.Stderr, "vfork") || !strings.Contains(r.Stderr, strconv.Itoa(p.PID)) {
+		t.Errorf("exit status %d, %q", r.Code, r.Stderr)
+	}
+	testkit.Unharmed(t, p.PID)
+	empty(t, img)
+	p.Go(t, 0, true)
+	p.WaitExit(t, 0)
+}
+
+// A parent that waits in vfork(2) for long is named before the time is over; the target
+// goes on.
+func TestVfork(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/vforking.c"), ".")
+	p.AwaitAt(t, 0)
+	img := testkit.NewDir(t)
+	r := e.Run(t, "dump", "-t", strconv.Itoa(p.PID), "-D", img, "--timeout", "0")
+	if r.Code != 1 || !strings.Contains(r.Stderr, "waits in vfork(2) until its child (process ") || !strings.Contains(r.Stderr, "try again") {
 		t.Errorf("exit status %d, %q", r.Code, r.Stderr)
 	}
 	testkit.Unharmed(t, p.PID)

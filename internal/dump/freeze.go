@@ -208,7 +208,7 @@ func (f *freezer) stop(tasks []*scan.Task) error {
 // await waits until a thread that was asked to has stopped. One that ended
 // instead is forgotten.
 func (f *freezer) await(th *scan.Thread) error {
-	s, err := tracee.WaitTrapUntil(th.TID, func() error { return f.overtime(th) })
+	s, err := tracee.WaitTrapUntil(th.TID, f.late(th))
 	switch {
 	case errors.Is(err, tracee.ErrGone):
 		f.forget(th)

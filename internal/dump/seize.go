@@ -1,7 +1,6 @@
 package dump
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -104,16 +103,4 @@ func (f *freezer) whyNot(t *scan.Task, tid proc.TID, err error) error {
 		return kind.Unsupported(t, "it is traced by process %d (strace, gdb, another dump?); end that first", st.TracerPid)
 	}
 	return fmt.Errorf("%v: seize thread %d: %w", t, tid, err)
-}
-
-// overtime says that the time for the freeze is over, and what for.
-func (f *freezer) overtime(th *scan.Thread) error {
-	if f.ctx.Err() == nil {
-		return nil
-	}
-	state := "unknown"
-	if st, err := th.Task.Dir.ThreadStat(th.TID); err == nil {
-		state = string(st.State)
-	}
-	return fmt.Errorf("%v: thread %d (state %s) has not stopped: %w", th.Task, th.TID, state, context.Cause(f.ctx))
 }
