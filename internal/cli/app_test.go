@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/event"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -454,6 +455,47 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s: %+v", test.line, r.engine.dump)
 		}
 	}
+}
+
+// TestConfigOfMachine: /etc/criu/default.conf comes before the one of the user.
+func TestConfigOfMachine(t *testing.T) {
+	testkit.RequireRoot(t)
+	home := t.TempDir()
+	done := make(chan struct{})
+	testkit.OnThread(func() { // in a mount namespace of its own
+		defer close(done)
+		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+			unix.Mount("none", "/etc", "tmpfs", 0, ""), os.Mkdir("/etc/criu", 0o755), os.Mkdir(filepath.Join(home, ".criu"), 0o755),
+			os.WriteFile("/etc/criu/default.conf", []byte("timeout 5\nshell-job\n"), 0o600)); err != nil {
+			t.Error(err)
+			return
+		}
+		run := func(line string) (time.Duration, bool) {
+			r := newTestRun()
+			r.env["HOME"] = home
+			if code := r.run("dump -t 1 -D " + home + " " + line); code != 0 {
+				t.Errorf("%s: %d, %q", line, code, r.errOut.String())
+			}
+			return r.engine.dump.Timeout / time.Second, r.engine.dump.ShellJob
+		}
+		for _, test := range []struct {
+			line, own string
+			timeout   time.Duration
+			shellJob  bool
+		}{
+			{"", "", 5, true},
+			{"", "timeout 6\n", 6, true},
+			{"--no-default-config", "timeout 6\n", 10, false},
+		} {
+			if err := os.WriteFile(filepath.Join(home, ".criu/default.conf"), []byte(test.own), 0o600); err != nil {
+				t.Error(err)
+			}
+			if timeout, shellJob := run(test.line); timeout != test.timeout || shellJob != test.shellJob {
+				t.Errorf("%q with %q: timeout %d, shell job %v", test.line, test.own, timeout, shellJob)
+			}
+		}
+	})
+	<-done
 }
 
 // FuzzRun: whatever the words, no panic and a sensible exit status.
