@@ -64,5 +64,5 @@ type Both struct {
 	_      string `opt:"tls-cert" arg:"FILE" group:"Page server" rpc:"tls_cert" supported:"no; the page server is not built yet" help:"Own certificate."`
 	_      string `opt:"tls-key" arg:"FILE" group:"Page server" rpc:"tls_key" supported:"no; the page server is not built yet" help:"Own private key."`
 	_      bool   `opt:"tls-no-cn-verify" group:"Page server" rpc:"tls_no_cn_verify" supported:"no; the page server is not built yet" help:"Do not compare the server's name with its certificate."`
-	_      int    `opt:"status-fd" arg:"FD" group:"General" rpc:"status_fd" supported:"accepted; the page server and lazy pages use it, which are not built yet" help:"Write a zero byte to FD when ready."`
+	_      int    `opt:"status-fd" arg:"FD" group:"General" rpc:"status_fd" supported:"accepted; with criu, too, only the page server, lazy pages and the service write to it, which are not built yet" help:"Write a zero byte to FD when ready."`
 }

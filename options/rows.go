@@ -272,8 +272,8 @@ var rows = [...]*Option{
 		{Verb: "restore", Group: "Page server", Help: "Do not compare the server's name with its certificate.", RPC: "tls_no_cn_verify", Support: 2, Reason: "the page server is not built yet", field: []int{1, 30}},
 	}},
 	{Name: "status-fd", Arg: 1, ArgName: "FD", Uses: []Use{
-		{Verb: "dump", Group: "General", Help: "Write a zero byte to FD when ready.", RPC: "status_fd", Support: 1, Reason: "the page server and lazy pages use it, which are not built yet", field: []int{1, 31}},
-		{Verb: "restore", Group: "General", Help: "Write a zero byte to FD when ready.", RPC: "status_fd", Support: 1, Reason: "the page server and lazy pages use it, which are not built yet", field: []int{1, 31}},
+		{Verb: "dump", Group: "General", Help: "Write a zero byte to FD when ready.", RPC: "status_fd", Support: 1, Reason: "with criu, too, only the page server, lazy pages and the service write to it, which are not built yet", field: []int{1, 31}},
+		{Verb: "restore", Group: "General", Help: "Write a zero byte to FD when ready.", RPC: "status_fd", Support: 1, Reason: "with criu, too, only the page server, lazy pages and the service write to it, which are not built yet", field: []int{1, 31}},
 	}},
 	{Name: "tree", Short: 't', Arg: 1, ArgName: "PID", Uses: []Use{
 		{Verb: "dump", Group: "Processes", Help: "Root of the process tree to dump.", RPC: "pid", field: []int{2}},
