@@ -40,6 +40,7 @@ var refusals = []struct {
 	{"uts", "a namespace of its own", "uts namespace"},
 	{"cgroup", "a namespace of its own", "cgroup namespace"},
 	{"mnt", "a namespace of its own", "mnt namespace"},
+	{"mountfile", "the path leads nowhere, as that of a file from another mount namespace", "leads nowhere"},
 	{"pid", "a namespace of its own", "pid namespace"},
 	{"files", "descriptors or directories shared", "shares"},
 	{"shmpart", "of which only a part is mapped", "only a part"},

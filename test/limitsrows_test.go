@@ -34,7 +34,6 @@ var elsewhere = map[string]string{
 	"file that was deleted on NFS":                        "needs NFS",
 	"deleted file on a hugetlbfs":                         "internal/kind/file",
 	"record lock that a process outside":                  "internal/kind/file",
-	"another file has this path by now":                   "needs a mount",
 	"its end is held outside":                             "TestInheritFD",
 	"terminal whose master is outside":                    "internal/kind/file",
 	"pseudo-terminal that controls":                       "internal/kind/file",

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +57,8 @@ var targets = []target{
 	{name: "posixtimers", changing: true},
 	{name: "seccomp", args: []string{"base"}, noCRIU: "threads with the same filters can't get one more together"},
 	{name: "seccompthread", src: "seccomp", args: []string{"more"}, noCRIU: "other uids need CAP_SYS_RESOURCE"},
+	{name: "speculation", flags: []string{"-pthread"}, generations: 3, noCRIU: "it is lost"},
+	{name: "guards", generations: 3, needs: guards, noCRIU: "they are lost"},
 	{name: "privfile"},
 	{name: "stack"},
 	{name: "heap"},
@@ -75,6 +78,7 @@ var targets = []target{
 	{name: "regular", args: []string{"8"}},
 	{name: "devices", src: "regular", args: []string{"17"}},
 	{name: "directories", src: "regular", args: []string{"19"}, noCRIU: "O_DIRECTORY is lost"},
+	{name: "renamed", generations: 3},
 	{name: "ghosts", args: []string{"base"}},
 	{name: "ghostsmore", src: "ghosts", args: []string{"more"}, noCRIU: "O_TMPFILE and symbolic links without a name"},
 	{name: "linkremap", dump: []string{"--link-remap"}},
@@ -153,6 +157,17 @@ var established = []string{"--tcp-established"}
 // mdwe is for what needs PR_SET_MDWE.
 func mdwe(t testing.TB) {
 	testkit.Require(t, testkit.Feature{Name: "PR_SET_MDWE", Since: testkit.Version{Major: 6, Minor: 3}, Probe: func() error { return unix.Prctl(unix.PR_GET_MDWE, 0, 0, 0, 0) }})
+}
+
+// guards are seen since 6.15.
+func guards(t testing.TB) {
+	testkit.Require(t, testkit.Feature{Name: "MADV_GUARD_INSTALL", Since: testkit.Version{Major: 6, Minor: 15}, Probe: func() error {
+		page, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return err
+		}
+		return errors.Join(unix.Madvise(page, unix.MADV_GUARD_INSTALL), unix.Munmap(page))
+	}})
 }
 
 // kernelMemory is for what nothing else tells.

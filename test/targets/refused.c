@@ -22,6 +22,7 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
+#include <sys/mount.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -149,6 +150,22 @@ static void uts(void) { CHECK(unshare(CLONE_NEWUTS)); }
 static void cgroup(void) { CHECK(unshare(CLONE_NEWCGROUP)); }
 static void mnt(void) { CHECK(unshare(CLONE_NEWNS)); }
 static void pid(void) { CHECK(unshare(CLONE_NEWPID)); }
+// mount_file has a file that is on a mount which only another namespace has.
+static void mount_file(void) {
+	char path[400];
+	int there[2], status;
+	CHECK(pipe(there)), CHECK(mkdir("m", 0700));
+	pid_t child = CHECK(fork());
+	if (!child) {
+		CHECK(unshare(CLONE_NEWNS)), CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+		CHECK(mount("none", "m", "tmpfs", 0, NULL)), CHECK(creat("m/file", 0600)), CHECK(write(there[1], "", 1));
+		pause();
+	}
+	CHECK(read(there[0], path, 1)), close(there[0]), close(there[1]);
+	snprintf(path, sizeof path, "/proc/%d/cwd/m/file", child);
+	fd = open(path, O_RDWR);
+	CHECK(kill(child, SIGKILL)), CHECK(waitpid(child, &status, 0)), CHECK(fd);
+}
 static void files(void) {
 	if (CHECK(fork()) == 0) { // its sibling shares with who is not its parent
 		CHECK(syscall(SYS_clone, CLONE_PARENT | CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
@@ -379,7 +396,7 @@ static struct {
 } all[] = {
     {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
-    {"mnt", mnt}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
+    {"mnt", mnt}, {"mountfile", mount_file}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},

@@ -44,6 +44,15 @@ func TestSearch(t *testing.T) {
 			t.Errorf("%v in %q: %q, %v; want %q", c.key, c.places, got, err, c.want)
 		}
 	}
+	// With --force-irmap it is also looked for where criu does.
+	passwd, o := "/etc/passwd", options.NewDump()
+	if err := unix.Lstat(passwd, &st); err != nil {
+		t.Fatal(err)
+	}
+	o.ForceIrmap = true
+	if got, err := (&watchedPaths{}).search(t.Context(), &kind.DumpEnv{Options: o}, inodeKey{st.Dev, st.Ino}); got != passwd || err != nil {
+		t.Errorf("with --force-irmap: %q, %v; want %q", got, err, passwd)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := find(ctx, key, dir); !errors.Is(err, context.Canceled) {

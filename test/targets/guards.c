@@ -1,0 +1,54 @@
+// Guard regions (MADV_GUARD_INSTALL, Linux 6.13): pages of a mapping that may not be
+// touched, at its head, in its midst, in memory that nobody has touched, and one that was
+// taken away again.
+#include "ctl.h"
+#include <sys/mman.h>
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
+
+#define PAGES 32
+enum { PAGE = 4096 };
+
+static int out[2];
+
+// touch tells whether a page may be read, without a signal if not.
+static char touch(char *p) {
+	char c;
+	if (write(out[1], p, 1) != 1) {
+		MUST(errno == EFAULT);
+		return '-';
+	}
+	MUST(read(out[0], &c, 1) == 1);
+	return c ? c : '0';
+}
+
+static void show(const char *what, char *at) {
+	char line[PAGES + 1] = "";
+	for (int i = 0; i < PAGES; i++)
+		line[i] = touch(at + i * PAGE);
+	obs("%s %s", what, line);
+}
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	CHECK(pipe(out));
+	char *full = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *fresh = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	MUST(full != MAP_FAILED && fresh != MAP_FAILED);
+	for (int i = 0; i < PAGES; i++)
+		full[i * PAGE] = 'a' + i % 26;
+	CHECK(madvise(full, 2 * PAGE, MADV_GUARD_INSTALL));
+	CHECK(madvise(full + 10 * PAGE, 3 * PAGE, MADV_GUARD_INSTALL));
+	CHECK(madvise(full + 31 * PAGE, PAGE, MADV_GUARD_INSTALL));
+	CHECK(madvise(full + 20 * PAGE, 4 * PAGE, MADV_GUARD_INSTALL));
+	CHECK(madvise(full + 21 * PAGE, PAGE, MADV_GUARD_REMOVE));
+	CHECK(madvise(fresh + 5 * PAGE, PAGE, MADV_GUARD_INSTALL));
+	do {
+		show("full", full);
+		show("fresh", fresh);
+	} while (savepoint());
+	return 0;
+}
