@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -226,6 +227,28 @@ func TestVfork(t *testing.T) {
 	empty(t, img)
 	p.Go(t, 0, true)
 	p.WaitExit(t, 0)
+}
+
+// With --exec-cmd a program takes the engine's place, whose child the tree is.
+func TestExecCmd(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.NoLeaks(t)
+	e := testkit.FindEngine(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/exitcode.c"), "exit", "4", ".")
+	p.AwaitAt(t, 0)
+	img, said := testkit.NewDir(t), filepath.Join(t.TempDir(), "said")
+	e.Save(t, p.PID, img)
+	sees := fmt.Sprintf("echo $$ $(sed -n 's/^PPid:\\s*//p' /proc/%d/status) $1 > %s; exit 6", p.PID, said)
+	wait := e.StartForeground(t, img, "--exec-cmd", "--", "/bin/sh", "-c", sees, "sh", "-argument")
+	if r := wait(); r.Code != 6 {
+		t.Errorf("exit status %d, %q", r.Code, r.Stderr)
+	}
+	text, err := os.ReadFile(said)
+	if w := strings.Fields(string(text)); err != nil || len(w) != 3 || w[0] != w[1] || w[2] != "-argument" {
+		t.Errorf("the program saw %q, %v: it is not the parent of process %d", text, err, p.PID)
+	}
+	p.Go(t, 0, true)
+	p.WaitExit(t, 4)
 }
 
 // A restore with --leave-stopped leaves the tree stopped; SIGCONT is all it
