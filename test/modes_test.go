@@ -193,21 +193,33 @@ func readPTY(t *testing.T, master *os.File, want string) string {
 	return shown
 }
 
-// A thread that can't be stopped ends the dump when --timeout says so, by
-// name; the target goes on.
+// A thread that can't be stopped, as it waits for a file server that does not answer, ends
+// the dump when --timeout says so, by name; the target goes on.
 func TestTimeout(t *testing.T) {
 	e := glisOnly(t)
 	testkit.NoLeaks(t)
-	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/vforking.c"), ".")
+	silent, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	testkit.Lacks(t, "FUSE", err, unix.ENOENT, unix.ENODEV, unix.ENXIO)
+	defer silent.Close()
+	at := t.TempDir()
+	if err := unix.Mount("none", at, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", silent.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(at, unix.MNT_DETACH) //nolint:errcheck // it is gone at the end
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/stuck.c"), filepath.Join(at, "file"), ".")
 	p.AwaitAt(t, 0)
+	pid := strconv.Itoa(p.PID)
+	testkit.Await(t, p.Dir, p.PID, "it waits where nothing stops it", func() bool {
+		return strings.Join(testkit.Status(t, pid, "State"), "") == "State: D (disk sleep)"
+	})
 	img := testkit.NewDir(t)
-	r := e.Run(t, "dump", "-t", strconv.Itoa(p.PID), "-D", img, "--timeout", "1")
-	if r.Code != 1 || !strings.Contains(r.Stderr, "--timeout") || !strings.Contains(r.Stderr, "vfork") || !strings.Contains(r.Stderr, strconv.Itoa(p.PID)) {
+	r := e.Run(t, "dump", "-t", pid, "-D", img, "--timeout", "1")
+	if r.Code != 1 || !strings.Contains(r.Stderr, "--timeout") || !strings.Contains(r.Stderr, pid) || !strings.Contains(r.Stderr, "can't be interrupted") {
 		t.Errorf("exit status %d, %q", r.Code, r.Stderr)
 	}
 	testkit.Unharmed(t, p.PID)
 	empty(t, img)
-	p.Go(t, 0, true)
+	silent.Close()
 	p.WaitExit(t, 0)
 }
 
