@@ -30,7 +30,7 @@ func loneNames() []string {
 	names := []string{
 		"file.f_flags", "file.f_pos", "file.f_op", "file.f_path", "file.f_owner", "file.f_ep", "fown_struct.pid",
 		"inode.i_uid", "inode.i_gid", "inode.i_flctx", "inode.i_fsnotify_mask", "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_inode", "dentry.d_name", "qstr.name", "qstr.len",
-		"vfsmount.mnt_root", "mount.mnt", "mount.mnt_parent", "mount.mnt_mountpoint", "eventfd_ctx.count", "eventfd_ctx.flags",
+		"vfsmount.mnt_root", "mount.mnt", "mount.mnt_parent", "mount.mnt_mountpoint", "eventfd_ctx.count", "eventfd_ctx.flags", "unix_sock.path", "sock_common.skc_family",
 	}
 	return names
 }
@@ -149,7 +149,11 @@ const (
 
 // pathOf returns the path of an open file, "" if it has none.
 func (m *Memory) pathOf(file kmem.Addr) (string, error) {
-	at := file + m.Off("file.f_path")
+	return m.pathAt(file + m.Off("file.f_path"))
+}
+
+// pathAt is pathOf for a struct path.
+func (m *Memory) pathAt(at kmem.Addr) (string, error) {
 	mnt, err := m.Pointer(at + m.Off("path.mnt"))
 	if err != nil {
 		return "", err

@@ -22,7 +22,7 @@ type Memory struct {
 func OpenMemory(more ...string) (*Memory, error) {
 	more = append(more, optional(append(loneNames(), "fown_struct.file"))...)
 	r, err := kmem.Open(append(more,
-		"sock.sk_receive_queue", "sock.sk_socket", "sock.sk_peer_pid", "sock.sk_peer_cred", "sock.sk_shutdown", "?sock.sk_scm_recv_flags",
+		"sock.sk_receive_queue", "sock.sk_socket", "sock.sk_peer_pid", "sock.sk_peer_cred", "sock.sk_shutdown", "sock.sk_err", "?sock.sk_scm_recv_flags",
 		"unix_sock.addr", "unix_sock.peer", "?unix_sock.oob_skb", "unix_address.len", "unix_address.name",
 		"socket_alloc.vfs_inode", "inode.i_ino", "inode.i_mode", "file.f_inode", "sk_buff.sk",
 		"unix_skb_parms", "unix_skb_parms.pid", "unix_skb_parms.uid", "unix_skb_parms.gid", "unix_skb_parms.fp", "unix_skb_parms.consumed",

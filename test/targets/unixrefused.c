@@ -88,11 +88,12 @@ static void lonely(void) {
 	close(only), text = "files", files = 1, failed = ECONNRESET;
 }
 
-static void wait_itself(void) {
-	a = listening(SOCK_STREAM, NAME("server"));
-	int c = client(SOCK_STREAM, NAME("server"));
-	with(c, "files", 5, &c, 1, NULL);
-	close(c), text = "files", files = 1;
+static void wait_options(void) {
+	int p[2];
+	a = listening(SOCK_STREAM, NAME("server")), b = client(SOCK_STREAM, NAME("server"));
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, p)), set(p[1], SO_OOBINLINE, 1);
+	with(b, "files", 5, p, 2, NULL);
+	close(p[0]), close(p[1]), text = "files", files = 1;
 }
 // A peer is only in a message, out of reach.
 static void post_second(void) {
@@ -142,7 +143,7 @@ static void path_only(void) {
 static struct {
 	const char *name;
 	void (*make)(void);
-} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waititself", wait_itself}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
+} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitoptions", wait_options}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
 
 // intact checks that the queue is as it was made.
 static void intact(void) {

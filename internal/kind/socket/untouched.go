@@ -79,6 +79,22 @@ func (u *Untouched) Sees(s *sockmem.Socket) (options, owner, ok bool) {
 	return !u.sock.matches(s.Sock[:len(u.sock.base)]), !u.file.matches(s.File), true
 }
 
+// Size is how many bytes of a socket's memory count.
+func (u *Untouched) Size() int { return len(u.sock.base) }
+
+// Alike tells whether two sockets have the same options, by their memory.
+func (u *Untouched) Alike(a, b []byte) bool {
+	if len(a) != len(u.sock.base) || len(b) != len(a) {
+		return false
+	}
+	for _, w := range u.sock.words {
+		if (binary.LittleEndian.Uint64(a[w.at:])^binary.LittleEndian.Uint64(b[w.at:]))&w.mask != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Close frees what the kernel keeps for it.
 func (u *Untouched) Close() error { return u.reader.Close() }
 
@@ -208,6 +224,24 @@ func (l *lesson) used() error {
 			return fmt.Errorf("use sockets to learn from: %w", err)
 		}
 		l.all = append(l.all, &sample{fd: a}, &sample{fd: b})
+	}
+	return l.unconnected()
+}
+
+// unconnected makes one that is connected to nobody, and one that listens.
+func (l *lesson) unconnected() error {
+	for i := range 2 {
+		n, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("make sockets to learn from: %w", err)
+		}
+		l.fds, l.all = append(l.fds, n), append(l.all, &sample{fd: n})
+		if i == 0 {
+			continue
+		}
+		if err := errors.Join(unix.Bind(n, &unix.SockaddrUnix{}), unix.Listen(n, 1)); err != nil {
+			return fmt.Errorf("have a socket listen to learn from: %w", err)
+		}
 	}
 	return nil
 }

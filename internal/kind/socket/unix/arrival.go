@@ -167,14 +167,17 @@ func (k *Kind) arrive(ctx context.Context, env *plan.Env, n *node, own *fd.FD) e
 var passes = [...]int{sys.SO_PASSCRED, sys.SO_PASSSEC, sys.SO_PASSPIDFD, soPassRights}
 
 // prepare gives the listener the options it had.
-func (a *arrival) prepare(door *fd.FD) error {
-	if a.pass < 0 {
+func (a *arrival) prepare(door *fd.FD) error { return setPassing(door.Int(), a.pass) }
+
+// setPassing sets these options; -1 is none of them.
+func setPassing(own, pass int) error {
+	if pass < 0 {
 		return nil
 	}
 	for i, opt := range passes {
-		err := sys.SetsockoptInt(door.Int(), sys.SOL_SOCKET, opt, a.pass>>i&1)
+		err := sys.SetsockoptInt(own, sys.SOL_SOCKET, opt, pass>>i&1)
 		if err != nil && !errors.Is(err, sys.ENOPROTOOPT) {
-			return fmt.Errorf("set option %d to %d: %w", opt, a.pass>>i&1, err)
+			return fmt.Errorf("set option %d to %d: %w", opt, pass>>i&1, err)
 		}
 	}
 	return nil

@@ -49,7 +49,7 @@ func (k *Kind) askSenders() error {
 		if err != nil {
 			return err
 		}
-		if u.Type != sys.SOCK_DGRAM || !k.ambiguous(u) {
+		if u.Type != sys.SOCK_DGRAM || k.unheld[ino] != nil || !k.ambiguous(u) {
 			continue
 		}
 		if m == nil {
@@ -209,6 +209,9 @@ func (k *Kind) candidates(u *sockdiag.Unix) []*sockdiag.Unix {
 // complete makes sure that all messages at a socket were found. An empty
 // message is shown to one peek only (Linux: skb->peeked), so there may be more.
 func (k *Kind) complete(l *look) error {
+	if l.unheld != nil {
+		return nil // its queue was read from there
+	}
 	if l.u.Type == sys.SOCK_STREAM {
 		return k.trace(l)
 	}

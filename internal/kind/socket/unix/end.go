@@ -13,17 +13,18 @@ import (
 // when the tree has ended, some of which Linux 6.18 never finds: it has its names for
 // ever, so that no restore could. So queues with sockets in them are emptied. Nobody
 // but a process outside that has such a socket, too, could be told, and those of the
-// tree that are connected to one are left alone.
+// tree that are connected to one are left alone. Such as are only in connections that wait
+// go with those.
 func (k *Kind) End() error {
 	var errs []error
 	for ino, q := range k.queues {
-		if f := k.picture.files[ino]; f != nil && k.picture.abroad[ino] == alone && holdSockets(q.messages) {
+		if f := k.picture.files[ino]; f != nil && k.unheld[ino] == nil && k.picture.abroad[ino] == alone && holdSockets(q.messages) {
 			errs = append(errs, emptied(f, len(q.messages)))
 		}
 	}
 	for ino, all := range k.arrived {
 		for _, a := range all {
-			if f := k.picture.files[ino]; f != nil && holdSockets(a.messages) {
+			if f := k.picture.files[ino]; f != nil && k.unheld[ino] == nil && holdSockets(a.messages) {
 				errs = append(errs, answered(f))
 				break
 			}

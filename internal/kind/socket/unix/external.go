@@ -78,7 +78,7 @@ func (k *Kind) stranger(l *look) error {
 		return l.fail(err)
 	}
 	ext, gone := permitted(l.env, l.u)
-	if !ext {
+	if !ext || k.unheld[l.u.Ino] != nil {
 		return l.refuse("%s", outside(l.u, peer))
 	}
 	s, why := k.wayTo(l, peer)

@@ -28,14 +28,17 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 	}
 	n := unixSockets(env)
 	p.tree, p.files, p.waiting = make(map[uint32]bool, n), make(map[uint32]*scan.File, n), map[uint32]uint32{}
-	k.arrived = map[uint32][]*arrived{}
+	k.arrived, k.unheld = map[uint32][]*arrived{}, map[uint32]*unheld{}
 	if err := p.expect(n); err != nil {
 		return err
 	}
 	if err := p.open(func(*sockdiag.Conn) error { return k.gatherQueues(env) }); err != nil {
 		return err
 	}
-	if err := errors.Join(k.gatherWaiting(env), k.gatherStrangers(env)); err != nil {
+	if err := k.gatherWaiting(env); err != nil {
+		return err
+	}
+	if err := k.gatherStrangers(env); err != nil {
 		return err
 	}
 	return k.assign()

@@ -42,11 +42,11 @@ func (l *look) address() (address, error) {
 	if !isPath(a.name) {
 		return a, nil
 	}
-	n, err := sys.IoctlRetInt(l.fd.Int(), siocunixfile)
+	file, err := l.boundTo()
 	if err != nil {
-		return a, l.fail(fmt.Errorf("ask for the file it is bound to (SIOCUNIXFILE, which needs CAP_NET_ADMIN): %w", err))
+		return a, l.fail(err)
 	}
-	b := &bound{look: l, name: string(a.name), file: fd.New(n)}
+	b := &bound{look: l, name: string(a.name), file: file}
 	defer b.file.Close()
 	if err := b.inspect(); err != nil {
 		return a, err
@@ -293,7 +293,7 @@ func (b *bound) moved() error {
 // connected, has its name of: if it isn't the listener, then this one. A
 // datagram socket can't be connected to it, and is told why.
 func (l *look) owns() (bool, error) {
-	file, err := boundFile(l.fd.Int())
+	file, err := l.boundTo()
 	if err != nil {
 		return false, err
 	}

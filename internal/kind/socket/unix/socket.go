@@ -44,6 +44,7 @@ type Kind struct {
 	queues     map[uint32]*queued    // what is queued, by inode
 	ahead      map[uint32]bool       // it is known what is, see readAhead
 	arrived    map[uint32][]*arrived // connections to be accepted, by the listener's inode
+	unheld     map[uint32]*unheld    // sockets that only such connections have, by inode
 	strangers  map[uint32]*stranger  // peers outside of the tree, by inode
 	connectors map[uint32]*connector // of sockets whose peer is one
 	senders    []*sockdiag.Unix
@@ -107,7 +108,7 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if err := k.survey(env); err != nil {
 		return nil, fmt.Errorf("%v: %w", f, err)
 	}
-	l := &look{env: env, file: f, u: u, role: what, skip: k.seen.of(f)}
+	l := &look{env: env, file: f, u: u, role: what, skip: k.seen.of(f), unheld: k.unheld[u.Ino]}
 	if err := l.borrow(); err != nil {
 		return nil, err
 	}
@@ -119,7 +120,8 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 type look struct {
 	env    *kind.DumpEnv
 	file   *scan.File
-	fd     *fd.FD // nil if nothing has to be asked through it
+	fd     *fd.FD  // nil if nothing has to be asked through it
+	unheld *unheld // fd is of another socket then, which has the same options
 	u      *sockdiag.Unix
 	role   role
 	skip   defaults
@@ -320,6 +322,9 @@ func (k *Kind) peerOf(l *look) ([]byte, error) {
 		}
 		return peer.Name, nil
 	}
+	if l.unheld != nil {
+		return pathName(l.unheld.PeerName), nil
+	}
 	name, err := peerName(l.fd.Int())
 	return name, l.fail(err)
 }
@@ -329,7 +334,7 @@ func (k *Kind) peerOf(l *look) ([]byte, error) {
 func (l *look) pending() (uint32, error) {
 	// Nothing but the end of the peer makes one on a stream; on a datagram socket
 	// it is that the peer went elsewhere and left messages unread.
-	if l.role == listener || l.u.Type == sys.SOCK_STREAM && l.role != orphan {
+	if l.unheld != nil || l.role == listener || l.u.Type == sys.SOCK_STREAM && l.role != orphan {
 		return 0, nil
 	}
 	events, err := poll(l.fd.Int(), 0)

@@ -24,6 +24,9 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if x.Mode&sys.S_IFMT == sys.S_IFSOCK {
+		return w.unheldSocket(l, x)
+	}
 	if w.maker == nil {
 		if w.maker, err = standin.New(w.memory); err != nil {
 			return nil, err

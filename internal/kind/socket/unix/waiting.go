@@ -60,57 +60,10 @@ func (k *Kind) gatherWaiting(env *kind.DumpEnv) error {
 	}
 	defer m.Close()
 	w := &waitingRoom{kind: k, env: env, memory: m}
-	for _, l := range all {
-		if err := w.read(l); err != nil {
-			return errors.Join(err, w.maker.Close())
-		}
+	if err := w.readAll(all); err != nil {
+		return errors.Join(err, w.close())
 	}
-	return w.finish()
-}
-
-// waitingRoom reads connections that wait.
-type waitingRoom struct {
-	kind   *Kind
-	env    *kind.DumpEnv
-	memory *sockmem.Memory
-	files  map[kmem.Addr]*scan.File // by where the kernel has them
-	here   []sockmem.Waiting        // at the listener that is read
-	maker  *standin.Maker           // of files that nobody can have; nil: none was needed
-	inodes map[kmem.Addr]*scan.File // of the tree
-	waits  *look                    // where the last one waits that a stand-in was made of
-}
-
-// read reads what waits at one listener.
-func (w *waitingRoom) read(l *look) error {
-	var err error
-	if l.fd, err = l.file.Borrow(); err != nil {
-		return err
-	}
-	defer l.giveBack()
-	own, err := ownFiles(w.memory)
-	if err != nil {
-		return err
-	}
-	all, err := w.memory.Waiting(own[int32(l.fd.Int())])
-	if err != nil {
-		return l.fail(fmt.Errorf("read the connections that wait to be accepted: %w", err))
-	}
-	k := w.kind
-	w.here = all
-	for i := range all {
-		a, err := w.arrived(l, &all[i])
-		if err != nil {
-			return err
-		}
-		if a == nil {
-			continue
-		}
-		k.arrived[l.u.Ino] = append(k.arrived[l.u.Ino], a)
-		if a.client != nil {
-			k.picture.waiting[uint32(all[i].Client)] = l.u.Ino
-		}
-	}
-	return nil
+	return errors.Join(w.finish(), w.close())
 }
 
 // ownFiles returns where the kernel has the engine's files.
@@ -127,10 +80,7 @@ func ownFiles(m *sockmem.Memory) (map[int32]kmem.Addr, error) {
 // arrived makes of what the kernel has what images have; nil if it is to be
 // left out.
 func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
-	a := &arrived{name: x.Name, who: x.Who, passing: x.Passing, ended: x.Ended}
-	if isPath(a.name) {
-		a.name = bytes.TrimRight(a.name, "\x00")
-	}
+	a := &arrived{name: pathName(x.Name), who: x.Who, passing: x.Passing, ended: x.Ended}
 	if x.Client != 0 {
 		if a.name, a.client = nil, w.kind.picture.files[uint32(x.Client)]; a.client == nil {
 			return nil, w.stranger(l, x)
@@ -141,7 +91,7 @@ func (w *waitingRoom) arrived(l *look, x *sockmem.Waiting) (*arrived, error) {
 	}
 	a.groups = groupBytes(x.Groups)
 	for i := range x.Buffers {
-		m, err := w.message(l, &x.Buffers[i])
+		m, err := w.message(&x.Buffers[i])
 		if isReason(err) {
 			return nil, l.refuseWaiting(err)
 		}
@@ -190,34 +140,11 @@ func (w *waitingRoom) stranger(l *look, x *sockmem.Waiting) error {
 		w.env.Log.Warn("A connection that waits to be accepted is left out", "listener", nameString(l.u.Name), "client", x.Who.Pid)
 		return nil
 	}
-	inside, err := w.inside(x.Client)
-	if err != nil {
-		return l.fail(fmt.Errorf("read the connections that wait to be accepted: %w", err))
-	}
-	if inside && processOf(uint32(x.Client)) == "" {
-		return l.refuse("a connection to %s waits to be accepted whose client, socket %d, is a descriptor of no process: it is only in messages (SCM_RIGHTS) of connections that wait there, too, and it can't be received from them; let the server accept it, or leave it out by --skip-in-flight", nameString(l.u.Name), x.Client)
-	}
 	return l.refuse("a connection to %s waits to be accepted whose client, socket %d of process %d, is outside of the tree; let the server accept it, dump the client too, or leave it out by --skip-in-flight", nameString(l.u.Name), x.Client, x.Who.Pid)
 }
 
-// inside tells whether a socket comes along with what waits at the listener.
-func (w *waitingRoom) inside(socket uint64) (bool, error) {
-	for _, x := range w.here {
-		for _, b := range x.Buffers {
-			for _, at := range b.Files {
-				n, err := w.memory.SocketOf(at)
-				if err != nil || n == socket {
-					return err == nil, err
-				}
-			}
-		}
-	}
-	return false, nil
-}
-
-// message makes a message of a buffer. What nobody has open can have a stand-in, if l is
-// the listener at which it waits.
-func (w *waitingRoom) message(l *look, b *sockmem.Buffer) (*message, error) {
+// message makes a message of a buffer.
+func (w *waitingRoom) message(b *sockmem.Buffer) (*message, error) {
 	m := &message{data: b.Data}
 	if b.Urgent {
 		m.urgent = urgentWaits
@@ -230,9 +157,6 @@ func (w *waitingRoom) message(l *look, b *sockmem.Buffer) (*message, error) {
 	}
 	for _, at := range b.Files {
 		f, err := w.fileAt(at)
-		if err == nil && f == nil && l != nil {
-			f, err = w.standIn(l, at)
-		}
 		if err == nil && f == nil {
 			err = errLonely
 		}
@@ -244,6 +168,14 @@ func (w *waitingRoom) message(l *look, b *sockmem.Buffer) (*message, error) {
 	return m, nil
 }
 
+// pathName is a name as the kernel has it without what ends a path.
+func pathName(name []byte) []byte {
+	if isPath(name) {
+		return bytes.TrimRight(name, "\x00")
+	}
+	return name
+}
+
 // fromMemory reads a queue that doesn't show all of it to who peeks. What comes
 // along was received before.
 func (k *Kind) fromMemory(l *look) ([]*message, error) {
@@ -252,19 +184,24 @@ func (k *Kind) fromMemory(l *look) ([]*message, error) {
 		return nil, err
 	}
 	defer m.Close()
-	own, err := ownFiles(m)
+	at, err := m.File(l.fd.Int())
 	if err != nil {
 		return nil, err
 	}
-	all, err := m.Queue(own[int32(l.fd.Int())])
+	all, err := m.Queue(at)
 	if err != nil {
 		return nil, err
 	}
 	w := &waitingRoom{kind: k, env: l.env, memory: m}
+	return w.convert(l, all)
+}
+
+// convert makes messages of what is queued at a socket.
+func (w *waitingRoom) convert(l *look, all []sockmem.Buffer) ([]*message, error) {
 	var out []*message
 	for i := range all {
 		b := &all[i]
-		x, err := w.message(nil, b)
+		x, err := w.message(b)
 		if err != nil {
 			return nil, err
 		}
@@ -275,54 +212,11 @@ func (k *Kind) fromMemory(l *look) ([]*message, error) {
 			}
 		}
 		if l.u.Type == sys.SOCK_DGRAM {
-			x.name, x.sender, x.known = b.Name, k.picture.files[uint32(b.Sender)], true
-			if isPath(x.name) {
-				x.name = bytes.TrimRight(x.name, "\x00")
-			}
+			x.name, x.sender, x.known = pathName(b.Name), w.kind.picture.files[uint32(b.Sender)], true
 		}
 		out = append(out, x)
 	}
 	return out, nil
-}
-
-// fileAt returns the file of the tree that the kernel has at an address, or
-// nil.
-func (w *waitingRoom) fileAt(at kmem.Addr) (*scan.File, error) {
-	if w.files == nil {
-		w.files = map[kmem.Addr]*scan.File{}
-		for _, t := range w.env.Tree.Tasks {
-			if err := w.learn(t); err != nil {
-				return nil, err
-			}
-		}
-		own, err := ownFiles(w.memory)
-		if err != nil {
-			return nil, err
-		}
-		for _, f := range w.env.Tree.Files {
-			if f.Within != nil {
-				w.files[own[f.FD]] = f
-			}
-		}
-	}
-	return w.files[at], nil
-}
-
-// learn finds out where the kernel has a task's files.
-func (w *waitingRoom) learn(t *scan.Task) error {
-	if t.Zombie {
-		return nil
-	}
-	files, err := w.memory.Files(t.Pidfd.Int())
-	if err != nil {
-		return fmt.Errorf("%v: %w", t, err)
-	}
-	for n, at := range files {
-		if f := t.Find(n); f != nil {
-			w.files[at] = f
-		}
-	}
-	return nil
 }
 
 // putWaiting writes down what waits at a listener.

@@ -24,6 +24,12 @@ const maxPID = 1 << 22
 // SO_PEERCRED and SO_PEERGROUPS (Linux 4.13), see unix(7); 0 if it tells
 // nobody.
 func (k *Kind) who(l *look) (uint32, error) {
+	if h := l.unheld; h != nil {
+		if h.Who.Uid == math.MaxUint32 || l.role == alone && h.Who.Pid == 0 {
+			return 0, nil
+		}
+		return k.number(l, &h.Who, groupBytes(h.Groups))
+	}
 	if l.skip.known {
 		return l.skip.number, nil
 	}

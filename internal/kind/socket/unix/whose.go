@@ -26,7 +26,12 @@ func (k *Kind) whose(l *look) (accepted bool, err error) {
 	if err != nil {
 		return false, l.fail(err)
 	}
-	at, err := m.Sock(l.fd.Int())
+	at, err := kmem.Addr(0), error(nil)
+	if l.unheld != nil {
+		at = l.unheld.Sock
+	} else {
+		at, err = m.Sock(l.fd.Int())
+	}
 	var b [4]byte
 	if err == nil {
 		err = m.ReadAt(b[:], at+m.Off("sock_common.skc_hash"))

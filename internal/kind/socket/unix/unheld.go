@@ -1,0 +1,185 @@
+package unix
+
+import (
+	"errors"
+	"fmt"
+
+	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockdiag"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// unheld is a socket that is only in messages of connections that nobody has accepted.
+// sock_diag tells of it as of others, the kernel's memory what it doesn't tell, and its
+// options are asked of another socket that has the same.
+type unheld struct {
+	*sockmem.Held
+	file    kmem.Addr
+	buffers []sockmem.Buffer // in its queue
+}
+
+// unheldSocket makes a socket known that is only in messages, for the listener at which
+// it waits.
+func (w *waitingRoom) unheldSocket(l *look, x *sockmem.Lone) (*scan.File, error) {
+	ino, u, err := w.unixSocket(x)
+	if err != nil {
+		return nil, err
+	}
+	h, err := w.memory.Held(x.At)
+	if err != nil {
+		return nil, err
+	}
+	if h.Err != 0 || x.Bound {
+		return nil, fmt.Errorf("%w: a socket at which an error waits, with an owner of its signals, or that an epoll file watches", errLonely)
+	}
+	own, err := w.socketLike(x, u, h)
+	if err != nil {
+		return nil, err
+	}
+	f, err := w.env.Files.Received(own, l.file)
+	if err != nil {
+		return nil, err
+	}
+	f.Stat.Ino, f.Stat.Mode, f.Stat.Uid, f.Stat.Gid = uint64(ino), x.Mode, x.UID, x.GID
+	f.Link, f.Flags = fmt.Sprintf("socket:[%d]", ino), x.Flags&^sys.O_CLOEXEC
+	p := &w.kind.picture
+	p.tree[ino], p.files[ino], w.files[x.At] = true, f, f
+	n := &unheld{Held: h, file: x.At}
+	w.kind.unheld[ino] = n
+	at := &look{env: w.env, file: f, u: u, unheld: n}
+	if u.State == listening {
+		at.role = listener
+		return f, w.open(at)
+	}
+	if n.buffers, err = w.memory.Queue(x.At); err != nil {
+		return nil, err
+	}
+	w.queued = append(w.queued, at)
+	return f, w.discover(l, n.buffers)
+}
+
+// unixSocket returns what sock_diag tells of a socket, if it is a unix one.
+func (w *waitingRoom) unixSocket(x *sockmem.Lone) (uint32, *sockdiag.Unix, error) {
+	family, err := w.memory.Family(x.At)
+	if err != nil {
+		return 0, nil, err
+	}
+	if family != sys.AF_UNIX {
+		return 0, nil, fmt.Errorf("%w: a socket of family %d", errLonely, family)
+	}
+	ino, err := w.memory.SocketOf(x.At)
+	if err != nil {
+		return 0, nil, err
+	}
+	u, err := w.kind.picture.get(uint32(ino))
+	if err == nil && u == nil {
+		err = fmt.Errorf("%w: a unix socket of another network namespace", errLonely)
+	}
+	return uint32(ino), u, err
+}
+
+// socketLike makes a socket that has the same options.
+func (w *waitingRoom) socketLike(x *sockmem.Lone, u *sockdiag.Unix, h *sockmem.Held) (*fd.FD, error) {
+	n, err := sys.Socket(sys.AF_UNIX, int(u.Type)|sys.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	own := fd.New(n)
+	if err = w.giveOptions(n, u, h); err == nil {
+		_, err = sys.FcntlInt(uintptr(n), sys.F_SETFL, int(x.Flags)&^sys.O_ACCMODE)
+	}
+	if err == nil {
+		err = w.compareOptions(n, h)
+	}
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return own, nil
+}
+
+// giveOptions sets what sockets that are sent have mostly. compareOptions sees whether
+// there is more.
+func (w *waitingRoom) giveOptions(own int, u *sockdiag.Unix, h *sockmem.Held) error {
+	if err := setPassing(own, h.Passing); err != nil {
+		return err
+	}
+	for _, x := range []struct {
+		read, set int
+		want      uint32
+	}{{sys.SO_SNDBUF, sys.SO_SNDBUFFORCE, u.Mem.Sndbuf}, {sys.SO_RCVBUF, sys.SO_RCVBUFFORCE, u.Mem.Rcvbuf}} {
+		is, err := sys.GetsockoptInt(own, sys.SOL_SOCKET, x.read)
+		if err == nil && u.HasMem && uint32(is) != x.want {
+			err = sys.SetsockoptInt(own, sys.SOL_SOCKET, x.set, int(x.want/2))
+		}
+		if err != nil {
+			return fmt.Errorf("set the size of a buffer to %d: %w", x.want, err)
+		}
+	}
+	return nil
+}
+
+func (w *waitingRoom) compareOptions(own int, h *sockmem.Held) error {
+	if w.options == nil {
+		if err := w.kind.learn(); err != nil {
+			return err
+		}
+		var err error
+		if w.options, err = socket.LearnUntouched(w.kind.kernel); err != nil {
+			return fmt.Errorf("%w: a socket, whose options can't be told (%w)", errLonely, err)
+		}
+	}
+	at, err := w.memory.Sock(own)
+	if err != nil {
+		return err
+	}
+	is, was := make([]byte, w.options.Size()), make([]byte, w.options.Size())
+	if err := errors.Join(w.memory.ReadAt(is, at), w.memory.ReadAt(was, h.Sock)); err != nil {
+		return err
+	}
+	if !w.options.Alike(is, was) {
+		return fmt.Errorf("%w: a socket that has options but SO_PASSCRED and the like, and sizes of buffers", errLonely)
+	}
+	return nil
+}
+
+// putUnheld makes queues of what is queued at sockets that only messages have, once all
+// sockets are known.
+func (w *waitingRoom) putUnheld() error {
+	for _, l := range w.queued {
+		if len(l.unheld.buffers) == 0 {
+			continue
+		}
+		all, err := w.convert(l, l.unheld.buffers)
+		if isReason(err) {
+			return l.refuse("%v; this isn't supported yet: let the process receive it", err)
+		}
+		if err != nil {
+			return l.fail(err)
+		}
+		w.kind.queues[l.u.Ino] = &queued{messages: all}
+	}
+	return nil
+}
+
+// boundTo returns the file that a socket is bound to: of one that only messages have, by
+// its path.
+func (l *look) boundTo() (*fd.FD, error) {
+	if l.unheld == nil {
+		return boundFile(l.fd.Int())
+	}
+	n, err := sys.Open(l.unheld.Path, sys.O_PATH|sys.O_NOFOLLOW|sys.O_CLOEXEC, 0)
+	own := fd.New(n)
+	var st sys.Stat_t
+	if err == nil {
+		err = sys.Fstat(n, &st)
+	}
+	if err == nil && uint32(st.Ino) == l.u.VFSIno {
+		return own, nil
+	}
+	return nil, errors.Join(l.refuse("it is only in messages of connections that nobody has accepted, and the file it is bound to, %q, isn't there any more (%v); let the server accept them", l.unheld.Path, err), own.Close())
+}
