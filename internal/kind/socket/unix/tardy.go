@@ -15,12 +15,16 @@ import (
 // another socket has by now. Somebody has to connect by it once more, and only then
 // that socket can be bound to it, and, if it listens, be connected to itself. It was
 // so before: who has the name was bound after who had it had connected. So it is with
-// connections whose listener is gone.
+// connections whose listener is gone, and with peers that are closed, which get their
+// names when they have sent all.
 
 // orderNames finds out which sockets can be bound only after what waits at listeners.
 func (k *Kind) orderNames() error {
-	had := map[string][]*node{}
+	had, left := map[string][]*node{}, map[string]bool{}
 	for _, n := range k.order {
+		if n.role == orphan && n.typ != sys.SOCK_DGRAM && len(n.peerName) > 0 && !isPath(n.peerName) {
+			left[nameKey(n.typ, n.peerName)] = true
+		}
 		for _, a := range n.arrivals {
 			if a.client == nil && len(a.name) > 0 && !isPath(a.name) {
 				had[nameKey(n.typ, a.name)] = append(had[nameKey(n.typ, a.name)], n)
@@ -32,7 +36,7 @@ func (k *Kind) orderNames() error {
 			continue
 		}
 		key := nameKey(n.typ, n.at.name)
-		n.after, n.lent = had[key], n.role != listener && len(k.temporary[key]) > 0
+		n.after, n.lent = had[key], left[key] || n.role != listener && len(k.temporary[key]) > 0
 		n.late = n.late || n.tardy()
 	}
 	for _, n := range k.order {
