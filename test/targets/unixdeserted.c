@@ -26,6 +26,20 @@ int main(int argc, char **argv) {
 		add("server", CHECK(accept(l, NULL, NULL))), close(c);
 		add("has the name", t ? listening(type, name[t][1], 15) : bound(type, name[t][1], 15));
 	}
+	// Datagrams: of a server that was started anew, and one that had sent something, or left
+	// who it was made with.
+	int p[2], old = bound(SOCK_DGRAM, NAME("\0deserted server")), c = add("of the old one", client(SOCK_DGRAM, NAME("\0deserted server")));
+	CHECK(write(c, "to old", 6)), close(old);
+	int d = add("new server", bound(SOCK_DGRAM, NAME("\0deserted server")));
+	CHECK(write(add("of the new one", client(SOCK_DGRAM, NAME("\0deserted server"))), "to new", 6)), (void)d;
+	old = bound(SOCK_DGRAM, NAME("\0deserted sender")), c = add("named", to(bound(SOCK_DGRAM, NAME("\0deserted named")), NAME("\0deserted sender")));
+	to(old, NAME("\0deserted named")), with(old, "from old", 8, &file, 1, NULL), close(old);
+	add("new sender", to(bound(SOCK_DGRAM, NAME("\0deserted sender")), NAME("\0deserted server")));
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+	struct sockaddr_un at;
+	CHECK(bind(p[1], (void *)&at, address(&at, NAME("\0deserted mate"))));
+	CHECK(write(p[1], "from mate", 9)), close(p[1]), add("mate", p[0]);
+	add("has its name", bound(SOCK_DGRAM, NAME("\0deserted mate")));
 	do
 		look_all();
 	while (savepoint());

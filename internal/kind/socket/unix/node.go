@@ -46,6 +46,7 @@ type node struct {
 	listener *node      // that it waits at
 	arrival  *arrival   // as which it waits there
 	after    []*node    // listeners at which clients wait who had its name, see orderNames
+	heirs    []*node    // whose peers were called as it is now, and are closed
 	lent     bool       // others need its name, for a moment, when they are made
 	ordered  progress   // the same has been looked at for them
 	settled  bool       // it has its name, and what waits at it

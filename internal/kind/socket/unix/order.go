@@ -51,6 +51,7 @@ const (
 	failing             // it gets its error
 	wiring              // it is connected
 	filling
+	naming // it gets its name, which others had
 )
 
 type progress uint8
@@ -85,7 +86,7 @@ func (n *node) senderOf(m *queuedMessage) *node {
 
 // all does everything for one socket.
 func (t *turns) all(n *node) error {
-	for _, what := range []deed{leaving, failing, filling, wiring} {
+	for _, what := range []deed{naming, leaving, failing, filling, wiring} {
 		if err := t.do(n, what); err != nil {
 			return err
 		}
@@ -108,9 +109,39 @@ func (t *turns) do(n *node, what deed) error {
 		return errOrder
 	}
 	t.state[turn{n, what}] = begun
-	err := map[deed]func(*node) error{leaving: t.leave, failing: t.fail, wiring: t.wire}[what](n)
+	err := map[deed]func(*node) error{leaving: t.leave, failing: t.fail, wiring: t.wire, naming: t.name}[what](n)
 	t.state[turn{n, what}] = over
 	return err
+}
+
+// name gives a socket the abstract name that those had whom others were connected to, or
+// made with, and that are closed: first all that is done by that name.
+func (t *turns) name(n *node) error {
+	if !n.lent {
+		return nil
+	}
+	for _, o := range n.heirs {
+		if !o.late {
+			continue
+		}
+		if err := t.all(o); err != nil {
+			return fmt.Errorf("%v: %w", o, err)
+		}
+		if err := o.dismiss(); err != nil {
+			return fmt.Errorf("%v: %w", o, err)
+		}
+	}
+	if d := t.ghosts[string(n.at.name)]; d != nil {
+		delete(t.ghosts, string(n.at.name))
+		if err := d.Close(); err != nil {
+			return err
+		}
+	}
+	own, err := t.env.File(n.id)
+	if err != nil {
+		return err
+	}
+	return n.at.bind(own.Int())
 }
 
 // leave takes a socket's peer away, and with it all that is in its queue.
@@ -268,8 +299,11 @@ func (t *turns) fill(n *node, count int) error {
 	return nil
 }
 
-// ready does what takes a socket's queue away.
+// ready gives a socket its name, and does what takes its queue away.
 func (t *turns) ready(n *node) error {
+	if err := t.do(n, naming); err != nil {
+		return err
+	}
 	if err := t.do(n, leaving); err != nil || n.pending == 0 || n.wired || n.role == orphan && n.mate == nil {
 		return err
 	}

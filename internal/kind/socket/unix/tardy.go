@@ -3,6 +3,7 @@ package unix
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	sys "golang.org/x/sys/unix"
 
@@ -20,10 +21,10 @@ import (
 
 // orderNames finds out which sockets can be bound only after what waits at listeners.
 func (k *Kind) orderNames() error {
-	had, left := map[string][]*node{}, map[string]bool{}
+	had, left := map[string][]*node{}, map[string][]*node{}
 	for _, n := range k.order {
-		if n.role == orphan && n.typ != sys.SOCK_DGRAM && len(n.peerName) > 0 && !isPath(n.peerName) {
-			left[nameKey(n.typ, n.peerName)] = true
+		for _, name := range n.lefts() {
+			left[nameKey(n.typ, name)] = append(left[nameKey(n.typ, name)], n)
 		}
 		for _, a := range n.arrivals {
 			if a.client == nil && len(a.name) > 0 && !isPath(a.name) {
@@ -32,12 +33,17 @@ func (k *Kind) orderNames() error {
 		}
 	}
 	for _, n := range k.order {
-		if len(n.at.name) == 0 || isPath(n.at.name) || n.at.accepted || n.typ == sys.SOCK_DGRAM {
+		if len(n.at.name) == 0 || isPath(n.at.name) || n.at.accepted {
 			continue
 		}
 		key := nameKey(n.typ, n.at.name)
-		n.after, n.lent = had[key], left[key] || n.role != listener && len(k.temporary[key]) > 0
+		n.after, n.heirs = had[key], slices.DeleteFunc(slices.Clone(left[key]), func(o *node) bool { return o == n })
+		n.lent = len(n.heirs) > 0 || n.typ != sys.SOCK_DGRAM && n.role != listener && len(k.temporary[key]) > 0
 		n.late = n.late || n.tardy()
+		if n.tardy() && n.partner != nil {
+			n.partner.late = true
+		}
+		n.disown()
 	}
 	for _, n := range k.order {
 		if err := n.checkAfter(); err != nil {
@@ -45,6 +51,38 @@ func (k *Kind) orderNames() error {
 		}
 	}
 	return nil
+}
+
+// disown has what those who had its name before have sent be sent by others of that name:
+// as it is bound only later, those can.
+func (n *node) disown() {
+	for _, o := range n.heirs {
+		for _, m := range o.queue.messages {
+			if m.gone && m.sender == n {
+				m.sender = nil
+			}
+		}
+	}
+}
+
+// lefts returns the abstract names that are given to who is closed when it has sent all.
+func (n *node) lefts() (all [][]byte) {
+	add := func(name []byte) {
+		if len(name) > 0 && !isPath(name) {
+			all = append(all, name)
+		}
+	}
+	if n.role == orphan {
+		add(n.peerName)
+	}
+	if n.typ == sys.SOCK_DGRAM && len(n.at.name) == 0 && n.partner == nil {
+		for _, m := range n.queue.messages {
+			if m.sender == nil {
+				add(m.name)
+			}
+		}
+	}
+	return all
 }
 
 // tardy tells whether the socket gets its name only after what waits at listeners, or
@@ -85,7 +123,7 @@ func (k *Kind) arriveInOrder(ctx context.Context, env *plan.Env, n *node, own *f
 			return fmt.Errorf("%v: %w", m, err)
 		}
 	}
-	if n.tardy() {
+	if n.tardy() && n.typ != sys.SOCK_DGRAM { // which has it by now, see turns
 		if err := k.appear(ctx, env, n, own); err != nil {
 			return err
 		}
