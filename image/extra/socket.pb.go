@@ -1400,6 +1400,7 @@ type SocketEntry struct {
 	Peer               *uint32
 	Backlog            *uint32
 	Place              *RingPlace // where the kernel goes on in them, if not at their beginning
+	Connecting         *bool
 
 	proto.Rest
 }
@@ -1491,6 +1492,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	if m.Place != nil {
 		b = proto.AppendMessage(b, 51, m.Place)
 	}
+	b = proto.AppendBool(b, 52, m.Connecting)
 	return append(b, m.Unknown()...)
 }
 
@@ -1627,6 +1629,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 			m.Place = proto.New[RingPlace](d)
 		}
 		d.Message(m.Place)
+	case 416: // 52: connecting
+		d.Bool(&m.Connecting)
 	default:
 		return false
 	}
@@ -2045,6 +2049,14 @@ func (m *SocketEntry) GetPlace() *RingPlace {
 		return m.Place
 	}
 	return nil
+}
+
+// GetConnecting returns connecting, or its default.
+func (m *SocketEntry) GetConnecting() bool {
+	if m != nil && m.Connecting != nil {
+		return *m.Connecting
+	}
+	return false
 }
 
 // RingPart is glis.RingPart.

@@ -24,6 +24,8 @@ import (
 type ended struct {
 	unread []byte
 	err    unix.Errno // what the next call reports, 0 if nothing
+	// connecting: connect(2), which didn't wait, has not told how it went.
+	connecting bool
 }
 
 // canFail tells whether an error that waits to be reported can be made again.
@@ -62,8 +64,30 @@ func (l *look) checkClosed() error {
 		return l.refuse("its connection has ended, and what is left of it can't be made again (%v waits to be reported); let the process close it first", failure)
 	}
 	l.ended = &ended{err: failure}
-	l.ended.unread, err = tcp.Unread(l.fd.Int())
+	if l.ended.unread, err = tcp.Unread(l.fd.Int()); err == nil {
+		l.ended.connecting, err = l.connecting()
+	}
 	return l.fail(err)
+}
+
+// ssConnecting is SS_CONNECTING of include/uapi/linux/net.h.
+const ssConnecting = 2
+
+// connecting tells whether connect(2) would say how the connection went, and begin
+// a new one then: it does so once, of one that it has not waited for.
+func (l *look) connecting() (bool, error) {
+	if l.inside == nil { // what is left of it is known from there, too
+		return false, nil
+	}
+	m, err := l.kind.memory()
+	if err != nil {
+		return false, err
+	}
+	own, err := m.Struct("socket", l.inside.Pointer("sock.sk_socket"))
+	if err != nil {
+		return false, err
+	}
+	return own.U32("socket.state") == ssConnecting, nil
 }
 
 // readInside reads the kernel's memory of the socket, anew if it was read before
@@ -93,6 +117,9 @@ func (d *ended) put(e *extra.SocketEntry) {
 	if code != 0 {
 		e.Error = &code
 	}
+	if d.connecting {
+		e.Connecting = &yes
+	}
 }
 
 // planEnded is the inverse of put.
@@ -107,7 +134,7 @@ func (n *node) planEnded(in *sk_inet.InetSkEntry, x *extra.SocketEntry) error {
 	case !canFail(code):
 		return fmt.Errorf("an error that waits (%v) can't be made again", code)
 	}
-	n.ended = &ended{x.GetUnread(), code}
+	n.ended = &ended{x.GetUnread(), code, x.GetConnecting()}
 	return nil
 }
 
@@ -139,7 +166,7 @@ func (n *node) finishEnded(own *fd.FD, k *socket.Kernel, at address) error {
 	if err := n.bindTo(num, at, zone); err != nil {
 		return err
 	}
-	end := tcp.End{Unread: n.ended.unread, Err: n.ended.err, Device: n.opts.Entry.GetSoBoundDev(), Local: n.at.addrPort()}
+	end := tcp.End{Unread: n.ended.unread, Err: n.ended.err, Connecting: n.ended.connecting, Device: n.opts.Entry.GetSoBoundDev(), Local: n.at.addrPort()}
 	err = end.Make(num, func(port uint16) error {
 		if err := unix.Connect(num, address{n.at.ip, port}.sockaddr(n.family, zone)); err != nil {
 			return err

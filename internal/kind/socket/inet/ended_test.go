@@ -2,6 +2,8 @@ package inet
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -67,20 +69,7 @@ func TestEnded(t *testing.T) {
 			p.await(t, 1, tcp.Closed)
 			return p.ends[1], 70_000
 		}, 0},
-		{"refused", tcp4, func(t *testing.T) (*fd.FD, int) {
-			l := tcp4.bound(t, "127.0.0.1")
-			sa, err := unix.Getsockname(l.Int())
-			must(t, err)
-			must(t, l.Close())
-			d := tcp4.make(t)
-			must(t, unix.SetNonblock(d.Int(), true))
-			if err := unix.Connect(d.Int(), sa); !errors.Is(err, unix.EINPROGRESS) {
-				t.Fatal(err)
-			}
-			p := &pair{ends: [2]*fd.FD{d, d}}
-			p.await(t, 0, tcp.Closed)
-			return d, 0
-		}, unix.ECONNREFUSED},
+		{"refused", tcp4, func(t *testing.T) (*fd.FD, int) { return declined(t, tcp4), 0 }, unix.ECONNREFUSED},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			d, unread := x.end(t)
@@ -101,5 +90,64 @@ func TestEnded(t *testing.T) {
 				t.Errorf("read %d bytes, %v at the end", got, err)
 			}
 		})
+	}
+}
+
+// declined returns a socket whose connect(2), which it didn't wait for, was refused.
+func declined(t *testing.T, s sort) *fd.FD {
+	t.Helper()
+	ip := map[int]string{unix.AF_INET: "127.0.0.1", unix.AF_INET6: "::1"}[s.family]
+	l := s.bound(t, ip)
+	sa, err := unix.Getsockname(l.Int())
+	must(t, err)
+	must(t, l.Close())
+	d := s.make(t)
+	must(t, unix.SetNonblock(d.Int(), true))
+	if err := unix.Connect(d.Int(), sa); !errors.Is(err, unix.EINPROGRESS) {
+		t.Fatal(err)
+	}
+	p := &pair{ends: [2]*fd.FD{d, d}}
+	p.await(t, 0, tcp.Closed)
+	return d
+}
+
+// A program that was told by SO_ERROR that it was refused may go on with the same
+// socket: connect(2) says that the first try has failed, and the next one begins
+// anew. It may not have been told, or may have been by connect(2) itself.
+func TestRefusedOnce(t *testing.T) {
+	again := func(t *testing.T, d int, to unix.Sockaddr) (said []error) {
+		t.Helper()
+		for range 2 {
+			said = append(said, unix.Connect(d, to))
+		}
+		return said
+	}
+	tell := func(t *testing.T, d int) {
+		t.Helper()
+		if code, err := unix.GetsockoptInt(d, unix.SOL_SOCKET, unix.SO_ERROR); unix.Errno(code) != unix.ECONNREFUSED || err != nil {
+			t.Fatal(code, err)
+		}
+	}
+	for _, s := range []sort{tcp4, tcp6} {
+		for name, told := range map[string]func(t *testing.T, d int){"": func(*testing.T, int) {}, ", and told": tell} {
+			t.Run(fmt.Sprint("family ", s.family, name), func(t *testing.T) {
+				ip := map[int]string{unix.AF_INET: "127.0.0.1", unix.AF_INET6: "::1"}[s.family]
+				l := s.bound(t, ip)
+				must(t, unix.Listen(l.Int(), 4))
+				to, err := unix.Getsockname(l.Int())
+				must(t, err)
+				d, e := declined(t, s), declined(t, s)
+				told(t, d.Int())
+				told(t, e.Int())
+				want := again(t, e.Int(), to)
+				if !errors.Is(want[1], unix.EINPROGRESS) {
+					t.Fatalf("natively connect says %v", want)
+				}
+				s.connected = true
+				if got := again(t, same(t, s, d)[0], to); !slices.Equal(got, want) {
+					t.Errorf("connect says %v, want %v", got, want)
+				}
+			})
+		}
 	}
 }

@@ -23,7 +23,7 @@ func unseenNames() []string {
 		"ipv6_pinfo", "ipv6_pinfo.sticky_pktinfo", "ipv6_pinfo.frag_size",
 		// Linux 6.18, and before.
 		"?inet_sock.ipv6_fl_list", "?ipv6_pinfo.ipv6_fl_list",
-		"?sock.sk_userlocks",
+		"?sock.sk_userlocks", "sock.sk_socket", "socket", "socket.state",
 		"tcp_sock", "tcp_sock.rx_opt", "tcp_options_received.user_mss",
 	}
 }

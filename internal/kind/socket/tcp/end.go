@@ -37,8 +37,10 @@ func Unread(fd int) ([]byte, error) {
 type End struct {
 	Unread []byte
 	Err    unix.Errno // what the next call reports: 0, ECONNRESET, EPIPE or ECONNREFUSED
-	Local  netip.AddrPort
-	Device string
+	// Connecting: connect(2) has not told how it went.
+	Connecting bool
+	Local      netip.AddrPort
+	Device     string
 }
 
 // Touched names the options that Make has changed.
@@ -56,7 +58,7 @@ func (e *End) stream() *Stream {
 // Make gives a socket that is bound, in repair mode, this end. connect connects
 // it to a port of its own address. It leaves repair mode.
 func (e *End) Make(fd int, connect func(port uint16) error) error {
-	if e.Err == unix.ECONNREFUSED {
+	if e.Err == unix.ECONNREFUSED || e.Connecting && e.Err == 0 && len(e.Unread) == 0 {
 		return e.refuse(fd, connect)
 	}
 	s, p := e.stream(), Path{Local: e.Local, Device: e.Device}
@@ -74,11 +76,21 @@ func (e *End) Make(fd int, connect func(port uint16) error) error {
 	if err := e.reset(fd, s, p); err != nil {
 		return err
 	}
-	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil || e.Err != 0 {
+	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
 		return err
 	}
-	_, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) // takes it
-	return err
+	return e.report(fd)
+}
+
+// report takes the error, if it was taken.
+func (e *End) report(fd int) error {
+	if e.Err != 0 {
+		return nil
+	}
+	if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil {
+		return fmt.Errorf("take its error (SO_ERROR): %w", err)
+	}
+	return nil
 }
 
 // nobody connects a socket in repair mode to a port that none like it is
@@ -122,5 +134,5 @@ func (e *End) refuse(fd int, connect func(port uint16) error) error {
 	if err := connect(1); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connect it to nobody: %w", err)
 	}
-	return errors.Join(awaitState(fd, Closed), unix.SetNonblock(fd, false))
+	return errors.Join(awaitState(fd, Closed), e.report(fd), unix.SetNonblock(fd, false))
 }
