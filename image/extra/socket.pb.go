@@ -1236,7 +1236,7 @@ func (m *ReusePort) GetProgram() *SocketProgram {
 
 // PacketInfo is glis.PacketInfo.
 type PacketInfo struct {
-	Address   []byte // 4 or 16 bytes
+	Address   []byte // 4 or 16 bytes; none: the socket's own, of what isn't sent yet
 	Interface *string
 
 	proto.Rest

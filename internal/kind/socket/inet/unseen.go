@@ -274,8 +274,14 @@ func (u *unseen) setMulticast(own int) error {
 	return nil
 }
 
-// finish sets what comes last.
+// finish sets what comes last. IP_OPTIONS were taken away to have the size of
+// segments worked out anew.
 func (u *unseen) finish(own int) error {
+	if u.connected {
+		if err := socket.SetLong(own, u.entry.GetLong()); err != nil {
+			return err
+		}
+	}
 	if n := u.entry.GetMaxSegment(); n != 0 {
 		if err := unix.SetsockoptInt(own, unix.IPPROTO_TCP, unix.TCP_MAXSEG, int(n)); err != nil {
 			return fmt.Errorf("set TCP_MAXSEG to %d: %w", n, err)

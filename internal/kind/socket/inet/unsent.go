@@ -193,7 +193,7 @@ func (u *unsent) entry() *extra.Unsent {
 		e.Given = append(e.Given, &extra.SocketOption{Level: proto.Uint32(uint32(c.level)), Name: proto.Uint32(uint32(c.name)), Value: c.value})
 	}
 	if u.from.IsValid() || u.via != "" {
-		e.From = &extra.PacketInfo{Address: u.from.AsSlice()}
+		e.From = &extra.PacketInfo{Address: append([]byte{}, u.from.AsSlice()...)} // none is the socket's
 	}
 	if u.via != "" {
 		e.From.Interface = &u.via
