@@ -345,6 +345,11 @@ func TestConnectionRefused(t *testing.T) {
 		_, err = dumped(t, o, d.Int())
 		must(t, err)
 	})
+	t.Run("upper protocol", func(t *testing.T) {
+		p := paired(t, tcp4, "127.0.0.1")
+		testkit.Lacks(t, "kTLS", unix.SetsockoptString(p.ends[0].Int(), unix.IPPROTO_TCP, unix.TCP_ULP, "tls"), unix.ENOENT, unix.ENOPROTOOPT)
+		refused(t, o, p.ends[0].Int(), `the protocol "tls" is on top of it (TCP_ULP)`)
+	})
 	t.Run("urgent data behind the end", func(t *testing.T) {
 		p := paired(t, tcp4, "127.0.0.1")
 		must(t, unix.Sendmsg(p.ends[0].Int(), []byte("before!"), nil, nil, unix.MSG_OOB))

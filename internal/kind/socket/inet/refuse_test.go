@@ -99,6 +99,17 @@ func TestRefused(t *testing.T) {
 			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_REPAIR, 1))
 			return d.Int()
 		}},
+		{"keys of TCP-AO", "TCP_AO_ADD_KEY", func(t *testing.T) int {
+			d := listener(t)
+			key := make([]byte, 288) // struct tcp_ao_add of include/uapi/linux/tcp.h (Linux 6.7)
+			copy(key, "\x02\x00\x00\x00\x7f\x00\x00\x01")
+			copy(key[128:], "hmac(sha1)")
+			const addKey, prefix, length = 38, 202, 207 // TCP_AO_ADD_KEY
+			key[prefix], key[length] = 32, 6
+			copy(key[length+1:], "secret")
+			testkit.Lacks(t, "TCP-AO", unix.SetsockoptString(d.Int(), unix.IPPROTO_TCP, addKey, string(key)), unix.ENOPROTOOPT)
+			return d.Int()
+		}},
 		{"without copies", "MSG_ZEROCOPY", func(t *testing.T) int {
 			c := client(t, tcp4, listener(t).Int())
 			must(t, unix.SetsockoptInt(c.Int(), unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1))
@@ -109,7 +120,7 @@ func TestRefused(t *testing.T) {
 	// What is said where the kernel's memory can't be read; "" if it is not noticed then.
 	blind := map[string]string{
 		"flow label": "", "part of a datagram with a time stamp to come": "what can't be known",
-		"disconnected": "isn't known", "without copies": "can't be known",
+		"disconnected": "isn't known", "without copies": "can't be known", "keys of TCP-AO": "can't be known",
 	}
 	_, unknown := New().memory()
 	for _, tt := range tests {
