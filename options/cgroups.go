@@ -58,8 +58,9 @@ func compiled(form string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(form) })
 }
 
-// Set reads a specification and adds it to those before.
+// Set reads specifications and adds them to those before; none if one is wrong.
 func (l *CgroupSpecs) Set(s string) error {
+	all := slices.Clone(*l)
 	for strings.TrimSpace(s) != "" {
 		m := propSpec().FindStringSubmatch(s)
 		if m == nil {
@@ -75,9 +76,10 @@ func (l *CgroupSpecs) Set(s string) error {
 				p.Names = append(p.Names, n[1])
 			}
 		}
-		*l = append(*l, p)
+		all = append(all, p)
 		s = s[len(m[0]):]
 	}
+	*l = all
 	return nil
 }
 

@@ -105,12 +105,15 @@ func TestParseConfig(t *testing.T) {
 // FuzzSet gives every type that reads itself any text: no panic, and an error
 // changes nothing. As a configuration file it gives options only.
 func FuzzSet(f *testing.F) {
-	for _, s := range []string{"", "vvv", "10M", "all,^fpu", "fd[3]:a", "mnt[/a]:b", "7,8", "skip", "tcp-established\nroot \"a \\\"b\" # c\nverbosity 4\n"} {
+	for _, s := range []string{"", "vvv", "10M", "all,^fpu", "10.0.0.1=10.0.0.2", "::1=fe80::1", "cpu:/a", `"cpu":
+- "strategy": "merge"
+- "properties": ["a", "b"]
+`, "fd[3]:a", "mnt[/a]:b", "7,8", "skip", "tcp-established\nroot \"a \\\"b\" # c\nverbosity 4\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
 		for _, s := range []Setter{new(Verbosity), new(Size), new(NetworkLock), new(CgroupMode), new(FileValidation),
-			new(CPUCap), new(External), new(InheritFD), new(ExtUnix)} {
+			new(CPUCap), new(External), new(InheritFD), new(ExtUnix), new(CgroupRoot), new(CgroupSpecs), new(RemapAddr)} {
 			if err := s.Set(in); err != nil && !reflect.ValueOf(s).Elem().IsZero() {
 				t.Errorf("%T after %v: %+v", s, err, s)
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -74,4 +75,22 @@ func TestEach(t *testing.T) {
 	if f := found[int32(folder)]; f.Unowned {
 		t.Errorf("owned: %+v", f)
 	}
+}
+
+// FuzzRecords reads whatever the program in the kernel might have written: nothing is
+// read that is not there, and each file is of bytes of its own.
+func FuzzRecords(f *testing.F) {
+	r := &Reader{layout: layout{file: 128, flags: 8, pos: 16, owner: 120}}
+	record := make([]byte, r.layout.pathAt(), r.layout.pathAt()+8)
+	record[recordLength] = 5
+	record = append(record, "/abc\x00"...)
+	f.Add(record)
+	f.Add(slices.Concat(record, record, record[:20]))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		used := 0
+		left, err := r.records(b, func(f *File) error { used += r.layout.pathAt() + len(f.Path) + 1; return nil })
+		if err == nil && used+left != len(b) {
+			t.Errorf("%d bytes of files and %d left, of %d", used, left, len(b))
+		}
+	})
 }

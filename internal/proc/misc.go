@@ -14,13 +14,15 @@ func (d *Dir) Auxv() ([]byte, error) { return d.ReadFile("auxv") }
 // Mountinfo reads the mounts of d's mount namespace, parents and children in
 // the kernel's order. See proc_pid_mountinfo(5).
 func Mountinfo(d *Dir) ([]*mountinfo.Info, error) {
-	return parsed(d, "", "mountinfo", func(b []byte) ([]*mountinfo.Info, error) {
-		m, err := mountinfo.GetMountsFromReader(bytes.NewReader(b), nil)
-		if err != nil {
-			return nil, &ParseError{File: "mountinfo", Line: 1, Want: "lines of proc_pid_mountinfo(5)", Got: err.Error()}
-		}
-		return m, nil
-	})
+	return parsed(d, "", "mountinfo", parseMountinfo)
+}
+
+func parseMountinfo(b []byte) ([]*mountinfo.Info, error) {
+	m, err := mountinfo.GetMountsFromReader(bytes.NewReader(b), nil)
+	if err != nil {
+		return nil, &ParseError{File: "mountinfo", Line: 1, Want: "lines of proc_pid_mountinfo(5)", Got: err.Error()}
+	}
+	return m, nil
 }
 
 // Unlimited is RLIM_INFINITY, in Limits.

@@ -3,6 +3,7 @@ package task
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,7 @@ func FuzzParsers(f *testing.F) {
 		{restarts, (&restart{Nr: 35, Code: arch.RestartBlock, Rest: unix.Timespec{Sec: 1}}).encode()},
 		{keyrings, keys.encode()},
 		{chains, filters},
+		{described, []byte("keyring;0;0;3f1f0000;_ses")},
 	}
 	for i, p := range all {
 		f.Add(uint8(i), p.seed)
@@ -82,6 +84,14 @@ func keyrings(b []byte) error {
 	}
 	if again, err := decodeKeyring(kind.Extra{extraKeyring: s.encode()}); err != nil || !reflect.DeepEqual(s, again) {
 		return fmt.Errorf("%+v becomes %+v: %w", s, again, err)
+	}
+	return nil
+}
+
+// described: a name that the kernel says in answer to KEYCTL_DESCRIBE is one of its answer's words.
+func described(b []byte) error {
+	if s, err := parseKeyring(string(b)); err == nil && !strings.HasSuffix(string(b), s.name) {
+		return fmt.Errorf("%q is called %q", b, s.name)
 	}
 	return nil
 }
