@@ -96,6 +96,12 @@ func sleep(t testing.TB) memory {
 			*v.Status &^= 1<<3 | 1<<12
 		}
 	}, image.MM, sleepPID)
+	// It was made on a CPU with AVX-512.
+	alter(t, s, func(e *criu_core.CoreEntry) {
+		x := e.ThreadInfo.Fpregs.Xsave
+		*x.XstateBv &= 1<<3 - 1
+		x.OpmaskReg, x.ZmmUpper, x.Hi16Zmm, x.Pkru = nil, nil, nil, nil
+	}, image.Core, sleepPID)
 	return s
 }
 
