@@ -137,6 +137,7 @@ func places(t *TCP) []place {
 		{in: inTCPSock, name: "sk_dst_cache", size: 8, moving: true},
 		{in: inTCPSock, name: "sk_timer", moving: true},
 		{in: inTCPSock, name: "sk_pacing_rate", size: 8, moving: true},
+		{in: inTCPSock, name: "sk_forward_alloc", size: 4, moving: true}, // SO_RESERVE_MEM adds to it
 		{in: inTCPCommon, name: "skc_refcnt", size: 4, moving: true},
 		{in: inInet, name: "inet_sport", size: 2, moving: true},
 		{in: inConnection, name: "icsk_rto", size: 4, moving: true},
