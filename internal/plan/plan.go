@@ -178,7 +178,8 @@ type Env struct {
 	// Now tells what a clock (CLOCK_*) shows to the tree, in ns. Its root must
 	// exist.
 	Now func(clock int32) (uint64, error)
-	// Rings are for those who make many calls at a time.
+	// Rings are for those who make many calls at a time. They end with the restore of
+	// open files.
 	Rings linux.Rings
 }
 

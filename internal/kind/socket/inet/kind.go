@@ -96,7 +96,6 @@ type Kind struct {
 	admitter  *tcp.Admitter
 	pacing    pacing
 	rousing   rousing
-	rings     linux.Rings
 	load      map[sort]*socket.Loader
 	source    plan.Source
 	nodes     []*node

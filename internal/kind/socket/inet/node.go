@@ -111,10 +111,10 @@ func (n *node) listens() bool { return n.entry.state == listening }
 
 // Create implements plan.Node.
 func (n *node) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
-	own, err := n.createNear()
+	own, err := n.createNear(env)
 	if errors.Is(err, errDeferred) {
 		n.atOnce = true
-		own, err = n.createNear()
+		own, err = n.createNear(env)
 	}
 	if err != nil {
 		return nil, err
@@ -126,24 +126,24 @@ func (n *node) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 }
 
 // createNear makes it, bound as its address was chosen.
-func (n *node) createNear() (*fd.FD, error) {
+func (n *node) createNear(env *plan.Env) (*fd.FD, error) {
 	if n.leavesWide() {
-		own, err := n.create(n.wide())
+		own, err := n.create(env, n.wide())
 		if !errors.Is(err, errSource) && !errors.Is(err, unix.EADDRINUSE) && !errors.Is(err, unix.EAGAIN) {
 			return own, err
 		}
 	}
-	return n.create(n.at)
+	return n.create(env, n.at)
 }
 
 // create makes it, bound to an address. What fails when many calls are made
 // together is tried again one by one, which tells why.
-func (n *node) create(at address) (*fd.FD, error) {
+func (n *node) create(env *plan.Env, at address) (*fd.FD, error) {
 	if !n.live() || len(n.kind.nodes) < fewTogether {
 		return n.createBy(linux.Hand{}, at)
 	}
-	h := n.kind.rings.Take()
-	defer n.kind.rings.Give(h)
+	h := env.Rings.Take()
+	defer env.Rings.Give(h)
 	own, err := n.createBy(h, at)
 	if err != nil && h.Waits() {
 		h.Forget()

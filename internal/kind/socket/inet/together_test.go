@@ -9,6 +9,7 @@ import (
 	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/linux"
 )
 
 // All connections of this package's tests are made by rings, as those of a large
@@ -17,10 +18,10 @@ func init() { fewTogether = 0 }
 
 // A socket is in repair mode before anything waits that would reach its peer without.
 func TestRepairFirst(t *testing.T) {
-	k := New()
-	h := k.rings.Take()
-	defer k.rings.Close()
-	defer k.rings.Give(h)
+	k, rings := New(), linux.Rings{}
+	h := rings.Take()
+	defer rings.Close()
+	defer rings.Give(h)
 	s := sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP, connected: true}
 	num, err := s.like()
 	if err != nil {

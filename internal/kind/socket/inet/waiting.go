@@ -398,5 +398,4 @@ func (n *node) Drop() {
 		a.Close() //nolint:errcheck // nothing can be done about it
 	}
 	n.kind.pacing.drop()
-	n.kind.rings.Close()
 }
