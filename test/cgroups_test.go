@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"glis.dev/glis/image"
 	"glis.dev/glis/internal/cgroupfs"
 	"glis.dev/glis/internal/testkit"
 )
@@ -267,6 +268,10 @@ func TestCgroupModes(t *testing.T) {
 	c.enter(p.PID)
 	img := testkit.NewDir(t)
 	e.Save(t, p.PID, img, "--manage-cgroups")
+	if !slices.Contains(decodeAll(t, img), image.Cgroup.Name) {
+		t.Error("there is no image of cgroups for crit to decode")
+	}
+	critDecodes(t, img, map[string]bool{})
 	hidden := filepath.Join(img, "pstree.img")
 	restore := func(args ...string) []string {
 		return append([]string{"restore", "-d", "-D", img}, args...)

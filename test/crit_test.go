@@ -22,7 +22,7 @@ import (
 var critTargets = []string{"tree", "threads", "seccomp", "ghosts", "pipes", "fifo", "locks", "memfd", "sysv", "pty", "unixqueue", "unixwaiting", "udp", "netlink", "backlog", "tcpqueue", "cow"}
 
 // critImages are the images that they must have between them.
-var critImages = []string{"inventory", "pstree", "core", "mm", "pagemap", "files", "fdinfo", "fs", "ids", "seccomp", "remap-fpath", "ghost-file", "pipes-data", "fifo-data", "filelocks", "memfd", "ipcns-shm", "tty-info", "tty-data", "sk-queues", "tcp-stream", "stats-dump",
+var critImages = []string{"inventory", "pstree", "core", "mm", "pagemap", "files", "fdinfo", "fs", "ids", "seccomp", "remap-fpath", "ghost-file", "pipes-data", "fifo-data", "filelocks", "memfd", "ipcns-shm", "tty-info", "tty-data", "sk-queues", "tcp-stream", "stats-dump", "stats-restore", "timens", "pagemap-shmem",
 	"glis-manifest", "glis-sockets", "glis-identities", "glis-waiting", "glis-datagrams", "glis-queued", "glis-addresses", "glis-tcp-waiting"}
 
 // Others' tools read what Glis writes: go-criu's crit decodes all images, and
@@ -50,6 +50,12 @@ func TestCrit(t *testing.T) {
 				critDecodes(t, dir, asked)
 				if x.name == "tree" {
 					checkpointctlInspects(t, dir, "tree")
+					again := testkit.NewDir(t)
+					e.Save(t, proc.PID, again, p.DumpArgs...)
+					e.Restore(t, again, p.RestoreArgs...)
+					for _, name := range decodeAll(t, again) {
+						seen[name] = true
+					}
 				}
 			})
 		})
@@ -69,7 +75,7 @@ func decodeAll(t *testing.T, dir string) (rows []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stats, _ := filepath.Glob(filepath.Join(dir, "stats-dump"))
+	stats, _ := filepath.Glob(filepath.Join(dir, "stats-*"))
 	for _, path := range append(names, stats...) {
 		base := filepath.Base(path)
 		if strings.HasPrefix(base, "glis-") {
