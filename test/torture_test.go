@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -318,7 +319,7 @@ func (x *torture) judge(t *testing.T, f fault, o outcome) {
 
 // each lets the calls that were asked for fail, one at a time, until there are
 // no more.
-func each(t *testing.T, try func(fault) bool) {
+func (j job) each(t *testing.T, try func(fault) bool) {
 	from, to, step := 0, 0, 1
 	calls, names, _ := strings.Cut(os.Getenv(tortureEnv), ":")
 	if calls == "" {
@@ -329,7 +330,7 @@ func each(t *testing.T, try func(fault) bool) {
 		t.Fatalf("%s=FROM-TO or FROM-TO/STEP, and :ERROR,ERROR...: %v", tortureEnv, err)
 	}
 	tried := 0
-	for call := from; call <= to; call += step {
+	for call := from + j.number*step; call <= to; call += step * j.of {
 		hit := false
 		for _, err := range named(names) {
 			hit = try(fault{call, err}) || hit
@@ -341,7 +342,7 @@ func each(t *testing.T, try func(fault) bool) {
 			t.Logf("up to call %d", call)
 		}
 	}
-	t.Logf("%d system calls of %d have failed", tried, tried*step)
+	t.Logf("%d system calls of %d have failed", tried, tried*step*j.of)
 }
 
 // named are the errors that a list names; all, if it is empty.
@@ -368,18 +369,26 @@ func some(t *testing.T, try func(fault) bool) {
 
 // Whatever system call fails, nothing is harmed, and what is said is true.
 func TestTorture(t *testing.T) {
-	x := &torture{engine: glisOnly(t), faulty: faultyEngine(t)}
+	j := jobOf(t)
+	x := &torture{engine: glisOnly(t), faulty: j.faulty}
+	if x.faulty == "" {
+		x.faulty = faultyEngine(t)
+		if os.Getenv(tortureEnv) != "" && runtime.NumCPU() > 1 {
+			share(t, x.engine.Path, x.faulty)
+			return
+		}
+	}
 	t.Run("dump", func(t *testing.T) {
 		x.start(t)
-		each(t, func(f fault) bool { return x.dump(t, f, false) })
+		j.each(t, func(f fault) bool { return x.dump(t, f, false) })
 	})
 	t.Run("running", func(t *testing.T) {
 		x.start(t)
-		each(t, func(f fault) bool { return x.dump(t, f, true) })
+		j.each(t, func(f fault) bool { return x.dump(t, f, true) })
 	})
 	t.Run("restore", func(t *testing.T) {
 		x.start(t)
-		each(t, func(f fault) bool { return x.restore(t, f) })
+		j.each(t, func(f fault) bool { return x.restore(t, f) })
 		x.back(t, fault{}, outcome{})
 	})
 }

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// engineEnv names the binary to test instead of the one built from this tree.
-const engineEnv = "GLIS_ENGINE"
+// EngineEnv names the binary to test instead of the one built from this tree.
+const EngineEnv = "GLIS_ENGINE"
 
 // Engine is a checkpoint and restore program with criu's command line.
 type Engine struct {
@@ -35,7 +35,7 @@ type Result struct {
 // from this tree.
 func FindEngine(t testing.TB) Engine {
 	t.Helper()
-	path := os.Getenv(engineEnv)
+	path := os.Getenv(EngineEnv)
 	if path == "" {
 		path = BuildGlis(t, "../cmd/glis")
 	}
