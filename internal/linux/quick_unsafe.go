@@ -37,6 +37,11 @@ func QuickFstatat(dir int, path string, st *unix.Stat_t, flags int) error {
 	return quick(unix.RawSyscall6(sysFstatat, uintptr(dir), uintptr(unsafe.Pointer(p)), uintptr(unsafe.Pointer(st)), uintptr(flags), 0, 0))
 }
 
+// QuickFstat is unix.Fstat.
+func QuickFstat(fd int, st *unix.Stat_t) error {
+	return quick(unix.RawSyscall(unix.SYS_FSTAT, uintptr(fd), uintptr(unsafe.Pointer(st)), 0))
+}
+
 // QuickOpenat is unix.Openat of a file that exists.
 func QuickOpenat(dir int, path string, flags int) (int, error) {
 	var room [quickPath]byte

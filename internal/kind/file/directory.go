@@ -37,6 +37,9 @@ type directory struct {
 	// near says that it is on a file system where no call waits for somebody else:
 	// the kernel can be called without Go's scheduler being told.
 	near bool
+	// listed is what it says of its files, once somebody has read it.
+	listed atomic.Pointer[listing]
+	lists  atomic.Bool // somebody does, or has
 }
 
 // of counts a file, and returns where it is.
@@ -69,7 +72,15 @@ func (d *directory) place(name string) (at int, short string) {
 	if d.own == nil || d.own.Int() < 0 {
 		return unix.AT_FDCWD, name
 	}
+	if d.near && d.lists.CompareAndSwap(false, true) {
+		d.listed.Store(list(d.own.Int(), d.files))
+	}
 	return d.own.Int(), name[len(d.name):]
+}
+
+// plain tells whether what is in it by this name is known to be a regular file.
+func (d *directory) plain(at int, short string) bool {
+	return at != unix.AT_FDCWD && d.near && d.listed.Load().has(short)
 }
 
 // open opens it. If that fails, what fails by the whole path says why.

@@ -147,27 +147,46 @@ func (n *regularNode) openBy(env *plan.Env, name string) (*fd.FD, error) {
 }
 
 func (n *regularNode) openAt(env *plan.Env, at int, name string) (*fd.FD, error) {
-	if err := n.look(env, at, name); err != nil {
+	seen, err := n.look(env, at, name)
+	if err != nil {
 		return nil, err
 	}
-	return n.opened(openat(at != unix.AT_FDCWD && n.dir.near, at, name, n.openFlags()))
+	num, err := openat(at != unix.AT_FDCWD && n.dir.near, at, name, n.openFlags())
+	return n.opened(env, seen, num, err)
 }
 
-// look makes sure that it is the file that it was.
-func (n *regularNode) look(env *plan.Env, at int, name string) error {
+// look makes sure that it is the file that it was. If it is one that can be opened in
+// any case that is left to opened.
+func (n *regularNode) look(env *plan.Env, at int, name string) (seen bool, err error) {
+	if n.entry.GetMode()&unix.S_IFMT == unix.S_IFREG && n.dir.plain(at, name) {
+		return false, nil
+	}
 	var st unix.Stat_t
 	if err := fstatat(at != unix.AT_FDCWD && n.dir.near, at, name, &st, n.follow()); err != nil {
-		return missing(err)
+		return true, missing(err)
 	}
-	return n.check(env, &st)
+	return true, n.check(env, &st)
 }
 
 // opened takes over what open(2) has returned.
-func (n *regularNode) opened(num int, err error) (*fd.FD, error) {
+func (n *regularNode) opened(env *plan.Env, seen bool, num int, err error) (*fd.FD, error) {
+	if err != nil && !seen {
+		err = missing(err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open with flags %#o: %w", n.flags, err)
 	}
-	return n.settle(fd.New(num))
+	d := fd.New(num)
+	if !seen {
+		var st unix.Stat_t
+		if err := linux.QuickFstat(num, &st); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+		if err := n.check(env, &st); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+	}
+	return n.settle(d)
 }
 
 // fstatat and openat call the kernel in the quick way where it doesn't wait. (Functions

@@ -53,6 +53,7 @@ type opening struct {
 type waitingFile struct {
 	i    int
 	node *regularNode
+	seen bool // it is known to be the one that it was
 }
 
 // add has a file be opened by the next run, or at once, if it is the one that it was.
@@ -61,18 +62,19 @@ func (o *opening) add(i int, r *regularNode) {
 		o.run()
 	}
 	at, name := r.dir.place(r.entry.GetName())
-	err := r.look(o.env, at, name)
+	seen, err := r.look(o.env, at, name)
 	near := at != unix.AT_FDCWD && r.dir.near
 	if err == nil && near {
 		if _, full := o.h.Open(at, name, r.openFlags()); full == nil {
-			o.list[o.n] = waitingFile{i, r}
+			o.list[o.n] = waitingFile{i, r, seen}
 			o.n++
 			return
 		}
 	}
 	var d *fd.FD
 	if err == nil {
-		d, err = r.opened(openat(near, at, name, r.openFlags()))
+		n, oerr := openat(near, at, name, r.openFlags())
+		d, err = r.opened(o.env, seen, n, oerr)
 	}
 	r.dir.done()
 	o.tell(i, r, d, err)
@@ -96,7 +98,7 @@ func (o *opening) run() {
 		default:
 			num = int(results[k])
 		}
-		d, err := w.node.opened(num, err)
+		d, err := w.node.opened(o.env, w.seen, num, err)
 		w.node.dir.done()
 		o.tell(w.i, w.node, d, err)
 	}
