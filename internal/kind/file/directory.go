@@ -72,7 +72,7 @@ func (d *directory) place(name string) (at int, short string) {
 	if d.own == nil || d.own.Int() < 0 {
 		return unix.AT_FDCWD, name
 	}
-	if d.near && d.lists.CompareAndSwap(false, true) {
+	if d.near && d.files >= manyTogether && d.lists.CompareAndSwap(false, true) {
 		d.listed.Store(list(d.own.Int(), d.files))
 	}
 	return d.own.Int(), name[len(d.name):]

@@ -19,7 +19,7 @@ type listing struct {
 
 const (
 	// mostListed is how many names a directory may have for each file that is wanted of it.
-	mostListed = 8
+	mostListed = 4
 	// listRoom is how many bytes of a directory are read at a time.
 	listRoom = 64 << 10
 
