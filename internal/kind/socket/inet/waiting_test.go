@@ -70,6 +70,54 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// Who waits may have sent more than fits a receive buffer by pieces; and the listener
+// has the buffer that it had.
+func TestWaitingFull(t *testing.T) {
+	sent, piece := 0, make([]byte, 50_000)
+	in := waitingImages(t, func(c int) error {
+		must(t, unix.SetNonblock(c, true))
+		for {
+			for i := range piece {
+				piece[i] = byte((sent + i) % 251)
+			}
+			n, err := unix.Write(c, piece)
+			if err == nil {
+				sent += n
+				continue
+			}
+			// The peer's kernel makes room for a while, as segments come.
+			ready, err := unix.Poll([]unix.PollFd{{Fd: int32(c), Events: unix.POLLOUT}}, 200)
+			if ready == 0 || err != nil {
+				return err
+			}
+		}
+	})
+	want := in[of(extra.TCPWaiting)][0].Message.(*extra.WaitingTCP).GetUnread()
+	if len(want) < 110_000 {
+		t.Fatalf("%d bytes wait, which fit into a usual buffer", len(want))
+	}
+	fds := restored(t, in)
+	n, _, err := unix.Accept4(fds[1], unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	must(t, err)
+	defer unix.Close(n)
+	got := make([]byte, len(want)+1)
+	k, _, err := unix.Recvfrom(n, got, unix.MSG_WAITALL)
+	must(t, err)
+	if !slices.Equal(got[:k], want) {
+		t.Errorf("%d bytes come, not the %d that waited", k, len(want))
+	}
+	usual := tcp4.make(t)
+	for _, opt := range []int{unix.SO_RCVBUF, unix.SO_BUF_LOCK} {
+		a, err := unix.GetsockoptInt(fds[1], unix.SOL_SOCKET, opt)
+		must(t, err)
+		b, err := unix.GetsockoptInt(usual.Int(), unix.SOL_SOCKET, opt)
+		must(t, err)
+		if a != b {
+			t.Errorf("option %d of the listener is %d, was %d", opt, a, b)
+		}
+	}
+}
+
 // Urgent data comes back as such, with what is before and behind it.
 func TestWaitingUrgent(t *testing.T) {
 	in := waitingImages(t, func(c int) error {

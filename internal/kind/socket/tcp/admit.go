@@ -211,6 +211,13 @@ func (a *Admitter) Admit(listener int, w *Waiting) error {
 			return fmt.Errorf("a client that has sent nothing, %v: %w", w.Remote, err)
 		}
 	}
+	if err := a.withRoom(listener, w, func() error { return a.admit(listener, w) }); err != nil {
+		return err
+	}
+	return a.fill(w)
+}
+
+func (a *Admitter) admit(listener int, w *Waiting) error {
 	before, err := Look(listener)
 	if err != nil {
 		return err
@@ -232,7 +239,7 @@ func (a *Admitter) Admit(listener int, w *Waiting) error {
 	if err := linux.BPFClearSock(a.listener); err != nil {
 		return fmt.Errorf("bpf(BPF_MAP_DELETE_ELEM) with a listener: %w", err)
 	}
-	return a.fill(w)
+	return nil
 }
 
 // tell tells the programs what to wait for.
