@@ -48,21 +48,19 @@ func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
 		return nil
 	}
 	f.dismiss()
-	c := &crew{f: f, jobs: make([]job, 0, len(own))}
+	nodes, err := f.makable(ctx, own)
+	if err != nil {
+		return err
+	}
+	c := &crew{f: f, jobs: make([]job, 0, len(nodes))}
 	streamed := true
-	for _, e := range own {
-		n, at := f.plan.Node(plan.ID(e.GetId())), f.all.At(plan.ID(e.GetId()))
-		if at.open != nil || at.queued {
+	for _, n := range nodes {
+		at := f.all.At(n.ID())
+		if at.open != nil { // the need of one that came later, as of a listener whom it waits at
+			at.queued = false
 			continue
 		}
-		ok, err := f.mayNow(ctx, n)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		c.jobs, at.queued = append(c.jobs, job{node: n}), true
+		c.jobs = append(c.jobs, job{node: n})
 		if s, ok := n.(plan.Streamed); !ok || !s.Streamed() {
 			streamed = false
 		}
@@ -72,6 +70,27 @@ func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
 		c.finish()
 	}
 	return nil
+}
+
+// makable queues the files of descriptors that are not made yet, and can be. It makes
+// what they need.
+func (f *files) makable(ctx context.Context, own []*fdinfo.FdinfoEntry) ([]plan.Node, error) {
+	out := make([]plan.Node, 0, len(own))
+	for _, e := range own {
+		id := plan.ID(e.GetId())
+		at, n := f.all.At(id), f.plan.Node(id)
+		if at.open != nil || at.queued {
+			continue
+		}
+		ok, err := f.mayNow(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out, at.queued = append(out, n), true
+		}
+	}
+	return out, nil
 }
 
 func (c *crew) begin(ctx context.Context) {

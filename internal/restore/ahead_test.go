@@ -19,6 +19,7 @@ import (
 // quickNode is one that others may be made beside. It may fail, and it counts.
 type quickNode struct {
 	id       plan.ID
+	needs    []plan.ID
 	fail     bool
 	streamed bool
 	made     atomic.Int32
@@ -27,7 +28,7 @@ type quickNode struct {
 }
 
 func (n *quickNode) ID() plan.ID       { return n.id }
-func (n *quickNode) Needs() []plan.ID  { return nil }
+func (n *quickNode) Needs() []plan.ID  { return n.needs }
 func (n *quickNode) String() string    { return "a quick one" }
 func (n *quickNode) Independent() bool { return n.id != 0 }
 func (n *quickNode) Streamed() bool    { return n.streamed }
@@ -47,7 +48,7 @@ func (n *quickNode) Fill(context.Context, *plan.Env, *fd.FD) error {
 }
 
 // quickFiles makes a plan of many such nodes, each with one descriptor. The last is
-// used twice.
+// used twice, and the first, which two others are needed for, is needed for one.
 func quickFiles(t *testing.T, count int, streamed bool) (*files, []*quickNode, []*fdinfo.FdinfoEntry) {
 	t.Helper()
 	p := plan.New(nil, nil)
@@ -56,6 +57,12 @@ func quickFiles(t *testing.T, count int, streamed bool) (*files, []*quickNode, [
 	var own []*fdinfo.FdinfoEntry
 	for i := range count {
 		n := &quickNode{id: plan.ID(i), streamed: streamed}
+		switch i {
+		case 0:
+			n.needs = []plan.ID{20, plan.ID(count - 10)}
+		case count / 2:
+			n.needs = []plan.ID{0}
+		}
 		must(t, p.Add(n))
 		nodes = append(nodes, n)
 	}
@@ -71,7 +78,8 @@ func quickFiles(t *testing.T, count int, streamed bool) (*files, []*quickNode, [
 }
 
 // Each file is made and filled once, whoever asks for it: what was begun ahead, what
-// was not, and one that is asked for before its turn.
+// was not, one that is asked for before its turn, and those that another one's need has
+// need of, as a connection of a listener with clients that wait to be accepted.
 func TestAhead(t *testing.T) {
 	for _, streamed := range []bool{false, true} {
 		f, nodes, own := quickFiles(t, 500, streamed)
