@@ -92,6 +92,11 @@ func (n *node) endConnection(h linux.Hand, own *fd.FD, k *socket.Kernel) error {
 	if err := n.stream.Finish(h, num, tcp.Path{Local: n.at.addrPort(), Remote: n.peer.addrPort(), Device: n.opts.Entry.GetSoBoundDev()}); err != nil {
 		return err
 	}
+	if n.filtered() {
+		if err := errors.Join(h.Run(), n.attachFilters(num)); err != nil {
+			return err
+		}
+	}
 	if err := k.SetBy(h, num, n.opts.Values, socket.Late, socket.Last, n.stream.Touched()...); err != nil {
 		return err
 	}

@@ -180,6 +180,9 @@ func (n *node) finishEnded(own *fd.FD, k *socket.Kernel, at address) error {
 	if err := reuse.Set(num); err != nil {
 		return err
 	}
+	if err := n.attachFilters(num); err != nil {
+		return err
+	}
 	if err := k.Set(num, n.opts.Values, socket.Late, socket.Last, end.Touched()...); err != nil {
 		return err
 	}

@@ -93,6 +93,7 @@ type Kind struct {
 	received  map[plan.ID][]*extra.QueuedMessage
 	feeder    *feeder
 	sharing   map[sharing]int // listeners made so far
+	choosers  map[sharing]*extra.SocketProgram
 	admitter  *tcp.Admitter
 	pacing    pacing
 	rousing   rousing
@@ -105,7 +106,7 @@ type Kind struct {
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, usual: map[sort]*unseen{}, sharing: map[sharing]int{}, admits: sync.OnceValue(tryAdmitter)}
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, usual: map[sort]*unseen{}, sharing: map[sharing]int{}, choosers: map[sharing]*extra.SocketProgram{}, admits: sync.OnceValue(tryAdmitter)}
 }
 
 // Type implements kind.File.

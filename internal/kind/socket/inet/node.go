@@ -230,15 +230,11 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 
 // attach gives a new socket what is attached to one, and its groups.
 func (n *node) attach(own int) error {
-	attach := socket.Attach
-	if n.inbox != nil {
-		attach = socket.AttachDevice
-	}
-	if err := attach(own, n.opts.Entry); err != nil {
+	if err := socket.AttachDevice(own, n.opts.Entry); err != nil {
 		return err
 	}
-	if n.inbox == nil {
-		if err := socket.AttachEBPF(own, n.unseen.entry.GetFilter()); err != nil {
+	if !n.filtersLast() {
+		if err := n.attachFilters(own); err != nil {
 			return err
 		}
 	}
@@ -251,6 +247,24 @@ func (n *node) attach(own int) error {
 		}
 	}
 	return nil
+}
+
+// filtersLast tells whether something is to come to the socket before it has its filters,
+// which might not let it in: what is in its queue, or segments as if from its peer.
+func (n *node) filtersLast() bool {
+	return n.inbox != nil || n.ended != nil || n.live() && n.stream.State != tcp.SynSent
+}
+
+func (n *node) attachFilters(own int) error {
+	if err := socket.AttachFilter(own, n.opts.Entry); err != nil {
+		return err
+	}
+	return socket.AttachEBPF(own, n.unseen.entry.GetFilter())
+}
+
+// filtered tells whether it has a filter.
+func (n *node) filtered() bool {
+	return len(n.opts.Entry.GetSoFilter()) > 0 || n.unseen.entry.GetFilter() != nil
 }
 
 // bind gives the socket its address. Connections of the listener before it may

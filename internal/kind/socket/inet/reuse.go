@@ -167,6 +167,7 @@ func (n *node) choose(own int) error {
 	if p == nil {
 		return nil
 	}
+	n.kind.choosers[n.shares()] = p
 	on := n.option("SO_REUSEPORT")
 	if !on {
 		if err := n.sharePort(own, 1); err != nil {

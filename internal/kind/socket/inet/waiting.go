@@ -377,6 +377,9 @@ func (n *node) choosing(own int, f func() error) error {
 		return fmt.Errorf("set SO_ATTACH_REUSEPORT_CBPF: %w", err)
 	}
 	err := f()
+	if p := n.kind.choosers[n.shares()]; p != nil {
+		return errors.Join(err, socket.AttachChooser(own, p))
+	}
 	if off := unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0); off != nil {
 		return errors.Join(err, fmt.Errorf("set SO_DETACH_REUSEPORT_BPF: %w", off))
 	}

@@ -29,10 +29,11 @@ type segment struct {
 	urgent   uint16 // how many bytes of it come before what isn't urgent
 }
 
-// headerSize is that of TCP, and hops is how far a segment may go.
+// headerSize is that of TCP. hops is how far a segment may go: as far as it can, for
+// sockets that ask for that (IP_MINTTL, IPV6_MINHOPCOUNT).
 const (
 	headerSize = 20
-	hops       = 64
+	hops       = 255
 )
 
 // send hands the segment to the kernel, past the network lock.

@@ -27,8 +27,9 @@ type Waiting struct {
 // Queues reads what waits at listeners, without taking it, from the kernel's
 // memory: no system call shows it.
 type Queues struct {
-	mem   *kmem.Reader
-	clock uint32 // what time stamps are counted from, now
+	mem    *kmem.Reader
+	clock  uint32    // what time stamps are counted from, now
+	filter kmem.Addr // the listener's
 }
 
 // QueueNames are the members of structures that are read.
@@ -37,7 +38,7 @@ func QueueNames() []string {
 		"inet_connection_sock.icsk_accept_queue", "request_sock_queue.rskq_accept_head", "request_sock_queue.qlen", "?mptcp_sock", "?mptcp_sock.first", "request_sock.dl_next", "request_sock.sk",
 		"tcp_sock", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
 		"sock_common.skc_daddr", "sock_common.skc_rcv_saddr", "sock_common.skc_v6_daddr", "sock_common.skc_v6_rcv_saddr", "sock_common.skc_bound_dev_if",
-		"sock.sk_err", "sock.sk_receive_queue", "inet_connection_sock.icsk_ulp_ops", "inet_sock.inet_sport",
+		"sock.sk_err", "sock.sk_filter", "sock.sk_receive_queue", "inet_connection_sock.icsk_ulp_ops", "inet_sock.inet_sport",
 		"tcp_sock.rcv_nxt", "tcp_sock.copied_seq", "tcp_sock.rcv_wup", "tcp_sock.rcv_wnd", "tcp_sock.snd_una", "tcp_sock.write_seq",
 		"tcp_sock.snd_wnd", "tcp_sock.snd_wl1", "tcp_sock.max_window", "tcp_sock.tsoffset", "tcp_sock.urg_data", "tcp_sock.urg_seq", "tcp_sock.snd_up", "tcp_sock.tcp_usec_ts", "tcp_sock.rx_opt", ecnFlags,
 		"tcp_options_received.ts_recent", "tcp_options_received.tstamp_ok", "tcp_options_received.wscale_ok", "tcp_options_received.sack_ok",
@@ -65,6 +66,9 @@ func (q *Queues) Of(listener int) ([]*Waiting, error) {
 	q.clock = now
 	sk, err := q.mem.Sock(listener)
 	if err != nil {
+		return nil, err
+	}
+	if q.filter, err = q.mem.Pointer(sk + q.mem.Off("sock.sk_filter")); err != nil {
 		return nil, err
 	}
 	head := sk + q.mem.Off("inet_connection_sock.icsk_accept_queue") + q.mem.Off("request_sock_queue.rskq_accept_head")
@@ -134,6 +138,9 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 		return nil, err
 	}
 	w.Mark = markOf(t)
+	if t.Pointer("sock.sk_filter") != q.filter {
+		return nil, fmt.Errorf("%w: that of %v: the listener has got another filter since it came (SO_ATTACH_FILTER, SO_ATTACH_BPF)", ErrWaiting, w.Remote)
+	}
 	if err := w.check(t); err != nil {
 		return nil, err
 	}
@@ -169,6 +176,8 @@ func (w *Waiting) check(t *kmem.Struct) error {
 		why = fmt.Sprintf("it is in state %d", w.State)
 	case t.U16("tcp_sock.urg_data") != 0 && w.Mark == nil:
 		why = "urgent data is on its way to it (MSG_OOB)"
+	case w.State != Closed && w.Entry.GetMssClamp() < w.leastMSS():
+		why = fmt.Sprintf("its client takes segments of no more than %d bytes", w.Entry.GetMssClamp())
 	case t.Bits("tcp_sock.tcp_usec_ts") != 0:
 		why = "its time stamps are in microseconds"
 	case t.Pointer("inet_connection_sock.icsk_ulp_ops") != 0:
@@ -182,6 +191,16 @@ func (w *Waiting) check(t *kmem.Struct) error {
 		return nil
 	}
 	return fmt.Errorf("%w: that of %v: %s", ErrWaiting, w.Remote, why)
+}
+
+// leastMSS is the size of segments that bpf_sk_assign_tcp_reqsk() asks for at least: of
+// the smallest packets that each network must carry.
+func (w *Waiting) leastMSS() uint32 {
+	const ipv4, ipv6 = 536, 1280 - 40 - headerSize
+	if w.Local.Addr().Is6() {
+		return ipv6
+	}
+	return ipv4
 }
 
 // readQueue reads what waits to be read from the connection.
