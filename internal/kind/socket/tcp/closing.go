@@ -55,7 +55,7 @@ func (s *Stream) close(fd int, p Path) error {
 		}
 		return s.hear(fd, p, flagAck|flagFin, s.unacknowledged(), Closing)
 	case CloseWait, LastAck:
-		if err := s.hear(fd, p, flagAck|flagFin, s.unacknowledged(), CloseWait); err != nil || s.State == CloseWait {
+		if err := s.hear(fd, p, flagAck|flagFin, s.acknowledged(), CloseWait); err != nil || s.State == CloseWait {
 			return err
 		}
 		return queueFin(fd)

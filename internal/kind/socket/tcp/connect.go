@@ -90,7 +90,7 @@ func (s *Stream) Begin(h linux.Hand, fd int) error {
 	for _, q := range []struct {
 		queue int
 		seq   uint32
-	}{{recvQueue, s.start()}, {sendQueue, s.unacknowledged()}} {
+	}{{recvQueue, s.start()}, {sendQueue, s.acknowledged()}} {
 		if err := chooseBy(h, fd, q.queue); err != nil {
 			return err
 		}
@@ -131,7 +131,9 @@ func (s *Stream) Finish(h linux.Hand, fd int, p Path) error {
 
 // idle tells whether nothing is in the queues of a connection that both ends can
 // still use, which is as most are.
-func (s *Stream) idle() bool { return s.State == Established && len(s.Queues) == 0 && s.Mark == nil }
+func (s *Stream) idle() bool {
+	return s.State == Established && len(s.Queues) == 0 && s.Mark == nil && !s.timed()
+}
 
 // finishIdle is Finish for one that is idle: with nothing to be sent its window
 // can be open at once.
@@ -150,11 +152,13 @@ func (s *Stream) open(h linux.Hand, fd int, p Path) error {
 	if !s.hasWindow() {
 		return nil
 	}
-	w := s.window()
+	w, least := s.window(), one(s.timed())
+	w[1] += least
+	w[2] = max(w[1], w[2])
 	if p.v6() && w[1] > 0 {
 		// What sizeSegments does needs IPv4. But a window that becomes larger
 		// than ever is another reason to work the size out anew.
-		w[1]--
+		w[1] = max(w[1]-1, least)
 		w[2] = w[1]
 	}
 	return setWindow(h, fd, w)
@@ -239,10 +243,10 @@ func sizeAnew(h linux.Hand, fd int) error {
 func (s *Stream) Resume(cork, reuse int, news bool) []linux.SockOpt {
 	const tcp = unix.IPPROTO_TCP
 	out := []linux.SockOpt{{Level: tcp, Name: unix.TCP_REPAIR, Value: unix.TCP_REPAIR_OFF_NO_WP}}
-	if news {
+	if news && !s.timed() {
 		out[0].Value = unix.TCP_REPAIR_OFF
 	}
-	if s.Entry.GetUnsqLen() > 0 || s.ownFin() && s.State != FinWait2 {
+	if s.Entry.GetUnsqLen() > 0 || s.timed() || s.ownFin() && s.State != FinWait2 {
 		out = append(out, linux.SockOpt{Level: tcp, Name: unix.TCP_CORK, Value: 0})
 		if cork != 0 {
 			out = append(out, linux.SockOpt{Level: tcp, Name: unix.TCP_CORK, Value: cork})

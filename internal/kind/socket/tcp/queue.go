@@ -110,6 +110,11 @@ func (s *Stream) fill(fd int, p Path) error {
 	if err := choose(fd, noQueue); err != nil {
 		return err
 	}
+	if s.timed() {
+		if err := s.fillTimed(fd); err != nil {
+			return err
+		}
+	}
 	if len(unsent) == 0 {
 		return nil
 	}

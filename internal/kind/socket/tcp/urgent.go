@@ -143,7 +143,7 @@ func (s *Stream) hearUrgent(fd int, p Path, seq uint32, b []byte) error {
 	if err != nil {
 		return err
 	}
-	seg := segment{Path: p, flags: flagAck | flagUrg, seq: seq, ack: s.unacknowledged(), data: b, urgent: 1}
+	seg := segment{Path: p, flags: flagAck | flagUrg, seq: seq, ack: s.acknowledged(), data: b, urgent: 1}
 	if err := seg.send(); err != nil {
 		return fmt.Errorf("send it a segment as if from its peer: %w", err)
 	}
