@@ -68,7 +68,7 @@ func readMark(s Store) (raw []byte, m *mark, err error) {
 	name := Inventory.FileName()
 	raw, err = readWhole(s, name, mostInventory)
 	if errors.Is(err, fs.ErrNotExist) && manifestThere(s) {
-		return nil, nil, fileError(name, errors.New("it is missing, so this is no whole checkpoint: the dump did not end, or a file was lost"))
+		return nil, nil, fileError(name, errors.New("it is missing, so this is no whole checkpoint: the dump did not end, or a file was lost; dump again, or take a whole copy"))
 	}
 	if err != nil {
 		return nil, nil, err

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,8 +16,17 @@ func advised(stage string, err error) error {
 	switch {
 	case stage == "dump" && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)):
 		return fmt.Errorf("%w; free some space, or give another directory (-D)", err)
+	case stage == "dump" && noImage(err):
+		return fmt.Errorf("%w; give another directory, in which files can be made (-D)", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w; take it from a whole copy of the checkpoint", err)
 	}
 	return err
+}
+
+// noImage tells whether an image could not be made: the directory is one that
+// nobody writes into, as those of /proc, which don't say so when they are asked.
+func noImage(err error) bool {
+	var p *fs.PathError
+	return errors.As(err, &p) && p.Op == "open" && strings.HasSuffix(p.Path, ".img")
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -24,6 +25,8 @@ func TestAdvised(t *testing.T) {
 		{"restore", io.ErrUnexpectedEOF, "a whole copy"},
 		{"verify", io.ErrUnexpectedEOF, "a whole copy"},
 		{"dump", unix.EPERM, ""},
+		{"dump", &fs.PathError{Op: "open", Path: "/proc/pages-1.img", Err: unix.ENOENT}, "another directory"},
+		{"dump", &fs.PathError{Op: "open", Path: "/proc/7/maps", Err: unix.ENOENT}, ""},
 	} {
 		err := fmt.Errorf("pages-1.img: %w", c.err)
 		got := advised(c.stage, err)

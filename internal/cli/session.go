@@ -59,7 +59,7 @@ func checkDir(what, option, dir string, how access) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s %s does not exist; make it, or name another one with %s", what, dir, option)
 	case err != nil:
-		return fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("%s: %w; name another one with %s", what, err, option)
 	case !st.IsDir():
 		return fmt.Errorf("%s %s is not a directory; name another one with %s", what, dir, option)
 	}
@@ -68,7 +68,7 @@ func checkDir(what, option, dir string, how access) error {
 		mode, verb = unix.W_OK|unix.X_OK, "write to"
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, mode, unix.AT_EACCESS); err != nil {
-		return fmt.Errorf("cannot %s %s %s: %w", verb, what, dir, err)
+		return fmt.Errorf("cannot %s %s %s: %w; name another one with %s", verb, what, dir, err, option)
 	}
 	return nil
 }

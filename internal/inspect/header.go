@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 
 	"glis.dev/glis/image"
@@ -14,7 +13,7 @@ func (r *reader) header() error {
 	r.used[image.Inventory.FileName()] = true
 	inv, err := image.ReadInventory(r.store)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("no checkpoint in %s: %w; name the directory that a dump wrote to", r.store, err)
+		return image.NotWhole(r.store, err)
 	}
 	if err != nil {
 		return err

@@ -109,7 +109,7 @@ func TestBroken(t *testing.T) {
 		store memory
 		want  string
 	}{
-		"empty directory":   {memory{}, "no checkpoint in memory"},
+		"empty directory":   {memory{}, "memory holds no checkpoint"},
 		"cut tree":          {cut("pstree.img"), "image pstree.img: at offset 70: file is cut"},
 		"no tree":           {without("pstree.img"), "no tasks in memory"},
 		"cut files":         {cut("files.img"), "image files.img: at offset "},

@@ -3,6 +3,7 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -202,12 +203,9 @@ func (r *restore) handSome(some []*task) error {
 // until it is restored or Unlock is called: for a host that is about to have
 // their address. Images with checksums are compared with them.
 func Lock(store image.Store, moves []options.RemapAddr) (int, error) {
-	checked, err := image.Check(store)
+	store, err := whole(store)
 	if err != nil {
 		return 0, err
-	}
-	if checked != nil {
-		store = checked
 	}
 	name, err := tableOf(store)
 	if err != nil {
@@ -220,19 +218,36 @@ func Lock(store image.Store, moves []options.RemapAddr) (int, error) {
 	return len(flows), netlock.Keep(name, flows)
 }
 
+// whole returns what compares a store with its checksums, if it has any.
+func whole(store image.Store) (image.Store, error) {
+	checked, err := image.Check(store)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return store, image.NotWhole(store, err)
+	case err != nil || checked == nil:
+		return store, err
+	}
+	return checked, nil
+}
+
 // Unlock lets through what a dump or Lock holds back. It is no error if
 // nothing is held. Only the inventory has to be there for it: if how many
 // connections there are can't be told, the error says that the rest is done.
 func Unlock(store image.Store, moves []options.RemapAddr) (int, error) {
-	name, err := tableOf(store)
-	if err != nil {
+	checked, bad := whole(store)
+	name, err := tableOf(checked)
+	if err == nil {
+		err = netlock.Unlock(name)
+	}
+	var in *image.Error
+	switch {
+	case errors.As(bad, &in) && in.File == image.Inventory.FileName(), err != nil && bad != nil:
+		return 0, fmt.Errorf("%w; which packets are held back is told by the inventory only, so they may be so still: take another copy of the checkpoint, or have 'nft list tables' show the tables of that kind (inet CRIU-…) and delete the right one", bad)
+	case err != nil:
 		return 0, err
 	}
-	if err := netlock.Unlock(name); err != nil {
-		return 0, err
-	}
-	flows, err := lockable(store, moves)
-	if err != nil {
+	flows, err := lockable(checked, moves)
+	if err = errors.Join(bad, err); err != nil {
 		return 0, fmt.Errorf("packets are let through, but the checkpoint is damaged: %w", err)
 	}
 	return len(flows), nil

@@ -21,7 +21,7 @@ func (r *restore) writePidfile() error {
 	}
 	f, err := os.OpenFile(r.opts.Pidfile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("--pidfile: %w", err)
+		return fmt.Errorf("--pidfile: %w; give a name that is free, in a directory that is there", err)
 	}
 	r.undo.Push("the PID file", func() error { return os.Remove(r.opts.Pidfile) })
 	_, err = f.WriteString(strconv.Itoa(int(r.tree.root.pid)))
