@@ -252,6 +252,11 @@ func otherExecutable(t *testing.T, _ string, _ *testkit.Proc, exe string) ([]str
 	return []string{exe, "build"}, func() { rename(t, exe+".away", exe) }
 }
 
+// shorterExecutable has the build-id that it had: it is the file's size that tells.
+func shorterExecutable(t *testing.T, _ string, _ *testkit.Proc, exe string) ([]string, func()) {
+	return []string{exe, "shorter"}, cut(t, exe, 1)
+}
+
 func missingFile(t *testing.T, _ string, p *testkit.Proc, _ string) ([]string, func()) {
 	count := filepath.Join(p.Dir, "count")
 	rename(t, count, count+".away")
@@ -291,6 +296,7 @@ func TestBadRestore(t *testing.T) {
 	}{
 		{"missing executable", missingExecutable},
 		{"another executable", otherExecutable},
+		{"shorter executable", shorterExecutable},
 		{"missing file", missingFile},
 		{"shorter file", shorterFile},
 		{"pid in use", pidInUse},
@@ -307,6 +313,28 @@ func TestBadRestore(t *testing.T) {
 			awaitCount(t, p, 3)
 		})
 	}
+}
+
+// A program that is another file by now, of another time, is the same if its build-id
+// and size are.
+func TestSameProgramAgain(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	img, p, exe := checkpoint(t, e)
+	var before, after unix.Stat_t
+	err1 := unix.Stat(exe, &before)
+	text, err2 := os.ReadFile(exe)
+	rename(t, exe, exe+".away")
+	err3 := os.WriteFile(exe, text, 0o755)
+	err4 := os.Chtimes(exe, time.Unix(1, 0), time.Unix(1, 0))
+	if err := errors.Join(err1, err2, err3, err4, unix.Stat(exe, &after)); err != nil {
+		t.Fatal(err)
+	}
+	if before.Ino == after.Ino || before.Mtim == after.Mtim {
+		t.Fatal("it is the same file")
+	}
+	e.Restore(t, img)
+	awaitCount(t, p, 3)
 }
 
 // TestBadImage cuts every image, changes its magic, and fills it with

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -163,6 +165,25 @@ func TestForegroundExit(t *testing.T) {
 			p.Go(t, 0, true)
 			if r := wait(); r.Code != code {
 				t.Errorf("restore ended with %d, want %d: %s", r.Code, code, r.Stderr)
+			}
+		})
+	}
+}
+
+// If a signal ends the root, the restore that waits for it ends as a shell would.
+func TestForegroundSignal(t *testing.T) {
+	e := glisOnly(t)
+	for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGSEGV, unix.SIGTERM} {
+		t.Run(sig.String(), func(t *testing.T) {
+			testkit.NoLeaks(t)
+			p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/exitcode.c"), "signal", strconv.Itoa(int(sig)), ".")
+			p.AwaitAt(t, 0)
+			img := testkit.NewDir(t)
+			e.Save(t, p.PID, img)
+			wait := e.StartForeground(t, img)
+			p.Go(t, 0, true)
+			if r := wait(); r.Code != 128+int(sig) {
+				t.Errorf("restore ended with %d, want %d: %s", r.Code, 128+int(sig), r.Stderr)
 			}
 		})
 	}
