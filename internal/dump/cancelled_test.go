@@ -15,11 +15,11 @@ import (
 )
 
 // What a dump that is cancelled may still do until the tree runs on, in system
-// calls, whatever the tree is like, and besides for each thread that it lets go, and for
+// calls, whatever the tree is like (many threads are let go by none), and besides for
 // each connection that was prepared for its end.
 const (
 	mostSteps   = 300
-	mostForEach = 3
+	mostForEach = 6
 )
 
 // stopped is what a dump was at when it was cancelled, and how many steps later the
@@ -92,12 +92,12 @@ func TestCancelledInFewSteps(t *testing.T) {
 		program string
 		args    []string // of crowd.c: MiB, mappings, threads
 		ready   []string
-		each    int // threads and connections
+		each    int // connections
 	}{
-		{"threads", "crowd.c", []string{"1", "10", "300", "."}, []string{"heart"}, 302},
-		{"mappings", "crowd.c", []string{"1", "20000", "1", "."}, []string{"heart"}, 2},
-		{"memory", "crowd.c", []string{"64", "10", "1", "."}, []string{"heart"}, 2},
-		{"descriptors", "manyfds.c", []string{"4000", "."}, []string{"at.0"}, 1},
+		{"threads", "crowd.c", []string{"1", "10", "600", "."}, []string{"heart"}, 0},
+		{"mappings", "crowd.c", []string{"1", "20000", "1", "."}, []string{"heart"}, 0},
+		{"memory", "crowd.c", []string{"64", "10", "1", "."}, []string{"heart"}, 0},
+		{"descriptors", "manyfds.c", []string{"4000", "."}, []string{"at.0"}, 0},
 		{"sockets", "manyconns.c", []string{"1000"}, []string{"ready.0", "ready.1", "ready.2", "ready.3"}, 1005},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -160,3 +160,31 @@ func TestCancelledWhileSyncing(t *testing.T) {
 	}
 	beats(t, p, 2)
 }
+
+// Time for letting the tree go is taken from what --timeout gives, be the tree still
+// about to be stopped, stopped, or about to be ended.
+func TestTimeToLetGo(t *testing.T) {
+	o := options.NewDump()
+	o.Timeout, o.TimeoutGiven = time.Minute, true
+	d := newDump(o, dirOf(t), slog.New(slog.DiscardHandler))
+	defer d.close()
+	d.start = time.Now()
+	ctx := d.deadline(t.Context())
+	d.freezer.ctx, d.freezer.end = ctx, d.start.Add(o.Timeout)
+	for _, tt := range []struct {
+		toLetGo time.Duration
+		over    bool
+	}{{0, false}, {time.Second, false}, {2 * time.Minute, true}} {
+		d.freezer.toLetGo = tt.toLetGo
+		d.ctx = d.sooner(ctx)
+		for at, err := range map[string]error{"freezing": d.freezer.over(), "frozen": d.ended(), "ending": d.soon(0)} {
+			if (err != nil) != tt.over || err != nil && !strings.Contains(err.Error(), "--timeout") {
+				t.Errorf("%v are needed to let go: %s: %v", tt.toLetGo, at, err)
+			}
+		}
+	}
+	d.freezer.toLetGo = 0
+	if d.soon(time.Second) != nil || d.soon(2*time.Minute) == nil {
+		t.Error("what takes something back is not looked at")
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"glis.dev/glis/image"
@@ -63,7 +64,7 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	if err := d.makeRoom(); err != nil {
 		return nil, errors.Join(err, d.discard())
 	}
-	err := tracee.Run(func() error { return d.run(ctx) })
+	err := d.work(ctx)
 	switch {
 	case err == nil:
 		return d.stats(), nil
@@ -144,8 +145,10 @@ type dump struct {
 	xstate [16 << 10]byte
 	ports  bool // threads may have I/O ports here
 
-	times struct{ start, freezing, frozen, pages time.Duration }
-	pages mem.Stats
+	start  time.Time // of the freeze
+	closes []func()  // what is to be done at the end, in turn
+	times  struct{ freezing, frozen, pages time.Duration }
+	pages  mem.Stats
 }
 
 func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
@@ -171,45 +174,74 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	return d
 }
 
-// run is the dump proper, on the tracer's thread.
+// work is the dump proper: what is done on the tracer's thread, and, if the tree
+// runs on, what is done then.
+func (d *dump) work(ctx context.Context) error {
+	defer d.close()
+	err := tracee.RunAndLeave(func() (bool, error) {
+		err := d.run(ctx)
+		return len(d.freezer.seized) > 0, err
+	})
+	if d.committed || d.start.IsZero() {
+		return err
+	}
+	if err = d.thawed(err); err != nil {
+		return err
+	}
+	d.obs.Stage("write")
+	if err := d.writeImages(ctx); err != nil {
+		return err
+	}
+	return d.commit(ctx)
+}
+
+// atEnd has something closed when the dump has come to its end, the last first.
+func (d *dump) atEnd(f func()) { d.closes = append(d.closes, f) }
+
+func (d *dump) close() {
+	for _, f := range slices.Backward(d.closes) {
+		f()
+	}
+}
+
+// run is what is done on the tracer's thread. When that has ended the tree was let
+// go, or is dead.
 func (d *dump) run(ctx context.Context) error {
 	d.openFlags()
-	defer d.closeFlags()
+	d.atEnd(d.closeFlags)
 	if err := errors.Join(d.openHold(), d.openCgroups()); err != nil {
 		return err
 	}
-	defer d.closeHold()
-	defer d.cgroups.Close() //nolint:errcheck // nothing was written
+	d.atEnd(d.closeHold)
+	d.atEnd(func() { _ = d.cgroups.Close() }) // nothing was written
 	d.openSockets()
-	defer d.closeKinds()
+	d.atEnd(d.closeKinds)
 	if err := d.foresee(); err != nil {
 		return err
 	}
 	if err := errors.Join(d.ready(), d.guard.Ready()); err != nil {
 		return err
 	}
-	start := time.Now()
-	defer d.freezer.close()
-	running := ctx
-	ctx, cancel := d.deadline(ctx)
-	defer cancel()
-	d.ctx = ctx
+	d.start = time.Now()
+	d.atEnd(d.freezer.close)
+	d.atEnd(func() { _ = d.files.close() }) // the engine's own
+	d.ctx = d.deadline(ctx)
 	d.obs.Stage("freeze")
-	defer d.files.close() //nolint:errcheck // the engine's own
-	err := d.freeze(ctx)
+	err := d.freeze(d.ctx)
 	if err == nil {
-		d.times.freezing = time.Since(start)
-		err = d.dumpFrozen(ctx)
+		d.times.freezing = time.Since(d.start)
+		d.ctx = d.sooner(d.ctx)
+		err = d.dumpFrozen(d.ctx)
+	}
+	if err == nil && d.stays() {
+		return d.letGo(ctx)
+	}
+	if err == nil {
+		d.times.frozen = time.Since(d.start)
+		err = d.seal(d.ctx)
 	}
 	if err != nil {
-		return errors.Join(d.ifKilled(ctx, err), d.thaw())
-	}
-	if d.stays() {
-		return d.letGo(running, start)
-	}
-	d.times.frozen = time.Since(start)
-	if err := d.seal(ctx); err != nil {
-		return errors.Join(d.ifKilled(ctx, err), d.thaw())
+		return errors.Join(d.ifKilled(d.ctx, err), d.thaw())
 	}
 	// Past this point there is no way back: the images are whole.
 	d.committed = true
@@ -253,7 +285,8 @@ func (d *dump) seal(ctx context.Context) error {
 func (d *dump) freeze(ctx context.Context) error {
 	if d.opts.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, d.opts.Timeout, fmt.Errorf("the tree did not stop within %v (--timeout)", d.opts.Timeout))
+		d.freezer.end = d.start.Add(d.opts.Timeout)
+		ctx, cancel = context.WithDeadlineCause(ctx, d.freezer.end, fmt.Errorf("the tree did not stop within %v (--timeout)", d.opts.Timeout))
 		defer cancel()
 	}
 	return d.freezer.freeze(ctx, proc.PID(d.opts.Tree))
@@ -307,47 +340,6 @@ func (d *dump) dumpPages(ctx context.Context) error {
 	d.pages, err = mem.Pages(ctx, d.env, d.spaces, d.pagesStore())
 	d.times.pages = time.Since(from)
 	return err
-}
-
-// thaw lets the tree go on. Before, the kinds mend what stopping a thread did
-// to the system call it was in.
-func (d *dump) thaw() error {
-	errs := []error{undo.Again(d.guard.takeBack), d.unbrake()}
-	for _, th := range d.freezer.seized {
-		if arch.IP(&th.Regs) != 0 { // its registers were read
-			errs = append(errs, d.mend(th))
-		}
-	}
-	err := errors.Join(append(errs, undo.Again(d.passAll), undo.Again(d.guard.TakeBack), d.files.drop(), d.freezer.thaw())...)
-	if err == nil && !d.harmed {
-		err = undo.Again(func() error { return d.guard.Phase(guardian.Thawed) })
-	}
-	d.harmed = d.harmed || err != nil
-	d.log.Debug("the tree runs on")
-	return err
-}
-
-// letGo lets the tree run on and then writes what was learnt. Whoever wants to
-// look at images and frozen tree side by side has them written before.
-func (d *dump) letGo(ctx context.Context, start time.Time) error {
-	if d.obs.Listens() {
-		if err := d.writeAndShow(ctx); err != nil {
-			return errors.Join(err, d.thaw())
-		}
-	}
-	if d.opts.LeaveStopped {
-		d.freezer.stopAll()
-	}
-	err := d.thaw()
-	d.times.frozen = time.Since(start)
-	if err != nil {
-		return err
-	}
-	d.obs.Stage("write")
-	if err := d.writeImages(ctx); err != nil {
-		return err
-	}
-	return d.commit(ctx)
 }
 
 func (d *dump) writeAndShow(ctx context.Context) error {

@@ -47,6 +47,10 @@ type freezer struct {
 	noSuspend bool
 	held      *cgroupfs.Freezer // a cgroup to freeze meanwhile; may be nil
 	threadsAt *taskmem.Reader   // nil: /proc tells of threads one by one
+	// toLetGo is about how long it takes to let go of what was seized: as long, on
+	// this machine and with all that runs there, as to seize it took.
+	toLetGo time.Duration
+	end     time.Time // by which the tree has to run again if it did not stop; zero: none
 }
 
 // freeze stops the tree of task pid. Whatever happens, thaw lets go of what
@@ -107,10 +111,10 @@ func (f *freezer) first(pid proc.PID) ([]proc.PID, error) {
 
 // ended returns why the freeze must end before its time.
 func (f *freezer) ended() error {
-	if f.ctx.Err() == nil {
-		return nil
+	if err := f.over(); err != nil {
+		return fmt.Errorf("freeze: %w", err)
 	}
-	return fmt.Errorf("freeze: %w", context.Cause(f.ctx))
+	return nil
 }
 
 // add opens the tasks of one level of the tree.
@@ -260,26 +264,6 @@ func (f *freezer) readOwn() (run []*scan.Task, err error) {
 	}
 	return run, nil
 }
-
-// settle waits for threads that were asked to stop when the freeze ended, so
-// that they can be let go; a signal that stopped one instead is handed on. Some
-// can't stop (see tracee.WaitTrapUntil), and nobody waits for them for long:
-// the kernel lets go of them when the tracer ends.
-func (f *freezer) settle() {
-	end := time.Now().Add(mostSettle)
-	for th := range f.moving {
-		_, _ = tracee.WaitTrapUntil(th.TID, func() error {
-			if time.Now().After(end) {
-				return context.DeadlineExceeded
-			}
-			return nil
-		})
-	}
-	clear(f.moving)
-}
-
-// mostSettle is how long all of them together are waited for.
-const mostSettle = 20 * time.Millisecond
 
 // settled looks at tasks that are wholly stopped: they must have a leader.
 func (f *freezer) settled(tasks []*scan.Task) error {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/stats"
@@ -14,6 +15,7 @@ import (
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/undo"
@@ -26,8 +28,8 @@ type guard struct {
 	*guardian.Guard
 	back  []promise
 	leave []promise
-	later []promise // of back, that nobody has to know of before leave is begun
-	left  bool      // the options of leave are set
+	later []promise           // of back, that nobody has to know of before leave is begun
+	left  map[*scan.File]bool // whose options of leave are set, or may be
 	brake func(*scan.File) error
 }
 
@@ -129,8 +131,19 @@ func (g *guard) tellLater() error {
 
 // setLeave sets what sockets are to die with, unless ended returns why not.
 func (g *guard) setLeave(ended func() error) error {
-	g.left = true
-	return keep(g.leave, ended)
+	for _, some := range byFile(g.leave) {
+		if err := ended(); err != nil {
+			return err
+		}
+		if g.left == nil {
+			g.left = map[*scan.File]bool{}
+		}
+		g.left[some[0].file] = true
+		if err := keepFor(some[0].file, some); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // leaveSockets sets what sockets are to die with. The tree must not meet them
@@ -142,37 +155,48 @@ func (d *dump) leaveSockets() error {
 	if err := errors.Join(d.brake(), d.guard.tellLater()); err != nil {
 		return err
 	}
-	return d.guard.setLeave(d.ended)
+	begin := time.Now()
+	return d.guard.setLeave(func() error { return errors.Join(d.ended(), d.soon(2*time.Since(begin))) })
 }
 
-// takeBack undoes setLeave.
+// takeBack undoes setLeave, of those that it has come to.
 func (g *guard) takeBack() error {
-	if !g.left {
+	if len(g.left) == 0 {
 		return nil
 	}
-	err := keep(g.back, func() error { return nil })
-	g.left = err != nil
+	var back []promise
+	for _, p := range g.back {
+		if g.left[p.file] {
+			back = append(back, p)
+		}
+	}
+	files := byFile(back)
+	errs := make([]error, len(files))
+	_ = par.Do(len(files), func(i int) error {
+		errs[i] = keepFor(files[i][0].file, files[i])
+		return nil // all others are to be kept all the same
+	})
+	err := errors.Join(errs...)
+	if err == nil {
+		g.left = nil
+	}
 	return err
 }
 
-// keep keeps promises, as long as there is time; those about one file stand side by
-// side.
-func keep(all []promise, ended func() error) error {
-	var errs []error
+// byFile cuts promises into those of one file each, which stand side by side.
+func byFile(all []promise) [][]promise {
+	var out [][]promise
 	for len(all) > 0 {
-		if err := ended(); err != nil {
-			return errors.Join(append(errs, err)...)
-		}
 		n := 1
 		for n < len(all) && all[n].file == all[0].file {
 			n++
 		}
-		errs = append(errs, keepFor(all[0].file, all[:n]))
-		all = all[n:]
+		out, all = append(out, all[:n]), all[n:]
 	}
-	return errors.Join(errs...)
+	return out
 }
 
+// keepFor keeps promises about one file.
 func keepFor(f *scan.File, some []promise) error {
 	d, err := f.Borrow()
 	if err != nil {

@@ -1,7 +1,6 @@
 package dump
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -33,7 +32,8 @@ func (f *freezer) late(th *scan.Thread) func() error {
 
 // overtime says that the time for the freeze is over, and what for.
 func (f *freezer) overtime(th *scan.Thread) error {
-	if f.ctx.Err() == nil {
+	err := f.over()
+	if err == nil {
 		return nil
 	}
 	state, at := whereabouts(th)
@@ -44,7 +44,7 @@ func (f *freezer) overtime(th *scan.Thread) error {
 	case state == "D":
 		why = fmt.Sprintf("; it waits in the kernel (%s) for what can't be interrupted, as a disk or a file server that does not answer", at)
 	}
-	return fmt.Errorf("%v: thread %d (state %s) has not stopped%s: %w", th.Task, th.TID, state, why, context.Cause(f.ctx))
+	return fmt.Errorf("%v: thread %d (state %s) has not stopped%s: %w", th.Task, th.TID, state, why, err)
 }
 
 // whereabouts returns the state of a thread, as of ps(1), and where in the kernel it

@@ -3,6 +3,7 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,10 +25,12 @@ func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
 		defer tracee.ReapOthers(proc.TID(t.PID))()
 	}
 	var fresh []*scan.Thread
+	begin := time.Now().Add(-f.toLetGo)
 	for _, tid := range tids {
 		if f.seen[tid] {
 			continue
 		}
+		f.toLetGo = time.Since(begin)
 		if err := f.ended(); err != nil {
 			return fresh, err
 		}

@@ -1,12 +1,16 @@
 package dump
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/remote"
@@ -15,31 +19,103 @@ import (
 	"glis.dev/glis/internal/undo"
 )
 
-// thaw lets the whole tree go on as it was before the freeze. It runs on
-// every path that doesn't kill; a thread that is gone meanwhile (somebody
-// killed it) is no error.
+// thaw lets the tree go on, at once or when the tracer's thread ends. Before, the
+// kinds mend what stopping a thread did to the system call it was in.
+func (d *dump) thaw() error {
+	errs := []error{undo.Again(d.guard.takeBack), d.unbrake()}
+	for _, th := range d.freezer.seized {
+		if arch.IP(&th.Regs) != 0 { // its registers were read
+			errs = append(errs, d.mend(th))
+		}
+	}
+	err := errors.Join(append(errs, undo.Again(d.passAll), undo.Again(d.guard.TakeBack), d.files.drop(), d.freezer.thaw())...)
+	d.harmed = d.harmed || err != nil
+	return err
+}
+
+// thawed is what is done once the tree was let go, be it that something failed
+// before.
+func (d *dump) thawed(failed error) error {
+	d.log.Debug("the tree runs on")
+	d.times.frozen = time.Since(d.start)
+	if d.harmed {
+		return failed
+	}
+	err := undo.Again(func() error { return d.guard.Phase(guardian.Thawed) })
+	d.harmed = err != nil
+	return errors.Join(failed, err)
+}
+
+// letGo lets the tree run on before what was learnt is written. Whoever wants to
+// look at images and frozen tree side by side has them written before.
+func (d *dump) letGo(ctx context.Context) error {
+	if d.obs.Listens() {
+		if err := d.writeAndShow(ctx); err != nil {
+			return errors.Join(err, d.thaw())
+		}
+	}
+	if d.opts.LeaveStopped {
+		d.freezer.stopAll()
+	}
+	return d.thaw()
+}
+
+// thaw lets the whole tree go on as it was before the freeze: at once, or, what is
+// left in seized, when the tracer's thread ends. It runs on every path that doesn't
+// kill; a thread that is gone meanwhile (somebody killed it) is no error.
 func (f *freezer) thaw() error {
-	f.settle()
+	if len(f.seized) < leftThreads {
+		f.settle()
+	}
 	errs := []error{f.restoreAll(), f.unmapArenas(), f.refreeze()}
 	return errors.Join(append(errs, f.releaseAll())...)
 }
 
-// releaseAll lets go of all threads. The first of them want to run while the last
-// still stand: of 4000 the last one had to wait for 60 ms, and for 25 since the
-// tracer comes before them.
+// leftThreads is from how many on threads are let go by the end of the tracer's
+// thread: a third of the time for each, and also those that have not stopped yet.
+const leftThreads = 200
+
+// releaseAll lets go of all threads, or, of many, only of those that have something
+// to get from their tracer. The first of them want to run while the last still stand,
+// so the tracer comes before them.
 func (f *freezer) releaseAll() error {
 	if len(f.seized) >= someThreads {
 		defer linux.ComeFirst()()
 	}
 	var errs []error
+	var left []*scan.Thread
 	for _, th := range f.seized {
+		if len(f.seized) >= leftThreads && th.Plain() {
+			left = append(left, th)
+			continue
+		}
 		if err := alive(th.Release()); err != nil {
 			errs = append(errs, fmt.Errorf("%v: let thread %d go: %w", th.Task, th.TID, err))
 		}
 	}
-	f.seized = nil
+	f.seized = left
 	return errors.Join(errs...)
 }
+
+// settle waits for threads that were asked to stop when the freeze ended, so
+// that they can be let go; a signal that stopped one instead is handed on. Some
+// can't stop (see tracee.WaitTrapUntil), and nobody waits for them for long:
+// the kernel lets go of them when the tracer ends.
+func (f *freezer) settle() {
+	end := time.Now().Add(mostSettle)
+	for th := range f.moving {
+		_, _ = tracee.WaitTrapUntil(th.TID, func() error {
+			if time.Now().After(end) {
+				return context.DeadlineExceeded
+			}
+			return nil
+		})
+	}
+	clear(f.moving)
+}
+
+// mostSettle is how long all of them together are waited for.
+const mostSettle = 20 * time.Millisecond
 
 // mend has a thread go on with the call that it was in. What waits for it matters
 // only if the call ended because it was stopped.

@@ -68,6 +68,9 @@ func numbers[T ~int32](d *Dir, name string) ([]T, error) {
 	defer func() { d.give(buf) }()
 	var out []T
 	for {
+		if err := d.Ended(); err != nil {
+			return nil, err
+		}
 		got, err := unix.Getdents(n, buf[:cap(buf)])
 		if err == unix.EINTR {
 			continue

@@ -139,6 +139,10 @@ func (t *Thread) StopOnRelease() { t.stopped = true }
 // ForgetStop makes Release hand no SIGSTOP on: it was the engine's own.
 func (t *Thread) ForgetStop() { t.stopped = false }
 
+// Plain tells whether the thread has all that is its own, and gets no signal when it
+// is let go: that can then be left to the end of its tracer.
+func (t *Thread) Plain() bool { return !t.busy && !t.entered && !t.stopped }
+
 // Release restores the thread and lets it go. A SIGSTOP that came meanwhile
 // is handed on.
 func (t *Thread) Release() error {
