@@ -46,6 +46,10 @@ func NewNet(t testing.TB) *Net {
 	return n
 }
 
+// The first thread is for the goroutine that runs all tests: a test that takes its
+// thread to another namespace, and never gives it back, must not have that one.
+func init() { runtime.LockOSThread() }
+
 // OnThread runs f on a thread of its own, which ends with it. It is never the first
 // one of the process, whose namespaces /proc shows as those of all, and which can't
 // end.
