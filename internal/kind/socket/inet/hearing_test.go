@@ -1,11 +1,13 @@
 package inet
 
 import (
+	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
@@ -118,6 +120,57 @@ func TestDeafListener(t *testing.T) {
 		}
 		must(t, unix.Close(n))
 	}
+}
+
+// A client that waits belongs to the interface that its listener had when it came, and
+// the listener to the one that it has got since.
+func TestWaitingOtherInterface(t *testing.T) {
+	devices := map[bool]string{true: "lo"}
+	for _, s := range []sort{tcp4, tcp6} {
+		for _, late := range []bool{true, false} {
+			ip := map[sort]string{tcp4: "127.0.0.1", tcp6: "::1"}[s]
+			l := s.bound(t, ip)
+			bind := func(d string) { must(t, unix.SetsockoptString(l.Int(), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, d)) }
+			bind(devices[!late])
+			must(t, unix.Listen(l.Int(), 5))
+			silent, c := client(t, s, l.Int()), client(t, s, l.Int())
+			_, err := unix.Write(c.Int(), []byte("before"))
+			must(t, err)
+			bind(devices[late])
+			o := &options.Dump{}
+			o.TCPEstablished = true
+			in, err := dumped(t, o, l.Int())
+			testkit.KernelMemory(t, err)
+			let := holdAll(t, in)
+			must(t, l.Close())
+			fds := restored(t, in)
+			let()
+			if got := deviceOf(t, fds[1]); got != devices[late] {
+				t.Errorf("the listener is at %q, not %q", got, devices[late])
+			}
+			for _, want := range []string{"", "before"} {
+				n, _, err := unix.Accept4(fds[1], unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+				must(t, err)
+				if got := deviceOf(t, n); got != devices[!late] {
+					t.Errorf("the client is at %q, not %q", got, devices[!late])
+				}
+				var b [20]byte
+				if got, _ := unix.Read(n, b[:]); string(b[:max(0, got)]) != want {
+					t.Errorf("read %q, not %q", b[:max(0, got)], want)
+				}
+				must(t, unix.Close(n))
+			}
+			must(t, errors.Join(silent.Close(), c.Close()))
+		}
+	}
+}
+
+// deviceOf is the interface that a socket is bound to, "" if to none.
+func deviceOf(t *testing.T, own int) string {
+	t.Helper()
+	a, err := socket.ReadAttachment(own, false)
+	must(t, err)
+	return a.Device
 }
 
 // Clients that could not be put back are refused while the tree is still there.

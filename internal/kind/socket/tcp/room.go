@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -59,11 +60,37 @@ func setRoom(fd, size, locks int) error {
 	return nil
 }
 
-// withRoom admits a connection while its listener has room for it.
+// device gives the listener the interface that a connection belongs to which is about
+// to get into its queue: it gets the listener's, who may have got another one since the
+// client had come. What it returns gives back the listener's own.
+func device(listener int, w *Waiting) (undo func() error, err error) {
+	undo = func() error { return nil }
+	own, err := socket.ReadAttachment(listener, false)
+	if err != nil || own.Device == w.Device {
+		return undo, err
+	}
+	undo = func() error { return setDevice(listener, own.Device) }
+	return undo, setDevice(listener, w.Device)
+}
+
+// setDevice binds a listener to an interface, to none if that is "".
+func setDevice(fd int, name string) error {
+	if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, name); err != nil {
+		return fmt.Errorf("set SO_BINDTODEVICE of the listener to %q: %w", name, err)
+	}
+	return nil
+}
+
+// withRoom admits a connection while its listener has room for it, and is where it
+// belongs to.
 func (a *Admitter) withRoom(listener int, w *Waiting, admit func() error) error {
+	away, err := device(listener, w)
+	if err != nil {
+		return errors.Join(err, away())
+	}
 	undo, err := a.room(listener, w)
 	if err == nil {
 		err = admit()
 	}
-	return errors.Join(err, undo())
+	return errors.Join(err, undo(), away())
 }
