@@ -194,3 +194,22 @@ func TestWaitingRefused(t *testing.T) {
 	must(t, unix.Connect(c.Int(), sa))
 	refused(t, o, l.Int(), "no more than 600 bytes")
 }
+
+// A socket may belong to an interface that has not the address it was bound to before.
+func TestBoundAside(t *testing.T) {
+	wired(t)
+	for _, s := range []sort{udp6, tcp6} {
+		d := s.bound(t, "::1")
+		must(t, unix.SetsockoptString(d.Int(), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "glis-a"))
+		if s == tcp6 {
+			must(t, unix.Listen(d.Int(), 5))
+		}
+		before := see(t, s, d.Int())
+		in, err := dumped(t, &options.Dump{}, d.Int())
+		must(t, err)
+		must(t, d.Close())
+		if diff := diff(s, before, see(t, s, restored(t, in)[1])); diff != "" {
+			t.Error(diff)
+		}
+	}
+}

@@ -318,7 +318,7 @@ func (n *node) bindTo(own int, at address, zone int) error {
 		}
 		value[0] = byte(old)
 	}
-	err := n.unseen.bindAt(own, at, zone)
+	err := n.bindAside(own, at, zone)
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Errorf("bind to %v: another socket has this port, or connections that ended a moment ago still do (TIME_WAIT); end the program it belongs to, or try again in a minute: %w", at, err)
@@ -331,6 +331,19 @@ func (n *node) bindTo(own int, at address, zone int) error {
 		return linux.Setsockopt(own, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, value[:])
 	}
 	return nil
+}
+
+// bindAside binds a socket of IPv6 that belongs to an interface which has not its
+// address: it was bound before it came to belong there, which the kernel lets be.
+func (n *node) bindAside(own int, at address, zone int) error {
+	err := n.unseen.bindAt(own, at, zone)
+	if !errors.Is(err, unix.EADDRNOTAVAIL) || n.family != unix.AF_INET6 || n.opts.Entry.GetSoBoundDev() == "" {
+		return err
+	}
+	if err := unix.SetsockoptString(own, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, ""); err != nil {
+		return fmt.Errorf("set SO_BINDTODEVICE to none: %w", err)
+	}
+	return errors.Join(n.unseen.bindAt(own, at, zone), socket.AttachDevice(own, n.opts.Entry))
 }
 
 func setReuse(fd, on int) error {
