@@ -24,6 +24,10 @@ type pipe struct {
 // O_DIRECT is read as one.
 const packet = 0x08
 
+// mostPiece is as many bytes as are read of one buffer of a pipe. Writers fill a page at a
+// time; splice(2) may bring more, of a large page.
+const mostPiece = 1 << 20
+
 // mostSlots is more than a pipe ever has: one of 1 GiB.
 const mostSlots = 1 << 18
 
@@ -85,7 +89,11 @@ func (k *Maker) fillPipe(info *kmem.Struct, to int) error {
 		if err != nil {
 			return err
 		}
-		data := make([]byte, b.U32("pipe_buffer.len")&(1<<20-1))
+		size := b.U32("pipe_buffer.len")
+		if size > mostPiece {
+			return unlike("%d bytes of it are one piece", size)
+		}
+		data := make([]byte, size)
 		at, err := m.Page(b.Pointer("pipe_buffer.page"))
 		if err == nil {
 			err = m.ReadAt(data, at+kmem.Addr(b.U32("pipe_buffer.offset")))

@@ -38,7 +38,7 @@ func list(dir, files int) *listing {
 	defer unix.Close(d) //nolint:errcheck // only read from
 	l := &listing{seed: maphash.MakeSeed(), names: make([]uint64, 1<<bits.Len(uint(2*mostListed*files)))}
 	buf := make([]byte, listRoom)
-	for seen := 0; seen <= mostListed*files; {
+	for left := mostListed * files; ; {
 		n, err := unix.Getdents(d, buf)
 		if err != nil {
 			return nil
@@ -46,19 +46,27 @@ func list(dir, files int) *listing {
 		if n <= 0 {
 			return l
 		}
-		for b := buf[:n]; len(b) > direntSize; {
-			size := int(binary.NativeEndian.Uint16(b[direntLen:]))
-			if size <= direntSize || size > len(b) {
-				return nil
-			}
-			if b[direntType] == unix.DT_REG {
-				l.add(name(b[direntSize:size]))
-			}
-			b = b[size:]
-			seen++
+		if left -= l.read(buf[:n], left); left < 0 {
+			return nil
 		}
 	}
-	return nil
+}
+
+// read adds what one call has read, up to so many names, for which there is room. It
+// returns how many names there were; more than it may add if there are, or if it can't
+// be read.
+func (l *listing) read(b []byte, most int) (names int) {
+	for ; len(b) > direntSize; names++ {
+		size := int(binary.NativeEndian.Uint16(b[direntLen:]))
+		if size <= direntSize || size > len(b) || names == most {
+			return most + 1
+		}
+		if b[direntType] == unix.DT_REG {
+			l.add(name(b[direntSize:size]))
+		}
+		b = b[size:]
+	}
+	return names
 }
 
 func name(b []byte) []byte {
@@ -75,7 +83,8 @@ func (l *listing) add(name []byte) {
 	l.names[l.find(h)] = h
 }
 
-// find returns where a hash is, or would be. There is always room.
+// find returns where a hash is, or would be. There is always room: no more names are
+// added than half of the table.
 func (l *listing) find(h uint64) int {
 	at := int(h) & (len(l.names) - 1)
 	for l.names[at] != 0 && l.names[at] != h {

@@ -38,3 +38,23 @@ func TestListing(t *testing.T) {
 		t.Error("all names of a large directory were read")
 	}
 }
+
+// Of a directory with more short names than are wanted, of which one call reads more than
+// the table has room for, the reading ends.
+func TestListingFull(t *testing.T) {
+	dir := t.TempDir()
+	const names, files = 3000, 200
+	for i := range names {
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%x", i)), nil, 0o600))
+	}
+	at, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(at)
+	if l := list(at, files); l != nil || l.has("1") {
+		t.Error("all names of a large directory were read")
+	}
+	// "." and ".." are names, too.
+	if l := list(at, (names+2+mostListed-1)/mostListed); !l.has("bb7") || l.has("bb8") {
+		t.Error("not all names of a directory were read that has as many as are read at most")
+	}
+}
