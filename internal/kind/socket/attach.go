@@ -83,10 +83,19 @@ func AttachDevice(fd int, e *sk_opts.SkOptsEntry) error {
 	if d == "" {
 		return nil
 	}
-	if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, d); err != nil {
-		return fmt.Errorf("set SO_BINDTODEVICE to %q (is that interface there?): %w", d, err)
+	return BindToDevice(fd, d)
+}
+
+// BindToDevice binds a socket to an interface, or to none if that is "": socket(7).
+func BindToDevice(fd int, name string) error {
+	err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, name)
+	switch {
+	case err == nil:
+		return nil
+	case name == "":
+		return fmt.Errorf("set SO_BINDTODEVICE to none: %w", err)
 	}
-	return nil
+	return fmt.Errorf("set SO_BINDTODEVICE to %q (is that interface there?): %w", name, err)
 }
 
 // AttachFilter is the part of Attach that comes behind what is queued.

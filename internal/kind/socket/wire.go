@@ -46,9 +46,9 @@ func (p *Packet) Send(at netip.Addr) error {
 	} else {
 		to = &unix.SockaddrInet4{Addr: at.As4()}
 	}
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	fd, err := OpenRaw(family)
 	if err != nil {
-		return fmt.Errorf("make a raw socket (it needs CAP_NET_RAW): %w", err)
+		return err
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, cmp.Or(p.Mark, netlock.PassMark)); err != nil {
 		return errors.Join(fmt.Errorf("set SO_MARK: %w", err), unix.Close(fd))
@@ -59,14 +59,23 @@ func (p *Packet) Send(at netip.Addr) error {
 		}
 	}
 	if p.Device != "" {
-		if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, p.Device); err != nil {
-			return errors.Join(fmt.Errorf("set SO_BINDTODEVICE to %q: %w", p.Device, err), unix.Close(fd))
+		if err := BindToDevice(fd, p.Device); err != nil {
+			return errors.Join(err, unix.Close(fd))
 		}
 	}
 	if err := unix.Sendto(fd, p.Bytes(), 0, to); err != nil {
 		return errors.Join(err, unix.Close(fd))
 	}
 	return unix.Close(fd)
+}
+
+// OpenRaw makes a socket that sends packets with their header: raw(7).
+func OpenRaw(family int) (int, error) {
+	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		return -1, fmt.Errorf("make a raw socket (it needs CAP_NET_RAW): %w", err)
+	}
+	return fd, nil
 }
 
 // Bytes is the packet with the header of IP before it.

@@ -20,7 +20,7 @@ func (n *node) finishConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, at a
 	if err != nil {
 		return err
 	}
-	n.stream.Corked = n.number("TCP_CORK") != 0
+	n.stream.Cork = n.number("TCP_CORK")
 	if err := n.beginConnection(h, num, at, zone); err != nil {
 		return err
 	}

@@ -453,7 +453,7 @@ func (n *node) Resume() []linux.SockOpt {
 	if !n.live() || n.stream.State == tcp.SynSent {
 		return nil
 	}
-	return n.stream.Resume(n.number("TCP_CORK"), n.number("SO_REUSEADDR"), !n.joined)
+	return n.stream.Resume(n.number("SO_REUSEADDR"), !n.joined)
 }
 
 // number returns the value that an option is to have.

@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kind/socket"
+
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 )
@@ -38,8 +40,8 @@ func (k *Kind) isForeign(a abroad) (bool, error) {
 	}
 	defer unix.Close(n)
 	if a.device != "" {
-		if err := unix.SetsockoptString(n, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, a.device); err != nil {
-			return false, fmt.Errorf("set SO_BINDTODEVICE to %q: %w", a.device, err)
+		if err := socket.BindToDevice(n, a.device); err != nil {
+			return false, err
 		}
 	}
 	err = unix.Bind(n, address{ip: a.ip}.sockaddr(a.family, 0))

@@ -340,8 +340,8 @@ func (n *node) bindAside(own int, at address, zone int) error {
 	if !errors.Is(err, unix.EADDRNOTAVAIL) || n.family != unix.AF_INET6 || n.opts.Entry.GetSoBoundDev() == "" {
 		return err
 	}
-	if err := unix.SetsockoptString(own, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, ""); err != nil {
-		return fmt.Errorf("set SO_BINDTODEVICE to none: %w", err)
+	if err := socket.BindToDevice(own, ""); err != nil {
+		return err
 	}
 	return errors.Join(n.unseen.bindAt(own, at, zone), socket.AttachDevice(own, n.opts.Entry))
 }

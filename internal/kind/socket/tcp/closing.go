@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kind/socket"
 )
 
 // Path is where the packets of a connection come from and go to.
@@ -72,13 +74,12 @@ func (s *Stream) unacknowledged() uint32 {
 // queueFin closes this direction as the application did. Without a window
 // nothing is sent.
 func queueFin(fd int) error {
-	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
-		return err
-	}
-	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
-		return fmt.Errorf("shutdown: %w", err)
-	}
-	return repair(fd, unix.TCP_REPAIR_ON)
+	return unrepaired(fd, func() error {
+		if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+			return fmt.Errorf("shutdown: %w", err)
+		}
+		return nil
+	})
 }
 
 // sentFin does the same so that the FIN counts as sent.
@@ -116,16 +117,10 @@ func (s *Stream) hear(fd int, p Path, flags uint8, ack uint32, states ...int) er
 // unbind takes a socket from its interface, as it couldn't be reached from
 // loopback else, and returns what puts it there again.
 func unbind(fd int, device string) (back func() error, err error) {
-	bind := func(name string) error {
-		if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, name); err != nil {
-			return fmt.Errorf("set SO_BINDTODEVICE to %q: %w", name, err)
-		}
-		return nil
-	}
 	if device == "" {
 		return func() error { return nil }, nil
 	}
-	return func() error { return bind(device) }, bind("")
+	return func() error { return socket.BindToDevice(fd, device) }, socket.BindToDevice(fd, "")
 }
 
 // awaitState waits for what a segment does; there is no event for all states.

@@ -240,7 +240,7 @@ func sizeAnew(h linux.Hand, fd int) error {
 // let through. It asks the peer for news by a window probe, unless told that
 // there are none, and sends what is queued at once: to set or reset TCP_CORK
 // does.
-func (s *Stream) Resume(cork, reuse int, news bool) []linux.SockOpt {
+func (s *Stream) Resume(reuse int, news bool) []linux.SockOpt {
 	const tcp = unix.IPPROTO_TCP
 	out := []linux.SockOpt{{Level: tcp, Name: unix.TCP_REPAIR, Value: unix.TCP_REPAIR_OFF_NO_WP}}
 	if news && !s.timed() {
@@ -248,8 +248,8 @@ func (s *Stream) Resume(cork, reuse int, news bool) []linux.SockOpt {
 	}
 	if s.Entry.GetUnsqLen() > 0 || s.timed() || s.ownFin() && s.State != FinWait2 {
 		out = append(out, linux.SockOpt{Level: tcp, Name: unix.TCP_CORK, Value: 0})
-		if cork != 0 {
-			out = append(out, linux.SockOpt{Level: tcp, Name: unix.TCP_CORK, Value: cork})
+		if s.Cork != 0 {
+			out = append(out, linux.SockOpt{Level: tcp, Name: unix.TCP_CORK, Value: s.Cork})
 		}
 	}
 	// The end of repair mode resets it.

@@ -128,10 +128,15 @@ func (s *Stream) fill(fd int, p Path) error {
 // send queue counts as sent. The window of nothing that a new connection has
 // keeps the kernel from sending it, whether its packets are held back or not.
 func (s *Stream) fillUnsent(fd int, data []byte, before int) error {
+	return unrepaired(fd, func() error { return s.send(fd, data, before) })
+}
+
+// unrepaired does what works outside of repair mode only.
+func unrepaired(fd int, do func() error) error {
 	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
 		return err
 	}
-	return errors.Join(s.send(fd, data, before), repair(fd, unix.TCP_REPAIR_ON))
+	return errors.Join(do(), repair(fd, unix.TCP_REPAIR_ON))
 }
 
 func repair(fd, mode int) error {

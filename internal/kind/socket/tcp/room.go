@@ -69,16 +69,8 @@ func device(listener int, w *Waiting) (undo func() error, err error) {
 	if err != nil || own.Device == w.Device {
 		return undo, err
 	}
-	undo = func() error { return setDevice(listener, own.Device) }
-	return undo, setDevice(listener, w.Device)
-}
-
-// setDevice binds a listener to an interface, to none if that is "".
-func setDevice(fd int, name string) error {
-	if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, name); err != nil {
-		return fmt.Errorf("set SO_BINDTODEVICE of the listener to %q: %w", name, err)
-	}
-	return nil
+	undo = func() error { return socket.BindToDevice(listener, own.Device) }
+	return undo, socket.BindToDevice(listener, w.Device)
 }
 
 // withRoom admits a connection while its listener has room for it, and is where it

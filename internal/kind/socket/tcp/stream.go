@@ -40,8 +40,8 @@ type Stream struct {
 	// last of, 0 if none is urgent.
 	Sent uint32
 	Pace *Pace // nil if it is that of a new connection
-	// Corked tells, at a restore, whether it has TCP_CORK.
-	Corked bool
+	// Cork is, at a restore, its TCP_CORK.
+	Cork int
 }
 
 // Quiet are the options that end repair mode without a packet. It leaves

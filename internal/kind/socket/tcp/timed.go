@@ -1,7 +1,6 @@
 package tcp
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +20,7 @@ func (s *Stream) timed() bool {
 	if s.State != Established && s.State != CloseWait || e.GetUnsqLen() != e.GetOutqLen() || !s.hasWindow() {
 		return false
 	}
-	return s.Corked || e.GetUnsqLen() > e.GetSndWnd()
+	return s.Cork != 0 || e.GetUnsqLen() > e.GetSndWnd()
 }
 
 // acknowledged is up to where the peer seems to have acknowledged, in the making.
@@ -29,12 +28,10 @@ func (s *Stream) acknowledged() uint32 { return s.unacknowledged() - one(s.timed
 
 // fillTimed queues that byte, as a segment of its own.
 func (s *Stream) fillTimed(fd int) error {
-	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
-		return err
-	}
-	err := send(fd, []byte{0}, unix.MSG_EOR)
-	if err != nil {
-		err = fmt.Errorf("queue a byte that its peer has: %w", err)
-	}
-	return errors.Join(err, repair(fd, unix.TCP_REPAIR_ON))
+	return unrepaired(fd, func() error {
+		if err := send(fd, []byte{0}, unix.MSG_EOR); err != nil {
+			return fmt.Errorf("queue a byte that its peer has: %w", err)
+		}
+		return nil
+	})
 }

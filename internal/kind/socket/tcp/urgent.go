@@ -162,12 +162,11 @@ func (s *Stream) hearUrgent(fd int, p Path, seq uint32, b []byte) error {
 
 // readUrgent takes urgent data, which leaves its place behind.
 func readUrgent(fd int) error {
-	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
-		return err
-	}
-	var b [1]byte
-	if _, _, err := unix.Recvfrom(fd, b[:], unix.MSG_OOB|unix.MSG_DONTWAIT); err != nil {
-		return fmt.Errorf("read it: %w", err)
-	}
-	return repair(fd, unix.TCP_REPAIR_ON)
+	return unrepaired(fd, func() error {
+		var b [1]byte
+		if _, _, err := unix.Recvfrom(fd, b[:], unix.MSG_OOB|unix.MSG_DONTWAIT); err != nil {
+			return fmt.Errorf("read it: %w", err)
+		}
+		return nil
+	})
 }
