@@ -18,6 +18,7 @@ import (
 	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/event"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/cgroup"
@@ -57,6 +58,7 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	if err := obs.Notify(ctx, event.PreDump, o.Tree); err != nil {
 		return nil, err
 	}
+	fd.MakeRoom(fd.Plenty)
 	if err := d.startGuard(); err != nil {
 		return nil, err
 	}

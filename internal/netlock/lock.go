@@ -45,7 +45,12 @@ func open() (*fd.FD, error) {
 func (l *Lock) Int() int { return l.sock.Int() }
 
 // Close lets the packets through, unless another process has the lock, too.
-func (l *Lock) Close() error { return l.sock.Close() }
+func (l *Lock) Close() error {
+	if l.name == "" { // nothing is waited for
+		return l.sock.Leave()
+	}
+	return l.sock.Close()
+}
 
 // Prepare does what can be done before it is known what is to be held back: most
 // of the time that a lock takes. name is one that nobody else uses.
@@ -127,7 +132,7 @@ func Keep(name string, flows []Flow) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer s.Leave()
 	if err := keep(s.Int(), name, flows); err != nil {
 		return fmt.Errorf("lock the packets of %d connections and ports: %w", len(flows), hint(err))
 	}
@@ -141,7 +146,7 @@ func Unlock(name string) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer s.Leave()
 	return remove(s.Int(), name)
 }
 

@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/event"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind/cgroup"
 	"glis.dev/glis/internal/kind/mem"
@@ -46,6 +47,7 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 		return nil, err
 	}
 	obs.Stage("plan")
+	fd.MakeRoom(fd.Plenty)
 	if err := r.startGuard(); err != nil {
 		return nil, err
 	}

@@ -11,7 +11,8 @@
 // found in two system calls, and read if they are not in the page cache, it begins
 // on one CPU, and the memory that the Go runtime maps for itself and its heap is found
 // at once, or in huge pages: the runtime is told to call a function of this package
-// instead of mmap(2), the way it is told of a C library's. Linked otherwise it begins
+// instead of mmap(2), the way it is told of a C library's. Its descriptor table has
+// room, too. Linked otherwise it begins
 // as any program, and the heap goes on in huge pages before the packages are made
 // ready. Where there are none, all is as it would be without.
 package start
@@ -20,3 +21,7 @@ package start
 // because of this package: nobody else writes the number like that. It is to be
 // removed. If the user has set the variable, it is left alone.
 const One = "01"
+
+// Descriptors is how many the descriptor table has room for from the start, if the hard
+// limit (RLIMIT_NOFILE) is not lower, each 8 bytes of the kernel's: fd.Plenty.
+const Descriptors = 1 << 15

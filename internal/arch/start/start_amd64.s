@@ -1,3 +1,4 @@
+#include "go_asm.h"
 #include "textflag.h"
 
 #define SYS_mmap 9
@@ -7,6 +8,14 @@
 #define MAP_FIXED 0x10
 #define MAP_ANONYMOUS 0x20
 #define MAP_POPULATE 0x8000
+
+#define SYS_close 3
+#define SYS_fcntl 72
+#define SYS_eventfd2 290
+#define SYS_prlimit64 302
+#define EFD_CLOEXEC 0x80000
+#define F_DUPFD_CLOEXEC 1030
+#define RLIMIT_NOFILE 7
 
 #define SYS_madvise 28
 #define MADV_HUGEPAGE 14
@@ -84,11 +93,74 @@ populate:
 	MOVQ $MADV_POPULATE_READ, DX
 	MOVQ $SYS_madvise, AX
 	SYSCALL
+	CALL descriptors<>(SB)
 	MOVQ $mmap<>(SB), AX
 	MOVQ AX, _cgo_mmap(SB)
 	MOVQ $2, ·toAdvise(SB)
 	XORQ DX, DX          // no function to be called at exit
 	JMP  _rt0_amd64_linux(SB)
+
+// descriptors has the descriptor table hold Descriptors of them, or as many as the hard
+// limit allows: once there is a second thread, the kernel waits each time that the table
+// doubles until no CPU can have the old one (RCU), up to tens of milliseconds.
+TEXT descriptors<>(SB), NOSPLIT|NOFRAME, $0
+	SUBQ $32, SP         // two of struct rlimit64: as it was, and the hard limit for both
+	XORL DI, DI
+	MOVL $RLIMIT_NOFILE, SI
+	XORL DX, DX
+	MOVQ SP, R10
+	MOVL $SYS_prlimit64, AX
+	SYSCALL
+	TESTQ AX, AX
+	JNZ  out
+	MOVQ 8(SP), R12
+	MOVQ R12, 16(SP)
+	MOVQ R12, 24(SP)
+	XORL DI, DI
+	MOVL $RLIMIT_NOFILE, SI
+	LEAQ 16(SP), DX
+	XORL R10, R10
+	MOVL $SYS_prlimit64, AX
+	SYSCALL
+	XORL DI, DI
+	MOVL $EFD_CLOEXEC, SI
+	MOVL $SYS_eventfd2, AX
+	SYSCALL
+	TESTQ AX, AX
+	JLT  limits
+	MOVQ AX, R13
+	CMPQ R12, $const_Descriptors
+	JLS  duplicate
+	MOVQ $const_Descriptors, R12
+
+duplicate:
+	MOVQ R13, DI
+	MOVL $F_DUPFD_CLOEXEC, SI
+	LEAQ -1(R12), DX
+	MOVL $SYS_fcntl, AX
+	SYSCALL
+	TESTQ AX, AX
+	JLT  close
+	MOVQ AX, DI
+	MOVL $SYS_close, AX
+	SYSCALL
+
+close:
+	MOVQ R13, DI
+	MOVL $SYS_close, AX
+	SYSCALL
+
+limits:
+	XORL DI, DI
+	MOVL $RLIMIT_NOFILE, SI
+	MOVQ SP, DX
+	XORL R10, R10
+	MOVL $SYS_prlimit64, AX
+	SYSCALL
+
+out:
+	ADDQ $32, SP
+	RET
 
 // mmap is what the Go runtime calls for mmap(2), as it calls that of a C library for
 // the sake of those who watch over memory: by the C ABI, with an errno as the result

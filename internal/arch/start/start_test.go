@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"glis.dev/glis/internal/arch/start"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -22,6 +23,8 @@ type said struct {
 	Args, Env  []string
 	CPUs, Page int
 	Heap       string
+	Room       int
+	Limit      string
 }
 
 func say(t *testing.T, args, env []string) (s said) {
@@ -59,6 +62,35 @@ func TestStart(t *testing.T) {
 		got := say(t, c.args, c.env)
 		if !slices.Equal(got.Args[1:], c.args) || !slices.Equal(got.Env, c.want) || got.CPUs != c.cpus || got.Page != os.Getpagesize() {
 			t.Errorf("%.60q %.60q: it saw %.300s", c.args, c.env, fmt.Sprint(got))
+		}
+	}
+}
+
+// Such a program has room for descriptors, whatever the soft limit, which is what it was.
+func TestDescriptors(t *testing.T) {
+	if start.Descriptors != fd.Plenty {
+		t.Errorf("there is room for %d at the start and for %d later", start.Descriptors, fd.Plenty)
+	}
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ set, soft, hard int }{{0, int(l.Cur), int(l.Max)}, {'S', 100, int(l.Max)}, {'H', 150, 150}} {
+		var sh string
+		if c.set != 0 {
+			sh = fmt.Sprintf("ulimit -%cn %d; ", c.set, c.soft)
+		}
+		cmd := exec.Command("/bin/sh", "-c", sh+`exec "$0"`, testkit.BuildGlis(t, "./testdata/say"))
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s said
+		if err := json.Unmarshal(out, &s); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if want := min(start.Descriptors, c.hard); s.Room < want || c.set == 'S' && s.Limit != fmt.Sprint(c.soft) {
+			t.Errorf("%q: it has room for %d of %d descriptors, and its soft limit was %s", sh, s.Room, want, s.Limit)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -15,7 +16,7 @@ import (
 func main() {
 	_ = json.NewEncoder(os.Stdout).Encode(map[string]any{
 		"args": os.Args, "env": os.Environ(), "cpus": runtime.GOMAXPROCS(0), "page": os.Getpagesize(),
-		"heap": heap(fmt.Sprintf("%p", new([64]byte))),
+		"heap": heap(fmt.Sprintf("%p", new([64]byte))), "room": room(), "limit": limit(),
 	})
 }
 
@@ -32,6 +33,20 @@ func heap(at string) (flags string) {
 		}
 	}
 	return ""
+}
+
+// room is how many descriptors there is room for.
+func room() (n int) {
+	all, _ := os.ReadFile("/proc/self/status")
+	_, line, _ := strings.Cut(string(all), "FDSize:")
+	_, _ = fmt.Sscan(line, &n)
+	return n
+}
+
+// limit is the soft limit that the program was started with: Go hands it on.
+func limit() string {
+	out, _ := exec.Command("/bin/sh", "-c", "ulimit -Sn").Output()
+	return strings.TrimSpace(string(out))
 }
 
 func place(hex string) uint64 {

@@ -1,0 +1,28 @@
+package fd
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Leave closes the descriptor without waiting for what the kernel does when a file is
+// closed by the last who has it open. That is for files of which that takes long and means
+// nothing to anybody: of a netlink socket through which nftables were removed it takes as
+// long as packets might still see them, tens of milliseconds.
+//
+// The file is sent to a socket that only itself knows of, which the kernel finds to be
+// garbage (unix(7)) and closes from a thread of its own, since Linux 6.9; before, it is
+// closed at once.
+func (f *FD) Leave() error {
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return f.Close()
+	}
+	if err = Send(p[0], []int{f.Int(), p[1]}); err != nil {
+		err = fmt.Errorf("leave descriptor %d: %w", f.Int(), err)
+	}
+	// The garbage is looked for as p[0] is closed.
+	return errors.Join(err, f.Close(), unix.Close(p[1]), unix.Close(p[0]))
+}
