@@ -127,9 +127,9 @@ func (n *node) sendUnreachable(times int) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	fd, err := socket.OpenRaw(family)
 	if err != nil {
-		return fmt.Errorf("make a raw socket (it needs CAP_NET_RAW): %w", err)
+		return err
 	}
 	defer unix.Close(fd)
 	to, b := address{ip: p.To}.sockaddr(family, zone), p.Bytes()
