@@ -45,18 +45,20 @@ func (x *Types) among(names map[string]int, t *Type) int {
 			}
 		}
 		return -1
-	case uint64(t.name) >= uint64(len(x.names)):
-		return -1
 	}
-	b := x.names[t.name:]
-	end := bytes.IndexByte(b, 0)
-	if end < 0 {
-		return -1
-	}
-	if i, ok := names[string(b[:end])]; ok {
+	if i, ok := names[string(x.Name(t))]; ok {
 		return i
 	}
 	return -1
+}
+
+// Name returns the name of a type, valid until Close; none if it has none.
+func (x *Types) Name(t *Type) []byte {
+	if uint64(t.name) >= uint64(len(x.names)) {
+		return nil
+	}
+	b := x.names[t.name:]
+	return b[:max(bytes.IndexByte(b, 0), 0)]
 }
 
 // Bits is where a member is, to the bit: Offset in bits, and how many there

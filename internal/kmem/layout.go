@@ -29,9 +29,10 @@ func find(x *bpf.Types, names []string) (map[string]Field, error) {
 	found := map[string]bpf.Type{}
 	err := x.Each(func(t *bpf.Type) bool {
 		if t.Kind == bpf.KindStruct || t.Kind == bpf.KindEnum {
-			for of := range wanted {
-				if _, ok := found[of]; !ok && x.Named(t, of) {
-					found[of] = *t
+			name := x.Name(t)
+			if _, is := wanted[string(name)]; is {
+				if _, again := found[string(name)]; !again {
+					found[string(name)] = *t
 				}
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/bpf"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
@@ -64,10 +65,13 @@ func (f *feeder) load(lo int) (err error) {
 	return nil
 }
 
-// Close takes the programs from the interface.
+// Close takes the programs from the interface, sooner or later: they do nothing any more.
 func (f *feeder) Close() error {
 	var errs []error
-	for _, n := range append(f.links, f.programs...) {
+	for _, n := range f.links {
+		errs = append(errs, fd.New(n).Leave())
+	}
+	for _, n := range f.programs {
 		errs = append(errs, unix.Close(n))
 	}
 	for _, n := range f.groups {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/bpf"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 )
@@ -114,10 +115,13 @@ func (a *Admitter) load(function uint32, lo int) (err error) {
 	return nil
 }
 
-// Close takes the programs from the interface.
+// Close takes the programs from the interface, sooner or later: they do nothing any more.
 func (a *Admitter) Close() error {
 	var errs []error
-	for _, n := range append(a.links, a.programs...) {
+	for _, n := range a.links {
+		errs = append(errs, fd.New(n).Leave())
+	}
+	for _, n := range a.programs {
 		errs = append(errs, unix.Close(n))
 	}
 	if a.scratch >= 0 {
