@@ -35,7 +35,7 @@ func TestWaitingForeseen(t *testing.T) {
 	if !errors.Is(err, kind.ErrUnsupported) {
 		t.Fatalf("a client waits: error %v", err)
 	}
-	for _, w := range []string{"1 connections wait to be accepted", "bpf_sk_assign_tcp_reqsk", "--skip-in-flight", "descriptor"} {
+	for _, w := range []string{"1 connection waits to be accepted", "bpf_sk_assign_tcp_reqsk", "--skip-in-flight", "descriptor"} {
 		if !strings.Contains(err.Error(), w) {
 			t.Errorf("a client waits: %v, want %q named", err, w)
 		}

@@ -24,7 +24,7 @@ type Attachment struct {
 func (a *Attachment) Empty() bool { return len(a.Filter) == 0 && a.Device == "" && !a.EBPF }
 
 // WhyNoEBPF says why a filter of eBPF isn't carried over.
-const WhyNoEBPF = "an eBPF program is attached as its filter (SO_ATTACH_BPF), which the kernel doesn't give out"
+const WhyNoEBPF = "an eBPF program is attached as its filter (SO_ATTACH_BPF), which the kernel doesn't give out while its memory can't be read (CAP_BPF, BTF): give Glis that, or detach it"
 
 // ReadAttachment reads what is attached; filter is false if the socket is
 // known to have no filter.

@@ -15,6 +15,14 @@ func TypeName(t int) string {
 	return fmt.Sprintf("socket type %d", t)
 }
 
+// Unaccepted says how many connections wait at a listener.
+func Unaccepted(n int) string {
+	if n == 1 {
+		return "1 connection waits to be accepted"
+	}
+	return fmt.Sprintf("%d connections wait to be accepted", n)
+}
+
 // StateName returns a state as /proc/net and sock_diag(7) number them
 // (include/net/tcp_states.h); families other than TCP use a few of them.
 func StateName(s int) string {

@@ -28,6 +28,7 @@ type Plain struct {
 	Owner          *fown.FownEntry
 	Sock           *kmem.Struct       // its structure; nil if the kernel's memory can't be read
 	More           *extra.SocketEntry // what criu's entry has no place for
+	ErrorsKept     bool               // errors that wait are carried over
 }
 
 // LookAt borrows a socket and reads what sockets of all families have. learn
@@ -128,7 +129,7 @@ func (p *Plain) Waits() (bool, error) {
 	if p.Sock != nil { // one that was shut down can be read from, too
 		waits = p.Sock.Pointer("sock.sk_receive_queue") != p.Sock.In("sock.sk_receive_queue").At
 	}
-	if look[0].Revents&unix.POLLERR != 0 {
+	if look[0].Revents&unix.POLLERR != 0 && !p.ErrorsKept {
 		return false, p.Refuse("an error waits to be reported (SO_ERROR, MSG_ERRQUEUE): let the process read it first")
 	}
 	return waits, nil

@@ -49,7 +49,7 @@ func (k *Kind) dumpBare(env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, err
 	}
 	defer p.FD.Close()
 	l.Plain = p
-	for _, check := range []func() error{l.saveQueue, l.checkInside, l.checkHidden} {
+	for _, check := range []func() error{l.saveErrors, l.saveQueue, l.checkInside, l.checkHidden} {
 		if err := check(); err != nil {
 			return nil, err
 		}
@@ -193,13 +193,7 @@ func linkLocal(a address) bool { return a.ip.IsLinkLocalUnicast() || a.ip.IsLink
 // bareEnds returns the addresses and the state of a socket. A socket of ping
 // without a number is in no list.
 func (k *Kind) bareEnds(p *socket.Plain, s sort) (proc.NetSocket, error) {
-	name := "raw"
-	if s.bare == unix.SOCK_DGRAM {
-		name = "icmp"
-	}
-	if s.family == unix.AF_INET6 {
-		name += "6"
-	}
+	name := s.listed()
 	if k.bare[name] == nil {
 		all, err := proc.NetSockets(name)
 		if err != nil {
@@ -218,6 +212,28 @@ func (k *Kind) bareEnds(p *socket.Plain, s sort) (proc.NetSocket, error) {
 		ends.State = closed
 	}
 	return ends, nil
+}
+
+// listed is the list of /proc/net that has such sockets.
+func (s sort) listed() string {
+	name := "raw"
+	if s.bare == unix.SOCK_DGRAM {
+		name = "icmp"
+	}
+	if s.family == unix.AF_INET6 {
+		name += "6"
+	}
+	return name
+}
+
+// shares tells whether another ping has the number of one.
+func (k *Kind) shares(s sort, one proc.NetSocket) bool {
+	for _, other := range k.bare[s.listed()] {
+		if other.Inode != one.Inode && other.Local.Port() == one.Local.Port() {
+			return true
+		}
+	}
+	return false
 }
 
 // sizeFilter6 is the size of struct icmp6_filter, a bit for each type.

@@ -28,7 +28,8 @@ type bareNode struct {
 	unseen   *unseen
 	groups   []*membership
 	queue    []*received
-	placed   bool // it has its address already
+	failed   *failed // nil: no errors wait
+	placed   bool    // it has its address already
 }
 
 // planBare is Plan for bare sockets.
@@ -65,7 +66,7 @@ func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
 		n.groups, err = k.planGroups(n.sort, n.More)
 	}
 	if err == nil {
-		err = n.planQueue()
+		err = errors.Join(n.planQueue(), n.planErrors())
 	}
 	if err != nil {
 		return err
@@ -155,6 +156,9 @@ func (n *bareNode) open(own int) error {
 	}
 	if n.bare == unix.SOCK_RAW && len(n.queue) == 0 {
 		err = drain(own)
+	}
+	if n.failed != nil && err == nil {
+		err = n.failed.again(own)
 	}
 	return errors.Join(err, n.shut(own))
 }

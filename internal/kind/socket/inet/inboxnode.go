@@ -69,7 +69,7 @@ func (d *datagram) isError() bool {
 		const last6 = 4 // ICMPV6_PARAMPROB
 		return d.body[0] >= 1 && d.body[0] <= last6
 	}
-	const unreachable, exceeded, parameter = 3, 11, 12 // RFC 792
+	const exceeded = 11 // RFC 792
 	return d.body[0] == unreachable || d.body[0] == exceeded || d.body[0] == parameter
 }
 
@@ -99,10 +99,9 @@ func (n *node) planInbox(x *extra.SocketEntry) error {
 			return fmt.Errorf("a datagram to port %d can't wait at port %d", to, n.at.port)
 		}
 	}
-	if box.err != 0 && len(box.errs) == 0 && (icmpCode(box.err) < 0 || !n.peer.set() || n.at.port == 0) {
+	if n.inbox = box; !n.failed().possible() {
 		return fmt.Errorf("an error that waits (%v) can't be made again", box.err)
 	}
-	n.inbox = box
 	if n.lite() {
 		if err := n.planLiteInbox(); err != nil {
 			return err
@@ -140,7 +139,7 @@ func (n *node) finishInbox(own *fd.FD, k *socket.Kernel) error {
 	}
 	steps := []func() error{
 		connect, receive,
-		func() error { return n.fail(num) },
+		func() error { return n.failed().again(num) },
 		func() error { return socket.AttachFilter(num, n.opts.Entry) },
 		func() error { return socket.AttachEBPF(num, n.unseen.entry.GetFilter()) },
 		func() error { return k.Set(num, n.opts.Values, socket.Late, socket.Last, touched...) },
@@ -184,73 +183,4 @@ func (n *node) receive(own int) (err error) {
 		return err
 	}
 	return errors.Join(k.feeder.feed(own, all), reuse(1))
-}
-
-// fail has errors wait to be reported: the ICMP messages that brought them come
-// once more.
-func (n *node) fail(own int) error {
-	box := n.inbox
-	all := box.errs
-	if len(all) == 0 && box.err == 0 {
-		return nil
-	}
-	if len(all) == 0 {
-		all = []*datagram{n.refusal(icmpCode(box.err))}
-	}
-	for _, d := range all {
-		protocol := uint8(unix.IPPROTO_ICMP)
-		if d.to.Is6() {
-			protocol = unix.IPPROTO_ICMPV6
-		}
-		if err := d.packet(protocol, 2).Send(d.to); err != nil {
-			return fmt.Errorf("send it an ICMP message as if from %v: %w", d.from, err)
-		}
-	}
-	err := arrived(func() (bool, error) {
-		p := []unix.PollFd{{Fd: int32(own)}}
-		_, err := linux.PollNow(p)
-		return p[0].Revents&unix.POLLERR != 0, err
-	})
-	if err != nil {
-		return fmt.Errorf("an ICMP message as if from %v: %w", all[0].from, err)
-	}
-	if box.err == 0 { // it was read, and the message wasn't
-		_, err = unix.GetsockoptInt(own, unix.SOL_SOCKET, unix.SO_ERROR)
-	}
-	return err
-}
-
-// icmpCode is the code of ICMP's destination unreachable (RFC 792, RFC 1122)
-// that is reported as this error even by a socket that has not asked for more;
-// -1 if there is none.
-func icmpCode(e unix.Errno) int {
-	switch e {
-	case unix.ENOPROTOOPT:
-		return 2
-	case unix.ECONNREFUSED:
-		return 3
-	case unix.EHOSTDOWN:
-		return 7
-	}
-	return -1
-}
-
-// refusal is an ICMP message that tells the socket that its peer can't be
-// reached.
-func (n *node) refusal(code int) *datagram {
-	at, peer := n.at.addrPort(), n.peer.addrPort()
-	sent := &datagram{from: at.Addr(), to: peer.Addr(), hops: 64}
-	sent.body = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, at.Port()), peer.Port())
-	sent.body = append(sent.body, 0, udpHeader, 0, 0)
-	d := &datagram{from: peer.Addr(), to: at.Addr(), hops: 64}
-	if d.local() {
-		d.device = n.entry.ifname
-	}
-	head := []byte{3, byte(code), 0, 0, 0, 0, 0, 0}
-	if d.to.Is6() {
-		const unreachable6, noPort6 = 1, 4 // RFC 4443
-		head[0], head[1] = unreachable6, noPort6
-	}
-	d.body = append(head, sent.packet(uint8(n.protocol), 6).Bytes()...)
-	return d
 }

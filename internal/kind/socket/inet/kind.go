@@ -91,6 +91,7 @@ type Kind struct {
 	waiting   map[plan.ID][]*extra.WaitingTCP
 	datagrams map[plan.ID]*inbox
 	received  map[plan.ID][]*extra.QueuedMessage
+	pings     map[plan.ID]bool // at which errors wait
 	feeder    *feeder
 	sharing   map[sharing]int // listeners made so far
 	choosers  map[sharing]*extra.SocketProgram

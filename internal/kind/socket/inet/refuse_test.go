@@ -45,12 +45,12 @@ func TestRefused(t *testing.T) {
 		want string
 		make func(t *testing.T) int
 	}{
-		{"waiting client", "1 connections wait to be accepted", func(t *testing.T) int {
+		{"waiting client", "1 connection waits to be accepted", func(t *testing.T) int {
 			d := listener(t)
 			client(t, tcp4, d.Int())
 			return d.Int()
 		}},
-		{"deferred client", "1 connections wait to be accepted", func(t *testing.T) int {
+		{"deferred client", "1 connection waits to be accepted", func(t *testing.T) int {
 			d := listener(t)
 			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 60))
 			client(t, tcp4, d.Int())

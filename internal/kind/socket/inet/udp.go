@@ -9,6 +9,7 @@ import (
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/sockdiag"
@@ -140,7 +141,7 @@ func (l *look) readInbox(m *kmem.Reader) error {
 		return err
 	}
 	l.inbox = box
-	return l.putInbox()
+	return box.save(l.env, &l.file.ID)
 }
 
 // errInbox says that something in a queue can't be put back.
@@ -152,7 +153,7 @@ func (l *look) checkInbox(box *inbox) error {
 	switch {
 	case len(box.waiting) > 0 && l.at.port == 0:
 		return fmt.Errorf("%w: datagrams wait, and it has no port any more", errInbox)
-	case box.err != 0 && len(box.errs) == 0 && (icmpCode(box.err) < 0 || !l.peer.set() || l.at.port == 0):
+	case !(&failed{inbox: box, at: l.at, peer: l.peer}).possible():
 		return fmt.Errorf("%w: an error (%v) waits to be reported", errInbox, box.err)
 	case (box.err != 0 || len(box.errs) > 0) && !alone:
 		return fmt.Errorf("%w: errors wait, and it may share its port (SO_REUSEADDR, SO_REUSEPORT)", errInbox)
@@ -176,24 +177,25 @@ func (l *look) checkInbox(box *inbox) error {
 	return nil
 }
 
-func (l *look) putInbox() error {
+// save writes what is in the queues of a socket, by its number.
+func (b *inbox) save(env *kind.DumpEnv, socket *uint32) error {
 	put := func(d *datagram, failed bool) error {
 		n := func(v uint8) *uint32 { return proto.Uint32(uint32(v)) }
-		e := &extra.Datagram{Socket: &l.file.ID, From: d.from.AsSlice(), To: d.to.AsSlice(), Hops: n(d.hops), Class: n(d.class), Data: d.body}
+		e := &extra.Datagram{Socket: socket, From: d.from.AsSlice(), To: d.to.AsSlice(), Hops: n(d.hops), Class: n(d.class), Data: d.body}
 		if d.device != "" {
 			e.Interface = &d.device
 		}
 		if failed {
 			e.Error = &failed
 		}
-		return l.env.Images.Put(extra.Datagrams, e, nil)
+		return env.Images.Put(extra.Datagrams, e, nil)
 	}
-	for _, d := range l.inbox.waiting {
+	for _, d := range b.waiting {
 		if err := put(d, false); err != nil {
 			return err
 		}
 	}
-	for _, d := range l.inbox.errs {
+	for _, d := range b.errs {
 		if err := put(d, true); err != nil {
 			return err
 		}

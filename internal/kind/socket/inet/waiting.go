@@ -40,7 +40,7 @@ func (l *look) waitingFlows() ([]netlock.Flow, error) {
 // queue.
 func (l *look) checkWaiting() error {
 	if why := l.whyNot(); why != "" {
-		return l.refuse("%d connections wait to be accepted: %s", l.tcp.Waiting+l.deferred, why)
+		return l.refuse("%s: %s", socket.Unaccepted(l.tcp.Waiting+l.deferred), why)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (l *look) whyNot() string {
 func (l *look) readWaiting() ([]netlock.Flow, error) {
 	m, err := l.kind.memory()
 	if err != nil {
-		return nil, l.refuse("%d connections wait to be accepted: %v; let the server accept them, or give --skip-in-flight", l.tcp.Waiting+l.deferred, err)
+		return nil, l.refuse("%s: %v; let the server accept them, or give --skip-in-flight", socket.Unaccepted(l.tcp.Waiting+l.deferred), err)
 	}
 	q := tcp.NewQueues(m)
 	all, err := q.Of(l.fd.Int())
@@ -226,7 +226,7 @@ func (k *Kind) checkListeners() error {
 		}
 	}
 	for id := range k.datagrams {
-		if !known[id] {
+		if !known[id] && !k.pings[id] {
 			return fmt.Errorf("%s: datagrams wait at file %#x, which is no socket", extra.Datagrams.Pattern, id)
 		}
 	}
@@ -243,7 +243,7 @@ func (n *node) planWaiting(p *plan.Plan) error {
 		return errors.New("connections wait at it to be accepted, and it doesn't listen: that can't be")
 	}
 	if !p.Options.TCPEstablished {
-		return fmt.Errorf("%d connections wait to be accepted, consider using --tcp-established option", len(all))
+		return fmt.Errorf("%s, consider using --tcp-established option", socket.Unaccepted(len(all)))
 	}
 	for _, e := range all {
 		w, err := n.parseWaiting(e)
@@ -306,7 +306,7 @@ func (n *node) checkWaiting() error {
 		}
 	}
 	if err := n.kind.admits(); err != nil {
-		return fmt.Errorf("file %#x, %v: %d connections wait to be accepted: %w", n.id, n, len(n.waiting), err)
+		return fmt.Errorf("file %#x, %v: %s: %w", n.id, n, socket.Unaccepted(len(n.waiting)), err)
 	}
 	return nil
 }

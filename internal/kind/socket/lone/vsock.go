@@ -44,7 +44,7 @@ func lookVsock(p *socket.Plain, _ *kmem.Reader, e *extra.PlainSocket) error {
 	case state != closed && state != listening:
 		return p.Refuse("it is connected, or about to be (%s), and only its peer could begin anew: let the process close it first", socket.StateName(int(state)))
 	case waiting != 0:
-		return p.Refuse("%d connections wait to be accepted: let the server accept them, or end its clients", waiting)
+		return p.Refuse("%s: let the server accept them, or end its clients", socket.Unaccepted(int(waiting)))
 	case state == listening:
 		e.Backlog = proto.Uint32(p.Sock.U32("sock.sk_max_ack_backlog"))
 	}

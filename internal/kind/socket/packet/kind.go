@@ -255,6 +255,9 @@ func (k *Kind) fanoutInside(p *socket.Plain, way int) error {
 	if !known && !chosen {
 		return nil
 	}
+	if !known && way == fanoutEBPF {
+		return p.Refuse(noMemory)
+	}
 	if !known {
 		return p.Refuse(noProgram)
 	}
@@ -275,17 +278,19 @@ func (k *Kind) fanoutInside(p *socket.Plain, way int) error {
 	if !chosen || program == 0 {
 		return nil
 	}
-	if p.More.Fanout, err = socket.ReadProgram(m, program); err != nil {
-		return err
-	}
 	if way == fanoutCBPF { // of which the kernel keeps no instructions
 		return p.Refuse(noProgram)
 	}
-	return nil
+	p.More.Fanout, err = socket.ReadProgram(m, program)
+	return err
 }
 
 // usualMembers is PACKET_FANOUT_MAX: how many members a group may have if
 // nothing is said.
 const usualMembers = 256
 
-const noProgram = "a program chooses which member of its group gets a packet (PACKET_FANOUT_DATA), which the kernel doesn't give out"
+// Why a program that chooses who of a group gets a packet isn't carried over.
+const (
+	noMemory  = "a program chooses which member of its group gets a packet (PACKET_FANOUT_DATA), which the kernel doesn't give out while its memory can't be read (CAP_BPF, BTF): give Glis that, or let the process leave its group"
+	noProgram = "a program of classic BPF chooses which member of its group gets a packet (PACKET_FANOUT_DATA), and the kernel doesn't give it out: use one of eBPF"
+)

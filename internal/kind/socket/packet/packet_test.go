@@ -33,7 +33,7 @@ func TestRefused(t *testing.T) {
 			}
 			return err
 		},
-		"PACKET_FANOUT_DATA": func(n int) error {
+		"use one of eBPF": func(n int) error {
 			const byProgram = fanoutCBPF << 16
 			return errors.Join(unix.Bind(n, lo), unix.SetsockoptInt(n, unix.SOL_PACKET, unix.PACKET_FANOUT, byProgram|0x777))
 		},

@@ -40,7 +40,7 @@ func TestPlanWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "unix SOCK_STREAM, waits to be accepted by file 0x1\n" +
-		"unix SOCK_STREAM, listening at \"@door\", backlog 5, 3 connections wait\n" +
+		"unix SOCK_STREAM, listening at \"@door\", backlog 5, 3 connections wait to be accepted\n" +
 		"unix SOCK_STREAM, waits to be accepted by file 0x1"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -135,7 +135,7 @@ func (n *node) String() string {
 	case n.role == waits:
 		fmt.Fprintf(&b, ", waits to be accepted by file %#x", uint32(n.listener.id))
 	case len(n.arrivals) > 0:
-		fmt.Fprintf(&b, ", %d connections wait", len(n.arrivals))
+		b.WriteString(", " + socket.Unaccepted(len(n.arrivals)))
 	}
 	if len(n.queue.messages) > 0 {
 		size, files := 0, 0

@@ -1,0 +1,125 @@
+package inet
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+)
+
+// failed is a socket, of UDP or of ping, at which errors wait to be reported: the ICMP
+// messages that brought them come once more. Whose they are the kernel tells by the
+// packet that they are about, which is in them.
+type failed struct {
+	*inbox
+	at, peer address
+	protocol int    // of what it sends
+	device   string // of a link-local address
+}
+
+// failed is the socket's.
+func (n *node) failed() *failed {
+	return &failed{inbox: n.inbox, at: n.at, peer: n.peer, protocol: n.protocol, device: n.entry.ifname}
+}
+
+// possible tells whether the errors can be brought about again. One without its message
+// was of a sort that is reported to who has not asked for messages.
+func (f *failed) possible() bool {
+	if f.err == 0 || len(f.errs) > 0 {
+		return true
+	}
+	typ, _ := f.cause()
+	return typ != 0 && f.peer.set() && f.at.port != 0
+}
+
+// again has the errors wait.
+func (f *failed) again(own int) error {
+	all := f.errs
+	if len(all) == 0 && f.err == 0 {
+		return nil
+	}
+	if len(all) == 0 {
+		all = []*datagram{f.message()}
+	}
+	for _, d := range all {
+		protocol := uint8(unix.IPPROTO_ICMP)
+		if d.to.Is6() {
+			protocol = unix.IPPROTO_ICMPV6
+		}
+		if err := d.packet(protocol, 2).Send(d.to); err != nil {
+			return fmt.Errorf("send it an ICMP message as if from %v: %w", d.from, err)
+		}
+	}
+	err := arrived(func() (bool, error) {
+		p := []unix.PollFd{{Fd: int32(own)}}
+		_, err := linux.PollNow(p)
+		return p[0].Revents&unix.POLLERR != 0, err
+	})
+	if err != nil {
+		return fmt.Errorf("an ICMP message as if from %v: %w", all[0].from, err)
+	}
+	if f.err == 0 { // it was read, and the message wasn't
+		_, err = unix.GetsockoptInt(own, unix.SOL_SOCKET, unix.SO_ERROR)
+	}
+	return err
+}
+
+// Types of ICMP messages (RFC 792, 4443), and of what they are about.
+const (
+	unreachable  = 3
+	parameter    = 12
+	unreachable6 = 1
+	parameter6   = 4
+	echo         = 8
+	echo6        = 128
+)
+
+// causes are the messages, by type and code, that are reported as an error even by a
+// socket that has not asked for more: icmp_err_convert of net/ipv4/icmp.c and
+// tab_unreach of net/ipv6/icmp.c.
+var (
+	causes = map[unix.Errno][2]byte{
+		unix.ENOPROTOOPT: {unreachable, 2}, unix.ECONNREFUSED: {unreachable, 3}, unix.ENETUNREACH: {unreachable, 6}, unix.EHOSTDOWN: {unreachable, 7},
+		unix.ENONET: {unreachable, 8}, unix.EHOSTUNREACH: {unreachable, 10}, unix.EPROTO: {parameter, 0},
+	}
+	causes6 = map[unix.Errno][2]byte{
+		unix.EACCES: {unreachable6, 1}, unix.ECONNREFUSED: {unreachable6, 4}, unix.EPROTO: {parameter6, 0},
+	}
+)
+
+// cause is the type and the code of the message that brings the error; 0 if none does.
+func (f *failed) cause() (typ, code byte) {
+	c := causes[f.err]
+	if f.at.addrPort().Addr().Is6() {
+		c = causes6[f.err]
+	}
+	return c[0], c[1]
+}
+
+// message is one about a packet to the peer.
+func (f *failed) message() *datagram {
+	typ, code := f.cause()
+	at, peer := f.at.addrPort(), f.peer.addrPort()
+	sent := &datagram{from: at.Addr(), to: peer.Addr(), hops: 64}
+	be := binary.BigEndian
+	sum := 6 // where its checksum is
+	switch f.protocol {
+	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6: // echo request: type, code, checksum, number
+		sent.body, sum = []byte{echo, 0, 0, 0, 0, 0, 0, 1}, 2
+		if sent.to.Is6() {
+			sent.body[0] = echo6
+		}
+		be.PutUint16(sent.body[4:], at.Port())
+	default:
+		sent.body = be.AppendUint16(be.AppendUint16(nil, at.Port()), peer.Port())
+		sent.body = append(sent.body, 0, udpHeader, 0, 0)
+	}
+	d := &datagram{from: peer.Addr(), to: at.Addr(), hops: 64}
+	if d.local() {
+		d.device = f.device
+	}
+	d.body = append([]byte{typ, code, 0, 0, 0, 0, 0, 0}, sent.packet(uint8(f.protocol), sum).Bytes()...)
+	return d
+}

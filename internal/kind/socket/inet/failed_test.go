@@ -1,0 +1,168 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
+	sk_inet "glis.dev/glis/image/criu/sk-inet"
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/testkit"
+	"glis.dev/glis/options"
+)
+
+var (
+	ping4 = sort{family: unix.AF_INET, protocol: unix.IPPROTO_ICMP, bare: unix.SOCK_DGRAM}
+	ping6 = sort{family: unix.AF_INET6, protocol: unix.IPPROTO_ICMPV6, bare: unix.SOCK_DGRAM}
+)
+
+// unreached makes a socket that is told, by ICMP messages of these types and codes,
+// what became of what it has sent. It has asked for all that are, or for none.
+func unreached(t *testing.T, s sort, asked int, messages ...[2]byte) int {
+	t.Helper()
+	level, opt, here := unix.IPPROTO_IP, unix.IP_RECVERR, "127.0.0.1"
+	if s.family == unix.AF_INET6 {
+		level, opt, here = unix.IPPROTO_IPV6, unix.IPV6_RECVERR, "::1"
+	}
+	n, err := s.like()
+	must(t, err)
+	must(t, unix.SetsockoptInt(n, level, opt, asked))
+	ip := netip.MustParseAddr(here)
+	must(t, unix.Bind(n, address{ip, 7017}.sockaddr(s.family, 0)))
+	must(t, unix.Connect(n, address{ip, 7018}.sockaddr(s.family, 0)))
+	for i, m := range messages {
+		sent := &datagram{from: ip, to: ip, hops: 9, class: 4, body: []byte{7017 >> 8, 7017 & 0xff, 7018 >> 8, 7018 & 0xff, 0, udpHeader + 1, 0, 0, byte(i)}}
+		at := 6
+		if s.bare != 0 {
+			sent.body, at = []byte{8, 0, 0, 0, 7017 >> 8, 7017 & 0xff, 0, byte(i), 'x'}, 2
+			if ip.Is6() {
+				sent.body[0] = 128
+			}
+		}
+		protocol := uint8(unix.IPPROTO_ICMP)
+		if ip.Is6() {
+			protocol = unix.IPPROTO_ICMPV6
+		}
+		d := &datagram{from: ip, to: ip, hops: 64, body: append([]byte{m[0], m[1], 0, 0, 0, 0, 0, byte(i)}, sent.packet(uint8(s.protocol), at).Bytes()...)}
+		must(t, d.packet(protocol, 2).Send(ip))
+	}
+	must(t, arrived(func() (bool, error) {
+		p := []unix.PollFd{{Fd: int32(n)}}
+		_, err := linux.PollNow(p)
+		return p[0].Revents&unix.POLLERR != 0, err
+	}))
+	return n
+}
+
+// reports is all that a socket tells of what went wrong, which takes it.
+func reports(t *testing.T, n int) (out []string) {
+	t.Helper()
+	e, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ERROR)
+	must(t, err)
+	out = append(out, unix.Errno(e).Error())
+	for {
+		var b, c [256]byte
+		k, m, flags, from, err := unix.Recvmsg(n, b[:], c[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+		if err != nil {
+			return append(out, err.Error())
+		}
+		out = append(out, fmt.Sprintf("% x, % x, %#x, %v", b[:k], c[:m], flags, decode(from)))
+	}
+}
+
+// Errors that wait at a socket of UDP or of ping are told once more, all of them.
+func TestErrors(t *testing.T) {
+	_, unknown := New().memory()
+	testkit.KernelMemory(t, unknown)
+	four := [][2]byte{{3, 2}, {3, 3}, {3, 6}, {3, 7}, {3, 8}, {3, 10}, {3, 13}, {12, 0}, {11, 0}, {3, 1}}
+	six := [][2]byte{{1, 1}, {1, 4}, {1, 5}, {1, 6}, {4, 0}, {3, 0}, {1, 0}}
+	testkit.RequireRoot(t)
+	pings(t)
+	for _, s := range []sort{udp4, udp6, ping4, ping6} {
+		if !possible(t, s) {
+			t.Errorf("%v: no such sockets", s)
+			continue
+		}
+		all := four
+		if s.family == unix.AF_INET6 {
+			all = six
+		}
+		for i, m := range all {
+			hard := s.family == unix.AF_INET && i < 8 || s.family == unix.AF_INET6 && i < 5
+			for _, asked := range []int{0, 1} {
+				if asked == 0 && !hard { // of which it isn't told
+					continue
+				}
+				told := [][2]byte{m}
+				if asked == 1 {
+					told = append(told, all[(i+1)%len(all)], m)
+				}
+				toldAgain(t, func() int { return unreached(t, s, asked, told...) }, fmt.Sprint(s, asked, told))
+			}
+		}
+		// The messages stay when the error was read.
+		toldAgain(t, func() int {
+			n := unreached(t, s, 1, all[0], all[1])
+			_, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ERROR)
+			must(t, err)
+			return n
+		}, "error read")
+	}
+}
+
+// toldAgain compares what a socket reports with what its restored likeness does.
+func toldAgain(t *testing.T, made func() int, what string) {
+	t.Helper()
+	t.Run(what, func(t *testing.T) {
+		n := made()
+		want := reports(t, n)
+		must(t, unix.Close(n))
+		n = made()
+		in, err := dumped(t, &options.Dump{}, n)
+		must(t, err)
+		must(t, unix.Close(n))
+		if got := reports(t, restored(t, in)[1]); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// Hostile images of errors at sockets without ports.
+func TestErrorsHostile(t *testing.T) {
+	_, unknown := New().memory()
+	testkit.KernelMemory(t, unknown)
+	testkit.RequireRoot(t)
+	pings(t)
+	for what, change := range map[string]func(in *sk_inet.InetSkEntry, d *extra.Datagram, e *extra.SocketEntry){
+		"": func(*sk_inet.InetSkEntry, *extra.Datagram, *extra.SocketEntry) {},
+		"a raw socket": func(in *sk_inet.InetSkEntry, _ *extra.Datagram, _ *extra.SocketEntry) {
+			in.Type = proto.Uint32(unix.SOCK_RAW)
+		},
+		"no number": func(in *sk_inet.InetSkEntry, _ *extra.Datagram, _ *extra.SocketEntry) { in.SrcPort = proto.Uint32(0) },
+		"no error":  func(_ *sk_inet.InetSkEntry, d *extra.Datagram, _ *extra.SocketEntry) { d.Error = nil },
+		"the other family": func(_ *sk_inet.InetSkEntry, d *extra.Datagram, _ *extra.SocketEntry) {
+			d.From, d.To = make([]byte, 16), make([]byte, 16)
+		},
+		"no message": func(_ *sk_inet.InetSkEntry, d *extra.Datagram, e *extra.SocketEntry) {
+			d.Socket, e.Error = proto.Uint32(9), proto.Uint32(uint32(unix.EMSGSIZE))
+		},
+		"another socket": func(_ *sk_inet.InetSkEntry, d *extra.Datagram, e *extra.SocketEntry) {
+			d.Socket, e.Error = proto.Uint32(9), nil
+		},
+	} {
+		n := unreached(t, ping4, 1, [2]byte{3, 3})
+		in, err := dumped(t, &options.Dump{}, n)
+		must(t, errors.Join(err, unix.Close(n)))
+		change(in[of(image.Files)][0].Message.(*fdinfo.FileEntry).Isk, in[of(extra.Datagrams)][0].Message.(*extra.Datagram), in[of(extra.Sockets)][0].Message.(*extra.SocketEntry))
+		if _, err := planned(in); (err == nil) != (what == "") {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
+}
