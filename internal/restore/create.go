@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -179,7 +180,7 @@ func (r *restore) cloneAll(by *live, orders []birthOrder) error {
 // adopt takes charge of a process that was just cloned.
 func (r *restore) adopt(by *live, o birthOrder, pid proc.PID) error {
 	th := &remote.Thread{Tgid: pid, TID: proc.TID(pid)}
-	th.SetSignal(unix.SIGURG)
+	th.SetSignal(cmp.Or(o.task.signal, unix.SIGURG)) // a helper has none
 	l := &live{thread: th, threads: []*remote.Thread{th}, arena: by.arena.Inherit(pid), table: by.table.copy(), cgroups: by.cgroups}
 	if o.extra&linux.CLONE_FILES != 0 {
 		l.table = by.table

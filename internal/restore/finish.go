@@ -274,7 +274,7 @@ func (r *restore) cloneThreads(b *remote.Batch, t *task) {
 		args.SetTid = uint64(b.Bytes([]byte{byte(tid), byte(tid >> 8), byte(tid >> 16), byte(tid >> 24)}))
 		b.Call("clone3", unix.SYS_CLONE3, uint64(b.Bytes(args.Bytes())), linux.CloneArgsSize)
 		th := &remote.Thread{Tgid: proc.PID(t.pid), TID: proc.TID(tid)}
-		th.SetSignal(unix.SIGURG)
+		th.SetSignal(t.signal)
 		t.live.threads = append(t.live.threads, th)
 	}
 }

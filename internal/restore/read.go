@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 
+	"golang.org/x/sys/unix"
+
 	"glis.dev/glis/image"
 	criu_core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/image/criu/fdinfo"
@@ -19,6 +21,7 @@ import (
 	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/remote"
 )
 
 // Limits on what images may ask for, so that broken ones can't exhaust the
@@ -44,6 +47,8 @@ type task struct {
 	fs                   *fsimg.FsEntry
 	fds                  []*fdinfo.FdinfoEntry
 	space                *mem.Space
+	waiting              uint64      // signals that are pending, a mask
+	signal               unix.Signal // that ends batches
 
 	badThreads bool // the image does not say what threads it has
 
@@ -157,8 +162,20 @@ func (tr *tree) readTasks(s image.Store) error {
 	}
 	for _, th := range threads {
 		th.task.cores[th.tid], th.task.extra[th.tid], th.task.wakes[th.tid] = th.core, th.extra, th.wake
+		th.task.waiting |= facets.Waiting(th.core)
 		if err := th.mayEnd(); err != nil {
 			return err
+		}
+	}
+	return tr.chooseSignals()
+}
+
+// chooseSignals picks what ends the batches of each task: not a signal that is
+// to wait for it, since the next batch would take that for its own.
+func (tr *tree) chooseSignals() (err error) {
+	for _, t := range tr.tasks {
+		if t.signal, err = remote.ChooseSignal(0, 0, t.waiting); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
 	return nil

@@ -1,5 +1,5 @@
 // Pending signals: of the process and of one thread, with their siginfo, and
-// the same real-time signal several times.
+// the same real-time signal several times; among them two that nobody minds.
 #include "ctl.h"
 #include <pthread.h>
 
@@ -60,6 +60,8 @@ int main(int argc, char **argv) {
 	CHECK(sigqueue(getpid(), SIGRTMAX, (union sigval){.sival_int = -1}));
 	CHECK(sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 99}));
 	CHECK(kill(getpid(), SIGTERM));
+	CHECK(kill(getpid(), SIGURG));
+	CHECK(kill(getpid(), SIGWINCH));
 	do {
 		queued("main");
 		pthread_barrier_wait(&turn); // one after the other: obs knows no threads

@@ -114,6 +114,19 @@ func putSignals(queue []linux.Siginfo, set uint64) *siginfo.SignalQueueEntry {
 	return out
 }
 
+// Waiting returns the signals that wait, by a core image, for a thread or for
+// its process, as a mask with signal 1 in bit 0.
+func Waiting(c *core.CoreEntry) (mask uint64) {
+	for _, q := range []*siginfo.SignalQueueEntry{c.GetThreadCore().GetSignalsP(), c.GetTc().GetSignalsS()} {
+		for _, s := range q.GetSignals() {
+			if len(s.Siginfo) >= 4 {
+				mask |= 1 << (binary.LittleEndian.Uint32(s.Siginfo) - 1)
+			}
+		}
+	}
+	return mask
+}
+
 // signo returns the number of a queued signal.
 func signo(s *linux.Siginfo) int32 { return int32(binary.LittleEndian.Uint32(s[:])) }
 
