@@ -100,6 +100,7 @@ var targets = []target{
 	{name: "deadproc", generations: 3, dump: []string{"--link-remap"}},
 	{name: "leases", dump: []string{"--file-locks"}, restore: []string{"--file-locks"}},
 	{name: "pty", noCRIU: "children of a session lose its terminal"},
+	{name: "ptyfull", generations: 3, noCRIU: "a terminal that was locked again can't be opened, and what is on the way in full ones is lost"},
 	{name: "inotify", noCRIU: "one-shot watches do not end"},
 	{name: "nsfile"},
 	{name: "queues", noCRIU: "descriptors of POSIX message queues are refused"},

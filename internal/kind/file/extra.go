@@ -23,6 +23,7 @@ const (
 	// In TtyInfoEntry of a master.
 	ttyMode   protowire.Number = 1500 // varint: mode of the slave's file, without the type
 	ttyHungUp protowire.Number = 1501 // varint: 1: it has had slaves, and has none
+	ttyHeld   protowire.Number = 1502 // varint: a ttyFlow
 
 	// In PidfdEntry, of a process that was dead.
 	pidfdStatus protowire.Number = 1500 // varint: how it ended, see wait(2)

@@ -133,8 +133,8 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 		putVarint(e, ttyHungUp, 1)
 	}
 	// To open the slave of a master that never had one would be noticed.
-	if !e.GetLocked() && (hung || e.GetSid() != 0 || k.hasSlave(env.Tree, index)) {
-		if err := putTTYData(env, d, index, e.GetPacketMode()); err != nil {
+	if hung || e.GetSid() != 0 || k.hasSlave(env.Tree, index) {
+		if err := putOnWay(env, d, index, e); err != nil {
 			return err
 		}
 	}
@@ -146,6 +146,25 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 		return err
 	}
 	return env.Images.Put(image.TTYInfo, &slave, nil)
+}
+
+// putOnWay writes what is on the way in a terminal. One that was locked
+// again since its slave was opened is unlocked for that.
+func putOnWay(env *kind.DumpEnv, d *fd.FD, index uint32, e *tty.TtyInfoEntry) error {
+	lock := func(on int) error {
+		if !e.GetLocked() {
+			return nil
+		}
+		return unix.IoctlSetPointerInt(d.Int(), unix.TIOCSPTLCK, on)
+	}
+	if err := lock(0); err != nil {
+		return err
+	}
+	held, err := putTTYData(env, d, index, e.GetPacketMode())
+	if held != flowing {
+		putVarint(e, ttyHeld, uint64(held))
+	}
+	return errors.Join(err, lock(1))
 }
 
 // hasSlave tells whether a terminal's slave is open in the tree.

@@ -22,36 +22,58 @@ import (
 // line discipline.
 const mostOnWay = 64<<10 + 4096
 
-// putTTYData writes what is on the way to each end.
-func putTTYData(env *kind.DumpEnv, master *fd.FD, index uint32, packets bool) error {
+// putTTYData writes what is on the way to each end, and says how output is held
+// back.
+func putTTYData(env *kind.DumpEnv, master *fd.FD, index uint32, packets bool) (ttyFlow, error) {
 	slave, err := peer(master)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer slave.Close()
+	excl, err := isExclusive(slave)
+	if err != nil {
+		return 0, err
+	}
 	in, err := takeInput(slave)
 	if err == nil && len(in) > 0 {
 		err = giveInput(master, slave, in)
 	}
 	if err != nil {
-		return fmt.Errorf("what was typed: %w", err)
+		return 0, fmt.Errorf("what was typed: %w", err)
 	}
-	out, err := takeOutput(master, packets)
-	if err == nil && len(out) > 0 {
-		err = giveOutput(master, slave, out)
-	}
+	out, held, err := lookAtOutput(master, slave, packets)
 	if err != nil {
-		return fmt.Errorf("what was shown: %w", err)
+		return 0, fmt.Errorf("what was shown: %w", err)
 	}
 	for id, data := range map[uint32][]byte{index << 1: in, index<<1 | 1: out} {
 		if len(data) == 0 {
 			continue
 		}
 		if err := env.Images.Put(image.TTYData, &tty.TtyDataEntry{TtyId: &id, Data: data}, nil); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return held | excl, nil
+}
+
+// lookAtOutput tells what the master has not read yet, and how output is held
+// back, and leaves both so.
+func lookAtOutput(master, slave *fd.FD, packets bool) ([]byte, ttyFlow, error) {
+	out, err := takeOutput(master, packets)
+	if err != nil {
+		return nil, 0, err
+	}
+	held, err := flow(slave)
+	if len(out) > 0 {
+		if held == byKey {
+			err = errors.Join(err, held.letGo(master, slave))
+		}
+		err = errors.Join(err, giveOutput(master, slave, out))
+	}
+	if held == byCall || len(out) > 0 {
+		err = errors.Join(err, held.hold(master, slave))
+	}
+	return out, held, err
 }
 
 // peer opens the slave of a master (TIOCGPTPEER, Linux 4.13).
@@ -104,7 +126,7 @@ func takeInput(slave *fd.FD) ([]byte, error) {
 		return data, err
 	}
 	raw := *t
-	raw.Iflag, raw.Lflag = 0, 0
+	raw.Iflag, raw.Lflag = t.Iflag&unix.IXON, 0 // without IXON, what Ctrl-S has stopped goes on
 	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
 	if err := unix.IoctlSetTermios(slave.Int(), unix.TCSETS, &raw); err != nil {
 		return data, err
@@ -157,7 +179,8 @@ func giveInput(master, slave *fd.FD, data []byte) error {
 		return err
 	}
 	quiet := *t
-	quiet.Iflag, quiet.Lflag = 0, t.Lflag&unix.ICANON
+	quiet.Iflag, quiet.Lflag = t.Iflag&unix.IXON, t.Lflag&unix.ICANON
+	quiet.Cc[unix.VSTART], quiet.Cc[unix.VSTOP] = 0, 0 // off
 	for i := range quiet.Cc {
 		if quiet.Lflag != 0 && i != unix.VEOL && i != unix.VEOL2 {
 			quiet.Cc[i] = 0 // off
@@ -177,10 +200,7 @@ func giveInput(master, slave *fd.FD, data []byte) error {
 	if err := unix.IoctlSetTermios(slave.Int(), unix.TCSETS, &quiet); err != nil {
 		return err
 	}
-	err = writeAll(master, data)
-	if err == nil {
-		_, err = settleTTY(slave)
-	}
+	err = writeAll(master, slave, data)
 	return errors.Join(err, unix.IoctlSetTermios(slave.Int(), unix.TCSETS, t))
 }
 
@@ -219,23 +239,6 @@ func giveOutput(master, slave *fd.FD, data []byte) error {
 	if err := unix.IoctlSetTermios(slave.Int(), unix.TCSETS, &raw); err != nil {
 		return err
 	}
-	err = writeAll(slave, data)
-	if err == nil {
-		_, err = settleTTY(master)
-	}
+	err = writeAll(slave, master, data)
 	return errors.Join(err, unix.IoctlSetTermios(slave.Int(), unix.TCSETS, t))
-}
-
-func writeAll(d *fd.FD, data []byte) error {
-	for len(data) > 0 {
-		n, err := unix.Write(d.Int(), data)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("put %d bytes back: %w", len(data), err)
-		}
-		data = data[n:]
-	}
-	return nil
 }

@@ -229,7 +229,30 @@ func (s *ptySet) set() error {
 			return fmt.Errorf("give it its settings: %w", err)
 		}
 	}
+	if err := s.holdBack(); err != nil {
+		return err
+	}
 	return s.setModes(m)
+}
+
+// holdBack stops the slave's output, as it was.
+func (s *ptySet) holdBack() error {
+	v, _, _ := extra(s.info, ttyHeld)
+	held := ttyFlow(v)
+	if held == flowing {
+		return nil
+	}
+	d, err := s.slave(s.hold)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if held&exclusive != 0 {
+		if err := unix.IoctlSetInt(d.Int(), unix.TIOCEXCL, 0); err != nil {
+			return fmt.Errorf("TIOCEXCL: %w", err)
+		}
+	}
+	return held.hold(s.hold, d)
 }
 
 // setInode gives the file of a new terminal its owner and mode.
@@ -256,9 +279,6 @@ func (s *ptySet) setModes(m int) error {
 	if w := s.info.GetWinsize(); w != nil {
 		size := &unix.Winsize{Row: uint16(w.GetWsRow()), Col: uint16(w.GetWsCol()), Xpixel: uint16(w.GetWsXpixel()), Ypixel: uint16(w.GetWsYpixel())}
 		errs = append(errs, unix.IoctlSetWinsize(m, unix.TIOCSWINSZ, size))
-	}
-	if s.info.GetLocked() {
-		errs = append(errs, unix.IoctlSetPointerInt(m, unix.TIOCSPTLCK, 1))
 	}
 	if s.info.GetPacketMode() {
 		errs = append(errs, unix.IoctlSetPointerInt(m, unix.TIOCPKT, 1))
@@ -311,7 +331,13 @@ func (n *ptyNode) Slave(*plan.Env) (*fd.FD, error) {
 
 // Late implements plan.Later: all have taken their terminals.
 func (n *ptyNode) Late(context.Context, *plan.Env) error {
-	n.Drop()
+	defer n.Drop()
+	if n.set.hold == nil || !n.set.info.GetLocked() {
+		return nil
+	}
+	if err := unix.IoctlSetPointerInt(n.set.hold.Int(), unix.TIOCSPTLCK, 1); err != nil {
+		return fmt.Errorf("%s: lock it: %w", n.set.name(), err)
+	}
 	return nil
 }
 
