@@ -17,7 +17,7 @@ var socketRefusals = []struct{ state, row, words string }{
 	{"netlinkerror", "an error that waits at a netlink", "an error waits"},
 	{"rawudp", "what the kernel would act upon as well", "protocol 17"},
 	{"rawtcp", "what the kernel would act upon as well", "protocol 6"},
-	{"packetqueue", "what it has heard this machine send (PACKET_OUTGOING)", "it is of type 4 (sll_pkttype)"},
+	{"packetqueue", "what it has heard this machine send (PACKET_OUTGOING) by another interface than loopback", "would send it once more"},
 	{"packetshort", "whose frames are shorter than 128 bytes", "its frames are shorter than 128 bytes"},
 	{"rawerror", "an error that waits at a netlink, raw or packet socket", "an error waits to be reported"},
 	{"packeterror", "an error that waits at a netlink, raw or packet socket", "an error waits to be reported"},

@@ -2562,6 +2562,10 @@ type QueuedMessage struct {
 	Header    []byte
 	Interface *string // that a link-local address of it belongs to, or that a packet came by
 	Length    *uint32 // of a packet that a filter has cut, in all
+	Outgoing  *bool   // of a packet that was heard when it was sent
+	Vlan      []byte
+	Unsummed  *uint32
+	Verified  *bool // of a packet: the kernel knows that its checksum is right
 
 	proto.Rest
 }
@@ -2586,6 +2590,10 @@ func (m *QueuedMessage) AppendFields(b []byte) []byte {
 	b = proto.AppendVarint(b, 6, m.Socket)
 	b = proto.AppendString(b, 7, m.Interface)
 	b = proto.AppendVarint(b, 8, m.Length)
+	b = proto.AppendBool(b, 9, m.Outgoing)
+	b = proto.AppendBytes(b, 10, m.Vlan)
+	b = proto.AppendVarint(b, 11, m.Unsummed)
+	b = proto.AppendBool(b, 12, m.Verified)
 	return append(b, m.Unknown()...)
 }
 
@@ -2609,6 +2617,14 @@ func (m *QueuedMessage) ReadField(d *proto.Decoder) bool {
 		d.String(&m.Interface)
 	case 64: // 8: length
 		d.Uint32(&m.Length)
+	case 72: // 9: outgoing
+		d.Bool(&m.Outgoing)
+	case 82: // 10: vlan
+		d.Bytes(&m.Vlan)
+	case 88: // 11: unsummed
+		d.Uint32(&m.Unsummed)
+	case 96: // 12: verified
+		d.Bool(&m.Verified)
 	default:
 		return false
 	}
@@ -2685,6 +2701,38 @@ func (m *QueuedMessage) GetLength() uint32 {
 		return *m.Length
 	}
 	return 0
+}
+
+// GetOutgoing returns outgoing, or its default.
+func (m *QueuedMessage) GetOutgoing() bool {
+	if m != nil && m.Outgoing != nil {
+		return *m.Outgoing
+	}
+	return false
+}
+
+// GetVlan returns vlan, or its default.
+func (m *QueuedMessage) GetVlan() []byte {
+	if m != nil {
+		return m.Vlan
+	}
+	return nil
+}
+
+// GetUnsummed returns unsummed, or its default.
+func (m *QueuedMessage) GetUnsummed() uint32 {
+	if m != nil && m.Unsummed != nil {
+		return *m.Unsummed
+	}
+	return 0
+}
+
+// GetVerified returns verified, or its default.
+func (m *QueuedMessage) GetVerified() bool {
+	if m != nil && m.Verified != nil {
+		return *m.Verified
+	}
+	return false
 }
 
 // SocketCredentials is glis.SocketCredentials.

@@ -43,6 +43,7 @@ const (
 	SkRelease       = 86  // (sock)
 	SkcLookupTCP    = 99  // (packet, tuple, size, netns, flags)
 	SkAssign        = 124 // (packet, sock, flags)
+	CsumLevel       = 135 // (packet, how), Linux 5.8
 	ProbeReadKernel = 113 // (to, size, from)
 	DPath           = 147 // (path, to, size), Linux 5.10
 	SeqWrite        = 127 // (seq, data, size)

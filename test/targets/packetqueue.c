@@ -29,6 +29,22 @@ static int box(const char *name, int type, int protocol, const char *device) {
 	return fd;
 }
 
+// everything is a box for all that comes by an interface, or is sent by it, of our protocols.
+static void everything(const char *name, const char *device) {
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, SKF_AD_OFF + SKF_AD_PROTOCOL),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, mine, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0xffff),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog prog = {4, f};
+	int one = 1, fd = box(name, SOCK_RAW, 0, device);
+	CHECK(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog));
+	CHECK(setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one));
+	struct sockaddr_ll a = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = if_nametoindex(device)};
+	CHECK(bind(fd, (void *)&a, sizeof a));
+}
+
 // comes has a frame come by the tap.
 static void comes(const char *to, int protocol, const char *text) {
 	char b[1400] = "";
@@ -49,6 +65,7 @@ static void fill(void) {
 	comes("\1\0\x5e\1\2\3", mine, "to some");
 	comes("\2\1\1\1\1\1", mine, "to another one");
 	comes((char *)mac, mine + 1, "of another protocol");
+	comes((char *)mac, ETH_P_8021Q, "\x20\x07\x88\xb8of a VLAN");
 	struct sockaddr_ll lo = {.sll_family = AF_PACKET, .sll_protocol = htons(mine), .sll_ifindex = if_nametoindex("lo"), .sll_halen = 6};
 	static int out;
 	if (!out)
@@ -78,7 +95,7 @@ static void tell(const char *name, int fd) {
 		for (struct cmsghdr *m = CMSG_FIRSTHDR(&h); m; m = CMSG_NXTHDR(&h, m))
 			if (m->cmsg_level == SOL_PACKET && m->cmsg_type == PACKET_AUXDATA) {
 				struct tpacket_auxdata *x = (void *)CMSG_DATA(m);
-				obs("%s: status %x, %u of %u bytes, link at %d, network at %d", name, x->tp_status, x->tp_snaplen, x->tp_len, x->tp_mac, x->tp_net);
+				obs("%s: status %x, %u of %u bytes, link at %d, network at %d", name, x->tp_status, x->tp_snaplen, x->tp_len, x->tp_mac, x->tp_net), obs("%s: tag %x of %x", name, x->tp_vlan_tci, x->tp_vlan_tpid);
 			}
 	}
 }
@@ -107,6 +124,8 @@ int main(int argc, char **argv) {
 	CHECK(setsockopt(cut, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog));
 	CHECK(setsockopt(cut, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one));
 	box("ip", SOCK_DGRAM, ETH_P_IP, "lo");
+	everything("all of lo", "lo");
+	everything("all of tap", r.ifr_name);
 	fill();
 	while (savepoint()) {
 		for (int i = 0; i < count; i++)

@@ -90,11 +90,16 @@ static void spread(void) {
 }
 
 static void packet_queue(void) {
-	struct sockaddr_ll here = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex("lo"), .sll_halen = 6};
-	struct sockaddr_ll all = here;
+	int tap = CHECK(open("/dev/net/tun", O_RDWR));
+	struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI, .ifr_name = "glissends%d"};
+	CHECK(ioctl(tap, TUNSETIFF, &r));
+	struct sockaddr_ll there = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex(r.ifr_name), .sll_halen = 6};
+	struct sockaddr_ll all = there;
 	all.sll_protocol = htons(ETH_P_ALL);
-	CHECK(bind(dial(AF_PACKET, SOCK_DGRAM, 0), (void *)&all, sizeof all));
-	CHECK(sendto(CHECK(socket(AF_PACKET, SOCK_DGRAM, 0)), "hello", 5, 0, (void *)&here, sizeof here)); // it is heard when it is sent, and when it comes
+	r.ifr_flags = IFF_UP;
+	CHECK(ioctl(dial(AF_PACKET, SOCK_DGRAM, 0), SIOCSIFFLAGS, &r));
+	CHECK(bind(fd, (void *)&all, sizeof all));
+	CHECK(sendto(CHECK(socket(AF_PACKET, SOCK_DGRAM, 0)), "hello", 5, 0, (void *)&there, sizeof there)); // it is heard when it is sent
 	struct pollfd p = {fd, POLLIN};
 	MUST(poll(&p, 1, -1) == 1);
 	waits = 1;

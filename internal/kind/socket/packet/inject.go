@@ -24,7 +24,7 @@ type injector struct {
 	device *net.Interface
 	lo     int
 	out    int    // socket that sends
-	mark   uint32 // of our packets
+	mark   uint32 // of our packets: with ways
 	fds    []int  // programs, and where they are attached
 }
 
@@ -32,6 +32,13 @@ type injector struct {
 const (
 	firstMark = netlock.PassMark + 1<<13
 	markCount = 1 << 12
+)
+
+// Ways in which a packet comes, added to the mark.
+const (
+	heard    = 1 // it is heard when it is sent, by the loopback interface
+	verified = 2 // the kernel is told that its checksum is right
+	ways     = 4
 )
 
 // tryInject says why packets can't come by an interface.
@@ -47,7 +54,7 @@ func tryInject(device string) string {
 }
 
 func newInjector(device string) (*injector, error) {
-	in := &injector{out: -1, mark: firstMark + rand.Uint32N(markCount)}
+	in := &injector{out: -1, mark: firstMark + ways*rand.Uint32N(markCount)}
 	if err := in.open(device); err != nil {
 		return nil, errors.Join(err, in.Close())
 	}
@@ -78,8 +85,9 @@ func (in *injector) open(device string) (err error) {
 	if in.out, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
-	if err := unix.SetsockoptInt(in.out, unix.SOL_SOCKET, unix.SO_MARK, int(in.mark)); err != nil {
-		return fmt.Errorf("set SO_MARK: %w", err)
+	// What is sent begins with a struct virtio_net_hdr, which tells of its checksum.
+	if err := unix.SetsockoptInt(in.out, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
+		return fmt.Errorf("set PACKET_VNET_HDR: %w", err)
 	}
 	return nil
 }
@@ -104,36 +112,69 @@ const (
 	tcxDrop = 2
 )
 
-// marked does something with packets of a mark, and leaves others alone.
-func marked(mark uint32, then ...bpf.Insn) []bpf.Insn {
+// each does something with packets of each of our marks, and leaves others alone. What
+// is done finds the packet in r6.
+func each(mark uint32, then func(way int) []bpf.Insn) []bpf.Insn {
 	const skbMark = 8 // offset in struct __sk_buff
-	all := []bpf.Insn{bpf.In(bpf.Load32, 2, 1, skbMark, 0), bpf.In(bpf.JumpNe, 2, 0, len(then)+1, int(mark))}
-	all = append(append(all, then...), bpf.In(bpf.Exit, 0, 0, 0, 0))
+	all := []bpf.Insn{bpf.In(bpf.Move, 6, 1, 0, 0), bpf.In(bpf.Load32, 7, 1, skbMark, 0)}
+	for way := range ways {
+		do := append(then(way), bpf.In(bpf.Exit, 0, 0, 0, 0))
+		all = append(append(all, bpf.In(bpf.JumpNe, 7, 0, len(do), int(mark)+way)), do...)
+	}
 	return append(all, bpf.In(bpf.MoveImm, 0, 0, 0, tcxNext), bpf.In(bpf.Exit, 0, 0, 0, 0))
 }
 
 // ending is the program that ends our packets.
-func ending(mark uint32) []bpf.Insn { return marked(mark, bpf.In(bpf.MoveImm, 0, 0, 0, tcxDrop)) }
+func ending(mark uint32) []bpf.Insn {
+	return each(mark, func(int) []bpf.Insn { return []bpf.Insn{bpf.In(bpf.MoveImm, 0, 0, 0, tcxDrop)} })
+}
 
 // sendingOn is the program that has our packets come by an interface.
 func sendingOn(mark uint32, index int) []bpf.Insn {
-	const ingress = 1 // BPF_F_INGRESS
-	return marked(mark, bpf.In(bpf.MoveImm, 1, 0, 0, index), bpf.In(bpf.MoveImm, 2, 0, 0, ingress), bpf.In(bpf.Call, 0, 0, 0, bpf.Redirect))
+	return each(mark, func(way int) (do []bpf.Insn) {
+		const ingress, increase = 1, 1 // BPF_F_INGRESS, BPF_CSUM_LEVEL_INC
+		if way&verified != 0 {
+			do = append(do, bpf.In(bpf.Move, 1, 6, 0, 0), bpf.In(bpf.MoveImm, 2, 0, 0, increase), bpf.In(bpf.Call, 0, 0, 0, bpf.CsumLevel))
+		}
+		if way&heard != 0 {
+			return append(do, bpf.In(bpf.MoveImm, 0, 0, 0, tcxNext))
+		}
+		return append(do, bpf.In(bpf.MoveImm, 1, 0, 0, index), bpf.In(bpf.MoveImm, 2, 0, 0, ingress), bpf.In(bpf.Call, 0, 0, 0, bpf.Redirect))
+	})
 }
 
 // all is ETH_P_ALL, in network order.
 var all = bits.ReverseBytes16(unix.ETH_P_ALL)
 
-// inject puts a packet into the queue of a socket, of which it gets so many bytes: for
-// this it listens to all that comes by the interface, but lets ours in only.
-func (in *injector) inject(ctx context.Context, own int, frame []byte, most int) error {
-	const mark = 0xfffff000 + 20 // SKF_AD_OFF + SKF_AD_MARK of include/uapi/linux/filter.h
+// letIn has a socket get a packet of ours, of which it gets so many bytes, and nothing else.
+func (in *injector) letIn(own, way, most int) error {
+	const kind, mark = 0xfffff000 + 4, 0xfffff000 + 20 // SKF_AD_OFF with SKF_AD_PKTTYPE, SKF_AD_MARK of include/uapi/linux/filter.h
 	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: mark}, {Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: in.mark},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: mark}, {Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 3, K: in.mark + uint32(way)},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: kind}, {Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1, K: unix.PACKET_OUTGOING},
 		{Code: unix.BPF_RET | unix.BPF_K, K: uint32(most)}, {Code: unix.BPF_RET | unix.BPF_K},
+	}
+	if way&heard != 0 {
+		filter[3].Jt, filter[3].Jf = 0, 1
 	}
 	if err := unix.SetsockoptSockFprog(own, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
 		return fmt.Errorf("set SO_ATTACH_FILTER: %w", err)
+	}
+	return nil
+}
+
+// inject puts a packet into the queue of a socket: for this it listens to all that comes
+// by the interface.
+func (in *injector) inject(ctx context.Context, own int, w *waiting, typ uint32) error {
+	way := w.way()
+	if way&heard != 0 && in.device.Index != in.lo {
+		return fmt.Errorf("interface %q would send it: %w", in.device.Name, unix.EINVAL)
+	}
+	if err := in.letIn(own, way, len(w.data)); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(in.out, unix.SOL_SOCKET, unix.SO_MARK, int(in.mark)+way); err != nil {
+		return fmt.Errorf("set SO_MARK: %w", err)
 	}
 	if err := unix.Bind(own, &unix.SockaddrLinklayer{Protocol: all, Ifindex: in.device.Index}); err != nil {
 		return fmt.Errorf("bind: %w", err)
@@ -142,7 +183,7 @@ func (in *injector) inject(ctx context.Context, own int, frame []byte, most int)
 	if err != nil {
 		return err
 	}
-	if err := unix.Sendto(in.out, frame, 0, &unix.SockaddrLinklayer{Ifindex: in.lo, Halen: 6}); err != nil {
+	if err := unix.Sendto(in.out, append(w.virtio(), w.frame(typ)...), 0, &unix.SockaddrLinklayer{Ifindex: in.lo, Halen: 6}); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
 	var failed error

@@ -63,7 +63,8 @@ func Table() socket.Table {
 		row("PACKET_COPY_THRESH", unix.PACKET_COPY_THRESH),
 		row("PACKET_TX_HAS_OFF", unix.PACKET_TX_HAS_OFF),
 		row("PACKET_QDISC_BYPASS", unix.PACKET_QDISC_BYPASS),
-		row("PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING),
+		// What it has heard before comes again before it is on.
+		{Name: "PACKET_IGNORE_OUTGOING", Level: unix.SOL_PACKET, Opt: unix.PACKET_IGNORE_OUTGOING, Size: 4, When: socket.Late},
 	}, socket.Common()...), socket.Ends()...)
 }
 

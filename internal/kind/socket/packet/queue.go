@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -23,7 +24,9 @@ import (
 
 // queueNames are the members of the kernel's structures that tell what waits.
 func queueNames() []string {
-	return []string{"sk_buff.mac_header", "?sk_buff.vlan_proto", "?sk_buff.ip_summed"}
+	return []string{
+		"sk_buff.mac_header", "?sk_buff.vlan_proto", "?sk_buff.vlan_tci", "?sk_buff.ip_summed", "?sk_buff.csum_start", "?sk_buff.csum_offset", "skb_shared_info.gso_size",
+	}
 }
 
 // waiting is a packet that waits.
@@ -32,15 +35,46 @@ type waiting struct {
 	data   []byte // what the socket gets: with the header, of SOCK_RAW
 	length int    // of that, before a filter cut it
 	device string
+
+	outgoing bool
+	vlan     []byte // its tag; nil: none
+	unsummed uint32 // where its checksum is to be; 0: it is there
+	verified bool
 }
 
 // frame is what is sent so that it comes.
 func (w *waiting) frame(typ uint32) []byte {
 	b := w.data
-	if typ != unix.SOCK_RAW {
-		b = append(w.header[:len(w.header):len(w.header)], b...)
+	if typ == unix.SOCK_RAW {
+		b = b[len(w.header):]
 	}
-	return append(b[:len(b):len(b)], make([]byte, w.length-len(w.data))...)
+	const addresses = 12 // before the tag
+	out := slices.Concat(w.header[:addresses], w.vlan, w.header[addresses:], b)
+	return append(out, make([]byte, w.length-len(w.data))...)
+}
+
+// way is how it comes, see injector.
+func (w *waiting) way() (n int) {
+	if w.outgoing {
+		n |= heard
+	}
+	if w.verified {
+		n |= verified
+	}
+	return n
+}
+
+// virtio is a struct virtio_net_hdr (include/uapi/linux/virtio_net.h) that tells of its
+// checksum: flags, type of segments, lengths of the header and of segments, start, offset.
+func (w *waiting) virtio() []byte {
+	b := make([]byte, 10)
+	if w.unsummed != 0 {
+		const needsSum = 1
+		b[0] = needsSum
+		binary.NativeEndian.PutUint16(b[6:], uint16(w.unsummed>>16)+uint16(len(w.vlan)))
+		binary.NativeEndian.PutUint16(b[8:], uint16(w.unsummed))
+	}
+	return b
 }
 
 // saveQueue writes down what waits.
@@ -61,11 +95,26 @@ func (k *Kind) saveQueue(p *socket.Plain, rings bool) error {
 			return p.Refuse("a packet is in its queue, and %s, so nobody could send it once more: let the process read it first", why)
 		}
 		e := &extra.QueuedMessage{Socket: &p.File.ID, Header: w.header, Data: w.data, Interface: &w.device}
-		if w.length != len(w.data) {
-			e.Length = proto.Uint32(uint32(w.length))
-		}
+		w.put(e)
 		return p.Env.Images.Put(extra.Queued, e, nil)
 	})
+}
+
+// put writes what most packets don't have.
+func (w *waiting) put(e *extra.QueuedMessage) {
+	if w.length != len(w.data) {
+		e.Length = proto.Uint32(uint32(w.length))
+	}
+	if w.unsummed != 0 {
+		e.Unsummed = &w.unsummed
+	}
+	if w.outgoing {
+		e.Outgoing = &w.outgoing
+	}
+	if w.verified {
+		e.Verified = &w.verified
+	}
+	e.Vlan = w.vlan
 }
 
 // Where packet_rcv() of net/packet/af_packet.c notes what recvmsg(2) tells of a packet:
@@ -92,7 +141,12 @@ func look(p *socket.Plain, m *kmem.Reader, b *kmem.Buffer) (w *waiting, why stri
 		return w, "", err
 	}
 	w.device = i.Name
-	if t := note[noteType]; t != typeAt(i, w.header) {
+	switch t := note[noteType]; {
+	case t == unix.PACKET_OUTGOING && i.Flags&net.FlagLoopback == 0:
+		return w, "this machine has sent it by " + i.Name + " (PACKET_OUTGOING), which would send it once more", nil
+	case t == unix.PACKET_OUTGOING:
+		w.outgoing = true
+	case t != typeAt(i, w.header):
 		return w, fmt.Sprintf("it is of type %d (sll_pkttype), which one that comes isn't", t), nil
 	}
 	return w, unlike(p, m, b, w), nil
@@ -119,16 +173,47 @@ func unlike(p *socket.Plain, m *kmem.Reader, b *kmem.Buffer, w *waiting) string 
 		v, err := unix.GetsockoptInt(p.FD.Int(), level, opt)
 		return err == nil && v != 0
 	}
-	summed := !m.Has("sk_buff.ip_summed") || b.Bits("sk_buff.ip_summed") != 0
+	known := w.readSum(m, b)
+	if m.Has("sk_buff.vlan_proto") && b.U16("sk_buff.vlan_proto") != 0 {
+		w.vlan = append(b.Raw("sk_buff.vlan_proto", 2), binary.BigEndian.AppendUint16(nil, b.U16("sk_buff.vlan_tci"))...)
+	}
 	switch {
-	case summed && (on(unix.SOL_PACKET, unix.PACKET_AUXDATA) || on(unix.SOL_PACKET, unix.PACKET_VNET_HDR)):
+	case !known && (on(unix.SOL_PACKET, unix.PACKET_AUXDATA) || on(unix.SOL_PACKET, unix.PACKET_VNET_HDR)):
 		return "what is known of its checksum would be told (PACKET_AUXDATA, PACKET_VNET_HDR)"
 	case on(unix.SOL_SOCKET, unix.SO_RCVMARK):
 		return "its mark would be told (SO_RCVMARK)"
-	case m.Has("sk_buff.vlan_proto") && b.U16("sk_buff.vlan_proto") != 0:
-		return "it is of a VLAN"
 	}
 	return w.wrong(uint32(p.Type))
+}
+
+// readSum reads what the kernel knows of the checksum, if that can be brought back.
+func (w *waiting) readSum(m *kmem.Reader, b *kmem.Buffer) bool {
+	if !m.Has("sk_buff.ip_summed") || !m.Has("sk_buff.csum_start") || !m.Has("sk_buff.csum_offset") {
+		return false
+	}
+	info, err := m.Struct("skb_shared_info", b.Pointer("sk_buff.head")+kmem.Addr(b.U32("sk_buff.end")))
+	if err != nil || info.U16("skb_shared_info.gso_size") != 0 { // it is to be cut, too
+		return false
+	}
+	const unnecessary, partial = 1, 3 // CHECKSUM_* of include/linux/skbuff.h
+	switch b.Bits("sk_buff.ip_summed") {
+	case unnecessary:
+		w.verified = true
+	case partial:
+		start := b.U16("sk_buff.csum_start") - b.U16("sk_buff.mac_header")
+		w.unsummed = uint32(start)<<16 | uint32(b.U16("sk_buff.csum_offset"))
+		return w.summable()
+	}
+	return true
+}
+
+// summable tells whether the checksum is where virtio_net_hdr_to_skb() of
+// include/linux/virtio_net.h lets it be.
+func (w *waiting) summable() bool {
+	const header4 = 20         // the least that a header of IP has
+	all := w.length + ethernet // the most that it can be: of SOCK_RAW the header is in it
+	start, at := int(w.unsummed>>16), int(w.unsummed&0xffff)
+	return start >= header4 && start+at+2 <= all
 }
 
 // longestPacket is what the loopback interface takes, with its header.
@@ -149,8 +234,21 @@ func (w *waiting) wrong(typ uint32) string {
 		return "it doesn't begin with its header"
 	case len(w.data) == 0:
 		return "it is empty"
+	case w.unsummed != 0 && !w.summable():
+		return "its checksum has no place"
+	case len(w.vlan) != 0 && (w.outgoing || !isTag(w.vlan)):
+		return "it is of a VLAN, and was sent or has no tag"
 	}
 	return ""
+}
+
+// isTag tells whether bytes are the tag of a VLAN (802.1Q, 802.1ad).
+func isTag(b []byte) bool {
+	if len(b) != 4 {
+		return false
+	}
+	p := binary.BigEndian.Uint16(b)
+	return p == unix.ETH_P_8021Q || p == unix.ETH_P_8021AD
 }
 
 // readQueued reads what waits at packet sockets.
@@ -162,7 +260,9 @@ func readQueued(src plan.Source) (map[plan.ID][]*waiting, error) {
 		if len(e.GetHeader()) != ethernet { // those of IP are longer
 			continue
 		}
-		w := &waiting{header: e.GetHeader(), data: e.GetData(), device: e.GetInterface(), length: len(e.GetData())}
+		w := &waiting{header: e.GetHeader(), data: e.GetData(), device: e.GetInterface(), length: len(e.GetData()),
+			outgoing: e.GetOutgoing(), vlan: e.Vlan, unsummed: e.GetUnsummed(), verified: e.GetVerified(),
+		}
 		if e.Length != nil {
 			w.length = int(e.GetLength())
 		}
@@ -210,7 +310,7 @@ func (n *node) enqueue(ctx context.Context, own *fd.FD) (err error) {
 				return fmt.Errorf("have a packet come by interface %q: %w", w.device, err)
 			}
 		}
-		if err := at.inject(ctx, own.Int(), w.frame(n.entry.GetType()), len(w.data)); err != nil {
+		if err := at.inject(ctx, own.Int(), w, n.entry.GetType()); err != nil {
 			return fmt.Errorf("a packet of %d bytes by interface %q: %w", len(w.data), w.device, err)
 		}
 	}
