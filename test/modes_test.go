@@ -2,6 +2,8 @@ package test
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,6 +34,65 @@ func TestLeaveStopped(t *testing.T) {
 	}
 	p.Go(t, 0, true)
 	p.WaitExit(t, 3)
+}
+
+// The connections of a tree that is left stopped are held back: if it is killed, no peer
+// hears of it, and a restore goes on with them, whatever of them the kernel still has. If
+// it is continued, "glis unlock" comes before.
+func TestLeaveStoppedConnections(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	before := tables(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/echo.c"))
+	port := p.Told(t, "port")
+	var conns []net.Conn
+	for range 3 {
+		c, err := net.Dial("tcp4", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	say := func(text string) {
+		t.Helper()
+		for _, c := range conns {
+			if _, err := io.WriteString(c, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	hear := func(text string) {
+		t.Helper()
+		for _, c := range conns {
+			got := make([]byte, len(text))
+			if _, err := io.ReadFull(c, got); err != nil || string(got) != text {
+				t.Fatalf("%q came back as %q: %v", text, got, err)
+			}
+		}
+	}
+	say("good evening")
+	hear("good evening")
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img, "--tcp-established", "--leave-stopped")
+	say("are you there?")
+	p.Kill()
+	say(" still?")
+	e.Restore(t, img, established...)
+	hear("are you there? still?")
+	if n := tables(t); n != before {
+		t.Errorf("%d tables after the restore, %d before", n, before)
+	}
+	img = testkit.NewDir(t)
+	e.Save(t, p.PID, img, "--tcp-established", "--leave-stopped")
+	say("good night")
+	if r := e.Run(t, "unlock", img); r.Code != 0 || tables(t) != before {
+		t.Errorf("unlock: exit status %d, %d tables, %d before: %s", r.Code, tables(t), before, r.Stderr)
+	}
+	if err := unix.Kill(p.PID, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	hear("good night")
 }
 
 // A task that ends by a signal after a detached restore ends by that signal.

@@ -254,7 +254,7 @@ func (d *dump) skipsLock() bool { return d.opts.NetworkLock == options.NetworkLo
 // connections that go on.
 func (d *dump) unlock() error {
 	err := d.unbrake()
-	if !d.stays() {
+	if !d.opts.LeaveRunning {
 		return err
 	}
 	return errors.Join(err, d.guard.Lock().Pass())
@@ -279,6 +279,20 @@ func (d *dump) keepLock() error {
 		return nil
 	}
 	return err
+}
+
+// keepStopped is keepLock for a tree that is left stopped: whoever ends it then doesn't
+// end its connections, and who continues it unlocks them first.
+func (d *dump) keepStopped() error {
+	if len(d.flows) == 0 || d.skipsLock() {
+		return nil
+	}
+	d.undo.Push("the network lock", func() error { return netlock.Unlock(netlock.KeptName(d.runID)) })
+	if err := d.keepLock(); err != nil {
+		return err
+	}
+	d.log.Warn("The connections are held back until the restore; to continue the tree instead, run glis unlock before", "images", d.opts.ImagesDir)
+	return nil
 }
 
 // passAll lets all packets through. The rest of the lock goes with the guardian,

@@ -55,6 +55,9 @@ func (d *dump) letGo(ctx context.Context) error {
 		}
 	}
 	if d.opts.LeaveStopped {
+		if err := d.keepStopped(); err != nil {
+			return errors.Join(err, d.thaw())
+		}
 		d.freezer.stopAll()
 	}
 	return d.thaw()

@@ -39,8 +39,13 @@ func (c *Conn) Close() error {
 // each sends one SOCK_DIAG_BY_FAMILY request and calls fn with the body of
 // every answer. The body is only valid during the call.
 func (c *Conn) each(flags netlink.HeaderFlags, request []byte, fn func([]byte) error) error {
+	return c.ask(unix.SOCK_DIAG_BY_FAMILY, flags, request, fn)
+}
+
+// ask is each for any type of request.
+func (c *Conn) ask(typ uint16, flags netlink.HeaderFlags, request []byte, fn func([]byte) error) error {
 	var failed error
-	err := c.nl.Ask(unix.SOCK_DIAG_BY_FAMILY, flags, request, func(typ uint16, body []byte) error {
+	err := c.nl.Ask(typ, flags, request, func(typ uint16, body []byte) error {
 		if typ == unix.SOCK_DIAG_BY_FAMILY {
 			failed = fn(body)
 		}

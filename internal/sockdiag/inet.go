@@ -145,6 +145,26 @@ func (s *Inet) keys(v []byte) error {
 // the listener that would get such a connection. It is ENOENT if there is
 // neither. Its Keys are not valid.
 func (c *Conn) FindInet(protocol uint8, local, remote netip.AddrPort, device int) (Inet, error) {
+	var s Inet
+	err := c.each(0, oneInet(protocol, local, remote, device), func(b []byte) error { return ParseInet(b, &s) })
+	s.Keys = nil
+	return s, err
+}
+
+// sockDestroy is SOCK_DESTROY of include/uapi/linux/sock_diag.h.
+const sockDestroy = 21
+
+// DestroyInet closes a socket that was found, whoever has it (Linux 4.5,
+// CONFIG_INET_DIAG_DESTROY, CAP_NET_ADMIN): with ECONNABORTED for those who have it, and a
+// reset for its peer. Nobody hears of it if nobody has the socket any more.
+func (c *Conn) DestroyInet(protocol uint8, s *Inet) error {
+	b := oneInet(protocol, s.Src, s.Dst, int(s.Device))
+	binary.NativeEndian.PutUint64(b[48:], s.Cookie)
+	return c.ask(sockDestroy, netlink.Acknowledge, b, func([]byte) error { return nil })
+}
+
+// oneInet asks for one socket, whatever its cookie.
+func oneInet(protocol uint8, local, remote netip.AddrPort, device int) []byte {
 	q := InetQuery{Family: unix.AF_INET, Protocol: protocol}
 	if local.Addr().Is6() {
 		q.Family = unix.AF_INET6
@@ -158,8 +178,5 @@ func (c *Conn) FindInet(protocol uint8, local, remote netip.AddrPort, device int
 	binary.NativeEndian.PutUint32(b[44:], uint32(device))
 	const anyCookie = 1<<64 - 1 // INET_DIAG_NOCOOKIE
 	binary.NativeEndian.PutUint64(b[48:], anyCookie)
-	var s Inet
-	err := c.each(0, b, func(b []byte) error { return ParseInet(b, &s) })
-	s.Keys = nil
-	return s, err
+	return b
 }

@@ -3,12 +3,14 @@ package inet
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/sockdiag"
 )
 
@@ -49,6 +51,32 @@ func eachAt(port uint16, states uint32, fn func(*sockdiag.Inet)) error {
 func overlap(a, b netip.Addr) bool {
 	a, b = a.Unmap(), b.Unmap()
 	return a == b || a.IsUnspecified() || b.IsUnspecified()
+}
+
+// destroyLeft has the kernel forget what is left of the same connection, of a tree that
+// was ended after its dump (--leave-stopped): neither its end nor anything else is to get
+// to the peer. It tells whether there was something.
+func (n *node) destroyLeft(env *plan.Env) bool {
+	c, err := sockdiag.Open(0)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	var device int
+	if name := n.opts.Entry.GetSoBoundDev(); name != "" {
+		if i, err := net.InterfaceByName(name); err == nil {
+			device = i.Index
+		}
+	}
+	s, err := c.FindInet(unix.IPPROTO_TCP, n.at.addrPort(), n.peer.addrPort(), device)
+	if err != nil || !leftBehind(&s) || s.Dst.Port() != n.peer.port || s.Dst.Addr().Unmap() != n.peer.ip.Unmap() {
+		return false
+	}
+	if err := c.DestroyInet(unix.IPPROTO_TCP, &s); err != nil {
+		env.Log.Warn("What is left of a connection is in the way of it", "from", s.Src, "to", s.Dst, "err", err)
+		return false
+	}
+	return true
 }
 
 // others counts those at the socket's address that are in its way: who is there, and

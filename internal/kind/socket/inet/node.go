@@ -127,6 +127,14 @@ func (n *node) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 
 // createNear makes it, bound as its address was chosen.
 func (n *node) createNear(env *plan.Env) (*fd.FD, error) {
+	own, err := n.createAnywhere(env)
+	if errors.Is(err, unix.EADDRNOTAVAIL) && n.live() && n.destroyLeft(env) {
+		return n.createAnywhere(env)
+	}
+	return own, err
+}
+
+func (n *node) createAnywhere(env *plan.Env) (*fd.FD, error) {
 	if n.leavesWide() {
 		own, err := n.create(env, n.wide())
 		if !errors.Is(err, errSource) && !errors.Is(err, unix.EADDRINUSE) && !errors.Is(err, unix.EAGAIN) {
