@@ -32,7 +32,7 @@ func loneNames() []string {
 		"inode.i_uid", "inode.i_gid", "inode.i_flctx", "inode.i_fsnotify_mask", "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_inode", "dentry.d_name", "qstr.name", "qstr.len",
 		"vfsmount.mnt_root", "mount.mnt", "mount.mnt_parent", "mount.mnt_mountpoint", "eventfd_ctx.count", "eventfd_ctx.flags", "unix_sock.path", "sock_common.skc_family",
 	}
-	return names
+	return append(names, lockLists[:]...)
 }
 
 // optional marks members that may be missing.
@@ -98,12 +98,35 @@ func (m *Memory) bound(file, inode kmem.Addr) (bool, error) {
 	if err != nil || ep != 0 {
 		return true, err
 	}
-	locks, err := m.follow(inode, "inode.i_flctx")
-	if err != nil || locks != 0 {
+	locked, err := m.locked(inode)
+	if err != nil || locked {
 		return true, err
 	}
 	return m.watched(file)
 }
+
+// lockLists are the locks and leases of a file.
+var lockLists = [...]string{"file_lock_context.flc_flock", "file_lock_context.flc_posix", "file_lock_context.flc_lease"}
+
+// locked tells whether there are locks on a file: one that ever had any keeps its lists.
+func (m *Memory) locked(inode kmem.Addr) (bool, error) {
+	lists, err := m.follow(inode, "inode.i_flctx")
+	if err != nil || lists == 0 {
+		return false, err
+	}
+	for _, name := range lockLists {
+		list := lists + m.Off(name)
+		if first, err := m.Pointer(list); err != nil || first != list {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// opening is what those hear of who watch a file that is opened and closed: FS_OPEN,
+// FS_CLOSE_WRITE, FS_CLOSE_NOWRITE, and whoever is asked before (FS_OPEN_PERM), see
+// include/linux/fsnotify_backend.h.
+const opening = 0x20 | 0x08 | 0x10 | 0x10000
 
 // watched tells whether somebody would hear of it if a file was opened (inotify(7)).
 func (m *Memory) watched(file kmem.Addr) (bool, error) {
@@ -117,7 +140,7 @@ func (m *Memory) watched(file kmem.Addr) (bool, error) {
 			return true, err
 		}
 		mask, err := m.u32(inode, "inode.i_fsnotify_mask")
-		if err != nil || mask != 0 {
+		if err != nil || mask&opening != 0 {
 			return true, err
 		}
 		if entry, err = m.follow(entry, "dentry.d_parent"); err != nil {

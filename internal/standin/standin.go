@@ -6,6 +6,7 @@ package standin
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -28,6 +29,9 @@ type Maker struct {
 	anon   kmem.Addr               // inode of all files that have none of their own
 	kinds  map[kmem.Addr]*kindOf   // by what makes a file the kind that it is
 	same   map[kmem.Addr]*original // what stand-ins were made of, by inode
+	// Held returns a file of the tree that the kernel has at an address; nil, if that
+	// is none. Who asked closes it.
+	Held func(kmem.Addr) (*fd.FD, error)
 }
 
 // original is what stand-ins of one inode are opened by.
@@ -52,6 +56,9 @@ func kinds() []kindOf {
 		{name: "signalfd", needs: signalNames(), example: func() (int, error) { return unix.Signalfd(-1, &unix.Sigset_t{}, unix.SFD_CLOEXEC) }, make: signals},
 		{name: "pipe", needs: pipeNames(), example: examplePipe, make: pipeEnd, fresh: true},
 		{name: "memfd", needs: memfdNames(), example: func() (int, error) { return unix.MemfdCreate("glis", unix.MFD_CLOEXEC) }, make: memfdLike, fresh: true},
+		{name: "timerfd", needs: timerNames(), example: func() (int, error) { return unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC) }, make: timer},
+		{name: "pidfd", needs: []string{"inode.i_private"}, example: func() (int, error) { return unix.PidfdOpen(os.Getpid(), 0) }, make: process, fresh: true},
+		{name: "epoll file", needs: epollNames(), example: func() (int, error) { return unix.EpollCreate1(unix.EPOLL_CLOEXEC) }, make: epoll},
 	}
 }
 
@@ -62,6 +69,9 @@ func Names() (all []string) {
 		for _, n := range k.needs {
 			all = append(all, "?"+n)
 		}
+	}
+	for _, n := range busyNames {
+		all = append(all, "?"+n)
 	}
 	return all
 }

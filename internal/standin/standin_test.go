@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/sockmem"
 	"glis.dev/glis/internal/testkit"
@@ -37,6 +38,7 @@ func maker(t *testing.T) (k *Maker, like func(int) (int, error)) {
 		t.Fatalf("%d of %d kinds are known", len(k.kinds), len(kinds()))
 	}
 	t.Cleanup(func() { k.Close() })
+	k.Held = func(kmem.Addr) (*fd.FD, error) { return nil, nil }
 	return k, func(n int) (int, error) {
 		at, err := m.File(n)
 		must(t, err)
@@ -206,10 +208,21 @@ func TestUnlike(t *testing.T) {
 	e, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	must(t, err)
 	defer unix.Close(e)
+	watched, _ := pair(t, 0)
+	must(t, unix.EpollCtl(e, unix.EPOLL_CTL_ADD, watched, &unix.EpollEvent{Events: unix.EPOLLIN}))
+	events, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	must(t, err)
+	defer unix.Close(events)
 	gone := open(unix.O_RDWR)
 	path, err := unix.Open(dir+"/file", unix.O_PATH|unix.O_CLOEXEC, 0)
 	must(t, err)
 	defer unix.Close(path)
+	must(t, os.Remove(dir+"/file"))
+	was := open(unix.O_RDWR)
+	must(t, errors.Join(unix.Flock(was, unix.LOCK_EX), unix.Flock(was, unix.LOCK_UN)))
+	if _, err := like(was); err != nil {
+		t.Errorf("a file that was locked once: %v", err)
+	}
 	must(t, os.Remove(dir+"/file"))
 	other := open(unix.O_RDWR)
 	must(t, unix.Flock(other, unix.LOCK_EX))
@@ -220,7 +233,7 @@ func TestUnlike(t *testing.T) {
 		n   int
 		why string
 	}{
-		"epoll": {e, "of a kind"}, "O_PATH": {path, "O_PATH"}, "deleted": {gone, "another file by now"}, "lock": {other, "a lock"}, "owner": {owned, "owner"},
+		"inotify": {events, "of a kind"}, "epoll": {e, "no task of the tree has open"}, "watched": {watched, "an epoll file watches it"}, "O_PATH": {path, "O_PATH"}, "deleted": {gone, "another file by now"}, "lock": {other, "a lock"}, "owner": {owned, "owner"},
 	} {
 		if _, err := like(x.n); !errors.Is(err, ErrUnlike) || !strings.Contains(err.Error(), x.why) {
 			t.Errorf("%s: %v, want %q", name, err, x.why)

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/criu/eventpoll"
 	"glis.dev/glis/internal/fd"
@@ -104,71 +101,14 @@ func (n *epollNode) Stuff(_ context.Context, env *plan.Env) error {
 	if err != nil {
 		return err
 	}
-	var files []*fd.FD
-	for _, id := range n.Held() {
+	all := make([]fd.Watched, 0, len(n.members))
+	for i, id := range n.Held() {
 		f, err := env.File(id)
 		if err != nil {
 			return err
 		}
-		files = append(files, f)
+		m := &n.members[i]
+		all = append(all, fd.Watched{File: f, Number: m.number, Events: m.events, Data: m.data})
 	}
-	done := make(chan error, 1)
-	go n.addAll(own, files, done)
-	return <-done
-}
-
-// addAll adds members on a thread that ends with it and has a table of descriptors
-// of its own, so that each can have its number there. It is not the process's first
-// thread, which does not end.
-func (n *epollNode) addAll(own *fd.FD, files []*fd.FD, done chan<- error) {
-	runtime.LockOSThread()
-	if unix.Gettid() == unix.Getpid() {
-		again := make(chan struct{})
-		go func() {
-			defer close(again)
-			n.addAll(own, files, done)
-		}()
-		<-again
-		runtime.UnlockOSThread()
-		return
-	}
-	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
-		done <- fmt.Errorf("unshare(CLONE_FILES): %w", err)
-		return
-	}
-	done <- n.addHere(own.Int(), files)
-}
-
-// addHere adds members in a table of descriptors that nobody else uses.
-func (n *epollNode) addHere(own int, files []*fd.FD) error {
-	above := own // no number of a member's
-	for _, m := range n.members {
-		above = max(above, int(m.number))
-	}
-	copies := make([]int, 0, len(files)+1)
-	for _, f := range append([]int{own}, numbers(files)...) {
-		d, err := unix.FcntlInt(uintptr(f), unix.F_DUPFD_CLOEXEC, above+1)
-		if err != nil {
-			return fmt.Errorf("duplicate a descriptor above %d: %w", above, err)
-		}
-		copies = append(copies, d)
-	}
-	for i, m := range n.members {
-		if err := unix.Dup3(copies[i+1], int(m.number), unix.O_CLOEXEC); err != nil {
-			return fmt.Errorf("dup3 to %d: %w", m.number, err)
-		}
-		e := unix.EpollEvent{Events: m.events, Fd: int32(m.data), Pad: int32(m.data >> 32)}
-		if err := unix.EpollCtl(copies[0], unix.EPOLL_CTL_ADD, int(m.number), &e); err != nil {
-			return fmt.Errorf("epoll_ctl(ADD, %d): %w", m.number, err)
-		}
-	}
-	return nil
-}
-
-func numbers(files []*fd.FD) []int {
-	out := make([]int, len(files))
-	for i, f := range files {
-		out[i] = f.Int()
-	}
-	return out
+	return fd.WatchAll(own, all)
 }

@@ -6,6 +6,7 @@ import (
 
 	sys "golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/standin"
@@ -31,6 +32,7 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 		if w.maker, err = standin.New(w.memory); err != nil {
 			return nil, err
 		}
+		w.maker.Held = w.held
 	}
 	if err := w.introduce(x.Inode); err != nil {
 		return nil, err
@@ -49,6 +51,15 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 	f.Flags = x.Flags &^ sys.O_CLOEXEC // see standin: the end of a pipe may have one more
 	w.files[at], w.waits = f, l
 	return f, nil
+}
+
+// held returns the file of the tree that the kernel has at an address, nil if it is none.
+func (w *waitingRoom) held(at kmem.Addr) (*fd.FD, error) {
+	f, err := w.fileAt(at)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	return f.Borrow()
 }
 
 // introduce tells the maker of a file of the tree that has the same inode, if there is one.

@@ -1,0 +1,116 @@
+package standin
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// busyNames are how an epoll file polls its sockets (EPIOCSPARAMS), since Linux 6.9.
+var busyNames = [...]string{"eventpoll.busy_poll_usecs", "eventpoll.busy_poll_budget", "eventpoll.prefer_busy_poll"}
+
+func epollNames() []string {
+	return []string{
+		"eventpoll", "eventpoll.rbr", "rb_node", "rb_node.rb_right", "rb_node.rb_left",
+		"epitem", "epitem.rbn", "epitem.ffd", "epoll_filefd.file", "epoll_filefd.fd", "epitem.event", "epoll_event.events", "epoll_event.data",
+	}
+}
+
+// mostWatched is more than an epoll file of a message ever watches.
+const mostWatched = 1 << 16
+
+// epoll makes an epoll file that watches the same files.
+func epoll(k *Maker, x *sockmem.Lone) (*fd.FD, error) {
+	at, err := k.memory.Pointer(x.At + k.memory.Off("file.private_data"))
+	if err != nil {
+		return nil, err
+	}
+	s, err := k.memory.Struct("eventpoll", at)
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range busyNames {
+		size := [...]int{4, 2, 1}[i]
+		if k.memory.Has(name) && string(s.Raw(name, size)) != string(make([]byte, size)) {
+			return nil, unlike("it is an epoll file that polls its sockets busily (EPIOCSPARAMS)")
+		}
+	}
+	w := &watches{maker: k}
+	defer w.close()
+	if err := w.below(s.Pointer("eventpoll.rbr"), 0); err != nil {
+		return nil, err
+	}
+	n, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create: %w", err)
+	}
+	own := fd.New(n)
+	_, err = unix.FcntlInt(uintptr(n), unix.F_SETFL, int(x.Flags)&^unix.O_ACCMODE)
+	if err == nil {
+		err = fd.WatchAll(own, w.all)
+	}
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return own, nil
+}
+
+// watches is what an epoll file watches.
+type watches struct {
+	maker *Maker
+	all   []fd.Watched
+}
+
+func (w *watches) close() {
+	for _, m := range w.all {
+		m.File.Close() //nolint:errcheck // it stays open elsewhere
+	}
+}
+
+// mostDeep is more than how deep a tree of so many is.
+const mostDeep = 64
+
+// below reads what is below a node of the kernel's tree, in its order.
+func (w *watches) below(node kmem.Addr, deep int) error {
+	if node == 0 {
+		return nil
+	}
+	m := w.maker.memory
+	if deep > mostDeep || len(w.all) > mostWatched {
+		return unlike("the kernel's memory of it has changed while it was read, or it watches more than %d files", mostWatched)
+	}
+	n, err := m.Struct("rb_node", node)
+	if err != nil {
+		return err
+	}
+	if err := w.below(n.Pointer("rb_node.rb_left"), deep+1); err != nil {
+		return err
+	}
+	if err := w.read(node - m.Off("epitem.rbn")); err != nil {
+		return err
+	}
+	return w.below(n.Pointer("rb_node.rb_right"), deep+1)
+}
+
+// read reads a struct epitem.
+func (w *watches) read(at kmem.Addr) error {
+	s, err := w.maker.memory.Struct("epitem", at)
+	if err != nil {
+		return err
+	}
+	file, event := s.In("epitem.ffd"), s.In("epitem.event")
+	x := fd.Watched{Number: int32(file.U32("epoll_filefd.fd")), Events: event.U32("epoll_event.events"), Data: uint64(event.Pointer("epoll_event.data"))}
+	if x.File, err = w.maker.Held(file.Pointer("epoll_filefd.file")); err != nil {
+		return err
+	}
+	if x.File == nil {
+		return unlike("it is an epoll file, and what it watches as descriptor %d no task of the tree has open", x.Number)
+	}
+	w.all = append(w.all, x)
+	return nil
+}
