@@ -8,8 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockmem"
 )
 
 // Received implements kind.Files.
@@ -29,6 +31,19 @@ func (f *files) Received(n *fd.FD, at *scan.File) (*scan.File, error) {
 	}
 	f.received = append(f.received, n)
 	return file, nil
+}
+
+// lone asks the kinds for a socket like one that only messages have.
+func (d *dump) lone(m *sockmem.Memory, x *sockmem.Lone) (own *fd.FD, why string, err error) {
+	why = "a socket of a kind of which only itself tells all"
+	for _, k := range d.kinds.Files {
+		if l, ok := k.(kind.Loner); ok {
+			if own, why, err = l.Lone(m, x); own != nil || err != nil {
+				return own, why, err
+			}
+		}
+	}
+	return nil, why, nil
 }
 
 // openSelf makes the engine a task whose descriptors can be looked at.

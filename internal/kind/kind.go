@@ -69,6 +69,8 @@ type DumpEnv struct {
 	// Ended fails if the tree must not stand still any longer, see Check. May be
 	// nil.
 	Ended func() error
+	// Lone asks all Loners for a socket, which why says of that none can tell. May be nil.
+	Lone func(m *sockmem.Memory, x *sockmem.Lone) (own *fd.FD, why string, err error)
 	// Undo adds a step that takes back what was done outside of the images;
 	// it runs if the dump fails.
 	Undo func(what string, f func() error)
@@ -232,6 +234,14 @@ type Ender interface {
 	// to files of the tree what can't be taken back, and is not called if the engine
 	// dies then.
 	End() error
+}
+
+// Loner is a File that can tell of some sockets from the kernel's memory alone, which only
+// messages have that nobody can receive.
+type Loner interface {
+	// Lone returns a socket with the options of one, which Dump is given in its place, with
+	// its inode, and Within; or why there is none.
+	Lone(m *sockmem.Memory, x *sockmem.Lone) (own *fd.FD, why string, err error)
 }
 
 // Closer is a File that keeps something open during a dump.

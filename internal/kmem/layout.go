@@ -106,6 +106,9 @@ func (r *Reader) Has(name string) bool {
 // It must have been named to Open.
 func (r *Reader) Off(name string) Addr { return Addr(r.layout[name].At) }
 
+// Field returns where a member is, also one of some bits only.
+func (r *Reader) Field(name string) Field { return r.layout[name] }
+
 // Struct is a structure that was read.
 type Struct struct {
 	At    Addr

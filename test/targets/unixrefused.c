@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <netinet/in.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 
@@ -95,6 +96,16 @@ static void wait_options(void) {
 	with(b, "files", 5, p, 2, NULL);
 	close(p[0]), close(p[1]), text = "files", files = 1;
 }
+// A TCP connection, one end of which is only in a message.
+static void wait_connected(void) {
+	struct sockaddr_in at = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}, {0}};
+	socklen_t len = sizeof at;
+	int l = CHECK(socket(AF_INET, SOCK_STREAM, 0)), c = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+	CHECK(bind(l, (void *)&at, len)), CHECK(listen(l, 1)), CHECK(getsockname(l, (void *)&at, &len)), CHECK(connect(c, (void *)&at, len));
+	int s = CHECK(accept(l, NULL, NULL));
+	a = listening(SOCK_STREAM, NAME("server")), b = client(SOCK_STREAM, NAME("server"));
+	with(b, "files", 5, &s, 1, NULL), close(s), close(l), text = "files", files = 1;
+}
 // A peer is only in a message, out of reach.
 static void post_second(void) {
 	int p[2];
@@ -143,7 +154,7 @@ static void path_only(void) {
 static struct {
 	const char *name;
 	void (*make)(void);
-} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitoptions", wait_options}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
+} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitoptions", wait_options}, {"waitconnected", wait_connected}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
 
 // intact checks that the queue is as it was made.
 static void intact(void) {

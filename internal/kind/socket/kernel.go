@@ -47,6 +47,9 @@ func NewKernel(t Table, fd int) (*Kernel, error) {
 	return k, nil
 }
 
+// Read reads the option of a socket.
+func (o *Option) Read(fd int) (Value, error) { return o.get(fd) }
+
 func (o *Option) get(fd int) (Value, error) {
 	var buf [16]byte
 	n, err := linux.Getsockopt(fd, o.Level, o.Opt, buf[:o.Size])

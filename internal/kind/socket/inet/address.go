@@ -32,6 +32,10 @@ func (l *look) addresses() error {
 		l.at, l.peer = known[0], known[1]
 		return nil
 	}
+	if o := l.loneOf(); o != nil {
+		l.at, l.peer = o.at, o.peer
+		return nil
+	}
 	sa, err := unix.Getsockname(l.fd.Int())
 	if err != nil {
 		return l.fail(fmt.Errorf("getsockname: %w", err))

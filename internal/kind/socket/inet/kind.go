@@ -97,17 +97,22 @@ type Kind struct {
 	choosers  map[sharing]*extra.SocketProgram
 	admitter  *tcp.Admitter
 	pacing    pacing
-	rousing   rousing
-	load      map[sort]*socket.Loader
-	source    plan.Source
-	nodes     []*node
-	local     map[netip.Addr]string // interfaces that addresses were on
-	reach     map[path]error
+	// sockets that only messages have, by inode, and what knows where things are in
+	// them if nobody else does
+	lones      map[uint64]*lone
+	lonely     map[sort]*socket.Alike
+	ownSockets *sockmem.TCPReader
+	rousing    rousing
+	load       map[sort]*socket.Loader
+	source     plan.Source
+	nodes      []*node
+	local      map[netip.Addr]string // interfaces that addresses were on
+	reach      map[path]error
 }
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, usual: map[sort]*unseen{}, sharing: map[sharing]int{}, choosers: map[sharing]*extra.SocketProgram{}, admits: sync.OnceValue(tryAdmitter)}
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, usual: map[sort]*unseen{}, sharing: map[sharing]int{}, lones: map[uint64]*lone{}, lonely: map[sort]*socket.Alike{}, choosers: map[sharing]*extra.SocketProgram{}, admits: sync.OnceValue(tryAdmitter)}
 }
 
 // Type implements kind.File.
@@ -266,6 +271,10 @@ func (l *look) live() bool { return l.tcpLike() && tcp.Connected(l.tcp.State) }
 // Multipath TCP, which have no repair mode. One that a listener of it accepted
 // from a client that doesn't speak it is TCP.
 func (l *look) lookTCP() (err error) {
+	if o := l.loneOf(); o != nil {
+		l.tcp = tcp.Info{State: o.state, Backlog: o.backlog}
+		return nil
+	}
 	if l.tcp, err = tcp.Look(l.fd.Int()); err != nil {
 		return l.fail(err)
 	}

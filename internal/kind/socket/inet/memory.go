@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"errors"
 	"slices"
 
 	"glis.dev/glis/internal/kind/socket"
@@ -10,7 +11,7 @@ import (
 
 // KernelNames implements kind.MemoryUser.
 func (k *Kind) KernelNames() []string {
-	return slices.Concat(tcp.QueueNames(), datagramNames(), unsentNames(), liteNames(), groupNames(), keyNames(), unseenNames(), routerNames(), reuseNames(), socket.KernelNames())
+	return slices.Concat(tcp.QueueNames(), datagramNames(), unsentNames(), liteNames(), groupNames(), keyNames(), unseenNames(), []string{"sock.sk_ack_backlog", "sock.sk_max_ack_backlog"}, routerNames(), reuseNames(), socket.KernelNames())
 }
 
 // UseMemory implements kind.MemoryUser.
@@ -29,8 +30,12 @@ func (k *Kind) shared() *kmem.Shared {
 
 // Close implements kind.Closer.
 func (k *Kind) Close() error {
-	if !k.own {
-		return nil
+	var err error
+	if k.ownSockets != nil {
+		err = k.ownSockets.Close()
 	}
-	return k.mem.Close()
+	if !k.own {
+		return err
+	}
+	return errors.Join(err, k.mem.Close())
 }

@@ -167,7 +167,11 @@ func (l *look) checkUnseen() error {
 		return l.refuse("%v", err)
 	}
 	if err == nil && l.datagrams() && l.peer.set() {
-		err = readLent(m, l.fd.Int(), l.more)
+		if o := l.loneOf(); o != nil {
+			lend(o.locks, l.more)
+		} else {
+			err = readLent(m, l.fd.Int(), l.more)
+		}
 	}
 	if err != nil {
 		return l.fail(err)

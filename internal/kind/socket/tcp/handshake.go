@@ -22,8 +22,13 @@ func (q *Queues) Requests(listener int, multipath bool) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	return q.RequestsAt(sk)
+}
+
+// RequestsAt is Requests by where the kernel has the listener.
+func (q *Queues) RequestsAt(sk kmem.Addr) (int, error) {
 	var n [4]byte
-	err = q.mem.ReadAt(n[:], sk+q.mem.Off("inet_connection_sock.icsk_accept_queue")+q.mem.Off("request_sock_queue.qlen"))
+	err := q.mem.ReadAt(n[:], sk+q.mem.Off("inet_connection_sock.icsk_accept_queue")+q.mem.Off("request_sock_queue.qlen"))
 	return int(int32(binary.NativeEndian.Uint32(n[:]))), err
 }
 

@@ -26,6 +26,9 @@ type unheld struct {
 // unheldSocket makes a socket known that is only in messages, for the listener at which
 // it waits.
 func (w *waitingRoom) unheldSocket(l *look, x *sockmem.Lone) (*scan.File, error) {
+	if family, err := w.memory.Family(x.At); err != nil || family != sys.AF_UNIX {
+		return w.otherSocket(l, x, err)
+	}
 	ino, u, err := w.unixSocket(x)
 	if err != nil {
 		return nil, err
@@ -63,15 +66,37 @@ func (w *waitingRoom) unheldSocket(l *look, x *sockmem.Lone) (*scan.File, error)
 	return f, w.discover(l, n.buffers)
 }
 
-// unixSocket returns what sock_diag tells of a socket, if it is a unix one.
-func (w *waitingRoom) unixSocket(x *sockmem.Lone) (uint32, *sockdiag.Unix, error) {
-	family, err := w.memory.Family(x.At)
+// otherSocket makes a socket of another family known.
+func (w *waitingRoom) otherSocket(l *look, x *sockmem.Lone, err error) (*scan.File, error) {
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	if family != sys.AF_UNIX {
-		return 0, nil, fmt.Errorf("%w: a socket of family %d", errLonely, family)
+	if x.Bound || w.env.Lone == nil {
+		return nil, fmt.Errorf("%w: a socket with an owner of its signals, or that an epoll file watches", errLonely)
 	}
+	own, why, err := w.env.Lone(w.memory, x)
+	if err == nil && own == nil {
+		err = fmt.Errorf("%w: %s", errLonely, why)
+	}
+	if err != nil {
+		return nil, err
+	}
+	ino, err := w.memory.SocketOf(x.At)
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	f, err := w.env.Files.Received(own, l.file)
+	if err != nil {
+		return nil, err
+	}
+	f.Stat.Ino, f.Stat.Mode, f.Stat.Uid, f.Stat.Gid = ino, x.Mode, x.UID, x.GID
+	f.Link, f.Flags = fmt.Sprintf("socket:[%d]", ino), x.Flags&^sys.O_CLOEXEC
+	w.files[x.At] = f
+	return f, nil
+}
+
+// unixSocket returns what sock_diag tells of a unix socket.
+func (w *waitingRoom) unixSocket(x *sockmem.Lone) (uint32, *sockdiag.Unix, error) {
 	ino, err := w.memory.SocketOf(x.At)
 	if err != nil {
 		return 0, nil, err

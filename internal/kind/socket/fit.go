@@ -1,0 +1,198 @@
+package socket
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+)
+
+// Fitting finds the options of a socket that nobody has as a descriptor, by its memory: it
+// gives new sockets values, and keeps those that make the memory of the two more alike. In
+// the end all that counts is the same, or it has failed.
+type Fitting struct {
+	*Alike
+	Want []byte              // memory of the other one
+	New  func() (int, error) // makes a new socket
+	// Read reads the memory of a new one. Where it may differ it is as Want is.
+	Read func(fd int) ([]byte, error)
+
+	set  []setting
+	last []byte // memory of one with what was found at first
+}
+
+// setting is an option that was found.
+type setting struct {
+	option int
+	value  Value
+}
+
+// Try returns a socket that has all options of the other one, -1 if there is none.
+func (f *Fitting) Try() (int, error) {
+	left, _, err := f.distance(nil)
+	for range 2 {
+		for i := range f.kernel.Table {
+			if left == 0 || err != nil {
+				break
+			}
+			if f.kernel.Fresh[i].OK && !f.kernel.fixed[i] {
+				left, err = f.option(i, left)
+			}
+		}
+	}
+	if err != nil || left != 0 {
+		return -1, err
+	}
+	return f.make(nil)
+}
+
+// option tries values of one option, and returns how much differs then.
+func (f *Fitting) option(i, left int) (int, error) {
+	var best *setting
+	for _, v := range f.values(&f.kernel.Table[i], f.kernel.Fresh[i]) {
+		x := &setting{i, v}
+		n, ok, err := f.distance(x)
+		if err != nil {
+			return left, err
+		}
+		if ok && n < left {
+			left, best = n, x
+		}
+	}
+	if best == nil {
+		return left, nil
+	}
+	f.set = append(f.set, *best)
+	left, _, err := f.distance(nil)
+	return left, err
+}
+
+// errUnset says that a socket takes no such value.
+var errUnset = errors.New("it can't be set")
+
+// make makes a socket with what was found, and one more option.
+func (f *Fitting) make(more *setting) (int, error) {
+	n, err := f.New()
+	if err != nil {
+		return -1, err
+	}
+	for _, x := range f.set {
+		if err := f.kernel.set(linux.Hand{}, n, x.option, x.value); err != nil {
+			return -1, errors.Join(err, unix.Close(n))
+		}
+	}
+	if more != nil && f.kernel.set(linux.Hand{}, n, more.option, more.value) != nil {
+		return -1, errors.Join(errUnset, unix.Close(n))
+	}
+	return n, nil
+}
+
+// distance is how many bits that count differ if one more option is set; false if it
+// can't be.
+func (f *Fitting) distance(more *setting) (int, bool, error) {
+	own, err := f.make(more)
+	if errors.Is(err, errUnset) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	defer unix.Close(own)
+	is, err := f.Read(own)
+	if err != nil {
+		return 0, false, err
+	}
+	n := 0
+	for _, p := range f.parts {
+		for at := p.At; at < p.At+p.Size; at++ {
+			n += bits.OnesCount8(is[at] ^ f.Want[at])
+		}
+	}
+	if more == nil {
+		f.last = is
+	}
+	return n, true, nil
+}
+
+// ticks are how many units of the kernel's time (CONFIG_HZ) a second may have, and how
+// many ms.
+var ticks = [...]uint32{1000, 250, 300, 100}
+
+// values are what an option may be: the other one of two, or a number that is in the
+// other socket's memory where this one's differs.
+func (f *Fitting) values(o *Option, now Value) []Value {
+	if o.Size > 8 {
+		return nil
+	}
+	out := []Value{{Lo: now.Lo ^ 1, OK: true}}
+	add := func(n uint32) {
+		v := Uint(n)
+		if o.Size == 8 { // struct linger
+			v.Lo = 1 | uint64(n)<<32
+		}
+		if v != now && !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	f.words(f.last, func(w uint32) {
+		add(w)
+		for _, hz := range ticks {
+			if w%hz == 0 {
+				add(w / hz)
+			}
+		}
+		for shift := 0; shift < 32; shift += 8 {
+			add(w >> shift & 0xff)
+		}
+		add(w & 0xffff)
+		add(w >> 16)
+	})
+	return out
+}
+
+// words calls fn with each word of the other one's memory that counts and differs.
+func (f *Fitting) words(is []byte, fn func(uint32)) {
+	last := -1
+	for _, p := range f.parts {
+		for at := p.At; at < p.At+p.Size; at++ {
+			if word := at / 4; is[at] != f.Want[at] && word != last && word*4+4 <= len(f.Want) {
+				last = word
+				fn(binary.NativeEndian.Uint32(f.Want[word*4:]))
+			}
+		}
+	}
+}
+
+// Size is how much memory of a socket is looked at, in bytes.
+func (a *Alike) Size() int { return a.size }
+
+// Asked returns the options that memory doesn't tell of.
+func (a *Alike) Asked() (names []string) {
+	for _, i := range a.ask {
+		names = append(names, a.kernel.Table[i].Name)
+	}
+	return names
+}
+
+// SetNamed sets one option of a socket, as Restore does.
+func (k *Kernel) SetNamed(fd int, name string, v Value) error {
+	i := k.Table.named(name)
+	if i < 0 || k.Fresh[i] == v {
+		return nil
+	}
+	return k.set(linux.Hand{}, fd, i, v)
+}
+
+// Settable tells whether a new socket takes an option at all.
+func (k *Kernel) Settable(fd int, name string) bool {
+	i := k.Table.named(name)
+	if i < 0 {
+		return false
+	}
+	v, err := k.Table[i].get(fd)
+	return err == nil && k.set(linux.Hand{}, fd, i, v) == nil
+}

@@ -1,0 +1,313 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/sockmem"
+)
+
+// A socket that is only in messages which nobody can receive can't be asked, but its
+// memory tells its addresses and its state, and its options are found by giving them to a
+// new one, see socket.Fitting. That one is dumped in its place: a TCP socket that listens,
+// or has never been connected, and a UDP socket with nothing in its queues.
+
+// lone is what is known of such a socket.
+type lone struct {
+	at, peer address
+	state    int // of TCP
+	backlog  int
+	locks    uint32 // of UDP, see lend
+}
+
+// errLone says why a socket can't be told of.
+type errLone struct{ error }
+
+func noLone(why string, args ...any) error { return errLone{fmt.Errorf(why, args...)} }
+
+// Lone implements kind.Loner.
+func (k *Kind) Lone(m *sockmem.Memory, x *sockmem.Lone) (*fd.FD, string, error) {
+	own, err := k.lone(m, x)
+	if why := (errLone{}); errors.As(err, &why) {
+		return nil, why.Error(), nil
+	}
+	return own, "", err
+}
+
+func (k *Kind) lone(m *sockmem.Memory, x *sockmem.Lone) (*fd.FD, error) {
+	r, err := k.layout()
+	if err != nil {
+		return nil, noLone("a socket, whose options can't be told (%w)", err)
+	}
+	sk, err := m.SockAt(x.At)
+	if err != nil {
+		return nil, err
+	}
+	was := make([]byte, r.TCP.Size)
+	if err := m.ReadAt(was, sk); err != nil {
+		return nil, err
+	}
+	s, layout := sort{family: socket.FamilyOf(r.TCP, was), protocol: unix.IPPROTO_TCP}, r.TCP
+	if s.family == unix.AF_UNSPEC && r.TCP.UDP != nil {
+		s, layout = sort{family: socket.FamilyOfUDP(r.TCP.UDP, was), protocol: unix.IPPROTO_UDP}, r.TCP.UDP
+	}
+	if s.family != unix.AF_INET && s.family != unix.AF_INET6 {
+		return nil, noLone("a socket that is neither of TCP nor of UDP")
+	}
+	l, err := k.stateOfLone(s, layout, sk, was)
+	if err != nil {
+		return nil, err
+	}
+	ino, err := m.SocketOf(x.At)
+	if err != nil {
+		return nil, err
+	}
+	own, err := k.likeLone(s, r, layout, m, was, x.Flags)
+	if err == nil {
+		k.lones[ino] = l
+	}
+	return own, err
+}
+
+// layout returns what knows where things are in sockets.
+func (k *Kind) layout() (*sockmem.TCPReader, error) {
+	if k.sockets != nil {
+		return k.sockets, nil
+	}
+	if k.ownSockets == nil {
+		r, err := sockmem.OpenTCP()
+		if err != nil {
+			return nil, err
+		}
+		k.ownSockets = r
+	}
+	return k.ownSockets, nil
+}
+
+// stateOfLone reads in which state a socket is, and refuses what has more of it than can
+// be told.
+func (k *Kind) stateOfLone(s sort, layout *sockmem.TCP, sk kmem.Addr, was []byte) (*lone, error) {
+	if s.datagrams() {
+		var g udpGlimpse
+		if !layout.Datagrams.Picture(was, &g.picture) || !g.picture.Idle {
+			return nil, noLone("a UDP socket with something in its queues, or that is shut down")
+		}
+		l := &lone{locks: g.picture.Locks}
+		l.at, l.peer = g.ends()
+		return l, nil
+	}
+	var p sockmem.Picture
+	if !layout.Picture.Picture(was, &p) {
+		return nil, noLone("a TCP socket, whose state can't be told")
+	}
+	l := &lone{state: int(p.Word[sockmem.State])}
+	l.at, _ = endsOf(&p)
+	if p.Word[sockmem.Err]|p.Word[sockmem.Errors]|p.Word[sockmem.Shutdown]|p.Word[sockmem.Repair] != 0 {
+		return nil, noLone("a TCP socket at which an error waits, that is shut down, or in repair mode")
+	}
+	switch {
+	case l.state == tcp.Closed && p.Word[sockmem.SegsIn]|p.Word[sockmem.SegsOut] == 0:
+		return l, nil
+	case l.state == tcp.Listening:
+		return l, k.listens(l, sk)
+	}
+	return nil, noLone("a TCP socket that is connected, or was")
+}
+
+// listens reads what is to be known of a listener.
+func (k *Kind) listens(l *lone, sk kmem.Addr) error {
+	m, err := k.memory()
+	if err != nil {
+		return noLone("a TCP socket, whose state can't be told (%w)", err)
+	}
+	own, err := m.Struct("tcp_sock", sk)
+	if err != nil {
+		return err
+	}
+	n, err := tcp.NewQueues(m).RequestsAt(sk)
+	if err != nil {
+		return err
+	}
+	if own.U32("sock.sk_ack_backlog") != 0 || n != 0 {
+		return noLone("a TCP listener at which connections wait to be accepted, or are about to")
+	}
+	l.backlog = int(own.U32("sock.sk_max_ack_backlog"))
+	return nil
+}
+
+// likeLone makes a socket with the same options as one whose memory is given.
+func (k *Kind) likeLone(s sort, r *sockmem.TCPReader, layout *sockmem.TCP, m *sockmem.Memory, was []byte, flags uint32) (*fd.FD, error) {
+	kernel, err := k.kernel(s)
+	if err != nil {
+		return nil, err
+	}
+	learnt, err := k.learnLone(s, kernel, r, layout)
+	if err != nil {
+		return nil, noLone("a socket, whose options can't be told (%w)", err)
+	}
+	f := &fitted{Fitting: socket.Fitting{Alike: learnt, Want: was}, sort: s, layout: layout, kernel: kernel}
+	if err := f.prepare(m); err != nil {
+		return nil, err
+	}
+	n, err := f.Try()
+	if err == nil && n < 0 {
+		err = noLone("a socket of %s with options, filters, keys or groups that aren't found by trying, that shares its port, or is of another network namespace", s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	own := fd.New(n)
+	if err = f.confirm(n); err == nil {
+		_, err = unix.FcntlInt(uintptr(n), unix.F_SETFL, int(flags)&^unix.O_ACCMODE)
+	}
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return own, nil
+}
+
+// learnLone learns which parts of a socket's memory are options.
+func (k *Kind) learnLone(s sort, kernel *socket.Kernel, r *sockmem.TCPReader, layout *sockmem.TCP) (*socket.Alike, error) {
+	if known := k.lonely[s]; known != nil {
+		return known, nil
+	}
+	told := unlearnt
+	if s.datagrams() {
+		told = unlearntUDP
+	}
+	learnt, err := socket.LearnAlike(kernel, r.Reader, layout, s.family, s.like, told...)
+	if err == nil {
+		k.lonely[s] = learnt
+	}
+	return learnt, err
+}
+
+// fitted is the search for the options of a socket.
+type fitted struct {
+	socket.Fitting
+	sort
+	layout *sockmem.TCP
+	kernel *socket.Kernel
+}
+
+// prepare says how sockets are made and read.
+func (f *fitted) prepare(m *sockmem.Memory) error {
+	beside, err := m.Beside()
+	if err != nil {
+		return noLone("a socket, whose options can't be told (%w)", err)
+	}
+	f.Read = func(own int) ([]byte, error) {
+		at, err := m.Sock(own)
+		if err != nil {
+			return nil, err
+		}
+		is := make([]byte, len(f.Want))
+		err = m.ReadAt(is, at)
+		beside(is, f.Want)
+		return is, err
+	}
+	told, err := f.known()
+	if err != nil {
+		return err
+	}
+	f.New = func() (int, error) {
+		n, err := f.like()
+		if err != nil {
+			return -1, fmt.Errorf("socket: %w", err)
+		}
+		for _, x := range told {
+			if err := f.kernel.SetNamed(n, x.Name, x.Value); err != nil {
+				return -1, errors.Join(err, unix.Close(n))
+			}
+		}
+		return n, nil
+	}
+	return nil
+}
+
+// known returns the options that are known by name.
+func (f *fitted) known() (told []socket.Told, err error) {
+	hops, p := uint32(0), sockmem.Picture{}
+	if f.datagrams() {
+		u := sockmem.UDPPicture{}
+		f.layout.Datagrams.Picture(f.Want, &u)
+		hops = u.HopLimit
+	} else {
+		f.layout.Picture.Picture(f.Want, &p)
+		hops = p.Word[sockmem.HopLimit]
+	}
+	n, err := f.like()
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(n)
+	for _, name := range f.Asked() {
+		v, ok := f.word(name, hops, &p)
+		switch {
+		case ok && v.OK:
+			told = append(told, socket.Told{Name: name, Value: v})
+		case !ok && name != "TCP_CONGESTION" && f.kernel.Settable(n, name):
+			return nil, noLone("a socket, whose %s can't be told", name)
+		}
+	}
+	return told, nil
+}
+
+// word returns the value of an option that memory has by name.
+func (f *fitted) word(name string, hops uint32, p *sockmem.Picture) (socket.Value, bool) {
+	switch name {
+	case "SO_SNDBUF":
+		return socket.Uint(p.Word[sockmem.Sndbuf]), true
+	case "SO_RCVBUF":
+		return socket.Uint(p.Word[sockmem.Rcvbuf]), true
+	case "TCP_WINDOW_CLAMP":
+		return socket.Uint(p.Word[sockmem.WindowClamp]), true
+	case "IPV6_UNICAST_HOPS":
+		if hops = hops & 0xffff; hops == 0xffff { // the route's
+			return socket.Value{}, true
+		}
+		return socket.Uint(hops), true
+	}
+	return socket.Value{}, false
+}
+
+// confirm makes sure that what memory tells by name is the same, too.
+func (f *fitted) confirm(own int) error {
+	is, err := f.Read(own)
+	if err != nil || f.datagrams() {
+		return err
+	}
+	var a, b sockmem.Picture
+	f.layout.Picture.Picture(f.Want, &a)
+	f.layout.Picture.Picture(is, &b)
+	words := []sockmem.Word{sockmem.Sndbuf, sockmem.Rcvbuf, sockmem.WindowClamp}
+	if f.family == unix.AF_INET6 {
+		words = append(words, sockmem.HopLimit)
+	}
+	same := a.Long[sockmem.CongestionOps] == b.Long[sockmem.CongestionOps]
+	for _, w := range words {
+		same = same && a.Word[w] == b.Word[w]
+	}
+	if !same {
+		return noLone("a TCP socket with a congestion control or a size of its own")
+	}
+	return nil
+}
+
+// loneOf returns what is known of a socket that is dumped in another one's place, nil of
+// one that is there itself.
+func (l *look) loneOf() *lone {
+	if l.file.Within == nil {
+		return nil
+	}
+	return l.kind.lones[l.file.Stat.Ino]
+}
+
+var _ kind.Loner = (*Kind)(nil)
