@@ -50,6 +50,7 @@ func TestEveryOptionIsKnown(t *testing.T) {
 			if !possible(t, s) {
 				t.Skip("no UDP-Lite, which kernels after Linux 7.0 don't have, or a sysctl forbids it")
 			}
+			optiontest.Named(t, table(s), except, s.like)
 			switch {
 			case s.protocol == unix.IPPROTO_MPTCP:
 				levels = append(levels, unix.IPPROTO_TCP, unix.SOL_MPTCP)

@@ -35,6 +35,7 @@ func TestEveryOptionIsKnown(t *testing.T) {
 		if f.number == unix.AF_XDP {
 			levels[1] = unix.SOL_XDP
 		}
+		optiontest.Named(t, f.table, except, like)
 		optiontest.Complete(t, f.table, except, like, levels...)
 	}
 }

@@ -16,6 +16,7 @@ func TestEveryOptionIsKnown(t *testing.T) {
 	like := func() (int, error) {
 		return unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	}
+	optiontest.Named(t, Table(), nil, like)
 	optiontest.Complete(t, Table(), nil, like, unix.SOL_SOCKET, unix.SOL_NETLINK)
 }
 

@@ -16,6 +16,9 @@ func TestEveryOptionIsKnown(t *testing.T) {
 	like := func(typ int) func() (int, error) {
 		return func() (int, error) { return unix.Socket(unix.AF_PACKET, typ|unix.SOCK_CLOEXEC, 0) }
 	}
+	for _, typ := range []int{unix.SOCK_RAW, unix.SOCK_DGRAM, sockPacket} {
+		optiontest.Named(t, tableOf(typ), nil, like(typ))
+	}
 	optiontest.Complete(t, Table(), nil, like(unix.SOCK_RAW), unix.SOL_SOCKET, unix.SOL_PACKET)
 	optiontest.Known(t, Table(), nil, like(unix.SOCK_DGRAM), unix.SOL_SOCKET, unix.SOL_PACKET) // which has no PACKET_VNET_HDR
 	optiontest.Complete(t, tableOf(sockPacket), nil, like(sockPacket), unix.SOL_SOCKET, unix.SOL_PACKET)
