@@ -541,6 +541,8 @@ type Datagram struct {
 	Data      []byte  // the header of UDP and what follows it; of an error, ICMP's
 	Error     *bool   // it waits in the error queue (MSG_ERRQUEUE)
 	Interface *string // that a link-local address of it belongs to
+	Time      *uint64 // when it came, in ns since 1970; missing: that was not noted
+	Summed    *bool   // its checksum was computed, and IP_CHECKSUM tells it
 
 	proto.Rest
 }
@@ -564,6 +566,8 @@ func (m *Datagram) AppendFields(b []byte) []byte {
 	b = proto.AppendBool(b, 7, m.Error)
 	b = proto.AppendString(b, 8, m.Interface)
 	b = proto.AppendVarint(b, 9, m.Socket)
+	b = proto.AppendVarint(b, 10, m.Time)
+	b = proto.AppendBool(b, 11, m.Summed)
 	return append(b, m.Unknown()...)
 }
 
@@ -586,6 +590,10 @@ func (m *Datagram) ReadField(d *proto.Decoder) bool {
 		d.String(&m.Interface)
 	case 72: // 9: socket
 		d.Uint32(&m.Socket)
+	case 80: // 10: time
+		d.Uint64(&m.Time)
+	case 88: // 11: summed
+		d.Bool(&m.Summed)
 	default:
 		return false
 	}
@@ -677,6 +685,22 @@ func (m *Datagram) GetInterface() string {
 		return *m.Interface
 	}
 	return ""
+}
+
+// GetTime returns time, or its default.
+func (m *Datagram) GetTime() uint64 {
+	if m != nil && m.Time != nil {
+		return *m.Time
+	}
+	return 0
+}
+
+// GetSummed returns summed, or its default.
+func (m *Datagram) GetSummed() bool {
+	if m != nil && m.Summed != nil {
+		return *m.Summed
+	}
+	return false
 }
 
 // Unsent is glis.Unsent.

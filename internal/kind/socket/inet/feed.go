@@ -88,15 +88,18 @@ func (f *feeder) Close() error {
 	return errors.Join(errs...)
 }
 
-// fedResult is where the program tells what the kernel said, behind the header
-// of UDP that it waits for.
-const fedResult = 16
+// Places behind the header of UDP that the program waits for.
+const (
+	fedResult = 16 // what the kernel said
+	fedTime   = 24 // when it came
+	fedSum    = 32 // BPF_CSUM_LEVEL_*: whether its checksum isn't to be computed
+)
 
 // feeding is the program, for packets with the header of UDP at a place.
 //
 //	r6 packet, r7 socket, r9 what it is told
 func feeding(scratch, sockets, at int) []bpf.Insn {
-	const skbMark, head, key = 8, -16, -24 // offset in struct __sk_buff; on the stack
+	const skbMark, skbTime, head, key = 8, 152, -16, -24 // offsets in struct __sk_buff; on the stack
 	body := []bpf.Insn{
 		bpf.In(bpf.Move, 6, 1, 0, 0),
 		bpf.In(bpf.Load32, 2, 6, skbMark, 0),
@@ -121,6 +124,10 @@ func feeding(scratch, sockets, at int) []bpf.Insn {
 		bpf.In(bpf.Call, 0, 0, 0, bpf.SkAssign),
 		bpf.In(bpf.Store32, 9, 0, fedResult, 0),
 		bpf.In(bpf.Move, 1, 7, 0, 0), bpf.In(bpf.Call, 0, 0, 0, bpf.SkRelease),
+		bpf.In(bpf.Load64, 2, 9, fedTime, 0), bpf.In(bpf.Store64, 6, 2, skbTime, 0),
+		bpf.In(bpf.Move, 1, 6, 0, 0), bpf.In(bpf.Load32, 2, 9, fedSum, 0), bpf.In(bpf.Call, 0, 0, 0, bpf.CsumLevel),
+		// Once more: what is known to be right once only, IP_CHECKSUM has computed.
+		bpf.In(bpf.Move, 1, 6, 0, 0), bpf.In(bpf.Load32, 2, 9, fedSum, 0), bpf.In(bpf.Call, 0, 0, 0, bpf.CsumLevel),
 	)
 	for i := range body {
 		switch body[i].Code {
@@ -164,6 +171,11 @@ func (f *feeder) feed(own int, all []*datagram) error {
 		}
 		p := d.packet(unix.IPPROTO_UDP, 6)
 		binary.NativeEndian.PutUint32(f.memory[fedResult:], 0)
+		binary.NativeEndian.PutUint64(f.memory[fedTime:], d.time)
+		f.memory[fedSum] = 1 // BPF_CSUM_LEVEL_INC
+		if d.summed {
+			f.memory[fedSum] = 0
+		}
 		copy(f.memory, p.Body[:udpHeader])
 		if err := d.send(p); err != nil {
 			return fmt.Errorf("send it a datagram as if from %v: %w", d.from, err)

@@ -15,7 +15,7 @@ import (
 func datagramNames() []string {
 	return []string{
 		"udp_sock", "udp_sock.reader_queue", "udp_sock.pending", "sock.sk_err", "sock.sk_shutdown", "sock.sk_error_queue", "sock.sk_write_queue",
-		"sk_buff.network_header", "sk_buff.transport_header", "skb_shared_info.gso_size", "skb_shared_info.gso_type",
+		"sk_buff.network_header", "sk_buff.transport_header", "skb_shared_info.gso_size", "skb_shared_info.gso_type", "sk_buff.tstamp", "?sk_buff.ip_summed", "?sk_buff.csum_valid",
 		"sock_exterr_skb.ee",
 	}
 }
@@ -43,9 +43,21 @@ func (b *inbox) readQueue(m *kmem.Reader, queue kmem.Addr) error {
 		if err := m.ReadAt(head[:], header(buf, "sk_buff.transport_header")); err != nil {
 			return err
 		}
+		d.time, d.summed = uint64(buf.Pointer("sk_buff.tstamp")), summed(m, buf)
 		b.receive(d, head, buf.Data, size)
 		return nil
 	})
+}
+
+// summed tells whether the checksum of a datagram is computed by the kernel, which
+// IP_CHECKSUM tells: it was, or will be when it is read.
+func summed(m *kmem.Reader, buf *kmem.Buffer) bool {
+	if !m.Has("sk_buff.ip_summed") || !m.Has("sk_buff.csum_valid") {
+		return false
+	}
+	const none, complete = 0, 2 // CHECKSUM_* of include/linux/skbuff.h
+	is := buf.Bits("sk_buff.ip_summed")
+	return is == complete || is == none && buf.Bits("sk_buff.csum_valid") == 0
 }
 
 // receive notes a datagram, or several that the kernel has put together, each of

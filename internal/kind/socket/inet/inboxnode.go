@@ -42,7 +42,7 @@ func (k *Kind) readDatagrams(src plan.Source) error {
 }
 
 func parseDatagram(e *extra.Datagram) (*datagram, error) {
-	d := &datagram{hops: uint8(e.GetHops()), class: uint8(e.GetClass()), device: e.GetInterface(), body: e.GetData()}
+	d := &datagram{hops: uint8(e.GetHops()), class: uint8(e.GetClass()), device: e.GetInterface(), body: e.GetData(), time: e.GetTime(), summed: e.GetSummed()}
 	var ok, ok2 bool
 	d.from, ok = netip.AddrFromSlice(e.GetFrom())
 	d.to, ok2 = netip.AddrFromSlice(e.GetTo())

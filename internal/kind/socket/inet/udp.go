@@ -37,6 +37,8 @@ type datagram struct {
 	hops, class uint8
 	device      string // of a link-local address, else ""
 	body        []byte // with the header of UDP or ICMP
+	time        uint64 // when it came, ns since 1970; 0: not noted
+	summed      bool   // its checksum was computed, and IP_CHECKSUM tells it
 }
 
 // checkDatagrams looks at the queues of a UDP socket, which are empty mostly.
@@ -187,6 +189,12 @@ func (b *inbox) save(env *kind.DumpEnv, socket *uint32) error {
 		}
 		if failed {
 			e.Error = &failed
+		}
+		if d.time != 0 {
+			e.Time = &d.time
+		}
+		if d.summed {
+			e.Summed = &d.summed
 		}
 		return env.Images.Put(extra.Datagrams, e, nil)
 	}
