@@ -108,6 +108,10 @@ func inetOptions(in *inetsk.InetSkEntry) []Option {
 			set = append(set, Option{name, strconv.FormatUint(v.Lo, 10)})
 		}
 	})
+	// That of ICMPv6 is as large as eight options; of ICMP it is one of them.
+	if f := e.IpOpts.GetRaw().GetIcmpvFilter(); in.GetFamily() == unix.AF_INET6 && len(f) > 0 {
+		set = append(set, Option{"ICMPV6_FILTER", fmt.Sprintf("%08x", f[:min(len(f), 8)])})
+	}
 	return set
 }
 

@@ -121,6 +121,7 @@ func TestUnseenIsTold(t *testing.T) {
 	text := func(s string) *string { return &s }
 	f := withSocket(t, func(e *fdinfo.FileEntry, x *extra.SocketEntry) {
 		inetEntry(unix.AF_INET6)(e, socket.Entries{Sock: skOpts(), Inet: socket.EmptyInet()}, x)
+		e.Isk.IpOpts.Raw = &inetsk.IpOptsRawEntry{IcmpvFilter: []uint32{1, 0, 0, 0, 0, 0, 0, 2}}
 		x.BusyPollBudget, x.Inq, x.MaxSegment, x.FanoutMembers, x.FullCoverage = u32(7), proto.Bool(true), u32(900), u32(9), u32(1)
 		x.PacketSize = u32(1400)
 		x.MulticastInterface, x.PacketInfo = text("lo"), &extra.PacketInfo{Address: make([]byte, 16), Interface: text("lo")}
@@ -134,7 +135,7 @@ func TestUnseenIsTold(t *testing.T) {
 		x.ReusePort = &extra.ReusePort{Group: u32(1), Index: u32(0), Program: &extra.SocketProgram{Classic: []uint64{1}}}
 	})
 	for _, name := range []string{
-		"SO_BUSY_POLL_BUDGET", "SO_INQ", "TCP_MAXSEG", "IPV6_MTU", "PACKET_FANOUT members", "coverages of 0 (UDP-Lite)", "multicast interface", "IPV6_PKTINFO", "IPV6_DSTOPTS", "ring", "next frame of the ring", "next frame to send", "blocks begun", "waits for a block",
+		"ICMPV6_FILTER", "SO_BUSY_POLL_BUDGET", "SO_INQ", "TCP_MAXSEG", "IPV6_MTU", "PACKET_FANOUT members", "coverages of 0 (UDP-Lite)", "multicast interface", "IPV6_PKTINFO", "IPV6_DSTOPTS", "ring", "next frame of the ring", "next frame to send", "blocks begun", "waits for a block",
 		"IP_XFRM_POLICY", "TCP_MD5SIG", "TCP_FASTOPEN_KEY", "groups", "SO_ATTACH_BPF", "SO_ATTACH_REUSEPORT", "PACKET_FANOUT_DATA",
 	} {
 		if !slices.ContainsFunc(f.Options, func(o Option) bool { return o.Name == name }) {

@@ -67,3 +67,30 @@ func look(t *testing.T, self *scan.Task, family, n int) {
 		}
 	}
 }
+
+// Families that this kernel may not have are left to the kind that refuses, by names.
+func TestOtherFamilies(t *testing.T) {
+	n, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(n)
+	for family := 1; family < unix.AF_MAX; family++ {
+		if slices.Contains(carried, family) {
+			continue
+		}
+		f := &scan.File{FD: int32(n), Link: "socket:[1]", Family: family}
+		if err := unix.Fstat(n, &f.Stat); err != nil {
+			t.Fatal(err)
+		}
+		all := New().Files
+		if k := all[slices.IndexFunc(all, func(k kind.File) bool { return k.Match(f) })]; k.Type() != fdinfo.FdTypes_UND {
+			t.Errorf("%s: %v takes it", socket.FamilyName(family), k.Type())
+		}
+	}
+	for _, family := range []int{unix.AF_ALG, unix.AF_CAN, unix.AF_BLUETOOTH, unix.AF_TIPC, unix.AF_SMC, unix.AF_RDS, unix.AF_KCM, unix.AF_QIPCRTR, unix.AF_KEY, unix.AF_PPPOX} {
+		if name := socket.FamilyName(family); !strings.HasPrefix(name, "AF_") {
+			t.Errorf("family %d has no name but %q", family, name)
+		}
+	}
+}
