@@ -66,6 +66,8 @@ var targets = []target{
 	{name: "protnone"},
 	{name: "madvise", args: []string{"10"}},
 	{name: "madviseall", src: "madvise", args: []string{"11"}, noCRIU: "MLOCK_ONFAULT becomes a plain lock"},
+	{name: "lockall", args: []string{"2"}, generations: 3, noCRIU: "memory that is mapped afterwards isn't locked"},
+	{name: "lockallonfault", src: "lockall", args: []string{"6"}, generations: 3, noCRIU: "memory that is mapped afterwards isn't locked"},
 	{name: "shared"},
 	{name: "sysv", generations: 3, noCRIU: "it wants an IPC namespace of its own"},
 	{name: "memfd"},

@@ -32,11 +32,12 @@ const (
 	extraAutogroup   = "autogroup"
 	extraKeyring     = "session-keyring"
 	extraEnded       = "ended"
+	extraFutureLock  = "future-lock"
 )
 
 func knownExtra(name string) bool {
 	switch name {
-	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup, extraKeyring, extraEnded:
+	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup, extraKeyring, extraEnded, extraFutureLock:
 		return true
 	}
 	return attributeNamed(name)
