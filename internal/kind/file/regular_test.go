@@ -259,10 +259,15 @@ func TestRegularHostile(t *testing.T) {
 		{&regfile.RegFileEntry{Name: proto.String("/x"), Pos: proto.Uint64(1 << 63)}, "stands at"},
 		{&regfile.RegFileEntry{Name: proto.String("/x"), Size: proto.Uint64(1 << 63)}, "no file is that long"},
 		{&regfile.RegFileEntry{Name: proto.String("/x"), Mode: proto.Uint32(unix.S_IFSOCK)}, "neither file nor directory"},
+		{&regfile.RegFileEntry{Name: proto.String("/x"), Mode: proto.Uint32(unix.S_IFBLK)}, "neither file nor directory"},
 		{&regfile.RegFileEntry{Name: proto.String("/x"), Ext: proto.Bool(true)}, "from outside"},
 	} {
 		_, err := planAll(regular(c.e), nil)
 		mustFail(t, err, c.want)
+	}
+	// The path of one is no device that is open.
+	if _, err := planAll(regular(&regfile.RegFileEntry{Name: proto.String("/x"), Mode: proto.Uint32(unix.S_IFBLK), Flags: proto.Uint32(unix.O_PATH)}), nil); err != nil {
+		t.Error(err)
 	}
 	im := regular(&regfile.RegFileEntry{Name: proto.String("/x")})
 	_ = im.Put(image.RemapFile, &remap.RemapFilePathEntry{OrigId: proto.Uint32(1), RemapId: proto.Uint32(7)}, nil)

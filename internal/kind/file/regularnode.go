@@ -78,6 +78,10 @@ func checkRegular(e *regfile.RegFileEntry) error {
 		return fmt.Errorf("%s has %d bytes: no file is that long", name, e.GetSize())
 	}
 	switch e.GetMode() & unix.S_IFMT {
+	case unix.S_IFBLK:
+		if e.GetFlags()&unix.O_PATH != 0 {
+			return nil
+		}
 	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK, unix.S_IFCHR, unix.S_IFIFO, 0:
 		return nil
 	}

@@ -51,7 +51,7 @@ func (w *watchedPaths) find(ctx context.Context, env *kind.DumpEnv, f *scan.File
 	if h.Data == nil {
 		return "", kind.Unsupported(f, "it watches inode %d on a file system that gives no handles (device %d:%d), so that nobody knows its path; name a directory that it is in (--irmap-scan-path), let the program watch another one, or close it", ino, dev>>20, dev&0xfffff)
 	}
-	return "", kind.Unsupported(f, "it watches inode %d (device %d:%d), which has no path that can be seen: it was deleted, or its mount is elsewhere; let the program take off that watch", ino, dev>>20, dev&0xfffff)
+	return "", kind.Unsupported(f, "it watches inode %d (device %d:%d), which has no path that can be seen: it was deleted, its mount is elsewhere, or its file system tells none (overlayfs); let the program take off that watch, or name a directory that it is in (--irmap-scan-path)", ino, dev>>20, dev&0xfffff)
 }
 
 // open opens the mounts of the engine's namespace, once.

@@ -54,6 +54,9 @@ func Now(pid proc.PID, clock int32) (uint64, error) {
 		}
 		return uint64(c.Boottime.Nano()), err
 	}
+	if clock == unix.CLOCK_REALTIME_ALARM {
+		clock = unix.CLOCK_REALTIME // what it shows, also where nothing can wake the machine
+	}
 	var t unix.Timespec
 	if err := unix.ClockGettime(clock, &t); err != nil {
 		return 0, fmt.Errorf("clock_gettime of clock %d: %w", clock, err)

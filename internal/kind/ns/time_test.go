@@ -1,6 +1,7 @@
 package ns
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/timens"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -58,6 +60,23 @@ func FuzzParseOffsets(f *testing.F) {
 			t.Fatalf("%v became %v", c, back)
 		}
 	})
+}
+
+// Clocks that wake the machine show what the others do, also where nothing can
+// wake it.
+func TestAlarmClocks(t *testing.T) {
+	for alarm, clock := range map[int32]int32{unix.CLOCK_REALTIME_ALARM: unix.CLOCK_REALTIME, unix.CLOCK_BOOTTIME_ALARM: unix.CLOCK_BOOTTIME} {
+		var now [3]uint64
+		var err error
+		for i, c := range []int32{clock, alarm, clock} {
+			if now[i], err = Now(proc.PID(os.Getpid()), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if now[1] < now[0] || now[1] > now[2] {
+			t.Errorf("clock %d shows %d, clock %d %d before and %d afterwards", alarm, now[1], clock, now[0], now[2])
+		}
+	}
 }
 
 func TestPlus(t *testing.T) {
