@@ -227,6 +227,22 @@ func TestCgroups(t *testing.T) {
 	}
 }
 
+// TestCgroupsHybrid does that where controllers are in hierarchies of version 1
+// and the one of version 2 is beside them: each thread has a cgroup in all of
+// them, and all their properties come back.
+func TestCgroupsHybrid(t *testing.T) {
+	glis := glisOnly(t)
+	var first, second bool
+	for _, c := range cgroupCases(t) {
+		second = second || c.hierarchy == ""
+		first = first || c.hierarchy != "" && !strings.HasPrefix(c.hierarchy, "name=")
+	}
+	if !first || !second {
+		t.Skip("not both versions of cgroups are mounted here")
+	}
+	cgroupsReturn(t, glis, glis)
+}
+
 func cgroupsReturn(t *testing.T, saver, restorer testkit.Engine) {
 	cases := cgroupCases(t)
 	if !restorer.Glis { // criu makes cgroups between that have no processors
