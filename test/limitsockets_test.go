@@ -20,7 +20,7 @@ var socketRefusals = []struct{ state, row, words string }{
 	{"packetqueue", "what it has heard this machine send (PACKET_OUTGOING) by another interface than loopback", "would send it once more"},
 	{"packetshort", "whose frames are shorter than 128 bytes", "its frames are shorter than 128 bytes"},
 	{"rawerror", "an error that waits at a netlink, raw or packet socket", "an error waits to be reported"},
-	{"packeterror", "an error that waits at a netlink, raw or packet socket", "an error waits to be reported"},
+	{"packeterror", "an error that waits at a netlink, raw or packet socket, but", "an error waits to be reported"},
 	{"packetgone", "one that is bound to an interface that is gone", "its interface is gone"},
 	{"packetown", "a private mapping of it that was written to", "a private mapping"},
 	{"packetpart", "of which a part is mapped", "only the whole can be mapped"},

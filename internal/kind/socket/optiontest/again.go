@@ -98,10 +98,16 @@ func restored(k kind.File, in images) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	own, err := nodes[0].Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})
+	env := &plan.Env{Log: slog.New(slog.DiscardHandler)}
+	own, err := nodes[0].Create(context.Background(), env)
 	if err != nil {
 		return -1, err
 	}
 	defer own.Close()
+	if l, ok := nodes[0].(plan.Later); ok {
+		if err := l.Late(context.Background(), env); err != nil {
+			return -1, err
+		}
+	}
 	return unix.FcntlInt(uintptr(own.Int()), unix.F_DUPFD_CLOEXEC, 0)
 }

@@ -121,6 +121,9 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if err != nil {
 		return nil, p.Fail(err)
 	}
+	if err := saveDown(p); err != nil {
+		return nil, err
+	}
 	if err := k.saveQueue(p, known.Rx != nil || known.Tx != nil); err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	var err error
 	n.PlainNode, err = socket.NewPlainNode(e.GetId(), in.GetId(), in.GetFlags(), in.GetFown(), more, load, socket.Entries{Sock: in.GetOpts()})
 	if err == nil {
-		err = errors.Join(socket.CheckProgram(more.GetFanout()), n.checkRing(more))
+		err = errors.Join(socket.CheckProgram(more.GetFanout()), n.checkRing(more), n.checkDown())
 	}
 	if err != nil || n.old() {
 		return n, err
@@ -221,7 +221,7 @@ func (n *node) bindOld(own int) error {
 	if err := linux.Bind(own, at); err != nil {
 		return fmt.Errorf("bind to interface %q: %w", i.Name, err)
 	}
-	return drain(own)
+	return errors.Join(n.told(own), drain(own))
 }
 
 // drain takes what has come.
@@ -270,6 +270,9 @@ func (n *node) bind(own int) error {
 			return fmt.Errorf("bind to interface %d (is it there?): %w", at.Ifindex, err)
 		}
 	}
+	if err := n.told(own); err != nil {
+		return err
+	}
 	for _, m := range n.entry.GetMclist() {
 		if err := join(own, m); err != nil {
 			return err
@@ -293,6 +296,11 @@ func (n *node) bind(own int) error {
 // Check implements plan.Checked.
 func (n *node) Check(env *plan.CheckEnv) error {
 	err := errors.Join(n.PlainNode.Check(env), socket.FindProgram(n.More.GetFanout()))
+	if err == nil {
+		if err = n.stillDown(); err != nil {
+			err = fmt.Errorf("file %#x, %v: %w", n.Self, n, err)
+		}
+	}
 	if err == nil && n.More.GetPlace() != nil {
 		if err = reachable(); err != nil {
 			err = fmt.Errorf("file %#x, %v: packets have gone through its ring: %w", n.Self, n, err)

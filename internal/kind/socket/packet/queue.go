@@ -25,7 +25,7 @@ import (
 // queueNames are the members of the kernel's structures that tell what waits.
 func queueNames() []string {
 	return []string{
-		"sk_buff.mac_header", "?sk_buff.vlan_proto", "?sk_buff.vlan_tci", "?sk_buff.ip_summed", "?sk_buff.csum_start", "?sk_buff.csum_offset", "skb_shared_info.gso_size",
+		"sock.sk_err", "sock.sk_error_queue", "sk_buff.mac_header", "?sk_buff.vlan_proto", "?sk_buff.vlan_tci", "?sk_buff.ip_summed", "?sk_buff.csum_start", "?sk_buff.csum_offset", "skb_shared_info.gso_size",
 	}
 }
 
