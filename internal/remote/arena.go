@@ -84,7 +84,7 @@ func whyNoMemory(err error) string {
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return "it may have no memory of its own that is executable (a rule of a security module, as execmem of SELinux), so none"
 	case errors.Is(err, unix.ENOMEM):
-		return "its address space limit (RLIMIT_AS, prlimit(1)) leaves no room"
+		return "a limit of its memory (RLIMIT_AS or RLIMIT_DATA, prlimit(1)) leaves no room"
 	}
 	return "no memory"
 }

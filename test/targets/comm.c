@@ -3,8 +3,8 @@
 #include <pthread.h>
 
 static pthread_barrier_t turn;
-static const char *names[] = {"worker/0", "a) S 1 (b", "fifteen chars..", " ", "\xc3\xa4\n\\"};
-static char seen[5][16];
+static const char *names[] = {"worker/0", "a) S 1 (b", "fifteen chars..", " ", "\xc3\xa4\n\\", ""};
+static char seen[6][16];
 
 static void *body(void *arg) {
 	long i = (long)arg;
@@ -19,9 +19,9 @@ static void *body(void *arg) {
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	CHECK(prctl(PR_SET_NAME, "main) R"));
-	OK(pthread_barrier_init(&turn, NULL, 6));
-	pthread_t th[5];
-	for (long i = 0; i < 5; i++)
+	OK(pthread_barrier_init(&turn, NULL, 7));
+	pthread_t th[6];
+	for (long i = 0; i < 6; i++)
 		OK(pthread_create(&th[i], NULL, body, (void *)i));
 	char name[16], exe[256] = "", cmd[256] = "";
 	do {
@@ -29,7 +29,7 @@ int main(int argc, char **argv) {
 		pthread_barrier_wait(&turn);
 		CHECK(prctl(PR_GET_NAME, name));
 		obs("main %s", name);
-		for (int i = 0; i < 5; i++)
+		for (int i = 0; i < 6; i++)
 			obs("thread %d %llx", i, (unsigned long long)fnv(seen[i], strlen(seen[i])));
 		CHECK(readlink("/proc/self/exe", exe, 255));
 		int fd = CHECK(open("/proc/self/cmdline", O_RDONLY));
@@ -48,7 +48,7 @@ int main(int argc, char **argv) {
 		obs("=auxv %llx", (unsigned long long)fnv(aux, n));
 	} while (savepoint());
 	pthread_barrier_wait(&turn);
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < 6; i++)
 		OK(pthread_join(th[i], NULL));
 	return 0;
 }

@@ -36,9 +36,9 @@ func (Name) Dump(q *kind.Question) (kind.Answer, error) {
 
 // Restore implements kind.Facet.
 func (Name) Restore(r *kind.Redo) error {
-	name := r.Core.GetThreadCore().GetComm()
-	if name == "" {
-		name = r.Leader.GetTc().GetComm()
+	name := r.Leader.GetTc().GetComm()
+	if tc := r.Core.GetThreadCore(); tc != nil && tc.Comm != nil { // which may be empty
+		name = tc.GetComm()
 	}
 	r.Batch.Call("prctl PR_SET_NAME", unix.SYS_PRCTL, unix.PR_SET_NAME, uint64(r.Batch.String(name)))
 	return nil
