@@ -7,7 +7,6 @@ import (
 
 	"glis.dev/glis/image"
 	criu_core "glis.dev/glis/image/criu/criu-core"
-	"glis.dev/glis/image/criu/mm"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/kind/task"
@@ -23,7 +22,7 @@ type asked struct {
 	batch   *remote.Batch
 	answers []kind.Answer // of each facet, nil if it has none; those of the thread come last
 	process int           // how many are of the process
-	memory  func(*mm.MmEntry) error
+	memory  func() (mem.Told, error)
 }
 
 // atOnce is how many threads run their batches at the same time. Each takes
@@ -127,7 +126,13 @@ func (d *dump) hear(a *asked) error {
 	if err := d.answer(a); err != nil {
 		return err
 	}
-	return a.thread.Restore()
+	if err := a.thread.Restore(); err != nil {
+		return err
+	}
+	if a.thread != a.thread.Task.Leader() && !a.thread.Witness {
+		a.thread.XState = nil // it makes no call for us any more
+	}
+	return nil
 }
 
 // threads returns all threads, tasks in order, each leader first.
@@ -161,7 +166,11 @@ func (d *dump) askThread(th *scan.Thread) (*asked, error) {
 func (d *dump) answer(a *asked) error {
 	t := a.thread.Task
 	if a.thread == t.Leader() {
-		d.memory[t] = a.memory
+		told, err := a.memory()
+		if err != nil {
+			return err
+		}
+		d.memory[t] = told
 	}
 	if t.Ended != nil {
 		return d.answerWithoutFirst(a)
@@ -169,7 +178,7 @@ func (d *dump) answer(a *asked) error {
 	if err := fill(a.core, a.thread, a.answers); err != nil {
 		return err
 	}
-	if a.thread.Seen != nil {
+	if _, wanted := d.told[a.thread]; wanted {
 		d.told[a.thread] = a
 	}
 	if err := noDeathSignal(a.thread, a.core); err != nil || a.thread != t.Leader() {
@@ -215,8 +224,13 @@ func (d *dump) putCores() error {
 	return nil
 }
 
+// fewMappings is of how many mappings all entries are kept: they take more room
+// than all else that is known of them.
+const fewMappings = 24 << 10
+
 // dumpMemory describes the address spaces: what is mapped where.
 func (d *dump) dumpMemory() error {
+	listed := 0
 	for _, t := range d.tree.Tasks {
 		if t.Zombie {
 			continue
@@ -226,6 +240,10 @@ func (d *dump) dumpMemory() error {
 			return kind.About(t, err)
 		}
 		d.spaces = append(d.spaces, s)
+		if listed += len(t.VMAs); listed <= fewMappings {
+			s.List()
+		}
+		t.VMAs = mem.OfSockets(t.VMAs)
 	}
 	return nil
 }
@@ -240,14 +258,21 @@ func (d *dump) putMemory() error {
 		if t.Zombie {
 			continue
 		}
-		s := d.spaces[i]
-		i++
-		if err := d.memory[t](s.Entry); err != nil {
-			return kind.About(t, err)
-		}
-		if err := d.sink.Put(image.MM, s.Entry, nil, uint32(t.VPID)); err != nil {
+		d.memory[t].Put(d.spaces[i].Entry)
+		if err := d.putSpace(d.spaces[i]); err != nil {
 			return err
 		}
+		i++
 	}
 	return mem.Segments(d.env, d.spaces, nsIDs.ipc)
+}
+
+func (d *dump) putSpace(s *mem.Space) error {
+	if s.Entry.Vmas != nil {
+		return d.sink.Put(image.MM, s.Entry, nil, s.PID)
+	}
+	s.List()
+	err := d.sink.PutNow(image.MM, s.Entry, nil, s.PID)
+	s.Entry.Vmas = nil
+	return err
 }

@@ -69,9 +69,9 @@ func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 	if err := errors.Join(d.apart(t, own, t.Alike), d.placeOf(t, t.Alike)); err != nil {
 		return err
 	}
-	t.Leader().Status = t.Status
+	t.Leader().Status = &t.Status
 	for _, th := range t.Threads {
-		th.VTID = vpid(th.Status.NSpid, int32(th.TID))
+		th.VTID = vpid(th.Numbers(), int32(th.TID))
 	}
 	t.VMAs, err = d.vmas.VMAs(t.Dir)
 	return err

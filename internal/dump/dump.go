@@ -14,7 +14,6 @@ import (
 
 	"glis.dev/glis/image"
 	criu_core "glis.dev/glis/image/criu/criu-core"
-	"glis.dev/glis/image/criu/mm"
 	"glis.dev/glis/image/criu/stats"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/event"
@@ -141,9 +140,9 @@ type dump struct {
 
 	taken  []taken                             // by number of a file, from 1 on
 	cores  map[*scan.Task]*criu_core.CoreEntry // of leaders
-	memory map[*scan.Task]func(*mm.MmEntry) error
+	memory map[*scan.Task]mem.Told
 	spaces []*mem.Space
-	told   map[*scan.Thread]*asked // those that others may be like
+	told   map[*scan.Thread]*asked // those that others are believed to be like, and witnesses
 	xstate [16 << 10]byte
 	ports  bool // threads may have I/O ports here
 
@@ -159,7 +158,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	d := &dump{
 		opts: o, log: log, store: rec, sink: newSink(rec), kinds: kinds.New(), tree: tree,
 		freezer: &freezer{tree: tree}, guard: &guard{}, files: newFiles(tree), self: os.Getpid(), runID: newRunID(),
-		cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]func(*mm.MmEntry) error{}, told: map[*scan.Thread]*asked{},
+		cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]mem.Told{}, told: map[*scan.Thread]*asked{},
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: d.guard}
 	d.sink.ended, d.env.Ended = d.ended, d.ended
@@ -364,6 +363,7 @@ func (d *dump) writeImages(ctx context.Context) error {
 	if err := errors.Join(d.later.finish(), d.sink.finish(ctx)); err != nil {
 		return err
 	}
+	d.spaces, d.cores, d.memory = nil, nil, nil // nobody wants them any more
 	if !whole {
 		if err := d.rehearseWritten(ctx); err != nil {
 			return err

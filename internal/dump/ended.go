@@ -24,10 +24,11 @@ import (
 // withoutFirst prepares a task for going on without its first thread.
 func withoutFirst(t *scan.Task) error {
 	first := &scan.Thread{Thread: remote.Thread{Tgid: t.PID, TID: proc.TID(t.PID), Mask: ^uint64(0)}, Task: t}
-	var err error
-	if first.Status, err = t.Dir.Status(); err != nil {
+	status, err := t.Dir.Status()
+	if err != nil {
 		return kind.About(t, err)
 	}
+	first.Status = &status
 	first.Status.SigPnd = 0 // nobody will ever get them
 	pidfd, err := fd.Task(int(t.Threads[0].TID))
 	if errors.Is(err, unix.EINVAL) {

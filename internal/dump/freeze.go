@@ -33,8 +33,11 @@ const seizeOptions = linux.PTRACE_O_TRACESYSGOOD | linux.PTRACE_O_TRACEEXEC | li
 type freezer struct {
 	tree   *scan.Tree
 	seized []*scan.Thread // in order, for thaw
-	seen   map[proc.TID]bool
-	moving map[*scan.Thread]bool // asked to stop, and not known to have stopped
+	// scratch is what all tasks' files of /proc are read with.
+	scratch proc.Scratch
+	unread  proc.Status // of a thread whose status has not been read
+	seen    map[proc.TID]bool
+	moving  map[*scan.Thread]bool // asked to stop, and not known to have stopped
 	// doubted are tasks of which a thread was gone, see sure.
 	doubted map[*scan.Task]bool
 	ctx     context.Context        // its end is the end of the freeze
@@ -137,7 +140,7 @@ func (f *freezer) add(pids []proc.PID) ([]*scan.Task, error) {
 }
 
 func (f *freezer) open(pid proc.PID) (*scan.Task, error) {
-	dir, err := proc.Open(pid)
+	dir, err := f.scratch.Open(pid)
 	if err != nil {
 		return nil, fmt.Errorf("task %d: %w", pid, err)
 	}
@@ -228,7 +231,7 @@ func (f *freezer) await(th *scan.Thread) error {
 	if !th.First() && f.threadsAt == nil {
 		dir := th.Task.Dir
 		f.reading.Go(func() (err error) {
-			th.Status, err = dir.ThreadStatus(th.TID)
+			th.Status, err = readStatus(dir, th.TID)
 			if errors.Is(err, proc.ErrGone) {
 				return nil // whether it may be is seen in readOwn
 			}

@@ -24,6 +24,9 @@ func (d *dump) askAndGlimpse() error {
 		} else {
 			rest = append(rest, th)
 		}
+		if th.Witness {
+			d.told[th.Like], d.told[th] = nil, nil // filled in when they are asked
+		}
 	}
 	if err := d.ask(asked); err != nil {
 		return err
@@ -49,6 +52,7 @@ func (d *dump) askAndGlimpse() error {
 		if err := d.sink.Put(image.Core, core, nil, uint32(th.VTID)); err != nil {
 			return err
 		}
+		th.XState = nil // it is in the entry
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package dump
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/proto"
@@ -98,13 +99,69 @@ func (s *sink) putSingle(row *image.Row, m proto.Message, payload []byte, id uin
 		return fmt.Errorf("%s: %w", row.FileName(id), err)
 	}
 	s.room = b
+	s.keep(single{row, m.ProtoName(), id, b[from:len(b):len(b)], payload})
+	return s.shrink()
+}
+
+// keep adds a single.
+func (s *sink) keep(x single) {
 	if n := len(s.singles); n == 0 || len(s.singles[n-1]) == cap(s.singles[n-1]) {
 		s.singles = append(s.singles, make([]single, 0, singlesAtOnce))
 	}
 	last := &s.singles[len(s.singles)-1]
-	*last = append(*last, single{row, m.ProtoName(), id, b[from:len(b):len(b)], payload})
-	s.held += len(b) - from + len(payload)
-	return s.shrink()
+	*last = append(*last, x)
+	s.held += len(x.b) + len(x.payload)
+}
+
+// pack encodes the entries of threads, which are singles then: a queue for each
+// would be as large as what is in it.
+func (s *sink) pack() error {
+	s.loose = 0
+	var cores []*queue
+	s.order = slices.DeleteFunc(s.order, func(q *queue) bool {
+		core := q.row == image.Core && q.w == nil && len(q.entries) == 1
+		if core {
+			cores = append(cores, q)
+			delete(s.queues, q.name)
+		}
+		return core
+	})
+	pieces := slices.Collect(slices.Chunk(cores, coresAtOnce))
+	packed := make([][]single, len(pieces))
+	err := par.Do(len(pieces), func(i int) (err error) {
+		if err := s.ended(); err != nil {
+			return err
+		}
+		packed[i], err = packCores(pieces[i])
+		return err
+	})
+	for _, p := range packed {
+		for _, x := range p {
+			s.keep(x)
+		}
+	}
+	return err
+}
+
+// coresAtOnce is for how many threads' entries there is memory in one piece.
+const coresAtOnce = 32
+
+// packCores encodes entries that are about as long as the first of them.
+func packCores(cores []*queue) ([]single, error) {
+	out := make([]single, 0, len(cores))
+	var b []byte
+	for _, q := range cores {
+		from := len(b)
+		var err error
+		if b, err = (proto.MarshalOptions{}).MarshalAppend(b, q.entries[0].m); err != nil {
+			return nil, fmt.Errorf("%s: %w", q.name, err)
+		}
+		if from == 0 {
+			b = append(make([]byte, 0, len(cores)*(len(b)+16)), b...)
+		}
+		out = append(out, single{q.row, q.entries[0].m.ProtoName(), q.ids[0], b[from:len(b):len(b)], nil})
+	}
+	return out, nil
 }
 
 // singlesAtOnce is for how many singles there is memory in one piece.

@@ -39,6 +39,30 @@ func (m memory) Entries(row *image.Row, ids ...uint32) ([]plan.Entry, error) {
 	return out, nil
 }
 
+// Raw implements plan.Raw.
+func (m memory) Raw(row *image.Row, f func(entry []byte) error) error {
+	q := m.sink.queues[row.FileName()]
+	if q == nil {
+		return nil
+	}
+	for _, e := range q.entries {
+		if e.run != nil {
+			if err := e.run.each(f); err != nil {
+				return err
+			}
+			continue
+		}
+		b, err := proto.Marshal(e.m)
+		if err == nil {
+			err = f(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // whole tells whether all entries are still in memory.
 func (s *sink) whole() bool {
 	for _, q := range s.order {

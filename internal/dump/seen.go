@@ -3,6 +3,7 @@ package dump
 import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/par"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -56,11 +57,16 @@ func (f *freezer) readThese(threads []*scan.Thread) error {
 		if err := f.ended(); err != nil {
 			return err
 		}
-		if th.Status, err = th.Task.Dir.ThreadStatus(th.TID); err != nil {
+		if th.Status, err = readStatus(th.Task.Dir, th.TID); err != nil {
 			return kind.About(th.Task, err)
 		}
 		return nil
 	})
+}
+
+func readStatus(dir *proc.Dir, tid proc.TID) (*proc.Status, error) {
+	s, err := dir.ThreadStatus(tid)
+	return &s, err
 }
 
 // copyStatuses gives threads that are like another one its status. False if one that

@@ -56,7 +56,7 @@ func (f *freezer) take(t *scan.Task, tid proc.TID) (*scan.Thread, error) {
 	if err != nil && !asked {
 		return nil, f.whyNot(t, tid, err)
 	}
-	th := &scan.Thread{Thread: remote.Thread{Tgid: t.PID, TID: tid}, Task: t}
+	th := &scan.Thread{Thread: remote.Thread{Tgid: t.PID, TID: tid}, Task: t, Status: &f.unread}
 	f.seen[tid] = true
 	f.seized = append(f.seized, th)
 	f.moving[th] = true

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/proto"
@@ -28,6 +27,7 @@ type sink struct {
 }
 
 type queue struct {
+	name    string
 	row     *image.Row
 	ids     []uint32
 	entries []entry
@@ -81,19 +81,6 @@ func (s *sink) shrink() error {
 	return nil
 }
 
-// pack encodes the entries of threads.
-func (s *sink) pack() error {
-	s.loose = 0
-	var size atomic.Int64
-	err := s.each(func(q *queue) error {
-		n, err := q.pack()
-		size.Add(int64(n))
-		return err
-	})
-	s.held += int(size.Load())
-	return err
-}
-
 // each calls f for all queues, on all CPUs, unless the dump has to end.
 func (s *sink) each(f func(*queue) error) error {
 	return par.Do(len(s.order), func(i int) error {
@@ -104,23 +91,6 @@ func (s *sink) each(f func(*queue) error) error {
 	})
 }
 
-// pack encodes what is not encoded yet, and returns how long that became, in
-// bytes.
-func (q *queue) pack() (int, error) {
-	if q.row != image.Core || len(q.entries) == 0 || q.entries[0].run != nil {
-		return 0, nil
-	}
-	if _, ok := q.entries[0].m.(*proto.Encoded); ok {
-		return 0, nil
-	}
-	m, err := proto.Encode(q.entries[0].m)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", q.row.FileName(q.ids...), err)
-	}
-	q.entries[0].m = m
-	return m.Size(), nil
-}
-
 // Touch makes sure that an image file is there, if with no entry.
 func (s *sink) Touch(row *image.Row, ids ...uint32) { s.queue(row, ids) }
 
@@ -128,7 +98,7 @@ func (s *sink) queue(row *image.Row, ids []uint32) *queue {
 	name := row.FileName(ids...)
 	q := s.queues[name]
 	if q == nil {
-		q = &queue{row: row, ids: ids}
+		q = &queue{name: name, row: row, ids: ids}
 		s.queues[name] = q
 		s.order = append(s.order, q)
 	}

@@ -26,17 +26,26 @@ type Dir struct {
 	fd      int
 	pid     PID
 	path    string
-	scratch atomic.Pointer[[]byte]
+	scratch *Scratch
 	ended   func() error // nil: there is time
 }
 
+// Scratch is memory that files are read into. Many Dirs can have one together:
+// each of them needs some only while it reads.
+type Scratch struct {
+	spare [4]atomic.Pointer[[]byte] // more read at a time seldom
+}
+
 // Open opens /proc/PID. If there is no such process, the error is ErrGone.
-func Open(pid PID) (*Dir, error) {
+func Open(pid PID) (*Dir, error) { return new(Scratch).Open(pid) }
+
+// Open is Open of a Dir that reads with this memory.
+func (s *Scratch) Open(pid PID) (*Dir, error) {
 	path := "/proc/" + strconv.Itoa(int(pid))
 	n, err := openat(unix.AT_FDCWD, path, unix.O_DIRECTORY)
 	switch err {
 	case nil:
-		return &Dir{fd: n, pid: pid, path: path}, nil
+		return &Dir{fd: n, pid: pid, path: path, scratch: s}, nil
 	case unix.ENOENT, unix.ESRCH:
 		return nil, fmt.Errorf("open %s: %w: %w", path, ErrGone, err)
 	}
@@ -141,17 +150,24 @@ func (d *Dir) read(prefix, name string, use func([]byte) error) error {
 	return err
 }
 
-// take lends the scratch buffer, empty. Two goroutines get two buffers.
+// take lends a buffer, empty. Two goroutines get two of them.
 func (d *Dir) take() []byte {
-	if b := d.scratch.Swap(nil); b != nil {
-		return (*b)[:0]
+	for i := range d.scratch.spare {
+		if b := d.scratch.spare[i].Swap(nil); b != nil {
+			return (*b)[:0]
+		}
 	}
 	return make([]byte, 0, firstBuffer)
 }
 
 func (d *Dir) give(b []byte) {
-	if cap(b) <= keptBuffer {
-		d.scratch.Store(&b)
+	if cap(b) > keptBuffer {
+		return
+	}
+	for i := range d.scratch.spare {
+		if d.scratch.spare[i].CompareAndSwap(nil, &b) {
+			return
+		}
 	}
 }
 

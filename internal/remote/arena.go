@@ -147,9 +147,10 @@ type Batch struct {
 	control Addr // of the thread's arch.Control
 	at      Addr // of data
 	data    []byte
-	entries []arch.Entry
+	entries []arch.Entry // these three until it has run
 	feeds   []feed
 	names   []string
+	calls   int // how many there were, once it has run
 	fetched bool
 	sealed  bool
 	first   Addr // of the entries, once sealed
@@ -351,6 +352,7 @@ func (b *Batch) atEnd() (bool, error) {
 	}
 	b.left = left
 	if left == 0 {
+		b.calls, b.entries, b.feeds, b.names = len(b.entries), nil, nil, nil
 		return true, nil
 	}
 	c := Call{b, len(b.entries) - int(left)}
@@ -383,7 +385,8 @@ func (c Call) Result() (int64, error) {
 	if err := c.b.fetch(); err != nil {
 		return 0, err
 	}
-	off := len(c.b.data) - len(c.b.entries)*arch.EntrySize + c.i*arch.EntrySize + arch.EntryRet
+	calls := max(c.b.calls, len(c.b.entries))
+	off := len(c.b.data) - calls*arch.EntrySize + c.i*arch.EntrySize + arch.EntryRet
 	v := int64(binary.LittleEndian.Uint64(c.b.data[off:]))
 	if v < 0 && v > -4096 {
 		return v, unix.Errno(-v)

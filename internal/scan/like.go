@@ -57,17 +57,29 @@ func Liken(t *Task) []*Thread {
 // CopyStatus gives a thread that is like another one its status, with what was seen of
 // the thread. A witness keeps its own; false if that says something else.
 func (t *Thread) CopyStatus() bool {
-	s := t.Like.Status
+	s := *t.Like.Status
 	if len(s.NSpid) != 1 { // nobody has seen its other numbers
 		return false
+	}
+	if !t.Witness && s.SigPnd == t.Seen.Pending && s.SigBlk == t.Seen.Blocked {
+		t.Status = t.Like.Status
+		return true
 	}
 	s.Name, s.Pid, s.NSpid = t.Seen.Name, t.TID, []int32{int32(t.TID)}
 	s.SigPnd, s.SigBlk = t.Seen.Pending, t.Seen.Blocked
 	if t.Witness {
-		return reflect.DeepEqual(lasting(s), lasting(t.Status))
+		return reflect.DeepEqual(lasting(s), lasting(*t.Status))
 	}
-	t.Status = s
+	t.Status = &s
 	return true
+}
+
+// Numbers are those that a thread has in every PID namespace from the engine's down.
+func (t *Thread) Numbers() []int32 {
+	if t.Like != nil && t.Status == t.Like.Status {
+		return []int32{int32(t.TID)}
+	}
+	return t.Status.NSpid
 }
 
 // lasting is what a status says that stays as it is while a thread stands still:

@@ -63,9 +63,11 @@ type IDs struct{ VM, Files, FS, Sighand uint32 }
 // Thread is one thread of a task.
 type Thread struct {
 	remote.Thread
-	VTID    VPID
-	Task    *Task
-	Status  proc.Status // of this thread
+	VTID VPID
+	Task *Task
+	// Status is of this thread; of threads that are alike, and where no signals tell
+	// them apart, that of one of them but for their names and numbers.
+	Status  *proc.Status
 	Rseq    linux.RseqConfig
 	Filter  uint32          // number of its oldest seccomp filter, if it has any
 	Joined  bool            // its seccomp filters are in images as its leader's alone

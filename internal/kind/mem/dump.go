@@ -22,31 +22,39 @@ import (
 	"glis.dev/glis/internal/scan"
 )
 
-// Ask queues what only the task itself can tell of its memory. The function
-// it returns puts the answers into the entry once they are there.
-func Ask(q *kind.Question) func(*mm.MmEntry) error {
+// Told is what only the task itself can tell of its memory.
+type Told struct {
+	top      uint64 // of the heap
+	dumpable int32
+	thp      uint64 // as PR_GET_THP_DISABLE says it
+}
+
+// Ask queues the questions for it. The function that it returns reads the answers
+// once they are there.
+func Ask(q *kind.Question) func() (Told, error) {
 	brk := q.Batch.Call("brk", unix.SYS_BRK, 0)
 	dumpable := q.Batch.Call("prctl(PR_GET_DUMPABLE)", unix.SYS_PRCTL, unix.PR_GET_DUMPABLE)
 	thp := q.Batch.Call("prctl(PR_GET_THP_DISABLE)", unix.SYS_PRCTL, linux.PR_GET_THP_DISABLE)
-	return func(e *mm.MmEntry) error {
+	return func() (Told, error) {
 		top, err := brk.Result()
 		if err != nil {
-			return err
+			return Told{}, err
 		}
 		d, err := dumpable.Result()
 		if err != nil {
-			return err
+			return Told{}, err
 		}
 		t, err := thp.Result()
-		if err != nil {
-			return err
-		}
-		e.MmBrk, e.Dumpable, e.ThpDisabled = proto.Uint64(uint64(top)), proto.Int32(int32(d)), proto.Bool(t != 0)
-		// Since Linux 6.18 the answer has the flags in its upper bits.
-		if t > 1 {
-			putVarint(e, mmTHP, uint64(t)&^1)
-		}
-		return nil
+		return Told{uint64(top), int32(d), uint64(t)}, err
+	}
+}
+
+// Put puts the answers into the entry.
+func (t Told) Put(e *mm.MmEntry) {
+	e.MmBrk, e.Dumpable, e.ThpDisabled = &t.top, &t.dumpable, proto.Bool(t.thp != 0)
+	// Since Linux 6.18 the answer has the flags in its upper bits.
+	if t.thp > 1 {
+		putVarint(e, mmTHP, t.thp&^1)
 	}
 }
 
@@ -81,7 +89,6 @@ func Dump(ctx context.Context, env *kind.DumpEnv, t *scan.Task) (*Space, error) 
 	if err := s.find(); err != nil {
 		return nil, err
 	}
-	s.putEntries()
 	putVarint(s.Entry, mmExtra, mmExtraCow)
 	return s, nil
 }
@@ -254,9 +261,9 @@ type entry struct {
 	madv                         uint64
 }
 
-// putEntries fills in the list of mappings. Tasks have thousands of them, so
+// List fills in the entry's list of mappings. Tasks have thousands of them, so
 // all are allocated at once.
-func (s *Space) putEntries() {
+func (s *Space) List() {
 	all := make([]entry, len(s.areas)+len(s.guard))
 	s.Entry.Vmas = make([]*vma.VmaEntry, len(all))
 	for i := range s.areas {

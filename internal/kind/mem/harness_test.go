@@ -197,9 +197,12 @@ func ask(env *kind.DumpEnv, t *scan.Task, s *Space) error {
 	if err := b.Run(); err != nil {
 		return err
 	}
-	if err := answer(s.Entry); err != nil {
+	told, err := answer()
+	if err != nil {
 		return err
 	}
+	told.Put(s.Entry)
+	s.List()
 	if err := a.Unmap(th, insn); err != nil {
 		return err
 	}

@@ -18,6 +18,17 @@ import (
 
 func isSocketMap(v *proc.VMA) bool { return strings.HasPrefix(v.Name, "socket:[") }
 
+// OfSockets returns the mappings of sockets: what their rings are compared with
+// when all others are described.
+func OfSockets(vmas []proc.VMA) (out []proc.VMA) {
+	for i := range vmas {
+		if isSocketMap(&vmas[i]) {
+			out = append(out, vmas[i])
+		}
+	}
+	return out
+}
+
 // socketMap describes a mapping of a packet socket.
 func (s *Space) socketMap(env *kind.DumpEnv, v *proc.VMA, a *area) error {
 	refuse := func(why string) error {

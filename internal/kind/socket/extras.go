@@ -41,6 +41,24 @@ func NewExtras(src plan.Source) (*Extras, error) {
 	})
 }
 
+// EachExtra calls f with the number of each socket that there is something of.
+func EachExtra(src plan.Source, f func(id uint32)) error {
+	if r, ok := src.(plan.Raw); ok {
+		var id numbered
+		var dec proto.Decoder
+		return r.Raw(extra.Sockets, func(b []byte) error {
+			err := dec.Unmarshal(b, &id)
+			f(*id.id)
+			return err
+		})
+	}
+	all, err := src.Entries(extra.Sockets)
+	for _, e := range all {
+		f(e.Message.(*extra.SocketEntry).GetId())
+	}
+	return err
+}
+
 // numbered is the number that an extra.SocketEntry is of.
 type numbered struct {
 	proto.Rest

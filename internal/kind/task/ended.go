@@ -43,7 +43,7 @@ const pfExiting = 4
 // endedCreds are the credentials of a thread that has ended: what its status says,
 // and the securebits, which nobody tells, of another thread.
 func endedCreds(first *scan.Thread, other *creds.CredsEntry) *creds.CredsEntry {
-	s := &first.Status
+	s := first.Status
 	u, g := s.Uid, s.Gid
 	secbits := other.GetSecbits()
 	e := &creds.CredsEntry{

@@ -128,9 +128,11 @@ func look(task *scan.Task) (err error) {
 		if th.Rseq, err = tracee.Rseq(th.TID); err != nil {
 			return err
 		}
-		if th.Status, err = task.Dir.ThreadStatus(th.TID); err != nil {
+		status, err := task.Dir.ThreadStatus(th.TID)
+		if err != nil {
 			return err
 		}
+		th.Status = &status
 		th.SetSignal(unix.SIGURG)
 	}
 	return nil

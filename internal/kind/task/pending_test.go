@@ -8,6 +8,7 @@ import (
 
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -27,7 +28,7 @@ func TestPutStop(t *testing.T) {
 		"batch":   func(t *scan.Task) { t.Threads[1].StopOnRelease() },
 	} {
 		task := &scan.Task{}
-		task.Threads = []*scan.Thread{{Task: task}, {Task: task}}
+		task.Threads = []*scan.Thread{{Task: task, Status: &proc.Status{}}, {Task: task, Status: &proc.Status{}}}
 		put := func() *core.CoreEntry {
 			c := &core.CoreEntry{ThreadCore: &core.ThreadCoreEntry{}, Tc: &core.TaskCoreEntry{TaskState: new(uint32(StateAlive))}}
 			PutSignals(c, task.Threads[0])

@@ -9,6 +9,7 @@ import (
 	"glis.dev/glis/image/criu/seccomp"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
 )
@@ -36,7 +37,7 @@ func code(op uint16, k uint32) []byte {
 // installing.
 func TestFilters(t *testing.T) {
 	a, b, c := tracee.Filter{Code: code(6, 1)}, tracee.Filter{Code: code(6, 2), Log: true}, tracee.Filter{Code: code(6, 3)}
-	th := &scan.Thread{Task: &scan.Task{}}
+	th := &scan.Thread{Task: &scan.Task{}, Status: &proc.Status{}}
 	var f Filters
 	first, err := f.Add(th, []tracee.Filter{a, b, c})
 	again, err2 := f.Add(th, []tracee.Filter{a, b, c})
@@ -64,7 +65,7 @@ func TestJoinedFilters(t *testing.T) {
 	process := func(filters ...[]tracee.Filter) *scan.Task {
 		p := &scan.Task{}
 		for _, x := range filters {
-			th := &scan.Thread{Task: p}
+			th := &scan.Thread{Task: p, Status: &proc.Status{}}
 			th.Status.Seccomp = linux.SECCOMP_MODE_FILTER
 			n, err := f.Add(th, x)
 			if err != nil {

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -52,19 +53,57 @@ func (Sigactions) Dump(q *kind.Question) (kind.Answer, error) {
 
 // getActions reads struct kernel_sigaction: handler, flags, restorer, mask.
 func getActions(b []byte) []*criu_sa.SaEntry {
-	v := make([]uint64, len(b)/8)
+	const size = linux.KernelSigactionSize
+	out := make([]*criu_sa.SaEntry, len(b)/size)
+	at := func(i int) []byte { return b[i*size:][:size] }
+	var kept [4]int // ones that differ: most signals have what another one has
+	n := 0
+	for i := range out {
+		for _, k := range kept[:n] {
+			if bytes.Equal(at(i), at(k)) {
+				out[i] = out[k]
+			}
+		}
+		if out[i] == nil {
+			out[i] = getAction(at(i))
+			kept[min(n, len(kept)-1)] = i
+			n = min(n+1, len(kept))
+		}
+	}
+	return out
+}
+
+func getAction(b []byte) *criu_sa.SaEntry {
+	var v [linux.KernelSigactionSize / 8]uint64
 	for i := range v {
 		v[i] = binary.LittleEndian.Uint64(b[8*i:])
 	}
-	out := make([]*criu_sa.SaEntry, len(v)/4)
-	entries := make([]criu_sa.SaEntry, len(out))
-	native := new(bool)
-	for i := range out {
-		w, e := v[4*i:], &entries[i]
-		e.Sigaction, e.Flags, e.Restorer, e.Mask, e.CompatSigaction = &w[0], &w[1], &w[2], &w[3], native
-		out[i] = e
+	return &criu_sa.SaEntry{Sigaction: &v[0], Flags: &v[1], Restorer: &v[2], Mask: &v[3], CompatSigaction: new(bool)}
+}
+
+// ShareActions has an entry that was read use the handlers of another one, as far as
+// they are the same: they are most of what is in the entry of a process.
+func ShareActions(c, with *core.CoreEntry) {
+	own, its := c.GetTc().GetSigactions(), with.GetTc().GetSigactions()
+	if len(own) != len(its) {
+		return
 	}
-	return out
+	all := true
+	for i := range own {
+		if sameAction(own[i], its[i]) {
+			own[i] = its[i]
+		} else {
+			all = false
+		}
+	}
+	if all {
+		c.Tc.Sigactions = its
+	}
+}
+
+func sameAction(a, b *criu_sa.SaEntry) bool {
+	return a.GetSigaction() == b.GetSigaction() && a.GetFlags() == b.GetFlags() && a.GetRestorer() == b.GetRestorer() &&
+		a.GetMask() == b.GetMask() && a.GetMaskExtended() == b.GetMaskExtended() && a.GetCompatSigaction() == b.GetCompatSigaction()
 }
 
 // Restore implements kind.Facet.

@@ -19,6 +19,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -120,7 +121,7 @@ func TestPutSignals(t *testing.T) {
 
 func TestDeliverable(t *testing.T) {
 	info := func(sig byte) []linux.Siginfo { return []linux.Siginfo{{sig}} }
-	th := &scan.Thread{Task: &scan.Task{}}
+	th := &scan.Thread{Task: &scan.Task{}, Status: &proc.Status{}}
 	th.Task.Threads = []*scan.Thread{th}
 	if th.Mask = 1 << 9; Deliverable(th) {
 		t.Error("nothing waits")

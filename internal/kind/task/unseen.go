@@ -36,7 +36,7 @@ func (u *Unseen) Learn() {
 // becomes of the engine: a batch is run to its end.
 func allPorts(q *kind.Question) remote.Call {
 	const rawio = 1 << unix.CAP_SYS_RAWIO
-	st := &q.Thread.Status
+	st := q.Thread.Status
 	if st.CapEff&rawio == 0 {
 		return q.Batch.Try("iopl", arch.SysIopl, 3)
 	}

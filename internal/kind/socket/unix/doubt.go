@@ -10,7 +10,7 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/fdinfo"
-	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -68,12 +68,8 @@ func isPlain(u *sk_unix.UnixSkEntry) bool {
 // their queues.
 func specials(src plan.Source) (map[uint32]bool, error) {
 	out := map[uint32]bool{}
-	more, err := src.Entries(extra.Sockets)
-	if err != nil {
+	if err := socket.EachExtra(src, func(id uint32) { out[id] = true }); err != nil {
 		return nil, err
-	}
-	for _, e := range more {
-		out[e.Message.(*extra.SocketEntry).GetId()] = true
 	}
 	packets, err := src.Entries(image.SkQueues)
 	for _, e := range packets {
