@@ -37,6 +37,28 @@ func (r *Resolved) Close() error {
 	return errors.Join(errs...)
 }
 
+// Whole calls f for every range of pages, by address, if all are in this checkpoint
+// itself or in none; not ok otherwise, and then nobody has been called. It is Resolve
+// for who needs no list of what may be half a million pieces.
+func (p *PagemapFile) Whole(f func(Piece) error) (ok bool, err error) {
+	for i := range p.Ranges {
+		if p.Ranges[i].Flags&PageParent != 0 {
+			return false, nil
+		}
+	}
+	var one Resolved
+	for _, r := range p.Ranges {
+		one.Pieces = one.Pieces[:0]
+		if err := one.add(p, r, r.Flags&PageLazy != 0); err != nil {
+			return true, err
+		}
+		if err := f(one.Pieces[0]); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
 // Resolve follows the ranges that are in parent checkpoints down to the pages
 // files that have them. A page that a parent should have and has not is an
 // error. Close the result after use, before p.
@@ -44,8 +66,7 @@ func (p *PagemapFile) Resolve() (*Resolved, error) {
 	out := &Resolved{}
 	c := chain{at: p.store}
 	defer c.close()
-	want := append([]Range(nil), p.Ranges...)
-	for level := p; ; {
+	for level, want := p, p.Ranges; ; {
 		rest, err := out.take(level, want)
 		if err != nil {
 			return nil, errors.Join(err, out.Close())

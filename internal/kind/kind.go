@@ -307,13 +307,15 @@ type Answer func(core *criu_core.CoreEntry) error
 type Redo struct {
 	Env    *plan.Env
 	Batch  *remote.Batch
-	Leader *criu_core.CoreEntry            // of the thread-group leader: what belongs to the process
-	Core   *criu_core.CoreEntry            // of this thread
-	PID    scan.VPID                       // of the process
-	TID    scan.VPID                       // of this thread
-	Host   proc.PID                        // of the process, as the engine's /proc has it
-	Cores  map[uint32]*criu_core.CoreEntry // of all threads of the process, by number
-	Extra  Extra                           // what criu's fields can't say about this thread
+	Leader *criu_core.CoreEntry // of the thread-group leader: what belongs to the process
+	Core   *criu_core.CoreEntry // of this thread
+	PID    scan.VPID            // of the process
+	TID    scan.VPID            // of this thread
+	Host   proc.PID             // of the process, as the engine's /proc has it
+	// SameFilters tells whether all of several threads of the process are under the
+	// same filters of seccomp.
+	SameFilters func() bool
+	Extra       Extra // what criu's fields can't say about this thread
 }
 
 // Newborn is a Facet of a process that its children and threads begin with, so

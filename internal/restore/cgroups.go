@@ -23,8 +23,8 @@ func (r *restore) planCgroups() error {
 		return err
 	}
 	for _, t := range r.tree.tasks {
-		for _, tid := range t.threads {
-			if err := r.cgroups.Check(setOf(t.cores[tid])); err != nil {
+		for i := range t.images {
+			if err := r.cgroups.Check(t.images[i].set); err != nil {
 				return fmt.Errorf("%v: %w", t, err)
 			}
 		}
@@ -66,7 +66,7 @@ func (r *restore) enterCgroups(t *task, l *live) error {
 // spreadThreads moves threads that are elsewhere than their leader.
 func (r *restore) spreadThreads(t *task) error {
 	for i, th := range t.live.threads[1:] {
-		if err := r.cgroups.EnterThread(int(th.TID), t.live.cgroups, setOf(t.cores[t.threads[i+1]])); err != nil {
+		if err := r.cgroups.EnterThread(int(th.TID), t.live.cgroups, t.images[i+1].set); err != nil {
 			return fmt.Errorf("%v: thread %d: %w", t, th.TID, err)
 		}
 	}

@@ -27,7 +27,7 @@ func (th *thread) mayEnd() error {
 
 // firstEnds tells whether the first thread of a task is to end.
 func (t *task) firstEnds() bool {
-	ends, _ := facets.Ended(t.extra[t.pid]) // checked by mayEnd
+	ends, _ := facets.Ended(t.images[0].extra) // checked by mayEnd
 	return ends
 }
 

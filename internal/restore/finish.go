@@ -147,7 +147,7 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 		return err
 	}
 	flushChildSignals(b)
-	if err := restoreFacets(r.kinds.Early, r.redo(b, t, t.pid)); err != nil {
+	if err := restoreFacets(r.kinds.Early, r.redo(b, &t.images[0])); err != nil {
 		return err
 	}
 	if len(t.threads) == 1 {
@@ -169,7 +169,7 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 // finishLeader queues the leader's last calls: its own state, when all other
 // threads of the process have theirs.
 func (r *restore) finishLeader(b *remote.Batch, t *task) error {
-	if err := restoreFacets(r.kinds.Leader, r.redo(b, t, t.pid)); err != nil {
+	if err := restoreFacets(r.kinds.Leader, r.redo(b, &t.images[0])); err != nil {
 		return err
 	}
 	if err := facets.RestoreDumpable(b, scan.VPID(t.pid), t.space.Entry.Dumpable); err != nil {
@@ -178,7 +178,7 @@ func (r *restore) finishLeader(b *remote.Batch, t *task) error {
 	if !t.sharesFiles() && !t.lendsFiles() {
 		b.Call("close", unix.SYS_CLOSE, uint64(r.transport.number))
 	}
-	t.wakes[t.pid].Prepare(b)
+	t.images[0].wake.Prepare(b)
 	return nil
 }
 
@@ -289,10 +289,11 @@ func (r *restore) awaitThreads(t *task) error {
 }
 
 // redo is what facets need to bring a thread's state back.
-func (r *restore) redo(b *remote.Batch, t *task, tid uint32) *kind.Redo {
+func (r *restore) redo(b *remote.Batch, th *thread) *kind.Redo {
+	t := th.task
 	return &kind.Redo{
-		Env: r.env, Batch: b, Leader: t.core(), Core: t.cores[tid], Cores: t.cores, Extra: t.extra[tid],
-		PID: scan.VPID(t.pid), TID: scan.VPID(tid), Host: t.live.thread.Tgid,
+		Env: r.env, Batch: b, Leader: t.core(), Core: th.core, SameFilters: t.sameFilters, Extra: th.extra,
+		PID: scan.VPID(t.pid), TID: scan.VPID(th.tid), Host: t.live.thread.Tgid,
 	}
 }
 
@@ -303,60 +304,6 @@ func restoreFacets(list []kind.Facet, redo *kind.Redo) error {
 		}
 	}
 	return nil
-}
-
-// restoreThreads has every thread of the tree bring back its own state, one
-// batch each: first all that are not leaders, then the leaders, since a
-// change of credentials in any thread concerns the whole process.
-func (r *restore) restoreThreads() error {
-	for _, leaders := range []bool{false, true} {
-		if err := r.restoreSome(leaders); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// restoreSome starts the batches of all leaders, or of all others, before it
-// waits for the first.
-func (r *restore) restoreSome(leaders bool) error {
-	var all []*remote.Batch
-	for _, t := range r.tree.tasks {
-		if t.zombie || len(t.threads) == 1 {
-			continue
-		}
-		for i, th := range t.live.threads {
-			if (i == 0) != leaders {
-				continue
-			}
-			b, err := r.restoreThread(t, th, t.threads[i])
-			if err != nil {
-				return fmt.Errorf("%v: thread %d: %w", t, t.threads[i], err)
-			}
-			all = append(all, b)
-		}
-	}
-	for _, b := range all {
-		if err := b.Wait(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *restore) restoreThread(t *task, th *remote.Thread, tid uint32) (*remote.Batch, error) {
-	b := t.live.arena.Batch(th)
-	if tid == t.pid {
-		if err := r.finishLeader(b, t); err != nil {
-			return nil, err
-		}
-		return b, b.Start()
-	}
-	if err := restoreFacets(r.kinds.Thread, r.redo(b, t, tid)); err != nil {
-		return nil, err
-	}
-	t.wakes[tid].Prepare(b)
-	return b, b.Start()
 }
 
 // seal closes the transport of tasks that share their descriptors with

@@ -64,7 +64,7 @@ func (r *restore) begin(b *remote.Batch, t *task) error {
 		if !ok {
 			continue
 		}
-		if err := n.Begin(r.redo(b, t, t.pid), parent, free); err != nil {
+		if err := n.Begin(r.redo(b, &t.images[0]), parent, free); err != nil {
 			return fmt.Errorf("%s: %w", f.Name(), err)
 		}
 	}

@@ -155,7 +155,11 @@ func check(tr *tree, set *kinds.Set, env *plan.CheckEnv) error {
 			if i == 0 {
 				facets = set.All()
 			}
-			return checkThread(facets, env, t.cores[t.threads[i]])
+			th, err := t.images[i].whole()
+			if err != nil {
+				return err
+			}
+			return checkThread(facets, env, th.core)
 		})
 		if err != nil {
 			return fmt.Errorf("%v: %w", t, err)

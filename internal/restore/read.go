@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +17,6 @@ import (
 	"glis.dev/glis/image/criu/inventory"
 	"glis.dev/glis/image/criu/pstree"
 	"glis.dev/glis/image/criu/seccomp"
-	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/mem"
 	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/par"
@@ -40,9 +40,7 @@ type task struct {
 	parent               *task
 	children             []*task
 	zombie               bool
-	cores                map[uint32]*criu_core.CoreEntry // by thread
-	extra                map[uint32]kind.Extra           // by thread
-	wakes                map[uint32]*facets.Wake         // by thread
+	images               []thread // of the threads, in the same order
 	ids                  *criu_core.TaskKobjIdsEntry
 	fs                   *fsimg.FsEntry
 	fds                  []*fdinfo.FdinfoEntry
@@ -57,7 +55,7 @@ type task struct {
 	entered bool // it has its root and working directory already
 }
 
-func (t *task) core() *criu_core.CoreEntry { return t.cores[t.pid] }
+func (t *task) core() *criu_core.CoreEntry { return t.images[0].core }
 
 func (t *task) String() string {
 	name := ""
@@ -142,7 +140,8 @@ func (tr *tree) expected() int {
 
 // readTasks reads the images of all tasks and threads, on all CPUs.
 func (tr *tree) readTasks(s image.Store) error {
-	if err := par.Do(len(tr.tasks), func(i int) error { return readTask(s, tr.tasks[i]) }); err != nil {
+	var common common
+	if err := par.Do(len(tr.tasks), func(i int) error { return readTask(s, tr.tasks[i], &common) }); err != nil {
 		return err
 	}
 	if err := tr.readTables(s); err != nil {
@@ -151,21 +150,17 @@ func (tr *tree) readTasks(s image.Store) error {
 	var threads []*thread
 	for _, t := range tr.tasks {
 		tr.nfds += len(t.fds)
-		for _, tid := range t.threads {
+		for i := range t.images {
 			if !t.zombie {
-				threads = append(threads, &thread{task: t, tid: tid})
+				threads = append(threads, &t.images[i])
 			}
 		}
 	}
-	if err := par.Do(len(threads), func(i int) error { return threads[i].read(s) }); err != nil {
+	if err := par.Do(len(threads), func(i int) error { return threads[i].read(s, len(threads) < manyThreads) }); err != nil {
 		return err
 	}
 	for _, th := range threads {
-		th.task.cores[th.tid], th.task.extra[th.tid], th.task.wakes[th.tid] = th.core, th.extra, th.wake
-		th.task.waiting |= facets.Waiting(th.core)
-		if err := th.mayEnd(); err != nil {
-			return err
-		}
+		th.task.waiting |= th.waiting
 	}
 	return tr.chooseSignals()
 }
@@ -182,7 +177,7 @@ func (tr *tree) chooseSignals() (err error) {
 }
 
 func (tr *tree) add(e *pstree.PstreeEntry) error {
-	t := &task{pid: e.GetPid(), ppid: e.GetPpid(), pgid: e.GetPgid(), sid: e.GetSid(), threads: e.GetThreads(), cores: map[uint32]*criu_core.CoreEntry{}, extra: map[uint32]kind.Extra{}, wakes: map[uint32]*facets.Wake{}}
+	t := &task{pid: e.GetPid(), ppid: e.GetPpid(), pgid: e.GetPgid(), sid: e.GetSid(), threads: e.GetThreads()}
 	switch {
 	case len(tr.tasks) >= maxTasks || len(t.threads) > maxThreads:
 		return fmt.Errorf("too many tasks or threads")
@@ -200,6 +195,10 @@ func (tr *tree) add(e *pstree.PstreeEntry) error {
 		}
 		tr.byPID[tid] = t
 	}
+	t.images = make([]thread, len(t.threads))
+	for i, tid := range t.threads {
+		t.images[i] = thread{task: t, tid: tid}
+	}
 	if t.parent = tr.byPID[t.ppid]; t.parent != nil && t.parent.pid != t.ppid {
 		t.parent = nil // a thread of it
 	}
@@ -215,14 +214,23 @@ func (tr *tree) add(e *pstree.PstreeEntry) error {
 	return nil
 }
 
-func readTask(s image.Store, t *task) error {
+// common is what the tasks of a tree have in common while they are read.
+type common struct {
+	spaces mem.Alike
+	first  atomic.Pointer[criu_core.CoreEntry] // of whichever task
+}
+
+func readTask(s image.Store, t *task, all *common) error {
 	c, err := image.ReadOne[*criu_core.CoreEntry](s, image.Core, t.pid)
 	if err != nil {
 		return err
 	}
-	t.cores[t.pid] = c
+	t.images[0].core, t.images[0].set = c, setOf(c)
 	if t.core().GetTc() == nil {
 		return fmt.Errorf("%s: the entry of a process is missing in it", image.Core.FileName(t.pid))
+	}
+	if !all.first.CompareAndSwap(nil, c) {
+		facets.ShareActions(c, all.first.Load())
 	}
 	switch state := t.core().GetTc().GetTaskState(); state {
 	case taskDead:
@@ -235,7 +243,7 @@ func readTask(s image.Store, t *task) error {
 	default:
 		return fmt.Errorf("%s: task state %d is not one that Glis can restore", image.Core.FileName(t.pid), state)
 	}
-	return readLiving(s, t)
+	return readLiving(s, t, all)
 }
 
 // States of a task in images (criu's TASK_ALIVE and so on).
@@ -245,7 +253,7 @@ const (
 	taskStopped = facets.StateStopped
 )
 
-func readLiving(s image.Store, t *task) error {
+func readLiving(s image.Store, t *task, all *common) error {
 	var err error
 	if t.ids, err = readIDs(s, t); err != nil {
 		return err
@@ -253,7 +261,7 @@ func readLiving(s image.Store, t *task) error {
 	if t.fs, err = image.ReadOne[*fsimg.FsEntry](s, image.FS, t.pid); err != nil {
 		return err
 	}
-	t.space, err = mem.Read(s, t.pid)
+	t.space, err = all.spaces.Read(s, t.pid)
 	return err
 }
 
@@ -289,31 +297,6 @@ func readTable(s image.Store, id uint32) ([]*fdinfo.FdinfoEntry, error) {
 		seen[e.GetFd()] = true
 	}
 	return fds, nil
-}
-
-// thread is one thread's images.
-type thread struct {
-	task  *task
-	tid   uint32
-	core  *criu_core.CoreEntry
-	extra kind.Extra
-	wake  *facets.Wake // what it begins to run with
-}
-
-func (th *thread) read(s image.Store) error {
-	var err error
-	if th.core = th.task.cores[th.tid]; th.core == nil {
-		if th.core, err = image.ReadOne[*criu_core.CoreEntry](s, image.Core, th.tid); err != nil {
-			return err
-		}
-	}
-	if th.extra, err = facets.ReadExtra(th.core); err == nil {
-		th.wake, err = facets.ReadWake(th.core, th.extra)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", image.Core.FileName(th.tid), err)
-	}
-	return nil
 }
 
 // readIDs reads what a task shares; older images have it in the core entry.

@@ -31,7 +31,7 @@ func (r *restore) resume(ctx context.Context) error {
 		r.ready,
 		func(t *task) error { return t.live.arena.StartUnmap(t.live.thread, t.live.arena.Syscall()) },
 		func(t *task) error { return t.live.arena.FinishUnmap(t.live.thread) },
-		func(t *task) error { return setRegisters(t.live.thread, t.wakes[t.pid]) },
+		func(t *task) error { return setRegisters(t.live.thread, t.images[0].wake) },
 	} {
 		for _, t := range living {
 			if err := f(t); err != nil {
@@ -46,12 +46,15 @@ func (r *restore) resume(ctx context.Context) error {
 // they were, and has the leader be as it was in its system call.
 func (r *restore) ready(t *task) error {
 	for i, th := range t.live.threads {
-		wake := t.wakes[t.threads[i]]
-		if err := facets.Rearm(th, t.live.arena, wake); err != nil {
+		images, err := t.images[i].whole()
+		if err != nil {
+			return err
+		}
+		if err := facets.Rearm(th, t.live.arena, images.wake); err != nil {
 			return err
 		}
 		if i > 0 {
-			if err := setRegisters(th, wake); err != nil {
+			if err := setRegisters(th, images.wake); err != nil {
 				return err
 			}
 		}

@@ -22,6 +22,8 @@ type Engine struct {
 	Dump []string // options every dump gets
 	// Extra are its descriptors from 3 on.
 	Extra []*os.File
+	// Started is told of each run when it begins; may be nil.
+	Started func(pid int)
 }
 
 // Result is how one run of an engine ended.
@@ -63,7 +65,14 @@ func (e Engine) Run(t testing.TB, args ...string) Result {
 	t.Helper()
 	cmd, out, done := e.command(t, args)
 	defer done()
-	err := cmd.Run()
+	err := cmd.Start()
+	if err != nil {
+		t.Fatalf("%s: %v", e.Path, err)
+	}
+	if e.Started != nil {
+		e.Started(cmd.Process.Pid)
+	}
+	err = cmd.Wait()
 	r := out(cmd)
 	if err != nil && r.Code <= 0 {
 		t.Fatalf("%s %s: %v\n%s", e.Path, strings.Join(args, " "), err, r.Stderr)

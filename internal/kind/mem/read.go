@@ -1,10 +1,12 @@
 package mem
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -35,7 +37,16 @@ const (
 // and pagemap-PID.img. What it returns can be relied on: mappings in order and
 // apart, in user space, of known sorts, with stored pages only where a task
 // can have pages of its own.
-func Read(store image.Store, pid uint32) (*Space, error) {
+func Read(store image.Store, pid uint32) (*Space, error) { return new(Alike).Read(store, pid) }
+
+// Alike is what the address spaces of a tree have in common when they are read.
+type Alike struct {
+	mu   sync.Mutex
+	vdso []byte
+}
+
+// Read is Read of one of these. Several may be read at a time.
+func (l *Alike) Read(store image.Store, pid uint32) (*Space, error) {
 	raw, err := rawEntry(store, pid)
 	if err != nil {
 		return nil, err
@@ -48,7 +59,19 @@ func Read(store image.Store, pid uint32) (*Space, error) {
 	if err := s.readPagemap(); err != nil {
 		return nil, err
 	}
+	l.share(s)
 	return s, nil
+}
+
+// share has a space use the vdso that another one has, if that is the same.
+func (l *Alike) share(s *Space) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if bytes.Equal(s.vdso, l.vdso) {
+		s.vdso = l.vdso
+	} else if s.vdso != nil {
+		l.vdso = s.vdso
+	}
 }
 
 func (s *Space) readEntry(raw []byte) error {
@@ -263,21 +286,48 @@ func (s *Space) readPagemap() error {
 		return err
 	}
 	defer m.Close() //nolint:errcheck // only read from
-	r, err := m.Resolve()
-	if err != nil {
-		return err
-	}
-	defer r.Close() //nolint:errcheck // only read from
 	s.pagesID = m.PagesID
-	s.pieces = make([]piece, len(r.Pieces))
-	for i, p := range r.Pieces {
+	s.pieces = make([]piece, 0, len(m.Ranges))
+	var vdso []image.Piece // that its contents are in
+	code, _ := s.kernels()
+	take := func(p image.Piece) error {
 		if p.Source == nil {
 			return kind.Unsupported(fmt.Sprintf("%s: pages at %#x that are in no file", m.Name, p.Vaddr), "they were to be fetched later from a page server")
 		}
-		s.pieces[i] = piece{pages.Span{Start: p.Vaddr, End: p.End()}, p.Offset, p.Depth > 0}
+		s.addPiece(piece{pages.Span{Start: p.Vaddr, End: p.End()}, p.Offset, p.Depth > 0})
+		if code != nil && p.Vaddr < code.End && p.End() > code.Start {
+			vdso = append(vdso, p)
+		}
+		return nil
+	}
+	ok, err := m.Whole(take)
+	if err == nil && !ok {
+		var r *image.Resolved
+		if r, err = m.Resolve(); err != nil {
+			return err
+		}
+		defer r.Close() //nolint:errcheck // only read from
+		for _, p := range r.Pieces {
+			err = errors.Join(err, take(p))
+		}
+	}
+	if err != nil {
+		return err
 	}
 	if stray, ok := s.assign(); !ok {
 		return fmt.Errorf("%s: page at %#x is in no mapping that has pages of its own", m.Name, stray)
 	}
-	return s.readVdso(r.Pieces)
+	return s.readVdso(vdso)
+}
+
+// addPiece adds a piece behind all others, or makes the last one longer.
+func (s *Space) addPiece(p piece) {
+	if n := len(s.pieces); n > 0 {
+		last := &s.pieces[n-1]
+		if last.End == p.Start && last.off+int64(last.Len()) == p.off && last.up == p.up {
+			last.End = p.End
+			return
+		}
+	}
+	s.pieces = append(s.pieces, p)
 }

@@ -242,7 +242,7 @@ func (s Seccomp) Restore(r *kind.Redo) error {
 		return nil
 	}
 	flags := uint64(linux.SECCOMP_FILTER_FLAG_SPEC_ALLOW) // speculation has facets of its own
-	if sameFilters(r) {
+	if r.SameFilters() {
 		if r.TID != r.PID {
 			return nil
 		}
@@ -266,15 +266,4 @@ func (s Seccomp) Restore(r *kind.Redo) error {
 		r.Batch.Call("seccomp filter", unix.SYS_SECCOMP, linux.SECCOMP_SET_MODE_FILTER, own, uint64(prog))
 	}
 	return nil
-}
-
-// sameFilters tells whether all of several threads have the same filters.
-func sameFilters(r *kind.Redo) bool {
-	own := r.Core.GetThreadCore()
-	for _, c := range r.Cores {
-		if t := c.GetThreadCore(); t.GetSeccompMode() != own.GetSeccompMode() || t.GetSeccompFilter() != own.GetSeccompFilter() {
-			return false
-		}
-	}
-	return len(r.Cores) > 1
 }

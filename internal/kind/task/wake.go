@@ -18,8 +18,9 @@ type Wake struct {
 	XState []byte // NT_X86_XSTATE, trimmed; nil: as a new thread has it
 	Mask   uint64
 
-	restart *restart    // nil unless its rest of a sleep is known
-	at      remote.Addr // of that rest in the restored task, see Prepare
+	restart *restart // nil unless its rest of a sleep is known
+	// At is where that rest is in the restored task, see Prepare; 0: there is none.
+	At remote.Addr
 }
 
 // ReadWake reads it from a thread's core image and ReadExtra's answer.
@@ -65,7 +66,7 @@ func (w *Wake) unfold(r *restart) error {
 // building the thread's last batch.
 func (w *Wake) Prepare(b *remote.Batch) {
 	if w.restart != nil {
-		w.at = b.U64(uint64(w.restart.Rest.Sec), uint64(w.restart.Rest.Nsec))
+		w.At = b.U64(uint64(w.restart.Rest.Sec), uint64(w.restart.Rest.Nsec))
 	}
 }
 
@@ -86,7 +87,7 @@ func Rearm(t *remote.Thread, arena *remote.Arena, w *Wake) error {
 
 // sleep has the thread enter its interrupted call with the time that is left.
 func (w *Wake) sleep(t *remote.Thread, arena *remote.Arena) error {
-	if w.at == 0 {
+	if w.At == 0 {
 		return errors.New("nothing was prepared")
 	}
 	args := arch.CallArgs(&w.Regs)
@@ -95,7 +96,7 @@ func (w *Wake) sleep(t *remote.Thread, arena *remote.Arena) error {
 	if err != nil {
 		return err
 	}
-	args[request] = uint64(w.at)
+	args[request] = uint64(w.At)
 	result, err := interrupted(t, arena.Syscall(), w.restart.Nr, args)
 	if err != nil {
 		return err
