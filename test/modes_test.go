@@ -76,6 +76,10 @@ func TestLeaveStoppedConnections(t *testing.T) {
 	img := testkit.NewDir(t)
 	e.Save(t, p.PID, img, "--tcp-established", "--leave-stopped")
 	say("are you there?")
+	r := e.Run(t, "dump", "-t", strconv.Itoa(p.PID), "-D", testkit.NewDir(t), "--tcp-established")
+	if r.Code != 1 || !strings.Contains(r.Stderr, "run glis unlock") {
+		t.Errorf("another dump: exit status %d: %s", r.Code, r.Stderr)
+	}
 	p.Kill()
 	say(" still?")
 	e.Restore(t, img, established...)
@@ -93,6 +97,35 @@ func TestLeaveStoppedConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	hear("good night")
+}
+
+// A dump with --leave-stopped for which there is no room leaves the tree as it was.
+func TestLeaveStoppedFull(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	before := tables(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/echo.c"))
+	c, err := net.Dial("tcp4", net.JoinHostPort("127.0.0.1", p.Told(t, "port")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	dir := mountTmpfs(t, 0, "nr_inodes=6")
+	r := e.Run(t, "dump", "-t", strconv.Itoa(p.PID), "-D", dir, "--tcp-established", "--leave-stopped")
+	if r.Code != 1 || !strings.Contains(r.Stderr, "space") {
+		t.Errorf("exit status %d: %s", r.Code, r.Stderr)
+	}
+	empty(t, dir)
+	if n := tables(t); n != before {
+		t.Errorf("%d tables, %d before", n, before)
+	}
+	got := make([]byte, 4)
+	if _, err := io.WriteString(c, "well"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != "well" {
+		t.Errorf("it says %q: %v", got, err)
+	}
 }
 
 // A task that ends by a signal after a detached restore ends by that signal.

@@ -236,7 +236,23 @@ func (d *dump) lock() error {
 	if d.skipsLock() {
 		return d.brake()
 	}
+	if err := d.checkHeld(); err != nil {
+		return err
+	}
 	return errors.Join(d.brake(), d.guard.Lock().Hold(d.lockName(), d.flows))
+}
+
+// checkHeld refuses a tree that an earlier dump has left stopped: its lock would hold the
+// connections back also after a restore of this dump.
+func (d *dump) checkHeld() error {
+	if !d.tree.Root.Stopped {
+		return nil
+	}
+	name, err := netlock.HeldBy(d.flows)
+	if err == nil && name != "" {
+		err = fmt.Errorf("%v is stopped, and table inet %s holds packets of its connections back, as an earlier dump with --leave-stopped does: run glis unlock with the directory of that dump before", d.tree.Root, name)
+	}
+	return err
 }
 
 // hold holds back the packets of further connections.
@@ -291,7 +307,7 @@ func (d *dump) keepStopped() error {
 	if err := d.keepLock(); err != nil {
 		return err
 	}
-	d.log.Warn("The connections are held back until the restore; to continue the tree instead, run glis unlock before", "images", d.opts.ImagesDir)
+	d.log.Warn("Its connections are held back until the restore; to continue the tree instead, run glis unlock before", "images", d.opts.ImagesDir)
 	return nil
 }
 

@@ -58,6 +58,7 @@ func (d *dump) letGo(ctx context.Context) error {
 		if err := d.keepStopped(); err != nil {
 			return errors.Join(err, d.thaw())
 		}
+		d.undo.Push("the stop of the tree", d.freezer.continueAll)
 		d.freezer.stopAll()
 	}
 	return d.thaw()
@@ -184,6 +185,20 @@ func (f *freezer) stopAll() {
 	for _, th := range f.seized {
 		th.StopOnRelease()
 	}
+}
+
+// continueAll continues what stopAll has stopped.
+func (f *freezer) continueAll() error {
+	var errs []error
+	for _, t := range f.tree.Tasks {
+		if t.Zombie || t.Stopped {
+			continue
+		}
+		if err := unix.Kill(int(t.PID), unix.SIGCONT); err != nil && err != unix.ESRCH {
+			errs = append(errs, fmt.Errorf("%v: continue it: %w", t, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // kill ends the tree. Children die before their parents, so that none is

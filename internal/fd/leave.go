@@ -2,7 +2,6 @@ package fd
 
 import (
 	"errors"
-	"fmt"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,9 +19,7 @@ func (f *FD) Leave() error {
 	if err != nil {
 		return f.Close()
 	}
-	if err = Send(p[0], []int{f.Int(), p[1]}); err != nil {
-		err = fmt.Errorf("leave descriptor %d: %w", f.Int(), err)
-	}
+	_ = Send(p[0], []int{f.Int(), p[1]}) // if it fails, who closes waits
 	// The garbage is looked for as p[0] is closed.
-	return errors.Join(err, f.Close(), unix.Close(p[1]), unix.Close(p[0]))
+	return errors.Join(f.Close(), unix.Close(p[1]), unix.Close(p[0]))
 }

@@ -1,6 +1,8 @@
 package guardian
 
 import (
+	"errors"
+	"net/netip"
 	"os"
 	"testing"
 
@@ -8,6 +10,7 @@ import (
 
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -36,5 +39,50 @@ func TestCloseWaits(t *testing.T) {
 	}
 	if pid, err := unix.Wait4(g.PID(), nil, linux.WALL|unix.WNOHANG, nil); err != unix.ECHILD {
 		t.Errorf("its process is still there to be waited for: %d, %v", pid, err)
+	}
+}
+
+// The engine dies after it has let a tree go that is left stopped, before its images are
+// whole: nobody could unlock its connections any more.
+func TestUnlocksThawed(t *testing.T) {
+	lock, err := netlock.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	g, err := Start(Dump, int(dir.Fd()), lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "CRIU-glis-test-thawed"
+	at := netip.MustParseAddrPort("127.0.0.1:9")
+	flows := []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: at, Remote: at}}
+	held := func() string {
+		t.Helper()
+		name, err := netlock.HeldBy(flows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	if got := held(); got != "" {
+		t.Fatalf("table %s is there already", got)
+	}
+	if err := errors.Join(g.Kept(name), netlock.Keep(name, flows)); err != nil {
+		testkit.Lacks(t, "nf_tables", err, unix.EPROTONOSUPPORT, unix.EOPNOTSUPP)
+		t.Fatal(err)
+	}
+	if got := held(); got != name {
+		t.Errorf("it is held by table %q, want %s", got, name)
+	}
+	if err := errors.Join(g.Phase(Thawed), g.GiveUp()); err != nil {
+		t.Error(err)
+	}
+	if got := held(); got != "" {
+		t.Errorf("table %s is left", got)
 	}
 }

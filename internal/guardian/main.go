@@ -112,7 +112,7 @@ func (s *story) endDump(h Hooks, lent []*fd.FD) error {
 	case Committed:
 		return s.killTasks()
 	case Thawed:
-		return errors.Join(s.unlink(), h.Discard(fdImages))
+		return errors.Join(s.unlock(), s.unlink(), h.Discard(fdImages))
 	}
 	err := errors.Join(s.thawCgroup(), s.setOptions(lent), closeAll(lent))
 	// Packets come through when the last descriptor of the lock is closed.

@@ -118,7 +118,7 @@ func (l *Lock) Release() error {
 // that criu finds it when it restores ours, and we when we restore its.
 func KeptName(runID string) string {
 	const most = 21
-	return "CRIU-" + runID[:min(len(runID), most)]
+	return keptPrefix + runID[:min(len(runID), most)]
 }
 
 // Keep holds the packets of these flows back until Unlock, whatever becomes of

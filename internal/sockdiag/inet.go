@@ -156,7 +156,7 @@ const sockDestroy = 21
 
 // DestroyInet closes a socket that was found, whoever has it (Linux 4.5,
 // CONFIG_INET_DIAG_DESTROY, CAP_NET_ADMIN): with ECONNABORTED for those who have it, and a
-// reset for its peer. Nobody hears of it if nobody has the socket any more.
+// reset for its peer.
 func (c *Conn) DestroyInet(protocol uint8, s *Inet) error {
 	b := oneInet(protocol, s.Src, s.Dst, int(s.Device))
 	binary.NativeEndian.PutUint64(b[48:], s.Cookie)

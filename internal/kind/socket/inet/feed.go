@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/bpf"
-	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
@@ -65,13 +64,10 @@ func (f *feeder) load(lo int) (err error) {
 	return nil
 }
 
-// Close takes the programs from the interface, sooner or later: they do nothing any more.
+// Close takes the programs from the interface.
 func (f *feeder) Close() error {
 	var errs []error
-	for _, n := range f.links {
-		errs = append(errs, fd.New(n).Leave())
-	}
-	for _, n := range f.programs {
+	for _, n := range append(f.links, f.programs...) { // an interface takes 64: these are waited for
 		errs = append(errs, unix.Close(n))
 	}
 	for _, n := range f.groups {

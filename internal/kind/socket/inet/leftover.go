@@ -54,8 +54,8 @@ func overlap(a, b netip.Addr) bool {
 }
 
 // destroyLeft has the kernel forget what is left of the same connection, of a tree that
-// was ended after its dump (--leave-stopped): neither its end nor anything else is to get
-// to the peer. It tells whether there was something.
+// was ended after its dump (--leave-stopped) while packets were held back, as they are now:
+// its peer has heard of nothing, nor does it hear of this. It tells whether there was such.
 func (n *node) destroyLeft(env *plan.Env) bool {
 	c, err := sockdiag.Open(0)
 	if err != nil {
@@ -69,7 +69,7 @@ func (n *node) destroyLeft(env *plan.Env) bool {
 		}
 	}
 	s, err := c.FindInet(unix.IPPROTO_TCP, n.at.addrPort(), n.peer.addrPort(), device)
-	if err != nil || !leftBehind(&s) || s.Dst.Port() != n.peer.port || s.Dst.Addr().Unmap() != n.peer.ip.Unmap() {
+	if err != nil || s.Ino != 0 || int(s.State) != unheard(n.stream.State) || s.Dst.Port() != n.peer.port || s.Dst.Addr().Unmap() != n.peer.ip.Unmap() {
 		return false
 	}
 	if err := c.DestroyInet(unix.IPPROTO_TCP, &s); err != nil {
@@ -77,6 +77,18 @@ func (n *node) destroyLeft(env *plan.Env) bool {
 		return false
 	}
 	return true
+}
+
+// unheard is the state of a connection that was closed by its end's owner of late, if its
+// peer has not answered: of any other the peer knows that it has come to its end.
+func unheard(state int) int {
+	switch state {
+	case tcp.Established:
+		return tcp.FinWait1
+	case tcp.CloseWait:
+		return tcp.LastAck
+	}
+	return state
 }
 
 // others counts those at the socket's address that are in its way: who is there, and

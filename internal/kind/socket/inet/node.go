@@ -128,7 +128,7 @@ func (n *node) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 // createNear makes it, bound as its address was chosen.
 func (n *node) createNear(env *plan.Env) (*fd.FD, error) {
 	own, err := n.createAnywhere(env)
-	if errors.Is(err, unix.EADDRNOTAVAIL) && n.live() && n.destroyLeft(env) {
+	if errors.Is(err, unix.EADDRNOTAVAIL) && n.live() && env.Locked && n.destroyLeft(env) {
 		return n.createAnywhere(env)
 	}
 	return own, err

@@ -202,7 +202,10 @@ func (w *waiting) readSum(m *kmem.Reader, b *kmem.Buffer) bool {
 	case partial:
 		start := b.U16("sk_buff.csum_start") - b.U16("sk_buff.mac_header")
 		w.unsummed = uint32(start)<<16 | uint32(b.U16("sk_buff.csum_offset"))
-		return w.summable()
+		if !w.summable() {
+			w.unsummed = 0
+			return false
+		}
 	}
 	return true
 }

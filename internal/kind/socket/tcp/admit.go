@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/bpf"
-	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 )
@@ -115,13 +114,10 @@ func (a *Admitter) load(function uint32, lo int) (err error) {
 	return nil
 }
 
-// Close takes the programs from the interface, sooner or later: they do nothing any more.
+// Close takes the programs from the interface.
 func (a *Admitter) Close() error {
 	var errs []error
-	for _, n := range a.links {
-		errs = append(errs, fd.New(n).Leave())
-	}
-	for _, n := range a.programs {
+	for _, n := range append(a.links, a.programs...) { // an interface takes 64: these are waited for
 		errs = append(errs, unix.Close(n))
 	}
 	if a.scratch >= 0 {

@@ -1,0 +1,87 @@
+package netlock
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
+)
+
+// keptPrefix is what the names of tables begin with that stay until a restore.
+const keptPrefix = "CRIU-"
+
+// HeldBy returns the name of a table that an earlier dump has left, which holds packets
+// of one of these flows back; "" if there is none.
+func HeldBy(flows []Flow) (name string, err error) {
+	c, err := linux.DialNetlink(unix.NETLINK_NETFILTER, 0)
+	if err != nil {
+		return "", fmt.Errorf("look for network locks: %w", err)
+	}
+	defer c.Close() //nolint:errcheck // only read from
+	names, err := keptTables(c)
+	if err != nil || len(names) == 0 {
+		return "", err
+	}
+	keys := setKeys(flows)
+	for _, name := range names {
+		for i := range families {
+			held, err := holds(c, name, &families[i], keys[i])
+			if err != nil || held {
+				return name, err
+			}
+		}
+	}
+	return "", nil
+}
+
+func message(msg uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | msg }
+
+// inet is a struct nfgenmsg.
+var inet = []byte{unix.NFPROTO_INET, 0, 0, 0}
+
+// keptTables returns the names of tables that earlier dumps have left.
+func keptTables(c *linux.Netlink) (names []string, err error) {
+	err = c.Ask(message(unix.NFT_MSG_GETTABLE), netlink.Dump, inet, func(_ uint16, body []byte) error {
+		d, err := netlink.NewAttributeDecoder(body[min(nfgenmsg, len(body)):])
+		if err != nil {
+			return err
+		}
+		for d.Next() {
+			if d.Type() == unix.NFTA_TABLE_NAME && strings.HasPrefix(d.String(), keptPrefix) {
+				names = append(names, d.String())
+			}
+		}
+		return d.Err()
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // there is no nf_tables
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the tables of nf_tables: %w", err)
+	}
+	return names, nil
+}
+
+// holds tells whether a set of a table has one of these keys.
+func holds(c *linux.Netlink, table string, f *family, keys [][]byte) (bool, error) {
+	for _, k := range keys {
+		e := netlink.NewAttributeEncoder()
+		e.String(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+		e.String(unix.NFTA_SET_ELEM_LIST_SET, f.set)
+		e.Bytes(unix.NLA_F_NESTED|unix.NFTA_SET_ELEM_LIST_ELEMENTS, encodeKeys([][]byte{k}))
+		b, err := e.Encode()
+		if err != nil {
+			return false, err
+		}
+		err = c.Ask(message(unix.NFT_MSG_GETSETELEM), 0, bytes.Join([][]byte{inet, b}, nil), func(uint16, []byte) error { return nil })
+		if err == nil || !errors.Is(err, unix.ENOENT) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
