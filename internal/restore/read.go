@@ -55,7 +55,13 @@ type task struct {
 	entered bool // it has its root and working directory already
 }
 
-func (t *task) core() *criu_core.CoreEntry { return t.images[0].core }
+// core is the entry of the process; nil of a helper, of which there are no images.
+func (t *task) core() *criu_core.CoreEntry {
+	if len(t.images) == 0 {
+		return nil
+	}
+	return t.images[0].core
+}
 
 func (t *task) String() string {
 	name := ""
