@@ -33,11 +33,26 @@ func handleless(t *testing.T, dir string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { holder.Process.Kill(); holder.Wait() })
+	defer func() { holder.Process.Kill(); holder.Wait() }()
 	if n, _ := out.Read(make([]byte, 1)); n == 0 {
 		t.Skip("overlayfs can't be mounted here")
 	}
-	return []string{testkit.RequireProgram(t, "nsenter", "util-linux"), "--mount", "--target", fmt.Sprint(holder.Process.Pid), "--"}
+	space, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", holder.Process.Pid)) // which keeps it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { space.Close() })
+	return []string{testkit.RequireProgram(t, "nsenter", "util-linux"), fmt.Sprintf("--mount=/proc/%d/fd/%d", os.Getpid(), space.Fd()), "--"}
+}
+
+// within is the engine, run there.
+func within(t *testing.T, glis testkit.Engine, dir string, there []string) testkit.Engine {
+	t.Helper()
+	inside := filepath.Join(dir, "bin", "glis")
+	if err := os.WriteFile(inside, fmt.Appendf(nil, "#!/bin/sh\nexec %s %s \"$@\"\n", strings.Join(there, " "), glis.Path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return testkit.NewEngine(t, inside)
 }
 
 // TestForceIrmap: what is watched on a file system that gives no handles is
@@ -47,11 +62,7 @@ func TestForceIrmap(t *testing.T) {
 	glis := glisOnly(t)
 	dir := testkit.NewDir(t)
 	there := handleless(t, dir)
-	inside := filepath.Join(dir, "bin", "glis")
-	if err := os.WriteFile(inside, fmt.Appendf(nil, "#!/bin/sh\nexec %s %s \"$@\"\n", strings.Join(there, " "), glis.Path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	engine := testkit.NewEngine(t, inside)
+	engine := within(t, glis, dir, there)
 	p := testkit.Start(t, dir, append(there, testkit.BuildC(t, "targets/irmap.c"), "/var/spool/glis-watched", dir)...)
 	p.AwaitAt(t, 0)
 	img := testkit.NewDir(t)

@@ -59,6 +59,13 @@ var refusals = []struct {
 	{"queuegone", "whose name was removed (mq_unlink)", "mq_unlink"},
 	{"queueelsewhere", "of another IPC namespace than", "another IPC namespace"},
 	{"queuenotifies", "is told of the next message (mq_notify)", "mq_notify"},
+	{"secret", "secret memory", "memfd_secret"},
+	{"secretmemory", "secret memory", "memfd_secret"},
+	{"longpath", "longer than 4095 bytes", "4095"},
+	{"zombiememory", "a zombie that can't be opened again", "zombie"},
+	{"endeddescriptors", "directory of descriptors of a process that has ended", "has ended"},
+	{"descriptorlink", "entry of a task's own directory of descriptors", "about a descriptor"},
+	{"descriptorinfo", "entry of a task's own directory of descriptors", "about a descriptor"},
 	{"perf", "BPF and perf files", "perf_event"},
 	{"device", "device, but null", "10:229"},
 	{"owner", "F_SETOWN", "F_SETOWN"},
@@ -78,6 +85,15 @@ func hasPorts() bool {
 	return e != unix.ENOSYS
 }
 
+// hasSecrets tells whether the kernel has memfd_secret(2).
+func hasSecrets() bool {
+	n, _, e := unix.RawSyscall(unix.SYS_MEMFD_SECRET, 0, 0, 0)
+	if e == 0 {
+		unix.Close(int(n))
+	}
+	return e == 0
+}
+
 // TestLimits: each state is refused by name, and the target goes on unharmed.
 func TestLimits(t *testing.T) {
 	e := glisOnly(t)
@@ -90,6 +106,9 @@ func TestLimits(t *testing.T) {
 		t.Run(x.state, func(t *testing.T) {
 			if strings.HasSuffix(x.state, "ports") && !hasPorts() {
 				t.Skip("the kernel lets no program use I/O ports (CONFIG_X86_IOPL_IOPERM)")
+			}
+			if strings.HasPrefix(x.state, "secret") && !hasSecrets() {
+				t.Skip("the kernel has no secret memory (CONFIG_SECRETMEM, secretmem.enable)")
 			}
 			if !strings.Contains(string(doc), x.row) {
 				t.Errorf("docs/limits.md does not say %q", x.row)

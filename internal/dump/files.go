@@ -3,8 +3,10 @@ package dump
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -85,7 +87,9 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 			file = plain[n]
 		}
 		if file == nil {
-			if file, err = describe(t, n); err != nil {
+			if file, err = describe(t, n); errors.Is(err, kind.ErrUnsupported) {
+				return err
+			} else if err != nil {
 				return fmt.Errorf("descriptor %d: %w", n, err)
 			}
 		}
@@ -112,14 +116,28 @@ func (f *files) grow(n int) {
 func describe(t *scan.Task, n int32) (*scan.File, error) {
 	f := &scan.File{Task: t, FD: n, Path: fmt.Sprintf("fd/%d", n)}
 	var err error
-	if f.Link, err = t.Dir.Link(f.Path); err != nil {
+	if err = readLink(f); err != nil {
 		return nil, err
 	}
 	if f.Info, err = t.Dir.FDInfo(n); err != nil {
 		return nil, err
 	}
 	f.Pos, f.Flags, f.MntID = f.Info.Pos, f.Info.Flags, f.Info.MntID
-	return f, statAt(t, f.Path, &f.Stat)
+	err = statAt(t, f.Path, &f.Stat)
+	if errors.Is(err, unix.ENOENT) && strings.HasPrefix(f.Link, "/proc/") {
+		return nil, kind.Unsupported(f, "it is a directory of descriptors of a process that has ended, of which the kernel tells nothing any more; close it")
+	}
+	return f, err
+}
+
+// readLink fills in where a file is.
+func readLink(f *scan.File) (err error) {
+	f.Link, err = f.Task.Dir.Link(f.Path)
+	if errors.Is(err, unix.ENAMETOOLONG) {
+		f.Link = "a long path"
+		return kind.Unsupported(f, "its path is longer than 4095 bytes, and the kernel tells no such; close it, or rename directories that it leads through")
+	}
+	return err
 }
 
 func statAt(t *scan.Task, path string, st *unix.Stat_t) error {
@@ -172,8 +190,7 @@ func (f *files) Linked(t *scan.Task, path string, flags uint32) (*scan.File, err
 	if known := f.linked[key]; known != nil {
 		return known, nil
 	}
-	var err error
-	if file.Link, err = t.Dir.Link(path); err != nil {
+	if err := readLink(file); err != nil {
 		return nil, err
 	}
 	f.linked[key] = file

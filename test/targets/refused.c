@@ -346,6 +346,50 @@ static void epoll_closed(void) {
 	close(p[0]);
 }
 
+static void secret(void) {
+	fd = CHECK(syscall(SYS_memfd_secret, 0));
+	CHECK(ftruncate(fd, 4096));
+}
+static void secret_memory(void) {
+	secret();
+	char *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	MUST(p != MAP_FAILED);
+	*p = 1;
+	close(fd);
+}
+static void long_path(void) {
+	char name[201] = {[0 ... 199] = 'n'};
+	int at = CHECK(open(".", O_PATH | O_DIRECTORY));
+	for (int i = 0; i < 24; i++) {
+		CHECK(mkdirat(at, name, 0755));
+		int next = CHECK(openat(at, name, O_PATH | O_DIRECTORY));
+		close(at);
+		at = next;
+	}
+	fd = at;
+}
+static int brief(const char *what, int flags, int reap) {
+	char path[64];
+	int to[2];
+	CHECK(pipe(to));
+	int pid = CHECK(fork());
+	if (!pid) {
+		char c;
+		close(to[1]);
+		_exit(read(to[0], &c, 1));
+	}
+	snprintf(path, sizeof path, "/proc/%d/%s", pid, what);
+	fd = CHECK(open(path, flags));
+	close(to[0]), close(to[1]);
+	siginfo_t end;
+	CHECK(waitid(P_PID, pid, &end, WEXITED | (reap ? 0 : WNOWAIT)));
+	return fd;
+}
+static void zombie_memory(void) { brief("mem", O_RDONLY, 0); }
+static void ended_descriptors(void) { brief("fd", O_RDONLY | O_DIRECTORY, 1); }
+static void descriptor_link(void) { fd = CHECK(open("/proc/self/fd/0", O_PATH | O_NOFOLLOW)); }
+static void descriptor_info(void) { fd = CHECK(open("/proc/self/fdinfo/0", O_RDONLY)); }
+
 static struct sockaddr_in here = {.sin_family = AF_INET};
 static void flow_label(void) {
 	// struct in6_flowlabel_req of linux/in6.h: for ::1, IPV6_FL_S_ANY, IPV6_FL_F_CREATE
@@ -401,6 +445,7 @@ static struct {
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
     {"flowlabel", flow_label}, {"sockmap", sockmap}, {"established", established}, {"savedsyn", saved_syn},
+    {"secret", secret}, {"secretmemory", secret_memory}, {"longpath", long_path}, {"zombiememory", zombie_memory}, {"endeddescriptors", ended_descriptors}, {"descriptorlink", descriptor_link}, {"descriptorinfo", descriptor_info},
    
 };
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 
@@ -54,6 +55,31 @@ func dumpDead(env *kind.DumpEnv, f *scan.File, pid uint32) (string, error) {
 	}
 	e := &remap.RemapFilePathEntry{OrigId: proto.Uint32(f.ID), RemapId: proto.Uint32(pid), RemapType: remap.RemapType_PROCFS.Enum()}
 	return strings.TrimSuffix(f.Link, deletedSuffix), env.Images.Put(image.RemapFile, e, nil)
+}
+
+// lateProc refuses a file of /proc of a task of the tree that is not there yet, or
+// not any more, when a restore opens it.
+func lateProc(env *kind.DumpEnv, f *scan.File) error {
+	pid := ofProc(f.Link)
+	if pid == 0 {
+		return nil
+	}
+	t := env.Tree.Task(proc.PID(pid))
+	var st unix.Stat_t
+	if t == nil || unix.Stat(procRoot, &st) != nil || st.Dev != f.Stat.Dev {
+		return nil
+	}
+	if dir := path.Base(path.Dir(f.Link)); dir == "fd" || dir == "fdinfo" {
+		return kind.Unsupported(f, "it is about a descriptor of %v, which may not be there when a restore opens this; close it", t)
+	}
+	if !t.Zombie {
+		return nil
+	}
+	n, err := unix.Open(f.Link, int(f.Flags&(unix.O_ACCMODE|unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW))|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return kind.Unsupported(f, "it is of a process that has ended (a zombie), and nobody can open it again (%v); close it, or let the parent of process %d wait for it", err, pid)
+	}
+	return unix.Close(n)
 }
 
 // deadNode is a file of /proc whose process is to have ended.

@@ -166,6 +166,9 @@ func (k *Regular) name(env *kind.DumpEnv, f *scan.File) (string, error) {
 	if f.Stat.Nlink == 0 {
 		return k.dumpGhost(env, f)
 	}
+	if err := lateProc(env, f); err != nil {
+		return "", err
+	}
 	if f.Found {
 		return f.Link, sillyName(f)
 	}
@@ -178,7 +181,7 @@ func (k *Regular) name(env *kind.DumpEnv, f *scan.File) (string, error) {
 	case err != nil && deadProc(f) != 0:
 		return dumpDead(env, f, deadProc(f))
 	case strings.HasSuffix(f.Link, deletedSuffix):
-		return k.linkRemap(env, f)
+		return k.unlinked(env, f)
 	case err == nil:
 		return "", lost(f, fmt.Sprintf("another file has this path by now (the open one has inode %d, that one %d), or a mount hides it", f.Stat.Ino, st.Ino), "put it back, or unmount what hides it")
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
