@@ -27,6 +27,8 @@ var refusals = []struct {
 	{"keysrevoked", "a session keyring that holds keys", "KEYCTL_GET_KEYRING_ID"},
 	{"threadkeys", "a thread or process keyring", "thread keyring"},
 	{"threadring", "that only a thread has", "thread keyring"},
+	{"landlock", "a Landlock sandbox", "landlock_restrict_self(2)"},
+	{"landlockthread", "a Landlock sandbox", "landlock_restrict_self(2)"},
 	{"ports", "I/O ports (ioperm, iopl)", "ioperm(2)"},
 	{"allports", "I/O ports (ioperm, iopl)", "iopl(2)"},
 	{"signals", "SIGURG, SIGWINCH and SIGCHLD", "SIGURG"},

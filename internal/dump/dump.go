@@ -126,6 +126,8 @@ type dump struct {
 	runID           string
 	vmas            *vmamem.Reader    // nil: mappings are read from smaps
 	undoes          *taskmem.Undo     // nil: see hasUndo
+	sandboxes       *taskmem.Landlock // nil: nobody looks for Landlock
+	askedLandlock   bool              // for the kernel has it, or not
 	memoryOf        *kmem.Shared      // the kernel's, for kinds
 	semaphores      bool              // there are System V semaphores
 	anon            uint64            // memory of the root's own, before the freeze, in bytes
@@ -328,7 +330,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 
 // lookAround is what needs no tracer and nothing of what the tasks are asked.
 func (d *dump) lookAround() error {
-	for _, f := range []func() error{d.noUndo, func() error { return d.cgroups.Collect(d.ended) }, d.share, func() error { return d.files.scanAll(d.ended) }, d.dumpMemory} {
+	for _, f := range []func() error{d.noUndo, d.noLandlock, func() error { return d.cgroups.Collect(d.ended) }, d.share, func() error { return d.files.scanAll(d.ended) }, d.dumpMemory} {
 		if err := f(); err != nil {
 			return err
 		}

@@ -175,6 +175,33 @@ static void files(void) {
 	two_children();
 }
 
+static void landlock(void) {
+	uint64_t handled = 1 << 11; // LANDLOCK_ACCESS_FS_MAKE_BLOCK
+	int n = syscall(444, &handled, sizeof handled, 0); // landlock_create_ruleset
+	CHECK(n);
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	CHECK(syscall(446, n, 0)); // landlock_restrict_self
+	CHECK(close(n));
+}
+
+static volatile int alone;
+
+static void *landlock_alone(void *arg) {
+	landlock();
+	alone = 1;
+	for (;;)
+		pause();
+	return arg;
+}
+
+static void landlock_thread(void) {
+	pthread_t t;
+	if (pthread_create(&t, NULL, landlock_alone, NULL))
+		abort();
+	while (!alone)
+		usleep(1000);
+}
+
 // aio leaves a request under way: a poll of a pipe that nothing comes through.
 static void aio(void) {
 	static int ends[2];
@@ -438,7 +465,7 @@ static struct {
 	const char *name;
 	void (*make)(void);
 } all[] = {
-    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
+    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"landlock", landlock}, {"landlockthread", landlock_thread}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"mountfile", mount_file}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},

@@ -1,0 +1,88 @@
+package dump
+
+import (
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/taskmem"
+)
+
+// A Landlock sandbox is seen in the kernel's memory only. To prepare for that takes
+// milliseconds, so it is looked for where a thread may get no new privileges, which
+// all must say who restrict themselves without CAP_SYS_ADMIN.
+
+// openLandlock prepares for a tree of which a task may be in one.
+func (d *dump) openLandlock(pids []proc.PID) {
+	for _, pid := range pids {
+		p, err := proc.Living(pid)
+		if err != nil {
+			continue
+		}
+		s, err := p.ThreadStatus(proc.TID(pid))
+		_ = p.Close()
+		if err == nil && s.NoNewPrivs {
+			d.loadLandlock()
+			return
+		}
+	}
+}
+
+// loadLandlock loads what looks, once.
+func (d *dump) loadLandlock() {
+	if d.askedLandlock {
+		return
+	}
+	d.askedLandlock = true
+	if !taskmem.HasLandlock() {
+		return
+	}
+	var err error
+	if d.sandboxes, err = taskmem.OpenLandlock(); err != nil {
+		d.log.Debug("nobody looks for Landlock sandboxes", "why", err)
+	}
+}
+
+// noLandlock refuses tasks that are in one.
+func (d *dump) noLandlock() error {
+	for _, t := range d.tree.Tasks {
+		if t.Zombie || !mayBeIn(t) {
+			continue
+		}
+		if err := d.ended(); err != nil {
+			return err
+		}
+		if d.loadLandlock(); d.sandboxes == nil {
+			return nil
+		}
+		in, err := d.inLandlock(t)
+		if err != nil {
+			return kind.About(t, err)
+		}
+		if in {
+			return kind.Unsupported(t, "it is in a Landlock sandbox (landlock_restrict_self(2)), which a restored task would not have; start it without, or end it")
+		}
+	}
+	return nil
+}
+
+func mayBeIn(t *scan.Task) bool {
+	for _, th := range t.Threads {
+		if th.Status != nil && th.Status.NoNewPrivs {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *dump) inLandlock(t *scan.Task) (bool, error) {
+	if t.Ended == nil {
+		return d.sandboxes.Any(t.Pidfd.Int(), len(t.Threads))
+	}
+	p, err := fd.Task(int(t.PID))
+	if err != nil {
+		return false, err
+	}
+	defer p.Close()
+	return d.sandboxes.Any(p.Int(), len(t.Threads)+1)
+}
