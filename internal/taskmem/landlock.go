@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +17,7 @@ import (
 type Landlock struct {
 	program int
 	word    int // of what security modules keep with credentials: a thread's domain
+	mine    uint64
 }
 
 // blob is as many bytes of that as are looked at.
@@ -68,41 +68,57 @@ func blobs(cred, security int) []bpf.Insn {
 	return bpf.Finish(a.out)
 }
 
-// learn compares the engine's threads before one restricts itself and then. What
-// other modules keep is copied, and what is behind the blob may be anything: so the
-// first word counts that was 0 for all and has become an address.
+// learn compares a thread of the engine's before it restricts itself, and then, twice.
+// What other modules keep is copied, and what is behind the blob may be anything: so the
+// first word counts that becomes another address each time.
 func (l *Landlock) learn() error {
-	self, err := unix.PidfdOpen(os.Getpid(), 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(self) //nolint:errcheck // nothing was written
-	var before, then []byte
+	const steps = 3
+	var seen [steps][]byte
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends
-		var err error
-		if before, err = l.look(self, mostOwn); err == nil {
-			err = restrict()
-		}
-		if err == nil {
-			then, err = l.look(self, mostOwn)
-		}
-		done <- err
+		done <- func() (err error) {
+			for i := range seen {
+				if i > 0 {
+					err = restrict()
+				}
+				if err == nil {
+					seen[i], err = l.own()
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}()
 	}()
 	if err := <-done; err != nil {
 		return err
 	}
+	at := func(i int) uint64 { return binary.NativeEndian.Uint64(seen[i][l.word:]) }
 	for l.word = 0; l.word < blob; l.word += word64 {
-		if !l.any(before) && l.any(then) {
+		if l.mine = at(0); (l.mine == 0 || isAddress(l.mine)) && isAddress(at(1)) && isAddress(at(2)) && at(1) != l.mine && at(2) != l.mine && at(1) != at(2) {
 			return nil
 		}
 	}
-	return errors.New("a thread's Landlock domain is not found, or Glis is in one")
+	return errors.New("a thread's Landlock domain is not found")
 }
 
-// mostOwn is more threads than the engine has then.
-const mostOwn = 1024
+func isAddress(word uint64) bool { return int64(word) < 0 }
+
+// own looks at the calling thread.
+func (l *Landlock) own() ([]byte, error) {
+	it, err := linux.BPFThreadIterator(l.program, unix.Gettid())
+	if err != nil {
+		return nil, fmt.Errorf("bpf iterator over a thread: %w", err)
+	}
+	defer unix.Close(it) //nolint:errcheck // nothing was written
+	b, err := read(it, blob, blob)
+	if err == nil && len(b) != blob {
+		err = fmt.Errorf("%d bytes of a thread's credentials", len(b))
+	}
+	return b, err
+}
 
 // restrict puts the calling thread into a sandbox.
 func restrict() error {
@@ -134,10 +150,11 @@ func (l *Landlock) look(pidfd, n int) ([]byte, error) {
 	return b, nil
 }
 
-// any tells whether any thread has an address of the kernel's there.
+// any tells whether any thread is in a domain that is not the engine's, which a restored
+// one would get.
 func (l *Landlock) any(b []byte) bool {
 	for ; len(b) > 0; b = b[blob:] {
-		if int64(binary.NativeEndian.Uint64(b[l.word:])) < 0 {
+		if d := binary.NativeEndian.Uint64(b[l.word:]); d != l.mine && isAddress(d) {
 			return true
 		}
 	}
