@@ -44,7 +44,7 @@ func (o *other) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.
 		return nil, kind.Unsupported(f, "a socket's file that was opened with O_PATH isn't opened again yet; let the process close it first")
 	}
 	if f.NoFamily != nil {
-		return nil, fmt.Errorf("%s: which family the socket has can't be told: %w", f, f.NoFamily)
+		return nil, NoFamily(f)
 	}
 	if f.FD < 0 {
 		return nil, kind.Unsupported(f, "a socket that is no descriptor")
@@ -72,6 +72,11 @@ func IsFamily(f *scan.File, families ...int) bool {
 		f.Family, f.NoFamily = askFamily(f)
 	}
 	return f.NoFamily == nil && slices.Contains(families, f.Family)
+}
+
+// NoFamily is the error of a socket of which that can't be told.
+func NoFamily(f *scan.File) error {
+	return fmt.Errorf("%s: which family the socket has can't be told: %w", f, f.NoFamily)
 }
 
 func askFamily(f *scan.File) (int, error) {

@@ -1,6 +1,8 @@
 package unix
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"testing"
 
@@ -30,6 +32,22 @@ func TestBehind(t *testing.T) {
 		}
 		if want < 0 && got != nil || want >= 0 && got != tree.Files[want] {
 			t.Errorf("socket %d comes behind %v", i, got)
+		}
+	}
+}
+
+// Of a pair one can't be told to be a unix socket: that is why the dump fails, also for the
+// other one, whose peer isn't said to be outside of the tree.
+func TestPeerNotTold(t *testing.T) {
+	s := &sockets{t: t}
+	a, b := s.pair(sys.SOCK_STREAM)
+	tree := scanned(t, a, b)
+	tree.Files[1].NoFamily = sys.EIO
+	k := New()
+	env := &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: &options.Dump{}, Tree: tree, Images: images{}, Files: &received{t: t, tree: tree}}
+	for range 2 {
+		if _, err := k.Dump(context.Background(), env, tree.Files[0]); !errors.Is(err, sys.EIO) {
+			t.Errorf("it fails with %v", err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
 	"glis.dev/glis/internal/sockmem"
@@ -15,12 +16,17 @@ import (
 
 // gather finds, once, all unix sockets of the tree, and reads their queues:
 // sockets that are on their way inside messages are part of it, too, and which
-// those are is only known then.
+// those are is only known then. If that fails, it fails for whoever asks: with a part of
+// them, the others would seem to be outside of the tree.
 func (k *Kind) gather(env *kind.DumpEnv) error {
-	if k.gathered {
-		return nil
+	if !k.gathered {
+		k.gathered = true
+		k.ungathered = k.gatherAll(env)
 	}
-	k.gathered = true
+	return k.ungathered
+}
+
+func (k *Kind) gatherAll(env *kind.DumpEnv) error {
 	p := &k.picture
 	p.abroad, p.check = map[uint32]role{}, env.Check
 	if err := k.survey(env); err != nil {
@@ -66,6 +72,9 @@ func (k *Kind) gatherQueues(env *kind.DumpEnv) error {
 			return err
 		}
 		if !isSocket(f) {
+			if f.NoFamily != nil { // as somebody's peer it would be missed
+				return socket.NoFamily(f)
+			}
 			continue
 		}
 		p.tree[uint32(f.Stat.Ino)], p.files[uint32(f.Stat.Ino)] = true, f

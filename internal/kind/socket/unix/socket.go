@@ -41,6 +41,7 @@ type Kind struct {
 	sizes   map[sizeKey]uint32
 
 	gathered   bool
+	ungathered error                 // why it failed
 	queues     map[uint32]*queued    // what is queued, by inode
 	ahead      map[uint32]bool       // it is known what is, see readAhead
 	arrived    map[uint32][]*arrived // connections to be accepted, by the listener's inode
