@@ -39,7 +39,7 @@ func (d *dump) loadLandlock() {
 	}
 	var err error
 	if d.sandboxes, err = taskmem.OpenLandlock(); err != nil {
-		d.log.Debug("nobody looks for Landlock sandboxes", "why", err)
+		d.log.Warn("If a task is in a Landlock sandbox, that is lost: it can't be looked for", "err", err)
 	}
 }
 

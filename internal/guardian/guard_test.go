@@ -18,9 +18,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// An engine leaves no dead guardian behind, which nobody might wait for: the next one,
-// be it itself that starts again, would find that number in use.
-func TestCloseWaits(t *testing.T) {
+// started is a guardian that has nothing to guard yet.
+func started(t *testing.T, what Role) *Guard {
+	t.Helper()
 	lock, err := netlock.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -29,11 +29,18 @@ func TestCloseWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close()
-	g, err := Start(Restore, int(dir.Fd()), lock)
+	t.Cleanup(func() { dir.Close() })
+	g, err := Start(what, int(dir.Fd()), lock)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return g
+}
+
+// An engine leaves no dead guardian behind, which nobody might wait for: the next one,
+// be it itself that starts again, would find that number in use.
+func TestCloseWaits(t *testing.T) {
+	g := started(t, Restore)
 	if err := g.Close(); err != nil {
 		t.Error(err)
 	}
@@ -45,19 +52,7 @@ func TestCloseWaits(t *testing.T) {
 // The engine dies after it has let a tree go that is left stopped, before its images are
 // whole: nobody could unlock its connections any more.
 func TestUnlocksThawed(t *testing.T) {
-	lock, err := netlock.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	g, err := Start(Dump, int(dir.Fd()), lock)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := started(t, Dump)
 	const name = "CRIU-glis-test-thawed"
 	at := netip.MustParseAddrPort("127.0.0.1:9")
 	flows := []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: at, Remote: at}}
