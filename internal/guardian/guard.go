@@ -235,12 +235,14 @@ func (g *Guard) Phase(p Phase) error {
 // another program is executed in its place, it would keep its number.
 func (g *Guard) Close() error {
 	g.once.Do(func() {
-		g.err = errors.Join(g.Phase(Done), g.lock.Release()) // the guardian's copy goes a moment later
+		g.err = errors.Join(g.Phase(Done), g.lock.Release())
 		if _, err := unix.Write(g.line.Int(), []byte{1}); err != nil && err != unix.EPIPE {
 			g.err = errors.Join(g.err, fmt.Errorf("tell the guardian that all is done: %w", err))
 		}
-		g.err = errors.Join(g.err, g.release())
+		// The guardian ends first: the last who has the lock's socket open waits, in the
+		// end of a process too, and only Leave does not.
 		reap(g.PID())
+		g.err = errors.Join(g.err, g.release())
 	})
 	return g.err
 }
