@@ -1,9 +1,22 @@
 // Memory shared between parent and child: anonymous, a file's, a memfd's, also
-// mapped twice, at an offset, read-only, and after the child unmapped a part.
+// mapped twice, at an offset, read-only, and after the child or the parent unmapped a
+// part.
 #include "ctl.h"
 
 struct page { volatile uint64_t mine[512]; };
-static struct page *anon, *half, *file, *mem, *again;
+static struct page *anon, *half, *file, *mem, *again, *less;
+
+// mappings counts those that are, with a part at least, in eight pages.
+static int mappings(struct page *p) {
+	FILE *f = fopen("/proc/self/maps", "re");
+	uintptr_t at = (uintptr_t)p, from, to;
+	int n = 0;
+	for (char line[4400]; f && fgets(line, sizeof line, f);)
+		n += sscanf(line, "%lx-%lx", &from, &to) == 2 && from < at + 8 * 4096 && to > at;
+	if (f)
+		fclose(f);
+	return n;
+}
 
 static void look(int me) {
 	int him = !me, round = 0;
@@ -15,6 +28,7 @@ static void look(int me) {
 			nanosleep(&(struct timespec){0, 1000000}, NULL);
 		obs("round %d again %d half %d", round, (int)again[2].mine[me], (int)half[1].mine[7]);
 		obs("=at %p %p %p %p %p", anon, half, file, mem, again);
+		obs("less in %d mappings, %d", mappings(less), (int)less[5].mine[7]);
 		while (anon[3].mine[him + 2] + 1 < round) // both have looked
 			nanosleep(&(struct timespec){0, 1000000}, NULL);
 		anon[3].mine[me + 2] = round;
@@ -26,6 +40,8 @@ int main(int argc, char **argv) {
 	anon = CHECK(mmap(NULL, 8 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
 	half = CHECK(mmap(NULL, 8 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
 	half[1].mine[7] = half[6].mine[7] = 77;
+	less = CHECK(mmap(NULL, 8 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+	less[5].mine[7] = less[7].mine[7] = 78;
 	int fd = CHECK(open("shared", O_RDWR | O_CREAT | O_CLOEXEC, 0600));
 	CHECK(ftruncate(fd, 4 * 4096));
 	file = CHECK(mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
@@ -43,6 +59,8 @@ int main(int argc, char **argv) {
 		look(1);
 		_exit(0);
 	}
+	CHECK(munmap(less, 4096));
+	CHECK(munmap(less + 6, 2 * 4096));
 	look(0);
 	reap(pid);
 	obs("half %d", (int)half[6].mine[7]);

@@ -56,8 +56,11 @@ func (s *Space) link(parent *Space) {
 	}
 }
 
-// splitAt splits areas where an area of the parent begins or ends: the kernel
-// joins mappings of a task that it has to keep apart in another.
+// splitAt splits private areas where an area of the parent begins or ends: the
+// kernel joins mappings of a task that it has to keep apart in another. Shared
+// ones stay whole: there is nothing in a part of them that only a fork could give,
+// and the rest, mapped from a file that was opened again (withAccess in restore),
+// would be another mapping for good.
 func (s *Space) splitAt(others []area) {
 	out := make([]area, 0, len(s.areas))
 	for _, a := range s.areas {
@@ -65,7 +68,7 @@ func (s *Space) splitAt(others []area) {
 			others = others[1:]
 		}
 		for _, p := range others {
-			if p.Start >= a.End || !a.mapped() {
+			if p.Start >= a.End || !a.mapped() || !a.private() {
 				break
 			}
 			for _, at := range [...]uint64{p.Start, p.End} {

@@ -196,3 +196,29 @@ func TestVdso(t *testing.T) {
 		t.Errorf("one with functions elsewhere: %v", err)
 	}
 }
+
+// TestSharedStaysWhole: shared memory of which the parent has a part only is one mapping
+// in the child, as it was, and not what it inherited and a rest.
+func TestSharedStaysWhole(t *testing.T) {
+	of := func(end uint64, status uint32, flags uint32) *Space {
+		return &Space{areas: []area{{Span: pages.Span{Start: 0x10000, End: end}, status: statusRegular | status, flags: flags, file: 7}}}
+	}
+	for _, c := range []struct {
+		name   string
+		status uint32
+		flags  uint32
+		want   int
+	}{
+		{"shared", statusFileShared | statusMemfd, unix.MAP_SHARED, 1},
+		{"private", statusFilePrivate, unix.MAP_PRIVATE, 2},
+	} {
+		child, same := of(0x20000, c.status, c.flags), of(0x14000, c.status, c.flags)
+		child.link(of(0x14000, c.status, c.flags))
+		if len(child.areas) != c.want || child.areas[0].from == nil != (c.want == 1) {
+			t.Errorf("%s: %v, the first inherited from %v", c.name, child.areas, child.areas[0].from)
+		}
+		if same.link(of(0x18000, c.status, c.flags)); len(same.areas) != 1 || same.areas[0].from == nil {
+			t.Errorf("%s: what the parent has is mapped anew", c.name)
+		}
+	}
+}
