@@ -36,6 +36,49 @@ func TestLeaveStopped(t *testing.T) {
 	p.WaitExit(t, 3)
 }
 
+// A tree ran on after its dump, and was killed: its peers have heard the end of their
+// connections, which can't go on. The restore says so, and leaves nothing; with --tcp-close
+// the server goes on without them.
+func TestConnectionsOver(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	before := tables(t)
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/echo.c"))
+	at := net.JoinHostPort("127.0.0.1", p.Told(t, "port"))
+	c := dial(t, at, 64)
+	awaitMore(t, p.Dir, []*client{c})
+	c.stop.Store(true)
+	c.done.Wait()
+	over, err := net.Dial("tcp4", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer over.Close()
+	if _, err := io.WriteString(over, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(over, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img, "--tcp-established", "--leave-running")
+	p.Kill()
+	if n, err := over.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Fatalf("the client reads %d bytes, %v", n, err)
+	}
+	r := e.Run(t, append([]string{"restore", "-D", img, "-d"}, established...)...)
+	if r.Code != 1 || !strings.Contains(r.Stderr, "come to its end since it was saved") {
+		t.Errorf("restore: exit status %d: %s", r.Code, r.Stderr)
+	}
+	if n := tables(t); n != before {
+		t.Errorf("%d tables after the restore, %d before", n, before)
+	}
+	e.Restore(t, img, "--tcp-close")
+	c = dial(t, at, 64)
+	awaitMore(t, p.Dir, []*client{c})
+	finish(t, []*client{c})
+}
+
 // The connections of a tree that is left stopped are held back: if it is killed, no peer
 // hears of it, and a restore goes on with them, whatever of them the kernel still has. If
 // it is continued, "glis unlock" comes before.

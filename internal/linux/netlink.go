@@ -86,6 +86,70 @@ func (n *Netlink) Ask(typ uint16, flags netlink.HeaderFlags, request []byte, fn 
 	}
 }
 
+// togetherAsked is how many questions are asked by one call: there is room for the
+// answers to them in the queue of any socket.
+const togetherAsked = 32
+
+// AskEach sends many requests, each of which has one answer, and calls fn with the
+// number of each and the answer's body, which is only valid during the call, or the
+// kernel's error. The requests are made by request, in order.
+func (n *Netlink) AskEach(typ uint16, count int, request func(i int) []byte, fn func(i int, body []byte, err error)) error {
+	for from := 0; from < count; from += togetherAsked {
+		some := min(togetherAsked, count-from)
+		first := n.seq + 1
+		n.seq += uint32(some)
+		var all []byte
+		for i := range some {
+			body := request(from + i)
+			m := netlink.Message{Header: netlink.Header{
+				Length: uint32(unix.NLMSG_HDRLEN + (len(body)+3)&^3), Type: netlink.HeaderType(typ), Flags: netlink.Request, Sequence: first + uint32(i),
+			}, Data: body}
+			b, err := m.MarshalBinary()
+			if err != nil {
+				return err
+			}
+			all = append(all, b...)
+		}
+		err := n.call(func(s int) error {
+			return unix.Sendto(s, all, unix.MSG_DONTWAIT, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		})
+		if err != nil {
+			return fmt.Errorf("ask: %w", err)
+		}
+		if err := n.takeEach(some, first, func(i int, body []byte, err error) { fn(from+i, body, err) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeEach takes the answers to some requests, the numbers of which begin with first.
+func (n *Netlink) takeEach(some int, first uint32, fn func(i int, body []byte, err error)) error {
+	for left := some; left > 0; {
+		b, err := n.receive()
+		if err != nil {
+			return err
+		}
+		all, err := syscall.ParseNetlinkMessage(b)
+		if err != nil {
+			return fmt.Errorf("an answer of %d bytes makes no sense: %w", len(b), err)
+		}
+		for _, m := range all {
+			i := m.Header.Seq - first
+			if i >= uint32(some) {
+				continue
+			}
+			left--
+			if m.Header.Type == unix.NLMSG_ERROR {
+				fn(int(i), nil, errorOf(m.Data))
+				continue
+			}
+			fn(int(i), m.Data, nil)
+		}
+	}
+	return nil
+}
+
 // call makes a system call on the socket, which returns at once.
 func (n *Netlink) call(f func(s int) error) error {
 	var err error

@@ -2,6 +2,7 @@ package sockdiag
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -149,6 +150,36 @@ func (c *Conn) FindInet(protocol uint8, local, remote netip.AddrPort, device int
 	err := c.each(0, oneInet(protocol, local, remote, device), func(b []byte) error { return ParseInet(b, &s) })
 	s.Keys = nil
 	return s, err
+}
+
+// Ends are what FindInet looks for.
+type Ends struct {
+	Local, Remote netip.AddrPort
+	Device        int
+}
+
+// FindEach is FindInet for many at a time: it calls fn with the number of each pair of
+// ends, by order, that somebody has or would get. The socket is only valid during the call.
+func (c *Conn) FindEach(protocol uint8, all []Ends, fn func(i int, s *Inet)) error {
+	var failed error
+	var s Inet
+	ask := func(i int) []byte {
+		b := oneInet(protocol, all[i].Local, all[i].Remote, all[i].Device)
+		b[2] = 0 // no more than who it is
+		return b
+	}
+	err := c.nl.AskEach(unix.SOCK_DIAG_BY_FAMILY, len(all), ask, func(i int, body []byte, err error) {
+		if err == nil {
+			err = ParseInet(body, &s)
+		}
+		switch {
+		case err == nil:
+			fn(i, &s)
+		case !errors.Is(err, unix.ENOENT):
+			failed = err
+		}
+	})
+	return errors.Join(explain(err), explain(failed))
 }
 
 // sockDestroy is SOCK_DESTROY of include/uapi/linux/sock_diag.h.

@@ -99,7 +99,6 @@ func (k *Kind) flowsSeen(env *kind.DumpEnv, f *scan.File) (flows []netlock.Flow,
 		return nil, false, nil
 	}
 	local, remote := p.Ends()
-	plain := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 	return []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: plain(local), Remote: plain(remote)}}, true, nil
 }
 

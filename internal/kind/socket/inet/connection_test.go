@@ -175,7 +175,7 @@ func (p *pair) move(t testing.TB, which ...int) {
 	nodes, err := planned(in)
 	must(t, err)
 	for _, n := range nodes {
-		must(t, n.(plan.Checked).Check(nil))
+		must(t, n.(plan.Checked).Check(&plan.CheckEnv{Log: slog.New(slog.DiscardHandler)}))
 		d, err := n.Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatalf("%v: %v", n, err)
@@ -496,7 +496,7 @@ func TestTCPClose(t *testing.T) {
 	r.TCPClose = true
 	nodes, err := plannedWith(in, r)
 	must(t, err)
-	must(t, nodes[0].(plan.Checked).Check(nil))
+	must(t, nodes[0].(plan.Checked).Check(&plan.CheckEnv{Log: slog.New(slog.DiscardHandler)}))
 	if f := nodes[0].(plan.Locked).Flows(); f != nil {
 		t.Errorf("it wants %v locked", f)
 	}

@@ -108,6 +108,8 @@ type Kind struct {
 	nodes      []*node
 	local      map[netip.Addr]string // interfaces that addresses were on
 	reach      map[path]error
+	asked      bool             // askEnds was
+	over       map[*node]string // which connections have come to their end, and how that is known
 }
 
 // New returns the kind for one dump or restore.

@@ -3,7 +3,6 @@ package inet
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -62,13 +61,11 @@ func (n *node) destroyLeft(env *plan.Env) bool {
 		return false
 	}
 	defer c.Close()
-	var device int
-	if name := n.opts.Entry.GetSoBoundDev(); name != "" {
-		if i, err := net.InterfaceByName(name); err == nil {
-			device = i.Index
-		}
+	e, err := n.endsOf()
+	if err != nil {
+		return false
 	}
-	s, err := c.FindInet(unix.IPPROTO_TCP, n.at.addrPort(), n.peer.addrPort(), device)
+	s, err := c.FindInet(unix.IPPROTO_TCP, e.Local, e.Remote, e.Device)
 	if err != nil || s.Ino != 0 || int(s.State) != unheard(n.stream.State) || s.Dst.Port() != n.peer.port || s.Dst.Addr().Unmap() != n.peer.ip.Unmap() {
 		return false
 	}

@@ -73,7 +73,7 @@ func (k *Kind) readLocal(src plan.Source) error {
 
 // Check implements plan.Checked: a connection needs its address and a route,
 // and Multipath TCP a kernel that has it.
-func (n *node) Check(*plan.CheckEnv) error {
+func (n *node) Check(env *plan.CheckEnv) error {
 	if err := n.checkPrograms(); err != nil {
 		return fmt.Errorf("file %#x, %v: %w", n.id, n, err)
 	}
@@ -86,7 +86,10 @@ func (n *node) Check(*plan.CheckEnv) error {
 		}
 		return n.checkWaiting()
 	}
-	return n.checkPath()
+	if err := n.checkPath(); err != nil {
+		return err
+	}
+	return n.checkOver(env.Log)
 }
 
 // checkPath makes sure that the address and a route are there.
