@@ -130,6 +130,8 @@ var targets = []target{
 	{name: "tcpmany", src: "tcp", args: []string{"12", "100", "more"}, dump: established, restore: established, noCRIU: "options are lost, SO_REUSEPORT is on afterwards"},
 	{name: "tcpclosing", src: "tcp", args: []string{"3", "5000", "closing"}, dump: established, restore: established},
 	{name: "tcpfull", src: "tcp", args: []string{"1", "0", "base"}, dump: established, restore: established},
+	{name: "quickack", args: []string{"1"}, generations: 3, dump: established, restore: established, noCRIU: "it is lost"},
+	{name: "quickackmany", src: "quickack", args: []string{"3"}, generations: 3, dump: established, restore: established, noCRIU: "it is lost"},
 	{name: "pace", generations: 3, needs: pacing, dump: established, restore: established, noCRIU: "connections begin anew to find out how fast they may send, and without ECN"},
 	{name: "tcpqueue", dump: established, restore: established, noCRIU: "connections that nobody accepted are refused"},
 	{name: "everykind", generations: 3, dump: established, restore: established, noCRIU: "connections in queues stay in repair mode, and some kinds are refused"},

@@ -56,6 +56,7 @@ const (
 	SynData
 	FastopenChild // Linux 6.18, else 0
 	UsecTS        // Linux 6.7, else 0
+	Pingpong      // how far it is in a dialogue, which decides about TCP_QUICKACK
 	V6Only        // of IPv6, like HopLimit
 	HopLimit
 	words
@@ -279,6 +280,15 @@ func (p *pictures) unnamed() error {
 	if p.types.Member(&p.found[inLock], "lock") >= 0 || owned < 0 || length < 0 {
 		p.sound = false
 	}
+	dialogue, err := p.types.Inner(&p.found[inConnection], "icsk_ack", "pingpong")
+	if err != nil {
+		return err
+	}
+	ack := p.types.Member(&p.found[inConnection], "icsk_ack")
+	if dialogue < 0 {
+		p.sound = false
+	}
+	p.out.word[Pingpong] = bits{p.check(ack+dialogue, 1), 1, 0, 1<<8 - 1}
 	for w, at := range map[Word]int{Spin: lock, Owned: lock + owned, Backlog: backlog + length} {
 		p.out.word[w] = bits{p.check(at, 4), 4, 0, 1<<32 - 1}
 	}

@@ -3,6 +3,7 @@ package socket
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	sk_opts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
@@ -40,11 +41,24 @@ func (t Table) Encode(values, fresh []Value) (Entries, []*extra.SocketOption) {
 		if !v.OK || o.carry(&e, v) || v == fresh[i] {
 			continue
 		}
-		more = append(more, &extra.SocketOption{
-			Level: proto.Uint32(uint32(o.Level)), Name: proto.Uint32(uint32(o.Opt)), Value: v.bytes(o.Size),
-		})
+		more = append(more, o.entry(v))
 	}
 	return e, more
+}
+
+// entry is a value as an image has it that criu has no place for.
+func (o *Option) entry(v Value) *extra.SocketOption {
+	return &extra.SocketOption{Level: proto.Uint32(uint32(o.Level)), Name: proto.Uint32(uint32(o.Opt)), Value: v.bytes(o.Size)}
+}
+
+// Also returns the options of a socket that criu's entries have no place for, with one
+// that is among them whatever its value.
+func (k *Kernel) Also(s *Saved, name string) []*extra.SocketOption {
+	i := k.Table.named(name)
+	if i < 0 || !s.Values[i].OK || s.Values[i] != k.Fresh[i] {
+		return s.Options
+	}
+	return append(slices.Clip(s.Options), k.Table[i].entry(s.Values[i]))
 }
 
 // carry puts a value into criu's entries and tells whether it arrived there

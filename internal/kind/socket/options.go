@@ -14,9 +14,10 @@ type When uint8
 
 // The points, in their order.
 const (
-	Early When = iota // on the new socket: others inherit it, or its address depends on it
-	Late              // with its queues filled: it would change how they are filled
-	Last              // when nothing else follows: it can't be taken back
+	Early  When = iota // on the new socket: others inherit it, or its address depends on it
+	Late               // with its queues filled: it would change how they are filled
+	Last               // when nothing else follows: it can't be taken back
+	Opened             // when it is connected or listens, which would reset it
 )
 
 // Option is one option that getsockopt(2) tells and setsockopt(2) sets.

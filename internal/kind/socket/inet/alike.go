@@ -46,11 +46,12 @@ type alikes struct {
 	told       []socket.Told           // for reuse
 	congestion map[uint64]socket.Value // by address
 	hops       map[hops]socket.Value
+	quick      map[uint32]socket.Value // TCP_QUICKACK by how far it is in a dialogue
 }
 
 // unlearnt names the options that change by themselves or depend on more than
 // the socket: on the route, or, of congestion control, on what it keeps there.
-var unlearnt = []string{"SO_SNDBUF", "SO_RCVBUF", "TCP_WINDOW_CLAMP", "TCP_CONGESTION", "IPV6_UNICAST_HOPS"}
+var unlearnt = []string{"SO_SNDBUF", "SO_RCVBUF", "TCP_WINDOW_CLAMP", "TCP_CONGESTION", "TCP_QUICKACK", "IPV6_UNICAST_HOPS"}
 
 // PrepareFor implements kind.Preparer.
 func (k *Kind) PrepareFor(descriptors int, m *sockmem.TCPReader) {
@@ -83,7 +84,7 @@ func (k *Kind) learnAlikes(m *sockmem.TCPReader, use map[string]int) (*alikes, e
 	a := &alikes{
 		memory: m, by: map[int]*socket.Alike{}, tasks: map[*scan.Task]map[int32]*glimpse{},
 		udp: map[int]*socket.Alike{}, plain: map[*scan.Task]udpGlimpses{},
-		sure: map[*socket.Group]bool{}, congestion: map[uint64]socket.Value{}, hops: map[hops]socket.Value{},
+		sure: map[*socket.Group]bool{}, congestion: map[uint64]socket.Value{}, hops: map[hops]socket.Value{}, quick: map[uint32]socket.Value{},
 	}
 	var errs []error
 	for family, name := range map[int]string{unix.AF_INET: "TCP", unix.AF_INET6: "TCP6"} {

@@ -14,7 +14,6 @@ import (
 
 // elsewhere are options that other code carries over, or that are no state.
 var elsewhere = map[optiontest.ID]string{
-	{Level: unix.IPPROTO_TCP, Opt: unix.TCP_QUICKACK}:   "what TCP is at in this moment",
 	{Level: unix.IPPROTO_TCP, Opt: unix.TCP_REPAIR}:     "what Glis uses",
 	{Level: solRaw, Opt: unix.IPV6_CHECKSUM}:            "IPV6_CHECKSUM at another level",
 	{Level: unix.IPPROTO_IPV6, Opt: unix.IPV6_CHECKSUM}: "IPV6_CHECKSUM at another level",

@@ -45,7 +45,7 @@ func (n *node) finishConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, at a
 		return err
 	}
 	if n.stream.State == tcp.SynSent {
-		if err := k.Set(num, n.opts.Values, socket.Late, socket.Last); err != nil {
+		if err := k.Set(num, n.opts.Values, socket.Late, socket.Opened); err != nil {
 			return err
 		}
 		return n.endConnecting(own)
@@ -90,15 +90,21 @@ func (n *node) askBack(h linux.Hand, num int, at address) error {
 // options.
 func (n *node) endConnection(h linux.Hand, own *fd.FD, k *socket.Kernel) error {
 	num := own.Int()
-	if err := n.stream.Finish(h, num, tcp.Path{Local: n.at.addrPort(), Remote: n.peer.addrPort(), Device: n.opts.Entry.GetSoBoundDev()}); err != nil {
+	path := tcp.Path{Local: n.at.addrPort(), Remote: n.peer.addrPort(), Device: n.opts.Entry.GetSoBoundDev()}
+	if err := n.stream.Finish(h, num, path); err != nil {
 		return err
+	}
+	if n.answers() {
+		if err := n.stream.Answer(num, path); err != nil {
+			return err
+		}
 	}
 	if n.filtered() {
 		if err := errors.Join(h.Run(), n.attachFilters(num)); err != nil {
 			return err
 		}
 	}
-	if err := k.SetBy(h, num, n.opts.Values, socket.Late, socket.Last, n.stream.Touched()...); err != nil {
+	if err := k.SetBy(h, num, n.opts.Values, socket.Late, socket.Opened, n.stream.Touched()...); err != nil {
 		return err
 	}
 	if err := h.Run(); err != nil {
@@ -110,6 +116,13 @@ func (n *node) endConnection(h linux.Hand, own *fd.FD, k *socket.Kernel) error {
 		}
 	}
 	return n.flags(own)
+}
+
+// answers tells whether what came as if from the peer is to be acknowledged at once:
+// to do so later would set TCP_QUICKACK, which is off.
+func (n *node) answers() bool {
+	v, ok := n.kind.loader(n.sort).Value(n.opts.Values, "TCP_QUICKACK")
+	return ok && v.Lo == 0 && n.hears()
 }
 
 // bindBy is bindTo by a hand, if nothing but the address is needed for it.

@@ -311,12 +311,14 @@ func (a *alikes) options(g *glimpse) (socket.Saved, bool) {
 	w := &g.picture.Word
 	told := a.told[:0]
 	congestion, ok := a.congestion[g.picture.Long[sockmem.CongestionOps]]
-	if !ok {
+	quick, too := a.quick[w[sockmem.Pingpong]]
+	if !ok || !too {
 		return socket.Saved{}, false
 	}
 	told = append(told,
 		socket.Told{Name: "SO_SNDBUF", Value: socket.Uint(w[sockmem.Sndbuf])}, socket.Told{Name: "SO_RCVBUF", Value: socket.Uint(w[sockmem.Rcvbuf])},
-		socket.Told{Name: "TCP_WINDOW_CLAMP", Value: socket.Uint(w[sockmem.WindowClamp])}, socket.Told{Name: "TCP_CONGESTION", Value: congestion})
+		socket.Told{Name: "TCP_WINDOW_CLAMP", Value: socket.Uint(w[sockmem.WindowClamp])}, socket.Told{Name: "TCP_CONGESTION", Value: congestion},
+		socket.Told{Name: "TCP_QUICKACK", Value: quick})
 	if g.picture.Family == unix.AF_INET6 {
 		hops, ok := a.hops[hopsOf(&g.picture)]
 		if !ok {
@@ -350,6 +352,9 @@ func (l *look) learnStill(s *tcp.Stream) {
 	}
 	if n, ok := l.kind.kernels[l.sort].Value(v, "IPV6_UNICAST_HOPS"); ok {
 		a.hops[hopsOf(&g.picture)] = n
+	}
+	if n, ok := l.kind.kernels[l.sort].Value(v, "TCP_QUICKACK"); ok {
+		a.quick[g.picture.Word[sockmem.Pingpong]] = n
 	}
 	a.sure[l.group] = true
 	at, peer := endsOf(&g.picture)

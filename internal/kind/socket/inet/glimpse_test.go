@@ -57,6 +57,8 @@ func variety(t *testing.T, s sort, ip string) (fds []int) {
 			write(x, 5000)
 			_, err := unix.Read(y, make([]byte, 3000))
 			must(t, err)
+		case 19, 20:
+			set(unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
 		}
 		fds = append(fds, x, y)
 	}

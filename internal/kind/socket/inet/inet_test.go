@@ -21,6 +21,7 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
@@ -242,8 +243,12 @@ func see(t testing.TB, s sort, n int) seen {
 	out.Flags, _ = unix.FcntlInt(uintptr(n), unix.F_GETFL, 0)
 	out.Signal, _ = unix.FcntlInt(uintptr(n), 11, 0)
 	out.Accepts, _ = unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	if i, err := unix.GetsockoptTCPInfo(n, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && out.Accepts == 1 {
+	i, err := unix.GetsockoptTCPInfo(n, unix.IPPROTO_TCP, unix.TCP_INFO)
+	switch {
+	case err == nil && out.Accepts == 1:
 		out.Backlog = int(i.Sacked)
+	case err == nil && i.State != tcp.Closed: // it changes when an acknowledgement is sent at last
+		k.Know(out.Values, "TCP_QUICKACK", socket.Value{})
 	}
 	p := []unix.PollFd{{Fd: int32(n), Events: unix.POLLIN | unix.POLLOUT | unix.POLLRDHUP}}
 	_, err = unix.Poll(p, 0)

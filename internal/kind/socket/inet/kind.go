@@ -410,7 +410,7 @@ func (l *look) putExtra() error {
 	if e == nil {
 		e = &extra.SocketEntry{}
 	}
-	e.Id, e.Options, e.Inode = &l.file.ID, l.opts.Options, socket.InodeOf(&l.file.Stat)
+	e.Id, e.Options, e.Inode = &l.file.ID, l.moreOptions(), socket.InodeOf(&l.file.Stat)
 	if l.protocol == unix.IPPROTO_MPTCP {
 		e.Protocol = proto.Uint32(unix.IPPROTO_MPTCP)
 	}
@@ -431,6 +431,15 @@ func (l *look) putExtra() error {
 		return l.put(l.env.Images, extra.Sockets, e, nil)
 	}
 	return l.env.Images.Put(extra.Sockets, e, nil)
+}
+
+// moreOptions are those that criu's entries have no place for, as far as they aren't a
+// new socket's. That the peer has closed resets TCP_QUICKACK, so that it is told then.
+func (l *look) moreOptions() []*extra.SocketOption {
+	if l.ended == nil && !(l.live() && tcp.PeerClosed(l.state)) {
+		return l.opts.Options
+	}
+	return l.kind.kernels[l.sort].Also(&l.opts, "TCP_QUICKACK")
 }
 
 // noOwner is the entry of an owner that is nobody, which all share.

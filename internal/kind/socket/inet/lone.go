@@ -269,6 +269,11 @@ func (f *fitted) word(name string, hops uint32, p *sockmem.Picture) (socket.Valu
 		return socket.Uint(p.Word[sockmem.Rcvbuf]), true
 	case "TCP_WINDOW_CLAMP":
 		return socket.Uint(p.Word[sockmem.WindowClamp]), true
+	case "TCP_QUICKACK": // it has sent nothing, so that only its process can have changed it
+		if p.Word[sockmem.Pingpong] != 0 {
+			return socket.Uint(0), true
+		}
+		return socket.Uint(1), true
 	case "IPV6_UNICAST_HOPS":
 		if hops = hops & 0xffff; hops == 0xffff { // the route's
 			return socket.Value{}, true

@@ -226,7 +226,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 		return err
 	}
 	if n.tcpLike() {
-		if err := n.choose(own.Int()); err != nil {
+		if err := errors.Join(k.Set(own.Int(), n.opts.Values, socket.Opened, socket.Opened), n.choose(own.Int())); err != nil {
 			return err
 		}
 	}

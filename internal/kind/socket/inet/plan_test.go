@@ -30,7 +30,7 @@ func TestTable(t *testing.T) {
 			if o.Size != 4 && o.Size != 8 && o.Size != 16 {
 				t.Errorf("%v: %s: %d bytes", s, o.Name, o.Size)
 			}
-			if o.When == socket.Early && last == socket.Last || o.When > socket.Last {
+			if o.When == socket.Early && last == socket.Last || o.When > socket.Opened {
 				t.Errorf("%v: %s: out of order", s, o.Name)
 			}
 			last = o.When

@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -114,6 +115,29 @@ func (s *Stream) hear(fd int, p Path, flags uint8, ack uint32, states ...int) er
 	return back()
 }
 
+// Answer has a socket acknowledge at once what it was sent as if from its peer, of which
+// that hears nothing. What comes to a socket that has had it already is answered, too.
+func (s *Stream) Answer(fd int, p Path) error {
+	before, err := readInfo(fd)
+	if err != nil {
+		return err
+	}
+	back, err := unbind(fd, p.Device)
+	if err != nil {
+		return err
+	}
+	old := s.start()
+	if e := s.Entry; s.hasWindow() && after(old, e.GetRcvWup()) {
+		old = e.GetRcvWup()
+	}
+	seg := segment{Path: p, flags: flagAck, seq: old - 1, ack: s.acknowledged()}
+	if err := seg.send(); err != nil {
+		return fmt.Errorf("send it a segment as if from its peer: %w", err)
+	}
+	answered := func(i *info) bool { return i.segsOut != before.segsOut }
+	return errors.Join(awaitInfo(fd, "it isn't answered", answered), back())
+}
+
 // unbind takes a socket from its interface, as it couldn't be reached from
 // loopback else, and returns what puts it there again.
 func unbind(fd int, device string) (back func() error, err error) {
@@ -123,18 +147,23 @@ func unbind(fd int, device string) (back func() error, err error) {
 	return func() error { return socket.BindToDevice(fd, device) }, socket.BindToDevice(fd, "")
 }
 
-// awaitState waits for what a segment does; there is no event for all states.
+// awaitState waits for what a segment does.
 func awaitState(fd int, states ...int) error {
+	return awaitInfo(fd, fmt.Sprintf("its state is not %v", states), func(i *info) bool { return slices.Contains(states, int(i.state)) })
+}
+
+// awaitInfo waits for what a segment does; there is no event for all of that.
+func awaitInfo(fd int, missing string, done func(*info) bool) error {
 	for end := time.Now().Add(patience); ; {
 		i, err := readInfo(fd)
 		if err != nil {
 			return err
 		}
-		if slices.Contains(states, int(i.state)) {
+		if done(&i) {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("a segment as if from its peer doesn't reach it, its state is %d, not %v: does a firewall hold back packets on the loopback interface?", i.state, states)
+			return fmt.Errorf("a segment as if from its peer doesn't reach it, %s (it is in state %d): does a firewall hold back packets on the loopback interface?", missing, i.state)
 		}
 		time.Sleep(10 * time.Microsecond)
 	}

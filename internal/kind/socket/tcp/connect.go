@@ -306,9 +306,10 @@ func (s *Stream) widen(peer *Stream) {
 	s.Entry.MaxWindow = proto.Uint32(max(wnd, s.Entry.GetMaxWindow()))
 }
 
-// Touched names the options that Finish has changed.
+// Touched names the options that Finish has changed, or may have: a peer's end that
+// comes resets TCP_QUICKACK.
 func (s *Stream) Touched() []string {
-	var t []string
+	t := []string{"TCP_QUICKACK"}
 	if s.Entry.GetInqLen() > 0 {
 		t = append(t, "SO_RCVBUF")
 	}

@@ -18,10 +18,9 @@ const (
 const congestionSize = 16
 
 // Options returns the options of level IPPROTO_TCP, in the order in which they
-// are set. All come before listen(2): connections begin with what the listener
-// has. Not among them: what tells of a connection (TCP_INFO), what only works
-// on one (TCP_ULP, TCP_REPAIR…), keys, and TCP_QUICKACK, which changes by
-// itself.
+// are set. All but the last come before listen(2): connections begin with what the
+// listener has. Not among them: what tells of a connection (TCP_INFO), what only works
+// on one (TCP_ULP, TCP_REPAIR…), and keys.
 func Options() socket.Table {
 	row := func(name string, opt int) socket.Option {
 		return socket.Option{Name: name, Level: unix.IPPROTO_TCP, Opt: opt, Size: 4, When: socket.Early}
@@ -54,6 +53,9 @@ func Options() socket.Table {
 		row("TCP_RTO_MAX_MS", unix.TCP_RTO_MAX_MS),
 		row("TCP_RTO_MIN_US", unix.TCP_RTO_MIN_US),
 		row("TCP_DELACK_MAX_US", unix.TCP_DELACK_MAX_US),
+		// What TCP is at: it is off in a dialogue, in which answers acknowledge. Programs
+		// set it, too, and listen(2) resets it.
+		{Name: "TCP_QUICKACK", Level: unix.IPPROTO_TCP, Opt: unix.TCP_QUICKACK, Size: 4, When: socket.Opened},
 	}
 }
 
