@@ -153,16 +153,25 @@ func halfOpen(t *testing.T, server, gateway, far, nobody string) {
 	if n, err := unix.Poll(connected, int(testkit.Patience.Milliseconds())); n != 1 || err != nil {
 		t.Fatalf("the client is not connected: %d, %v", n, err)
 	}
-	f := os.NewFile(uintptr(syn), "client")
-	syn = -1
-	conn, err := net.FileConn(f)
-	f.Close()
+	clients := []*client{talk(t, connOf(t, syn), 64)}
+	awaitMore(t, p.Dir, clients)
+	finish(t, clients)
+}
+
+// connOf is a connection of a descriptor, which stays open.
+func connOf(t *testing.T, n int) net.Conn {
+	t.Helper()
+	d, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	clients := []*client{talk(t, conn, 64)}
-	awaitMore(t, p.Dir, clients)
-	finish(t, clients)
+	f := os.NewFile(uintptr(d), "client")
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }
 
 // connecting has a socket in a namespace begin to connect to an address from another.

@@ -144,16 +144,7 @@ func TestTmux(t *testing.T) {
 	dir := testkit.NewDir(t)
 	path := testkit.RequireProgram(t, "tmux", "tmux")
 	bash, vim := testkit.RequireProgram(t, "bash", "bash"), testkit.RequireProgram(t, "vim", "vim")
-	tmux := func(args ...string) string {
-		t.Helper()
-		c := exec.Command(path, append([]string{"-S", filepath.Join(dir, "socket"), "-f", "/dev/null"}, args...)...)
-		c.Dir, c.Env = dir, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TERM=screen", "LANG=C.UTF-8"}
-		b, err := c.CombinedOutput()
-		if err != nil {
-			t.Fatalf("tmux %v: %v: %s", args, err, b)
-		}
-		return string(b)
-	}
+	tmux := func(args ...string) string { t.Helper(); return askTmux(t, path, dir, args) }
 	keys := func(k ...string) { tmux(append([]string{"send-keys"}, k...)...) }
 	p := testkit.Start(t, dir, path, "-S", filepath.Join(dir, "socket"), "-f", "/dev/null", "-D")
 	testkit.AwaitFile(t, filepath.Join(dir, "socket"), p.PID)
@@ -198,4 +189,16 @@ func TestTmux(t *testing.T) {
 	shows("ended 42")
 	tmux("kill-server")
 	p.WaitExit(t, 0)
+}
+
+// askTmux gives a command to the tmux whose socket is in dir.
+func askTmux(t *testing.T, path, dir string, args []string) string {
+	t.Helper()
+	c := exec.Command(path, append([]string{"-S", filepath.Join(dir, "socket"), "-f", "/dev/null"}, args...)...)
+	c.Dir, c.Env = dir, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TERM=screen", "LANG=C.UTF-8"}
+	b, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("tmux %v: %v: %s", args, err, b)
+	}
+	return string(b)
 }

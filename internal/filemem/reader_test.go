@@ -53,18 +53,7 @@ func TestEach(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range []int{plain, appending, deleted, folder} {
-		f := found[int32(n)]
-		var st unix.Stat_t
-		if err := unix.Fstat(n, &st); err != nil {
-			t.Fatal(err)
-		}
-		link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", n))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f.Path != link || f.Dev == 0 || f.Ino != st.Ino || uint32(f.Mode) != st.Mode {
-			t.Errorf("descriptor %d: %+v, want %s, inode %d, mode %#o", n, f, link, st.Ino, st.Mode)
-		}
+		isFile(t, found[int32(n)], n)
 	}
 	if f := found[int32(plain)]; f.Pos != 1234567 || f.Locked || f.Flags&unix.O_CLOEXEC == 0 || f.Flags&unix.O_ACCMODE != unix.O_RDWR || r.layout.owner >= 0 && !f.Unowned {
 		t.Errorf("plain: %+v", f)
@@ -74,6 +63,22 @@ func TestEach(t *testing.T) {
 	}
 	if f := found[int32(folder)]; f.Unowned {
 		t.Errorf("owned: %+v", f)
+	}
+}
+
+// isFile fails the test if what was found is not what a descriptor is.
+func isFile(t *testing.T, f File, n int) {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstat(n, &st); err != nil {
+		t.Fatal(err)
+	}
+	link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Path != link || f.Dev == 0 || f.Ino != st.Ino || uint32(f.Mode) != st.Mode {
+		t.Errorf("descriptor %d: %+v, want %s, inode %d, mode %#o", n, f, link, st.Ino, st.Mode)
 	}
 }
 

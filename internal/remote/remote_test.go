@@ -125,7 +125,7 @@ func TestBatch(t *testing.T) {
 		b := a.Batch(th)
 		getpid := b.Call("getpid", unix.SYS_GETPID)
 		bad := b.Try("close", unix.SYS_CLOSE, ^uint64(0))
-		buf, _ := b.Alloc(16)
+		_, _ = b.Alloc(16)
 		// fcntl gets its descriptor from memfd_create's result.
 		open := b.Call("memfd_create", unix.SYS_MEMFD_CREATE, uint64(b.String("x")), 0)
 		flags := b.Call("fcntl F_GETFD", unix.SYS_FCNTL, ^uint64(0), unix.F_GETFD)
@@ -143,18 +143,16 @@ func TestBatch(t *testing.T) {
 		if v, err := flags.Result(); err != nil || v != 0 {
 			t.Errorf("flags of the descriptor that the call before gave: %d, %v", v, err)
 		}
-		_ = buf
 		b = a.Batch(th)
 		b.Call("close", unix.SYS_CLOSE, uint64(fd))
 		fail := b.Call("fchdir", unix.SYS_FCHDIR, 12345)
-		never := b.Call("exit_group", unix.SYS_EXIT_GROUP, 1)
+		b.Call("exit_group", unix.SYS_EXIT_GROUP, 1) // never
 		if err := b.Run(); err == nil || !strings.Contains(err.Error(), "fchdir") {
 			t.Errorf("a failing call: %v", err)
 		}
 		if _, err := fail.Result(); err != unix.EBADF {
 			t.Errorf("fchdir: %v", err)
 		}
-		_ = never
 		if err := a.Unmap(th, insn); err != nil {
 			return err
 		}

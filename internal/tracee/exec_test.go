@@ -145,15 +145,7 @@ func TestStopsUnderAnotherNumber(t *testing.T) {
 // and it waits for the ends of the others.
 func TestSeizedWhileItExecutes(t *testing.T) {
 	at := t.TempDir()
-	sleep, err := os.ReadFile("/bin/sleep")
-	if err != nil {
-		t.Fatal(err)
-	}
-	interpreter := filepath.Join(at, "interpreter")
-	script := filepath.Join(at, "script")
-	if err := errors.Join(os.WriteFile(interpreter, sleep, 0o700), os.WriteFile(script, []byte("#!"+interpreter+"\n"), 0o700)); err != nil {
-		t.Fatal(err)
-	}
+	script, interpreter := scriptIn(t, at)
 	f, err := os.Open(interpreter)
 	if err != nil {
 		t.Fatal(err)
@@ -204,4 +196,18 @@ func TestSeizedWhileItExecutes(t *testing.T) {
 	if !stuck.Stop() {
 		t.Error("it waits for ever")
 	}
+}
+
+// scriptIn makes a script in a directory, and an interpreter of its own, which sleeps.
+func scriptIn(t *testing.T, at string) (script, interpreter string) {
+	t.Helper()
+	sleep, err := os.ReadFile("/bin/sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	interpreter, script = filepath.Join(at, "interpreter"), filepath.Join(at, "script")
+	if err := errors.Join(os.WriteFile(interpreter, sleep, 0o700), os.WriteFile(script, []byte("#!"+interpreter+"\n"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	return script, interpreter
 }

@@ -63,21 +63,26 @@ func BenchmarkConnection(b *testing.B) {
 			must(b, tcp.Repair().Set(n))
 		}
 		for b.Loop() {
-			nodes, err := planned(in)
-			must(b, err)
-			for _, n := range nodes {
-				d, err := n.Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})
-				must(b, err)
-				for _, o := range n.(plan.Resumer).Resume() {
-					if o.Name != unix.TCP_REPAIR {
-						must(b, o.Set(d.Int()))
-					}
-				}
-				must(b, d.Close())
-			}
+			restoreOnce(b, in)
 		}
 		each(b)
 	})
+}
+
+// restoreOnce makes the connections of images, and ends them.
+func restoreOnce(b *testing.B, in images) {
+	nodes, err := planned(in)
+	must(b, err)
+	for _, n := range nodes {
+		d, err := n.Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})
+		must(b, err)
+		for _, o := range n.(plan.Resumer).Resume() {
+			if o.Name != unix.TCP_REPAIR {
+				must(b, o.Set(d.Int()))
+			}
+		}
+		must(b, d.Close())
+	}
 }
 
 // What reading all options of an end of a connection costs: by a call for each, and in
