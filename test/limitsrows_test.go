@@ -50,7 +50,7 @@ var elsewhere = map[string]string{
 	"datagrams in a UDP queue":                            "of kernels before 6.6",
 	"datagrams in the queue of a UDP-Lite socket":         "internal/kind/socket/inet: TestLiteRefused",
 	"what a UDP socket hasn't sent yet":                   "internal/kind/socket/inet: TestRefused",
-	"errors that wait at a UDP or ping socket":            "internal/kind/socket/inet: TestRefused",
+	"errors that wait at a UDP, ping or raw socket":       "internal/kind/socket/inet: TestRefused, TestRawErrors",
 	"a filter of SO_ATTACH_BPF":                           "needs a machine without a BPF file system",
 	"the end of a kernel's tunnel":                        "internal/kind/socket/inet: TestRefused",
 	"several unix sockets that are called by one":         "needs a kernel whose memory can't be read",

@@ -194,17 +194,11 @@ func linkLocal(a address) bool { return a.ip.IsLinkLocalUnicast() || a.ip.IsLink
 // without a number is in no list.
 func (k *Kind) bareEnds(p *socket.Plain, s sort) (proc.NetSocket, error) {
 	name := s.listed()
-	if k.bare[name] == nil {
-		all, err := proc.NetSockets(name)
-		if err != nil {
-			return proc.NetSocket{}, err
-		}
-		k.bare[name] = map[uint64]proc.NetSocket{}
-		for _, one := range all {
-			k.bare[name][one.Inode] = one
-		}
+	all, err := k.listOf(name)
+	if err != nil {
+		return proc.NetSocket{}, err
 	}
-	ends, ok := k.bare[name][p.File.Stat.Ino]
+	ends, ok := all[p.File.Stat.Ino]
 	if !ok && s.bare == unix.SOCK_RAW {
 		return ends, fmt.Errorf("/proc/net/%s doesn't have it", name)
 	}
@@ -212,6 +206,22 @@ func (k *Kind) bareEnds(p *socket.Plain, s sort) (proc.NetSocket, error) {
 		ends.State = closed
 	}
 	return ends, nil
+}
+
+// listOf returns a list of /proc/net by inode, as it was when it was first asked for.
+func (k *Kind) listOf(name string) (map[uint64]proc.NetSocket, error) {
+	if k.bare[name] != nil {
+		return k.bare[name], nil
+	}
+	all, err := proc.NetSockets(name)
+	if err != nil {
+		return nil, err
+	}
+	k.bare[name] = map[uint64]proc.NetSocket{}
+	for _, one := range all {
+		k.bare[name][one.Inode] = one
+	}
+	return k.bare[name], nil
 }
 
 // listed is the list of /proc/net that has such sockets.

@@ -157,8 +157,8 @@ func (n *bareNode) open(own int) error {
 	if n.bare == unix.SOCK_RAW && len(n.queue) == 0 {
 		err = drain(own)
 	}
-	if n.failed != nil && err == nil {
-		err = n.failed.again(own)
+	if err == nil {
+		err = n.failAgain(own)
 	}
 	return errors.Join(err, n.shut(own))
 }

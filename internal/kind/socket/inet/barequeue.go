@@ -200,7 +200,7 @@ func (n *bareNode) Check(env *plan.CheckEnv) error {
 			return fmt.Errorf("file %#x, %v: a packet waits to be read, and %s", n.Self, n, why)
 		}
 	}
-	if err := n.PlainNode.Check(env); err != nil || len(n.queue) == 0 || n.kind.gates {
+	if err := errors.Join(n.PlainNode.Check(env), n.checkHeard()); err != nil || !n.gated() || n.kind.gates {
 		return err
 	}
 	g, err := newGate()
@@ -208,11 +208,14 @@ func (n *bareNode) Check(env *plan.CheckEnv) error {
 		err = g.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("file %#x, %v: packets wait to be read: %w", n.Self, n, err)
+		return fmt.Errorf("file %#x, %v: packets, or errors, wait to be read: %w", n.Self, n, err)
 	}
 	n.kind.gates = true
 	return nil
 }
+
+// gated tells whether something comes to it that nobody else is to get.
+func (n *bareNode) gated() bool { return len(n.queue) > 0 || n.failed != nil && n.failed.raw }
 
 // createFull is Create for a socket with something in its queue. A raw one gets that
 // before anything else, as any address or option might keep it out.

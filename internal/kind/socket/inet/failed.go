@@ -9,14 +9,16 @@ import (
 	"glis.dev/glis/internal/linux"
 )
 
-// failed is a socket, of UDP or of ping, at which errors wait to be reported: the ICMP
-// messages that brought them come once more. Whose they are the kernel tells by the
-// packet that they are about, which is in them.
+// failed is a socket, of UDP, of ping or a raw one, at which errors wait to be reported:
+// the ICMP messages that brought them come once more. Whose they are the kernel tells by
+// the packet that they are about, which is in them.
 type failed struct {
 	*inbox
 	at, peer address
 	protocol int    // of what it sends
 	device   string // of a link-local address
+	raw      bool
+	mark     int // of the messages; 0: see socket.Packet
 }
 
 // failed is the socket's.
@@ -48,7 +50,9 @@ func (f *failed) again(own int) error {
 		if d.to.Is6() {
 			protocol = unix.IPPROTO_ICMPV6
 		}
-		if err := d.packet(protocol, 2).Send(d.to); err != nil {
+		p := d.packet(protocol, 2)
+		p.Mark = f.mark
+		if err := p.Send(d.to); err != nil {
 			return fmt.Errorf("send it an ICMP message as if from %v: %w", d.from, err)
 		}
 	}
@@ -105,8 +109,10 @@ func (f *failed) message() *datagram {
 	sent := &datagram{from: at.Addr(), to: peer.Addr(), hops: 64}
 	be := binary.BigEndian
 	sum := 6 // where its checksum is
-	switch f.protocol {
-	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6: // echo request: type, code, checksum, number
+	switch {
+	case f.raw: // what only has to be so long
+		sent.body = make([]byte, 8)
+	case f.protocol == unix.IPPROTO_ICMP, f.protocol == unix.IPPROTO_ICMPV6: // echo request: type, code, checksum, number
 		sent.body, sum = []byte{echo, 0, 0, 0, 0, 0, 0, 1}, 2
 		if sent.to.Is6() {
 			sent.body[0] = echo6

@@ -1,9 +1,11 @@
 package inet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +16,7 @@ import (
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
@@ -21,6 +24,10 @@ import (
 var (
 	ping4 = sort{family: unix.AF_INET, protocol: unix.IPPROTO_ICMP, bare: unix.SOCK_DGRAM}
 	ping6 = sort{family: unix.AF_INET6, protocol: unix.IPPROTO_ICMPV6, bare: unix.SOCK_DGRAM}
+	raw4  = sort{family: unix.AF_INET, protocol: 253, bare: unix.SOCK_RAW}
+	raw6  = sort{family: unix.AF_INET6, protocol: 253, bare: unix.SOCK_RAW}
+	icmp4 = sort{family: unix.AF_INET, protocol: unix.IPPROTO_ICMP, bare: unix.SOCK_RAW}
+	icmp6 = sort{family: unix.AF_INET6, protocol: unix.IPPROTO_ICMPV6, bare: unix.SOCK_RAW}
 )
 
 // unreached makes a socket that is told, by ICMP messages of these types and codes,
@@ -34,6 +41,12 @@ func unreached(t *testing.T, s sort, asked int, messages ...[2]byte) int {
 	n, err := s.like()
 	must(t, err)
 	must(t, unix.SetsockoptInt(n, level, opt, asked))
+	switch s { // the messages themselves
+	case icmp4:
+		must(t, unix.SetsockoptInt(n, solRaw, icmpFilter, -1))
+	case icmp6:
+		must(t, linux.Setsockopt(n, unix.IPPROTO_ICMPV6, icmp6Filter, bytes.Repeat([]byte{0xff}, sizeFilter6)))
+	}
 	ip := netip.MustParseAddr(here)
 	must(t, unix.Bind(n, address{ip, 7017}.sockaddr(s.family, 0)))
 	must(t, unix.Connect(n, address{ip, 7018}.sockaddr(s.family, 0)))
@@ -77,7 +90,7 @@ func reports(t *testing.T, n int) (out []string) {
 	}
 }
 
-// Errors that wait at a socket of UDP or of ping are told once more, all of them.
+// Errors that wait at a socket of UDP, of ping or at a raw one are told once more, all of them.
 func TestErrors(t *testing.T) {
 	_, unknown := New().memory()
 	testkit.KernelMemory(t, unknown)
@@ -85,7 +98,7 @@ func TestErrors(t *testing.T) {
 	six := [][2]byte{{1, 1}, {1, 4}, {1, 5}, {1, 6}, {4, 0}, {3, 0}, {1, 0}}
 	testkit.RequireRoot(t)
 	pings(t)
-	for _, s := range []sort{udp4, udp6, ping4, ping6} {
+	for _, s := range []sort{udp4, udp6, ping4, ping6, raw4, raw6, icmp4, icmp6} {
 		if !possible(t, s) {
 			t.Errorf("%v: no such sockets", s)
 			continue
@@ -141,10 +154,7 @@ func TestErrorsHostile(t *testing.T) {
 	testkit.RequireRoot(t)
 	pings(t)
 	for what, change := range map[string]func(in *sk_inet.InetSkEntry, d *extra.Datagram, e *extra.SocketEntry){
-		"": func(*sk_inet.InetSkEntry, *extra.Datagram, *extra.SocketEntry) {},
-		"a raw socket": func(in *sk_inet.InetSkEntry, _ *extra.Datagram, _ *extra.SocketEntry) {
-			in.Type = proto.Uint32(unix.SOCK_RAW)
-		},
+		"":          func(*sk_inet.InetSkEntry, *extra.Datagram, *extra.SocketEntry) {},
 		"no number": func(in *sk_inet.InetSkEntry, _ *extra.Datagram, _ *extra.SocketEntry) { in.SrcPort = proto.Uint32(0) },
 		"no error":  func(_ *sk_inet.InetSkEntry, d *extra.Datagram, _ *extra.SocketEntry) { d.Error = nil },
 		"the other family": func(_ *sk_inet.InetSkEntry, d *extra.Datagram, _ *extra.SocketEntry) {
@@ -164,5 +174,34 @@ func TestErrorsHostile(t *testing.T) {
 		if _, err := planned(in); (err == nil) != (what == "") {
 			t.Errorf("%s: got %v", what, err)
 		}
+	}
+}
+
+// Errors of a raw socket that others would be told of, too, are refused, at the dump and
+// before a restore; and the messages themselves nobody hears.
+func TestRawErrors(t *testing.T) {
+	_, unknown := New().memory()
+	testkit.KernelMemory(t, unknown)
+	testkit.RequireRoot(t)
+	n := unreached(t, raw4, 1, [2]byte{3, 3})
+	other := rawSocket(t, unix.AF_INET, raw4.protocol)
+	refused(t, &options.Dump{}, n, "another raw socket")
+	must(t, other.Close())
+	in, err := dumped(t, &options.Dump{}, n)
+	must(t, errors.Join(err, unix.Close(n)))
+	other = rawSocket(t, unix.AF_INET, raw4.protocol)
+	nodes, err := planned(in)
+	must(t, err)
+	check := func(nodes []plan.Node) error { return nodes[0].(plan.Checked).Check(&plan.CheckEnv{}) }
+	if err := check(nodes); err == nil || !strings.Contains(err.Error(), "another raw socket") {
+		t.Errorf("got %v", err)
+	}
+	must(t, other.Close())
+	nodes, err = planned(in)
+	must(t, errors.Join(err, check(nodes)))
+	hears := rawSocket(t, unix.AF_INET, unix.IPPROTO_ICMP)
+	restored(t, in)
+	if _, _, err := unix.Recvfrom(hears.Int(), make([]byte, 100), unix.MSG_DONTWAIT); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("another socket hears of it: %v", err)
 	}
 }
