@@ -1408,7 +1408,7 @@ type SocketEntry struct {
 	Policies           [][]byte
 	Long               []*SocketOption // options of no certain size
 	LentAddress        *bool
-	LentPort           *bool
+	LentPort           *bool          // and, of a TCP socket whose connection has ended, took back
 	Filter             *SocketProgram // of eBPF
 	ReusePort          *ReusePort
 	Fanout             *SocketProgram // PACKET_FANOUT_DATA, of eBPF

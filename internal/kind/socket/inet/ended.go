@@ -26,6 +26,9 @@ type ended struct {
 	err    unix.Errno // what the next call reports, 0 if nothing
 	// connecting: connect(2), which didn't wait, has not told how it went.
 	connecting bool
+	// released: its port was given to it by connect(2) or accept(2), and has been free
+	// since the end.
+	released bool
 }
 
 // canFail tells whether an error that waits to be reported can be made again.
@@ -67,7 +70,19 @@ func (l *look) checkClosed() error {
 	if l.ended.unread, err = tcp.Unread(l.fd.Int()); err == nil {
 		l.ended.connecting, err = l.connecting()
 	}
+	if err == nil {
+		l.ended.released, err = l.released()
+	}
 	return l.fail(err)
+}
+
+// released tells whether its port is free, though its address tells it.
+func (l *look) released() (bool, error) {
+	if l.inside == nil { // what is left of it is known from there, too
+		return false, nil
+	}
+	m, err := l.kind.memory()
+	return err == nil && m.Has("sock.sk_userlocks") && l.inside.Bits("sock.sk_userlocks")&boundPort == 0, err
 }
 
 // ssConnecting is SS_CONNECTING of include/uapi/linux/net.h.
@@ -120,6 +135,9 @@ func (d *ended) put(e *extra.SocketEntry) {
 	if d.connecting {
 		e.Connecting = &yes
 	}
+	if d.released {
+		e.LentPort = &yes
+	}
 }
 
 // planEnded is the inverse of put.
@@ -134,7 +152,7 @@ func (n *node) planEnded(in *sk_inet.InetSkEntry, x *extra.SocketEntry) error {
 	case !canFail(code):
 		return fmt.Errorf("an error that waits (%v) can't be made again", code)
 	}
-	n.ended = &ended{x.GetUnread(), code, x.GetConnecting()}
+	n.ended = &ended{x.GetUnread(), code, x.GetConnecting(), x.GetLentPort()}
 	return nil
 }
 
@@ -152,28 +170,16 @@ func (n *node) endedOfCRIU(p *plan.Plan) (*ended, error) {
 	return &ended{unread: all[0].Payload[:size]}, nil
 }
 
+// end is what the connection is to come to.
+func (n *node) end() tcp.End {
+	return tcp.End{Unread: n.ended.unread, Err: n.ended.err, Connecting: n.ended.connecting, Device: n.opts.Entry.GetSoBoundDev(), Local: n.at.addrPort()}
+}
+
 // finishEnded connects a new socket to nobody, from the address it had, gives
 // it what wasn't read, and ends the connection in the way it had ended.
 func (n *node) finishEnded(own *fd.FD, k *socket.Kernel, at address) error {
-	num := own.Int()
-	zone, err := n.zone()
-	if err != nil {
-		return err
-	}
-	if err := tcp.Repair().Set(num); err != nil {
-		return fmt.Errorf("enter repair mode (it needs CAP_NET_ADMIN): %w", err)
-	}
-	if err := n.bindTo(num, at, zone); err != nil {
-		return err
-	}
-	end := tcp.End{Unread: n.ended.unread, Err: n.ended.err, Connecting: n.ended.connecting, Device: n.opts.Entry.GetSoBoundDev(), Local: n.at.addrPort()}
-	err = end.Make(num, func(port uint16) error {
-		if err := unix.Connect(num, address{n.at.ip, port}.sockaddr(n.family, zone)); err != nil {
-			return err
-		}
-		return n.checkSource(num)
-	})
-	if err != nil {
+	num, end := own.Int(), n.end()
+	if err := n.makeEnd(num, &end, at); err != nil {
 		return err
 	}
 	reuse := linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_REUSEADDR, Value: n.number("SO_REUSEADDR")}
@@ -187,4 +193,28 @@ func (n *node) finishEnded(own *fd.FD, k *socket.Kernel, at address) error {
 		return err
 	}
 	return n.flags(own)
+}
+
+// makeEnd does so with a socket that has its early options.
+func (n *node) makeEnd(num int, end *tcp.End, at address) error {
+	zone, err := n.zone()
+	if err != nil {
+		return err
+	}
+	connect := func(port uint16) error {
+		if err := unix.Connect(num, address{n.at.ip, port}.sockaddr(n.family, zone)); err != nil {
+			return err
+		}
+		return n.checkSource(num)
+	}
+	if n.freely {
+		return n.endFreely(num, end, connect)
+	}
+	if err := tcp.Repair().Set(num); err != nil {
+		return fmt.Errorf("enter repair mode (it needs CAP_NET_ADMIN): %w", err)
+	}
+	if err := n.bindTo(num, at, zone); err != nil {
+		return err
+	}
+	return end.Make(num, connect)
 }

@@ -10,6 +10,7 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/testkit"
 )
 
 // abort ends a connection by a reset.
@@ -150,4 +151,67 @@ func TestRefusedOnce(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A port that connect(2) or accept(2) gave a socket is free when its connection has
+// ended, and one that it was bound to is not. What its address is it tells all the same.
+func TestEndedPort(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.KernelMemory(t, New().admits())
+	ips := map[int]string{unix.AF_INET: "127.0.0.1", unix.AF_INET6: "::1"}
+	accepted := func(t *testing.T, s sort) *fd.FD {
+		p := paired(t, s, ips[s.family])
+		p.send(t, 0, 1000)
+		abort(t, p.ends[0])
+		p.await(t, 1, tcp.Closed)
+		return p.ends[1]
+	}
+	connected := func(t *testing.T, s sort) *fd.FD {
+		p := paired(t, s, ips[s.family])
+		must(t, unix.Shutdown(p.ends[1].Int(), unix.SHUT_WR))
+		p.await(t, 0, tcp.CloseWait)
+		abort(t, p.ends[1])
+		p.await(t, 0, tcp.Closed)
+		return p.ends[0]
+	}
+	bound := func(t *testing.T, s sort) *fd.FD {
+		l, d := s.bound(t, ips[s.family]), s.bound(t, ips[s.family])
+		must(t, unix.Listen(l.Int(), 1))
+		sa, err := unix.Getsockname(l.Int())
+		must(t, err)
+		must(t, unix.Connect(d.Int(), sa))
+		must(t, l.Close()) // which resets it
+		(&pair{ends: [2]*fd.FD{d, d}}).await(t, 0, tcp.Closed)
+		return d
+	}
+	for name, end := range map[string]func(t *testing.T, s sort) *fd.FD{"accepted": accepted, "connected": connected, "refused": declined, "bound": bound} {
+		for _, s := range []sort{tcp4, tcp6} {
+			t.Run(name+"/"+s.String(), func(t *testing.T) {
+				d := end(t, s)
+				sa, err := unix.Getsockname(d.Int())
+				must(t, err)
+				want := bindTo(t, s, sa)
+				s.connected = true
+				n := same(t, s, d)[0]
+				must(t, d.Close())
+				for range 2 { // generations
+					if now, err := unix.Getsockname(n); err != nil || decode(now) != decode(sa) {
+						t.Errorf("its address is %v, %v, not %v", now, err, decode(sa))
+					}
+					if got := bindTo(t, s, sa); !errors.Is(got, want) {
+						t.Errorf("to bind another one to its port: %v, want %v", got, want)
+					}
+					n = same(t, s, own(t, n, nil))[0]
+				}
+			})
+		}
+	}
+}
+
+// bindTo tells whether another socket can be bound to an address.
+func bindTo(t *testing.T, s sort, sa unix.Sockaddr) error {
+	t.Helper()
+	d := s.make(t)
+	defer d.Close()
+	return unix.Bind(d.Int(), sa)
 }

@@ -159,6 +159,11 @@ func restored(t testing.TB, in images) map[plan.ID]int {
 			must(t, f.Fill(context.Background(), nil, made[n]))
 		}
 	}
+	for _, n := range nodes {
+		if d, ok := n.(plan.Dropper); ok {
+			d.Drop()
+		}
+	}
 	return out
 }
 

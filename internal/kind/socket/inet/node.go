@@ -43,6 +43,7 @@ type node struct {
 	inbox    *inbox           // nil: nothing is in a UDP socket's queues
 	atOnce   bool             // it is connected without TCP_FASTOPEN_CONNECT
 	over     bool             // it was bound by bindOver
+	freely   bool             // it is made by createReleased now
 	cut      bool             // it was connected, and comes back as a closed socket (--tcp-close)
 }
 
@@ -127,6 +128,13 @@ func (n *node) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 
 // createNear makes it, bound as its address was chosen.
 func (n *node) createNear(env *plan.Env) (*fd.FD, error) {
+	if n.ended != nil && n.ended.released {
+		own, err := n.createReleased()
+		if err == nil {
+			return own, nil
+		}
+		env.Log.Debug("A socket whose connection has ended keeps its port until it is closed", "socket", n, "why", err)
+	}
 	own, err := n.createAnywhere(env)
 	if errors.Is(err, unix.EADDRNOTAVAIL) && n.live() && env.Locked && n.destroyLeft(env) {
 		return n.createAnywhere(env)

@@ -210,8 +210,8 @@ func (k *Kind) planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
 	if err := errors.Join(socket.CheckUnseen(e), socket.CheckLong(s.longs(), e.GetLong()), s.checkCoverage(e)); err != nil {
 		return nil, err
 	}
-	if (e.GetLentAddress() || e.GetLentPort()) && !s.datagrams() {
-		return nil, errors.New("what connect(2) gave to a socket that isn't of UDP can't be lent")
+	if (e.GetLentAddress() || e.GetLentPort() && !e.GetEnded()) && !s.datagrams() {
+		return nil, errors.New("what connect(2) gave to a socket that isn't of UDP, and whose connection hasn't ended, can't be lent")
 	}
 	if e.GetMaxSegment() > math.MaxUint16 {
 		return nil, fmt.Errorf("TCP_MAXSEG of %d can't be", e.GetMaxSegment())

@@ -58,8 +58,11 @@ func (e *End) stream() *Stream {
 // Make gives a socket that is bound, in repair mode, this end. connect connects
 // it to a port of its own address. It leaves repair mode.
 func (e *End) Make(fd int, connect func(port uint16) error) error {
-	if e.Err == unix.ECONNREFUSED || e.Connecting && e.Err == 0 && len(e.Unread) == 0 {
-		return e.refuse(fd, connect)
+	if e.Refused() {
+		if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
+			return err
+		}
+		return e.Refuse(fd, connect)
 	}
 	s, p := e.stream(), Path{Local: e.Local, Device: e.Device}
 	if err := s.Begin(linux.Hand{}, fd); err != nil {
@@ -73,17 +76,53 @@ func (e *End) Make(fd int, connect func(port uint16) error) error {
 	if err := s.Finish(linux.Hand{}, fd, p); err != nil {
 		return err
 	}
+	return e.finish(fd, s, p)
+}
+
+// Refused tells whether the connection never came about.
+func (e *End) Refused() bool {
+	return e.Err == unix.ECONNREFUSED || e.Connecting && e.Err == 0 && len(e.Unread) == 0
+}
+
+// Waiting is such a connection before it has ended, as one that waits to be accepted.
+func (e *End) Waiting() *Waiting {
+	none := &End{Local: e.Local}
+	s := none.stream()
+	s.Entry.MssClamp = proto.Uint32(maxMSS)
+	return &Waiting{Stream: s, Local: e.Local, Remote: e.nobody()}
+}
+
+// nobody is its peer, if it is accepted.
+func (e *End) nobody() netip.AddrPort { return netip.AddrPortFrom(e.Local.Addr(), 1) }
+
+// Accepted gives what was Waiting, and has been accepted, this end.
+func (e *End) Accepted(fd int) error {
+	if err := repair(fd, unix.TCP_REPAIR_ON); err != nil {
+		return err
+	}
+	s, p := e.stream(), Path{Local: e.Local, Remote: e.nobody()}
+	if err := s.makeRoom(fd); err != nil {
+		return err
+	}
+	if err := s.fill(fd, p); err != nil {
+		return err
+	}
+	return e.finish(fd, s, p)
+}
+
+// finish ends a connection that has all that wasn't read, in repair mode.
+func (e *End) finish(fd int, s *Stream, p Path) error {
 	if err := e.reset(fd, s, p); err != nil {
 		return err
 	}
 	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
 		return err
 	}
-	return e.report(fd)
+	return e.Report(fd)
 }
 
-// report takes the error, if it was taken.
-func (e *End) report(fd int) error {
+// Report takes the error, if it was taken.
+func (e *End) Report(fd int) error {
 	if e.Err != 0 {
 		return nil
 	}
@@ -123,16 +162,13 @@ func (e *End) reset(fd int, s *Stream, p Path) error {
 	return s.hear(fd, p, flagAck|flagRst, s.Entry.GetOutqSeq(), Closed)
 }
 
-// refuse lets the socket try to connect where nobody listens.
-func (e *End) refuse(fd int, connect func(port uint16) error) error {
-	if err := repair(fd, unix.TCP_REPAIR_OFF_NO_WP); err != nil {
-		return err
-	}
+// Refuse lets the socket try to connect where nobody listens.
+func (e *End) Refuse(fd int, connect func(port uint16) error) error {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return fmt.Errorf("set O_NONBLOCK: %w", err)
 	}
 	if err := connect(1); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connect it to nobody: %w", err)
 	}
-	return errors.Join(awaitState(fd, Closed), e.report(fd), unix.SetNonblock(fd, false))
+	return errors.Join(awaitState(fd, Closed), e.Report(fd), unix.SetNonblock(fd, false))
 }
