@@ -38,7 +38,8 @@ const (
 const (
 	heard    = 1 // it is heard when it is sent, by the loopback interface
 	verified = 2 // the kernel is told that its checksum is right
-	ways     = 4
+	passing  = 4 // it goes on, to those who listen to one protocol
+	ways     = 8
 )
 
 // tryInject says why packets can't come by an interface.
@@ -124,9 +125,15 @@ func each(mark uint32, then func(way int) []bpf.Insn) []bpf.Insn {
 	return append(all, bpf.In(bpf.MoveImm, 0, 0, 0, tcxNext), bpf.In(bpf.Exit, 0, 0, 0, 0))
 }
 
-// ending is the program that ends our packets.
+// ending is the program that ends our packets, but for those that are of a VLAN which
+// nobody has: these no protocol takes.
 func ending(mark uint32) []bpf.Insn {
-	return each(mark, func(int) []bpf.Insn { return []bpf.Insn{bpf.In(bpf.MoveImm, 0, 0, 0, tcxDrop)} })
+	return each(mark, func(way int) []bpf.Insn {
+		if way&passing != 0 {
+			return []bpf.Insn{bpf.In(bpf.MoveImm, 0, 0, 0, tcxNext)}
+		}
+		return []bpf.Insn{bpf.In(bpf.MoveImm, 0, 0, 0, tcxDrop)}
+	})
 }
 
 // sendingOn is the program that has our packets come by an interface.
@@ -164,7 +171,7 @@ func (in *injector) letIn(own, way, most int) error {
 }
 
 // inject puts a packet into the queue of a socket: for this it listens to all that comes
-// by the interface.
+// by the interface, or to the protocol of one of a VLAN that was taken off.
 func (in *injector) inject(ctx context.Context, own int, w *waiting, typ uint32) error {
 	way := w.way()
 	if way&heard != 0 && in.device.Index != in.lo {
@@ -176,7 +183,7 @@ func (in *injector) inject(ctx context.Context, own int, w *waiting, typ uint32)
 	if err := unix.SetsockoptInt(in.out, unix.SOL_SOCKET, unix.SO_MARK, int(in.mark)+way); err != nil {
 		return fmt.Errorf("set SO_MARK: %w", err)
 	}
-	if err := unix.Bind(own, &unix.SockaddrLinklayer{Protocol: all, Ifindex: in.device.Index}); err != nil {
+	if err := unix.Bind(own, &unix.SockaddrLinklayer{Protocol: w.listensTo(), Ifindex: in.device.Index}); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
 	before, err := socket.MemInfo(own, unix.SK_MEMINFO_RMEM_ALLOC)

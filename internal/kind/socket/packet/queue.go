@@ -38,6 +38,7 @@ type waiting struct {
 
 	outgoing bool
 	vlan     []byte // its tag; nil: none
+	stripped bool   // the tag was taken off, see nobodys
 	unsummed uint32 // where its checksum is to be; 0: it is there
 	verified bool
 }
@@ -61,7 +62,23 @@ func (w *waiting) way() (n int) {
 	if w.verified {
 		n |= verified
 	}
+	if w.stripped {
+		n |= passing
+	}
 	return n
+}
+
+// nobodys is the tag of a VLAN that no interface can be of. The kernel takes the tag of
+// a VLAN that it has no interface of from a packet before those get it who listen to one
+// protocol, and says that it is for another host (PACKET_OTHERHOST).
+var nobodys = [4]byte{0x81, 0, 0x0f, 0xff}
+
+// listensTo is what a socket listens to for it to come, in network order.
+func (w *waiting) listensTo() uint16 {
+	if w.stripped {
+		return binary.NativeEndian.Uint16(w.header[12:])
+	}
+	return all
 }
 
 // virtio is a struct virtio_net_hdr (include/uapi/linux/virtio_net.h) that tells of its
@@ -146,10 +163,26 @@ func look(p *socket.Plain, m *kmem.Reader, b *kmem.Buffer) (w *waiting, why stri
 		return w, "this machine has sent it by " + i.Name + " (PACKET_OUTGOING), which would send it once more", nil
 	case t == unix.PACKET_OUTGOING:
 		w.outgoing = true
+	case t == unix.PACKET_OTHERHOST && typeAt(i, w.header) != t && listensToOne(p) && w.named():
+		w.vlan = nobodys[:]
 	case t != typeAt(i, w.header):
 		return w, fmt.Sprintf("it is of type %d (sll_pkttype), which one that comes isn't", t), nil
 	}
 	return w, unlike(p, m, b, w), nil
+}
+
+// listensToOne tells whether a socket listens to one protocol.
+func listensToOne(p *socket.Plain) bool {
+	sa, err := unix.Getsockname(p.FD.Int())
+	at, ok := sa.(*unix.SockaddrLinklayer)
+	return err == nil && ok && at.Protocol != all
+}
+
+// named tells whether the protocol of a packet is in its header, where else its length is
+// (ETH_P_802_3_MIN of include/uapi/linux/if_ether.h).
+func (w *waiting) named() bool {
+	const least = 0x600
+	return binary.BigEndian.Uint16(w.header[12:]) >= least
 }
 
 // typeAt is what a packet that comes by an interface is (PACKET_*).
@@ -176,6 +209,9 @@ func unlike(p *socket.Plain, m *kmem.Reader, b *kmem.Buffer, w *waiting) string 
 	known := w.readSum(m, b)
 	if m.Has("sk_buff.vlan_proto") && b.U16("sk_buff.vlan_proto") != 0 {
 		w.vlan = append(b.Raw("sk_buff.vlan_proto", 2), binary.BigEndian.AppendUint16(nil, b.U16("sk_buff.vlan_tci"))...)
+		if string(w.vlan) == string(nobodys[:]) && listensToOne(p) {
+			return "it has the tag of a VLAN that nobody can have"
+		}
 	}
 	switch {
 	case !known && (on(unix.SOL_PACKET, unix.PACKET_AUXDATA) || on(unix.SOL_PACKET, unix.PACKET_VNET_HDR)):
@@ -241,6 +277,8 @@ func (w *waiting) wrong(typ uint32) string {
 		return "its checksum has no place"
 	case len(w.vlan) != 0 && (w.outgoing || !isTag(w.vlan)):
 		return "it is of a VLAN, and was sent or has no tag"
+	case w.stripped && !w.named():
+		return "it is of a VLAN, and has no protocol"
 	}
 	return ""
 }
@@ -278,6 +316,7 @@ func readQueued(src plan.Source) (map[plan.ID][]*waiting, error) {
 // checkQueue refuses packets that can't wait at the socket.
 func (n *node) checkQueue() error {
 	for _, w := range n.queue {
+		w.stripped = string(w.vlan) == string(nobodys[:]) && n.entry.GetProtocol() != uint32(all)
 		if why := w.wrong(n.entry.GetType()); why != "" {
 			return fmt.Errorf("%s: a packet can't wait at it: %s", extra.Queued.Pattern, why)
 		}

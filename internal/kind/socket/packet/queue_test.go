@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/bits"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +15,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket/optiontest"
 	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -124,11 +128,54 @@ func TestPacketNonsense(t *testing.T) {
 		"of a VLAN":   func(w *waiting) { w.vlan = []byte{0x08, 0, 0, 1} },
 		"has no tag":  func(w *waiting) { w.vlan = []byte{0x81} },
 		"and was sen": func(w *waiting) { w.vlan, w.outgoing = []byte{0x81, 0, 0, 1}, true },
+		"no protocol": func(w *waiting) { w.header, w.stripped = make([]byte, 14), true; copy(w.data, w.header) },
 	} {
 		w := &waiting{header: header, data: append(bytes.Clone(header), make([]byte, 30)...), length: 44, device: "lo"}
 		change(w)
 		if why := w.wrong(unix.SOCK_RAW); want == "" && why != "" || !strings.Contains(why, want) {
 			t.Errorf("%q: got %q", want, why)
 		}
+	}
+}
+
+// A packet of a VLAN that has no interface comes again at a socket that listens to one
+// protocol; and neither the kernel's protocols take it, nor is another VLAN's tag believed.
+func TestStrippedPackets(t *testing.T) {
+	testkit.RequireRoot(t)
+	memory := kmem.Share(New().KernelNames()...)
+	_, err := memory.Reader()
+	testkit.KernelMemory(t, err)
+	memory.Close()
+	const protocol = unix.ETH_P_IP
+	lo, err := net.InterfaceByName("lo")
+	must(t, err)
+	out, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(out)
+	packet := slices.Concat(make([]byte, 12), []byte{0x81, 0, 0, 7, protocol >> 8, protocol & 0xff}, make([]byte, 40))
+	for _, typ := range []int{unix.SOCK_RAW, unix.SOCK_DGRAM} {
+		made := func() int {
+			n, err := unix.Socket(unix.AF_PACKET, typ|unix.SOCK_CLOEXEC, int(bits.ReverseBytes16(protocol)))
+			must(t, err)
+			must(t, unix.SetsockoptInt(n, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1))
+			must(t, unix.Sendto(out, packet, 0, &unix.SockaddrLinklayer{Ifindex: lo.Index, Halen: 6}))
+			must(t, arrived(context.Background(), func() bool {
+				p := []unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}
+				k, _ := linux.PollNow(p)
+				return k == 1
+			}))
+			return n
+		}
+		n := made()
+		want := toldBy(t, n)
+		must(t, unix.Close(n))
+		if strings.Count(want, "\n") != 1 || !strings.Contains(want, "type 3") {
+			t.Fatalf("got %s", want)
+		}
+		n = optiontest.Again(t, func() kind.File { return New() })(t, made())
+		if got := toldBy(t, n); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		must(t, unix.Close(n))
 	}
 }
