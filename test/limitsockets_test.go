@@ -21,7 +21,7 @@ var socketRefusals = []struct{ state, row, words string }{
 	{"packetshort", "whose frames are shorter than 128 bytes", "its frames are shorter than 128 bytes"},
 	{"rawerror", "errors that wait at a UDP, ping or raw socket", "no packet brought"},
 	{"packeterror", "an error that waits at a netlink or packet socket, but", "an error waits to be reported"},
-	{"packetgone", "one that is bound to an interface that is gone", "its interface is gone"},
+	{"packetgone", "that is bound to an interface that is gone", "its interface is gone"},
 	{"packetown", "a private mapping of it that was written to", "a private mapping"},
 	{"packetpart", "of which a part is mapped", "only the whole can be mapped"},
 	{"packetclosed", "mapped by who has closed it", "of a socket that is closed"},

@@ -3,6 +3,7 @@
 #include "ctl.h"
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
+#include <linux/net_tstamp.h>
 #include <linux/if_xdp.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
@@ -138,8 +139,24 @@ static void raw_error(void) {
 	MUST(p.revents & POLLERR);
 }
 
-// gone binds it to an interface that ends.
-static void gone(void) {
+// failing waits for an error.
+static void failing(void) {
+	struct pollfd p = {fd, 0};
+	while (!(p.revents & POLLERR))
+		CHECK(poll(&p, 1, -1));
+}
+
+// packet_error has it be told when a packet was sent.
+static void packet_error(void) {
+	int stamps = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+	struct sockaddr_ll a = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex("lo"), .sll_halen = 6};
+	CHECK(setsockopt(dial(AF_PACKET, SOCK_DGRAM, 0), SOL_SOCKET, SO_TIMESTAMPING, &stamps, sizeof stamps));
+	CHECK(sendto(fd, "hello", 5, 0, (void *)&a, sizeof a));
+	failing();
+}
+
+// packet_gone has it be of a group at an interface that ends.
+static void packet_gone(void) {
 	struct ifreq r = {.ifr_flags = IFF_TUN | IFF_NO_PI};
 	int tun = CHECK(open("/dev/net/tun", O_RDWR | O_CLOEXEC)), any = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
 	CHECK(ioctl(tun, TUNSETIFF, &r));
@@ -147,14 +164,9 @@ static void gone(void) {
 	CHECK(ioctl(any, SIOCSIFFLAGS, &r));
 	struct sockaddr_ll a = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = if_nametoindex(r.ifr_name), .sll_halen = 6};
 	CHECK(bind(dial(AF_PACKET, SOCK_RAW, 0), (void *)&a, sizeof a));
+	CHECK(setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &(int){0x4712 | PACKET_FANOUT_HASH << 16}, sizeof(int)));
 	close(tun), close(any);
-	struct pollfd p = {fd, 0};
-	while (!(p.revents & POLLERR))
-		CHECK(poll(&p, 1, -1));
-}
-static void packet_error(void) { gone(); }
-static void packet_gone(void) {
-	gone();
+	failing();
 	int e = 0;
 	socklen_t n = sizeof e;
 	CHECK(getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n));

@@ -28,7 +28,7 @@ func saveDown(p *socket.Plain) error {
 	if err != nil || !ok { // of SOCK_PACKET
 		return nil
 	}
-	if is, err := isDown(at.Ifindex); err != nil || !is {
+	if is, err := isDown(at.Ifindex); err != nil || !is && at.Ifindex != gone {
 		return p.Fail(err)
 	}
 	p.ErrorsKept, p.More.Error = true, proto.Uint32(uint32(unix.ENETDOWN))

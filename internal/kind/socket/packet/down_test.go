@@ -80,3 +80,39 @@ func failure(t *testing.T, n int) unix.Errno {
 	must(t, err)
 	return unix.Errno(e)
 }
+
+// A socket whose interface is gone hears nothing, is told so once, and can be bound anew.
+func TestInterfaceGone(t *testing.T) {
+	testkit.RequireRoot(t)
+	memory := kmem.Share(New().KernelNames()...)
+	_, err := memory.Reader()
+	testkit.KernelMemory(t, err)
+	memory.Close()
+	protocol := uint16(0xb588)
+	for _, typ := range []int{unix.SOCK_RAW, unix.SOCK_DGRAM} {
+		for _, knows := range []bool{true, false} {
+			n, err := unix.Socket(unix.AF_PACKET, typ|unix.SOCK_CLOEXEC, 0)
+			must(t, err)
+			must(t, bindGone(n, protocol))
+			want := []unix.Errno{unix.ENETDOWN, 0}
+			if knows {
+				failure(t, n)
+				want = []unix.Errno{0, 0}
+			}
+			at, err := unix.Getsockname(n)
+			must(t, err)
+			n = optiontest.Again(t, func() kind.File { return New() })(t, n)
+			if got := []unix.Errno{failure(t, n), failure(t, n)}; fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("type %d: got %v, want %v", typ, got, want)
+			}
+			is, err := unix.Getsockname(n)
+			must(t, err)
+			x, y := at.(*unix.SockaddrLinklayer), is.(*unix.SockaddrLinklayer)
+			if x.Ifindex != -1 || x.Ifindex != y.Ifindex || x.Protocol != protocol || x.Protocol != y.Protocol || x.Hatype != y.Hatype || x.Halen != y.Halen {
+				t.Errorf("type %d: it is at %+v, was at %+v", typ, y, x)
+			}
+			must(t, unix.Bind(n, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: 1}))
+			must(t, unix.Close(n))
+		}
+	}
+}

@@ -127,8 +127,8 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if err := k.saveQueue(p, known.Rx != nil || known.Tx != nil); err != nil {
 		return nil, err
 	}
-	if gone(p) {
-		return nil, p.Refuse("its interface is gone, so that there is nothing to bind it to: let the process close it")
+	if err := checkGone(p, &known); err != nil {
+		return nil, err
 	}
 	e := &packet_sock.PacketSockEntry{
 		Id: &f.ID, Type: proto.Uint32(uint32(p.Type)), Flags: &f.Flags, Fown: p.Owner, Opts: p.Opts.Entry,
@@ -141,13 +141,6 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 		return nil, err
 	}
 	return &fdinfo.FileEntry{Psk: e}, p.Put()
-}
-
-// gone tells whether the interface it is bound to is no more there.
-func gone(p *socket.Plain) bool {
-	sa, err := unix.Getsockname(p.FD.Int())
-	at, ok := sa.(*unix.SockaddrLinklayer)
-	return err == nil && ok && int32(at.Ifindex) < 0
 }
 
 // about returns what only sock_diag tells. It asks for all of the namespace,

@@ -87,7 +87,7 @@ func (n *node) check() error {
 		return fmt.Errorf("%w: %s", kind.ErrUnsupported, socket.TypeName(int(typ)))
 	case in.GetProtocol() > 1<<16-1:
 		return fmt.Errorf("protocol %#x can't be", in.GetProtocol())
-	case in.GetIfindex() > mostIndex:
+	case in.GetIfindex() > mostIndex && !n.gone():
 		return fmt.Errorf("interface %d can't be", in.GetIfindex())
 	case in.GetVersion() > unix.TPACKET_V3:
 		return fmt.Errorf("version %d can't be", in.GetVersion())
@@ -265,7 +265,12 @@ func (n *node) rings(own int) error {
 
 func (n *node) bind(own int) error {
 	at := &unix.SockaddrLinklayer{Protocol: uint16(n.entry.GetProtocol()), Ifindex: int(n.entry.GetIfindex())}
-	if at.Protocol != 0 || at.Ifindex != 0 {
+	switch {
+	case n.gone():
+		if err := bindGone(own, at.Protocol); err != nil {
+			return err
+		}
+	case at.Protocol != 0 || at.Ifindex != 0:
 		if err := unix.Bind(own, at); err != nil {
 			return fmt.Errorf("bind to interface %d (is it there?): %w", at.Ifindex, err)
 		}
@@ -296,6 +301,11 @@ func (n *node) bind(own int) error {
 // Check implements plan.Checked.
 func (n *node) Check(env *plan.CheckEnv) error {
 	err := errors.Join(n.PlainNode.Check(env), socket.FindProgram(n.More.GetFanout()))
+	if err == nil && n.gone() {
+		if err = passes(func(int) error { return nil }); err != nil {
+			err = fmt.Errorf("file %#x, %v: its interface is gone: %w", n.Self, n, err)
+		}
+	}
 	if err == nil {
 		if err = n.stillDown(); err != nil {
 			err = fmt.Errorf("file %#x, %v: %w", n.Self, n, err)
