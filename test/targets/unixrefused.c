@@ -96,13 +96,17 @@ static void wait_options(void) {
 	with(b, "files", 5, p, 2, NULL);
 	close(p[0]), close(p[1]), text = "files", files = 1;
 }
-// A TCP connection, one end of which is only in a message.
-static void wait_connected(void) {
+// A TCP connection that was reset, whose end is only in a message.
+static void wait_ended(void) {
 	struct sockaddr_in at = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}, {0}};
 	socklen_t len = sizeof at;
 	int l = CHECK(socket(AF_INET, SOCK_STREAM, 0)), c = CHECK(socket(AF_INET, SOCK_STREAM, 0));
 	CHECK(bind(l, (void *)&at, len)), CHECK(listen(l, 1)), CHECK(getsockname(l, (void *)&at, &len)), CHECK(connect(c, (void *)&at, len));
 	int s = CHECK(accept(l, NULL, NULL));
+	struct linger now = {1, 0};
+	CHECK(setsockopt(c, SOL_SOCKET, SO_LINGER, &now, sizeof now)), CHECK(close(c));
+	struct pollfd p = {s, 0, 0};
+	CHECK(poll(&p, 1, -1)); // its end
 	a = listening(SOCK_STREAM, NAME("server")), b = client(SOCK_STREAM, NAME("server"));
 	with(b, "files", 5, &s, 1, NULL), close(s), close(l), text = "files", files = 1;
 }
@@ -154,7 +158,7 @@ static void path_only(void) {
 static struct {
 	const char *name;
 	void (*make)(void);
-} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitoptions", wait_options}, {"waitconnected", wait_connected}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
+} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitoptions", wait_options}, {"waitended", wait_ended}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
 
 // intact checks that the queue is as it was made.
 static void intact(void) {

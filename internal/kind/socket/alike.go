@@ -33,6 +33,8 @@ type Alike struct {
 	values []Value
 	last   Saved // what Fill returned last, if that wasn't the group's
 	lastOf *Group
+	words  [][]sockmem.Span // that an option has changed, by option
+	found  [][]setting      // what sockets were found to have, see Fitting
 }
 
 // Group is sockets that are alike.
@@ -188,6 +190,7 @@ type study struct {
 	counts []bool      // by byte
 	fds    []int       // -1: none
 	memory [2][][]byte // before and after the change
+	words  [][]sockmem.Span
 }
 
 func (s *study) close() {
@@ -280,6 +283,7 @@ func (s *study) conclude(l *sockmem.TCP, family int) {
 	a := s.alike
 	moving := make([]bool, a.size)
 	mark(moving, true, l.Moving...)
+	s.words = make([][]sockmem.Span, len(s.fds))
 	for i, n := range s.fds {
 		if n >= 0 && !s.compare(i, moving) {
 			a.ask = append(a.ask, i)
@@ -291,7 +295,7 @@ func (s *study) conclude(l *sockmem.TCP, family int) {
 		mark(s.counts, true, l.Fixed6...)
 	}
 	slices.Sort(a.ask)
-	a.parts, a.place = spans(s.counts), l
+	a.parts, a.place, a.words = spans(s.counts), l, s.words
 	for _, p := range a.parts {
 		if in := l.Options.At - p.At; in >= 0 && in < p.Size {
 			a.opts += in
@@ -313,7 +317,11 @@ func (s *study) compare(i int, moving []bool) bool {
 		if before[at] != after[at] && !moving[at] {
 			found = true
 			start := at / word * word
-			mark(s.counts, true, sockmem.Span{At: start, Size: min(word, s.alike.size-start)})
+			changed := sockmem.Span{At: start, Size: min(word, s.alike.size-start)}
+			mark(s.counts, true, changed)
+			if n := len(s.words[i]); n == 0 || s.words[i][n-1] != changed {
+				s.words[i] = append(s.words[i], changed)
+			}
 		}
 	}
 	return found

@@ -31,23 +31,54 @@ type setting struct {
 	value  Value
 }
 
-// Try returns a socket that has all options of the other one, -1 if there is none.
+// Try returns a socket that has all options of the other one, -1 if there is none. Most
+// have what one before has; else those options are tried first that have changed words
+// which differ.
 func (f *Fitting) Try() (int, error) {
+	for _, known := range f.found {
+		f.set = known
+		if left, _, err := f.distance(nil); left == 0 || err != nil {
+			return f.made(left, err)
+		}
+	}
+	f.set = nil
 	left, _, err := f.distance(nil)
-	for range 2 {
+	for _, all := range []bool{false, false, true, true} {
 		for i := range f.kernel.Table {
 			if left == 0 || err != nil {
 				break
 			}
-			if f.kernel.Fresh[i].OK && !f.kernel.fixed[i] {
+			if f.kernel.Fresh[i].OK && !f.kernel.fixed[i] && (all || f.concerns(i)) {
 				left, err = f.option(i, left)
 			}
 		}
 	}
+	return f.made(left, err)
+}
+
+// mostFound is how many are remembered.
+const mostFound = 8
+
+// made is the end of Try.
+func (f *Fitting) made(left int, err error) (int, error) {
 	if err != nil || left != 0 {
 		return -1, err
 	}
+	known := slices.DeleteFunc(slices.Clone(f.found), func(o []setting) bool { return slices.Equal(o, f.set) })
+	f.found = append([][]setting{slices.Clone(f.set)}, known[:min(len(known), mostFound-1)]...)
 	return f.make(nil)
+}
+
+// concerns tells whether a word differs that an option is known to change.
+func (f *Fitting) concerns(i int) bool {
+	for _, w := range f.Alike.words[i] {
+		for at := w.At; at < w.At+w.Size; at++ {
+			if f.last[at] != f.Want[at] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // option tries values of one option, and returns how much differs then.
@@ -124,38 +155,70 @@ var ticks = [...]uint32{1000, 250, 300, 100}
 
 // values are what an option may be: the other one of two, or a number that is in the
 // other socket's memory where this one's differs.
-func (f *Fitting) values(o *Option, now Value) []Value {
-	if o.Size > 8 {
-		return nil
-	}
-	out := []Value{{Lo: now.Lo ^ 1, OK: true}}
-	add := func(n uint32) {
-		v := Uint(n)
-		if o.Size == 8 { // struct linger
-			v.Lo = 1 | uint64(n)<<32
-		}
-		if v != now && !slices.Contains(out, v) {
+func (f *Fitting) values(o *Option, now Value) (out []Value) {
+	add := func(v Value) {
+		if v.OK = true; v != now && !slices.Contains(out, v) {
 			out = append(out, v)
 		}
 	}
-	f.words(f.last, func(w uint32) {
-		add(w)
-		for _, hz := range ticks {
-			if w%hz == 0 {
-				add(w / hz)
-			}
+	switch o.Size {
+	case 16:
+		f.times(add)
+		return out
+	case 8:
+		f.longs(add)
+	}
+	add(Value{Lo: now.Lo ^ 1})
+	f.numbers(func(n uint32) {
+		if o.Size == 8 { // struct linger
+			add(Value{Lo: 1 | uint64(n)<<32})
+			return
 		}
-		for shift := 0; shift < 32; shift += 8 {
-			add(w >> shift & 0xff)
-		}
-		add(w & 0xffff)
-		add(w >> 16)
+		add(Uint(n))
 	})
 	return out
 }
 
-// words calls fn with each word of the other one's memory that counts and differs.
-func (f *Fitting) words(is []byte, fn func(uint32)) {
+// numbers calls fn with all numbers that an option may have been made of.
+func (f *Fitting) numbers(fn func(uint32)) {
+	f.differing(f.last, func(w uint32) {
+		fn(w)
+		for _, hz := range ticks {
+			if w%hz == 0 {
+				fn(w / hz)
+			}
+		}
+		for shift := 0; shift < 32; shift += 8 {
+			fn(w >> shift & 0xff)
+		}
+		fn(w & 0xffff)
+		fn(w >> 16)
+	})
+}
+
+// times calls fn with each word as a struct timeval.
+func (f *Fitting) times(fn func(Value)) {
+	const second = 1_000_000
+	f.differing(f.last, func(w uint32) {
+		for _, hz := range ticks {
+			fn(Value{Lo: uint64(w / hz), Hi: uint64(w%hz) * second / uint64(hz)})
+		}
+	})
+}
+
+// longs calls fn with each word of 8 bytes.
+func (f *Fitting) longs(fn func(Value)) {
+	for _, p := range f.parts {
+		for at := (p.At + 7) &^ 7; at+8 <= p.At+p.Size; at += 8 {
+			if v := binary.NativeEndian.Uint64(f.Want[at:]); v != binary.NativeEndian.Uint64(f.last[at:]) {
+				fn(Value{Lo: v})
+			}
+		}
+	}
+}
+
+// differing calls fn with each word of the other one's memory that counts and differs.
+func (f *Fitting) differing(is []byte, fn func(uint32)) {
 	last := -1
 	for _, p := range f.parts {
 		for at := p.At; at < p.At+p.Size; at++ {

@@ -133,6 +133,9 @@ func (l *look) checkConnection() error {
 	if l.state == tcp.SynRecv {
 		return l.refuse("a connection that came with its first data and isn't made yet (TCP_FASTOPEN) can't be saved; wait until it is")
 	}
+	if o := l.loneOf(); o != nil {
+		return l.checkLoneLive(o)
+	}
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLPRI}}
 	if _, err := linux.PollNow(p); err != nil {
 		return l.fail(fmt.Errorf("poll: %w", err))
@@ -166,6 +169,16 @@ func (l *look) putStream() error {
 	if !l.live() || l.env.Options.TCPClose {
 		return nil
 	}
+	if o := l.loneOf(); o != nil {
+		s, err := l.readLoneLive(o)
+		if err == nil && s.State != l.state {
+			err = errChanged
+		}
+		if err != nil {
+			return err
+		}
+		return l.keepStream(s)
+	}
 	back := l.back()
 	if err := l.env.Guard.Back(l.file, back...); err != nil {
 		return l.fail(err)
@@ -189,8 +202,16 @@ func (l *look) putStream() error {
 	if err := l.env.Guard.Leave(l.file, tcp.Repair()); err != nil {
 		return l.fail(err)
 	}
-	l.pace = s.Pace
 	l.learnStill(s)
+	return l.keepStream(s)
+}
+
+// keepStream writes what was read of a connection.
+func (l *look) keepStream(s *tcp.Stream) error {
+	l.pace, l.mark = s.Pace, s.Mark
+	if s.Sent != 0 {
+		l.sent = s.Sent
+	}
 	if err := l.putLocal(); err != nil {
 		return l.fail(err)
 	}
@@ -218,11 +239,7 @@ func (l *look) readSent(s *tcp.Stream) error {
 	if err != nil {
 		return nil //nolint:nilerr // see docs/limits.md
 	}
-	err = tcp.NewQueues(m).ReadSent(l.fd.Int(), s)
-	if s.Sent != 0 {
-		l.sent = s.Sent
-	}
-	return err
+	return tcp.NewQueues(m).ReadSent(l.fd.Int(), s)
 }
 
 // readUrgent reads what waits to be read where urgent data is among it.
@@ -231,11 +248,7 @@ func (l *look) readUrgent(s *tcp.Stream) error {
 	if err != nil {
 		return l.refuse("urgent data waits to be read (MSG_OOB), and what else can't be known (%v); let the process read it first", err)
 	}
-	if err := tcp.NewQueues(m).Marked(l.fd.Int(), s); err != nil {
-		return err
-	}
-	l.mark = s.Mark
-	return nil
+	return tcp.NewQueues(m).Marked(l.fd.Int(), s)
 }
 
 func (l *look) readStream() (*tcp.Stream, error) {

@@ -163,6 +163,9 @@ func (p *pair) move(t testing.TB, which ...int) {
 	}
 	in, err := dumped(t, o, numbers...)
 	must(t, err)
+	for _, n := range numbers {
+		toldAlone(t, o, n)
+	}
 	for i, n := range numbers {
 		if diff := diff(p.sort, before[i], see(t, p.sort, n)); diff != "" {
 			t.Errorf("the dump changed end %d: %s", which[i], diff)

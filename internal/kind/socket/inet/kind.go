@@ -102,6 +102,7 @@ type Kind struct {
 	lones      map[uint64]*lone
 	lonely     map[sort]*socket.Alike
 	ownSockets *sockmem.TCPReader
+	late       int // how many files of the tree holdLate has seen
 	rousing    rousing
 	load       map[sort]*socket.Loader
 	source     plan.Source
@@ -174,6 +175,11 @@ func (l *look) fail(err error) error {
 
 // Dump implements kind.File.
 func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	if f.Within != nil {
+		if err := k.holdLate(env); err != nil {
+			return nil, err
+		}
+	}
 	if g := k.stillOf(env, f); g != nil {
 		if e, err := k.dumpStill(env, f, g); e != nil || err != nil {
 			return e, err
@@ -274,8 +280,10 @@ func (l *look) live() bool { return l.tcpLike() && tcp.Connected(l.tcp.State) }
 // from a client that doesn't speak it is TCP.
 func (l *look) lookTCP() (err error) {
 	if o := l.loneOf(); o != nil {
+		err := o.again(l)
 		l.tcp = tcp.Info{State: o.state, Backlog: o.backlog}
-		return nil
+		l.connected = l.live()
+		return err
 	}
 	if l.tcp, err = tcp.Look(l.fd.Int()); err != nil {
 		return l.fail(err)
@@ -303,7 +311,7 @@ func (l *look) readOptions() error {
 		l.opts, err = l.group.Save(l.fd.Int())
 		return l.fail(err)
 	}
-	if err := l.checkRepair(); err != nil {
+	if err := l.checkRepair(); err != nil && !l.loneOf().live() {
 		return err
 	}
 	mem, err := socket.MemInfo(l.fd.Int(), unix.SK_MEMINFO_OPTMEM)
@@ -313,7 +321,7 @@ func (l *look) readOptions() error {
 	l.optmem = mem
 	// A filter is charged to it.
 	values := make([]socket.Value, len(k.Table))
-	if err := l.knowSegment(k, values); err != nil {
+	if err := errors.Join(l.knowSegment(k, values), l.knowLive(k, values)); err != nil {
 		return l.fail(err)
 	}
 	l.opts, err = k.Save(l.fd.Int(), values, mem != 0)

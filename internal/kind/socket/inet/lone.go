@@ -17,10 +17,11 @@ import (
 // A socket that is only in messages which nobody can receive can't be asked, but its
 // memory tells its addresses and its state, and its options are found by giving them to a
 // new one, see socket.Fitting. That one is dumped in its place: a TCP socket that listens,
-// or has never been connected, and a UDP socket with nothing in its queues.
+// is connected (see lonelive.go), or never was, and a UDP socket with nothing in its queues.
 
 // lone is what is known of such a socket.
 type lone struct {
+	sk       kmem.Addr
 	at, peer address
 	state    int // of TCP
 	backlog  int
@@ -69,6 +70,7 @@ func (k *Kind) lone(m *sockmem.Memory, x *sockmem.Lone) (*fd.FD, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.sk, s.connected = sk, !s.datagrams() && tcp.Connected(l.state)
 	own, err := k.likeLone(s, r, layout, m, was, x.Flags)
 	if err == nil {
 		k.lones[ino] = l
@@ -108,17 +110,21 @@ func (k *Kind) stateOfLone(s sort, layout *sockmem.TCP, sk kmem.Addr, was []byte
 		return nil, noLone("a TCP socket, whose state can't be told")
 	}
 	l := &lone{state: int(p.Word[sockmem.State])}
-	l.at, _ = endsOf(&p)
+	l.at, l.peer = endsOf(&p)
+	if tcp.Connected(l.state) {
+		return l, l.checkLive()
+	}
+	l.peer = address{}
+	if l.state == tcp.Closed && p.Word[sockmem.SegsIn]|p.Word[sockmem.SegsOut] != 0 {
+		return nil, noLone("a TCP socket whose connection has ended")
+	}
 	if p.Word[sockmem.Err]|p.Word[sockmem.Errors]|p.Word[sockmem.Shutdown]|p.Word[sockmem.Repair] != 0 {
 		return nil, noLone("a TCP socket at which an error waits, that is shut down, or in repair mode")
 	}
-	switch {
-	case l.state == tcp.Closed && p.Word[sockmem.SegsIn]|p.Word[sockmem.SegsOut] == 0:
-		return l, nil
-	case l.state == tcp.Listening:
+	if l.state == tcp.Listening {
 		return l, k.listens(l, sk)
 	}
-	return nil, noLone("a TCP socket that is connected, or was")
+	return l, nil
 }
 
 // listens reads what is to be known of a listener.
@@ -153,6 +159,9 @@ func (k *Kind) likeLone(s sort, r *sockmem.TCPReader, layout *sockmem.TCP, m *so
 		return nil, noLone("a socket, whose options can't be told (%w)", err)
 	}
 	f := &fitted{Fitting: socket.Fitting{Alike: learnt, Want: was}, sort: s, layout: layout, kernel: kernel}
+	if err := k.toldInside(f); err != nil {
+		return nil, noLone("a socket, whose options can't be told (%w)", err)
+	}
 	if err := f.prepare(m); err != nil {
 		return nil, err
 	}
@@ -182,7 +191,11 @@ func (k *Kind) learnLone(s sort, kernel *socket.Kernel, r *sockmem.TCPReader, la
 	if s.datagrams() {
 		told = unlearntUDP
 	}
-	learnt, err := socket.LearnAlike(kernel, r.Reader, layout, s.family, s.like, told...)
+	sample := s.like
+	if s.connected {
+		sample = s.sample
+	}
+	learnt, err := socket.LearnAlike(kernel, r.Reader, layout, s.family, sample, told...)
 	if err == nil {
 		k.lonely[s] = learnt
 	}
@@ -195,11 +208,15 @@ type fitted struct {
 	sort
 	layout *sockmem.TCP
 	kernel *socket.Kernel
+	device uint32 // number of the interface that it is bound to, 0 if to none
+	// Of TCP: TCP_MAXSEG of a connection, and the name of its congestion control.
+	segment    uint16
+	congestion socket.Value
 }
 
 // prepare says how sockets are made and read.
 func (f *fitted) prepare(m *sockmem.Memory) error {
-	beside, err := m.Beside()
+	beside, err := f.beside(m)
 	if err != nil {
 		return noLone("a socket, whose options can't be told (%w)", err)
 	}
@@ -218,9 +235,9 @@ func (f *fitted) prepare(m *sockmem.Memory) error {
 		return err
 	}
 	f.New = func() (int, error) {
-		n, err := f.like()
+		n, err := f.begin()
 		if err != nil {
-			return -1, fmt.Errorf("socket: %w", err)
+			return -1, err
 		}
 		for _, x := range told {
 			if err := f.kernel.SetNamed(n, x.Name, x.Value); err != nil {
@@ -232,8 +249,27 @@ func (f *fitted) prepare(m *sockmem.Memory) error {
 	return nil
 }
 
+// begin makes a socket that has what is no option.
+func (f *fitted) begin() (n int, err error) {
+	if f.connected {
+		n, err = f.connect()
+	} else if n, err = f.like(); err != nil {
+		err = fmt.Errorf("socket: %w", err)
+	}
+	if err != nil || f.device == 0 {
+		return n, err
+	}
+	if err := unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, int(f.device)); err != nil {
+		return -1, errors.Join(fmt.Errorf("set SO_BINDTOIFINDEX to %d: %w", f.device, err), unix.Close(n))
+	}
+	return n, nil
+}
+
 // known returns the options that are known by name.
 func (f *fitted) known() (told []socket.Told, err error) {
+	if f.connected {
+		return nil, f.knownLive()
+	}
 	hops, p := uint32(0), sockmem.Picture{}
 	if f.datagrams() {
 		u := sockmem.UDPPicture{}
@@ -253,12 +289,15 @@ func (f *fitted) known() (told []socket.Told, err error) {
 		switch {
 		case ok && v.OK:
 			told = append(told, socket.Told{Name: name, Value: v})
-		case !ok && name != "TCP_CONGESTION" && f.kernel.Settable(n, name):
+		case !ok && f.kernel.Settable(n, name):
 			return nil, noLone("a socket, whose %s can't be told", name)
 		}
 	}
 	return told, nil
 }
+
+// mostHops is the largest limit that a packet can have.
+const mostHops = 255
 
 // word returns the value of an option that memory has by name.
 func (f *fitted) word(name string, hops uint32, p *sockmem.Picture) (socket.Value, bool) {
@@ -274,8 +313,10 @@ func (f *fitted) word(name string, hops uint32, p *sockmem.Picture) (socket.Valu
 			return socket.Uint(0), true
 		}
 		return socket.Uint(1), true
+	case "TCP_CONGESTION":
+		return f.congestion, true
 	case "IPV6_UNICAST_HOPS":
-		if hops = hops & 0xffff; hops == 0xffff { // the route's
+		if hops > mostHops { // it is -1, of 9 bits or 16: the route's
 			return socket.Value{}, true
 		}
 		return socket.Uint(hops), true
@@ -286,7 +327,7 @@ func (f *fitted) word(name string, hops uint32, p *sockmem.Picture) (socket.Valu
 // confirm makes sure that what memory tells by name is the same, too.
 func (f *fitted) confirm(own int) error {
 	is, err := f.Read(own)
-	if err != nil || f.datagrams() {
+	if err != nil || f.datagrams() || f.connected { // which knowLive tells of
 		return err
 	}
 	var a, b sockmem.Picture

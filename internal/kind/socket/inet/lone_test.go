@@ -45,8 +45,18 @@ func TestLone(t *testing.T) {
 			set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15), set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
 			set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 9000), set(unix.SOL_SOCKET, unix.SO_MARK, 99), bind, listen,
 		}},
+		{name: "times", sort: sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}, make: []func(int) error{
+			func(n int) error {
+				return unix.SetsockoptTimeval(n, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 3, Usec: 500_000})
+			},
+			func(n int) error {
+				return unix.SetsockoptLinger(n, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 9})
+			},
+			func(n int) error { return unix.SetsockoptUint64(n, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, 5<<32|7) },
+			func(n int) error { return unix.SetsockoptString(n, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno") },
+		}},
 		{name: "UDP", sort: sort{family: unix.AF_INET, protocol: unix.IPPROTO_UDP}, make: []func(int) error{
-			set(unix.SOL_SOCKET, unix.SO_RCVBUF, 70000), set(unix.SOL_SOCKET, unix.SO_BROADCAST, 1), bind,
+			set(unix.SOL_SOCKET, unix.SO_RCVBUF, 70000), set(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, 1), set(unix.SOL_SOCKET, unix.SO_BROADCAST, 1), bind,
 		}},
 		{name: "UDP6", sort: sort{family: unix.AF_INET6, protocol: unix.IPPROTO_UDP}, make: []func(int) error{set(unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 9)}},
 	} {

@@ -84,10 +84,14 @@ func (q *Queues) ReadSent(fd int, s *Stream) error {
 	if err != nil {
 		return err
 	}
+	s.readSent(t)
+	return nil
+}
+
+func (s *Stream) readSent(t *kmem.Struct) {
 	if n := t.U32("tcp_sock.snd_up") - s.unacknowledged(); n <= s.Entry.GetOutqLen() {
 		s.Sent = n
 	}
-	return nil
 }
 
 // push puts what was sent, or a part of that from a byte on, into the send queue of

@@ -34,7 +34,7 @@ type Queues struct {
 
 // QueueNames are the members of structures that are read.
 func QueueNames() []string {
-	return append(requestNames(),
+	return append(append(requestNames(), heldNames()...),
 		"inet_connection_sock.icsk_accept_queue", "request_sock_queue.rskq_accept_head", "request_sock_queue.qlen", "?mptcp_sock", "?mptcp_sock.first", "request_sock.dl_next", "request_sock.sk",
 		"tcp_sock", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
 		"sock_common.skc_daddr", "sock_common.skc_rcv_saddr", "sock_common.skc_v6_daddr", "sock_common.skc_v6_rcv_saddr", "sock_common.skc_bound_dev_if",
@@ -220,8 +220,11 @@ func (w *Waiting) readQueue(m *kmem.Reader, t *kmem.Struct) error {
 		}
 		return nil
 	})
-	if w.State == Closed && next+1 == end { // its FIN came before the reset
+	switch {
+	case w.State == Closed && next+1 == end: // its FIN came before the reset
 		end--
+	case w.peerFin() && next == end+1: // the end was read
+		end++
 	}
 	if err == nil && next != end {
 		err = errMoved
