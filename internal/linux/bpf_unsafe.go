@@ -19,6 +19,7 @@ const (
 	BPF_PROG_GET_FD_BY_ID  = 13 // Linux 4.13
 	BPF_MAP_GET_FD_BY_ID   = 14 // Linux 4.13
 	BPF_OBJ_GET_INFO_BY_FD = 15 // Linux 4.13
+	BPF_PROG_QUERY         = 16 // Linux 4.15
 	BPF_LINK_CREATE        = 28 // Linux 5.7
 	BPF_ITER_CREATE        = 33 // Linux 5.8
 
@@ -33,7 +34,8 @@ const (
 	BPF_TCX_INGRESS           = 46 // Linux 6.6
 	BPF_TCX_EGRESS            = 47
 	BPF_F_BEFORE              = 1 << 3
-	BPF_CGROUP_INET_INGRESS   = 0 // Linux 4.10
+	BPF_MPROG_MAX             = 64 // programs at one place, include/linux/bpf_mprog.h
+	BPF_CGROUP_INET_INGRESS   = 0  // Linux 4.10
 	BPF_F_SLEEPABLE           = 1 << 4
 	BPF_F_MMAPABLE            = 1 << 10 // Linux 5.5
 )
@@ -78,6 +80,12 @@ type (
 		ProgFD, TargetFD, AttachType, Flags uint32
 		IterInfo                            *bpfIterTask
 		IterInfoLen, _                      uint32
+	}
+	bpfProgQuery struct {
+		TargetFD, AttachType, QueryFlags, AttachFlags uint32
+		IDs                                           uint64
+		Count, _                                      uint32
+		Flags, Links, LinkFlags, Revision             uint64
 	}
 	bpfIterCreate struct {
 		LinkFD, Flags uint32
@@ -242,6 +250,21 @@ func BPFCall(prog int, ctx []uint64) error {
 // 6.6, CONFIG_NET_XGRESS). It needs CAP_NET_ADMIN.
 func BPFAttachIngress(prog, ifindex int) (int, error) {
 	return bpf(BPF_LINK_CREATE, &bpfLinkCreate{ProgFD: uint32(prog), TargetFD: uint32(ifindex), AttachType: BPF_TCX_INGRESS})
+}
+
+// BPFRoom tells why so many programs more could not see what arrives at an interface, or
+// leaves it (BPF_TCX_INGRESS, BPF_TCX_EGRESS); nil: they could. To attach one takes long:
+// the kernel waits until no packet is on its way that does not know of it. It needs
+// CAP_NET_ADMIN.
+func BPFRoom(ifindex int, where uint32, more int) error {
+	q := bpfProgQuery{TargetFD: uint32(ifindex), AttachType: where}
+	if _, err := bpf(BPF_PROG_QUERY, &q); err != nil {
+		return err
+	}
+	if int(q.Count)+more > BPF_MPROG_MAX {
+		return unix.ERANGE
+	}
+	return nil
 }
 
 // BPFAttachFirst has a program of BPFLoadClassifier see what arrives at an interface, or

@@ -30,19 +30,53 @@ type feeder struct {
 	groups   map[netip.Addr]int // sockets by which it is in groups of IPv6
 }
 
+// newFeeder has the loopback interface call programs: the kernel waits until no packet is on
+// its way that does not know of them, some tens of milliseconds, and once more in Close.
 func newFeeder() (*feeder, error) {
+	f, err := loadedFeeder()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range f.programs {
+		l, err := linux.BPFAttachIngress(p, f.lo)
+		if err != nil {
+			return nil, errors.Join(notSeen(err), f.Close())
+		}
+		f.links = append(f.links, l)
+	}
+	return f, nil
+}
+
+// canFeed tells why newFeeder would fail; nil: it would not. It does all but to wait, since
+// the tree may stand still.
+func canFeed() error {
+	f, err := loadedFeeder()
+	if err != nil {
+		return err
+	}
+	if err = linux.BPFRoom(f.lo, linux.BPF_TCX_INGRESS, len(f.programs)); err != nil {
+		err = notSeen(err)
+	}
+	return errors.Join(err, f.Close())
+}
+
+func notSeen(err error) error {
+	return fmt.Errorf("see what arrives at the loopback interface (CONFIG_NET_XGRESS, Linux 6.6): %w", err)
+}
+
+func loadedFeeder() (*feeder, error) {
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {
 		return nil, fmt.Errorf("find the loopback interface: %w", err)
 	}
 	f := &feeder{scratch: -1, socket: -1, lo: lo.Index, groups: map[netip.Addr]int{}}
-	if err := f.load(lo.Index); err != nil {
+	if err := f.load(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-func (f *feeder) load(lo int) (err error) {
+func (f *feeder) load() (err error) {
 	if f.scratch, f.memory, err = linux.BPFSharedArray(os.Getpagesize()); err != nil {
 		return fmt.Errorf("bpf(BPF_MAP_CREATE): %w", err)
 	}
@@ -55,11 +89,6 @@ func (f *feeder) load(lo int) (err error) {
 			return fmt.Errorf("bpf(BPF_PROG_LOAD) for datagrams (it needs CAP_BPF and CAP_NET_ADMIN): %w", err)
 		}
 		f.programs = append(f.programs, p)
-		l, err := linux.BPFAttachIngress(p, lo)
-		if err != nil {
-			return fmt.Errorf("see what arrives at the loopback interface (CONFIG_NET_XGRESS, Linux 6.6): %w", err)
-		}
-		f.links = append(f.links, l)
 	}
 	return nil
 }

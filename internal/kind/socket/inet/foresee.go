@@ -13,15 +13,6 @@ import (
 	"glis.dev/glis/internal/sockdiag"
 )
 
-// tryAdmitter tells why connections can't be put into the queues of listeners.
-func tryAdmitter() error {
-	a, err := tcp.NewAdmitter()
-	if err == nil {
-		err = a.Close()
-	}
-	return err
-}
-
 // Foresee implements kind.Foreseer: whether connections that wait to be accepted
 // can be put back is learnt before the freeze, if the tree has a listener at which
 // some could wait, and those that wait already and can't be are refused.

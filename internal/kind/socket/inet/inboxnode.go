@@ -115,11 +115,7 @@ func (n *node) checkInbox() error {
 	if n.inbox == nil || len(n.inbox.waiting) == 0 || n.lite() || n.kind.feeds {
 		return nil
 	}
-	f, err := newFeeder()
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil {
+	if err := canFeed(); err != nil {
 		return fmt.Errorf("file %#x, %v: datagrams wait to be read: %w", n.id, n, err)
 	}
 	n.kind.feeds = true

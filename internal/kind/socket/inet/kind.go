@@ -115,7 +115,7 @@ type Kind struct {
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, usual: map[sort]*unseen{}, sharing: map[sharing]int{}, lones: map[uint64]*lone{}, lonely: map[sort]*socket.Alike{}, choosers: map[sharing]*extra.SocketProgram{}, admits: sync.OnceValue(tryAdmitter)}
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, usual: map[sort]*unseen{}, sharing: map[sharing]int{}, lones: map[uint64]*lone{}, lonely: map[sort]*socket.Alike{}, choosers: map[sharing]*extra.SocketProgram{}, admits: sync.OnceValue(tcp.Admits)}
 }
 
 // Type implements kind.File.

@@ -168,11 +168,7 @@ func (l *look) checkInbox(box *inbox) error {
 	if len(box.waiting) == 0 || l.kind.feeds {
 		return nil
 	}
-	f, err := newFeeder()
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil {
+	if err := canFeed(); err != nil {
 		return fmt.Errorf("%w: %w", errInbox, err)
 	}
 	l.kind.feeds = true

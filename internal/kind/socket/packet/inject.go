@@ -25,7 +25,14 @@ type injector struct {
 	lo     int
 	out    int    // socket that sends
 	mark   uint32 // of our packets: with ways
-	fds    []int  // programs, and where they are attached
+	sights []sight
+	fds    []int // programs, and where they are attached
+}
+
+// sight is a program that is to see packets at an interface.
+type sight struct {
+	program, index int
+	where          uint32 // BPF_TCX_INGRESS, BPF_TCX_EGRESS
 }
 
 // Marks of injectors begin behind those of gates, see inet.
@@ -42,19 +49,47 @@ const (
 	ways     = 8
 )
 
-// tryInject says why packets can't come by an interface.
+// tryInject says why packets can't come by an interface. It does all that newInjector does
+// but to wait, since the tree may stand still.
 func tryInject(device string) string {
-	in, err := newInjector(device)
-	if err == nil {
-		err = in.Close()
-	}
+	in, err := loadedInjector(device)
 	if err != nil {
+		return err.Error()
+	}
+	errs := []error{}
+	for _, s := range in.sights {
+		if err := linux.BPFRoom(s.index, s.where, 1); err != nil {
+			errs = append(errs, s.notSeen(err))
+		}
+	}
+	if err := errors.Join(append(errs, in.Close())...); err != nil {
 		return err.Error()
 	}
 	return ""
 }
 
+// newInjector has the kernel wait until no packet is on its way that does not know of the
+// programs, some tens of milliseconds, and once more in Close.
 func newInjector(device string) (*injector, error) {
+	in, err := loadedInjector(device)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range in.sights {
+		l, err := linux.BPFAttachFirst(s.program, s.index, s.where)
+		if err != nil {
+			return nil, errors.Join(s.notSeen(err), in.Close())
+		}
+		in.fds = append(in.fds, l)
+	}
+	return in, nil
+}
+
+func (s *sight) notSeen(err error) error {
+	return fmt.Errorf("see packets at interface %d (CONFIG_NET_XGRESS, Linux 6.6): %w", s.index, err)
+}
+
+func loadedInjector(device string) (*injector, error) {
 	in := &injector{out: -1, mark: firstMark + ways*rand.Uint32N(markCount)}
 	if err := in.open(device); err != nil {
 		return nil, errors.Join(err, in.Close())
@@ -77,10 +112,10 @@ func (in *injector) open(device string) (err error) {
 		return fmt.Errorf("find the loopback interface: %w", err)
 	}
 	in.lo = lo.Index
-	if err := in.attach(in.device.Index, linux.BPF_TCX_INGRESS, ending(in.mark)); err != nil {
+	if err := in.load(in.device.Index, linux.BPF_TCX_INGRESS, ending(in.mark)); err != nil {
 		return err
 	}
-	if err := in.attach(in.lo, linux.BPF_TCX_EGRESS, sendingOn(in.mark, in.device.Index)); err != nil {
+	if err := in.load(in.lo, linux.BPF_TCX_EGRESS, sendingOn(in.mark, in.device.Index)); err != nil {
 		return err
 	}
 	if in.out, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
@@ -93,17 +128,14 @@ func (in *injector) open(device string) (err error) {
 	return nil
 }
 
-func (in *injector) attach(index int, where uint32, text []bpf.Insn) error {
+// load loads a program that is to see packets.
+func (in *injector) load(index int, where uint32, text []bpf.Insn) error {
 	p, err := linux.BPFLoadClassifier(text, bpf.License)
 	if err != nil {
 		return fmt.Errorf("bpf(BPF_PROG_LOAD) for packets (it needs CAP_BPF and CAP_NET_ADMIN): %w", err)
 	}
 	in.fds = append(in.fds, p)
-	l, err := linux.BPFAttachFirst(p, index, where)
-	if err != nil {
-		return fmt.Errorf("see packets at interface %d (CONFIG_NET_XGRESS, Linux 6.6): %w", index, err)
-	}
-	in.fds = append(in.fds, l)
+	in.sights = append(in.sights, sight{p, index, where})
 	return nil
 }
 

@@ -43,28 +43,56 @@ const syncookies = "/proc/sys/net/ipv4/tcp_syncookies"
 // Admitter takes, and a restore tries one before it makes anything.
 var findAssignRequest = sync.OnceValues(func() (uint32, error) { return kernelFunction(assignRequest) })
 
-// NewAdmitter prepares it: some 5 ms the first time. It says why this kernel can't.
+// NewAdmitter prepares it. It says why this kernel can't. The kernel waits until no packet
+// is on its way that does not know of the programs, some tens of milliseconds, and once
+// more in Close.
 func NewAdmitter() (*Admitter, error) {
-	text, err := os.ReadFile(syncookies)
-	if err == nil && strings.TrimSpace(string(text)) == "0" {
-		return nil, errors.New("the kernel's way to put it back is off: set the sysctl net.ipv4.tcp_syncookies to 1")
-	}
-	if err := bpf.Shown(); err != nil { // what was found before does not count then
-		return nil, fmt.Errorf("find the kernel's %s() (Linux 6.9): %w", assignRequest, err)
-	}
-	function, err := findAssignRequest()
+	a, lo, err := loaded()
 	if err != nil {
 		return nil, err
 	}
-	lo, err := net.InterfaceByName("lo")
-	if err != nil {
-		return nil, fmt.Errorf("find the loopback interface: %w", err)
-	}
-	a := &Admitter{scratch: -1, listener: -1, piece: min(mostPiece, lo.MTU-segmentHeads)}
-	if err := a.load(function, lo.Index); err != nil {
+	if err := a.attach(lo.Index); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	return a, nil
+}
+
+// Admits tells why NewAdmitter would fail; nil: it would not. It takes some 5 ms the first
+// time, since it does all but to wait.
+func Admits() error {
+	a, lo, err := loaded()
+	if err != nil {
+		return err
+	}
+	if err = linux.BPFRoom(lo.Index, linux.BPF_TCX_INGRESS, len(a.programs)); err != nil {
+		err = notSeen(err)
+	}
+	return errors.Join(err, a.Close())
+}
+
+// loaded is an Admitter whose programs are called by nobody yet, and the loopback
+// interface.
+func loaded() (*Admitter, *net.Interface, error) {
+	text, err := os.ReadFile(syncookies)
+	if err == nil && strings.TrimSpace(string(text)) == "0" {
+		return nil, nil, errors.New("the kernel's way to put it back is off: set the sysctl net.ipv4.tcp_syncookies to 1")
+	}
+	if err := bpf.Shown(); err != nil { // what was found before does not count then
+		return nil, nil, fmt.Errorf("find the kernel's %s() (Linux 6.9): %w", assignRequest, err)
+	}
+	function, err := findAssignRequest()
+	if err != nil {
+		return nil, nil, err
+	}
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		return nil, nil, fmt.Errorf("find the loopback interface: %w", err)
+	}
+	a := &Admitter{scratch: -1, listener: -1, piece: min(mostPiece, lo.MTU-segmentHeads)}
+	if err := a.load(function); err != nil {
+		return nil, nil, errors.Join(err, a.Close())
+	}
+	return a, lo, nil
 }
 
 // mostPiece fits, with what belongs to it, into 16 KiB of the kernel's memory.
@@ -92,7 +120,7 @@ func kernelFunction(name string) (uint32, error) {
 	return id, err
 }
 
-func (a *Admitter) load(function uint32, lo int) (err error) {
+func (a *Admitter) load(function uint32) (err error) {
 	if a.scratch, a.memory, err = linux.BPFSharedArray(os.Getpagesize()); err != nil {
 		return fmt.Errorf("bpf(BPF_MAP_CREATE): %w", err)
 	}
@@ -105,13 +133,24 @@ func (a *Admitter) load(function uint32, lo int) (err error) {
 			return fmt.Errorf("bpf(BPF_PROG_LOAD) for connections that wait to be accepted (it needs CAP_BPF and CAP_NET_ADMIN): %w", err)
 		}
 		a.programs = append(a.programs, p)
+	}
+	return nil
+}
+
+// attach has the loopback interface call the programs.
+func (a *Admitter) attach(lo int) error {
+	for _, p := range a.programs {
 		l, err := linux.BPFAttachIngress(p, lo)
 		if err != nil {
-			return fmt.Errorf("see what arrives at the loopback interface (CONFIG_NET_XGRESS, Linux 6.6): %w", err)
+			return notSeen(err)
 		}
 		a.links = append(a.links, l)
 	}
 	return nil
+}
+
+func notSeen(err error) error {
+	return fmt.Errorf("see what arrives at the loopback interface (CONFIG_NET_XGRESS, Linux 6.6): %w", err)
 }
 
 // Close takes the programs from the interface.
