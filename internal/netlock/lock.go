@@ -18,6 +18,9 @@ type Lock struct {
 	sock  *fd.FD
 	name  string // of the table, "" if there is none
 	holds bool   // something
+	// The answer of the kernel did not come, so there may be a table all the same: it is gone
+	// when the socket is closed, and that is waited for.
+	unsure bool
 }
 
 // Open prepares a lock; nothing is held back yet.
@@ -46,7 +49,7 @@ func (l *Lock) Int() int { return l.sock.Int() }
 
 // Close lets the packets through, unless another process has the lock, too.
 func (l *Lock) Close() error {
-	if l.name == "" { // nothing is waited for
+	if l.name == "" && !l.unsure { // nothing is waited for
 		return l.sock.Leave()
 	}
 	return l.sock.Close()
@@ -56,6 +59,7 @@ func (l *Lock) Close() error {
 // of the time that a lock takes. name is one that nobody else uses.
 func (l *Lock) Prepare(name string) error {
 	if err := exchange(l.sock.Int(), lockBatch(name, flagOwner, nil)); err != nil {
+		l.unsure = true
 		return fmt.Errorf("prepare the network lock: %w", hint(err))
 	}
 	l.name = name
@@ -76,6 +80,7 @@ func (l *Lock) Hold(name string, flows []Flow) error {
 		batch = lockBatch(name, flagOwner, flows)
 	}
 	if err := exchange(l.sock.Int(), batch); err != nil {
+		l.unsure = true
 		return fmt.Errorf("lock the packets of %d connections: %w", len(flows), l.taken(err, name))
 	}
 	if l.name == "" {
