@@ -1425,6 +1425,7 @@ type SocketEntry struct {
 	Backlog            *uint32
 	Place              *RingPlace // where the kernel goes on in them, if not at their beginning
 	Connecting         *bool
+	FlowInfo           *uint32
 
 	proto.Rest
 }
@@ -1517,6 +1518,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 51, m.Place)
 	}
 	b = proto.AppendBool(b, 52, m.Connecting)
+	b = proto.AppendVarint(b, 53, m.FlowInfo)
 	return append(b, m.Unknown()...)
 }
 
@@ -1655,6 +1657,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Message(m.Place)
 	case 416: // 52: connecting
 		d.Bool(&m.Connecting)
+	case 424: // 53: flow_info
+		d.Uint32(&m.FlowInfo)
 	default:
 		return false
 	}
@@ -2081,6 +2085,14 @@ func (m *SocketEntry) GetConnecting() bool {
 		return *m.Connecting
 	}
 	return false
+}
+
+// GetFlowInfo returns flow_info, or its default.
+func (m *SocketEntry) GetFlowInfo() uint32 {
+	if m != nil && m.FlowInfo != nil {
+		return *m.FlowInfo
+	}
+	return 0
 }
 
 // RingPart is glis.RingPart.

@@ -64,7 +64,7 @@ var longNames = map[[2]uint32]string{
 // parts. Keys are not told, but that there are some.
 func unseenOptions(e *extra.SocketEntry) []Option {
 	set := numbers(
-		number{"SO_BUSY_POLL_BUDGET", e.GetBusyPollBudget()}, number{"SO_INQ", truth(e.GetInq())}, number{"TCP_MAXSEG", e.GetMaxSegment()}, number{"IPV6_MTU", e.GetPacketSize()},
+		number{"SO_BUSY_POLL_BUDGET", e.GetBusyPollBudget()}, number{"SO_INQ", truth(e.GetInq())}, number{"TCP_MAXSEG", e.GetMaxSegment()}, number{"IPV6_MTU", e.GetPacketSize()}, number{"sin6_flowinfo", e.GetFlowInfo()},
 		number{"next frame of the ring", e.GetPlace().GetReceive()}, number{"next frame to send", e.GetPlace().GetSend()}, number{"blocks begun", uint32(min(e.GetPlace().GetBlocks(), math.MaxUint32))}, number{"waits for a block", truth(e.GetPlace().GetWaits())},
 		number{"PACKET_FANOUT members", e.GetFanoutMembers()}, number{"coverages of 0 (UDP-Lite)", e.GetFullCoverage()},
 	)

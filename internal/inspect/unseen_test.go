@@ -123,7 +123,7 @@ func TestUnseenIsTold(t *testing.T) {
 		inetEntry(unix.AF_INET6)(e, socket.Entries{Sock: skOpts(), Inet: socket.EmptyInet()}, x)
 		e.Isk.IpOpts.Raw = &inetsk.IpOptsRawEntry{IcmpvFilter: []uint32{1, 0, 0, 0, 0, 0, 0, 2}}
 		x.BusyPollBudget, x.Inq, x.MaxSegment, x.FanoutMembers, x.FullCoverage = u32(7), proto.Bool(true), u32(900), u32(9), u32(1)
-		x.PacketSize = u32(1400)
+		x.PacketSize, x.FlowInfo = u32(1400), u32(0x12345)
 		x.MulticastInterface, x.PacketInfo = text("lo"), &extra.PacketInfo{Address: make([]byte, 16), Interface: text("lo")}
 		x.Long = []*extra.SocketOption{{Level: u32(41), Name: u32(59), Value: make([]byte, 8)}}
 		x.Ring = []*extra.RingPart{{Offset: proto.Uint64(0), Content: []byte{1}}}

@@ -201,6 +201,7 @@ func (t *TCP) within(x *bpf.Types, types []bpf.Type) error {
 func (t *TCP) within6(x *bpf.Types, types []bpf.Type, six int) {
 	t.Fixed6 = addSpan(t.Fixed6, t.Size, six, x.Member(&types[inIP6], "sticky_pktinfo"), 20)
 	t.Fixed6 = addSpan(t.Fixed6, t.Size, six, x.Member(&types[inIP6], "frag_size"), 4)
+	t.Fixed6 = addSpan(t.Fixed6, t.Size, six, x.Member(&types[inIP6], "flow_label"), 4)
 	t.Fixed6 = addSpan(t.Fixed6, t.Size, six, x.Member(&types[inIP6], "ipv6_fl_list"), 8) // before Linux 6.18
 }
 

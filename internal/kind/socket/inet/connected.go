@@ -139,7 +139,7 @@ func (n *node) bindBy(h linux.Hand, own int, at address, zone int) error {
 
 // connectBy is the same for its peer.
 func (n *node) connectBy(h linux.Hand, own, zone int) error {
-	if !n.unseen.entry.GetForeign() {
+	if !n.unseen.entry.GetForeign() && n.unseen.entry.GetFlowInfo() == 0 {
 		var room [28]byte
 		return h.Connect(own, n.peer.raw(&room, n.family, zone))
 	}

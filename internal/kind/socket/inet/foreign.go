@@ -150,5 +150,10 @@ func (u *unseen) bindAt(own int, at address, zone int) error {
 
 // connectTo connects the socket.
 func (u *unseen) connectTo(own int, peer address, zone int) error {
-	return u.abroad(own, transparent, func() error { return unix.Connect(own, peer.sockaddr(u.family, zone)) })
+	return u.abroad(own, transparent, func() error {
+		if u.entry.GetFlowInfo() != 0 {
+			return u.connectFlow(own, peer, zone)
+		}
+		return unix.Connect(own, peer.sockaddr(u.family, zone))
+	})
 }

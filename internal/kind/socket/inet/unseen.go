@@ -20,7 +20,7 @@ import (
 func unseenNames() []string {
 	return []string{
 		"inet_sock", "inet_sock.pinet6", "inet_sock.mc_index", "inet_sock.mc_addr",
-		"ipv6_pinfo", "ipv6_pinfo.sticky_pktinfo", "ipv6_pinfo.frag_size",
+		"ipv6_pinfo", "ipv6_pinfo.sticky_pktinfo", "ipv6_pinfo.frag_size", "ipv6_pinfo.flow_label",
 		// Linux 6.18, and before.
 		"?inet_sock.ipv6_fl_list", "?ipv6_pinfo.ipv6_fl_list",
 		"?sock.sk_userlocks", "sock.sk_socket", "socket", "socket.state",
@@ -119,6 +119,9 @@ func readUnseen6(m *kmem.Reader, own *kmem.Struct, e *extra.SocketEntry) error {
 	if n := six.U32("ipv6_pinfo.frag_size"); n != 0 {
 		e.PacketSize = proto.Uint32(n)
 	}
+	if n := binary.BigEndian.Uint32(six.Raw("ipv6_pinfo.flow_label", 4)); n != 0 {
+		e.FlowInfo = &n
+	}
 	const size = 20 // struct in6_pktinfo: address, interface
 	info := six.Raw("ipv6_pinfo.sticky_pktinfo", size)
 	index := binary.NativeEndian.Uint32(info[16:])
@@ -186,7 +189,7 @@ func unusual(e *extra.SocketEntry) bool {
 
 // rare is unusual but for what each socket is asked for, see readLent.
 func rare(e *extra.SocketEntry) bool {
-	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.PacketSize != nil || e.Policies != nil || e.Long != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil
+	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.PacketSize != nil || e.Policies != nil || e.Long != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil || e.FlowInfo != nil
 }
 
 // unseen is what options don't tell of a socket in a restore.
@@ -218,6 +221,9 @@ func (k *Kind) planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
 	}
 	if n := e.GetPacketSize(); n != 0 && (n < leastPacket6 || n > math.MaxInt32 || s.family != unix.AF_INET6) {
 		return nil, fmt.Errorf("IPV6_MTU of %d can't be", n)
+	}
+	if n := e.GetFlowInfo(); n > mostFlowInfo || n != 0 && s.family != unix.AF_INET6 {
+		return nil, fmt.Errorf("a flow label of %#x can't be", n)
 	}
 	if info := e.GetPacketInfo(); info != nil {
 		var ok bool

@@ -88,6 +88,7 @@ func TestUnseenNonsense(t *testing.T) {
 		{BusyPollBudget: number(1 << 16)},
 		{MaxSegment: number(1 << 16)},
 		{PacketSize: number(1279)},
+		{FlowInfo: number(1 << 28)},
 		{PacketInfo: &extra.PacketInfo{Address: []byte{1, 2, 3, 4}}},
 		{Policies: [][]byte{{1}}},
 		{Policies: [][]byte{make([]byte, 168), make([]byte, 168), make([]byte, 168)}},
