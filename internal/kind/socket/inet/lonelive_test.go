@@ -36,7 +36,7 @@ func toldAlone(t testing.TB, o *options.Dump, n int) {
 		return // TestLone says so
 	}
 	must(t, err)
-	for _, odd := range []string{"TestAddressForm", "TestHeadersOfConnection", "TestDeafConnection"} {
+	for _, odd := range []string{"TestAddressForm", "TestHeadersOfConnection", "TestDeafConnection", "TestFlowInfo"} {
 		if strings.HasPrefix(t.Name(), odd) {
 			return // which are refused: see docs/limits.md
 		}
