@@ -200,7 +200,7 @@ func BPFLoadCall(prog []BPFInsn, license string) (int, error) {
 	return bpfLoad(BPF_PROG_TYPE_SYSCALL, BPF_F_SLEEPABLE, prog, license)
 }
 
-// BPFLoadClassifier loads a program that sees packets: see BPFAttachIngress. It
+// BPFLoadClassifier loads a program that sees packets: see BPFAttachLast. It
 // needs CAP_BPF and CAP_NET_ADMIN.
 func BPFLoadClassifier(prog []BPFInsn, license string) (int, error) {
 	return bpfLoad(BPF_PROG_TYPE_SCHED_CLS, 0, prog, license)
@@ -245,11 +245,12 @@ func BPFCall(prog int, ctx []uint64) error {
 	return err
 }
 
-// BPFAttachIngress has a program of BPFLoadClassifier see what arrives at an
-// interface for as long as the link is open whose descriptor it returns (Linux
-// 6.6, CONFIG_NET_XGRESS). It needs CAP_NET_ADMIN.
-func BPFAttachIngress(prog, ifindex int) (int, error) {
-	return bpf(BPF_LINK_CREATE, &bpfLinkCreate{ProgFD: uint32(prog), TargetFD: uint32(ifindex), AttachType: BPF_TCX_INGRESS})
+// BPFAttachLast has a program of BPFLoadClassifier see what arrives at an interface, or
+// leaves it (BPF_TCX_INGRESS, BPF_TCX_EGRESS), behind all that are there, for as long as
+// the link is open whose descriptor it returns (Linux 6.6, CONFIG_NET_XGRESS). It needs
+// CAP_NET_ADMIN.
+func BPFAttachLast(prog, ifindex int, where uint32) (int, error) {
+	return bpf(BPF_LINK_CREATE, &bpfLinkCreate{ProgFD: uint32(prog), TargetFD: uint32(ifindex), AttachType: where})
 }
 
 // BPFRoom tells why so many programs more could not see what arrives at an interface, or
@@ -261,15 +262,13 @@ func BPFRoom(ifindex int, where uint32, more int) error {
 	if _, err := bpf(BPF_PROG_QUERY, &q); err != nil {
 		return err
 	}
-	if int(q.Count)+more > BPF_MPROG_MAX {
+	if int(q.Count)+more >= BPF_MPROG_MAX { // bpf_mprog_max() is one less
 		return unix.ERANGE
 	}
 	return nil
 }
 
-// BPFAttachFirst has a program of BPFLoadClassifier see what arrives at an interface, or
-// leaves it (BPF_TCX_INGRESS, BPF_TCX_EGRESS), before all that are there: see
-// BPFAttachIngress.
+// BPFAttachFirst is BPFAttachLast before all that are there.
 func BPFAttachFirst(prog, ifindex int, where uint32) (int, error) {
 	return bpf(BPF_LINK_CREATE, &bpfLinkCreate{ProgFD: uint32(prog), TargetFD: uint32(ifindex), AttachType: where, Flags: BPF_F_BEFORE})
 }

@@ -37,10 +37,10 @@ func newFeeder() (*feeder, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range f.programs {
-		l, err := linux.BPFAttachIngress(p, f.lo)
+	for _, s := range f.sights() {
+		l, err := s.Attach()
 		if err != nil {
-			return nil, errors.Join(notSeen(err), f.Close())
+			return nil, errors.Join(err, f.Close())
 		}
 		f.links = append(f.links, l)
 	}
@@ -54,14 +54,15 @@ func canFeed() error {
 	if err != nil {
 		return err
 	}
-	if err = linux.BPFRoom(f.lo, linux.BPF_TCX_INGRESS, len(f.programs)); err != nil {
-		err = notSeen(err)
-	}
-	return errors.Join(err, f.Close())
+	return errors.Join(bpf.CanAttach(f.sights()), f.Close())
 }
 
-func notSeen(err error) error {
-	return fmt.Errorf("see what arrives at the loopback interface (CONFIG_NET_XGRESS, Linux 6.6): %w", err)
+// sights are where the programs are to be called.
+func (f *feeder) sights() (all []bpf.Sight) {
+	for _, p := range f.programs {
+		all = append(all, bpf.Sight{Program: p, Index: f.lo, Where: linux.BPF_TCX_INGRESS})
+	}
+	return all
 }
 
 func loadedFeeder() (*feeder, error) {

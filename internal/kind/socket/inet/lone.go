@@ -21,7 +21,7 @@ import (
 
 // lone is what is known of such a socket.
 type lone struct {
-	sk       kmem.Addr
+	sk       kmem.Addr // of TCP; else 0
 	at, peer address
 	state    int // of TCP
 	backlog  int
@@ -70,7 +70,10 @@ func (k *Kind) lone(m *sockmem.Memory, x *sockmem.Lone) (*fd.FD, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.sk, s.connected = sk, !s.datagrams() && tcp.Connected(l.state)
+	if !s.datagrams() {
+		l.sk = sk
+	}
+	s.connected = l.live()
 	own, err := k.likeLone(s, r, layout, m, was, x.Flags)
 	if err == nil {
 		k.lones[ino] = l

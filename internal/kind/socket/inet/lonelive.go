@@ -160,7 +160,7 @@ func (o *lone) again(l *look) error {
 // knowLive tells of options of the connection that its stand-in has not.
 func (l *look) knowLive(k *socket.Kernel, values []socket.Value) error {
 	o := l.loneOf()
-	if l.datagrams() || !o.live() {
+	if !o.live() {
 		return nil
 	}
 	var p sockmem.Picture

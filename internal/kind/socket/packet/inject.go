@@ -25,14 +25,8 @@ type injector struct {
 	lo     int
 	out    int    // socket that sends
 	mark   uint32 // of our packets: with ways
-	sights []sight
+	sights []bpf.Sight
 	fds    []int // programs, and where they are attached
-}
-
-// sight is a program that is to see packets at an interface.
-type sight struct {
-	program, index int
-	where          uint32 // BPF_TCX_INGRESS, BPF_TCX_EGRESS
 }
 
 // Marks of injectors begin behind those of gates, see inet.
@@ -56,13 +50,7 @@ func tryInject(device string) string {
 	if err != nil {
 		return err.Error()
 	}
-	errs := []error{}
-	for _, s := range in.sights {
-		if err := linux.BPFRoom(s.index, s.where, 1); err != nil {
-			errs = append(errs, s.notSeen(err))
-		}
-	}
-	if err := errors.Join(append(errs, in.Close())...); err != nil {
+	if err := errors.Join(bpf.CanAttach(in.sights), in.Close()); err != nil {
 		return err.Error()
 	}
 	return ""
@@ -76,17 +64,13 @@ func newInjector(device string) (*injector, error) {
 		return nil, err
 	}
 	for _, s := range in.sights {
-		l, err := linux.BPFAttachFirst(s.program, s.index, s.where)
+		l, err := s.Attach()
 		if err != nil {
-			return nil, errors.Join(s.notSeen(err), in.Close())
+			return nil, errors.Join(err, in.Close())
 		}
 		in.fds = append(in.fds, l)
 	}
 	return in, nil
-}
-
-func (s *sight) notSeen(err error) error {
-	return fmt.Errorf("see packets at interface %d (CONFIG_NET_XGRESS, Linux 6.6): %w", s.index, err)
 }
 
 func loadedInjector(device string) (*injector, error) {
@@ -135,7 +119,7 @@ func (in *injector) load(index int, where uint32, text []bpf.Insn) error {
 		return fmt.Errorf("bpf(BPF_PROG_LOAD) for packets (it needs CAP_BPF and CAP_NET_ADMIN): %w", err)
 	}
 	in.fds = append(in.fds, p)
-	in.sights = append(in.sights, sight{p, index, where})
+	in.sights = append(in.sights, bpf.Sight{Program: p, Index: index, Where: where, First: true})
 	return nil
 }
 

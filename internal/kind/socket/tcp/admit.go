@@ -64,9 +64,7 @@ func Admits() error {
 	if err != nil {
 		return err
 	}
-	if err = linux.BPFRoom(lo.Index, linux.BPF_TCX_INGRESS, len(a.programs)); err != nil {
-		err = notSeen(err)
-	}
+	err = bpf.CanAttach(a.sights(lo.Index))
 	return errors.Join(err, a.Close())
 }
 
@@ -137,20 +135,24 @@ func (a *Admitter) load(function uint32) (err error) {
 	return nil
 }
 
+// sights are where the programs are to be called.
+func (a *Admitter) sights(lo int) (all []bpf.Sight) {
+	for _, p := range a.programs {
+		all = append(all, bpf.Sight{Program: p, Index: lo, Where: linux.BPF_TCX_INGRESS})
+	}
+	return all
+}
+
 // attach has the loopback interface call the programs.
 func (a *Admitter) attach(lo int) error {
-	for _, p := range a.programs {
-		l, err := linux.BPFAttachIngress(p, lo)
+	for _, s := range a.sights(lo) {
+		l, err := s.Attach()
 		if err != nil {
-			return notSeen(err)
+			return err
 		}
 		a.links = append(a.links, l)
 	}
 	return nil
-}
-
-func notSeen(err error) error {
-	return fmt.Errorf("see what arrives at the loopback interface (CONFIG_NET_XGRESS, Linux 6.6): %w", err)
 }
 
 // Close takes the programs from the interface.
