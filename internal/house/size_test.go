@@ -39,9 +39,12 @@ func TestSize(t *testing.T) {
 		used[key] = true
 		return ok
 	}
-	eachSource(t, func(s *source) bool { return !s.generated }, func(s *source) {
+	eachSource(t, func(*source) bool { return true }, func(s *source) {
 		if n := strings.Count(s.text, "\n"); n > mostFile && !allowed(s.path) {
 			t.Errorf("%s has %d lines, more than %d: split it by what it is about", s.path, n, mostFile)
+		}
+		if s.generated {
+			return // as long as the schema has fields
 		}
 		for _, d := range s.syntax.Decls {
 			f, ok := d.(*ast.FuncDecl)

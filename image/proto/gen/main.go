@@ -136,7 +136,7 @@ func generate(all []schema) (map[string]string, error) {
 	}
 	for _, f := range plugin.Files {
 		s := dirs[f.Desc.Path()]
-		writeFile(plugin.NewGeneratedFile(s.dir+strings.TrimSuffix(f.Desc.Path(), ".proto")+".pb.go", f.GoImportPath), f)
+		writeFiles(plugin, s.dir+strings.TrimSuffix(f.Desc.Path(), ".proto"), f)
 	}
 	out := map[string]string{}
 	res := plugin.Response()
