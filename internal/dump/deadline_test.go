@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -187,4 +190,84 @@ func TestTimeToLetGo(t *testing.T) {
 	if d.soon(time.Second) != nil || d.soon(2*time.Minute) == nil {
 		t.Error("what takes something back is not looked at")
 	}
+}
+
+// A thread that executes a program for long, which lets nobody seize one of its process,
+// keeps no dump: not one that is cancelled, nor one whose time is over.
+func TestCancelledWhileItExecutes(t *testing.T) {
+	testkit.RequireRoot(t)
+	program, let := testkit.Leased(t)
+	p := exec.Command(testkit.BuildC(t, "../tracee/testdata/exec.c"), program)
+	in, err1 := p.StdinPipe()
+	out, err2 := p.StdoutPipe()
+	if err := errors.Join(err1, err2, p.Start()); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Wait() //nolint:errcheck // it is killed
+	stuck := time.AfterFunc(testkit.Patience, func() { p.Process.Kill() })
+	defer p.Process.Kill() //nolint:errcheck // it is there
+	var b [1]byte
+	if _, err := io.ReadFull(out, b[:]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write(b[:]); err != nil {
+		t.Fatal(err)
+	}
+	pid := p.Process.Pid
+	until(t, "the program is about to be executed", func() bool {
+		return slices.Contains(wchans(pid), testkit.WaitsToExecute)
+	})
+	o := options.NewDump()
+	o.Tree, o.LeaveRunning = pid, true
+	dumped := func(ctx context.Context) error {
+		dir := dirOf(t)
+		_, err := Run(ctx, o, dir, slog.New(slog.DiscardHandler), nil)
+		if left := names(t, dir); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+		testkit.Unharmed(t, pid)
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	why := errors.New("cancelled by the test")
+	go func() {
+		until(t, "the tracer waits", func() bool { return slices.Contains(wchans(os.Getpid()), "ptrace_attach") })
+		cancel(why)
+	}()
+	if err := dumped(ctx); !errors.Is(err, why) || !strings.Contains(err.Error(), "execve(2)") {
+		t.Errorf("%v, want what it waited for", err)
+	}
+	o.Timeout, o.TimeoutGiven = 50*time.Millisecond, true
+	if err := dumped(context.Background()); err == nil || !strings.Contains(err.Error(), "--timeout") {
+		t.Error(err)
+	}
+	if !stuck.Stop() {
+		t.Fatal("it waits for ever")
+	}
+	let()
+	until(t, "the program is executed", func() bool {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		return err == nil && string(comm) == "script\n"
+	})
+}
+
+// until waits until something is so that nobody tells of.
+func until(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(testkit.Patience); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("waited in vain: %s", what)
+			return
+		}
+	}
+}
+
+// wchans returns where in the kernel the threads of a process sleep.
+func wchans(pid int) (out []string) {
+	all, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))
+	for _, path := range all {
+		at, _ := os.ReadFile(path) // it may be gone
+		out = append(out, string(at))
+	}
+	return out
 }

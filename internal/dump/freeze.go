@@ -48,6 +48,7 @@ type freezer struct {
 	// noSuspend is set when we may not suspend seccomp filters (we run under
 	// one ourselves): tasks that have one must then be refused.
 	noSuspend bool
+	seizing   *tracee.Seizing
 	held      *cgroupfs.Freezer // a cgroup to freeze meanwhile; may be nil
 	threadsAt *taskmem.Reader   // nil: /proc tells of threads one by one
 	// toLetGo is about how long it takes to let go of what was seized: as long, on
@@ -59,7 +60,8 @@ type freezer struct {
 // freeze stops the tree of task pid. Whatever happens, thaw lets go of what
 // was seized so far.
 func (f *freezer) freeze(ctx context.Context, pid proc.PID) error {
-	f.ctx = ctx
+	f.ctx, f.seizing = ctx, tracee.NewSeizing()
+	defer context.AfterFunc(ctx, f.seizing.End)()
 	f.seen, f.moving, f.doubted = map[proc.TID]bool{}, map[*scan.Thread]bool{}, map[*scan.Task]bool{}
 	f.reading.SetLimit(runtime.GOMAXPROCS(0))
 	level, err := f.first(pid)

@@ -47,7 +47,7 @@ func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
 
 // take seizes a thread and asks it to stop. nil if it is gone.
 func (f *freezer) take(t *scan.Task, tid proc.TID) (*scan.Thread, error) {
-	err := f.seizeOne(t, tid)
+	err := f.seizeOne(tid)
 	if errors.Is(err, tracee.ErrGone) || errors.Is(err, unix.EPERM) && ended(t, tid) {
 		f.doubted[t] = true
 		return nil, nil // if it was the first thread, settled sees what is left
@@ -69,21 +69,14 @@ func (f *freezer) take(t *scan.Task, tid proc.TID) (*scan.Thread, error) {
 	return th, nil
 }
 
-func (f *freezer) seizeOne(t *scan.Task, tid proc.TID) error {
-	seize := tracee.Seize
-	switch {
-	case f.held != nil:
-		seize = tracee.SeizeHeld
-	case proc.PID(tid) != t.PID:
-		seize = tracee.SeizeBeside
-	}
+func (f *freezer) seizeOne(tid proc.TID) error {
 	if !f.noSuspend {
-		err := seize(tid, seizeOptions)
+		err := f.seizing.Seize(tid, seizeOptions)
 		if !errors.Is(err, unix.EPERM) {
 			return err
 		}
 	}
-	err := seize(tid, seizeOptions&^linux.PTRACE_O_SUSPEND_SECCOMP)
+	err := f.seizing.Seize(tid, seizeOptions&^linux.PTRACE_O_SUSPEND_SECCOMP)
 	f.noSuspend = f.noSuspend || err == nil
 	return err
 }
@@ -97,6 +90,9 @@ func ended(t *scan.Task, tid proc.TID) bool {
 
 // whyNot turns a refused seize into what the user can understand.
 func (f *freezer) whyNot(t *scan.Task, tid proc.TID, err error) error {
+	if over := f.over(); over != nil && errors.Is(err, unix.EINTR) {
+		return fmt.Errorf("%v: thread %d can't be seized as long as another one executes a program (execve(2)), which takes long: %w", t, tid, over)
+	}
 	st, serr := t.Dir.Status()
 	switch {
 	case serr != nil:

@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -36,12 +37,12 @@ func ptrace(req int, tid proc.TID, addr, data uintptr) error {
 }
 
 // seizeSlowly attaches to a thread and tells Go that this may take long, so that
-// other goroutines go on.
-func seizeSlowly(tid proc.TID, options uintptr) error {
+// other goroutines go on. It tries no more once it is over.
+func seizeSlowly(tid proc.TID, options uintptr, over *atomic.Bool) error {
 	var e unix.Errno
 	for range ptraceTries {
 		_, _, e = unix.Syscall6(unix.SYS_PTRACE, linux.PTRACE_SEIZE, uintptr(tid), 0, options, 0, 0)
-		if e == 0 || e == unix.ESRCH || e == unix.EINVAL {
+		if e == 0 || e == unix.ESRCH || e == unix.EINVAL || over.Load() {
 			break
 		}
 	}
@@ -173,7 +174,36 @@ type sigaction struct {
 	mask                     uint64
 }
 
-const saNocldstop = 1 // SA_NOCLDSTOP, include/uapi/asm-generic/signal-defs.h
+// From include/uapi/asm-generic/signal-defs.h and arch/x86/include/uapi/asm/signal.h.
+const (
+	saNocldstop = 1          // SA_NOCLDSTOP
+	saRestorer  = 0x04000000 // SA_RESTORER
+	saOnstack   = 0x08000000 // SA_ONSTACK
+	saRestart   = 0x10000000 // SA_RESTART
+)
+
+func (a *sigaction) set(sig unix.Signal, old *sigaction) error {
+	_, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(a)), uintptr(unsafe.Pointer(old)), linux.KernelSigsetSize, 0, 0)
+	return errnoErr(e)
+}
+
+// endingAction is how endSignal is handled while a call is ended; no handler where there
+// is none.
+func endingAction() sigaction {
+	ours, restorer := arch.EndSeize()
+	return sigaction{handler: ours, flags: saRestorer | saOnstack | saRestart, restorer: restorer}
+}
+
+// getTIDAgain enters the kernel and comes out of it: signals that were sent to this
+// thread before are handled then.
+func getTIDAgain() { _, _, _ = unix.RawSyscall(unix.SYS_GETTID, 0, 0, 0) }
+
+// unblock has this thread get a signal.
+func unblock(sig unix.Signal) {
+	var set unix.Sigset_t
+	set.Val[(sig-1)/64] = 1 << ((sig - 1) % 64)
+	_ = unix.PthreadSigmask(unix.SIG_UNBLOCK, &set, nil) // it can't fail
+}
 
 // QuietStops has the kernel send this process no SIGCHLD when a tracee (or
 // child) stops, only when one ends. A dump makes thousands of stops, each of
@@ -182,10 +212,10 @@ const saNocldstop = 1 // SA_NOCLDSTOP, include/uapi/asm-generic/signal-defs.h
 // whose business this is, not for a library.
 func QuietStops() error {
 	var a sigaction
-	_, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&a)), linux.KernelSigsetSize, 0, 0)
-	if e == 0 {
+	err := (*sigaction)(nil).set(unix.SIGCHLD, &a)
+	if err == nil {
 		a.flags |= saNocldstop
-		_, _, e = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&a)), 0, linux.KernelSigsetSize, 0, 0)
+		err = a.set(unix.SIGCHLD, nil)
 	}
-	return wrap("quiet the stops of", 0, errnoErr(e))
+	return wrap("quiet the stops of", 0, err)
 }

@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,24 +141,54 @@ func TestStopsUnderAnotherNumber(t *testing.T) {
 	})
 }
 
+// executesLong has the last thread of a process execute a program, and wait where nobody
+// can seize one of its process, until it is let.
+func executesLong(t *testing.T) (p *executing, let func()) {
+	t.Helper()
+	script, let := testkit.Leased(t)
+	p = startExecuting(t, script)
+	stuck := time.AfterFunc(testkit.Patience, func() { p.Process.Kill() })
+	t.Cleanup(func() {
+		if !stuck.Stop() {
+			t.Error("it waits for ever")
+		}
+	})
+	return p, let
+}
+
+// waits waits until the last thread is about to execute the program.
+func (p *executing) waits(t *testing.T) {
+	p.tell()
+	until(t, "the program is about to be executed", func() bool {
+		at, err := p.dir.Thread(p.tids[4]).ReadFile("wchan")
+		return err == nil && string(at) == testkit.WaitsToExecute
+	})
+}
+
+// executed waits until it has.
+func (p *executing) executed(t *testing.T) {
+	until(t, "the program is executed", func() bool {
+		comm, err := p.dir.Comm()
+		return err == nil && comm == "script"
+	})
+}
+
+// onceSeizing calls f when this thread, which is the tracer's, waits to seize another one.
+func onceSeizing(t *testing.T, f func()) {
+	me := fmt.Sprintf("/proc/self/task/%d/wchan", unix.Gettid())
+	go func() {
+		until(t, "the tracer waits", func() bool {
+			b, err := os.ReadFile(me)
+			return err == nil && string(b) == "ptrace_attach"
+		})
+		f()
+	}()
+}
+
 // To seize a thread beside one that is about to execute a program lasts until it has,
 // and it waits for the ends of the others.
 func TestSeizedWhileItExecutes(t *testing.T) {
-	at := t.TempDir()
-	script, interpreter := scriptIn(t, at)
-	f, err := os.Open(interpreter)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	// Who executes it waits where nobody can seize one of its process.
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		t.Skipf("no leases in %s: %v", at, err)
-	}
-	p := startExecuting(t, script)
-	last := p.tids[4]
-	stuck := time.AfterFunc(testkit.Patience, func() { p.Process.Kill() })
-	defer stuck.Stop()
+	p, let := executesLong(t)
 	onTracer(t, func() {
 		all := unix.Sigset_t{}
 		for i := range all.Val {
@@ -168,46 +198,74 @@ func TestSeizedWhileItExecutes(t *testing.T) {
 			t.Error(err) // a signal would have it look anew, when there is nobody to seize
 		}
 		seizeAll(t, p.tids[:3])
-		p.tell()
-		until(t, "the program is about to be executed", func() bool {
-			at, err := p.dir.Thread(last).ReadFile("wchan")
-			return err == nil && string(at) == "__break_lease"
-		})
-		me := fmt.Sprintf("/proc/self/task/%d/wchan", unix.Gettid())
-		go func() {
-			until(t, "the tracer waits", func() bool {
-				b, err := os.ReadFile(me)
-				return err == nil && string(b) == "ptrace_attach"
-			})
-			if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK); err != nil {
-				t.Error(err)
-			}
-		}()
+		p.waits(t)
+		onceSeizing(t, let)
 		defer ReapOthers(p.tids[0])()
 		// It waits for it as long as the other does. Then it is gone itself.
-		if err := SeizeBeside(p.tids[3], 0); !errors.Is(err, ErrGone) && !errors.Is(err, unix.EPERM) {
+		if err := NewSeizing().Seize(p.tids[3], 0); !errors.Is(err, ErrGone) && !errors.Is(err, unix.EPERM) {
 			t.Errorf("seized a thread that has ended: %v", err)
 		}
-		until(t, "the program is executed", func() bool {
-			comm, err := p.dir.Comm()
-			return err == nil && comm == "script"
-		})
+		p.executed(t)
 	})
-	if !stuck.Stop() {
-		t.Error("it waits for ever")
-	}
 }
 
-// scriptIn makes a script in a directory, and an interpreter of its own, which sleeps.
-func scriptIn(t *testing.T, at string) (script, interpreter string) {
-	t.Helper()
-	sleep, err := os.ReadFile("/bin/sleep")
-	if err != nil {
+// A seize that waits for a long execve(2) can be ended. Nothing is left of that: the
+// program is executed as it would have been, and the signal has the handler it had.
+func TestSeizeEnded(t *testing.T) {
+	var was, is sigaction
+	if err := (*sigaction)(nil).set(endSignal, &was); err != nil {
 		t.Fatal(err)
 	}
-	interpreter, script = filepath.Join(at, "interpreter"), filepath.Join(at, "script")
-	if err := errors.Join(os.WriteFile(interpreter, sleep, 0o700), os.WriteFile(script, []byte("#!"+interpreter+"\n"), 0o700)); err != nil {
+	p, let := executesLong(t)
+	onTracer(t, func() {
+		p.waits(t)
+		s, ended := NewSeizing(), make(chan struct{})
+		onceSeizing(t, func() {
+			s.End()
+			close(ended)
+		})
+		for range 2 { // also such that begin afterwards
+			if err := s.Seize(p.tids[0], 0); !errors.Is(err, unix.EINTR) {
+				t.Errorf("it was ended, and says %v", err)
+			}
+		}
+		<-ended
+	})
+	if err := (*sigaction)(nil).set(endSignal, &is); err != nil || is != was {
+		t.Errorf("the signal is handled by %+v, %v, and was by %+v", is, err, was)
+	}
+	let()
+	p.executed(t)
+}
+
+// Several that are ended at the same time share the signal, and none of theirs meets whoever
+// has it otherwise: here that would be the end of the program, as it is where the program
+// is not Go's.
+func TestSeizesEnded(t *testing.T) {
+	var deadly, was, is sigaction
+	p, let := executesLong(t)
+	p.waits(t)
+	if err := deadly.set(endSignal, &was); err != nil {
 		t.Fatal(err)
 	}
-	return script, interpreter
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range 50 {
+				onTracer(t, func() {
+					s := NewSeizing()
+					time.AfterFunc(time.Duration(i)*10*time.Microsecond, s.End)
+					if err := s.Seize(p.tids[0], 0); !errors.Is(err, unix.EINTR) {
+						t.Errorf("it was ended, and says %v", err)
+					}
+				})
+			}
+		})
+	}
+	wg.Wait()
+	if err := was.set(endSignal, &is); err != nil || is != deadly {
+		t.Errorf("the signal is handled by %+v, %v, and was by %+v", is, err, deadly)
+	}
+	let()
+	p.executed(t)
 }

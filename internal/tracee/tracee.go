@@ -119,24 +119,10 @@ func (s Stop) String() string {
 }
 
 // Seize attaches to a thread without stopping it. options are PTRACE_O_*.
-// ErrGone if there is no such thread.
+// ErrGone if there is no such thread. It is for a thread that surely executes no
+// program, see Seizing.
 func Seize(tid proc.TID, options uintptr) error {
 	return wrap("seize", tid, ptrace(linux.PTRACE_SEIZE, tid, 0, options))
-}
-
-// SeizeBeside is Seize for a thread of a process of which others are seized already.
-// If one of them executes a program the call lasts until it has, for which it waits
-// for the ends of those that are traced to be heard of; that is seen to meanwhile.
-func SeizeBeside(tid proc.TID, options uintptr) error {
-	return wrap("seize", tid, seizeSlowly(tid, options))
-}
-
-// SeizeHeld is Seize for a thread whose cgroup may be frozen. If it is, and is one of
-// version 1, and the thread is stopped (SIGSTOP), the call lasts until the cgroup is
-// thawed, which another goroutine may do: the kernel waits until the thread has gone
-// over into a tracee's stop. It costs more than Seize.
-func SeizeHeld(tid proc.TID, options uintptr) error {
-	return wrap("seize", tid, seizeSlowly(tid, options))
 }
 
 // Interrupt asks a seized thread to stop; Wait then reports Trap.
