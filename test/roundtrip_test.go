@@ -153,6 +153,7 @@ var targets = []target{
 	{name: "remapaddr", src: "tcpqueue", generations: 1, dump: established, restore: []string{"--tcp-established", "--remap-addr", "127.0.0.1=127.0.0.2"}, noCRIU: "no such option"},
 	{name: "udp", noCRIU: "what is in the queues is lost"},
 	// So many that the kernel's memory tells of most.
+	{name: "udphanded", src: "udp", args: []string{"handed"}, generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "udpmany", src: "udp", args: []string{"many"}, generations: 3, noCRIU: "what is in the queues is lost"},
 	{name: "freebind", generations: 3, noCRIU: "it can not be bound again"},
 	{name: "multicast", noCRIU: "memberships are lost"},

@@ -1,5 +1,7 @@
 package sockmem
 
+import "slices"
+
 // part is a member of a structure, or some bits of it.
 type part struct {
 	name string
@@ -26,10 +28,16 @@ var unfixed = []part{
 // unfixed6 are more of them, with IPv6: the way of multicast is that of the first packet.
 var unfixed6 = []part{{"ipv6_pinfo.mcast_hops", 1}, {"ipv6_pinfo.mcast_oif", 4}, {"ipv6_pinfo.hop_limit", 2}}
 
-// connectedNames are what BesideConnected needs, or would.
+// unfixedUDP are those of a UDP socket that change while it sends, and is shut down.
+var unfixedUDP = []part{{"sock.sk_shutdown", 0}, {"udp_sock.len", 2}}
+
+// unfixedUDP6 are more of them: whether the addresses of its route are its own.
+var unfixedUDP6 = []part{{"ipv6_pinfo.saddr_cache", 1}, {"ipv6_pinfo.daddr_cache", 1}}
+
+// connectedNames are what BesideConnected and BesideDatagrams need, or would.
 func connectedNames() []string {
-	names := []string{"sock_flags.SOCK_DONE", "tcp_sock.nonagle", "tcp6_sock.inet6", "sock_common.skc_ipv6only"}
-	for _, p := range append(unfixed, unfixed6...) {
+	names := []string{"sock_flags.SOCK_DONE", "tcp_sock.nonagle", "tcp6_sock.inet6", "udp6_sock.inet6", "sock_common.skc_ipv6only"}
+	for _, p := range slices.Concat(unfixed, unfixed6, unfixedUDP, unfixedUDP6) {
 		names = append(names, p.name)
 	}
 	return names
@@ -42,15 +50,7 @@ func (m *Memory) BesideConnected(t *TCP, v6 bool) (func(is, other []byte), error
 	if err != nil {
 		return nil, err
 	}
-	var masks []bits
-	for _, p := range unfixed {
-		masks = m.addMask(masks, p, 0)
-	}
-	if six := "tcp6_sock.inet6"; v6 && m.Has(six) {
-		for _, p := range unfixed6 {
-			masks = m.addMask(masks, p, int(m.Off(six)))
-		}
-	}
+	masks := m.masks(unfixed, unfixed6, "tcp6_sock.inet6", v6)
 	masks = m.addMask(masks, part{name: "sock_common.skc_ipv6only"}, 0)
 	const push = 4 // TCP_NAGLE_PUSH, of what is sent at once
 	if nagle := "tcp_sock.nonagle"; m.Has(nagle) {
@@ -72,6 +72,34 @@ func (m *Memory) BesideConnected(t *TCP, v6 bool) (func(is, other []byte), error
 			copy(is[o.At:o.At+o.Size], other[o.At:])
 		}
 	}, nil
+}
+
+// BesideDatagrams is Beside for a UDP socket.
+func (m *Memory) BesideDatagrams(v6 bool) (func(is, other []byte), error) {
+	beside, err := m.Beside()
+	if err != nil {
+		return nil, err
+	}
+	masks := m.masks(unfixedUDP, unfixedUDP6, "udp6_sock.inet6", v6)
+	return func(is, other []byte) {
+		beside(is, other)
+		for _, b := range masks {
+			b.take(is, other)
+		}
+	}, nil
+}
+
+// masks returns where parts are, also those of IPv6, which are in a member of their own.
+func (m *Memory) masks(parts, parts6 []part, six string, v6 bool) (all []bits) {
+	for _, p := range parts {
+		all = m.addMask(all, p, 0)
+	}
+	if v6 && m.Has(six) {
+		for _, p := range parts6 {
+			all = m.addMask(all, p, int(m.Off(six)))
+		}
+	}
+	return all
 }
 
 // addMask adds where a part is, if the kernel has it.

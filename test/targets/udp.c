@@ -2,18 +2,21 @@
 // and large ones, with their TTL and TOS; what is kept back until there is more
 // of it; errors that nobody has read yet. Over IPv4, IPv6 and IPv4 in the form of
 // IPv6. Told "lite", of UDP-Lite, and what its checksums cover. Told "many", among
-// more with empty queues than are asked one by one.
+// more with empty queues than are asked one by one. Told "handed", only in messages of
+// unix connections that nobody has accepted; there are none then that share a port.
 #include "ctl.h"
 #include <arpa/inet.h>
 #include <linux/errqueue.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
+#include <stddef.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 enum { SORTS = 3, SEND_COVERAGE = 10, RECEIVE_COVERAGE = 11 };
 
-static int protocol = IPPROTO_UDP;
+static int protocol = IPPROTO_UDP, handed, door = -1;
 
 struct at {
 	struct sockaddr_in6 a;
@@ -148,15 +151,16 @@ static struct state make(int sort) {
 	set(s.in, SOL_SOCKET, SO_RCVBUF, 200000);
 	send_to(s.out[0], in, 100, 0), send_to(s.out[1], in, 0, 0), send_to(s.out[1], in, 60000, 0), send_to(s.out[0], in, 1, 0);
 	// Two that share a port, and each has got something.
-	int both = protocol == IPPROTO_UDP;
-	s.shared[0] = fresh(sort), set(s.shared[0], SOL_SOCKET, SO_REUSEPORT, 1);
+	int both = protocol == IPPROTO_UDP && !handed;
+	s.shared[0] = fresh(sort), set(s.shared[0], SOL_SOCKET, SO_REUSEPORT, !handed);
 	struct at at = loopback(sort, 0);
 	CHECK(bind(s.shared[0], (void *)&at.a, at.len));
 	at = name(s.shared[0]);
 	if (both)
 		send_to(s.out[0], at, 10, 0);
-	s.shared[1] = fresh(sort), set(s.shared[1], SOL_SOCKET, SO_REUSEPORT, 1);
-	CHECK(bind(s.shared[1], (void *)&at.a, at.len));
+	s.shared[1] = fresh(sort), set(s.shared[1], SOL_SOCKET, SO_REUSEPORT, !handed);
+	if (!handed)
+		CHECK(bind(s.shared[1], (void *)&at.a, at.len));
 	to(s.shared[1], name(s.out[1]));
 	if (both)
 		send_to(s.out[1], at, 20, 0);
@@ -223,6 +227,38 @@ static void look(struct state *s) {
 		close(((int *)s)[i]);
 }
 
+enum { ALL = sizeof(struct state) / sizeof(int) };
+
+// hand sends all sockets away, and receive_all takes them.
+static void hand(struct state *s) {
+	struct sockaddr_un un = {AF_UNIX, ""};
+	socklen_t len = offsetof(struct sockaddr_un, sun_path); // it gets a name by itself
+	if (door < 0)
+		door = CHECK(socket(AF_UNIX, SOCK_STREAM, 0)), CHECK(bind(door, (void *)&un, len)), CHECK(listen(door, SORTS));
+	len = sizeof un;
+	CHECK(getsockname(door, (void *)&un, &len));
+	int c = CHECK(socket(AF_UNIX, SOCK_STREAM, 0));
+	CHECK(connect(c, (void *)&un, len));
+	char control[CMSG_SPACE(sizeof *s)] = {0};
+	struct iovec v = {"all", 3};
+	struct msghdr m = {NULL, 0, &v, 1, control, sizeof control, 0};
+	*CMSG_FIRSTHDR(&m) = (struct cmsghdr){CMSG_LEN(sizeof *s), SOL_SOCKET, SCM_RIGHTS};
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), s, sizeof *s);
+	CHECK(sendmsg(c, &m, 0)), close(c);
+	for (int i = 0; i < ALL; i++)
+		close(((int *)s)[i]);
+}
+
+static void receive_all(struct state *s) {
+	char control[CMSG_SPACE(sizeof *s)], data[3];
+	struct iovec v = {data, sizeof data};
+	struct msghdr m = {NULL, 0, &v, 1, control, sizeof control, 0};
+	int c = CHECK(accept(door, NULL, NULL));
+	CHECK(recvmsg(c, &m, 0)), close(c);
+	MUST(CMSG_FIRSTHDR(&m)->cmsg_len == CMSG_LEN(sizeof *s));
+	memcpy(s, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof *s);
+}
+
 enum { CROWD = 120 };
 
 static struct member {
@@ -284,16 +320,21 @@ int main(int argc, char **argv) {
 	int many = argc > 1 && !strcmp(argv[1], "many");
 	if (argc > 1 && !strcmp(argv[1], "lite"))
 		protocol = IPPROTO_UDPLITE;
+	handed = argc > 1 && !strcmp(argv[1], "handed");
 	int more;
 	do {
 		struct state s[SORTS];
 		for (int i = 0; i < SORTS; i++)
 			s[i] = make(i);
+		for (int i = 0; i < SORTS && handed; i++)
+			hand(&s[i]);
 		if (many)
 			gather();
 		more = savepoint();
 		if (many)
 			disperse();
+		for (int i = 0; i < SORTS && handed; i++)
+			receive_all(&s[i]);
 		for (int i = 0; i < SORTS; i++)
 			look(&s[i]);
 	} while (more);

@@ -17,13 +17,14 @@ import (
 // A socket that is only in messages which nobody can receive can't be asked, but its
 // memory tells its addresses and its state, and its options are found by giving them to a
 // new one, see socket.Fitting. That one is dumped in its place: a TCP socket that listens,
-// is connected (see lonelive.go), or never was, and a UDP socket with nothing in its queues.
+// is connected (see lonelive.go), or never was, and a UDP socket, of which the queues are read
+// from memory, too.
 
 // lone is what is known of such a socket.
 type lone struct {
-	sk       kmem.Addr // of TCP; else 0
+	sk       kmem.Addr
 	at, peer address
-	state    int // of TCP
+	state    int
 	backlog  int
 	locks    uint32 // of UDP, see lend
 }
@@ -70,15 +71,21 @@ func (k *Kind) lone(m *sockmem.Memory, x *sockmem.Lone) (*fd.FD, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !s.datagrams() {
-		l.sk = sk
-	}
+	l.sk = sk
 	s.connected = l.live()
 	own, err := k.likeLone(s, r, layout, m, was, x.Flags)
 	if err == nil {
 		k.lones[ino] = l
 	}
 	return own, err
+}
+
+// name is what its protocol is called.
+func (s sort) name() string {
+	if s.datagrams() {
+		return "UDP"
+	}
+	return "TCP"
 }
 
 // layout returns what knows where things are in sockets.
@@ -101,10 +108,10 @@ func (k *Kind) layout() (*sockmem.TCPReader, error) {
 func (k *Kind) stateOfLone(s sort, layout *sockmem.TCP, sk kmem.Addr, was []byte) (*lone, error) {
 	if s.datagrams() {
 		var g udpGlimpse
-		if !layout.Datagrams.Picture(was, &g.picture) || !g.picture.Idle {
-			return nil, noLone("a UDP socket with something in its queues, or that is shut down")
+		if !layout.Datagrams.Picture(was, &g.picture) {
+			return nil, noLone("a UDP socket, whose state can't be told")
 		}
-		l := &lone{locks: g.picture.Locks}
+		l := &lone{state: closed, locks: g.picture.Locks}
 		l.at, l.peer = g.ends()
 		return l, nil
 	}
@@ -170,7 +177,7 @@ func (k *Kind) likeLone(s sort, r *sockmem.TCPReader, layout *sockmem.TCP, m *so
 	}
 	n, err := f.Try()
 	if err == nil && n < 0 {
-		err = noLone("a socket of %s with options, filters, keys or groups that aren't found by trying, that shares its port, or is of another network namespace", s)
+		err = noLone("a socket of %s with options, filters, keys or groups that aren't found by trying, that shares its port, or is of another network namespace", s.name())
 	}
 	if err != nil {
 		return nil, err

@@ -38,7 +38,7 @@ func (o *lone) checkLive() error {
 }
 
 // live tells whether it is an end of a connection.
-func (o *lone) live() bool { return o != nil && o.sk != 0 && tcp.Connected(o.state) }
+func (o *lone) live() bool { return o != nil && tcp.Connected(o.state) }
 
 // toldLive are the options of a connection that knowLive tells of.
 var toldLive = []string{"SO_SNDBUF", "SO_RCVBUF", "SO_BUF_LOCK", "TCP_WINDOW_CLAMP", "TCP_CONGESTION", "TCP_QUICKACK", "IPV6_UNICAST_HOPS", "IPV6_V6ONLY"}
@@ -82,8 +82,11 @@ func congestionOf(m *kmem.Reader, p *sockmem.Picture) (socket.Value, error) {
 
 // beside is what of a socket's memory is no option.
 func (f *fitted) beside(m *sockmem.Memory) (func(is, other []byte), error) {
-	if f.connected {
+	switch {
+	case f.connected:
 		return m.BesideConnected(f.layout, f.family == unix.AF_INET6)
+	case f.datagrams():
+		return m.BesideDatagrams(f.family == unix.AF_INET6)
 	}
 	return m.Beside()
 }

@@ -48,6 +48,9 @@ func (l *look) checkDatagrams() error {
 	}
 	l.stateOfPeer()
 	l.leavePort()
+	if l.loneOf() != nil {
+		return l.checkInside()
+	}
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLOUT}}
 	if _, err := linux.PollNow(p); err != nil {
 		return l.fail(fmt.Errorf("poll: %w", err))
@@ -62,6 +65,11 @@ func (l *look) checkDatagrams() error {
 		l.shutdown = shutdown
 		return err
 	}
+	return l.checkInside()
+}
+
+// checkInside reads what is in its queues from the kernel's memory.
+func (l *look) checkInside() error {
 	m, err := l.kind.memory()
 	if err != nil {
 		return l.refuse("something is in its queues or waits to be reported, or it was shut down, and what can't be known (%v); let the process read it first", err)
@@ -114,7 +122,7 @@ func (l *look) shutdownOf() (uint8, error) {
 
 // readInbox reads all that is in the queues, without taking it.
 func (l *look) readInbox(m *kmem.Reader) error {
-	at, err := m.Sock(l.fd.Int())
+	at, err := l.sock(m)
 	if err != nil {
 		return err
 	}
@@ -144,6 +152,14 @@ func (l *look) readInbox(m *kmem.Reader) error {
 	}
 	l.inbox = box
 	return box.save(l.env, &l.file.ID)
+}
+
+// sock returns where the kernel has the socket.
+func (l *look) sock(m *kmem.Reader) (kmem.Addr, error) {
+	if o := l.loneOf(); o != nil {
+		return o.sk, nil
+	}
+	return m.Sock(l.fd.Int())
 }
 
 // errInbox says that something in a queue can't be put back.
