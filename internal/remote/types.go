@@ -37,6 +37,7 @@ type Thread struct {
 	booted  bool        // arch.Boot is there, or on its way out
 	busy    bool        // it runs, or has stopped and nobody knows yet
 	entered bool        // regs or mask were changed since the stop
+	mended  bool        // Regs are others than it has
 	stopped bool        // a SIGSTOP came while we were at it
 }
 
@@ -79,16 +80,17 @@ func (t *Thread) Restore() error {
 	if err := t.settle(); err != nil {
 		return err
 	}
-	if !t.entered {
-		return nil
+	if t.entered {
+		if err := tracee.SetSigmask(t.TID, t.Mask); err != nil {
+			return err
+		}
 	}
-	if err := tracee.SetSigmask(t.TID, t.Mask); err != nil {
-		return err
+	if t.entered || t.mended {
+		if err := tracee.SetRegs(t.TID, &t.Regs); err != nil {
+			return err
+		}
 	}
-	if err := tracee.SetRegs(t.TID, &t.Regs); err != nil {
-		return err
-	}
-	t.entered = false
+	t.entered, t.mended = false, false
 	return nil
 }
 
@@ -141,7 +143,7 @@ func (t *Thread) ForgetStop() { t.stopped = false }
 
 // Plain tells whether the thread has all that is its own, and gets no signal when it
 // is let go: that can then be left to the end of its tracer.
-func (t *Thread) Plain() bool { return !t.busy && !t.entered && !t.stopped }
+func (t *Thread) Plain() bool { return !t.busy && !t.entered && !t.mended && !t.stopped }
 
 // Release restores the thread and lets it go. A SIGSTOP that came meanwhile
 // is handed on.
@@ -162,6 +164,7 @@ func (t *Thread) Release() error {
 func (t *Thread) Mend(pending bool) {
 	if Again(&t.Regs, pending) {
 		arch.Rewind(&t.Regs)
+		t.mended = true
 	}
 }
 
