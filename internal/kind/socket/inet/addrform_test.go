@@ -36,6 +36,7 @@ func TestAddressForm(t *testing.T) {
 	})
 	t.Run("TCP", func(t *testing.T) {
 		p := paired(t, tcp6, "::ffff:127.0.0.1")
+		p.notAlone = true
 		for _, d := range p.ends {
 			becomeIPv4(t, d)
 		}

@@ -66,7 +66,7 @@ func TestFlowInfo(t *testing.T) {
 		must(t, l.Close())
 		s := tcp6
 		s.connected = true
-		p := &pair{sort: s, ends: [2]*fd.FD{c, a}}
+		p := &pair{sort: s, ends: [2]*fd.FD{c, a}, notAlone: true}
 		for range 2 {
 			p.send(t, 0, 1000)
 			p.move(t, 0, 1)

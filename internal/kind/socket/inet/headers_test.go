@@ -42,6 +42,7 @@ func TestHeadersOfConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := paired(t, x.sort, x.ip)
+			p.notAlone = true
 			setHeaders(t, p.ends[0].Int(), alert)
 			setHeaders(t, p.ends[1].Int(), spare)
 			p.send(t, 0, x.send)

@@ -45,6 +45,7 @@ func TestDeafConnection(t *testing.T) {
 			ip, level, ttl, least = "::1", unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MINHOPCOUNT
 		}
 		p := paired(t, s, ip)
+		p.notAlone = true
 		for i := range p.ends {
 			p.set(t, i, level, ttl, 255)
 			p.set(t, i, level, least, 255)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 	"sync"
 	"testing"
 
@@ -36,11 +35,6 @@ func toldAlone(t testing.TB, o *options.Dump, n int) {
 		return // TestLone says so
 	}
 	must(t, err)
-	for _, odd := range []string{"TestAddressForm", "TestHeadersOfConnection", "TestDeafConnection", "TestFlowInfo"} {
-		if strings.HasPrefix(t.Name(), odd) {
-			return // which are refused: see docs/limits.md
-		}
-	}
 	for {
 		want, got, after := toldOpenly(t, o, n), toldByMemory(t, m, o, n), toldOpenly(t, o, n)
 		if !cmp.Equal(want, after, alike...) {
