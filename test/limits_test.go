@@ -72,7 +72,7 @@ var refusals = []struct {
 	{"device", "device, but null", "10:229"},
 	{"owner", "F_SETOWN", "F_SETOWN"},
 	{"epollclosed", "epoll: watches a descriptor that was closed", "closed"},
-	{"flowlabel", "flow labels", "IPV6_FLOWLABEL_MGR"},
+	{"flowlabel", "a flow label that one process alone may lease", "IPV6_FL_S_PROCESS"},
 	{"sockmap", "such a program with a map that holds sockets", "BPF_MAP_TYPE_SOCKMAP"},
 	{"established", "TCP connections without", "--tcp-established"},
 	{"savedsyn", "TCP_SAVE_SYN", "--tcp-established"},

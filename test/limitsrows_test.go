@@ -46,6 +46,7 @@ var elsewhere = map[string]string{
 	"TCP connections that wait to be accepted, if":        "internal/kind/socket/inet: TestForesee, TestRefused",
 	"TCP socket whose connection has ended with an error": "internal/kind/socket/inet: TestRefused, TestEndedAway",
 	"TCP socket in repair mode":                           "internal/kind/socket/inet: TestRefused",
+	"keys of TCP-AO":                                      "internal/kind/socket/inet: TestRefused",
 	"connections of Multipath TCP":                        "internal/kind/socket/inet: TestRefused",
 	"datagrams in a UDP queue":                            "of kernels before 6.6",
 	"datagrams in the queue of a UDP-Lite socket":         "internal/kind/socket/inet: TestLiteRefused",

@@ -2,6 +2,7 @@ package test
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -159,6 +160,7 @@ var targets = []target{
 	{name: "multicast", noCRIU: "memberships are lost"},
 	{name: "programs", generations: 3, noCRIU: "programs are lost"},
 	{name: "unseen", generations: 3, noCRIU: "what no option tells is lost"},
+	{name: "labels", generations: 2, needs: ownNetwork, dump: established, restore: established, noCRIU: "flow labels are lost"},
 	{name: "manyfds", args: []string{"1100"}},
 }
 
@@ -179,6 +181,14 @@ func guards(t testing.TB) {
 		}
 		return errors.Join(unix.Madvise(page, unix.MADV_GUARD_INSTALL), unix.Munmap(page))
 	}})
+}
+
+// ownNetwork has a test, and what it starts, be in a network namespace of its own.
+func ownNetwork(t testing.TB) {
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	mustDo(t, unix.Unshare(unix.CLONE_NEWNET))
+	testkit.Here().Up(t, "lo")
+	kernelMemory(t)
 }
 
 // kernelMemory is for what nothing else tells.

@@ -229,6 +229,145 @@ func (m *ReusePort) GetProgram() *SocketProgram {
 	return nil
 }
 
+// FlowLabel is glis.FlowLabel.
+type FlowLabel struct {
+	Label   *uint32
+	Peer    []byte          // address of IPv6 that packets with it go to
+	Share   *uint32         // who else may lease it, IPV6_FL_S_*
+	Owner   *uint32         // a user, or a process as the images number it, if that is only of such
+	Linger  *uint32         // seconds that nobody else may have it when all have given it back
+	Expires *uint32         // seconds that it stays at least
+	Headers []*SocketOption // that packets with it get, as control messages
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*FlowLabel) ProtoName() string { return "glis.FlowLabel" }
+
+// Reset implements proto.Message.
+func (m *FlowLabel) Reset() { *m = FlowLabel{} }
+
+// AppendFields implements proto.Message.
+func (m *FlowLabel) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Label)
+	b = proto.AppendBytes(b, 2, m.Peer)
+	b = proto.AppendVarint(b, 3, m.Share)
+	b = proto.AppendVarint(b, 4, m.Owner)
+	b = proto.AppendVarint(b, 5, m.Linger)
+	b = proto.AppendVarint(b, 6, m.Expires)
+	for _, x := range m.Headers {
+		b = proto.AppendMessage(b, 7, x)
+	}
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *FlowLabel) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: label
+		d.Uint32(&m.Label)
+	case 18: // 2: peer
+		d.Bytes(&m.Peer)
+	case 24: // 3: share
+		d.Uint32(&m.Share)
+	case 32: // 4: owner
+		d.Uint32(&m.Owner)
+	case 40: // 5: linger
+		d.Uint32(&m.Linger)
+	case 48: // 6: expires
+		d.Uint32(&m.Expires)
+	case 58: // 7: headers
+		x := proto.New[SocketOption](d)
+		m.Headers = append(m.Headers, x)
+		d.Message(x)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *FlowLabel) Missing() string {
+	if m == nil || m.Label == nil {
+		return "glis.FlowLabel.label"
+	}
+	if m == nil || m.Peer == nil {
+		return "glis.FlowLabel.peer"
+	}
+	if m == nil || m.Share == nil {
+		return "glis.FlowLabel.share"
+	}
+	if m == nil || m.Linger == nil {
+		return "glis.FlowLabel.linger"
+	}
+	for _, x := range m.GetHeaders() {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// GetLabel returns label, or its default.
+func (m *FlowLabel) GetLabel() uint32 {
+	if m != nil && m.Label != nil {
+		return *m.Label
+	}
+	return 0
+}
+
+// GetPeer returns peer, or its default.
+func (m *FlowLabel) GetPeer() []byte {
+	if m != nil {
+		return m.Peer
+	}
+	return nil
+}
+
+// GetShare returns share, or its default.
+func (m *FlowLabel) GetShare() uint32 {
+	if m != nil && m.Share != nil {
+		return *m.Share
+	}
+	return 0
+}
+
+// GetOwner returns owner, or its default.
+func (m *FlowLabel) GetOwner() uint32 {
+	if m != nil && m.Owner != nil {
+		return *m.Owner
+	}
+	return 0
+}
+
+// GetLinger returns linger, or its default.
+func (m *FlowLabel) GetLinger() uint32 {
+	if m != nil && m.Linger != nil {
+		return *m.Linger
+	}
+	return 0
+}
+
+// GetExpires returns expires, or its default.
+func (m *FlowLabel) GetExpires() uint32 {
+	if m != nil && m.Expires != nil {
+		return *m.Expires
+	}
+	return 0
+}
+
+// GetHeaders returns headers, or its default.
+func (m *FlowLabel) GetHeaders() []*SocketOption {
+	if m != nil {
+		return m.Headers
+	}
+	return nil
+}
+
 // PacketInfo is glis.PacketInfo.
 type PacketInfo struct {
 	Address   []byte // 4 or 16 bytes; none: the socket's own, of what isn't sent yet

@@ -52,6 +52,8 @@ type SocketEntry struct {
 	Place              *RingPlace // where the kernel goes on in them, if not at their beginning
 	Connecting         *bool
 	FlowInfo           *uint32
+	Labels             []*FlowLabel // that it has leased, the last one first
+	Reflects           *bool        // it answers with the flow labels of its peer (IPV6_FL_F_REFLECT)
 
 	proto.Rest
 }
@@ -145,6 +147,10 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	}
 	b = proto.AppendBool(b, 52, m.Connecting)
 	b = proto.AppendVarint(b, 53, m.FlowInfo)
+	for _, x := range m.Labels {
+		b = proto.AppendMessage(b, 54, x)
+	}
+	b = proto.AppendBool(b, 55, m.Reflects)
 	return append(b, m.Unknown()...)
 }
 
@@ -285,6 +291,12 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Connecting)
 	case 424: // 53: flow_info
 		d.Uint32(&m.FlowInfo)
+	case 434: // 54: labels
+		x := proto.New[FlowLabel](d)
+		m.Labels = append(m.Labels, x)
+		d.Message(x)
+	case 440: // 55: reflects
+		d.Bool(&m.Reflects)
 	default:
 		return false
 	}
@@ -362,6 +374,11 @@ func (m *SocketEntry) Missing() string {
 		}
 	}
 	for _, x := range m.GetRing() {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	for _, x := range m.GetLabels() {
 		if s := x.Missing(); s != "" {
 			return s
 		}

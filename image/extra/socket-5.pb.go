@@ -358,6 +358,22 @@ func (m *SocketEntry) GetFlowInfo() uint32 {
 	return 0
 }
 
+// GetLabels returns labels, or its default.
+func (m *SocketEntry) GetLabels() []*FlowLabel {
+	if m != nil {
+		return m.Labels
+	}
+	return nil
+}
+
+// GetReflects returns reflects, or its default.
+func (m *SocketEntry) GetReflects() bool {
+	if m != nil && m.Reflects != nil {
+		return *m.Reflects
+	}
+	return false
+}
+
 // RingPart is glis.RingPart.
 type RingPart struct {
 	Offset  *uint64 // in bytes
@@ -502,60 +518,4 @@ func (m *RingPlace) GetWaits() bool {
 		return *m.Waits
 	}
 	return false
-}
-
-// Pace is glis.Pace.
-type Pace struct {
-	Window    *uint32 // segments that may be on their way
-	Threshold *uint32 // window up to which it grows fast, if there is one
-	Ecn       *uint32 // how it takes part in ECN (RFC 3168): ecn_flags in include/linux/tcp.h
-	Time      *uint64 // when that was: ms since 1970
-
-	proto.Rest
-}
-
-// ProtoName implements proto.Message.
-func (*Pace) ProtoName() string { return "glis.Pace" }
-
-// Reset implements proto.Message.
-func (m *Pace) Reset() { *m = Pace{} }
-
-// AppendFields implements proto.Message.
-func (m *Pace) AppendFields(b []byte) []byte {
-	if m == nil {
-		return b
-	}
-	b = proto.AppendVarint(b, 1, m.Window)
-	b = proto.AppendVarint(b, 2, m.Threshold)
-	b = proto.AppendVarint(b, 3, m.Ecn)
-	b = proto.AppendVarint(b, 4, m.Time)
-	return append(b, m.Unknown()...)
-}
-
-// ReadField implements proto.Message.
-func (m *Pace) ReadField(d *proto.Decoder) bool {
-	switch d.Tag {
-	case 8: // 1: window
-		d.Uint32(&m.Window)
-	case 16: // 2: threshold
-		d.Uint32(&m.Threshold)
-	case 24: // 3: ecn
-		d.Uint32(&m.Ecn)
-	case 32: // 4: time
-		d.Uint64(&m.Time)
-	default:
-		return false
-	}
-	return true
-}
-
-// Missing implements proto.Message.
-func (m *Pace) Missing() string {
-	if m == nil || m.Window == nil {
-		return "glis.Pace.window"
-	}
-	if m == nil || m.Time == nil {
-		return "glis.Pace.time"
-	}
-	return ""
 }

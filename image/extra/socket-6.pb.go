@@ -6,6 +6,62 @@ import (
 	proto "glis.dev/glis/image/proto"
 )
 
+// Pace is glis.Pace.
+type Pace struct {
+	Window    *uint32 // segments that may be on their way
+	Threshold *uint32 // window up to which it grows fast, if there is one
+	Ecn       *uint32 // how it takes part in ECN (RFC 3168): ecn_flags in include/linux/tcp.h
+	Time      *uint64 // when that was: ms since 1970
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*Pace) ProtoName() string { return "glis.Pace" }
+
+// Reset implements proto.Message.
+func (m *Pace) Reset() { *m = Pace{} }
+
+// AppendFields implements proto.Message.
+func (m *Pace) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Window)
+	b = proto.AppendVarint(b, 2, m.Threshold)
+	b = proto.AppendVarint(b, 3, m.Ecn)
+	b = proto.AppendVarint(b, 4, m.Time)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *Pace) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: window
+		d.Uint32(&m.Window)
+	case 16: // 2: threshold
+		d.Uint32(&m.Threshold)
+	case 24: // 3: ecn
+		d.Uint32(&m.Ecn)
+	case 32: // 4: time
+		d.Uint64(&m.Time)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *Pace) Missing() string {
+	if m == nil || m.Window == nil {
+		return "glis.Pace.window"
+	}
+	if m == nil || m.Time == nil {
+		return "glis.Pace.time"
+	}
+	return ""
+}
+
 // GetWindow returns window, or its default.
 func (m *Pace) GetWindow() uint32 {
 	if m != nil && m.Window != nil {
@@ -478,83 +534,4 @@ func (m *QueuedMessage) GetVerified() bool {
 		return *m.Verified
 	}
 	return false
-}
-
-// SocketCredentials is glis.SocketCredentials.
-type SocketCredentials struct {
-	Pid *uint32 // as the images number it
-	Uid *uint32
-	Gid *uint32
-
-	proto.Rest
-}
-
-// ProtoName implements proto.Message.
-func (*SocketCredentials) ProtoName() string { return "glis.SocketCredentials" }
-
-// Reset implements proto.Message.
-func (m *SocketCredentials) Reset() { *m = SocketCredentials{} }
-
-// AppendFields implements proto.Message.
-func (m *SocketCredentials) AppendFields(b []byte) []byte {
-	if m == nil {
-		return b
-	}
-	b = proto.AppendVarint(b, 1, m.Pid)
-	b = proto.AppendVarint(b, 2, m.Uid)
-	b = proto.AppendVarint(b, 3, m.Gid)
-	return append(b, m.Unknown()...)
-}
-
-// ReadField implements proto.Message.
-func (m *SocketCredentials) ReadField(d *proto.Decoder) bool {
-	switch d.Tag {
-	case 8: // 1: pid
-		d.Uint32(&m.Pid)
-	case 16: // 2: uid
-		d.Uint32(&m.Uid)
-	case 24: // 3: gid
-		d.Uint32(&m.Gid)
-	default:
-		return false
-	}
-	return true
-}
-
-// Missing implements proto.Message.
-func (m *SocketCredentials) Missing() string {
-	if m == nil || m.Pid == nil {
-		return "glis.SocketCredentials.pid"
-	}
-	if m == nil || m.Uid == nil {
-		return "glis.SocketCredentials.uid"
-	}
-	if m == nil || m.Gid == nil {
-		return "glis.SocketCredentials.gid"
-	}
-	return ""
-}
-
-// GetPid returns pid, or its default.
-func (m *SocketCredentials) GetPid() uint32 {
-	if m != nil && m.Pid != nil {
-		return *m.Pid
-	}
-	return 0
-}
-
-// GetUid returns uid, or its default.
-func (m *SocketCredentials) GetUid() uint32 {
-	if m != nil && m.Uid != nil {
-		return *m.Uid
-	}
-	return 0
-}
-
-// GetGid returns gid, or its default.
-func (m *SocketCredentials) GetGid() uint32 {
-	if m != nil && m.Gid != nil {
-		return *m.Gid
-	}
-	return 0
 }

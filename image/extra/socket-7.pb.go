@@ -6,6 +6,85 @@ import (
 	proto "glis.dev/glis/image/proto"
 )
 
+// SocketCredentials is glis.SocketCredentials.
+type SocketCredentials struct {
+	Pid *uint32 // as the images number it
+	Uid *uint32
+	Gid *uint32
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*SocketCredentials) ProtoName() string { return "glis.SocketCredentials" }
+
+// Reset implements proto.Message.
+func (m *SocketCredentials) Reset() { *m = SocketCredentials{} }
+
+// AppendFields implements proto.Message.
+func (m *SocketCredentials) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.Pid)
+	b = proto.AppendVarint(b, 2, m.Uid)
+	b = proto.AppendVarint(b, 3, m.Gid)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *SocketCredentials) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: pid
+		d.Uint32(&m.Pid)
+	case 16: // 2: uid
+		d.Uint32(&m.Uid)
+	case 24: // 3: gid
+		d.Uint32(&m.Gid)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *SocketCredentials) Missing() string {
+	if m == nil || m.Pid == nil {
+		return "glis.SocketCredentials.pid"
+	}
+	if m == nil || m.Uid == nil {
+		return "glis.SocketCredentials.uid"
+	}
+	if m == nil || m.Gid == nil {
+		return "glis.SocketCredentials.gid"
+	}
+	return ""
+}
+
+// GetPid returns pid, or its default.
+func (m *SocketCredentials) GetPid() uint32 {
+	if m != nil && m.Pid != nil {
+		return *m.Pid
+	}
+	return 0
+}
+
+// GetUid returns uid, or its default.
+func (m *SocketCredentials) GetUid() uint32 {
+	if m != nil && m.Uid != nil {
+		return *m.Uid
+	}
+	return 0
+}
+
+// GetGid returns gid, or its default.
+func (m *SocketCredentials) GetGid() uint32 {
+	if m != nil && m.Gid != nil {
+		return *m.Gid
+	}
+	return 0
+}
+
 // SocketMessage is glis.SocketMessage.
 type SocketMessage struct {
 	Sender *uint32            // in files.img; 0 for one that is closed. If it is missing, it is the peer

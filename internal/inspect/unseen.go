@@ -64,7 +64,7 @@ var longNames = map[[2]uint32]string{
 // parts. Keys are not told, but that there are some.
 func unseenOptions(e *extra.SocketEntry) []Option {
 	set := numbers(
-		number{"SO_BUSY_POLL_BUDGET", e.GetBusyPollBudget()}, number{"SO_INQ", truth(e.GetInq())}, number{"TCP_MAXSEG", e.GetMaxSegment()}, number{"IPV6_MTU", e.GetPacketSize()}, number{"sin6_flowinfo", e.GetFlowInfo()},
+		number{"SO_BUSY_POLL_BUDGET", e.GetBusyPollBudget()}, number{"SO_INQ", truth(e.GetInq())}, number{"TCP_MAXSEG", e.GetMaxSegment()}, number{"IPV6_MTU", e.GetPacketSize()}, number{"sin6_flowinfo", e.GetFlowInfo()}, number{"IPV6_FL_F_REFLECT", truth(e.GetReflects())},
 		number{"next frame of the ring", e.GetPlace().GetReceive()}, number{"next frame to send", e.GetPlace().GetSend()}, number{"blocks begun", uint32(min(e.GetPlace().GetBlocks(), math.MaxUint32))}, number{"waits for a block", truth(e.GetPlace().GetWaits())},
 		number{"PACKET_FANOUT members", e.GetFanoutMembers()}, number{"coverages of 0 (UDP-Lite)", e.GetFullCoverage()},
 	)
@@ -93,6 +93,7 @@ func unseenOptions(e *extra.SocketEntry) []Option {
 	count("IP_XFRM_POLICY", "policies", len(e.GetPolicies()))
 	count("TCP_MD5SIG", "keys", len(e.GetKeys()))
 	count("TCP_FASTOPEN_KEY", "bytes", len(e.GetCookies()))
+	count("IPV6_FLOWLABEL_MGR", "leases of flow labels", len(e.GetLabels()))
 	count("groups", "memberships", len(e.GetGroups()))
 	text("SO_ATTACH_BPF", programWord(e.GetFilter()))
 	text("SO_ATTACH_REUSEPORT", programWord(e.GetReusePort().GetProgram()))

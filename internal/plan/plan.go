@@ -193,6 +193,9 @@ type CheckEnv struct {
 	// Bounded tells whether the engine's bounding set has a capability.
 	Bounded func(capability int) bool
 	Huge    hugepages.Wanted // huge pages that are needed
+	// Ended returns why there is no more time, for what has to be waited for. It may be
+	// nil.
+	Ended func() error
 }
 
 // Plan is the set of files to make.

@@ -34,6 +34,7 @@ func parsers() []parser {
 		of(func(b []byte) (Autogroup, error) { return parseSingle("autogroup", b, (*text).autogroup) }, "/autogroup-12 nice -5\n"),
 		of(func(b []byte) ([]TID, error) { return appendDirents([]TID(nil), "task", b) }, ""),
 		{protocols, []string{"sockets: used 3\nUDP: inuse 3 mem 0\nTCP6: inuse 1\n"}},
+		of(parseFlowLabels, flowLabelHead+"00200 1 0      0      7      -9       00000000000000000000000000000001 8   \n"),
 		of(func(b []byte) ([]NetSocket, error) { return parseNetSockets("net/raw", b) },
 			netSockHead+"   1: 0100007F:0001 00000000:0000 07 00000000:00000300 00:00000000 00000000     0        0 26341 2 0 0\n"),
 	}

@@ -132,6 +132,7 @@ func (r *restore) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	env.Ended = func() error { return context.Cause(ctx) }
 	if r.plan, err = makePlan(r.tree, r.store, r.opts, r.kinds, env); err != nil {
 		return err
 	}

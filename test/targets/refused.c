@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/fanotify.h>
@@ -418,11 +419,19 @@ static void descriptor_link(void) { fd = CHECK(open("/proc/self/fd/0", O_PATH | 
 static void descriptor_info(void) { fd = CHECK(open("/proc/self/fdinfo/0", O_RDONLY)); }
 
 static struct sockaddr_in here = {.sin_family = AF_INET};
-static void flow_label(void) {
-	// struct in6_flowlabel_req of linux/in6.h: for ::1, IPV6_FL_S_ANY, IPV6_FL_F_CREATE
-	unsigned char r[32] = {[15] = 1, [21] = 255, [22] = 1};
-	fd = CHECK(socket(AF_INET6, SOCK_DGRAM, 0));
+static sem_t leased;
+static void *lease(void *unused) {
+	// struct in6_flowlabel_req of linux/in6.h: for ::1, IPV6_FL_S_PROCESS, IPV6_FL_F_CREATE
+	unsigned char r[32] = {[15] = 1, [21] = 2, [22] = 1};
 	CHECK(setsockopt(fd, IPPROTO_IPV6, 32 /* IPV6_FLOWLABEL_MGR */, r, sizeof r));
+	OK(sem_post(&leased));
+	return pause(), unused;
+}
+static void flow_label(void) {
+	pthread_t t;
+	fd = CHECK(socket(AF_INET6, SOCK_DGRAM, 0));
+	OK(pthread_create(&t, NULL, lease, NULL));
+	OK(sem_wait(&leased));
 }
 static void sockmap(void) {
 	union bpf_attr m = {.map_type = BPF_MAP_TYPE_SOCKMAP, .key_size = 4, .value_size = 4, .max_entries = 1};

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -69,7 +68,7 @@ func OtherNetBy(fd int, request uint, name string) (bool, error) {
 	if err := unix.Fstat(n, &its); err != nil {
 		return false, fmt.Errorf("look at its network namespace: %w", err)
 	}
-	if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/net", os.Getpid()), &ours); err != nil {
+	if err := unix.Stat("/proc/thread-self/ns/net", &ours); err != nil {
 		return false, fmt.Errorf("look at Glis's network namespace: %w", err)
 	}
 	return its.Dev != ours.Dev || its.Ino != ours.Ino, nil

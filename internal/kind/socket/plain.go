@@ -169,6 +169,7 @@ type PlainNode struct {
 	Owner file.Owner
 	More  *extra.SocketEntry // nil: nothing
 	Opts  Saved
+	New   func() (*fd.FD, error) // makes the socket; nil: as it is usual
 }
 
 // NewPlainNode checks what entries of all families have: outer is the number of
@@ -202,11 +203,10 @@ func (n *PlainNode) Follow() error { return LetGo(n.More.GetFilter()) }
 // Make makes the socket; bind gives it its address between the options that
 // it depends on and those that come late.
 func (n *PlainNode) Make(family, typ, protocol int, k *Kernel, bind func(own int) error) (*fd.FD, error) {
-	num, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, protocol)
+	own, err := n.fresh(family, typ, protocol)
 	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
+		return nil, err
 	}
-	own := fd.New(num)
 	err = n.Begin(own, k)
 	if err == nil {
 		err = n.Complete(own, k, bind)
@@ -215,6 +215,18 @@ func (n *PlainNode) Make(family, typ, protocol int, k *Kernel, bind func(own int
 		return nil, errors.Join(err, own.Close())
 	}
 	return own, nil
+}
+
+// fresh makes a new socket.
+func (n *PlainNode) fresh(family, typ, protocol int) (*fd.FD, error) {
+	if n.New != nil {
+		return n.New()
+	}
+	num, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	return fd.New(num), nil
 }
 
 // Begin is the first part of Make, for a new socket: what comes before its queue

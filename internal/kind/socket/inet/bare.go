@@ -73,6 +73,9 @@ func (l *bareLook) checkInside() (err error) {
 	if err == nil {
 		_, err = l.lookInside(m, l.FD.Int(), l.More)
 	}
+	if err == nil {
+		err = l.kind.tellLabels(l.Env, l.More)
+	}
 	if errors.Is(err, errLabels) {
 		return l.Refuse("%v", err)
 	}

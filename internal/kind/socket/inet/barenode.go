@@ -71,6 +71,9 @@ func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err != nil {
 		return err
 	}
+	if n.New = n.unseen.socket; n.unseen.ofOthers() {
+		return p.Add(bareTenant{n})
+	}
 	return p.Add(n)
 }
 
@@ -224,8 +227,9 @@ func (n *bareNode) chosen(zone int) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("socket: %w", err)
 	}
 	defer unix.Close(num)
-	if err := errors.Join(socket.AttachDevice(num, n.entry.GetOpts()), n.reach(num, zone)); err != nil {
-		return netip.Addr{}, err
+	connect := func() error { return unix.Connect(num, n.peer.sockaddr(n.family, zone)) } // without a flow label, which is not its own
+	if err := errors.Join(socket.AttachDevice(num, n.entry.GetOpts()), n.unseen.abroad(num, transparent, connect)); err != nil {
+		return netip.Addr{}, fmt.Errorf("connect to %v: %w", n.peer, err)
 	}
 	sa, err := unix.Getsockname(num)
 	if err != nil {

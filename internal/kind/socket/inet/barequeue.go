@@ -200,7 +200,7 @@ func (n *bareNode) Check(env *plan.CheckEnv) error {
 			return fmt.Errorf("file %#x, %v: a packet waits to be read, and %s", n.Self, n, why)
 		}
 	}
-	if err := errors.Join(n.PlainNode.Check(env), n.checkHeard()); err != nil || !n.gated() || n.kind.gates {
+	if err := errors.Join(n.PlainNode.Check(env), n.checkHeard(), n.unseen.awaitLabels(env)); err != nil || !n.gated() || n.kind.gates {
 		return err
 	}
 	g, err := newGate()
@@ -225,11 +225,10 @@ func (n *bareNode) createFull(k *socket.Kernel) (own *fd.FD, err error) {
 		return nil, fmt.Errorf("put %d packets back: %w", len(n.queue), err)
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
-	num, err := unix.Socket(n.family, n.bare|unix.SOCK_CLOEXEC, n.protocol)
-	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
+	if own, err = n.unseen.socket(); err != nil {
+		return nil, err
 	}
-	own = fd.New(num)
+	num := own.Int()
 	begin, fill := func() error { return n.Begin(own, k) }, func() error { return n.fill(num, g.mark) }
 	steps := []func() error{func() error { return g.open(num) }, func() error { return drain(num) }, fill, begin}
 	if n.bare == unix.SOCK_DGRAM {

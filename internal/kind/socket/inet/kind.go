@@ -63,6 +63,7 @@ type Kind struct {
 	learning sync.Mutex
 	udp      map[sort]map[uint32]uint8            // how they are shut down, by inode
 	bare     map[string]map[uint64]proc.NetSocket // by file of /proc/net, and inode
+	labels   []proc.FlowLabel                     // of the network namespace; nil: not asked yet
 	devices  map[netip.Addr]string                // interfaces by address; nil: not asked yet
 	net      uint64                               // cookie of Glis's network namespace; 0: not asked yet
 	inside   map[*scan.Task]map[int32]sockmem.Socket

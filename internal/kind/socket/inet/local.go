@@ -77,6 +77,9 @@ func (n *node) Check(env *plan.CheckEnv) error {
 	if err := n.checkPrograms(); err != nil {
 		return fmt.Errorf("file %#x, %v: %w", n.id, n, err)
 	}
+	if err := n.unseen.awaitLabels(env); err != nil {
+		return fmt.Errorf("file %#x, %v: %w", n.id, n, err)
+	}
 	if n.protocol == unix.IPPROTO_MPTCP {
 		return n.checkMultipath()
 	}

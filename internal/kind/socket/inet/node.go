@@ -173,11 +173,10 @@ func (n *node) create(env *plan.Env, at address) (*fd.FD, error) {
 var fewTogether = 32
 
 func (n *node) createBy(h linux.Hand, at address) (*fd.FD, error) {
-	num, err := n.like()
+	own, err := n.unseen.socket()
 	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
+		return nil, err
 	}
-	own := fd.New(num)
 	if err := n.finish(h, own, at); err != nil {
 		return nil, errors.Join(err, own.Close())
 	}

@@ -57,14 +57,6 @@ func TestRefused(t *testing.T) {
 			return d.Int()
 		}},
 		{"connection", "--tcp-established", func(t *testing.T) int { return client(t, tcp4, listener(t).Int()).Int() }},
-		{"flow label", "IPV6_FLOWLABEL_MGR", func(t *testing.T) int {
-			d := udp6.make(t)
-			const manage, create, anybody = 32, 1, 255 // IPV6_FLOWLABEL_MGR, IPV6_FL_F_CREATE, IPV6_FL_S_ANY
-			request := make([]byte, 32)                // struct in6_flowlabel_req: for ::1
-			request[15], request[21], request[22] = 1, anybody, create
-			must(t, unix.SetsockoptString(d.Int(), unix.IPPROTO_IPV6, manage, string(request)))
-			return d.Int()
-		}},
 		{"multipath", "GODEBUG=multipathtcp=0", func(t *testing.T) int {
 			d := mptcp4.bound(t, "127.0.0.1")
 			must(t, unix.Listen(d.Int(), 5))
@@ -119,7 +111,7 @@ func TestRefused(t *testing.T) {
 	}
 	// What is said where the kernel's memory can't be read; "" if it is not noticed then.
 	blind := map[string]string{
-		"flow label": "", "part of a datagram with a time stamp to come": "what can't be known",
+		"part of a datagram with a time stamp to come": "what can't be known",
 		"disconnected": "isn't known", "without copies": "can't be known", "keys of TCP-AO": "can't be known",
 	}
 	_, unknown := New().memory()

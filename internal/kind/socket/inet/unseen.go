@@ -12,6 +12,7 @@ import (
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kmem"
 )
@@ -21,8 +22,6 @@ func unseenNames() []string {
 	return []string{
 		"inet_sock", "inet_sock.pinet6", "inet_sock.mc_index", "inet_sock.mc_addr",
 		"ipv6_pinfo", "ipv6_pinfo.sticky_pktinfo", "ipv6_pinfo.frag_size", "ipv6_pinfo.flow_label",
-		// Linux 6.18, and before.
-		"?inet_sock.ipv6_fl_list", "?ipv6_pinfo.ipv6_fl_list",
 		"?sock.sk_userlocks", "sock.sk_socket", "socket", "socket.state",
 		"tcp_sock", "tcp_sock.rx_opt", "tcp_options_received.user_mss",
 	}
@@ -42,9 +41,6 @@ func (s sort) longs() []socket.Long {
 	return append(all, row("IPV6_HOPOPTS", unix.IPV6_HOPOPTS), row("IPV6_RTHDR", unix.IPV6_RTHDR),
 		row("IPV6_RTHDRDSTOPTS", unix.IPV6_RTHDRDSTOPTS), row("IPV6_DSTOPTS", unix.IPV6_DSTOPTS))
 }
-
-// errLabels says that a socket has labels that can't be carried over.
-var errLabels = errors.New("it has flow labels (IPV6_FLOWLABEL_MGR), which isn't supported yet; let the process give them back")
 
 // readUnseen adds what options don't tell of a socket. Where the kernel's memory
 // can't be read nothing does.
@@ -112,9 +108,8 @@ func readUnseen6(m *kmem.Reader, own *kmem.Struct, e *extra.SocketEntry) error {
 	if err != nil {
 		return err
 	}
-	if m.Has("inet_sock.ipv6_fl_list") && own.Pointer("inet_sock.ipv6_fl_list") != 0 ||
-		m.Has("ipv6_pinfo.ipv6_fl_list") && six.Pointer("ipv6_pinfo.ipv6_fl_list") != 0 {
-		return errLabels
+	if err := readLabels(m, own, six, e); err != nil {
+		return err
 	}
 	if n := six.U32("ipv6_pinfo.frag_size"); n != 0 {
 		e.PacketSize = proto.Uint32(n)
@@ -147,7 +142,10 @@ func (l *look) checkUnseen() error {
 		return l.readLent()
 	}
 	var err error
-	if l.more.Long, err = socket.ReadLong(l.fd.Int(), l.longs()); err != nil {
+	if l.more.Long, err = socket.ReadLong(l.fd.Int(), l.longs()); err == nil {
+		err = l.readReflects(l.fd.Int(), l.more)
+	}
+	if err != nil {
 		return l.fail(err)
 	}
 	m, err := l.kind.memory()
@@ -165,6 +163,9 @@ func (l *look) checkUnseen() error {
 	}
 	if err == nil && l.lite() {
 		err = l.readCoverage(m)
+	}
+	if err == nil {
+		err = l.kind.tellLabels(l.env, l.more)
 	}
 	if errors.Is(err, errLabels) {
 		return l.refuse("%v", err)
@@ -189,7 +190,7 @@ func unusual(e *extra.SocketEntry) bool {
 
 // rare is unusual but for what each socket is asked for, see readLent.
 func rare(e *extra.SocketEntry) bool {
-	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.PacketSize != nil || e.Policies != nil || e.Long != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil || e.FlowInfo != nil
+	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.PacketSize != nil || e.Policies != nil || e.Long != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil || e.FlowInfo != nil || e.Labels != nil || e.Reflects != nil
 }
 
 // unseen is what options don't tell of a socket in a restore.
@@ -197,6 +198,10 @@ type unseen struct {
 	sort
 	entry *extra.SocketEntry
 	info  netip.Addr
+
+	// The socket that others have leased labels for, until it is taken, and whether it was.
+	ready  *fd.FD
+	leased bool
 }
 
 // planUnseen checks it. Sockets that have none of it, as most, have one in common.
@@ -210,7 +215,7 @@ func (k *Kind) planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
 	kept := *e // e is to be used again
 	e = &kept
 	u := &unseen{sort: s, entry: e}
-	if err := errors.Join(socket.CheckUnseen(e), socket.CheckLong(s.longs(), e.GetLong()), s.checkCoverage(e)); err != nil {
+	if err := errors.Join(socket.CheckUnseen(e), socket.CheckLong(s.longs(), e.GetLong()), s.checkCoverage(e), s.checkLabels(e)); err != nil {
 		return nil, err
 	}
 	if (e.GetLentAddress() || e.GetLentPort() && !e.GetEnded()) && !s.datagrams() {
@@ -243,7 +248,7 @@ func (u *unseen) set(own int) error {
 	if err := socket.SetLong(own, u.entry.GetLong()); err != nil {
 		return err
 	}
-	if err := errors.Join(u.setMulticast(own), u.setCoverage(own)); err != nil {
+	if err := errors.Join(u.setMulticast(own), u.setCoverage(own), u.setLabels(own)); err != nil {
 		return err
 	}
 	if n := u.entry.GetPacketSize(); n != 0 {

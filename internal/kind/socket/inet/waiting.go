@@ -39,7 +39,14 @@ func (l *look) waitingFlows() ([]netlock.Flow, error) {
 // checkWaiting refuses connections that can't be put back into the listener's
 // queue.
 func (l *look) checkWaiting() error {
-	if why := l.whyNot(); why != "" {
+	why, e := l.whyNot(), &extra.SocketEntry{}
+	if err := l.readReflects(l.fd.Int(), e); err != nil {
+		return l.fail(err)
+	}
+	if why == "" && e.GetReflects() {
+		why = "they answer with the flow labels of their clients (IPV6_FL_F_REFLECT), which can't be put back; let the server accept them, or give --skip-in-flight"
+	}
+	if why != "" {
 		return l.refuse("%s: %s", socket.Unaccepted(l.tcp.Waiting+l.deferred), why)
 	}
 	return nil

@@ -49,7 +49,7 @@ var reasons = map[ID]string{
 	{ip6, unix.IPV6_LEAVE_ANYCAST}: membership, {ip6, unix.MCAST_JOIN_GROUP}: membership, {ip6, unix.MCAST_BLOCK_SOURCE}: membership,
 	{ip6, unix.MCAST_UNBLOCK_SOURCE}: membership, {ip6, unix.MCAST_LEAVE_GROUP}: membership, {ip6, unix.MCAST_JOIN_SOURCE_GROUP}: membership,
 	{ip6, unix.MCAST_LEAVE_SOURCE_GROUP}: membership, {ip6, unix.MCAST_MSFILTER}: membership,
-	{ip6, unix.IPV6_ROUTER_ALERT}: refused, {ip6, unix.IPV6_MTU}: otherwise, {ip6, 32}: "IPV6_FLOWLABEL_MGR, " + refused,
+	{ip6, unix.IPV6_ROUTER_ALERT}: refused, {ip6, unix.IPV6_MTU}: otherwise, {ip6, 32}: "IPV6_FLOWLABEL_MGR, " + otherwise,
 	{ip6, unix.IPV6_IPSEC_POLICY}: "nothing without keys", {ip6, unix.IPV6_XFRM_POLICY}: otherwise, {ip6, unix.IPV6_PKTINFO}: otherwise,
 	{ip6, unix.IPV6_HOPOPTS}: otherwise, {ip6, unix.IPV6_RTHDRDSTOPTS}: otherwise, {ip6, unix.IPV6_RTHDR}: otherwise, {ip6, unix.IPV6_DSTOPTS}: otherwise,
 	{ip6, unix.IPV6_PATHMTU}: tells, {ip6, unix.IPV6_V6ONLY}: elsewhere, {ip6, unix.IPV6_TRANSPARENT}: elsewhere, {ip6, unix.IPV6_FREEBIND}: elsewhere,
