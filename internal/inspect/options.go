@@ -76,15 +76,25 @@ func sizes(o *skopts.SkOptsEntry) (set []Option) {
 	return set
 }
 
-// reused tells SO_REUSEADDR of a socket without ports, which has it on by default.
-func reused(in *inetsk.InetSkEntry, set []Option) []Option {
-	ping := in.GetProto() == unix.IPPROTO_ICMP || in.GetProto() == unix.IPPROTO_ICMPV6
-	if in.GetType() != unix.SOCK_RAW && !(in.GetType() == unix.SOCK_DGRAM && ping) {
-		return set
-	}
-	set = slices.DeleteFunc(set, func(o Option) bool { return o.Name == "SO_REUSEADDR" })
-	if !in.GetOpts().GetReuseaddr() {
-		set = append(set, Option{"SO_REUSEADDR", "0"})
+// usuallyOn tells options that sockets of some sorts have on by default: if they are off.
+func usuallyOn(in *inetsk.InetSkEntry, set []Option) []Option {
+	raw, six := in.GetType() == unix.SOCK_RAW, in.GetFamily() == unix.AF_INET6
+	ping := in.GetType() == unix.SOCK_DGRAM && (in.GetProto() == unix.IPPROTO_ICMP || in.GetProto() == unix.IPPROTO_ICMPV6)
+	own, on := raw && in.GetProto() == unix.IPPROTO_RAW, in.GetIpOpts().GetRaw().GetHdrincl()
+	for _, o := range []struct {
+		name    string
+		has, on bool
+	}{
+		{"SO_REUSEADDR", raw || ping, in.GetOpts().GetReuseaddr()}, {"IP_HDRINCL", own && !six, on}, {"IPV6_HDRINCL", own && six, on},
+		{"IPV6_V6ONLY", ping && six, in.GetV6Only()},
+	} {
+		if !o.has {
+			continue
+		}
+		set = slices.DeleteFunc(set, func(s Option) bool { return s.Name == o.name })
+		if !o.on {
+			set = append(set, Option{o.name, "0"})
+		}
 	}
 	return set
 }

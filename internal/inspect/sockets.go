@@ -26,7 +26,7 @@ func (r *reader) describeSocket(f *File, e *fdinfo.FileEntry) (err error) {
 		f.Options = socketOptions(u.GetOpts())
 		err = r.byInode(f)
 	case in != nil:
-		f.Flags, f.Options = r.openWords(in.GetFlags()), append(reused(in, socketOptions(in.GetOpts())), inetOptions(in)...)
+		f.Flags, f.Options = r.openWords(in.GetFlags()), usuallyOn(in, append(socketOptions(in.GetOpts()), inetOptions(in)...))
 		f.Socket, err = inetSocket(in)
 	case nl != nil:
 		f.Flags, f.Options = r.openWords(nl.GetFlags()), socketOptions(nl.GetOpts())

@@ -70,7 +70,7 @@ func (k *Kernel) Read(fd int, values []Value) error {
 			continue
 		}
 		values[i] = k.Fresh[i]
-		if !k.Fresh[i].OK || k.fixed[i] || k.after[i] >= 0 && values[k.after[i]].Lo == 0 {
+		if !k.Fresh[i].OK || k.fixed[i] && !k.Table[i].locks() || k.after[i] >= 0 && values[k.after[i]].Lo == 0 {
 			continue
 		}
 		v, err := k.Table[i].get(fd)
@@ -81,6 +81,10 @@ func (k *Kernel) Read(fd int, values []Value) error {
 	}
 	return nil
 }
+
+// locks tells whether it is SO_BUF_LOCK: what sets a size changes that, too, also where it
+// can't be set itself.
+func (o *Option) locks() bool { return o.Opt == unix.SO_BUF_LOCK && o.Level == unix.SOL_SOCKET }
 
 // Know marks the value of an option as read, if the table has that option.
 func (k *Kernel) Know(values []Value, name string, v Value) {
@@ -118,7 +122,7 @@ func (k *Kernel) SetBy(h linux.Hand, fd int, want []Value, from, to When, touche
 		if o.When < from || o.When > to || !want[i].OK {
 			continue
 		}
-		locks := sized && o.Opt == unix.SO_BUF_LOCK && o.Level == unix.SOL_SOCKET
+		locks := sized && o.locks()
 		if want[i] == k.Fresh[i] && !locks && !slices.Contains(touched, o.Name) {
 			continue
 		}

@@ -65,11 +65,21 @@ func table(s sort) socket.Table {
 // Tables are the options of all sorts of sockets of a family.
 func Tables(family int) []socket.Table {
 	return []socket.Table{
-		table(sort{family: family, protocol: unix.IPPROTO_TCP}),
-		table(sort{family: family, protocol: unix.IPPROTO_UDP}),
-		table(sort{family: family, protocol: unix.IPPROTO_UDPLITE}),
-		table(sort{family: family, protocol: unix.IPPROTO_ICMP, bare: unix.SOCK_RAW}),
+		Table(family, unix.SOCK_STREAM, unix.IPPROTO_TCP, false),
+		Table(family, unix.SOCK_DGRAM, unix.IPPROTO_UDP, false),
+		Table(family, unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE, false),
+		Table(family, unix.SOCK_RAW, unix.IPPROTO_ICMP, false),
+		Table(family, unix.SOCK_RAW, unix.IPPROTO_ICMPV6, false),
 	}
+}
+
+// Table is the options of one sort of sockets: of a TCP connection if it is connected.
+func Table(family, typ, protocol int, connected bool) socket.Table {
+	s := sort{family: family, protocol: protocol, connected: connected}
+	if bare(typ, protocol) {
+		s.bare = typ
+	}
+	return table(s)
 }
 
 // told are options of a connection that tell of its first or last packet, and

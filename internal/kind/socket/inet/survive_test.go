@@ -2,11 +2,14 @@ package inet
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/optiontest"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
@@ -35,6 +38,18 @@ func fixed(s sort) map[string]string {
 	return out
 }
 
+// late is fixed for sockets that listen or are connected.
+func late(s sort) map[string]string {
+	out := fixed(s)
+	for _, n := range []string{"IPV6_V6ONLY", "TCP_FASTOPEN_CONNECT"} {
+		out[n] = "before it is opened only"
+	}
+	if s.connected {
+		out["TCP_FASTOPEN"], out["TCP_FASTOPEN_NO_COOKIE"] = "of listeners", "of listeners"
+	}
+	return out
+}
+
 // Every option of every sort of sockets of IP that can be changed survives, each
 // alone, and all together.
 func TestEveryOptionSurvives(t *testing.T) {
@@ -52,14 +67,66 @@ func TestEveryOptionSurvives(t *testing.T) {
 				if !possible(t, s) {
 					t.Skip("no UDP-Lite, which kernels after Linux 7.0 don't have, or a sysctl forbids it")
 				}
-				n := optiontest.Survive(t, optiontest.Sort{Table: table(s), Like: s.like, Again: again(), Fixed: fixed(s)})
-				if n < 30 {
-					t.Errorf("only %d options were changed", n)
-				}
-				t.Log(n, "options")
+				survives(t, optiontest.Sort{Table: table(s), Like: s.like, Again: again(), Fixed: fixed(s)})
 			})
 		}
 	}
+}
+
+// A listener and a TCP connection keep each of their options, too, and all of them.
+func TestEveryOptionOfOpenedSurvives(t *testing.T) {
+	testkit.RequireRoot(t)
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		at := map[int]string{unix.AF_INET: "127.0.0.1", unix.AF_INET6: "::1"}[family]
+		for _, protocol := range []int{unix.IPPROTO_TCP, unix.IPPROTO_MPTCP} {
+			s := sort{family: family, protocol: protocol}
+			t.Run(fmt.Sprintf("%v listening", s), func(t *testing.T) {
+				if !possible(t, s) {
+					t.Skip("a sysctl forbids it (net.mptcp.enabled)")
+				}
+				listening := func() (int, error) {
+					n, err := s.like()
+					must(t, err)
+					must(t, unix.Bind(n, address{ip: netip.MustParseAddr(at)}.sockaddr(family, 0)))
+					return n, unix.Listen(n, 3)
+				}
+				survives(t, optiontest.Sort{Table: table(s), Like: listening, Again: again(), Fixed: late(s)})
+			})
+		}
+		s := sort{family: family, protocol: unix.IPPROTO_TCP, connected: true}
+		t.Run(fmt.Sprintf("%v connected", s), func(t *testing.T) {
+			pairs := map[int]*pair{}
+			like := func() (int, error) {
+				p := paired(t, sort{family: family, protocol: unix.IPPROTO_TCP}, at)
+				p.notAlone = true // see TestLoneConnection
+				n := p.ends[0].Int()
+				pairs[n] = p
+				return n, nil
+			}
+			again := func(t *testing.T, n int) int {
+				p := pairs[n]
+				p.move(t, 0)
+				n, err := unix.FcntlInt(uintptr(p.ends[0].Int()), unix.F_DUPFD_CLOEXEC, 0)
+				must(t, err)
+				must(t, p.ends[0].Close())
+				return n
+			}
+			// The kernel tunes some.
+			some := slices.DeleteFunc(table(s), func(o socket.Option) bool {
+				return slices.Contains([]string{"SO_SNDBUF", "SO_RCVBUF", "SO_BUF_LOCK", "TCP_WINDOW_CLAMP"}, o.Name)
+			})
+			survives(t, optiontest.Sort{Table: some, Like: like, Again: again, Fixed: late(s)})
+		})
+	}
+}
+
+func survives(t *testing.T, s optiontest.Sort) {
+	t.Helper()
+	n := optiontest.Survive(t, s)
+	if n < 30 {
+		t.Errorf("only %d options were changed", n)
+	}
+	t.Log(n, "options")
 }
 
 // again returns what restores a socket.

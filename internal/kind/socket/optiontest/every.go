@@ -99,6 +99,18 @@ func Changed(t *testing.T, s Sort) (n int, names []string) {
 	return n, names
 }
 
+// Told is what a socket tells of each option of a table that it has, by name.
+func Told(table socket.Table, n int) map[string][]byte {
+	s := Sort{Table: table}
+	out := map[string][]byte{}
+	for i, v := range s.told(n) {
+		if v != nil {
+			out[table[i].Name] = v
+		}
+	}
+	return out
+}
+
 func id(o *socket.Option) ID { return ID{o.Level, o.Opt} }
 
 func (s *Sort) socket(t *testing.T) int {
