@@ -31,7 +31,7 @@ var unixRefusals = []struct {
 	{"hardlink", "has other names (hard links)", "hard links", nil},
 	{"jail", "renamed below another root directory", "below another root directory", nil},
 	{"net", "another network namespace", "another network namespace", nil},
-	{"opath", "that was opened with O_PATH", "O_PATH", nil},
+	{"opath", "that was opened with O_PATH by way of", "O_PATH", nil},
 }
 
 // Each state of a unix socket is refused by name, and the target goes on

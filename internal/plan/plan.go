@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 
 	"glis.dev/glis/image"
@@ -207,6 +208,7 @@ type Plan struct {
 	sorted  []Node          // what Nodes returns; nil: to be found out
 	uses    []Use           // of many files; nothing moves
 	taken   map[string]bool // keys of --inherit-fd that a file has
+	binders map[string][]ID // sockets by the last part of the paths that they are bound to
 	// Else returns a file that is there, but isn't planned; may be nil. See
 	// restore.Rehearse.
 	Else func(ID) Node
@@ -261,6 +263,19 @@ func (p *Plan) Node(id ID) Node {
 	}
 	return nil
 }
+
+// Binds records that a node makes the file of a path, in the place of one that is there.
+func (p *Plan) Binds(path string, id ID) {
+	if p.binders == nil {
+		p.binders = map[string][]ID{}
+	}
+	name := filepath.Base(path)
+	p.binders[name] = append(p.binders[name], id)
+}
+
+// Bound returns the nodes that may make the file of a path: those of all files of that
+// name, as a directory may be called in many ways.
+func (p *Plan) Bound(path string) []ID { return p.binders[filepath.Base(path)] }
 
 // usesAtOnce is for how many uses there is memory in one piece: most files have one.
 const usesAtOnce = 128

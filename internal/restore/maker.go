@@ -207,7 +207,7 @@ func (f *files) prepare(ctx context.Context, ids []plan.ID) error {
 	var nodes []plan.Node
 	for _, id := range ids {
 		if n := f.plan.Node(id); n != nil && f.opened(id) == nil {
-			nodes = append(nodes, n)
+			nodes = append(append(nodes, n), f.preparedFor(n)...)
 		}
 	}
 	for _, n := range nodes {
@@ -220,6 +220,21 @@ func (f *files) prepare(ctx context.Context, ids []plan.ID) error {
 		}
 	}
 	return nil
+}
+
+// preparedFor returns what a file needs that is prepared, if it isn't itself, as it would be
+// created while a batch is being built.
+func (f *files) preparedFor(n plan.Node) (out []plan.Node) {
+	if _, ok := n.(plan.Prepared); ok {
+		return nil
+	}
+	for _, id := range n.Needs() {
+		need := f.plan.Node(id)
+		if _, ok := need.(plan.Prepared); ok && f.opened(id) == nil {
+			out = append(out, need)
+		}
+	}
+	return out
 }
 
 // needsMakers tells whether other processes than the engine have a part in

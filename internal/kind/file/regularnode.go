@@ -78,7 +78,7 @@ func checkRegular(e *regfile.RegFileEntry) error {
 		return fmt.Errorf("%s has %d bytes: no file is that long", name, e.GetSize())
 	}
 	switch e.GetMode() & unix.S_IFMT {
-	case unix.S_IFBLK:
+	case unix.S_IFBLK, unix.S_IFSOCK:
 		if e.GetFlags()&unix.O_PATH != 0 {
 			return nil
 		}
@@ -103,8 +103,18 @@ func (n *regularNode) String() string {
 	return fmt.Sprintf("file %#x: %s, flags %#o, at %d", n.id, n.entry.GetName(), n.flags, int64(n.entry.GetPos()))
 }
 
+// Needs implements plan.Node: the file of a socket is made anew when that is bound again.
+func (n *regularNode) Needs() []plan.ID {
+	if n.entry.GetMode()&unix.S_IFMT != unix.S_IFSOCK {
+		return nil
+	}
+	return n.plan.Bound(n.entry.GetName())
+}
+
 // Independent implements plan.Independent: a file that is found by its path.
-func (n *regularNode) Independent() bool { return n.remap == nil }
+func (n *regularNode) Independent() bool {
+	return n.remap == nil && n.entry.GetMode()&unix.S_IFMT != unix.S_IFSOCK
+}
 
 // Streamed implements plan.Streamed: a lease that somebody waits for would have who
 // opens the file again wait, too.

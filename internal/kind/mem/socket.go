@@ -78,7 +78,7 @@ func (s *Space) ownPages(v *proc.VMA) (own bool, err error) {
 // socketOf finds the socket that is mapped: a descriptor of it has its inode.
 func socketOf(t *scan.Tree, v *proc.VMA) *scan.File {
 	for _, f := range t.Files {
-		if f.FD >= 0 && f.Stat.Ino == v.Inode && f.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		if f.FD >= 0 && f.Stat.Ino == v.Inode && f.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK && f.Flags&unix.O_PATH == 0 {
 			return f
 		}
 	}

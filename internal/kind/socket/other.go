@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -35,13 +36,16 @@ func (o *other) Type() fdinfo.FdTypes { return o.typ }
 
 // Match implements kind.File.
 func (o *other) Match(f *scan.File) bool {
+	if f.Flags&unix.O_PATH != 0 && strings.HasPrefix(f.Link, "/") {
+		return false // the path of one: see file.Regular
+	}
 	return f.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK && (len(o.families) == 0 || IsFamily(f, o.families...))
 }
 
 // Dump implements kind.File.
 func (o *other) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
 	if f.Flags&unix.O_PATH != 0 {
-		return nil, kind.Unsupported(f, "a socket's file that was opened with O_PATH isn't opened again yet; let the process close it first")
+		return nil, kind.Unsupported(f, "it is a socket that was opened with O_PATH by way of its descriptor (/proc/PID/fd), and isn't opened again yet; let the process close it first")
 	}
 	if f.NoFamily != nil {
 		return nil, NoFamily(f)
@@ -65,7 +69,7 @@ func (o *other) Plan(_ *plan.Plan, e *fdinfo.FileEntry) error {
 // IsFamily tells whether a file is a socket of one of these address families. If
 // that can't be told it is of none, and the last kind says why.
 func IsFamily(f *scan.File, families ...int) bool {
-	if f.FD < 0 || f.NoFamily != nil {
+	if f.FD < 0 || f.NoFamily != nil || f.Flags&unix.O_PATH != 0 {
 		return false
 	}
 	if f.Family == unix.AF_UNSPEC {

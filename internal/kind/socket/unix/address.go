@@ -72,6 +72,17 @@ type address struct {
 	accepted bool // the name is another socket's
 }
 
+// files are the paths of the file that is made when a socket is bound to it.
+func (a *address) files() []string {
+	switch {
+	case !isPath(a.name) || a.deleted || a.accepted:
+		return nil
+	case a.file != nil:
+		return append([]string{a.file.GetPath()}, a.file.GetLinks()...)
+	}
+	return []string{string(a.name)}
+}
+
 // String is the address for messages.
 func (a *address) String() string {
 	s := nameString(a.name)

@@ -71,6 +71,9 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	}
 	k.nodes[n.ino], *k.byID.At(n.id) = n, n
 	k.order = append(k.order, n)
+	for _, path := range n.at.files() {
+		p.Binds(path, n.id)
+	}
 	if peer := k.nodes[n.peerIno]; n.typ != sys.SOCK_DGRAM && n.peerIno != 0 && peer != nil && peer.role != listener {
 		if err := n.join(peer); err != nil {
 			return err

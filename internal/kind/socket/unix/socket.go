@@ -73,7 +73,7 @@ func (k *Kind) Type() fdinfo.FdTypes { return fdinfo.FdTypes_UNIXSK }
 
 // Match implements kind.File.
 func (k *Kind) Match(f *scan.File) bool {
-	if f.Stat.Mode&sys.S_IFMT != sys.S_IFSOCK {
+	if f.Stat.Mode&sys.S_IFMT != sys.S_IFSOCK || f.Flags&sys.O_PATH != 0 {
 		return false
 	}
 	if f.FD >= 0 {
