@@ -1,11 +1,13 @@
 // A connection that waits to be accepted, with TCP listeners, TCP sockets that are about to
-// begin, and UDP sockets that are in no process.
+// begin, or whose connection has ended, and UDP sockets that are in no process.
 #include "unix.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
-static int fds[32], n;
+enum { ENDED = 10 }; // the first that was connected
+
+static int fds[32], n, ports[32];
 
 static int keep(int fd) { return fds[n++] = CHECK(fd); }
 static void opt(int fd, int level, int name, int v) { CHECK(setsockopt(fd, level, name, &v, sizeof v)); }
@@ -43,6 +45,8 @@ static void look_inet(int i, int fd) {
 	char text[600] = "", name[60];
 	for (unsigned j = 0; j < sizeof all / sizeof *all; j++) {
 		int v = 0;
+		if (i >= ENDED && all[j].name == IP_MULTICAST_TTL && all[j].level == IPPROTO_IP)
+			continue; // TCP takes none, and it is that of its peer
 		socklen_t len = sizeof v;
 		sprintf(text + strlen(text), " %d", getsockopt(fd, all[j].level, all[j].name, &v, &len) ? -errno : v);
 	}
@@ -55,9 +59,55 @@ static void look_inet(int i, int fd) {
 			continue;
 		}
 		inet_ntop(a.ss_family, a.ss_family == AF_INET ? (void *)&((struct sockaddr_in *)&a)->sin_addr : (void *)&((struct sockaddr_in6 *)&a)->sin6_addr, name, sizeof name);
-		sprintf(text + strlen(text), ", %s port %d", name, ntohs(((struct sockaddr_in *)&a)->sin_port));
+		int port = ntohs(((struct sockaddr_in *)&a)->sin_port);
+		sprintf(text + strlen(text), ", %s port %d", name, i < ENDED ? port : port == ports[i]);
 	}
 	obs("%d: flags %o%s", i, fcntl(fd, F_GETFL), text);
+}
+
+// ended returns an end of a connection that has ended, of a client or accepted, after its
+// peer has sent data: by a reset, one after the peer's end, or by both.
+static int ended(int family, int accepted, int how) {
+	static char data[30000];
+	struct sockaddr_storage a;
+	int l = bind_to(family, SOCK_STREAM, 0), s = CHECK(socket(family, SOCK_STREAM, 0)), p[2];
+	socklen_t len = sizeof a;
+	CHECK(listen(l, 1)), CHECK(getsockname(l, (void *)&a, &len)), CHECK(connect(s, (void *)&a, len));
+	p[!accepted] = CHECK(accept(l, NULL, NULL)), p[accepted] = s, close(l);
+	MUST(write(p[1], data, how ? sizeof data : 500) > 0);
+	if (how)
+		CHECK(shutdown(p[1], SHUT_WR)), CHECK(poll(&(struct pollfd){p[0], POLLRDHUP, 0}, 1, -1));
+	if (how == 2)
+		CHECK(shutdown(p[0], SHUT_WR));
+	else
+		CHECK(setsockopt(p[1], SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger))), CHECK(close(p[1]));
+	CHECK(poll(&(struct pollfd){p[0], 0, 0}, 1, -1)); // its end
+	if (how == 2)
+		CHECK(close(p[1]));
+	return p[0];
+}
+
+// declined returns a socket whose connect(2) was refused.
+static int declined(void) {
+	struct sockaddr_storage a;
+	socklen_t len = sizeof a;
+	int l = bind_to(AF_INET, SOCK_STREAM, 0), s = CHECK(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+	CHECK(getsockname(l, (void *)&a, &len)), close(l);
+	MUST(connect(s, (void *)&a, len) < 0 && errno == EINPROGRESS);
+	CHECK(poll(&(struct pollfd){s, POLLIN, 0}, 1, -1));
+	return s;
+}
+
+// last notes what is left of a connection.
+static void last(int i, int fd) {
+	static char data[40000];
+	int n = 0, error = 0;
+	socklen_t len = sizeof error;
+	struct pollfd p = {fd, POLLIN | POLLRDHUP, 0};
+	CHECK(ioctl(fd, FIONREAD, &n)), CHECK(poll(&p, 1, 0));
+	ssize_t r = n ? recv(fd, data, sizeof data, MSG_DONTWAIT) : 0;
+	CHECK(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len));
+	obs("%d: %d bytes, %zd read, events %x, error %d, then %zd", i, n, r, p.revents, error, recv(fd, data, sizeof data, MSG_DONTWAIT));
 }
 
 int main(int argc, char **argv) {
@@ -80,7 +130,16 @@ int main(int argc, char **argv) {
 	opt(s, IPPROTO_IP, IP_TTL, 33), opt(s, IPPROTO_IP, IP_MULTICAST_TTL, 4), opt(s, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
 	len = at(&a, AF_INET, 34105), s = keep(bind_to(AF_INET, SOCK_DGRAM, 34107)), CHECK(connect(s, (void *)&a, len));
 	s = keep(bind_to(AF_INET6, SOCK_DGRAM, 34108)), opt(s, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1), keep(socket(AF_INET6, SOCK_DGRAM, 0));
+	// From ENDED on, such as have ended, with and without options.
+	for (int i = 0; i < 12; i++) {
+		s = keep(ended(i & 1 ? AF_INET6 : AF_INET, i >> 1 & 1, i / 4));
+		if (i % 3 == 1)
+			opt(s, SOL_SOCKET, SO_KEEPALIVE, 1), opt(s, IPPROTO_TCP, TCP_KEEPIDLE, 15), opt(s, SOL_SOCKET, SO_SNDBUF, 50000);
+	}
+	keep(declined());
 	with(c, "files", 5, fds, n, NULL);
+	for (int i = ENDED; i < n; i++)
+		len = sizeof a, CHECK(getsockname(fds[i], (void *)&a, &len)), ports[i] = ntohs(((struct sockaddr_in *)&a)->sin_port);
 	for (int i = 0; i < n; i++)
 		CHECK(close(fds[i]));
 	do
@@ -95,6 +154,8 @@ int main(int argc, char **argv) {
 	memcpy(got, CMSG_DATA(CMSG_FIRSTHDR(&h)), n * sizeof(int));
 	for (int i = 0; i < n; i++)
 		look_inet(i, got[i]);
+	for (int i = ENDED; i < n; i++)
+		last(i, got[i]);
 	for (int i = 0; i < 3; i++) {
 		len = at(&a, i == 2 ? AF_INET6 : AF_INET, 34101 + i);
 		s = CHECK(socket(a.ss_family, SOCK_STREAM, 0)), CHECK(connect(s, (void *)&a, len)), CHECK(write(s, "hello", 5));

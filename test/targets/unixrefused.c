@@ -96,7 +96,7 @@ static void wait_options(void) {
 	with(b, "files", 5, p, 2, NULL);
 	close(p[0]), close(p[1]), text = "files", files = 1;
 }
-// A TCP connection that was reset, whose end is only in a message.
+// A TCP connection that was reset after urgent data, whose end is only in a message.
 static void wait_ended(void) {
 	struct sockaddr_in at = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}, {0}};
 	socklen_t len = sizeof at;
@@ -104,6 +104,7 @@ static void wait_ended(void) {
 	CHECK(bind(l, (void *)&at, len)), CHECK(listen(l, 1)), CHECK(getsockname(l, (void *)&at, &len)), CHECK(connect(c, (void *)&at, len));
 	int s = CHECK(accept(l, NULL, NULL));
 	struct linger now = {1, 0};
+	CHECK(send(c, "urgent", 6, MSG_OOB)), CHECK(poll(&(struct pollfd){s, POLLPRI, 0}, 1, -1));
 	CHECK(setsockopt(c, SOL_SOCKET, SO_LINGER, &now, sizeof now)), CHECK(close(c));
 	struct pollfd p = {s, 0, 0};
 	CHECK(poll(&p, 1, -1)); // its end

@@ -38,6 +38,9 @@ func canFail(e unix.Errno) bool {
 
 // checkClosed finds out what a TCP socket that isn't connected has been through.
 func (l *look) checkClosed() error {
+	if o := l.loneOf(); o != nil && o.ended {
+		return l.checkEndedLone(o)
+	}
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP}}
 	if _, err := linux.PollNow(p); err != nil {
 		return l.fail(fmt.Errorf("poll: %w", err))
@@ -63,17 +66,46 @@ func (l *look) checkClosed() error {
 		}
 		return nil
 	}
+	return l.hasEnded(failure, func() ([]byte, error) { return tcp.Unread(l.fd.Int()) })
+}
+
+// hasEnded notes what is left of a connection. unread returns what was not read.
+func (l *look) hasEnded(failure unix.Errno, unread func() ([]byte, error)) (err error) {
 	if !canFail(failure) || l.protocol == unix.IPPROTO_MPTCP {
 		return l.refuse("its connection has ended, and what is left of it can't be made again (%v waits to be reported); let the process close it first", failure)
 	}
+	// What is behind urgent data nobody is shown who asks how much waits.
+	if l.inside != nil && l.inside.U16("tcp_sock.urg_data") != 0 {
+		return l.refuse("its connection has ended, and urgent data waits to be read (MSG_OOB), which isn't supported; let the process read it")
+	}
 	l.ended = &ended{err: failure}
-	if l.ended.unread, err = tcp.Unread(l.fd.Int()); err == nil {
+	if l.ended.unread, err = unread(); err == nil {
 		l.ended.connecting, err = l.connecting()
 	}
 	if err == nil {
 		l.ended.released, err = l.released()
 	}
 	return l.fail(err)
+}
+
+// checkEndedLone is checkClosed for one that is only in messages.
+func (l *look) checkEndedLone(o *lone) error {
+	m, err := l.kind.memory()
+	if err != nil {
+		return l.fail(err)
+	}
+	var p sockmem.Picture
+	if err := l.kind.picture(o.sk, &p); err != nil {
+		return l.fail(err)
+	}
+	if p.Word[sockmem.Errors]|p.Word[sockmem.Repair] != 0 {
+		return l.refuse("its connection has ended, which is only in messages that nobody can receive, and time stamps wait at it (MSG_ERRQUEUE), or it is in repair mode (TCP_REPAIR); let the server accept them")
+	}
+	if l.inside, err = m.Struct("tcp_sock", o.sk); err != nil {
+		return l.fail(err)
+	}
+	l.shutdown = l.inside.U8("sock.sk_shutdown") & shutBoth
+	return l.hasEnded(unix.Errno(l.inside.U32("sock.sk_err")), func() ([]byte, error) { return tcp.NewQueues(m).Left(o.sk) })
 }
 
 // released tells whether its port is free, though its address tells it.

@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/testkit"
+	"glis.dev/glis/options"
 )
 
 // abort ends a connection by a reset.
@@ -18,6 +19,14 @@ func abort(t testing.TB, d *fd.FD) {
 	t.Helper()
 	must(t, unix.SetsockoptLinger(d.Int(), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
 	must(t, d.Close())
+}
+
+// sameEnd is same for one end of a connection that has ended, also if it was only in a
+// message.
+func sameEnd(t *testing.T, s sort, d *fd.FD) int {
+	t.Helper()
+	toldAlone(t, &options.Dump{}, d.Int())
+	return same(t, s, d)[0]
 }
 
 // What is left of connections that have ended is told as before: first what was
@@ -75,7 +84,7 @@ func TestEnded(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			d, unread := x.end(t)
 			x.sort.connected = true
-			n := same(t, x.sort, d)[0]
+			n := sameEnd(t, x.sort, d)
 			buf := make([]byte, 100_000)
 			if unread > 0 {
 				if got, err := unix.Read(n, buf); got != unread || err != nil {
@@ -145,7 +154,7 @@ func TestRefusedOnce(t *testing.T) {
 					t.Fatalf("natively connect says %v", want)
 				}
 				s.connected = true
-				if got := again(t, same(t, s, d)[0], to); !slices.Equal(got, want) {
+				if got := again(t, sameEnd(t, s, d), to); !slices.Equal(got, want) {
 					t.Errorf("connect says %v, want %v", got, want)
 				}
 			})
@@ -192,7 +201,7 @@ func TestEndedPort(t *testing.T) {
 				must(t, err)
 				want := bindTo(t, s, sa)
 				s.connected = true
-				n := same(t, s, d)[0]
+				n := sameEnd(t, s, d)
 				must(t, d.Close())
 				for range 2 { // generations
 					if now, err := unix.Getsockname(n); err != nil || decode(now) != decode(sa) {
@@ -201,7 +210,7 @@ func TestEndedPort(t *testing.T) {
 					if got := bindTo(t, s, sa); !errors.Is(got, want) {
 						t.Errorf("to bind another one to its port: %v, want %v", got, want)
 					}
-					n = same(t, s, own(t, n, nil))[0]
+					n = sameEnd(t, s, own(t, n, nil))
 				}
 			})
 		}

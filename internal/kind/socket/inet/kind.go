@@ -283,7 +283,7 @@ func (l *look) lookTCP() (err error) {
 	if o := l.loneOf(); o != nil {
 		err := o.again(l)
 		l.tcp = tcp.Info{State: o.state, Backlog: o.backlog}
-		l.connected = l.live()
+		l.connected = o.connected()
 		return err
 	}
 	if l.tcp, err = tcp.Look(l.fd.Int()); err != nil {
@@ -312,7 +312,7 @@ func (l *look) readOptions() error {
 		l.opts, err = l.group.Save(l.fd.Int())
 		return l.fail(err)
 	}
-	if err := l.checkRepair(); err != nil && !l.loneOf().live() {
+	if err := l.checkRepair(); err != nil && !l.loneOf().connected() {
 		return err
 	}
 	mem, err := socket.MemInfo(l.fd.Int(), unix.SK_MEMINFO_OPTMEM)

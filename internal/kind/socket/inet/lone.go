@@ -17,7 +17,7 @@ import (
 // A socket that is only in messages which nobody can receive can't be asked, but its
 // memory tells its addresses and its state, and its options are found by giving them to a
 // new one, see socket.Fitting. That one is dumped in its place: a TCP socket that listens,
-// is connected (see lonelive.go), or never was, and a UDP socket, of which the queues are read
+// is connected (see lonelive.go), was (ended.go), or never was, and a UDP socket, of which the queues are read
 // from memory, too.
 
 // lone is what is known of such a socket.
@@ -25,6 +25,7 @@ type lone struct {
 	sk       kmem.Addr
 	at, peer address
 	state    int
+	ended    bool // a connection of TCP that it was an end of
 	backlog  int
 	locks    uint32 // of UDP, see lend
 }
@@ -72,7 +73,7 @@ func (k *Kind) lone(m *sockmem.Memory, x *sockmem.Lone) (*fd.FD, error) {
 		return nil, err
 	}
 	l.sk = sk
-	s.connected = l.live()
+	s.connected = l.connected()
 	own, err := k.likeLone(s, r, layout, m, was, x.Flags)
 	if err == nil {
 		k.lones[ino] = l
@@ -126,7 +127,8 @@ func (k *Kind) stateOfLone(s sort, layout *sockmem.TCP, sk kmem.Addr, was []byte
 	}
 	l.peer = address{}
 	if l.state == tcp.Closed && p.Word[sockmem.SegsIn]|p.Word[sockmem.SegsOut] != 0 {
-		return nil, noLone("a TCP socket whose connection has ended")
+		l.ended = true
+		return l, nil
 	}
 	if p.Word[sockmem.Err]|p.Word[sockmem.Errors]|p.Word[sockmem.Shutdown]|p.Word[sockmem.Repair] != 0 {
 		return nil, noLone("a TCP socket at which an error waits, that is shut down, or in repair mode")

@@ -40,6 +40,9 @@ func (o *lone) checkLive() error {
 // live tells whether it is an end of a connection.
 func (o *lone) live() bool { return o != nil && tcp.Connected(o.state) }
 
+// connected tells whether it is one, or was: options are found in the same way.
+func (o *lone) connected() bool { return o.live() || o != nil && o.ended }
+
 // toldLive are the options of a connection that knowLive tells of.
 var toldLive = []string{"SO_SNDBUF", "SO_RCVBUF", "SO_BUF_LOCK", "TCP_WINDOW_CLAMP", "TCP_CONGESTION", "TCP_QUICKACK", "IPV6_UNICAST_HOPS", "IPV6_V6ONLY"}
 
@@ -154,8 +157,8 @@ func (o *lone) again(l *look) error {
 	if err := l.kind.picture(o.sk, &p); err != nil {
 		return l.fail(err)
 	}
-	if o.state = int(p.Word[sockmem.State]); !o.live() {
-		return l.refuse("its connection has ended just now, which is only in messages that nobody can receive; let the server accept them")
+	if o.state = int(p.Word[sockmem.State]); !o.live() { // just now
+		o.peer, o.ended = address{}, true
 	}
 	return nil
 }
@@ -163,7 +166,7 @@ func (o *lone) again(l *look) error {
 // knowLive tells of options of the connection that its stand-in has not.
 func (l *look) knowLive(k *socket.Kernel, values []socket.Value) error {
 	o := l.loneOf()
-	if !o.live() {
+	if !o.connected() {
 		return nil
 	}
 	var p sockmem.Picture
@@ -174,9 +177,15 @@ func (l *look) knowLive(k *socket.Kernel, values []socket.Value) error {
 	if err != nil {
 		return err
 	}
-	own, err := m.Struct("sock", o.sk)
+	own, err := m.Struct("tcp_sock", o.sk)
 	if err != nil {
 		return err
+	}
+	if fresh, ok := k.Value(k.Fresh, "TCP_MAXSEG"); ok && o.ended {
+		if n := own.In("tcp_sock.rx_opt").U16("tcp_options_received.user_mss"); n != 0 {
+			fresh = socket.Uint(uint32(n))
+		}
+		k.Know(values, "TCP_MAXSEG", fresh)
 	}
 	congestion, err := congestionOf(m, &p)
 	if err != nil {

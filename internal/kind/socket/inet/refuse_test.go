@@ -11,6 +11,7 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
@@ -55,6 +56,15 @@ func TestRefused(t *testing.T) {
 			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 60))
 			client(t, tcp4, d.Int())
 			return d.Int()
+		}},
+		{"ended behind urgent data", "urgent data waits", func(t *testing.T) int {
+			p := paired(t, tcp4, "127.0.0.1")
+			p.send(t, 0, 100)
+			must(t, unix.Send(p.ends[0].Int(), []byte("!"), unix.MSG_OOB))
+			p.send(t, 0, 50)
+			abort(t, p.ends[0])
+			p.await(t, 1, tcp.Closed)
+			return p.ends[1].Int()
 		}},
 		{"connection", "--tcp-established", func(t *testing.T) int { return client(t, tcp4, listener(t).Int()).Int() }},
 		{"multipath", "GODEBUG=multipathtcp=0", func(t *testing.T) int {

@@ -18,7 +18,7 @@ const leastSegment = 88
 // connection that failed, or for what goes with every packet (IP_OPTIONS).
 func (l *look) knowSegment(k *socket.Kernel, values []socket.Value) error {
 	fresh, ok := k.Value(k.Fresh, "TCP_MAXSEG")
-	if !ok || l.protocol != unix.IPPROTO_TCP || l.live() {
+	if !ok || l.protocol != unix.IPPROTO_TCP || l.live() || l.loneOf().connected() { // see knowLive
 		return nil
 	}
 	n, err := unix.GetsockoptInt(l.fd.Int(), unix.IPPROTO_TCP, unix.TCP_MAXSEG)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/sockmem"
@@ -95,6 +96,18 @@ func (q *Queues) heldOnce(sk kmem.Addr, p *sockmem.Picture, clock uint32) (*Stre
 	s.Queues = append(in.Queues, out...)
 	s.readSent(t)
 	return s, nil
+}
+
+// Left returns what waits to be read of such a connection that has ended, of which
+// nothing changes any more.
+func (q *Queues) Left(sk kmem.Addr) ([]byte, error) {
+	t, err := q.mem.Struct("tcp_sock", sk)
+	if err != nil {
+		return nil, err
+	}
+	w := &Waiting{Stream: &Stream{State: Closed, Entry: &tcp_stream.TcpStreamEntry{InqSeq: proto.Uint32(t.U32("tcp_sock.rcv_nxt"))}}}
+	err = w.readQueue(q.mem, t)
+	return w.Queues, err
 }
 
 // unacknowledged reads what waits to be acknowledged, or to be sent, from a byte on.
