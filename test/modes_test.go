@@ -346,7 +346,7 @@ func TestTimeout(t *testing.T) {
 	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/stuck.c"), filepath.Join(at, "file"), ".")
 	p.AwaitAt(t, 0)
 	pid := strconv.Itoa(p.PID)
-	testkit.Await(t, p.Dir, p.PID, "it waits where nothing stops it", func() bool {
+	poll(t, "it to wait where nothing stops it", func() bool {
 		return strings.Join(testkit.Status(t, pid, "State"), "") == "State: D (disk sleep)"
 	})
 	img := testkit.NewDir(t)
