@@ -1,10 +1,5 @@
 package arch
 
-// endSeize and handled are no functions of Go: the kernel calls the one, and the
-// other by its return.
-func endSeize()
-func handled()
-
 // EndSeize returns the addresses of a signal handler and of what a handler returns to
 // (SA_RESTORER), see tracee.Seizing. The handler uses nothing of its thread's but 8
 // bytes of stack.

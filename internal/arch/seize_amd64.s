@@ -1,11 +1,9 @@
 #include "textflag.h"
 
-// func endSeize()
-//
 // A handler of a signal; DX is its struct ucontext. If the thread is about to seize
 // another one (PTRACE_SEIZE), as it is when that waited and the kernel would have it wait
 // again, then it has failed with EINTR instead.
-TEXT ·endSeize(SB), NOSPLIT|NOFRAME, $0
+TEXT endSeize<>(SB), NOSPLIT|NOFRAME, $0
 	CMPQ 144(DX), $101 // rax: ptrace
 	JNE  out
 	CMPQ 104(DX), $0x4206 // rdi: PTRACE_SEIZE
@@ -18,16 +16,16 @@ TEXT ·endSeize(SB), NOSPLIT|NOFRAME, $0
 out:
 	RET
 
-// func handled()
-TEXT ·handled(SB), NOSPLIT|NOFRAME, $0
+// What a handler returns to.
+TEXT handled<>(SB), NOSPLIT|NOFRAME, $0
 	MOVL $15, AX // rt_sigreturn
 	SYSCALL
 	INT  $3
 
 // func EndSeize() (handler, restorer uintptr)
 TEXT ·EndSeize(SB), NOSPLIT, $0-16
-	LEAQ ·endSeize(SB), AX
+	LEAQ endSeize<>(SB), AX
 	MOVQ AX, handler+0(FP)
-	LEAQ ·handled(SB), AX
+	LEAQ handled<>(SB), AX
 	MOVQ AX, restorer+8(FP)
 	RET
