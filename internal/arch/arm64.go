@@ -43,6 +43,7 @@ func Interrupted(r *Regs) bool                                           { retur
 func Rewind(r *Regs)                                                     {}
 func SigFrameSize(xstate []byte) int                                     { return 0 }
 func SigFrame(buf []byte, at uint64, r *Regs, m uint64, x []byte) uint64 { return 0 }
+func FrameLeadsTo(stack []byte, start, end, mask uint64) bool            { return false }
 func Boot(tgid, tid, signal uint64, r *Regs, mask uint64) []byte         { return nil }
 func BootStopped(r *Regs, base uint64) (result int64, ok bool)           { return 0, false }
 func BootOf(b []byte, tid uint64) bool                                   { return false }

@@ -1,6 +1,9 @@
 package arch
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // Layout of the user part of a signal frame, arch/x86/include/uapi/asm/
 // sigcontext.h and asm/ucontext.h: rt_sigreturn(2) finds it 8 bytes below the
@@ -65,4 +68,33 @@ func putXState(b, xstate []byte) {
 	le.PutUint64(b[swBytesOff+8:], xcr0)
 	le.PutUint32(b[swBytesOff+16:], uint32(n))
 	le.PutUint32(b[n:], fpMagic2)
+}
+
+// Where the kernel's frame of a handler (struct rt_sigframe) has what, from its
+// instruction pointer on.
+const (
+	fromIPCs    = 16
+	fromIPMask  = ucSigmask - ucMcontext - 8*16
+	fromIPSigno = fromIPMask + 8
+	fromIPEnd   = fromIPSigno + 4
+)
+
+// FrameLeadsTo tells whether among what is on a stack, from an address that is a
+// multiple of 8 on, is the frame of a handler that returns to [start,end). mask is
+// what the thread blocks: what it blocked before, and the signal that is handled. Where
+// it does not, the frame is what an earlier handler has left.
+func FrameLeadsTo(stack []byte, start, end, mask uint64) bool {
+	le := binary.LittleEndian
+	for ; len(stack) >= fromIPEnd; stack = stack[8:] {
+		ip, before := le.Uint64(stack), le.Uint64(stack[fromIPMask:])
+		if ip < start || ip >= end || le.Uint16(stack[fromIPCs:]) != userCS64 || before&^mask != 0 {
+			continue
+		}
+		handled := le.Uint32(stack[fromIPSigno:]) - 1
+		const ofOurs = 60 // what our code blocks is all but a few (and a handler need not block its own: SA_NODEFER)
+		if bits.OnesCount64(before) >= ofOurs || handled < 64 && mask>>handled&1 != 0 {
+			return true
+		}
+	}
+	return false
 }

@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) {
 	Main(Hooks{Discard: func(int) error { return nil }})
-	os.Exit(m.Run())
+	os.Exit(testkit.Main(m))
 }
 
 // started is a guardian that has nothing to guard yet.

@@ -17,7 +17,9 @@ import (
 
 // When an engine dies, its batches run to their ends and the threads go on by
 // themselves. What stays in a task is one mapping, the arena. To take it away
-// all threads of the task are stopped once more, when none is in it any more.
+// all threads of the task are stopped once more, when none is in it any more, nor
+// about to map it: a thread may have been told to, and not have got a CPU yet. Nor may
+// one come back to it: see remote.Thread.LeadsTo.
 
 // errBusy says that a task can't be relieved yet.
 var errBusy = errors.New("a thread still runs what the engine left, or is stopped in it (SIGCONT?)")
@@ -56,21 +58,13 @@ func (t Task) tryRelieve(areas []area) error {
 		return err
 	}
 	defer dir.Close()
-	if there, err := t.there(); !there {
+	if there, err := t.there(); !there || len(areas) == 0 {
 		return err
-	}
-	vmas, err := dir.Maps()
-	if err != nil {
-		return err
-	}
-	left := leftovers(t.PID, areas, vmas)
-	if len(left) == 0 {
-		return nil
 	}
 	h := &held{pid: t.PID, dir: dir}
 	err = h.stop()
 	if err == nil {
-		err = h.unmap(left, vmas)
+		err = h.unmap(areas)
 	}
 	return errors.Join(err, h.release())
 }
@@ -181,11 +175,24 @@ func (h *held) mend(th *remote.Thread) error {
 	return nil
 }
 
-// unmap unmaps what is left by the first thread that may be used for it.
-func (h *held) unmap(left []*remote.Arena, vmas []proc.VMA) error {
+// unmap unmaps what is left by the first thread that may be used for it. The task's
+// mappings are looked at when all of its threads stand, and none is on its way.
+func (h *held) unmap(areas []area) error {
+	vmas, err := h.dir.Maps()
+	if err != nil || len(h.threads) == 0 {
+		return err
+	}
+	left := leftovers(h.pid, areas, vmas)
+	if len(left) == 0 {
+		_, err := h.insn(h.threads[0], vmas)
+		if errors.Is(err, remote.ErrOnItsWay) {
+			return err
+		}
+		return nil
+	}
 	for _, th := range h.threads {
 		for _, a := range left {
-			if ip := remote.Addr(arch.IP(&th.Regs)); ip >= a.Base() && ip < a.Base()+remote.Addr(a.Size()) {
+			if th.LeadsTo(a.Base(), a.Base()+remote.Addr(a.Size())) {
 				return errBusy
 			}
 		}

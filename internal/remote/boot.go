@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +27,7 @@ var ErrOnItsWay = errors.New("it is on its way out of a checkpoint that was kill
 // UseVdso looks at the vdso of the thread's task, which is at [start,end). It
 // returns the address of a system-call instruction, and remembers the room in
 // it for the calls of MapArena and Unmap, if there is any. all are the threads
-// of the task: ErrOnItsWay if one of them is in that room.
+// of the task: ErrOnItsWay if one of them is in that room, or comes back to it.
 func UseVdso(t *Thread, start, end Addr, all ...*Thread) (Addr, error) {
 	text, insn, err := findSyscall(t.mm(), start, end)
 	if err != nil {
@@ -37,7 +38,8 @@ func UseVdso(t *Thread, start, end Addr, all ...*Thread) (Addr, error) {
 		return insn, nil
 	}
 	for _, o := range all {
-		if ip := Addr(arch.IP(&o.Regs)); ip >= start+Addr(used) && ip < end {
+		ip := Addr(arch.IP(&o.Regs))
+		if ip >= start+Addr(used) && ip < end || hasBoot(text, used, o) && o.LeadsTo(start+Addr(used), end) {
 			return 0, fmt.Errorf("thread %d: %w", o.TID, ErrOnItsWay)
 		}
 	}
@@ -47,23 +49,58 @@ func UseVdso(t *Thread, start, end Addr, all ...*Thread) (Addr, error) {
 	return insn, nil
 }
 
-// room finds a place for arch.Boot behind the end of a vdso's image: one that
-// is empty, or that still has what a killed tracer of this very thread left.
-// Others' places are not taken: a task that shares its memory with this one
-// may be about to run there.
-func room(text []byte, used int, tid uint64) (at int, ok bool) {
+// LeadsTo tells whether a thread is at [start,end), or in the handler of a signal that
+// came when it was there, and so will be. A call of ours ends with a signal of which
+// there may be a handler (a Go program has them for all), and then has it if the tracer
+// has died.
+func (t *Thread) LeadsTo(start, end Addr) bool {
+	if ip := Addr(arch.IP(&t.Regs)); ip >= start && ip < end {
+		return true
+	}
+	const most = 64 << 10 // of what handlers need of a stack
+	stack := make([]byte, most)
+	n, _ := Read(t.mm(), Addr(arch.SP(&t.Regs))&^7, stack) // where is no stack is no frame
+	return arch.FrameLeadsTo(stack[:max(n, 0)], uint64(start), uint64(end), t.Mask|neverBlocked)
+}
+
+// neverBlocked are signals that no mask of the kernel's has, but one that we set may.
+const neverBlocked = 1<<(unix.SIGKILL-1) | 1<<(unix.SIGSTOP-1)
+
+// rooms are the places for arch.Boot behind the end of a vdso's image.
+func rooms(text []byte, used int) iter.Seq[int] {
 	const align = 16
-	zero := make([]byte, arch.BootSize)
-	for at = (used + align - 1) &^ (align - 1); at+arch.BootSize <= len(text); at += (arch.BootSize + align - 1) &^ (align - 1) {
-		// Within one page, so that it is written as a whole.
-		if at/arch.PageSize != (at+arch.BootSize-1)/arch.PageSize {
-			continue
+	return func(yield func(int) bool) {
+		for at := (used + align - 1) &^ (align - 1); at+arch.BootSize <= len(text); at += (arch.BootSize + align - 1) &^ (align - 1) {
+			// Within one page, so that it is written as a whole.
+			if at/arch.PageSize == (at+arch.BootSize-1)/arch.PageSize && !yield(at) {
+				return
+			}
 		}
+	}
+}
+
+// room finds a place for arch.Boot: one that is empty, or that still has what a killed
+// tracer of this very thread left, which must not be on its way (UseVdso). Others'
+// places are not taken: a task that shares its memory with this one may be about to
+// run there.
+func room(text []byte, used int, tid uint64) (at int, ok bool) {
+	zero := make([]byte, arch.BootSize)
+	for at := range rooms(text, used) {
 		if b := text[at : at+arch.BootSize]; bytes.Equal(b, zero) || arch.BootOf(b, tid) {
 			return at, true
 		}
 	}
 	return 0, false
+}
+
+// hasBoot tells whether a killed tracer of the thread has left something.
+func hasBoot(text []byte, used int, t *Thread) bool {
+	for at := range rooms(text, used) {
+		if arch.BootOf(text[at:at+arch.BootSize], uint64(t.TID)) {
+			return true
+		}
+	}
+	return false
 }
 
 // Where a 64-bit ELF header says where its tables are, elf(5).
