@@ -86,6 +86,20 @@ func TestRefused(t *testing.T) {
 			must(t, unix.Sendmsg(c.Int(), []byte("x"), nil, nil, 0))
 			return c.Int()
 		}},
+		{"part of a datagram with a flow label", "a flow label of its own", func(t *testing.T) int {
+			c := udp6.make(t)
+			sa, err := unix.Getsockname(udp6.bound(t, "::1").Int())
+			must(t, err)
+			l := label(0x777, shareAny, 0, 0)
+			lease(t, c.Int(), l)
+			flowing(t, c.Int(), decode(sa), 0x777, 1)
+			_, err = unix.SendmsgN(c.Int(), []byte("x"), nil, nil, unix.MSG_MORE)
+			must(t, err)
+			put := leaseOf(l)
+			put[20] = 1 // IPV6_FL_A_PUT: what is sent from now on has none
+			must(t, unix.SetsockoptString(c.Int(), unix.IPPROTO_IPV6, ipv6FlowlabelMgr, string(put)))
+			return c.Int()
+		}},
 		{"tunnel", "UDP_ENCAP 3", func(t *testing.T) int {
 			d := udp4.bound(t, "127.0.0.1")
 			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_UDP, unix.UDP_ENCAP, unix.UDP_ENCAP_L2TPINUDP))
@@ -121,7 +135,7 @@ func TestRefused(t *testing.T) {
 	}
 	// What is said where the kernel's memory can't be read; "" if it is not noticed then.
 	blind := map[string]string{
-		"part of a datagram with a time stamp to come": "what can't be known",
+		"part of a datagram with a flow label": "what can't be known", "part of a datagram with a time stamp to come": "what can't be known",
 		"disconnected": "isn't known", "without copies": "can't be known", "keys of TCP-AO": "can't be known",
 	}
 	_, unknown := New().memory()

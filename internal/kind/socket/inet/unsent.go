@@ -35,7 +35,7 @@ type control struct {
 // unsentNames are the members of structures that are read of what isn't sent yet.
 func unsentNames() []string {
 	return []string{
-		"inet_sock.cork", "inet_cork_full.fl", "inet_cork.opt", "flowi4.daddr", "flowi4.saddr", "flowi4.uli", "flowi6.daddr", "flowi6.saddr", "flowi6.uli",
+		"inet_sock.cork", "inet_cork_full.fl", "inet_cork.opt", "flowi4.daddr", "flowi4.saddr", "flowi4.uli", "flowi6.daddr", "flowi6.saddr", "flowi6.uli", "flowi6.flowlabel",
 		"flowi_common.flowic_oif", "inet_cork.dst", "dst_entry.dev", "net_device.ifindex",
 		"inet_cork.ttl", "inet_cork.tos", "inet_cork.priority", "inet_cork.tx_flags", "inet_cork.transmit_time", "inet_cork.mark", "inet_cork.gso_size",
 		"ipv6_pinfo.cork", "inet6_cork.opt", "inet6_cork.hop_limit", "inet6_cork.tclass",
@@ -157,6 +157,14 @@ func (l *look) readGiven6(m *kmem.Reader, s, flow *kmem.Struct, u *unsent) error
 	cork := six.In("ipv6_pinfo.cork")
 	if cork.Pointer("inet6_cork.opt") != 0 && len(l.more.GetLong()) == 0 {
 		return fmt.Errorf("%w: what isn't sent yet has headers of its own (IPV6_HOPOPTS and the like)", errInbox)
+	}
+	label := func(s *kmem.Struct, name string) uint32 { return binary.BigEndian.Uint32(s.Raw(name, 4)) & mostLabel }
+	usual := uint32(0)
+	if l.peer.set() {
+		usual = label(six, "ipv6_pinfo.flow_label")
+	}
+	if label(flow, "flowi6.flowlabel") != usual {
+		return fmt.Errorf("%w: what isn't sent yet has a flow label of its own (sin6_flowinfo)", errInbox)
 	}
 	u.give(unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, 4, uint64(cork.U8("inet6_cork.hop_limit")))
 	u.give(unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 4, uint64(cork.U8("inet6_cork.tclass")))
