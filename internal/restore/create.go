@@ -164,7 +164,7 @@ func (r *restore) cloneAll(by *live, orders []birthOrder) error {
 	for i, o := range orders {
 		pid, err := calls[i].Result()
 		if errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("%v can't come back: number %d is in use (as a process, session or group): %w", o.task, o.pid, err)
+			return fmt.Errorf("%v can't come back: %w: %w", o.task, taken(o.pid), err)
 		}
 		if err != nil || pid == 0 {
 			return fmt.Errorf("%v: %w", o.task, errors.Join(failed, err))

@@ -4,15 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/proc"
 )
 
-// checkPIDs refuses to begin when a number that the tree needs is taken. A
-// number may be taken though no process shows: as a session or group of
-// somebody; then clone3 says so later.
+// checkPIDs refuses to begin when a number that the tree needs is taken: by a task, or
+// as the group of one. That of a session only shows when a process is to get it, see taken.
 // own tells of further threads that are Glis's.
 func (tr *tree) checkPIDs(own func(tid uint32) bool) error {
 	for _, t := range tr.tasks {
@@ -30,7 +30,48 @@ func (tr *tree) checkPIDs(own func(tid uint32) bool) error {
 			return fmt.Errorf("%v can't come back: number %d is in use by %s, or restore in another PID namespace", t, tid, holder(tid))
 		}
 	}
+	return tr.checkGroups()
+}
+
+// checkGroups refuses to begin when a number that the tree needs is that of a group: a
+// process of an earlier life of the tree may go on in it.
+func (tr *tree) checkGroups() error {
+	seen := map[uint32]bool{0: true, 1: true} // foreign, and what kill(2) takes for everybody
+	for _, t := range tr.tasks {
+		for _, n := range []uint32{t.pid, t.pgid, t.sid} {
+			if seen[n] {
+				continue
+			}
+			seen[n] = true
+			if err := unix.Kill(-int(n), 0); err == nil || err == unix.EPERM {
+				return fmt.Errorf("%v can't come back: %w", t, taken(n))
+			}
+		}
+	}
 	return nil
+}
+
+// taken says who has a number that no process is to get, which the kernel keeps for a
+// session or a group as long as anybody is in it.
+func taken(n uint32) error {
+	err := fmt.Errorf("number %d is in use (as a process, session or group)", n)
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, numeric := strconv.Atoi(e.Name())
+		if numeric != nil {
+			continue
+		}
+		d, gone := proc.Open(proc.PID(pid))
+		if gone != nil {
+			continue
+		}
+		stat, gone := d.Stat()
+		_ = d.Close() // it was only read from
+		if gone == nil && (stat.Pgrp == proc.PID(n) || stat.Session == proc.PID(n)) {
+			return fmt.Errorf("%w: process %d (%s) is in session %d, group %d; end it, or restore in another PID namespace", err, pid, stat.Comm, stat.Session, stat.Pgrp)
+		}
+	}
+	return err
 }
 
 // ErrOwnNumber says that a number which the tree needs is that of a thread of

@@ -1,8 +1,11 @@
 package restore
 
 import (
+	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +33,30 @@ func TestNumberInUse(t *testing.T) {
 		tr := &tree{tasks: []*task{{pid: uint32(pid), threads: []uint32{uint32(pid)}}}}
 		if err := tr.checkPIDs(nobody); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d: got %v, want %q", pid, err, want)
+		}
+	}
+}
+
+// A group or session whose leader has ended has a number that nobody else can get, and
+// whoever is in it is named.
+func TestNumberTaken(t *testing.T) {
+	leader := exec.Command("sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+	leader.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	said, err := leader.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(said)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Kill(pid, unix.SIGKILL) }()
+	n := uint32(leader.Process.Pid)
+	nobody := func(uint32) bool { return false }
+	for _, tk := range []*task{{pid: n}, {pid: 1, pgid: n}, {pid: 1, sid: n}} {
+		err := (&tree{tasks: []*task{tk}}).checkPIDs(nobody)
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d (sleep) is in session %d, group %d", pid, n, n)) {
+			t.Errorf("%+v: %v", tk, err)
 		}
 	}
 }
