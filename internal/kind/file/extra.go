@@ -32,6 +32,9 @@ const (
 	tfdNumber protowire.Number = 1500 // varint: the number it was added under
 	epollTask protowire.Number = 1500 // varint, of an epoll file that is only in a message: whose numbers its members have
 
+	// In RemapFilePathEntry of a deleted file. What is behind that is not followed.
+	ghostStood protowire.Number = 1500 // varint: how much of its path led to a directory that was no link, in bytes
+
 	// In PipeDataEntry.
 	pipeUser    protowire.Number = 1500 // varint: owner of the pipe, as the two below
 	pipeGroup   protowire.Number = 1501

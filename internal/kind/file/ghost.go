@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -41,7 +42,11 @@ func (k *Regular) dumpGhost(env *kind.DumpEnv, f *scan.File) (string, error) {
 		}
 	}
 	e := &remap.RemapFilePathEntry{OrigId: proto.Uint32(f.ID), RemapId: proto.Uint32(id), RemapType: remap.RemapType_GHOST.Enum()}
-	return strings.TrimSuffix(f.Link, deletedSuffix), env.Images.Put(image.RemapFile, e, nil)
+	name := strings.TrimSuffix(f.Link, deletedSuffix)
+	if n := stood(name); n < len(path.Dir(name)) {
+		putVarint(e, ghostStood, uint64(n))
+	}
+	return name, env.Images.Put(image.RemapFile, e, nil)
 }
 
 // putGhost writes the image of a ghost.

@@ -1,6 +1,8 @@
 package file
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -131,6 +133,85 @@ func TestGhostNameTaken(t *testing.T) {
 	}
 	if text, _ := os.ReadFile(name); string(text) != "another" || names(t, dir) != "file sub" {
 		t.Errorf("%q, %s", text, names(t, dir))
+	}
+}
+
+// A deleted file's directory is gone, too, and its name is something else by now, at
+// the dump or since: the file comes back beside that, which stays as it is.
+func TestGhostDirectoryReplaced(t *testing.T) {
+	replace := map[string]func(dir string) error{
+		"dangling":  func(dir string) error { return os.Symlink("/nonexistent", dir+"/s") },
+		"file":      func(dir string) error { return os.WriteFile(dir+"/s", nil, 0o600) },
+		"elsewhere": func(dir string) error { return os.Symlink(dir+"/other", dir+"/s") },
+		"loop":      func(dir string) error { return os.Symlink("s", dir+"/s") },
+	}
+	for how, by := range replace {
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, late %v", how, late), func(t *testing.T) { ghostReplaced(t, by, how == "elsewhere", late) })
+		}
+	}
+}
+
+func ghostReplaced(t *testing.T, by func(dir string) error, leads, late bool) {
+	dir := t.TempDir()
+	if err := errors.Join(os.MkdirAll(dir+"/s/sub/deep", 0o755), os.Mkdir(dir+"/other", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.Open(dir+"/s/sub/file", unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o640)
+	own(t, n, err)
+	if _, err := unix.Pwrite(n, []byte("contents"), 0); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, dir+"/s/sub/deep", unix.O_RDONLY)
+	if err := os.RemoveAll(dir + "/s"); err != nil {
+		t.Fatal(err)
+	}
+	g := self(t)
+	f, fd := g.add(n), g.add(d)
+	if late {
+		g.mustDump()
+	}
+	if err := by(dir); err != nil {
+		t.Fatal(err)
+	}
+	before := names(t, dir)
+	if !late {
+		g.mustDump()
+	}
+	r := newRedo(t, g.im)
+	g.im.store(t, r.env.Store)
+	made := r.mustCreate()
+	want := dir + "/s.glis-0/sub/"
+	if f := g.add(made[plan.ID(f.ID)].Int()); f.Stat.Nlink != 0 || f.Stat.Size != 8 || f.Link != want+"file"+deletedSuffix {
+		t.Errorf("%s, %+v", f.Link, f.Stat)
+	}
+	if f := g.add(made[plan.ID(fd.ID)].Int()); f.Stat.Nlink != 0 || f.Stat.Mode&unix.S_IFMT != unix.S_IFDIR || f.Link != want+"deep"+deletedSuffix {
+		t.Errorf("%s, %+v", f.Link, f.Stat)
+	}
+	if names(t, dir) != before || names(t, dir+"/other") != "" {
+		t.Errorf("left: %s, %s", names(t, dir), names(t, dir+"/other"))
+	}
+}
+
+// A deleted file whose directory has moved behind a link since the dump is made there,
+// where the program may yet give it a name.
+func TestGhostDirectoryMoved(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/s", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.Open(dir+"/s/file", unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o640)
+	own(t, n, errors.Join(err, os.Remove(dir+"/s/file")))
+	g := self(t)
+	f := g.add(n)
+	g.mustDump()
+	if err := errors.Join(os.Rename(dir+"/s", dir+"/other"), os.Symlink(dir+"/other", dir+"/s")); err != nil {
+		t.Fatal(err)
+	}
+	r := newRedo(t, g.im)
+	g.im.store(t, r.env.Store)
+	if f := g.add(r.mustCreate()[plan.ID(f.ID)].Int()); f.Stat.Nlink != 0 || f.Link != dir+"/other/file"+deletedSuffix {
+		t.Errorf("%s, %+v", f.Link, f.Stat)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +25,7 @@ type ghostSet struct {
 	made   bool
 	unborn *fd.FD            // the file that never had a name, for who opened it with O_TMPFILE
 	holds  map[string]*fd.FD // O_PATH, by name
+	places ghostPlaces
 }
 
 // ghostSize is more than any file has, in bytes.
@@ -115,13 +115,10 @@ func (s *ghostSet) create(env *plan.Env) error {
 		return err
 	}
 	defer rd.Close()
-	s.head, s.holds = head, map[string]*fd.FD{}
-	var made []string
+	s.head, s.holds, s.places = head, map[string]*fd.FD{}, ghostPlaces{}
 	for _, n := range s.nodes {
-		dirs, err := makeParents(n.entry.GetName())
-		made = append(made, dirs...)
-		if err != nil {
-			return errors.Join(err, removeDirs(made))
+		if err := s.places.find(n.entry.GetName(), n.remap.stood); err != nil {
+			return errors.Join(err, s.places.leave())
 		}
 	}
 	if head.GetMode()&unix.S_IFMT == unix.S_IFREG {
@@ -129,39 +126,7 @@ func (s *ghostSet) create(env *plan.Env) error {
 	} else {
 		err = s.createOther()
 	}
-	return errors.Join(err, removeDirs(made))
-}
-
-// makeParents makes the directories that a path leads through, and returns
-// those that were not there. Nobody else is to use them.
-func makeParents(name string) (made []string, err error) {
-	dir := path.Dir(name)
-	err = unix.Mkdir(dir, 0o700)
-	switch {
-	case err == nil:
-		return []string{dir}, nil
-	case errors.Is(err, unix.EEXIST):
-		return nil, nil
-	case errors.Is(err, unix.ENOENT) && dir != name:
-		if made, err = makeParents(dir); err != nil {
-			return made, err
-		}
-		if err = unix.Mkdir(dir, 0o700); err == nil {
-			return append(made, dir), nil
-		}
-	}
-	return made, fmt.Errorf("make %s, where it was: %w", dir, err)
-}
-
-// removeDirs removes directories, the deepest first.
-func removeDirs(made []string) error {
-	var errs []error
-	for _, dir := range slices.Backward(made) {
-		if err := unix.Rmdir(dir); err != nil {
-			errs = append(errs, fmt.Errorf("remove %s again: %w", dir, err))
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(err, s.places.leave())
 }
 
 // names are the different paths that the nodes had the file by.
@@ -177,7 +142,7 @@ func (s *ghostSet) names() []string {
 
 // createRegular makes a regular file, with its contents before its names.
 func (s *ghostSet) createRegular(rd *image.Reader) error {
-	d, temp, err := newNameless(s.nodes[0].entry.GetName())
+	d, temp, err := newNameless(s.places.of(s.nodes[0].entry.GetName()))
 	if err != nil {
 		return err
 	}
@@ -201,49 +166,17 @@ func (s *ghostSet) createRegular(rd *image.Reader) error {
 	return nil
 }
 
-// newNameless makes a file without a name beside path, or, where the file
-// system can't, one with a name that nobody else has.
-func newNameless(name string) (d *fd.FD, temp string, err error) {
-	num, err := unix.Open(path.Dir(name), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err == nil {
-		return fd.New(num), "", nil
-	}
-	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.ENOENT) {
-		return nil, "", fmt.Errorf("in %s: %w", path.Dir(name), err)
-	}
-	temp, err = tempName(name, func(temp string) (err error) {
-		num, err = unix.Open(temp, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-		return err
-	})
-	return fd.New(num), temp, err
-}
-
-// tempName calls create with names beside path until one is free.
-func tempName(name string, create func(string) error) (string, error) {
-	for i := range 1000 {
-		temp := fmt.Sprintf("%s.glis-%d", name, i)
-		err := create(temp)
-		if err == nil {
-			return temp, nil
-		}
-		if !errors.Is(err, unix.EEXIST) {
-			return "", fmt.Errorf("%s: %w", temp, err)
-		}
-	}
-	return "", fmt.Errorf("%s.glis-…: a thousand of these are there already; remove them", name)
-}
-
 // holdAll gives a file its names for a moment, all before the first is deleted
 // again, since one that has had names and has none gets no more.
 func (s *ghostSet) holdAll(d *fd.FD) error {
 	var errs []error
 	linked := map[string]bool{}
 	for _, name := range s.names() {
-		ok, err := s.link(d, name)
+		ok, err := s.link(d, s.places.of(name))
 		errs, linked[name] = append(errs, err), ok
 	}
 	for name, ok := range linked {
-		h, err := hold(d, name, ok)
+		h, err := hold(d, s.places.of(name), ok)
 		if errs = append(errs, err); h != nil {
 			s.holds[name] = h
 		}
@@ -345,7 +278,7 @@ func timespec(t *timeimg.Timeval) unix.Timespec {
 // createOther makes a directory, link or device. It gets its name, or one like
 // it if somebody else's file has that by now, and loses it at once.
 func (s *ghostSet) createOther() error {
-	name := s.nodes[0].entry.GetName()
+	name := s.places.of(s.nodes[0].entry.GetName())
 	mode := s.head.GetMode()
 	add, remove := unix.Mkdir, unix.Rmdir
 	if mode&unix.S_IFMT != unix.S_IFDIR {

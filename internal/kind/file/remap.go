@@ -101,6 +101,7 @@ type remapped struct {
 	ghost *ghostSet // its contents are in the images; nil: it has this name
 	link  string
 	dead  uint32 // or is a file of /proc of this process, which has ended
+	stood int    // of a ghost: how much of its path led to a directory
 }
 
 // readRemaps finds out once which files these are.
@@ -142,7 +143,10 @@ func (k *Regular) readRemap(m *remap.RemapFilePathEntry, names map[uint32]string
 		if ghosts[to] == nil {
 			ghosts[to] = &ghostSet{id: to}
 		}
-		k.remaps[id] = &remapped{ghost: ghosts[to]}
+		k.remaps[id] = &remapped{ghost: ghosts[to], stood: unix.PathMax}
+		if v, _, ok := extra(m, ghostStood); ok {
+			k.remaps[id].stood = int(min(v, unix.PathMax))
+		}
 	case remap.RemapType_LINKED:
 		name := names[to]
 		if !strings.HasPrefix(name, "/") || !strings.HasPrefix(path.Base(name), linkName) {
