@@ -17,13 +17,20 @@ import (
 
 // Clients outside of the tree whom their server has not accepted when it is
 // saved: they have sent something, or all, and get their answers from the
-// restored one, be there one listener or several that share the port.
+// restored one, be there one listener or several that share the port, or is it only in a
+// message of a unix connection that nobody has accepted.
 func TestBacklog(t *testing.T) {
 	testkit.RequireRoot(t)
 	e := testkit.FindEngine(t)
 	bin := testkit.BuildC(t, "targets/backlog.c")
-	for _, how := range []string{"alone", "share", "defer", "defer6"} {
+	for _, how := range []string{"alone", "share", "defer", "defer6", "handed"} {
 		t.Run(how, func(t *testing.T) {
+			if how == "handed" {
+				if !e.Glis {
+					t.Skip("what is only in such messages is refused")
+				}
+				kernelMemory(t)
+			}
 			testkit.NoLeaks(t)
 			dir := testkit.NewDir(t)
 			clients := make([]*backlogged, 40)
@@ -31,6 +38,9 @@ func TestBacklog(t *testing.T) {
 			p.AwaitAt(t, 0)
 			for i := range clients {
 				clients[i] = backlog(t, dir, i)
+			}
+			if how == "handed" {
+				testkit.LeaveRunning(t, e, p.PID, testkit.Program{DumpArgs: established})
 			}
 			for range 3 {
 				img := testkit.NewDir(t)

@@ -85,11 +85,18 @@ func TestKilledFlood(t *testing.T) {
 // Nor does it harm connections that nobody has accepted yet: each is there when the
 // dump was killed, or was complete and is restored, with all that was sent over it.
 func TestKilledBacklog(t *testing.T) {
+	for _, how := range []string{"alone", "handed"} {
+		t.Run(how, func(t *testing.T) { killedBacklog(t, how) })
+	}
+}
+
+func killedBacklog(t *testing.T, how string) {
+	t.Helper()
 	e := glisOnly(t)
 	testkit.NoLeaks(t)
 	dir := testkit.NewDir(t)
 	clients := make([]*backlogged, 40)
-	p := testkit.Start(t, dir, testkit.BuildC(t, "targets/backlog.c"), strconv.Itoa(len(clients)), "alone", dir)
+	p := testkit.Start(t, dir, testkit.BuildC(t, "targets/backlog.c"), strconv.Itoa(len(clients)), how, dir)
 	p.AwaitAt(t, 0)
 	for i := range clients {
 		clients[i] = backlog(t, dir, i)

@@ -2,17 +2,35 @@
 // many clients as its first argument says, reads from each what comes until its
 // end, and sends it back. With a second argument of share, several listeners
 // share a port; with defer, it waits for their first data; with defer6 at an
-// IPv6 socket, to which they come by IPv4. It writes its port to DIR/port.
-#include "ctl.h"
+// IPv6 socket, to which they come by IPv4. With handed its listener is
+// only in a message of a unix connection that nobody has accepted. It writes its port to
+// DIR/port.
+#include "unix.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
 
 enum { MOST = 4 };
 static struct pollfd l[MOST];
 static int defers;
+
+// hand sends a listener away, and take_back receives it.
+static int hand(int fd) {
+	int u = listening(SOCK_STREAM, NAME("door")), c = client(SOCK_STREAM, NAME("door"));
+	with(c, "l", 1, &fd, 1, NULL), close(c), close(fd);
+	return u;
+}
+
+static int take_back(int u) {
+	char data, control[CMSG_SPACE(sizeof(int))];
+	struct iovec v = {&data, 1};
+	struct msghdr h = {NULL, 0, &v, 1, control, sizeof control, 0};
+	int c = CHECK(accept(u, NULL, NULL)), fd;
+	CHECK(recvmsg(c, &h, 0)), close(c);
+	MUST(CMSG_FIRSTHDR(&h)->cmsg_len == CMSG_LEN(sizeof fd));
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&h)), sizeof fd);
+	return fd;
+}
 
 static int listener(struct sockaddr_in6 *at, int shared) {
 	int fd = CHECK(socket(at->sin6_family, SOCK_STREAM, 0));
@@ -39,7 +57,7 @@ static void serve(int fd) {
 
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
-	int clients = atoi(argv[1]), shared = !strcmp(argv[2], "share"), n = shared ? MOST : 1;
+	int clients = atoi(argv[1]), shared = !strcmp(argv[2], "share"), n = shared ? MOST : 1, handed = !strcmp(argv[2], "handed");
 	defers = !strncmp(argv[2], "defer", 5);
 	struct sockaddr_in6 at = {AF_INET6}; // begins as one of IPv4 does
 	if (strcmp(argv[2], "defer6"))
@@ -49,7 +67,10 @@ int main(int argc, char **argv) {
 	char path[400], text[16];
 	snprintf(path, sizeof path, "%s/port", ctl_dir);
 	ctl_write(path, text, sprintf(text, "%d", ntohs(at.sin6_port)));
+	int u = handed ? hand(l[0].fd) : -1;
 	savepoint();
+	if (handed)
+		l[0].fd = take_back(u);
 	while (clients) {
 		CHECK(poll(l, n, -1));
 		for (int i = 0; i < n; i++)

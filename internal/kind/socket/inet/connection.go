@@ -61,7 +61,9 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	}
 	if l.tcp.State == tcp.Listening {
 		flows, err := l.waitingFlows()
-		k.unheld(flows)
+		if f.Within == nil { // else see holdLate
+			k.unheld(flows)
+		}
 		return flows, err
 	}
 	if !l.live() || env.Options.TCPClose {

@@ -37,6 +37,11 @@ func (l *look) mayHaveRequests() bool {
 	if err != nil {
 		return true
 	}
-	n, err := tcp.NewQueues(m).Requests(l.fd.Int(), l.protocol == unix.IPPROTO_MPTCP)
+	q, n := tcp.NewQueues(m), 0
+	if o := l.loneOf(); o != nil {
+		n, err = q.RequestsAt(o.sk)
+	} else {
+		n, err = q.Requests(l.fd.Int(), l.protocol == unix.IPPROTO_MPTCP)
+	}
 	return err != nil || n > 0
 }

@@ -282,7 +282,7 @@ func (l *look) live() bool { return l.tcpLike() && tcp.Connected(l.tcp.State) }
 func (l *look) lookTCP() (err error) {
 	if o := l.loneOf(); o != nil {
 		err := o.again(l)
-		l.tcp = tcp.Info{State: o.state, Backlog: o.backlog}
+		l.tcp = tcp.Info{State: o.state, Backlog: o.backlog, Waiting: o.waiting}
 		l.connected = o.connected()
 		return err
 	}

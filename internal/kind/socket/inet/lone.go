@@ -27,6 +27,7 @@ type lone struct {
 	state    int
 	ended    bool // a connection of TCP that it was an end of
 	backlog  int
+	waiting  int    // connections to be accepted
 	locks    uint32 // of UDP, see lend
 }
 
@@ -149,13 +150,7 @@ func (k *Kind) listens(l *lone, sk kmem.Addr) error {
 	if err != nil {
 		return err
 	}
-	n, err := tcp.NewQueues(m).RequestsAt(sk)
-	if err != nil {
-		return err
-	}
-	if own.U32("sock.sk_ack_backlog") != 0 || n != 0 {
-		return noLone("a TCP listener at which connections wait to be accepted, or are about to")
-	}
+	l.waiting = int(own.U32("sock.sk_ack_backlog"))
 	l.backlog = int(own.U32("sock.sk_max_ack_backlog"))
 	return nil
 }

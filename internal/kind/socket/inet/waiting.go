@@ -65,12 +65,16 @@ func (l *look) countDeferred() error {
 	if v == 0 {
 		return nil
 	}
-	sa, err := unix.Getsockname(l.fd.Int())
-	if err != nil {
+	at := l.at
+	if o := l.loneOf(); o != nil {
+		at = o.at
+	} else if sa, err := unix.Getsockname(l.fd.Int()); err == nil {
+		at = decode(sa)
+	} else {
 		return l.fail(fmt.Errorf("getsockname: %w", err))
 	}
 	return l.diag(func(c *sockdiag.Conn) error {
-		n, err := tcp.Half(c, decode(sa).port)
+		n, err := tcp.Half(c, at.port)
 		l.deferred = n
 		return l.fail(err)
 	})
@@ -105,11 +109,15 @@ func (l *look) readWaiting() ([]netlock.Flow, error) {
 	if err != nil {
 		return nil, l.refuse("%s: %v; let the server accept them, or give --skip-in-flight", socket.Unaccepted(l.tcp.Waiting+l.deferred), err)
 	}
+	sk, err := l.sock(m)
+	if err != nil {
+		return nil, l.fail(err)
+	}
 	q := tcp.NewQueues(m)
-	all, err := q.Of(l.fd.Int())
+	all, err := q.Of(sk)
 	if err == nil && l.deferred > 0 {
 		var more []*tcp.Waiting
-		more, err = q.Deferred(l.fd.Int())
+		more, err = q.Deferred(sk)
 		all = append(all, more...)
 	}
 	if errors.Is(err, tcp.ErrWaiting) {

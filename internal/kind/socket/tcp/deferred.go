@@ -57,16 +57,12 @@ func requestNames() []string {
 
 // Deferred returns the clients whose first data a listener waits for, in no certain
 // order. Such whose handshake isn't over are not among them: they will try again.
-func (q *Queues) Deferred(listener int) ([]*Waiting, error) {
+func (q *Queues) Deferred(sk kmem.Addr) ([]*Waiting, error) {
 	now, err := stampClock()
 	if err != nil {
 		return nil, err
 	}
 	q.clock = now
-	sk, err := q.mem.Sock(listener)
-	if err != nil {
-		return nil, err
-	}
 	all, err := requests()
 	if err != nil {
 		return nil, err

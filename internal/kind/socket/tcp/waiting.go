@@ -57,17 +57,13 @@ const (
 )
 
 // Of returns the connections that wait at a listener, in order. Nothing may
-// arrive at them meanwhile.
-func (q *Queues) Of(listener int) ([]*Waiting, error) {
+// arrive at them meanwhile. sk is where the kernel has it.
+func (q *Queues) Of(sk kmem.Addr) ([]*Waiting, error) {
 	now, err := stampClock()
 	if err != nil {
 		return nil, err
 	}
 	q.clock = now
-	sk, err := q.mem.Sock(listener)
-	if err != nil {
-		return nil, err
-	}
 	if q.filter, err = q.mem.Pointer(sk + q.mem.Off("sock.sk_filter")); err != nil {
 		return nil, err
 	}
