@@ -26,14 +26,16 @@ func keepOwn() {
 }
 
 // sleeper starts a process that does nothing.
-func sleeper(t *testing.T) int {
+func sleeper(t *testing.T) int { return sleeperIn(t, ownSession()) }
+
+func sleeperIn(t *testing.T, how *syscall.SysProcAttr) int {
 	t.Helper()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	p, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{Files: []*os.File{null, null, null}, Sys: ownSession()})
+	p, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{Files: []*os.File{null, null, null}, Sys: how})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +89,26 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 	if err := work.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A tree whose root is to be killed when its parent ends has this program as that, not
+// the thread that restored it.
+func TestParentsEnd(t *testing.T) {
+	requireRoot(t)
+	pid, dir := sleeperIn(t, &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL}), t.TempDir()
+	if _, err := glis.Dump(t.Context(), glis.DumpOptions{PID: pid, ImagesDir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	back, err := glis.Restore(t.Context(), glis.RestoreOptions{ImagesDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if ws, err := back.Wait(); err != nil || ws.Signal() != unix.SIGTERM {
+		t.Errorf("it ended by %v (%v)", ws.Signal(), err)
 	}
 }
 

@@ -45,7 +45,7 @@ func Restore(ctx context.Context, o RestoreOptions) (*Restored, error) {
 	}
 	defer store.Close()
 	s := options.NewRestore()
-	s.ImagesDir, s.Detach = o.ImagesDir, true
+	s.ImagesDir = o.ImagesDir
 	s.LeaveStopped, s.Sibling, s.ShellJob = o.LeaveStopped, o.Sibling, o.ShellJob
 	s.TCPEstablished, s.FileLocks = o.TCPEstablished, o.FileLocks
 	if o.Set != nil {
@@ -62,7 +62,7 @@ func Restore(ctx context.Context, o RestoreOptions) (*Restored, error) {
 }
 
 // Wait waits until the root of the tree has ended. It must be a child of this
-// program, as it is without Sibling.
+// program, as it is without Sibling, and without options.Restore.Detach.
 func (r *Restored) Wait() (syscall.WaitStatus, error) {
 	for {
 		var ws syscall.WaitStatus

@@ -400,6 +400,41 @@ func TestExecCmd(t *testing.T) {
 	p.WaitExit(t, 4)
 }
 
+// A root that is to be killed when its parent ends lives as long as the engine that is
+// its parent, or whose parent is, and no program takes its parent's place.
+func TestParentsEnd(t *testing.T) {
+	e := glisOnly(t)
+	for _, who := range []string{"root", "thread"} {
+		t.Run(who, func(t *testing.T) {
+			testkit.NoLeaks(t)
+			p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/heeds.c", "-pthread"), who, ".")
+			p.AwaitAt(t, 0)
+			img := testkit.NewDir(t)
+			e.Save(t, p.PID, img)
+			refused(t, e, []string{"restore", "-D", img, "--exec-cmd", "--", "/bin/true"}, "PR_SET_PDEATHSIG", "--exec-cmd", strconv.Itoa(p.PID))
+			e.Restore(t, img, "--restore-sibling")
+			if parent := testkit.Status(t, strconv.Itoa(p.PID), "PPid"); parent[0] != fmt.Sprint("PPid: ", os.Getpid()) {
+				t.Errorf("with --restore-sibling: %s, want %d", parent[0], os.Getpid())
+			}
+			p.Go(t, 0, false)
+			p.AwaitAt(t, 1)
+			img = testkit.NewDir(t)
+			e.Save(t, p.PID, img)
+			wait := e.StartForeground(t, img)
+			poll(t, "the restore is over", func() bool {
+				log, _ := os.ReadFile(filepath.Join(img, "restore.log"))
+				return strings.Contains(string(log), "Restore finished successfully")
+			})
+			p.Go(t, 1, false)
+			p.AwaitAt(t, 2)
+			p.Go(t, 2, true)
+			if r := wait(); r.Code != 0 {
+				t.Errorf("restore ended with %d: %s", r.Code, r.Stderr)
+			}
+		})
+	}
+}
+
 // A restore with --leave-stopped leaves the tree stopped; SIGCONT is all it
 // takes to go on.
 func TestRestoreStopped(t *testing.T) {

@@ -47,6 +47,8 @@ var targets = []target{
 	{name: "stopped", noCRIU: "SIGTTIN and SIGTTOU stop nobody in a restored group"},
 	{name: "creds", args: []string{"root"}},
 	{name: "credsall", src: "creds", args: []string{"all"}, noCRIU: "other uids need CAP_SYS_RESOURCE"},
+	{name: "heeds", args: []string{"root"}, flags: []string{"-pthread"}, generations: 3, noCRIU: "its end kills the tree"},
+	{name: "heedsthread", src: "heeds", args: []string{"thread"}, flags: []string{"-pthread"}, generations: 3, noCRIU: "its end kills the tree"},
 	{name: "attrs", args: []string{"basic"}},
 	{name: "attrsmore", src: "attrs", args: []string{"more"}, noCRIU: "timer slack, personality and core filter are lost"},
 	{name: "mdwe", generations: 3, needs: mdwe, noCRIU: "PR_SET_MDWE is lost"},

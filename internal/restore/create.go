@@ -45,7 +45,11 @@ func (r *restore) createTree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.clone(st, root, linux.CLONE_PARENT); err != nil {
+	from := uint64(linux.CLONE_PARENT)
+	if r.disowned() {
+		from = 0 // a child of the stub, which ends
+	}
+	if err := r.clone(st, root, from); err != nil {
 		return err
 	}
 	if err := kill(st); err != nil {

@@ -36,7 +36,8 @@ type Restored struct {
 }
 
 // Run makes the tree in store again. Its root is a child of this process (or
-// its sibling, with o.Sibling). If it fails nothing of the tree remains. obs are
+// its sibling, with o.Sibling; or nobody's, with o.Detach, if it would hear of the
+// parent's end). If it fails nothing of the tree remains. obs are
 // told how far it is.
 func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.Logger, obs event.All) (*Restored, error) {
 	if err := arch.Supported(); err != nil {
@@ -60,7 +61,7 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 	}
 	defer r.close()
 	start := time.Now()
-	if err := tracee.Run(func() error { return r.run(ctx) }); err != nil {
+	if err := tracee.RunAndStay(func() (bool, error) { return r.parentStays(), r.run(ctx) }); err != nil {
 		return nil, r.takenBack(err)
 	}
 	r.mend()
@@ -126,6 +127,9 @@ func (r *restore) check() error {
 func (r *restore) prepare(ctx context.Context) error {
 	var err error
 	if r.tree, err = read(r.store); err != nil {
+		return err
+	}
+	if err := r.checkParent(); err != nil {
 		return err
 	}
 	env, err := r.checkEnv()

@@ -21,6 +21,7 @@ type thread struct {
 	under filter // of seccomp
 	// waiting are the signals that wait for it, as facets.Waiting has them.
 	waiting uint64
+	heeds   bool                 // its parent's end: it has PR_SET_PDEATHSIG
 	core    *criu_core.CoreEntry // nil, as the two below, if it is kept as its entry
 	extra   kind.Extra
 	wake    *facets.Wake // what it begins to run with
@@ -40,6 +41,7 @@ func (th *thread) read(s image.Store, keep bool) error {
 		}
 	}
 	th.set, th.under, th.waiting = setOf(th.core), filterOf(th.core), facets.Waiting(th.core)
+	th.heeds = th.core.GetThreadCore().GetPdeathSig() != 0
 	if err := th.look(); err != nil {
 		return fmt.Errorf("%s: %w", image.Core.FileName(th.tid), err)
 	}

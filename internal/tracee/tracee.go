@@ -49,6 +49,21 @@ func RunAndLeave(f func() (left bool, err error)) error {
 	return r.err
 }
 
+// RunAndStay is Run, but for a thread that stays as long as this process if f says so
+// and does not fail: its end is that of a parent for what f has made. It must not hold
+// tracees then.
+func RunAndStay(f func() (stay bool, err error)) error {
+	done := make(chan error, 1)
+	go onOwnThread(func() {
+		stay, err := f()
+		done <- err
+		if stay && err == nil {
+			select {}
+		}
+	})
+	return <-done
+}
+
 // awaitEnd waits until a thread of this process is gone. It lets go of its tracees
 // while it ends, and these want the CPU at once, so who waits for that comes first.
 func awaitEnd(tid int) {
