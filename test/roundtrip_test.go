@@ -43,6 +43,7 @@ var targets = []target{
 	{name: "robust"},
 	{name: "syscalls", changing: true},
 	{name: "restart", changing: true, noCRIU: "EINTR from calls with a restart block"},
+	{name: "restartbefore", src: "restart", args: []string{"before"}, changing: true, needs: threadMemory, noCRIU: "EINTR from calls with a restart block"},
 	{name: "comm"},
 	{name: "stopped", noCRIU: "SIGTTIN and SIGTTOU stop nobody in a restored group"},
 	{name: "creds", args: []string{"root"}},
@@ -199,6 +200,16 @@ func kernelMemory(t testing.TB) {
 	r, err := kmem.Open("kioctx.user_id")
 	testkit.KernelMemory(t, err)
 	mustDo(t, r.Close())
+}
+
+// threadMemory is kernelMemory of any thread.
+func threadMemory(t testing.TB) {
+	kernelMemory(t)
+	n, err := unix.PidfdOpen(unix.Getpid(), unix.PIDFD_THREAD)
+	if err != nil {
+		testkit.Lacks(t, "pidfds of threads (Linux 6.9)", err, unix.EINVAL)
+	}
+	mustDo(t, unix.Close(n))
 }
 
 // program builds the target.

@@ -125,21 +125,33 @@ const (
 	futexFlags         = 128 | 256 // FUTEX_PRIVATE_FLAG, FUTEX_CLOCK_REALTIME
 )
 
-// BlockCall finds out which of the calls that use the kernel's restart block
-// a thread is in by the arguments alone: nanosleep, clock_nanosleep, futex or
-// poll. It says so only where the arguments fit no other.
-func BlockCall(a [6]uint64) (nr uint64, ok bool) {
-	const pointer = 1 << 16 // mmap_min_addr: addresses begin here
-	op, isInt := a[1]&^futexFlags, a[2]>>32 == 0 || int64(a[2]) == int64(int32(a[2]))
-	fits := [...]struct {
-		nr uint64
-		is bool
-	}{
-		{unix.SYS_FUTEX, a[0] >= pointer && a[0]%4 == 0 && a[3] >= pointer && (op == FutexWait || op == FutexWaitBitset || op == FutexWaitRequeuePI)},
-		{unix.SYS_POLL, a[1] < pointer && (a[0] >= pointer || a[1] == 0) && isInt && a[2] != 0},
-		{unix.SYS_NANOSLEEP, a[0] >= pointer && (a[1] == 0 || a[1] >= pointer)},
-		{unix.SYS_CLOCK_NANOSLEEP, a[0] < pointer && a[1] == 0 && a[2] >= pointer},
+// CallOf finds out by the first two words of what the kernel's restart block says of a
+// call (struct restart_block, behind fn) which one of these it is: those are the address
+// and value of a futex, the clock, kind and place of a sleep's rest, or the descriptors
+// and number of a poll. It says so only where they fit no other.
+func CallOf(a [6]uint64, block [2]uint64) (nr uint64, ok bool) {
+	const pointer = 1 << 16
+	same, low, high := block[0] == a[0] && a[0] != 0, uint32(block[1]), block[1]>>32
+	none, native := block[0]>>32 == 0, block[0]>>32 == 1 // where to leave the rest: TT_NONE, TT_NATIVE
+	sleeps := func(rest uint64) bool {
+		return none && rest == 0 || native && rest != 0 && block[1] == rest
 	}
+	return only([]fit{
+		{unix.SYS_FUTEX, same && low == uint32(a[2]) && high > 1},             // flags, FLAGS_HAS_TIMEOUT among them
+		{unix.SYS_POLL, block[0] == a[0] && low == uint32(a[1]) && high <= 1}, // whether it has a timeout
+		{unix.SYS_NANOSLEEP, a[0] >= pointer && sleeps(a[1])},
+		{unix.SYS_CLOCK_NANOSLEEP, a[0] < pointer && a[1] == 0 && a[2] >= pointer && sleeps(a[3])},
+	})
+}
+
+// fit is a call that a thread may be in.
+type fit struct {
+	nr uint64
+	is bool
+}
+
+// only returns the call that it is if it is one alone.
+func only(fits []fit) (nr uint64, ok bool) {
 	n := 0
 	for _, f := range fits {
 		if f.is {
@@ -147,4 +159,18 @@ func BlockCall(a [6]uint64) (nr uint64, ok bool) {
 		}
 	}
 	return nr, n == 1
+}
+
+// BlockCall finds out which of the calls that use the kernel's restart block
+// a thread is in by the arguments alone: nanosleep, clock_nanosleep, futex or
+// poll. It says so only where the arguments fit no other.
+func BlockCall(a [6]uint64) (nr uint64, ok bool) {
+	const pointer = 1 << 16 // mmap_min_addr: addresses begin here
+	op, isInt := a[1]&^futexFlags, a[2]>>32 == 0 || int64(a[2]) == int64(int32(a[2]))
+	return only([]fit{
+		{unix.SYS_FUTEX, a[0] >= pointer && a[0]%4 == 0 && a[3] >= pointer && (op == FutexWait || op == FutexWaitBitset || op == FutexWaitRequeuePI)},
+		{unix.SYS_POLL, a[1] < pointer && (a[0] >= pointer || a[1] == 0) && isInt && a[2] != 0},
+		{unix.SYS_NANOSLEEP, a[0] >= pointer && (a[1] == 0 || a[1] >= pointer)},
+		{unix.SYS_CLOCK_NANOSLEEP, a[0] < pointer && a[1] == 0 && a[2] >= pointer},
+	})
 }

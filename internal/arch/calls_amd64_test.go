@@ -52,6 +52,34 @@ func TestBlockCall(t *testing.T) {
 	}
 }
 
+func TestCallOf(t *testing.T) {
+	const p, q = 0x7f0000001000, 0x7fff00002000
+	tests := []struct {
+		name  string
+		args  [6]uint64
+		block [2]uint64
+		nr    uint64 // 0: can't be told
+	}{
+		{"futex", [6]uint64{p, 0, 0, q}, [2]uint64{p, 0x52 << 32}, unix.SYS_FUTEX},
+		{"futex, private", [6]uint64{p, 128, 7, q}, [2]uint64{p, 0x42<<32 | 7}, unix.SYS_FUTEX},
+		{"futex of older kernels", [6]uint64{p, 128, 7, q}, [2]uint64{p, 4<<32 | 7}, unix.SYS_FUTEX},
+		{"poll", [6]uint64{p, 3, 5000}, [2]uint64{p, 1<<32 | 3}, unix.SYS_POLL},
+		{"poll for ever", [6]uint64{p, 3, ^uint64(0)}, [2]uint64{p, 3}, unix.SYS_POLL},
+		{"poll of nothing", [6]uint64{0, 0, 5000}, [2]uint64{0, 1 << 32}, unix.SYS_POLL},
+		{"nanosleep", [6]uint64{p, q}, [2]uint64{1<<32 | 1, q}, unix.SYS_NANOSLEEP},
+		{"nanosleep without rest", [6]uint64{p, 0, 7}, [2]uint64{1, 99}, unix.SYS_NANOSLEEP},
+		{"clock_nanosleep", [6]uint64{7, 0, p, q}, [2]uint64{1<<32 | 7, q}, unix.SYS_CLOCK_NANOSLEEP},
+		{"clock_nanosleep without rest", [6]uint64{1, 0, p, 0}, [2]uint64{1, 99}, unix.SYS_CLOCK_NANOSLEEP},
+		{"poll, of a futex's arguments", [6]uint64{p, 9, 9, q}, [2]uint64{p, 1<<32 | 9}, unix.SYS_POLL},
+		{"another's", [6]uint64{p, 0, 0, q}, [2]uint64{q, 0}, 0},
+	}
+	for _, x := range tests {
+		if nr, ok := CallOf(x.args, x.block); ok != (x.nr != 0) || ok && nr != x.nr {
+			t.Errorf("%s: %d, %v; want %d", x.name, nr, ok, x.nr)
+		}
+	}
+}
+
 func TestEndless(t *testing.T) {
 	tests := []struct {
 		nr   uint64

@@ -303,6 +303,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		f    func() error
 	}{
 		{"collect", d.collect},
+		{"restarted", d.seeRestarted},
 		{"ask", d.askAround},
 		{"requests", func() error { return mem.Settle(ctx, d.memoryOf, d.spaces) }},
 		{"memory", d.putMemory},

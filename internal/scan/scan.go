@@ -60,6 +60,10 @@ type Task struct {
 // object (as in ids-PID.img).
 type IDs struct{ VM, Files, FS, Sighand uint32 }
 
+// Block is the head of the kernel's struct restart_block behind its function, the two
+// words that differ from one kind of call to the other.
+type Block [2]uint64
+
 // Thread is one thread of a task.
 type Thread struct {
 	remote.Thread
@@ -81,6 +85,10 @@ type Thread struct {
 	Seen    *taskmem.Thread
 	Like    *Thread
 	Witness bool
+
+	// Block is what the kernel has about a call of it that was interrupted before,
+	// where that was asked for; else nil.
+	Block *Block
 
 	Cgroups   []proc.Cgroup // with --manage-cgroups, in order of names
 	CgroupSet uint32        // number of that set of them; 0: not looked at

@@ -9,6 +9,7 @@ import (
 
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 )
@@ -163,7 +164,7 @@ func foldBlock(t *scan.Thread, r arch.Regs, pending bool) (arch.Regs, *restart, 
 
 // blockCall finds out which system call a thread with a restart block made.
 // Once it was interrupted before, the kernel only says restart_syscall. Code that
-// nobody may read (EFAULT) doesn't tell.
+// nobody may read (EFAULT) doesn't tell, nor does that of syscall(3).
 func blockCall(t *scan.Thread, r *arch.Regs) (nr uint64, ok bool, err error) {
 	if nr, _ := arch.InSyscall(r); nr != arch.SysRestart {
 		return nr, true, nil
@@ -178,8 +179,45 @@ func blockCall(t *scan.Thread, r *arch.Regs) (nr uint64, ok bool, err error) {
 			return nr, true, nil
 		}
 	}
-	nr, ok = arch.BlockCall(arch.CallArgs(r))
+	if t.Block != nil {
+		nr, ok = arch.CallOf(arch.CallArgs(r), *t.Block)
+	}
+	if !ok {
+		nr, ok = arch.BlockCall(arch.CallArgs(r))
+	}
 	return nr, ok, nil
+}
+
+// Guessed tells whether a thread is in a call of which neither its registers nor its
+// code tell which it is. The kernel's memory does, see ReadBlock.
+func Guessed(t *scan.Thread) (bool, error) {
+	if nr, _ := arch.InSyscall(&t.Regs); nr != arch.SysRestart || !arch.NeedsBlock(&t.Regs) {
+		return false, nil
+	}
+	_, ok, err := blockCall(t, &t.Regs)
+	return !ok, err
+}
+
+// BlockNames are the members of the kernel's structures that ReadBlock needs. They are
+// not with those of others, as it takes longer to find them.
+func BlockNames() []string {
+	return []string{"?task_struct.restart_block", "?restart_block", "?restart_block.futex"}
+}
+
+// ReadBlock reads what the kernel has about the interrupted call of the thread that a
+// pidfd is of.
+func ReadBlock(r *kmem.Reader, pidfd int) (*scan.Block, error) {
+	for _, n := range BlockNames() {
+		if !r.Has(n[1:]) {
+			return nil, fmt.Errorf("%w: the kernel has no %s", kmem.ErrUnavailable, n[1:])
+		}
+	}
+	at, err := r.Task(pidfd)
+	var b [16]byte
+	if err == nil {
+		err = r.ReadAt(b[:], at+r.Off("task_struct.restart_block")+r.Off("restart_block.futex"))
+	}
+	return &scan.Block{binary.NativeEndian.Uint64(b[:]), binary.NativeEndian.Uint64(b[8:])}, err
 }
 
 // sleepRest reads what is left of a sleep, if the program asked the kernel to
