@@ -354,6 +354,15 @@ static void perf(void) {
 	fd = CHECK(syscall(SYS_perf_event_open, &a, 0, -1, -1, 0));
 }
 static void device(void) { fd = CHECK(open("/dev/fuse", O_RDWR)); }
+static void notify(void) {
+	signal(SIGUSR1, SIG_IGN);
+	CHECK(mkdir("seen", 0755));
+	fd = CHECK(open("seen", O_RDONLY | O_DIRECTORY));
+	int other = CHECK(inotify_init1(0)); // another one's mark of the same directory
+	CHECK(inotify_add_watch(other, "seen", IN_DELETE));
+	CHECK(fcntl(fd, F_SETSIG, SIGUSR1));
+	CHECK(fcntl(fd, F_NOTIFY, DN_CREATE | DN_MULTISHOT));
+}
 static void owner(void) {
 	fd = CHECK(open("fifo", O_RDWR | O_CREAT, 0600));
 	CHECK(fcntl(fd, F_SETOWN, getppid()));
@@ -479,7 +488,7 @@ static struct {
     {"mnt", mnt}, {"mountfile", mount_file}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
-    {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"owner", owner}, {"epollclosed", epoll_closed},
+    {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"notify", notify}, {"owner", owner}, {"epollclosed", epoll_closed},
     {"flowlabel", flow_label}, {"sockmap", sockmap}, {"established", established}, {"savedsyn", saved_syn},
     {"secret", secret}, {"secretmemory", secret_memory}, {"longpath", long_path}, {"zombiememory", zombie_memory}, {"endeddescriptors", ended_descriptors}, {"descriptorlink", descriptor_link}, {"descriptorinfo", descriptor_info},
    

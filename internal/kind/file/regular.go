@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/image/criu/fown"
 	"glis.dev/glis/image/criu/regfile"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -31,6 +32,7 @@ type Regular struct {
 	links   map[inodeKey]uint32  // of a dump: numbers of the names that --link-remap gave
 	remaps  map[uint32]*remapped // of a restore: files that come back in another way than by their path
 	dirs    directories          // of a restore
+	memory  *kmem.Shared         // the kernel's
 }
 
 // Type implements kind.File.
@@ -115,11 +117,11 @@ func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	if f.FD < 0 {
 		return &e.file, k.buildID(f, &e.reg)
 	}
-	return &e.file, dumpOwner(env, f, &e.reg)
+	return &e.file, k.dumpOwner(env, f, &e.reg)
 }
 
 // dumpOwner fills in the owner of a descriptor. With O_PATH there is none.
-func dumpOwner(env *kind.DumpEnv, f *scan.File, e *regfile.RegFileEntry) error {
+func (k *Regular) dumpOwner(env *kind.DumpEnv, f *scan.File, e *regfile.RegFileEntry) error {
 	if f.Flags&unix.O_PATH != 0 || f.Unowned {
 		return nil
 	}
@@ -127,7 +129,11 @@ func dumpOwner(env *kind.DumpEnv, f *scan.File, e *regfile.RegFileEntry) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(fillOwner(env, f, d, e.Fown), d.Close())
+	err = fillOwner(env, f, d, e.Fown)
+	if err == nil && e.Fown.GetPid() != 0 {
+		err = k.noNotify(f, d)
+	}
+	return errors.Join(err, d.Close())
 }
 
 // position is where the file stands. Writers of /dev/kmsg have none, which
