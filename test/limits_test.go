@@ -18,6 +18,9 @@ var refusals = []struct {
 	state, row, words string
 }{
 	{"vm", "shares its memory", "CLONE_VM"},
+	{"exitsignal", "a child that tells its end by another signal", "SIGCHLD"},
+	{"threaddirectory", "a thread with a working directory", "working directory, root and umask of its own"},
+	{"dispatch", "Syscall User Dispatch (PR_SET", "PR_SET_SYSCALL_USER_DISPATCH"},
 	{"listener", "seccomp filter with a listener", "SECCOMP_RET_USER_NOTIF"},
 	{"undo", "has used SEM_UNDO", "SEM_UNDO"},
 	{"deathsignal", "first thread has ended while others go on", "PR_SET_PDEATHSIG"},
@@ -109,6 +112,9 @@ func TestLimits(t *testing.T) {
 		t.Run(x.state, func(t *testing.T) {
 			if strings.HasSuffix(x.state, "ports") && !hasPorts() {
 				t.Skip("the kernel lets no program use I/O ports (CONFIG_X86_IOPL_IOPERM)")
+			}
+			if x.state == "dispatch" && testkit.Kernel(t).Less(testkit.Version{Major: 6, Minor: 4}) {
+				t.Skip("the kernel does not tell of it (PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, Linux 6.4)")
 			}
 			if strings.HasPrefix(x.state, "secret") && !hasSecrets() {
 				t.Skip("the kernel has no secret memory (CONFIG_SECRETMEM, secretmem.enable)")

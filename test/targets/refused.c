@@ -354,6 +354,29 @@ static void perf(void) {
 	fd = CHECK(syscall(SYS_perf_event_open, &a, 0, -1, -1, 0));
 }
 static void device(void) { fd = CHECK(open("/dev/fuse", O_RDWR)); }
+static void exit_signal(void) {
+	if (CHECK(syscall(SYS_clone, SIGUSR2, 0, 0, 0, 0)) == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		wait_for_end(NULL);
+	}
+	signal(SIGUSR2, SIG_IGN);
+}
+static pthread_barrier_t gone;
+static void *leaves(void *arg) {
+	CHECK(unshare(CLONE_FS));
+	CHECK(chdir("/"));
+	pthread_barrier_wait(&gone);
+	wait_for_end(NULL);
+	return arg;
+}
+static void thread_directory(void) {
+	pthread_t th;
+	OK(pthread_barrier_init(&gone, NULL, 2));
+	OK(pthread_create(&th, NULL, leaves, NULL));
+	pthread_barrier_wait(&gone);
+}
+static char selector; // 0: calls are made
+static void dispatch(void) { CHECK(prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0L, 0L, &selector)); }
 static void notify(void) {
 	signal(SIGUSR1, SIG_IGN);
 	CHECK(mkdir("seen", 0755));
@@ -488,7 +511,7 @@ static struct {
     {"mnt", mnt}, {"mountfile", mount_file}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
-    {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"notify", notify}, {"owner", owner}, {"epollclosed", epoll_closed},
+    {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"exitsignal", exit_signal}, {"threaddirectory", thread_directory}, {"dispatch", dispatch}, {"notify", notify}, {"owner", owner}, {"epollclosed", epoll_closed},
     {"flowlabel", flow_label}, {"sockmap", sockmap}, {"established", established}, {"savedsyn", saved_syn},
     {"secret", secret}, {"secretmemory", secret_memory}, {"longpath", long_path}, {"zombiememory", zombie_memory}, {"endeddescriptors", ended_descriptors}, {"descriptorlink", descriptor_link}, {"descriptorinfo", descriptor_info},
    
