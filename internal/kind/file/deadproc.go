@@ -47,6 +47,26 @@ func deadProc(f *scan.File) uint32 {
 	return pid
 }
 
+// again returns a file of /proc by its path, if that leads to it although the kernel
+// tells it as deleted. It forgets names below /proc/PID/net whenever somebody looks for
+// one again, as who opens the file a second time.
+func (k *Regular) again(f *scan.File) (*scan.File, error) {
+	name, deleted := strings.CutSuffix(f.Link, deletedSuffix)
+	if !deleted || deadProc(f) == 0 {
+		return f, nil
+	}
+	by := *f
+	by.Link = name
+	st, err := k.statPath(&by)
+	switch {
+	case err == nil && st.Dev == f.Stat.Dev && st.Ino == f.Stat.Ino:
+		return &by, nil
+	case err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
+		return f, nil
+	}
+	return nil, fmt.Errorf("%v: look for it by its path: %w", f, err)
+}
+
 // dumpDead notes a file of a process that has ended, and returns the path it
 // had.
 func dumpDead(env *kind.DumpEnv, f *scan.File, pid uint32) (string, error) {

@@ -172,6 +172,10 @@ func (k *Regular) name(env *kind.DumpEnv, f *scan.File) (string, error) {
 	if f.Stat.Nlink == 0 {
 		return k.dumpGhost(env, f)
 	}
+	f, err := k.again(f)
+	if err != nil {
+		return "", err
+	}
 	if err := lateProc(env, f); err != nil {
 		return "", err
 	}
