@@ -35,6 +35,7 @@ func New() *Set {
 	files := append([]kind.File{unix.New(), inet.New(), netlink.New(), packet.New(), lone.New(), tun.New()}, socket.Others()...)
 	return &Set{
 		Files: append(files,
+			file.PathOnly{},
 			&file.Pipe{},
 			&file.Fifo{},
 			&file.Eventfd{},

@@ -46,7 +46,7 @@ var namespaceFiles = [...]namespace{
 // namespaceOf returns what an open file is a namespace of, nil if it is none or
 // another one than Glis's.
 func namespaceOf(f *scan.File) *namespace {
-	if strings.HasPrefix(f.Link, "/") || f.Flags&unix.O_PATH != 0 {
+	if strings.HasPrefix(f.Link, "/") {
 		return nil
 	}
 	for i := range namespaceFiles {
@@ -71,12 +71,14 @@ func (NSFile) Match(f *scan.File) bool { return namespaceOf(f) != nil }
 
 // Dump implements kind.File.
 func (NSFile) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	own, err := borrowOwner(env, f)
-	if err != nil {
-		return nil, err
-	}
-	if own.GetPid() != 0 || own.GetSignum() != 0 {
-		return nil, kind.Unsupported(f, "it has an owner of signals (F_SETOWN), which images have no place for; reset it")
+	if f.Flags&unix.O_PATH == 0 { // that has none
+		own, err := borrowOwner(env, f)
+		if err != nil {
+			return nil, err
+		}
+		if own.GetPid() != 0 || own.GetSignum() != 0 {
+			return nil, kind.Unsupported(f, "it has an owner of signals (F_SETOWN), which images have no place for; reset it")
+		}
 	}
 	n := namespaceOf(f)
 	return &fdinfo.FileEntry{Nsf: &ns.NsFileEntry{Id: proto.Uint32(f.ID), NsId: proto.Uint32(n.id), NsCflag: proto.Uint32(n.flag), Flags: proto.Uint32(f.Flags)}}, nil
@@ -137,9 +139,12 @@ func (n *nsNode) String() string { return fmt.Sprintf("file %#x: the %s namespac
 
 // Create implements plan.Node.
 func (n *nsNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
-	num, err := unix.Open(n.ns.path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	num, err := unix.Open(n.ns.path(), unix.O_RDONLY|unix.O_CLOEXEC|int(n.flags&unix.O_PATH), 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s namespace: %w", n.ns.name, err)
+	}
+	if n.flags&unix.O_PATH != 0 {
+		return fd.New(num), nil
 	}
 	return n.ready(fd.New(num))
 }

@@ -24,6 +24,7 @@ import (
 type Pipe struct {
 	pipes pipeIndex           // of a dump
 	sets  map[uint32]*pipeSet // of a restore, by pipe_id
+	paths []*pipePath         // of a restore
 }
 
 // pipeIndex finds the pipes, or FIFOs, of a tree.
@@ -48,6 +49,9 @@ func (*Pipe) Match(f *scan.File) bool {
 
 // Dump implements kind.File.
 func (k *Pipe) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	if f.Flags&unix.O_PATH != 0 {
+		return k.dumpPath(env, f)
+	}
 	d, err := f.Borrow()
 	if err != nil {
 		return nil, err
@@ -89,6 +93,9 @@ func (x *pipeIndex) find(t *scan.Tree, f *scan.File, match func(*scan.File) bool
 }
 
 func (x *pipeIndex) add(f *scan.File) {
+	if f.Flags&unix.O_PATH != 0 {
+		return // it is no end
+	}
 	key := inodeKey{f.Stat.Dev, f.Stat.Ino}
 	p := x.ends[key]
 	if p == nil {

@@ -58,6 +58,11 @@ func (k *Pipe) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 			return err
 		}
 	}
+	if b.flags&unix.O_PATH != 0 {
+		n := &pipePath{base: b, set: k.set(in.GetPipeId())}
+		k.paths = append(k.paths, n)
+		return p.Add(n)
+	}
 	n := &pipeNode{base: b, set: k.set(in.GetPipeId())}
 	n.set.nodes = append(n.set.nodes, n)
 	return p.Add(n)

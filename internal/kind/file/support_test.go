@@ -54,7 +54,7 @@ type target struct {
 
 // allKinds is the list in internal/kinds, sockets aside.
 func allKinds() []kind.File {
-	return []kind.File{&Pipe{}, &Fifo{}, &Eventfd{}, &Epoll{}, &Timerfd{}, &Signalfd{}, &Pidfd{}, &Inotify{}, &Fanotify{}, &TTY{}, &Memfd{}, &Regular{}, &Unknown{}}
+	return []kind.File{PathOnly{}, &Pipe{}, &Fifo{}, &Eventfd{}, &Epoll{}, &Timerfd{}, &Signalfd{}, &Pidfd{}, &Inotify{}, &Fanotify{}, &TTY{}, &Memfd{}, &Regular{}, &Unknown{}}
 }
 
 // look makes a target of a process, the test's own if pid is that.

@@ -17,6 +17,30 @@ import (
 // name.
 type Unknown struct{}
 
+// PathOnly is what has no path and was opened with O_PATH, through /proc/PID/fd. The
+// kernel tells nothing of it, not even which one it is: all anonymous files have the
+// same inode.
+type PathOnly struct{ Unknown }
+
+// Match implements kind.File.
+func (PathOnly) Match(f *scan.File) bool {
+	return f.Flags&unix.O_PATH != 0 && (strings.HasPrefix(f.Link, "anon_inode:") || strings.HasPrefix(f.Link, "pidfd:[") || isMemfdPath(f))
+}
+
+// isMemfdPath tells whether a file is a memfd by its name. As a deleted file it would
+// come back as another one than who has the memfd open has.
+func isMemfdPath(f *scan.File) bool {
+	return f.Stat.Nlink == 0 && f.Stat.Mode&unix.S_IFMT == unix.S_IFREG && strings.HasPrefix(f.Link, memfdPrefix)
+}
+
+// Dump implements kind.File.
+func (PathOnly) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+	if isMemfdPath(f) {
+		return nil, kind.Unsupported(f, "it is a memfd that was opened with O_PATH, which Glis can't open again yet; close it")
+	}
+	return nil, kind.Unsupported(f, "it is %s that was opened with O_PATH, and the kernel does not tell which one; close it", describe(f))
+}
+
 // Type implements kind.File.
 func (Unknown) Type() fdinfo.FdTypes { return fdinfo.FdTypes_UND }
 
