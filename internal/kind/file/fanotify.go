@@ -149,10 +149,11 @@ func (n *fanotifyNode) Check(env *plan.CheckEnv) error {
 
 // Create implements plan.Node.
 func (n *fanotifyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
-	num, err := unix.FanotifyInit(uint(n.init)&^unix.FAN_NONBLOCK|unix.FAN_CLOEXEC, uint(n.events))
+	num, err := unix.FanotifyInit(uint(n.init), uint(n.events)) // it tells them all later, also those of its first descriptor
 	if err != nil {
 		return nil, fmt.Errorf("fanotify %#x, flags %#x: %w", n.id, n.init, err)
 	}
+	unix.CloseOnExec(num)
 	d := fd.New(num)
 	for _, m := range n.marks {
 		if err := m.add(d); err != nil {

@@ -317,3 +317,39 @@ func hugetlbfs(t *testing.T) int {
 	n, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
 	return own(t, n, err)
 }
+
+// Flags that only open(2) by a name gives are there afterwards.
+func TestGhostFlags(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Symlink("nowhere", dir+"/link"), os.WriteFile(dir+"/file", []byte("text"), 0o600), os.Mkdir(dir+"/sub", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	all := []int{
+		open(t, dir+"/link", unix.O_PATH|unix.O_NOFOLLOW), open(t, dir+"/link", unix.O_PATH|unix.O_NOFOLLOW),
+		open(t, dir+"/file", unix.O_RDWR|unix.O_NOFOLLOW|unix.O_ASYNC), open(t, dir+"/file", unix.O_RDONLY),
+		open(t, dir+"/sub", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW),
+	}
+	for _, name := range []string{"link", "file", "sub"} {
+		if err := os.Remove(dir + "/" + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := self(t)
+	for _, n := range all {
+		g.add(n)
+	}
+	files := g.tree.Files
+	g.mustDump()
+	r := newRedo(t, g.im)
+	g.im.store(t, r.env.Store)
+	made := r.mustCreate()
+	for i, n := range all {
+		again := made[plan.ID(files[i].ID)].Int()
+		if is, was := flagsOf(t, again), flagsOf(t, n); is != was {
+			t.Errorf("%s: flags %#o, were %#o", files[i].Link, is, was)
+		}
+		if is := g.add(again); is.Link != files[i].Link {
+			t.Errorf("%s, not %s", is.Link, files[i].Link)
+		}
+	}
+}

@@ -91,7 +91,12 @@ func (s *ghostSet) get(n *regularNode, env *plan.Env) (*fd.FD, error) {
 		s.unborn = nil
 		return d, nil
 	}
-	return reopen(s.holds[n.entry.GetName()], n.flags&^notForOpen)
+	if n.early != nil {
+		d := n.early
+		n.early = nil
+		return d, nil
+	}
+	return reopen(s.holds[n.entry.GetName()], n.again())
 }
 
 // unborn tells whether a node is of a file that never had a name.
@@ -100,6 +105,12 @@ func (n *regularNode) unborn() bool { return n.flags&unix.O_TMPFILE == unix.O_TM
 func (s *ghostSet) drop() {
 	for _, d := range s.holds {
 		d.Close()
+	}
+	for _, n := range s.nodes {
+		if n.early != nil {
+			n.early.Close()
+			n.early = nil
+		}
 	}
 	if s.unborn != nil {
 		s.unborn.Close()
@@ -176,6 +187,9 @@ func (s *ghostSet) holdAll(d *fd.FD) error {
 		errs, linked[name] = append(errs, err), ok
 	}
 	for name, ok := range linked {
+		if ok {
+			errs = append(errs, s.openEarly(name, s.places.of(name)))
+		}
 		h, err := hold(d, s.places.of(name), ok)
 		if errs = append(errs, err); h != nil {
 			s.holds[name] = h
@@ -198,6 +212,22 @@ func (s *ghostSet) link(d *fd.FD, name string) (ok bool, err error) {
 		return false, fmt.Errorf("name it %s: %w", name, err)
 	}
 	return true, nil
+}
+
+// openEarly opens a file by its name for those who said not to follow a link there
+// (O_NOFOLLOW): by a handle nothing can be opened so.
+func (s *ghostSet) openEarly(name, at string) (err error) {
+	mode := s.head.GetMode() & unix.S_IFMT
+	for _, n := range s.nodes {
+		simple := mode == unix.S_IFREG || mode == unix.S_IFDIR || n.flags&unix.O_PATH != 0
+		if n.flags&unix.O_NOFOLLOW == 0 || n.entry.GetName() != name || !simple {
+			continue
+		}
+		if n.early, err = openAt(at, n.openFlags()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hold returns a handle on a file, which knows it by its name if it has it,
@@ -295,6 +325,11 @@ func (s *ghostSet) createOther() error {
 	h, err := openAt(at, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 	if err == nil {
 		err = s.dressPath(h)
+	}
+	for _, n := range s.names() {
+		if err == nil {
+			err = s.openEarly(n, at)
+		}
 	}
 	if h != nil {
 		for _, n := range s.names() {

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -99,6 +100,38 @@ func TestPTYOwner(t *testing.T) {
 	for _, n := range nodes {
 		if n, ok := n.(*ptyNode); ok && (n.set.owner.GetUid() != 13333 || n.set.owner.GetGid() != 44444) {
 			t.Errorf("%v: belongs to %d:%d", n, n.set.owner.GetUid(), n.set.owner.GetGid())
+		}
+	}
+}
+
+// The slave of openpty(3) doesn't have O_LARGEFILE, which open(2) always gives.
+func TestPTYSlaveFlags(t *testing.T) {
+	m, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	own(t, m, err)
+	if err := unix.IoctlSetPointerInt(m, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetUint32(m, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := open(t, fmt.Sprintf("/dev/pts/%d", number), unix.O_RDWR|unix.O_NOCTTY)
+	s := &ptySet{index: number, hold: borrowSelf(t, m), made: true}
+	peer, err := peerAs(s.hold, unix.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	for _, n := range []int{opened, peer.Int()} {
+		was := flagsOf(t, n)
+		d, err := (&ptyNode{base: base{flags: uint32(was)}, set: s}).Create(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		how, err := unix.FcntlInt(uintptr(d.Int()), unix.F_GETFD, 0)
+		if is := flagsOf(t, d.Int()); is != was || how != unix.FD_CLOEXEC || err != nil {
+			t.Errorf("flags %#o, were %#o; of the descriptor %d, %v", is, was, how, err)
 		}
 	}
 }

@@ -159,12 +159,12 @@ func (n *ptyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
 		}
 		return n.ready(fd.New(num))
 	}
-	d, err := n.set.slave(n.set.hold)
+	d, err := peerAs(n.set.hold, n.flags&^(notForOpen|unix.O_NOFOLLOW))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", n.set.name(), err)
 	}
-	defer d.Close()
-	return reopen(d, n.flags&^(notForOpen|unix.O_NOFOLLOW))
+	unix.CloseOnExec(d.Int())
+	return d, nil
 }
 
 // slave opens the slave of a terminal.

@@ -57,6 +57,7 @@ func TestRegularRoundTrip(t *testing.T) {
 		{"zero", "/dev/zero", unix.O_RDONLY | unix.O_NONBLOCK, 0},
 		{"urandom", "/dev/urandom", unix.O_RDONLY, 0},
 		{"path only", name, unix.O_PATH, 0},
+		{"async", name, unix.O_RDWR | unix.O_ASYNC, 0},
 		{"directory path", filepath.Dir(name), unix.O_PATH | unix.O_DIRECTORY, 0},
 	} {
 		t.Run(c.what, func(t *testing.T) {

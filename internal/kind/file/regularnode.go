@@ -94,6 +94,7 @@ type regularNode struct {
 	size  uint64     // that the file must have at least
 	remap *remapped  // nil: it comes back by its path
 	dir   *directory // that it is in
+	early *fd.FD     // of a deleted file: what was opened while it had its name
 	plan  *plan.Plan
 	locks *Locks
 }
@@ -246,11 +247,22 @@ func (n *regularNode) follow() int {
 }
 
 func (n *regularNode) openFlags() int {
-	flags := n.flags &^ notForOpen
+	flags := n.again()
 	if flags&unix.O_PATH != 0 {
 		flags &= unix.O_PATH | unix.O_NOFOLLOW | unix.O_DIRECTORY
 	}
 	return int(flags) | unix.O_NOCTTY | unix.O_CLOEXEC
+}
+
+// again returns the flags that open(2) is given again. Only it can give O_ASYNC to what
+// tells nobody of its I/O, where that means nothing.
+func (n *regularNode) again() uint32 {
+	flags := n.flags &^ notForOpen
+	switch n.entry.GetMode() & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR:
+		flags |= n.flags & unix.O_ASYNC
+	}
+	return flags
 }
 
 // permissions are the bits that CRIU lets be ignored.
