@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -133,5 +134,27 @@ func TestPTYSlaveFlags(t *testing.T) {
 		if is := flagsOf(t, d.Int()); is != was || how != unix.FD_CLOEXEC || err != nil {
 			t.Errorf("flags %#o, were %#o; of the descriptor %d, %v", is, was, how, err)
 		}
+	}
+}
+
+// So does one whose master is closed.
+func TestPTYHungFlags(t *testing.T) {
+	m, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetUint32(m, unix.TIOCGPTN)
+	if err := errors.Join(err, unix.Close(m)); err != nil {
+		t.Fatal(err)
+	}
+	info := &tty.TtyInfoEntry{}
+	s := &hungSet{pty: ptySet{index: number, info: info, owner: info, ptmx: "/dev/ptmx"}}
+	s.nodes = []*hungNode{{base: base{flags: unix.O_RDWR}, set: s}}
+	if err := s.create(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.nodes[0].Drop()
+	if flags := flagsOf(t, s.nodes[0].own.Int()); flags != unix.O_RDWR {
+		t.Errorf("flags %#o", flags)
 	}
 }

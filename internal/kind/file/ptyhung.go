@@ -128,13 +128,8 @@ func (s *hungSet) create() error {
 	if err := s.pty.setInode(); err != nil {
 		return err
 	}
-	d, err := s.pty.slave(s.pty.hold)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
 	for _, n := range s.nodes {
-		if n.own, err = reopen(d, n.flags&^(notForOpen|unix.O_NOFOLLOW)); err != nil {
+		if n.own, err = s.pty.slaveAs(n.flags); err != nil {
 			return err
 		}
 	}

@@ -159,9 +159,14 @@ func (n *ptyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
 		}
 		return n.ready(fd.New(num))
 	}
-	d, err := peerAs(n.set.hold, n.flags&^(notForOpen|unix.O_NOFOLLOW))
+	return n.set.slaveAs(n.flags)
+}
+
+// slaveAs opens the slave of a terminal with the flags that it had.
+func (s *ptySet) slaveAs(flags uint32) (*fd.FD, error) {
+	d, err := peerAs(s.hold, flags&^(notForOpen|unix.O_NOFOLLOW))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", n.set.name(), err)
+		return nil, fmt.Errorf("%s: %w", s.name(), err)
 	}
 	unix.CloseOnExec(d.Int())
 	return d, nil
