@@ -213,11 +213,14 @@ func ReadBlock(r *kmem.Reader, pidfd int) (*scan.Block, error) {
 		}
 	}
 	at, err := r.Task(pidfd)
-	var b [16]byte
-	if err == nil {
-		err = r.ReadAt(b[:], at+r.Off("task_struct.restart_block")+r.Off("restart_block.futex"))
+	if err != nil {
+		return nil, err
 	}
-	return &scan.Block{binary.NativeEndian.Uint64(b[:]), binary.NativeEndian.Uint64(b[8:])}, err
+	var b [16]byte
+	if err := r.ReadAt(b[:], at+r.Off("task_struct.restart_block")+r.Off("restart_block.futex")); err != nil {
+		return nil, err
+	}
+	return &scan.Block{binary.NativeEndian.Uint64(b[:]), binary.NativeEndian.Uint64(b[8:])}, nil
 }
 
 // sleepRest reads what is left of a sleep, if the program asked the kernel to

@@ -8,8 +8,10 @@ import (
 
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/internal/tracee"
 )
 
@@ -221,5 +223,15 @@ func TestUnfold(t *testing.T) {
 	}
 	if err := w.unfold(&restart{Nr: unix.SYS_READ, Code: arch.RestartBlock}); err == nil {
 		t.Error("a rest of a call that does not sleep is accepted")
+	}
+}
+
+// What can't be read is no block: one of zeros would be taken for a sleep's.
+func TestBlockUnread(t *testing.T) {
+	r, err := kmem.Open(BlockNames()...)
+	testkit.KernelMemory(t, err)
+	defer r.Close()
+	if b, err := ReadBlock(r, -1); b != nil || err == nil {
+		t.Errorf("read %v, %v", b, err)
 	}
 }
