@@ -16,9 +16,9 @@ import (
 
 // A socket that is only in messages which nobody can receive can't be asked, but its
 // memory tells its addresses and its state, and its options are found by giving them to a
-// new one, see socket.Fitting. That one is dumped in its place: a TCP socket that listens,
-// is connected (see lonelive.go), was (ended.go), or never was, and a UDP socket, of which the queues are read
-// from memory, too.
+// new one, see socket.Fitting. That one is dumped in its place: a TCP socket that listens
+// (who waits there is read as of others, see waiting.go), is connected (lonelive.go), was
+// (ended.go), or never was, and a UDP socket. What is in its queues memory tells, too.
 
 // lone is what is known of such a socket.
 type lone struct {

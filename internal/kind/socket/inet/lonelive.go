@@ -151,7 +151,7 @@ func (k *Kind) picture(sk kmem.Addr, p *sockmem.Picture) error {
 // again looks which state the connection is in by now.
 func (o *lone) again(l *look) error {
 	if o.state == tcp.Listening {
-		return l.kind.listens(o, o.sk)
+		return l.fail(l.kind.listens(o, o.sk))
 	}
 	if !o.live() {
 		return nil
