@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -52,6 +53,19 @@ func (b *base) setFlags(own *fd.FD, mask uint32) error {
 		return fmt.Errorf("file %#x: set flags %#o: %w", b.id, b.flags&mask, err)
 	}
 	return nil
+}
+
+// closedOnExec returns what open opens without a flag that says so, since that would stay.
+// No program that is executed meanwhile, by whoever this is a library of, gets it.
+func closedOnExec(open func() (int, error)) (*fd.FD, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	n, err := open()
+	if err != nil {
+		return nil, err
+	}
+	unix.CloseOnExec(n)
+	return fd.New(n), nil
 }
 
 // ready gives a new file its flags and returns it, or closes it.

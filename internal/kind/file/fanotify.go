@@ -149,18 +149,18 @@ func (n *fanotifyNode) Check(env *plan.CheckEnv) error {
 
 // Create implements plan.Node.
 func (n *fanotifyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
-	num, err := unix.FanotifyInit(uint(n.init), uint(n.events)) // it tells them all later, also those of its first descriptor
+	d, err := closedOnExec(func() (int, error) {
+		return unix.FanotifyInit(uint(n.init), uint(n.events)) // it tells them all later, also those of its first descriptor
+	})
 	if err != nil {
 		return nil, fmt.Errorf("fanotify %#x, flags %#x: %w", n.id, n.init, err)
 	}
-	unix.CloseOnExec(num)
-	d := fd.New(num)
 	for _, m := range n.marks {
 		if err := m.add(d); err != nil {
 			return nil, errors.Join(fmt.Errorf("fanotify %#x: mark on %s: %w", n.id, m.name, err), d.Close())
 		}
 	}
-	hold, err := unix.FcntlInt(uintptr(num), unix.F_DUPFD_CLOEXEC, 0)
+	hold, err := unix.FcntlInt(uintptr(d.Int()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

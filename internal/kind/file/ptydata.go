@@ -78,17 +78,19 @@ func lookAtOutput(master, slave *fd.FD, packets bool) ([]byte, ttyFlow, error) {
 
 // peer opens the slave of a master (TIOCGPTPEER, Linux 4.13).
 func peer(master *fd.FD) (*fd.FD, error) {
-	return peerAs(master, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK)
+	return peerAs(master, unix.O_RDWR|unix.O_NONBLOCK)
 }
 
 // peerAs opens it with these flags and no others. open(2) would add O_LARGEFILE, which
 // the slave of openpty(3) doesn't have; here O_CLOEXEC would stay among them.
 func peerAs(master *fd.FD, flags uint32) (*fd.FD, error) {
-	n, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(master.Int()), unix.TIOCGPTPEER, uintptr(flags|unix.O_NOCTTY))
-	if e != 0 {
-		return nil, fmt.Errorf("open the slave: %w", e)
-	}
-	return fd.New(int(n)), nil
+	return closedOnExec(func() (int, error) {
+		n, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(master.Int()), unix.TIOCGPTPEER, uintptr(flags|unix.O_NOCTTY))
+		if e != 0 {
+			return -1, fmt.Errorf("open the slave: %w", e)
+		}
+		return int(n), nil
+	})
 }
 
 // settleTTY lets the kernel hand on what was written to the other end: poll(2)

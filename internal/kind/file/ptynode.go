@@ -168,7 +168,6 @@ func (s *ptySet) slaveAs(flags uint32) (*fd.FD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name(), err)
 	}
-	unix.CloseOnExec(d.Int())
 	return d, nil
 }
 
