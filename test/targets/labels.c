@@ -100,7 +100,8 @@ int main(int argc, char **argv) {
 	CHECK(waitpid(known[2], &status, 0));
 	MUST(status == 0);
 	int listener = CHECK(socket(AF_INET6, SOCK_STREAM, 0)), client = CHECK(socket(AF_INET6, SOCK_STREAM, 0));
-	CHECK(bind(listener, (void *)&a, sizeof a)), CHECK(listen(listener, 1));
+	a.sin6_port = 0; // that of the UDP socket may be another's of TCP
+	CHECK(bind(listener, (void *)&a, sizeof a)), CHECK(listen(listener, 1)), CHECK(getsockname(listener, (void *)&a, &len));
 	CHECK(lease(client, 0x03, PROCESS, 0, 0)), CHECK(lease(listener, 0x07, ANY, 0, 0)), to(client, 0x03, a.sin6_port);
 	int server = CHECK(accept(listener, NULL, NULL));
 	int go[2];
