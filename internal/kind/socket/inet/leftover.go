@@ -39,7 +39,13 @@ func eachAt(port uint16, states uint32, fn func(*sockdiag.Inet)) error {
 	defer c.Close()
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		q := sockdiag.InetQuery{Family: family, Protocol: unix.IPPROTO_TCP, States: states, Port: port}
-		if err := c.EachInet(q, func(s *sockdiag.Inet) error { fn(s); return nil }); err != nil {
+		err := c.EachInet(q, func(s *sockdiag.Inet) error {
+			if port == 0 || s.Src.Port() == port { // the kernel shows all that are only bound
+				fn(s)
+			}
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}

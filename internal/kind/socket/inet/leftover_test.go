@@ -11,6 +11,7 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/sockdiag"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
@@ -171,4 +172,34 @@ func listenBeside(t *testing.T, a sort, sa unix.Sockaddr, opt int) error {
 		return err
 	}
 	return unix.Listen(d.Int(), 1)
+}
+
+// Sockets at other ports are in nobody's way, be they only bound.
+func TestEachAt(t *testing.T) {
+	var ports [2]uint16
+	for i := range ports {
+		n, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(n)
+		if err := unix.Bind(n, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+			t.Fatal(err)
+		}
+		sa, err := unix.Getsockname(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports[i] = decode(sa).port
+	}
+	for _, p := range ports {
+		err := eachAt(p, 0, func(s *sockdiag.Inet) {
+			if s.Src.Port() != p {
+				t.Errorf("at port %d there is %v", p, s.Src)
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
 }
