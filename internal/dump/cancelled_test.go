@@ -16,10 +16,10 @@ import (
 
 // What a dump that is cancelled may still do until the tree runs on, in system
 // calls, whatever the tree is like (many threads are let go by none), and besides for
-// each connection that was prepared for its end.
+// each connection that was prepared for its end: six calls, and one more of what was busy.
 const (
 	mostSteps   = 300
-	mostForEach = 6
+	mostForEach = 7
 )
 
 // stopped is what a dump was at when it was cancelled, and how many steps later the
