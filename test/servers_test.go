@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"glis.dev/glis/internal/testkit"
 )
@@ -30,10 +29,8 @@ func postgresProgram(t testing.TB, name string) string {
 // poll waits for what no event tells.
 func poll(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(testkit.Patience); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waiting for %s: nothing for %v", what, testkit.Patience)
-		}
+	if !testkit.Poll(t, what, cond) {
+		t.FailNow()
 	}
 }
 

@@ -214,7 +214,7 @@ func TestCancelledWhileItExecutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := p.Process.Pid
-	until(t, "the program is about to be executed", func() bool {
+	testkit.Poll(t, "the program is about to be executed", func() bool {
 		return slices.Contains(wchans(pid), testkit.WaitsToExecute)
 	})
 	o := options.NewDump()
@@ -231,7 +231,7 @@ func TestCancelledWhileItExecutes(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	why := errors.New("cancelled by the test")
 	go func() {
-		until(t, "the tracer waits", func() bool { return slices.Contains(wchans(os.Getpid()), "ptrace_attach") })
+		testkit.Poll(t, "the tracer waits", func() bool { return slices.Contains(wchans(os.Getpid()), "ptrace_attach") })
 		cancel(why)
 	}()
 	if err := dumped(ctx); !errors.Is(err, why) || !strings.Contains(err.Error(), "execve(2)") {
@@ -245,21 +245,10 @@ func TestCancelledWhileItExecutes(t *testing.T) {
 		t.Fatal("it waits for ever")
 	}
 	let()
-	until(t, "the program is executed", func() bool {
+	testkit.Poll(t, "the program is executed", func() bool {
 		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 		return err == nil && string(comm) == "script\n"
 	})
-}
-
-// until waits until something is so that nobody tells of.
-func until(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(testkit.Patience); !so(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Errorf("waited in vain: %s", what)
-			return
-		}
-	}
 }
 
 // wchans returns where in the kernel the threads of a process sleep.

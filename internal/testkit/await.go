@@ -116,3 +116,16 @@ func targetError(dir string) string {
 	}
 	return "\ntarget says: " + string(msg)
 }
+
+// Poll waits for what no event tells, and looks again and again. It tells whether that
+// came, and fails the test if not: from any goroutine, so the test goes on.
+func Poll(t testing.TB, what string, so func() bool) bool {
+	t.Helper()
+	for end := time.Now().Add(Patience); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("waiting for %s: nothing for %v", what, Patience)
+			return false
+		}
+	}
+	return true
+}

@@ -67,17 +67,6 @@ func seizeAll(t *testing.T, tids []proc.TID) {
 	}
 }
 
-// until waits until something is so, and then for no longer.
-func until(t *testing.T, what string, so func() bool) {
-	for end := time.Now().Add(testkit.Patience); !so(); {
-		if time.Now().After(end) {
-			t.Errorf("waited in vain: %s", what)
-			return
-		}
-		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
-	}
-}
-
 func untilPatience() func() error {
 	end := time.Now().Add(testkit.Patience)
 	return func() error {
@@ -96,7 +85,7 @@ func TestStopsWhileItExecutes(t *testing.T) {
 		seizeAll(t, p.tids)
 		p.tell()
 		for _, tid := range p.tids[1:] {
-			until(t, "the others end", func() bool {
+			testkit.Poll(t, "the others end", func() bool {
 				st, err := p.dir.ThreadStat(tid)
 				return err != nil || st.State == 'Z'
 			})
@@ -124,7 +113,7 @@ func TestStopsUnderAnotherNumber(t *testing.T) {
 		}
 		p.tell()
 		// The first stood, and is another one now.
-		until(t, "the program is executed", func() bool {
+		testkit.Poll(t, "the program is executed", func() bool {
 			reapDead(p.tids[0])
 			comm, err := p.dir.Comm()
 			return err == nil && comm == "sleep"
@@ -159,7 +148,7 @@ func executesLong(t *testing.T) (p *executing, let func()) {
 // waits waits until the last thread is about to execute the program.
 func (p *executing) waits(t *testing.T) {
 	p.tell()
-	until(t, "the program is about to be executed", func() bool {
+	testkit.Poll(t, "the program is about to be executed", func() bool {
 		at, err := p.dir.Thread(p.tids[4]).ReadFile("wchan")
 		return err == nil && string(at) == testkit.WaitsToExecute
 	})
@@ -167,7 +156,7 @@ func (p *executing) waits(t *testing.T) {
 
 // executed waits until it has.
 func (p *executing) executed(t *testing.T) {
-	until(t, "the program is executed", func() bool {
+	testkit.Poll(t, "the program is executed", func() bool {
 		comm, err := p.dir.Comm()
 		return err == nil && comm == "script"
 	})
@@ -177,7 +166,7 @@ func (p *executing) executed(t *testing.T) {
 func onceSeizing(t *testing.T, f func()) {
 	me := fmt.Sprintf("/proc/self/task/%d/wchan", unix.Gettid())
 	go func() {
-		until(t, "the tracer waits", func() bool {
+		testkit.Poll(t, "the tracer waits", func() bool {
 			b, err := os.ReadFile(me)
 			return err == nil && string(b) == "ptrace_attach"
 		})
