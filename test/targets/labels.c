@@ -104,8 +104,9 @@ int main(int argc, char **argv) {
 	CHECK(bind(listener, (void *)&a, sizeof a)), CHECK(listen(listener, 1)), CHECK(getsockname(listener, (void *)&a, &len));
 	CHECK(lease(client, 0x03, PROCESS, 0, 0)), CHECK(lease(listener, 0x07, ANY, 0, 0)), to(client, 0x03, a.sin6_port);
 	int server = CHECK(accept(listener, NULL, NULL));
-	int go[2];
-	CHECK(pipe(go));
+	int go[2], listed[2]; // to the parent, and to the child, whose attempts are users while they last
+	char c;
+	CHECK(pipe(go)), CHECK(pipe(listed));
 	known[0] = getpid();
 	if (!(known[1] = CHECK(fork()))) {
 		ctl_child("child");
@@ -113,15 +114,16 @@ int main(int argc, char **argv) {
 		known[1] = getpid();
 		CHECK(write(go[1], "x", 1));
 		do {
+			CHECK(read(listed[0], &c, 1));
 			may("child", 0x03, PROCESS), may("child", 0x08, PROCESS);
 		} while (savepoint());
 		return 0;
 	}
 	ctl_party("child");
-	char c;
 	CHECK(read(go[0], &c, 1));
 	do {
 		list();
+		CHECK(write(listed[1], "x", 1));
 		may("parent", 0x01, ANY), may("parent", 0x02, EXCL), may("parent", 0x03, PROCESS), may("parent", 0x04, USER), may("parent", 0x05, USER), may("parent", 0x06, PROCESS), may("parent", 0x08, PROCESS);
 		goes(all, 0x01), goes(all, 0x02), goes(all, 0x03);
 		CHECK(write(client, "hello", 5));
