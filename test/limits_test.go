@@ -73,7 +73,7 @@ var refusals = []struct {
 	{"descriptorinfo", "entry of a task's own directory of descriptors", "about a descriptor"},
 	{"perf", "BPF and perf files", "perf_event"},
 	{"device", "device, but null", "10:229"},
-	{"notify", "asks for signals when something changes", "F_NOTIFY"},
+	{"notify", "asks for signals when something changes", "a process outside of the tree asks"},
 	{"owner", "F_SETOWN", "F_SETOWN"},
 	{"epollclosed", "epoll: watches a descriptor that was closed", "closed"},
 	{"flowlabel", "a flow label that one process alone may lease", "IPV6_FL_S_PROCESS"},

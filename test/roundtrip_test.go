@@ -85,6 +85,7 @@ var targets = []target{
 	{name: "devices", src: "regular", args: []string{"17"}},
 	{name: "directories", src: "regular", args: []string{"19"}, noCRIU: "O_DIRECTORY is lost"},
 	{name: "dirowner", generations: 3, needs: kernelMemory},
+	{name: "dnotify", generations: 3, needs: kernelMemory, noCRIU: "it is lost"},
 	{name: "renamed", generations: 3},
 	{name: "ghosts", args: []string{"base"}},
 	{name: "ghostsmore", src: "ghosts", args: []string{"more"}, noCRIU: "O_TMPFILE and symbolic links without a name"},

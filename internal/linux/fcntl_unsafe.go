@@ -10,6 +10,17 @@ import (
 // (include/uapi/asm-generic/ioctls.h).
 const FIOASYNC = 0x5452
 
+// What F_NOTIFY asks for, see fcntl(2) and include/uapi/linux/fcntl.h.
+const (
+	DN_ACCESS    = 0x1
+	DN_MODIFY    = 0x2
+	DN_CREATE    = 0x4
+	DN_DELETE    = 0x8
+	DN_RENAME    = 0x10
+	DN_ATTRIB    = 0x20
+	DN_MULTISHOT = 0x8000_0000
+)
+
 // From include/uapi/asm-generic/fcntl.h; see F_GETOWN_EX and F_SETSIG in
 // fcntl(2).
 const (

@@ -63,6 +63,15 @@ type Async interface {
 	FileFlags() uint32
 }
 
+// Asker is a Node that tasks ask for something by descriptors of theirs, when all files
+// are made: since the kernel keeps who did, and by which.
+type Asker interface {
+	// Asked returns whose descriptors these are.
+	Asked() []Use
+	// Ask queues what one of them is used to ask for, by its place in Asked.
+	Ask(b Batcher, i int)
+}
+
 // Batcher is the part of remote.Batch that nodes queue calls with.
 type Batcher interface {
 	Add(name string, nr uintptr, args ...uint64)

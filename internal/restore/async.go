@@ -16,7 +16,13 @@ import (
 // was made. The first task that has it asks once more, when all else is done.
 func (r *restore) askAsync() error {
 	todo := map[uint32][]int32{} // descriptors, by task
+	other := map[uint32][]asked{}
 	for _, n := range r.files.nodes {
+		if a, ok := n.(plan.Asker); ok {
+			for i, u := range a.Asked() {
+				other[u.Task] = append(other[u.Task], asked{a, i})
+			}
+		}
 		a, ok := n.(plan.Async)
 		if !ok || a.FileFlags()&unix.O_ASYNC == 0 {
 			continue
@@ -26,11 +32,29 @@ func (r *restore) askAsync() error {
 		}
 	}
 	for _, t := range r.tree.tasks {
-		if err := t.askAsync(todo[t.pid]); err != nil {
+		if err := errors.Join(t.askAsync(todo[t.pid]), t.askOther(other[t.pid])); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
 	return nil
+}
+
+// asked is one of what is asked for by descriptors of a file.
+type asked struct {
+	plan.Asker
+	i int
+}
+
+// askOther has a task ask for what files were asked for by its descriptors.
+func (t *task) askOther(all []asked) error {
+	if len(all) == 0 {
+		return nil
+	}
+	b := t.live.arena.Batch(t.live.thread)
+	for _, a := range all {
+		a.Ask(batcher{b, t.live.table}, a.i)
+	}
+	return b.Run()
 }
 
 // askAsync has a task ask for the signals of its descriptors, first to have none:

@@ -113,6 +113,9 @@ func (*deadNode) Independent() bool { return false }
 
 // Check implements plan.Checked.
 func (n *deadNode) Check(*plan.CheckEnv) error {
+	if err := n.checkNotices(); err != nil {
+		return err
+	}
 	if err := unix.Kill(int(n.remap.dead), 0); !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("file %#x, %s: its process had ended, and another has its number now; end that, or restore in another PID namespace", n.id, n.entry.GetName())
 	}

@@ -33,6 +33,9 @@ type Regular struct {
 	remaps  map[uint32]*remapped // of a restore: files that come back in another way than by their path
 	dirs    directories          // of a restore
 	memory  *kmem.Shared         // the kernel's
+	// notifiers is where the kernel has what all who ask for signals of changes have in
+	// common; 0: not asked yet.
+	notifiers kmem.Addr
 }
 
 // Type implements kind.File.
@@ -131,7 +134,7 @@ func (k *Regular) dumpOwner(env *kind.DumpEnv, f *scan.File, e *regfile.RegFileE
 	}
 	err = fillOwner(env, f, d, e.Fown)
 	if err == nil && e.Fown.GetPid() != 0 {
-		err = k.noNotify(f, d)
+		err = k.dumpNotify(f, d, e)
 	}
 	return errors.Join(err, d.Close())
 }

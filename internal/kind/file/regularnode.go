@@ -48,6 +48,9 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if size, _, ok := extra(in, regSize); ok {
 		n.size = size
 	}
+	if n.asks, err = readNotices(in); err != nil {
+		return entryError(e, "%v", err)
+	}
 	if how, _, ok := extra(in, regQueue); ok {
 		return planQueue(p, e, n, how)
 	}
@@ -97,6 +100,7 @@ type regularNode struct {
 	early *fd.FD     // of a deleted file: what was opened while it had its name
 	plan  *plan.Plan
 	locks *Locks
+	asks  []asking // who asks for signals of changes
 }
 
 // String implements plan.Node.

@@ -173,6 +173,9 @@ func (r *remapped) join(n *regularNode) {
 
 // Check implements plan.Checked.
 func (n *regularNode) Check(env *plan.CheckEnv) error {
+	if err := n.checkNotices(); err != nil {
+		return err
+	}
 	if n.remap == nil || n.remap.ghost == nil || n.remap.ghost.nodes[0] != n {
 		return nil
 	}
