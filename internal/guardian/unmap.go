@@ -3,6 +3,7 @@ package guardian
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -43,7 +44,7 @@ func (s *story) unmapArenas() error {
 // is out or the time is over.
 func (t Task) relieve(areas []area, deadline time.Time) error {
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
-		err := t.tryRelieve(areas)
+		err := t.tryRelieve(areas, deadline)
 		busy := errors.Is(err, errBusy) || errors.Is(err, unix.EPERM) || errors.Is(err, remote.ErrOnItsWay)
 		if !busy || time.Now().After(deadline) {
 			return err
@@ -52,7 +53,11 @@ func (t Task) relieve(areas []area, deadline time.Time) error {
 	}
 }
 
-func (t Task) tryRelieve(areas []area) error {
+// leastTry is how long a task is tried with at least: other tasks may have taken all of the
+// time.
+const leastTry = 100 * time.Millisecond
+
+func (t Task) tryRelieve(areas []area, deadline time.Time) error {
 	dir, err := proc.Living(t.PID)
 	if err != nil {
 		return err
@@ -61,7 +66,7 @@ func (t Task) tryRelieve(areas []area) error {
 	if there, err := t.there(); !there || len(areas) == 0 {
 		return err
 	}
-	h := &held{pid: t.PID, dir: dir}
+	h := hold(t.PID, dir, max(leastTry, time.Until(deadline)))
 	err = h.stop()
 	if err == nil {
 		err = h.unmap(areas)
@@ -105,6 +110,17 @@ type held struct {
 	pid     proc.PID
 	dir     *proc.Dir
 	threads []*remote.Thread // that have stopped
+	seizing *tracee.Seizing
+	until   time.Time   // nothing is waited for any longer
+	end     *time.Timer // of seizing
+}
+
+// hold begins to hold a task. To seize a thread beside one that executes a program may take
+// as long as that, and some can't stop for now: neither is waited for longer than given.
+func hold(pid proc.PID, dir *proc.Dir, most time.Duration) *held {
+	h := &held{pid: pid, dir: dir, seizing: tracee.NewSeizing(), until: time.Now().Add(most)}
+	h.end = time.AfterFunc(most, h.seizing.End)
+	return h
 }
 
 // stop stops all threads of the task.
@@ -136,9 +152,12 @@ func (h *held) stopOne(tid proc.TID) error {
 	if st, err := h.dir.ThreadStat(tid); err == nil && st.State == 'Z' {
 		return nil // it has ended, and the kernel does not let it be seized
 	}
-	err := tracee.Seize(tid, linux.PTRACE_O_TRACESYSGOOD|linux.PTRACE_O_SUSPEND_SECCOMP)
+	err := h.seizing.Seize(tid, linux.PTRACE_O_TRACESYSGOOD|linux.PTRACE_O_SUSPEND_SECCOMP)
 	if errors.Is(err, unix.EPERM) { // by the engine still, or no suspending for us
-		err = tracee.Seize(tid, linux.PTRACE_O_TRACESYSGOOD)
+		err = h.seizing.Seize(tid, linux.PTRACE_O_TRACESYSGOOD)
+	}
+	if errors.Is(err, unix.EINTR) {
+		return fmt.Errorf("another thread executes a program (execve(2)), which takes long: %w", err)
 	}
 	if err != nil {
 		return err
@@ -146,7 +165,7 @@ func (h *held) stopOne(tid proc.TID) error {
 	if err := tracee.Interrupt(tid); err != nil {
 		return err
 	}
-	if _, err := tracee.WaitTrap(tid); err != nil {
+	if _, err := tracee.WaitTrapUntil(tid, h.late); err != nil {
 		return err
 	}
 	th := &remote.Thread{Tgid: h.pid, TID: tid}
@@ -158,6 +177,14 @@ func (h *held) stopOne(tid proc.TID) error {
 		return err
 	}
 	return h.mend(th)
+}
+
+// late tells why nobody waits any longer for a thread to stop.
+func (h *held) late() error {
+	if time.Now().Before(h.until) {
+		return nil
+	}
+	return fmt.Errorf("a thread waits in the kernel, and can't be stopped: %w", os.ErrDeadlineExceeded)
 }
 
 // mend prepares a thread to be gone on with, and to run something of ours.
@@ -257,6 +284,7 @@ func (h *held) insn(th *remote.Thread, vmas []proc.VMA) (remote.Addr, error) {
 
 // release lets all threads go on.
 func (h *held) release() error {
+	h.end.Stop()
 	var errs []error
 	for _, th := range h.threads {
 		if err := th.Release(); err != nil && !errors.Is(err, tracee.ErrGone) {

@@ -90,6 +90,35 @@ func TestComesBackFromHandler(t *testing.T) {
 	}
 }
 
+// A thread that executes a program for long keeps the guardian no longer than its time.
+// Others are tried with even if that is over.
+func TestGivesUpWhileItExecutes(t *testing.T) {
+	program, let := testkit.Leased(t)
+	v := startVictim(t, testkit.BuildC(t, "../tracee/testdata/exec.c"), program)
+	stuck := time.AfterFunc(testkit.Patience, func() { unix.Kill(int(v.task.PID), unix.SIGKILL) }) //nolint:errcheck // it is there
+	v.says(t, 1)
+	if _, err := v.in.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Poll(t, "the program is about to be executed", func() bool {
+		tids, _ := v.dir.Threads()
+		at, _ := v.dir.Thread(tids[len(tids)-1]).ReadFile("wchan")
+		return string(at) == testkit.WaitsToExecute
+	})
+	err := tracee.Run(func() error { return v.task.relieve(v.areas, time.Now()) })
+	if !errors.Is(err, unix.EINTR) {
+		t.Errorf("it can't be seized now, and says %v", err)
+	}
+	if !stuck.Stop() {
+		t.Fatal("it waits for ever")
+	}
+	let()
+	testkit.Poll(t, "the program is executed", func() bool {
+		comm, err := v.dir.Comm()
+		return err == nil && comm == "script"
+	})
+}
+
 // victim is a process of one thread whose tracer dies.
 type victim struct {
 	in    io.Writer
@@ -144,7 +173,8 @@ func (v *victim) left(t *testing.T, steps ...func(*victim) error) {
 }
 
 func (v *victim) stop() error {
-	h := &held{pid: v.task.PID, dir: v.dir}
+	h := hold(v.task.PID, v.dir, testkit.Patience)
+	defer h.end.Stop()
 	if err := h.stop(); err != nil {
 		return err
 	}
@@ -197,7 +227,7 @@ func (v *victim) goOn(t *testing.T) {
 // busy checks that nothing is taken away now.
 func (v *victim) busy(t *testing.T) {
 	t.Helper()
-	err := tracee.Run(func() error { return v.task.tryRelieve(v.areas) })
+	err := tracee.Run(func() error { return v.task.tryRelieve(v.areas, time.Now()) })
 	if !errors.Is(err, remote.ErrOnItsWay) && !errors.Is(err, errBusy) {
 		t.Errorf("it has to come back yet to what is to be taken away, and nobody waits for that: %v", err)
 	}
