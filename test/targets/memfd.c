@@ -1,4 +1,4 @@
-// Descriptors of a memfd: contents, size, holes, offset, seals, name, mode.
+// Descriptors of a memfd: contents, size, holes, offset, seals, name, mode; also by O_PATH.
 #include "ctl.h"
 
 int main(int argc, char **argv) {
@@ -15,8 +15,28 @@ int main(int argc, char **argv) {
 	char path[64];
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	int ro = CHECK(open(path, O_RDONLY)); // another description of the same memory
-	int fds[] = {fd, none, ro};
-	do
+	int fds[] = {fd, none, ro}, paths[2], more = strcmp(argv[1], "more") == 0;
+	if (more) {
+		paths[0] = CHECK(open(path, O_PATH));
+		int closed = CHECK(memfd_create("closed", 0)); // nobody else has it
+		CHECK(write(closed, "only", 4));
+		snprintf(path, sizeof path, "/proc/self/fd/%d", closed);
+		paths[1] = CHECK(open(path, O_PATH | O_CLOEXEC));
+		close(closed);
+	}
+	do {
+		for (int i = 0; more && i < 2; i++) {
+			struct stat st, its;
+			char link[128] = "", buf[8] = "";
+			CHECK(fstat(paths[i], &st));
+			CHECK(fstat(fd, &its));
+			snprintf(path, sizeof path, "/proc/self/fd/%d", paths[i]);
+			CHECK(readlink(path, link, sizeof link - 1));
+			int again = CHECK(open(path, O_RDWR));
+			CHECK(pread(again, buf, 4, i ? 0 : 700000));
+			close(again);
+			obs("path %d %s of the first %d holds %s flags %x %x", i, link, st.st_ino == its.st_ino, buf, fcntl(paths[i], F_GETFL), fcntl(paths[i], F_GETFD));
+		}
 		for (int i = 0; i < 3; i++) {
 			struct stat st;
 			char link[128] = "", buf[8] = "";
@@ -28,7 +48,7 @@ int main(int argc, char **argv) {
 			    (long)lseek(fds[i], 0, SEEK_CUR), fcntl(fds[i], F_GET_SEALS), fcntl(fds[i], F_GETFL) & ~O_LARGEFILE, fcntl(fds[i], F_GETFD));
 			obs("%d holds %s", i, buf);
 		}
-	while (savepoint());
+	} while (savepoint());
 	CHECK(pwrite(fd, "new", 3, 0));
 	char buf[4] = "";
 	CHECK(pread(ro, buf, 3, 0));

@@ -38,7 +38,7 @@ const (
 
 // Match implements kind.File.
 func (k *Memfd) Match(f *scan.File) bool {
-	return f.Stat.Mode&unix.S_IFMT == unix.S_IFREG && f.Stat.Nlink == 0 && f.Flags&unix.O_PATH == 0 &&
+	return f.Stat.Mode&unix.S_IFMT == unix.S_IFREG && f.Stat.Nlink == 0 &&
 		strings.HasSuffix(f.Link, deletedSuffix) &&
 		(strings.HasPrefix(f.Link, memfdPrefix) || f.Link == anonName+deletedSuffix || f.Link == hugepages.AnonName+deletedSuffix) &&
 		(k.isDevice(f.Stat.Dev) || hugepages.OfDevice(f.Stat.Dev) != 0)
@@ -93,9 +93,9 @@ func (k *Memfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinf
 }
 
 // look opens a file for questions: a descriptor is borrowed, what is only
-// mapped has no owner.
+// mapped, or was opened with O_PATH, has no owner.
 func look(env *kind.DumpEnv, f *scan.File) (*fd.FD, *fown.FownEntry, error) {
-	if f.FD < 0 {
+	if f.FD < 0 || f.Flags&unix.O_PATH != 0 {
 		n, err := f.Task.Dir.Open(f.Path, unix.O_RDONLY)
 		if err != nil {
 			return nil, nil, err

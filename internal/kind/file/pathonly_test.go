@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/image/criu/pipe"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
 )
 
 // byPath opens what a descriptor is with O_PATH.
@@ -73,12 +74,52 @@ func TestNamespaceByPath(t *testing.T) {
 	}
 }
 
+// A memfd that was opened with O_PATH is the one that another descriptor is of, or has what
+// was in it if there is none.
+func TestMemfdByPath(t *testing.T) {
+	for _, alone := range []bool{false, true} {
+		mem, err := unix.MemfdCreate("x", unix.MFD_CLOEXEC)
+		if err == nil {
+			_, err = unix.Pwrite(mem, []byte("held"), 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := byPath(t, mem)
+		g := self(t)
+		p := g.add(path)
+		var other *scan.File
+		if alone {
+			unix.Close(mem)
+		} else {
+			other = g.add(own(t, mem, nil))
+		}
+		g.mustDump()
+		r := newRedo(t, g.im)
+		putPages(t, r.env.Store, p.Stat.Ino, []byte("held"))
+		made := r.mustCreate()
+		again := made[plan.ID(p.ID)].Int()
+		if flags := flagsOf(t, again); flags&^unix.O_LARGEFILE != unix.O_PATH {
+			t.Errorf("flags %#o", flags)
+		}
+		b := make([]byte, 4)
+		if n, err := unix.Read(open(t, fmt.Sprintf("/proc/self/fd/%d", again), unix.O_RDONLY), b); err != nil || string(b[:n]) != "held" {
+			t.Errorf("alone %v: it holds %q, %v", alone, b[:n], err)
+		}
+		var its, st unix.Stat_t
+		if err := unix.Fstat(again, &st); err != nil {
+			t.Fatal(err)
+		}
+		if !alone && (unix.Fstat(made[plan.ID(other.ID)].Int(), &its) != nil || its.Ino != st.Ino) {
+			t.Errorf("inode %d, and that of the other %d", st.Ino, its.Ino)
+		}
+	}
+}
+
 // What can't be told by O_PATH is refused by name.
 func TestPathOnly(t *testing.T) {
 	ev, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	own(t, ev, err)
-	mem, err := unix.MemfdCreate("x", unix.MFD_CLOEXEC)
-	own(t, mem, err)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +129,7 @@ func TestPathOnly(t *testing.T) {
 	for _, c := range []struct {
 		fd   int
 		want string
-	}{{ev, "an eventfd file that was opened with O_PATH"}, {mem, "a memfd that was opened with O_PATH"}, {int(r.Fd()), "a pipe that was opened with O_PATH"}} {
+	}{{ev, "an eventfd file that was opened with O_PATH"}, {int(r.Fd()), "a pipe that was opened with O_PATH"}} {
 		g := self(t)
 		g.add(byPath(t, c.fd))
 		mustFail(t, g.dump(), c.want)

@@ -24,20 +24,11 @@ type PathOnly struct{ Unknown }
 
 // Match implements kind.File.
 func (PathOnly) Match(f *scan.File) bool {
-	return f.Flags&unix.O_PATH != 0 && (strings.HasPrefix(f.Link, "anon_inode:") || strings.HasPrefix(f.Link, "pidfd:[") || isMemfdPath(f))
-}
-
-// isMemfdPath tells whether a file is a memfd by its name. As a deleted file it would
-// come back as another one than who has the memfd open has.
-func isMemfdPath(f *scan.File) bool {
-	return f.Stat.Nlink == 0 && f.Stat.Mode&unix.S_IFMT == unix.S_IFREG && strings.HasPrefix(f.Link, memfdPrefix)
+	return f.Flags&unix.O_PATH != 0 && (strings.HasPrefix(f.Link, "anon_inode:") || strings.HasPrefix(f.Link, "pidfd:["))
 }
 
 // Dump implements kind.File.
 func (PathOnly) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	if isMemfdPath(f) {
-		return nil, kind.Unsupported(f, "it is a memfd that was opened with O_PATH, which Glis can't open again yet; close it")
-	}
 	return nil, kind.Unsupported(f, "it is %s that was opened with O_PATH, and the kernel does not tell which one; close it", describe(f))
 }
 
