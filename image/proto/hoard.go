@@ -1,6 +1,9 @@
 package proto
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // hoard is memory for what the fields of many messages point to. An image of ten
 // thousand files has a hundred thousand such things, and to get memory for each took
@@ -9,6 +12,7 @@ type hoard struct {
 	strings []string
 	text    *strings.Builder // of strings; nothing that it gave out ever changes
 	kinds   []any            // *Pieces[T], each of another T
+	alike   []any            // *latest[T], each of another T
 }
 
 const (
@@ -73,4 +77,54 @@ func (p *Pieces[T]) New() *T {
 	at := &p.free[0]
 	p.free = p.free[1:]
 	return at
+}
+
+// latest is the last message of a type, and how it was encoded.
+type latest[T any] struct {
+	raw []byte
+	at  *T
+	own *T // the last one that nobody shares
+}
+
+// Alike takes the value as a message that is mostly the same as the one before it of
+// its type: then both are one, which nobody may change.
+func Alike[T any, P interface {
+	*T
+	Message
+}](d *Decoder, at **T) {
+	l := latestOf[T](d)
+	switch {
+	case l == nil && *at == nil:
+		*at = new(T)
+		d.Message(P(*at))
+	case l == nil || *at != nil && *at == l.own:
+		d.Message(P(*at))
+	case *at != nil: // a field that is there twice says what both say
+		l.own = new(T)
+		d.err = d.message(append(P(*at).AppendFields(nil), d.bytes...), P(l.own))
+		*at = l.own
+	case l.at != nil && bytes.Equal(l.raw, d.bytes):
+		*at = l.at
+	default:
+		l.raw, l.at = append(l.raw[:0], d.bytes...), New[T](d)
+		*at = l.at
+		if d.Message(P(*at)); d.err != nil {
+			l.at = nil
+		}
+	}
+}
+
+// latestOf returns the last message of a type, nil while there is nothing to be like.
+func latestOf[T any](d *Decoder) *latest[T] {
+	if !d.again {
+		return nil
+	}
+	for _, k := range d.hoard.alike {
+		if l, ok := k.(*latest[T]); ok {
+			return l
+		}
+	}
+	l := new(latest[T])
+	d.hoard.alike = append(d.hoard.alike, l)
+	return l
 }

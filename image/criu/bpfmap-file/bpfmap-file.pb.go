@@ -72,10 +72,7 @@ func (m *BpfmapFileEntry) ReadField(d *proto.Decoder) bool {
 	case 24: // 3: pos
 		d.Uint64(&m.Pos)
 	case 34: // 4: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 40: // 5: map_type
 		d.Uint32(&m.MapType)
 	case 48: // 6: key_size

@@ -178,10 +178,7 @@ func (m *EventpollFileEntry) ReadField(d *proto.Decoder) bool {
 	case 16: // 2: flags
 		d.Uint32(&m.Flags)
 	case 26: // 3: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 34: // 4: tfd
 		x := proto.New[EventpollTfdEntry](d)
 		m.Tfd = append(m.Tfd, x)

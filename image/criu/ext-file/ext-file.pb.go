@@ -40,10 +40,7 @@ func (m *ExtFileEntry) ReadField(d *proto.Decoder) bool {
 	case 8: // 1: id
 		d.Uint32(&m.Id)
 	case 42: // 5: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	default:
 		return false
 	}

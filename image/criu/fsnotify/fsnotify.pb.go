@@ -222,10 +222,7 @@ func (m *InotifyFileEntry) ReadField(d *proto.Decoder) bool {
 	case 16: // 2: flags
 		d.Uint32(&m.Flags)
 	case 34: // 4: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 42: // 5: wd
 		x := proto.New[InotifyWdEntry](d)
 		m.Wd = append(m.Wd, x)

@@ -50,10 +50,7 @@ func (m *MemfdFileEntry) ReadField(d *proto.Decoder) bool {
 	case 24: // 3: pos
 		d.Uint64(&m.Pos)
 	case 34: // 4: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 40: // 5: inode_id
 		d.Uint32(&m.InodeId)
 	default:

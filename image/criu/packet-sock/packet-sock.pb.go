@@ -311,15 +311,9 @@ func (m *PacketSockEntry) ReadField(d *proto.Decoder) bool {
 	case 40: // 5: ifindex
 		d.Uint32(&m.Ifindex)
 	case 50: // 6: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 58: // 7: opts
-		if m.Opts == nil {
-			m.Opts = proto.New[sk_opts.SkOptsEntry](d)
-		}
-		d.Message(m.Opts)
+		proto.Alike(d, &m.Opts)
 	case 64: // 8: version
 		d.Uint32(&m.Version)
 	case 72: // 9: reserve

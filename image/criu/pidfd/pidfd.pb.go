@@ -52,10 +52,7 @@ func (m *PidfdEntry) ReadField(d *proto.Decoder) bool {
 	case 32: // 4: nspid
 		d.Int32(&m.Nspid)
 	case 42: // 5: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	default:
 		return false
 	}

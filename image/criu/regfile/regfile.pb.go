@@ -66,10 +66,7 @@ func (m *RegFileEntry) ReadField(d *proto.Decoder) bool {
 	case 24: // 3: pos
 		d.Uint64(&m.Pos)
 	case 42: // 5: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 50: // 6: name
 		d.String(&m.Name)
 	case 56: // 7: mnt_id

@@ -46,10 +46,7 @@ func (m *SignalfdEntry) ReadField(d *proto.Decoder) bool {
 	case 16: // 2: flags
 		d.Uint32(&m.Flags)
 	case 26: // 3: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 32: // 4: sigmask
 		d.Uint64(&m.Sigmask)
 	default:

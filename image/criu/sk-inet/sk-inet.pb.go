@@ -287,22 +287,13 @@ func (m *InetSkEntry) ReadField(d *proto.Decoder) bool {
 	case 96, 98: // 12: dst_addr
 		proto.Numbers(d, &m.DstAddr)
 	case 106: // 13: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 114: // 14: opts
-		if m.Opts == nil {
-			m.Opts = proto.New[sk_opts.SkOptsEntry](d)
-		}
-		d.Message(m.Opts)
+		proto.Alike(d, &m.Opts)
 	case 120: // 15: v6only
 		d.Bool(&m.V6Only)
 	case 130: // 16: ip_opts
-		if m.IpOpts == nil {
-			m.IpOpts = proto.New[IpOptsEntry](d)
-		}
-		d.Message(m.IpOpts)
+		proto.Alike(d, &m.IpOpts)
 	case 138: // 17: ifname
 		d.String(&m.Ifname)
 	case 144: // 18: ns_id
@@ -310,10 +301,7 @@ func (m *InetSkEntry) ReadField(d *proto.Decoder) bool {
 	case 152: // 19: shutdown
 		proto.Number(d, &m.Shutdown)
 	case 162: // 20: tcp_opts
-		if m.TcpOpts == nil {
-			m.TcpOpts = proto.New[tcp_stream.TcpOptsEntry](d)
-		}
-		d.Message(m.TcpOpts)
+		proto.Alike(d, &m.TcpOpts)
 	default:
 		return false
 	}

@@ -79,15 +79,9 @@ func (m *NetlinkSkEntry) ReadField(d *proto.Decoder) bool {
 	case 80: // 10: dst_group
 		d.Uint32(&m.DstGroup)
 	case 90: // 11: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 98: // 12: opts
-		if m.Opts == nil {
-			m.Opts = proto.New[sk_opts.SkOptsEntry](d)
-		}
-		d.Message(m.Opts)
+		proto.Alike(d, &m.Opts)
 	case 104: // 13: ns_id
 		d.Uint32(&m.NsId)
 	default:

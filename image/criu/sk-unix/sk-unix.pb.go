@@ -168,15 +168,9 @@ func (m *UnixSkEntry) ReadField(d *proto.Decoder) bool {
 	case 64: // 8: peer
 		d.Uint32(&m.Peer)
 	case 74: // 9: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 82: // 10: opts
-		if m.Opts == nil {
-			m.Opts = proto.New[sk_opts.SkOptsEntry](d)
-		}
-		d.Message(m.Opts)
+		proto.Alike(d, &m.Opts)
 	case 90: // 11: name
 		d.Bytes(&m.Name)
 	case 96: // 12: shutdown

@@ -58,10 +58,7 @@ func (m *TimerfdEntry) ReadField(d *proto.Decoder) bool {
 	case 16: // 2: flags
 		d.Uint32(&m.Flags)
 	case 26: // 3: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 32: // 4: clockid
 		d.Uint32(&m.Clockid)
 	case 40: // 5: ticks

@@ -327,10 +327,7 @@ func (m *TtyFileEntry) ReadField(d *proto.Decoder) bool {
 	case 24: // 3: flags
 		d.Uint32(&m.Flags)
 	case 34: // 4: fown
-		if m.Fown == nil {
-			m.Fown = proto.New[fown.FownEntry](d)
-		}
-		d.Message(m.Fown)
+		proto.Alike(d, &m.Fown)
 	case 48: // 6: regf_id
 		d.Uint32(&m.RegfId)
 	default:

@@ -100,6 +100,10 @@ func writeAppend(g *protogen.GeneratedFile, m *protogen.Message) {
 	g.P("}")
 }
 
+// shared are the messages that thousands of an image's entries have alike: those who
+// read them share one, and don't change it.
+var shared = map[string]bool{"sk_opts_entry": true, "ip_opts_entry": true, "tcp_opts_entry": true, "fown_entry": true}
+
 func writeRead(g *protogen.GeneratedFile, m *protogen.Message) {
 	g.P()
 	g.P("// ReadField implements proto.Message.")
@@ -115,6 +119,8 @@ func writeRead(g *protogen.GeneratedFile, m *protogen.Message) {
 			g.P("x := ", protoPackage.Ident("New"), "[", f.Message.GoIdent, "](d)")
 			g.P(at, " = append(", at, ", x)")
 			g.P("d.Message(x)")
+		case shared[string(f.Message.Desc.FullName())]:
+			g.P(protoPackage.Ident("Alike"), "(d, &", at, ")")
 		default:
 			g.P("if ", at, " == nil {")
 			g.P(at, " = ", protoPackage.Ident("New"), "[", f.Message.GoIdent, "](d)")

@@ -6,6 +6,7 @@ import (
 
 	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	sk_opts "glis.dev/glis/image/criu/sk-opts"
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"glis.dev/glis/image/extra"
 )
 
@@ -66,6 +67,7 @@ func (k *Kernel) encode(values []Value) Saved {
 type Loader struct {
 	Table Table
 	last  []Value
+	from  source // of last, if it was decoded from entries alone
 	next  []Value
 	index map[string]int
 }
@@ -94,6 +96,10 @@ func (l *Loader) Load(e Entries, more []*extra.SocketOption) (Saved, error) {
 	if n := len(e.Sock.GetSoFilter()); n > maxFilter {
 		return Saved{}, fmt.Errorf("socket filter of %d instructions, more than %d", n, maxFilter)
 	}
+	from := sourceOf(e)
+	if len(more) == 0 && from == l.from && l.last != nil {
+		return Saved{Values: l.last, Entry: e.Sock, Inet: e.Inet}, nil
+	}
 	if l.next == nil {
 		l.next = make([]Value, len(l.Table))
 	}
@@ -103,5 +109,30 @@ func (l *Loader) Load(e Entries, more []*extra.SocketOption) (Saved, error) {
 	if l.last == nil || !slices.Equal(l.last, l.next) {
 		l.last = slices.Clone(l.next)
 	}
+	if l.from = from; len(more) > 0 {
+		l.from = source{}
+	}
 	return Saved{Values: l.last, Entry: e.Sock, Inet: e.Inet, Options: more}, nil
+}
+
+// source is all that options are decoded from: entries that are alike share it
+// (proto.Alike). The zero value is of no socket.
+type source struct {
+	sock *sk_opts.SkOptsEntry
+	ip   *sk_inet.IpOptsEntry
+	tcp  *tcp_stream.TcpOptsEntry
+	six  int8 // V6Only: 0 if it isn't there, 1 if it is off, 2 if it is on
+}
+
+func sourceOf(e Entries) source {
+	s := source{sock: e.Sock}
+	if e.Inet == nil {
+		return s
+	}
+	if s.ip, s.tcp = e.Inet.IpOpts, e.Inet.TcpOpts; e.Inet.V6Only != nil {
+		if s.six = 1; *e.Inet.V6Only {
+			s.six = 2
+		}
+	}
+	return s
 }
