@@ -155,8 +155,12 @@ func Unlock(name string) error {
 	return remove(s.Int(), name)
 }
 
-// remove removes a table that may be there.
+// remove removes a table that may be there. It asks first: a transaction that fails has
+// the kernel wait for RCU, 10 ms and more.
 func remove(sock int, name string) error {
+	if errors.Is(there(sock, name), unix.ENOENT) {
+		return nil
+	}
 	err := exchange(sock, unlockBatch(name))
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
@@ -164,14 +168,19 @@ func remove(sock int, name string) error {
 	return fmt.Errorf("unlock the packets of table inet %s: %w", name, err)
 }
 
+// there asks for a table; unix.ENOENT: there is none.
+func there(sock int, name string) error {
+	b := &batch{}
+	b.table(unix.NFT_MSG_GETTABLE, netlink.Acknowledge, func(e *netlink.AttributeEncoder) { e.String(unix.NFTA_TABLE_NAME, name) })
+	return exchange(sock, b.out)
+}
+
 // taken says of an error that somebody else has a lock of this name, if it is that.
 func (l *Lock) taken(err error, name string) error {
 	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EEXIST) {
 		return hint(err)
 	}
-	b := &batch{}
-	b.table(unix.NFT_MSG_GETTABLE, netlink.Acknowledge, func(e *netlink.AttributeEncoder) { e.String(unix.NFTA_TABLE_NAME, name) })
-	if l.name != "" || exchange(l.sock.Int(), b.out) != nil {
+	if l.name != "" || there(l.sock.Int(), name) != nil {
 		return hint(err)
 	}
 	return fmt.Errorf("%w: table inet %s is there already, as another restore of these images is under way; wait for its end", err, name)
