@@ -41,7 +41,16 @@ func (f Flow) toPort() bool { return !f.Remote.IsValid() }
 
 // Connections returns those of the flows that are between two ends.
 func Connections(flows []Flow) []Flow {
-	out := make([]Flow, 0, len(flows))
+	n := 0
+	for i := range flows {
+		if !flows[i].toPort() {
+			n++
+		}
+	}
+	if n == len(flows) {
+		return flows
+	}
+	out := make([]Flow, 0, n)
 	for _, f := range flows {
 		if !f.toPort() {
 			out = append(out, f)

@@ -103,15 +103,21 @@ type Later interface {
 }
 
 // Locked is a Node whose packets must be held back until all of the tree is
-// there. It tells from images alone which; they are locked before any node is
-// created.
-type Locked interface{ Flows() []netlock.Flow }
+// there. It tells from images alone which, behind those of others; they are locked
+// before any node is created.
+type Locked interface {
+	Flows(others []netlock.Flow) []netlock.Flow
+}
 
 // Resumer is a Node with options that are set in the last moment: when the
 // tree is whole, nothing can fail any more and its packets are let through.
 // They are set, in this order, in any case: should the engine die, by whoever
 // finishes its work. Nothing else can be done then, as tasks may run already.
-type Resumer interface{ Resume() []linux.SockOpt }
+type Resumer interface {
+	// Resumes tells whether there are any.
+	Resumes() bool
+	Resume() []linux.SockOpt
+}
 
 // Together is a Node that is made sooner along with others of its sort.
 type Together interface {

@@ -57,7 +57,7 @@ func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
 	for _, n := range f.nodes {
 		at := f.all.At(n.ID())
 		at.left += len(p.Users(n.ID()))
-		if _, ok := n.(plan.Resumer); ok && at.left == 0 {
+		if resumes(n) && at.left == 0 {
 			at.left++ // it is in a queue only, and kept until the release
 		}
 		if f.isLone(n) {
@@ -122,7 +122,7 @@ func (f *files) create(ctx context.Context, n plan.Node) (*fd.FD, uint64, error)
 
 // created returns what create does of a file that was made.
 func (f *files) created(n plan.Node, d *fd.FD, err error) (*fd.FD, uint64, error) {
-	if _, ok := n.(plan.Resumer); !ok || err != nil {
+	if err != nil || !resumes(n) {
 		return d, 0, err
 	}
 	var st unix.Stat_t
@@ -130,6 +130,12 @@ func (f *files) created(n plan.Node, d *fd.FD, err error) (*fd.FD, uint64, error
 		return nil, 0, errors.Join(fmt.Errorf("fstat: %w", err), d.Close())
 	}
 	return d, st.Ino, nil
+}
+
+// resumes tells whether a file has options that are set at the release.
+func resumes(n plan.Node) bool {
+	r, ok := n.(plan.Resumer)
+	return ok && r.Resumes()
 }
 
 // made takes over a file that was created, and fills it.

@@ -52,7 +52,7 @@ func flowsOf(p *plan.Plan) ([]netlock.Flow, error) {
 	flows := make([]netlock.Flow, 0, count[plan.Locked](nodes)) // most have one
 	for _, n := range nodes {
 		if l, ok := n.(plan.Locked); ok {
-			flows = append(flows, l.Flows()...)
+			flows = l.Flows(flows)
 		}
 	}
 	return flows, nil

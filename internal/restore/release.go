@@ -29,18 +29,19 @@ type resumption struct {
 // promise tells the guardian all that is to be done at the release, so that it
 // is done even if the engine dies in the middle of it.
 func (r *restore) promise() error {
-	some := count[plan.Resumer](r.files.nodes)
+	some := 0
+	for _, n := range r.files.nodes {
+		if resumes(n) {
+			some++
+		}
+	}
 	all := make([]guardian.Option, 0, some)
 	r.resumptions = make([]resumption, 0, some)
 	for _, n := range r.files.nodes {
-		s, ok := n.(plan.Resumer)
-		if !ok {
+		if !resumes(n) {
 			continue
 		}
-		at := resumption{opts: s.Resume(), own: r.files.all.At(n.ID()).kept}
-		if len(at.opts) == 0 {
-			continue
-		}
+		at := resumption{opts: n.(plan.Resumer).Resume(), own: r.files.all.At(n.ID()).kept}
 		if users := r.plan.Users(n.ID()); len(users) > 0 {
 			at.pid, at.fd = proc.PID(users[0].Task), users[0].FD
 		} else if at.own = r.files.opened(n.ID()); at.own == nil {

@@ -121,7 +121,7 @@ func (n *node) endConnection(h linux.Hand, own *fd.FD, k *socket.Kernel) error {
 // answers tells whether what came as if from the peer is to be acknowledged at once:
 // to do so later would set TCP_QUICKACK, which is off.
 func (n *node) answers() bool {
-	v, ok := n.kind.loader(n.sort).Value(n.opts.Values, "TCP_QUICKACK")
+	v, ok := n.load.Value(n.opts.Values, "TCP_QUICKACK")
 	return ok && v.Lo == 0 && n.hears()
 }
 

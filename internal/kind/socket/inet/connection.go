@@ -391,9 +391,9 @@ type ends struct{ at, peer netip.AddrPort }
 
 // join finds the connections both ends of which come back.
 func (k *Kind) join() error {
-	known := make(map[ends]*node, len(k.nodes))
+	known := make(map[ends]*node, k.count((*node).joins))
 	for _, n := range k.nodes {
-		if !n.live() || n.stream.State == tcp.SynSent {
+		if !n.joins() {
 			continue
 		}
 		e := ends{n.at.addrPort(), n.peer.addrPort()}
@@ -411,6 +411,18 @@ func (k *Kind) join() error {
 		}
 	}
 	return k.joinWaiting(known)
+}
+
+// joins tells whether its peer may come back, too.
+func (n *node) joins() bool { return n.live() && n.stream.State != tcp.SynSent }
+
+func (k *Kind) count(is func(*node) bool) (n int) {
+	for _, one := range k.nodes {
+		if is(one) {
+			n++
+		}
+	}
+	return n
 }
 
 // joinWaiting finds the connections that one of the tree has begun with a
@@ -448,23 +460,28 @@ func (n *node) waitFor(peer *node) {
 func (n *node) hears() bool { return tcp.PeerClosed(n.stream.State) || n.stream.Mark != nil }
 
 // Flows implements plan.Locked.
-func (n *node) Flows() []netlock.Flow {
+func (n *node) Flows(flows []netlock.Flow) []netlock.Flow {
 	if n.datagrams() {
-		return portFlows(n.sort, n.at, n.number)
+		if f, ok := portFlow(n.sort, n.at, n.number); ok {
+			flows = append(flows, f)
+		}
+		return flows
 	}
 	if !n.live() {
-		var flows []netlock.Flow
 		for _, w := range n.waiting {
 			flows = append(flows, flowOf(w))
 		}
 		return flows
 	}
-	return []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: n.at.addrPort(), Remote: n.peer.addrPort()}}
+	return append(flows, netlock.Flow{Protocol: unix.IPPROTO_TCP, Local: n.at.addrPort(), Remote: n.peer.addrPort()})
 }
+
+// Resumes implements plan.Resumer: in repair mode until then.
+func (n *node) Resumes() bool { return n.joins() }
 
 // Resume implements plan.Resumer.
 func (n *node) Resume() []linux.SockOpt {
-	if !n.live() || n.stream.State == tcp.SynSent {
+	if !n.Resumes() {
 		return nil
 	}
 	return n.stream.Resume(n.number("SO_REUSEADDR"), !n.joined)
@@ -472,7 +489,7 @@ func (n *node) Resume() []linux.SockOpt {
 
 // number returns the value that an option is to have.
 func (n *node) number(name string) int {
-	v, _ := n.kind.loader(n.sort).Value(n.opts.Values, name)
+	v, _ := n.load.Value(n.opts.Values, name)
 	return int(int32(v.Lo))
 }
 

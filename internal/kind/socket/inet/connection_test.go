@@ -504,7 +504,7 @@ func TestTCPClose(t *testing.T) {
 	nodes, err := plannedWith(in, r)
 	must(t, err)
 	must(t, nodes[0].(plan.Checked).Check(&plan.CheckEnv{Log: slog.New(slog.DiscardHandler)}))
-	if f := nodes[0].(plan.Locked).Flows(); f != nil {
+	if f := nodes[0].(plan.Locked).Flows(nil); f != nil {
 		t.Errorf("it wants %v locked", f)
 	}
 	d, err := nodes[0].Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})

@@ -27,6 +27,7 @@ type node struct {
 	at, peer address
 	owner    file.Owner
 	inode    *extra.SocketInode
+	load     *socket.Loader // of opts
 	opts     socket.Saved
 	needs    []plan.ID
 	stream   *tcp.Stream // of a connection

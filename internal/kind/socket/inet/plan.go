@@ -93,7 +93,8 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		return nil, err
 	}
 	n.inode = x.GetInode()
-	n.opts, err = k.loader(n.sort).Load(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, x.GetOptions())
+	n.load = k.loader(n.sort)
+	n.opts, err = n.load.Load(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, x.GetOptions())
 	if err == nil {
 		n.groups, err = k.planGroups(n.sort, x)
 	}
@@ -136,6 +137,9 @@ func (n *node) forgetOptions() {
 
 // withOptions is an entry's options, all parts of which are there.
 func withOptions(in *sk_inet.InetSkEntry) *sk_inet.InetSkEntry {
+	if in.IpOpts != nil && in.TcpOpts != nil {
+		return in
+	}
 	out := &sk_inet.InetSkEntry{V6Only: in.V6Only, IpOpts: in.GetIpOpts(), TcpOpts: in.GetTcpOpts()}
 	empty := socket.EmptyInet()
 	if out.IpOpts == nil {
@@ -201,7 +205,7 @@ func (k *Kind) Planned() error {
 	bound, listen := map[place][]plan.ID{}, map[place][]plan.ID{}
 	for _, n := range k.nodes {
 		switch at := (place{n.ports(), n.at.port}); {
-		case n.at.port == 0 || n.connected:
+		case n.at.port == 0 || n.connected || n.datagrams():
 		case n.listens():
 			listen[at] = append(listen[at], n.id)
 		default:

@@ -72,7 +72,7 @@ func rouse(t *testing.T, there *testkit.Net, s sort, ip string) {
 	lock, err := netlock.Open()
 	must(t, err)
 	defer lock.Close()
-	if err := lock.Hold("glis-test-rouse", nodes[0].(*node).Flows()); err != nil {
+	if err := lock.Hold("glis-test-rouse", nodes[0].(*node).Flows(nil)); err != nil {
 		lacksRules(t, err)
 	}
 	_, err = conn.Write([]byte("x"))

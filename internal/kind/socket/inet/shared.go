@@ -3,6 +3,7 @@ package inet
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -25,9 +26,13 @@ type seat struct {
 // share notes which sockets could not be bound beside others as they are. Only
 // listeners are in each other's way of TCP's, since bind lets others through.
 func (k *Kind) share() {
+	crowded := k.crowded()
+	if len(crowded) == 0 {
+		return
+	}
 	count, open := map[seat]int{}, map[seat]int{}
 	for _, n := range k.nodes {
-		if n.takesSeat() {
+		if n.takesSeat() && crowded[n.port()] {
 			one, all := n.seats()
 			count[one]++
 			count[all]++
@@ -37,12 +42,36 @@ func (k *Kind) share() {
 		}
 	}
 	for _, n := range k.nodes {
-		if !n.takesSeat() || n.option("SO_REUSEPORT") || n.datagrams() && n.option("SO_REUSEADDR") {
+		if !n.takesSeat() || !crowded[n.port()] || n.option("SO_REUSEPORT") || n.datagrams() && n.option("SO_REUSEADDR") {
 			continue
 		}
 		one, all := n.seats()
 		n.beside = count[one] > 1 || count[all] > 1 && open[all] > 0
 	}
+}
+
+// crowded returns the ports that several sockets have. Most have one, and to count
+// those by their addresses would take more memory than all else that is planned.
+func (k *Kind) crowded() map[uint64]bool {
+	ports := make([]uint64, 0, len(k.nodes))
+	for _, n := range k.nodes {
+		if n.takesSeat() {
+			ports = append(ports, n.port())
+		}
+	}
+	slices.Sort(ports)
+	crowded := map[uint64]bool{}
+	for i := 1; i < len(ports); i++ {
+		if ports[i] == ports[i-1] {
+			crowded[ports[i]] = true
+		}
+	}
+	return crowded
+}
+
+// port is the port, of its family and protocol.
+func (n *node) port() uint64 {
+	return uint64(n.family)<<32 | uint64(n.ports())<<16 | uint64(n.at.port)
 }
 
 // takesSeat tells whether nobody else can have its address.
@@ -57,7 +86,7 @@ func (n *node) seats() (one, all seat) {
 
 // option tells whether an option was on.
 func (n *node) option(name string) bool {
-	v, ok := n.kind.load[n.sort].Value(n.opts.Values, name)
+	v, ok := n.load.Value(n.opts.Values, name)
 	return ok && v.Lo != 0
 }
 

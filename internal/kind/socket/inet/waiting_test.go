@@ -48,7 +48,7 @@ func holdAll(t *testing.T, in images) (let func()) {
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
 	// Several tries of a test may hold some.
-	if err := l.Hold(fmt.Sprintf("glis-test-waiting-%x", rand.Uint32()), nodes[0].(plan.Locked).Flows()); err != nil {
+	if err := l.Hold(fmt.Sprintf("glis-test-waiting-%x", rand.Uint32()), nodes[0].(plan.Locked).Flows(nil)); err != nil {
 		lacksRules(t, err)
 	}
 	return func() { must(t, l.Release()) }

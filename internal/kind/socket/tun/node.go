@@ -187,9 +187,12 @@ func (n *node) attach(own int) error {
 	return nil
 }
 
+// Resumes implements plan.Resumer.
+func (n *node) Resumes() bool { return n.more.GetLends() }
+
 // Resume implements plan.Resumer: the interface goes with its last queue again.
 func (n *node) Resume() []linux.SockOpt {
-	if !n.more.GetLends() {
+	if !n.Resumes() {
 		return nil
 	}
 	return []linux.SockOpt{persist(0)}
