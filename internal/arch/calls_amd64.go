@@ -117,6 +117,62 @@ func SleepArgs(nr uint64) (request, rest int, ok bool) {
 	return 0, 0, false
 }
 
+// Timed tells whether a call goes on from the kernel's restart block and has a time of
+// which the program isn't told what is left. restart_syscall(2) may be such a one.
+func Timed(nr uint64, a [6]uint64) bool {
+	switch nr {
+	case unix.SYS_POLL:
+		return int32(a[2]) > 0
+	case unix.SYS_FUTEX:
+		return a[1]&^futexFlags == FutexWait && a[3] != 0
+	case unix.SYS_NANOSLEEP:
+		return a[1] == 0
+	case unix.SYS_CLOCK_NANOSLEEP:
+		return a[1]&unix.TIMER_ABSTIME == 0 && a[3] == 0
+	}
+	return nr == SysRestart
+}
+
+// BlockEnd returns when the time of such a call is over, in ns of a clock (CLOCK_*) as
+// the initial time namespace has it, by the head of the kernel's struct restart_block
+// behind fn. It says so only if that is of this call.
+func BlockEnd(nr uint64, a [6]uint64, block [4]uint64) (clock int32, end uint64, ok bool) {
+	const second = 1e9
+	switch {
+	case nr == unix.SYS_POLL:
+		ok = block[0] == a[0] && block[1] == 1<<32|a[1]&(1<<32-1) && block[2] < 1<<33 && block[3] < second
+		return unix.CLOCK_MONOTONIC, block[2]*second + block[3], ok
+	case nr == unix.SYS_FUTEX:
+		return unix.CLOCK_MONOTONIC, block[3], block[0] == a[0] && uint32(block[1]) == uint32(a[2])
+	case nr == unix.SYS_NANOSLEEP || nr == unix.SYS_CLOCK_NANOSLEEP:
+		clock = int32(block[0]) // CLOCK_MONOTONIC, if it was CLOCK_REALTIME
+		return clock, block[2], block[0]>>32 == 0 && (clock == unix.CLOCK_MONOTONIC || clock == unix.CLOCK_BOOTTIME)
+	}
+	return 0, 0, false
+}
+
+// TimeArg tells which argument of a call (by index) is its time, and whether that is the
+// address of a struct timespec or a number of milliseconds.
+func TimeArg(nr uint64) (arg int, milliseconds, ok bool) {
+	switch nr {
+	case unix.SYS_POLL:
+		return 2, true, true
+	case unix.SYS_FUTEX:
+		return 3, false, true
+	}
+	arg, _, ok = SleepArgs(nr)
+	return arg, false, ok
+}
+
+// Polled tells where the descriptors are that poll(2) waits for, struct pollfd, and how
+// many; none if it is another call.
+func Polled(nr uint64, a [6]uint64) (at uint64, n uint32) {
+	if nr != unix.SYS_POLL {
+		return 0, 0
+	}
+	return a[0], uint32(a[1])
+}
+
 // From include/uapi/linux/futex.h.
 const (
 	FutexWait          = 0

@@ -144,3 +144,48 @@ func TestFold(t *testing.T) {
 		t.Error("a number in rax outside of a system call is taken for a code")
 	}
 }
+
+func TestBlockEnd(t *testing.T) {
+	const p, q = 0x7f0000001000, 0x7fff00002000
+	tests := []struct {
+		name  string
+		nr    uint64
+		args  [6]uint64
+		block [4]uint64
+		clock int32
+		end   uint64
+		ok    bool
+	}{
+		{"futex", unix.SYS_FUTEX, [6]uint64{p, 128, 7, q}, [4]uint64{p, 0x42<<32 | 7, 0xffffffff, 99}, unix.CLOCK_MONOTONIC, 99, true},
+		{"another futex", unix.SYS_FUTEX, [6]uint64{p, 128, 7, q}, [4]uint64{q, 0x42<<32 | 7, 0xffffffff, 99}, 0, 0, false},
+		{"poll", unix.SYS_POLL, [6]uint64{p, 3, 5000}, [4]uint64{p, 1<<32 | 3, 2, 5}, unix.CLOCK_MONOTONIC, 2_000_000_005, true},
+		{"poll for ever", unix.SYS_POLL, [6]uint64{p, 3, ^uint64(0)}, [4]uint64{p, 3, 2, 5}, 0, 0, false},
+		{"poll without end", unix.SYS_POLL, [6]uint64{p, 3, 1}, [4]uint64{p, 1<<32 | 3, 1 << 40, 5}, 0, 0, false},
+		{"nanosleep", unix.SYS_NANOSLEEP, [6]uint64{p}, [4]uint64{1, q, 77}, unix.CLOCK_MONOTONIC, 77, true},
+		{"clock_nanosleep", unix.SYS_CLOCK_NANOSLEEP, [6]uint64{7, 0, p}, [4]uint64{7, q, 77}, unix.CLOCK_BOOTTIME, 77, true},
+		{"clock_nanosleep of CPU time", unix.SYS_CLOCK_NANOSLEEP, [6]uint64{2, 0, p}, [4]uint64{2, q, 77}, 0, 0, false},
+	}
+	for _, x := range tests {
+		clock, end, ok := BlockEnd(x.nr, x.args, x.block)
+		if ok != x.ok || ok && (clock != x.clock || end != x.end) {
+			t.Errorf("%s: %d of clock %d, %v", x.name, end, clock, ok)
+		}
+	}
+}
+
+func TestTimed(t *testing.T) {
+	for _, x := range []struct {
+		nr   uint64
+		args [6]uint64
+		want bool
+	}{
+		{unix.SYS_POLL, [6]uint64{1, 1, 5}, true}, {unix.SYS_POLL, [6]uint64{1, 1, 0xffffffff}, false},
+		{unix.SYS_FUTEX, [6]uint64{1, 128, 0, 8}, true}, {unix.SYS_FUTEX, [6]uint64{1, 128, 0, 0}, false}, {unix.SYS_FUTEX, [6]uint64{1, 128 | FutexWaitBitset, 0, 8}, false},
+		{unix.SYS_NANOSLEEP, [6]uint64{8, 0}, true}, {unix.SYS_NANOSLEEP, [6]uint64{8, 8}, false},
+		{unix.SYS_CLOCK_NANOSLEEP, [6]uint64{1, 1, 8}, false}, {unix.SYS_CLOCK_NANOSLEEP, [6]uint64{1, 0, 8}, true}, {unix.SYS_READ, [6]uint64{}, false},
+	} {
+		if got := Timed(x.nr, x.args); got != x.want {
+			t.Errorf("call %d %v: %v", x.nr, x.args, got)
+		}
+	}
+}

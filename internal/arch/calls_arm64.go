@@ -21,4 +21,11 @@ func Finish(r *Regs, result int64)                               {}
 func Endless(nr uint64, a [6]uint64) bool                        { return false }
 func SleepArgs(nr uint64) (request, rest int, ok bool)           { return 0, 0, false }
 func CallOf(a [6]uint64, block [2]uint64) (nr uint64, ok bool)   { return 0, false }
+func Timed(nr uint64, a [6]uint64) bool                          { return false }
+func TimeArg(nr uint64) (arg int, milliseconds, ok bool)         { return 0, false, false }
+func Polled(nr uint64, a [6]uint64) (at uint64, n uint32)        { return 0, 0 }
 func BlockCall(a [6]uint64) (nr uint64, ok bool)                 { return 0, false }
+
+func BlockEnd(nr uint64, a [6]uint64, block [4]uint64) (clock int32, end uint64, ok bool) {
+	return 0, 0, false
+}

@@ -129,6 +129,7 @@ type dump struct {
 	sandboxes       *taskmem.Landlock // nil: nobody looks for Landlock
 	askedLandlock   bool              // for the kernel has it, or not
 	memoryOf        *kmem.Shared      // the kernel's, for kinds
+	blocks          *kmem.Shared      // the same, for calls that were interrupted
 	semaphores      bool              // there are System V semaphores
 	anon            uint64            // memory of the root's own, before the freeze, in bytes
 	own             map[string]string // the engine's namespaces, by name

@@ -29,6 +29,7 @@ func (d *dump) openFlags() {
 	d.openUndo()
 	pids, mappings, threads := look(proc.PID(d.opts.Tree))
 	d.openLandlock(pids[:min(len(pids), manyTasks)])
+	d.openBlocks(pids)
 	if threads >= manyThreads {
 		var err error
 		if d.freezer.threadsAt, err = taskmem.Open(); err != nil {
@@ -52,6 +53,7 @@ func (d *dump) openFlags() {
 func (d *dump) closeFlags() {
 	_ = d.freezer.threadsAt.Close() // read-only descriptors, as those of the next
 	_ = d.undoes.Close()
+	_ = d.blocks.Close()
 	_ = d.sandboxes.Close()
 	if d.vmas != nil {
 		_ = d.vmas.Close()

@@ -22,6 +22,9 @@ func (s *Shared) Reader() (*Reader, error) {
 	return s.reader, s.err
 }
 
+// Open tells whether it is open.
+func (s *Shared) Open() bool { return s != nil && s.reader != nil }
+
 // Close closes what was opened.
 func (s *Shared) Close() error {
 	if s == nil || s.reader == nil {

@@ -60,9 +60,13 @@ type Task struct {
 // object (as in ids-PID.img).
 type IDs struct{ VM, Files, FS, Sighand uint32 }
 
-// Block is the head of the kernel's struct restart_block behind its function, the two
-// words that differ from one kind of call to the other.
-type Block [2]uint64
+// Block is the head of the kernel's struct restart_block behind its function, which
+// differs from one kind of call to the other, and what clocks showed in the initial time
+// namespace when it was read, in ns.
+type Block struct {
+	Words               [4]uint64
+	Monotonic, Boottime int64
+}
 
 // Thread is one thread of a task.
 type Thread struct {

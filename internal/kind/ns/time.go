@@ -22,8 +22,8 @@ import (
 // them, see time_namespaces(7).
 type Clocks struct{ Monotonic, Boottime unix.Timespec }
 
-// hostClocks reads the clocks as the initial time namespace has them.
-func hostClocks() (c Clocks, err error) {
+// HostClocks reads the clocks as the initial time namespace has them.
+func HostClocks() (c Clocks, err error) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &c.Monotonic); err != nil {
 		return c, fmt.Errorf("clock_gettime: %w", err)
 	}
@@ -36,7 +36,7 @@ func hostClocks() (c Clocks, err error) {
 
 // ClocksOf returns the clocks as a task sees them.
 func ClocksOf(pid proc.PID) (Clocks, error) {
-	host, err := hostClocks()
+	host, err := HostClocks()
 	if err != nil {
 		return host, err
 	}
@@ -167,7 +167,7 @@ func (c Clocks) Behind() (bool, error) {
 // SetClocks makes the clocks go on from c for the children of a task that has
 // just made a time namespace for them (unshare(CLONE_NEWTIME), Linux 5.6).
 func SetClocks(pid proc.PID, c Clocks) error {
-	host, err := hostClocks()
+	host, err := HostClocks()
 	if err != nil {
 		return err
 	}

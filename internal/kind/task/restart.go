@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -30,8 +31,10 @@ import (
 //     says EINTR, as criu would;
 //   - calls with the end of their time as an absolute number, or with no end,
 //     are just made again;
-//   - what is left of a poll, of a sleep or of a futex wait for a given time
-//     nobody says. These calls are made again with their whole time: "at
+//   - what is left of a poll, of a futex wait for a given time, or of a sleep
+//     that doesn't ask for it, only the kernel's memory tells (scan.Block). In
+//     the image the call is one to be made anew; Rearm makes it for the rest.
+//     Where nobody has looked it is made again with its whole time: "at
 //     least that long" is what they promise, while an EINTR would be one that
 //     the program never gets unless it has a handler. A task that only runs
 //     on after a dump keeps its time to the nanosecond.
@@ -44,7 +47,7 @@ import (
 type restart struct {
 	Nr   uint64 // system call
 	Code int64  // the kernel's own error number
-	// Rest is what was left of a sleep, for Code ERESTART_RESTARTBLOCK.
+	// Rest is what was left of the call's time, for Code ERESTART_RESTARTBLOCK.
 	Rest unix.Timespec
 }
 
@@ -155,6 +158,9 @@ func foldBlock(t *scan.Thread, r arch.Regs, pending bool) (arch.Regs, *restart, 
 		return r, &restart{Nr: nr, Code: arch.RestartBlock, Rest: rest}, nil
 	}
 	arch.Again(&r, nr)
+	if rest, ok := blockRest(t, nr, args); ok {
+		return r, &restart{Nr: nr, Code: arch.RestartBlock, Rest: rest}, nil
+	}
 	if pending {
 		// A handler turns this code into EINTR, as it does with the other.
 		return r, &restart{Nr: nr, Code: arch.RestartNoHand}, nil
@@ -180,7 +186,7 @@ func blockCall(t *scan.Thread, r *arch.Regs) (nr uint64, ok bool, err error) {
 		}
 	}
 	if t.Block != nil {
-		nr, ok = arch.CallOf(arch.CallArgs(r), *t.Block)
+		nr, ok = arch.CallOf(arch.CallArgs(r), [2]uint64(t.Block.Words[:2]))
 	}
 	if !ok {
 		nr, ok = arch.BlockCall(arch.CallArgs(r))
@@ -216,12 +222,66 @@ func ReadBlock(r *kmem.Reader, pidfd int) (*scan.Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	var b [16]byte
+	out := &scan.Block{}
+	var b [8 * len(out.Words)]byte
 	if err := r.ReadAt(b[:], at+r.Off("task_struct.restart_block")+r.Off("restart_block.futex")); err != nil {
 		return nil, err
 	}
-	return &scan.Block{binary.NativeEndian.Uint64(b[:]), binary.NativeEndian.Uint64(b[8:])}, nil
+	for i := range out.Words {
+		out.Words[i] = binary.NativeEndian.Uint64(b[8*i:])
+	}
+	return out, nil
 }
+
+// Timed tells whether a thread is in a call that ends by itself, and of which only the
+// kernel's memory says what is left of its time.
+func Timed(t *scan.Thread) (bool, error) {
+	if !arch.NeedsBlock(&t.Regs) {
+		return false, nil
+	}
+	nr, ok, err := blockCall(t, &t.Regs)
+	return ok && arch.Timed(nr, arch.CallArgs(&t.Regs)), err
+}
+
+// blockRest returns what is left of the time of a call, if the kernel's memory told.
+func blockRest(t *scan.Thread, nr uint64, args [6]uint64) (rest unix.Timespec, ok bool) {
+	if t.Block == nil || !arch.Timed(nr, args) {
+		return rest, false
+	}
+	if _, n := arch.Polled(nr, args); n > mostPolled {
+		return rest, false
+	}
+	clock, end, ok := arch.BlockEnd(nr, args, t.Block.Words)
+	now := t.Block.Monotonic
+	if clock == unix.CLOCK_BOOTTIME {
+		now = t.Block.Boottime
+	}
+	whole, known := wholeTime(t, nr, args)
+	if !ok || !known || end > 1<<63-1 {
+		return rest, false
+	}
+	return unix.NsecToTimespec(min(max(int64(end)-now, 0), whole)), true
+}
+
+// wholeTime returns the time that a call was made with, in ns.
+func wholeTime(t *scan.Thread, nr uint64, args [6]uint64) (ns int64, ok bool) {
+	arg, milliseconds, ok := arch.TimeArg(nr)
+	if !ok || milliseconds {
+		return int64(int32(args[arg])) * 1e6, ok
+	}
+	var b [16]byte
+	if err := t.Read(remote.Addr(args[arg]), b[:]); err != nil {
+		return 0, false
+	}
+	ts := unix.Timespec{Sec: int64(binary.LittleEndian.Uint64(b[:])), Nsec: int64(binary.LittleEndian.Uint64(b[8:]))}
+	if !validTime(ts) {
+		return 0, false
+	}
+	return min(ts.Sec, mostSeconds)*1e9 + ts.Nsec, true
+}
+
+// mostSeconds is more than the kernel waits (KTIME_MAX), and in ns still fits.
+const mostSeconds = math.MaxInt64/1_000_000_000 - 1
 
 // sleepRest reads what is left of a sleep, if the program asked the kernel to
 // tell: it has just done so.

@@ -8,8 +8,11 @@ import (
 
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/internal/tracee"
@@ -126,9 +129,69 @@ func TestRearm(t *testing.T) {
 	}
 }
 
+// TestRest: of a call that tells nobody what is left of its time the kernel's memory does,
+// and it goes on for that. The program's own memory is as before.
+func TestRest(t *testing.T) {
+	r, err := kmem.Open(BlockNames()...)
+	testkit.KernelMemory(t, err)
+	defer r.Close()
+	see := func(task *scan.Task) error {
+		pidfd, err := fd.Task(int(task.PID))
+		if err != nil {
+			return err
+		}
+		defer pidfd.Close()
+		b, err := ReadBlock(r, pidfd.Int())
+		now, err2 := ns.HostClocks()
+		if task.Leader().Block = b; b != nil {
+			b.Monotonic, b.Boottime = now.Monotonic.Nano(), now.Boottime.Nano()
+		}
+		return errors.Join(err, err2)
+	}
+	for name, nr := range map[string]int64{"norest": unix.SYS_NANOSLEEP, "polltime": sysPoll, "futex": unix.SYS_FUTEX} {
+		t.Run(name, func(t *testing.T) {
+			pid := start(t, "calls.c", name)
+			awaitIn(t, pid, nr)
+			left := int64(3600)
+			for range 3 {
+				w := wakeWith(t, pid, see, func(w *Wake) {
+					if w.restart == nil || w.restart.Nr != uint64(nr) || w.restart.Rest.Sec > left || w.restart.Rest.Sec < left-600 {
+						t.Errorf("rest %+v of %d s", w.restart, left)
+						return
+					}
+					left /= 2
+					w.restart.Rest.Sec = left
+				})
+				if code, ok := arch.RestartCode(&w.Regs); !ok || code != arch.RestartBlock {
+					t.Errorf("code %d, %v", code, ok)
+				}
+				awaitIn(t, pid, arch.SysRestart)
+			}
+			if name != "polltime" {
+				return
+			}
+			var was [8]byte // struct pollfd: a descriptor, and what is waited for
+			wakeWith(t, pid, see, func(w *Wake) {
+				if err := remote.ReadFull(pid, remote.Addr(arch.CallArgs(&w.Regs)[0]), was[:]); err != nil {
+					t.Error(err)
+				}
+			})
+			if was[0] != 3 || was[4] != unix.POLLIN {
+				t.Errorf("it waits for %v", was)
+			}
+		})
+	}
+}
+
 // wakeFromImage does what a restore does: everything from the core image, the
 // arena taken away by the thread itself.
 func wakeFromImage(t *testing.T, pid proc.PID, frozen func(*scan.Task) error) (w *Wake) {
+	t.Helper()
+	return wakeWith(t, pid, frozen, func(*Wake) {})
+}
+
+// wakeWith is wakeFromImage of an image that edit has changed.
+func wakeWith(t *testing.T, pid proc.PID, frozen func(*scan.Task) error, edit func(*Wake)) (w *Wake) {
 	t.Helper()
 	err := tracee.Run(func() error {
 		task, err := freeze(pid)
@@ -152,6 +215,7 @@ func wakeFromImage(t *testing.T, pid proc.PID, frozen func(*scan.Task) error) (w
 		if w, err = ReadWake(cores[0], x); err != nil {
 			return err
 		}
+		edit(w)
 		th := &task.Leader().Thread
 		b := task.Arena.Batch(th)
 		// A poll of no time leaves no restart block of a sleep behind.
@@ -223,6 +287,9 @@ func TestUnfold(t *testing.T) {
 	}
 	if err := w.unfold(&restart{Nr: unix.SYS_READ, Code: arch.RestartBlock}); err == nil {
 		t.Error("a rest of a call that does not sleep is accepted")
+	}
+	if err := w.unfold(&restart{Nr: unix.SYS_FUTEX, Code: arch.RestartBlock}); err == nil {
+		t.Error("a rest of a wait that the registers don't begin is accepted")
 	}
 }
 

@@ -3,6 +3,8 @@ package task
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
@@ -18,7 +20,8 @@ type Wake struct {
 	XState []byte // NT_X86_XSTATE, trimmed; nil: as a new thread has it
 	Mask   uint64
 
-	restart *restart // nil unless its rest of a sleep is known
+	restart *restart // nil unless the rest of its time is known
+	folded  bool     // Regs stand before the call, not after it
 	// At is where that rest is in the restored task, see Prepare; 0: there is none.
 	At remote.Addr
 }
@@ -49,10 +52,13 @@ func ReadWake(c *core.CoreEntry, x kind.Extra) (*Wake, error) {
 // interrupted call goes on.
 func (w *Wake) unfold(r *restart) error {
 	if r.Code == arch.RestartBlock {
-		if _, _, ok := arch.SleepArgs(r.Nr); !ok {
+		if _, _, ok := arch.TimeArg(r.Nr); !ok {
 			return fmt.Errorf("core image: extra state %q: system call %d does not sleep", extraRestart, r.Nr)
 		}
-		w.restart = r
+		w.restart, w.folded = r, arch.AtCall(&w.Regs, r.Nr)
+		if _, _, sleeps := arch.SleepArgs(r.Nr); !sleeps && !w.folded {
+			return fmt.Errorf("core image: extra state %q: call %d is not what the registers are about to do", extraRestart, r.Nr)
+		}
 		return nil
 	}
 	if !arch.AtCall(&w.Regs, r.Nr) {
@@ -70,9 +76,9 @@ func (w *Wake) Prepare(b *remote.Batch) {
 	}
 }
 
-// Rearm gives a thread that was asleep back the kernel's restart block it had:
-// it goes to sleep for the rest of its time and is stopped before it has
-// slept. Then w.Regs are those of a thread interrupted like that. Call it for
+// Rearm gives a thread that was asleep, or waited for a given time, back the kernel's
+// restart block it had: it enters its call for the rest of its time and is stopped
+// before it has slept. Then w.Regs are those of a thread interrupted like that. Call it for
 // every thread when the batch given to Prepare has run, and before the
 // registers are set; what else the thread still does must not sleep.
 func Rearm(t *remote.Thread, arena *remote.Arena, w *Wake) error {
@@ -86,39 +92,74 @@ func Rearm(t *remote.Thread, arena *remote.Arena, w *Wake) error {
 }
 
 // sleep has the thread enter its interrupted call with the time that is left.
-func (w *Wake) sleep(t *remote.Thread, arena *remote.Arena) error {
+func (w *Wake) sleep(t *remote.Thread, arena *remote.Arena) (err error) {
 	if w.At == 0 {
 		return errors.New("nothing was prepared")
 	}
 	args := arch.CallArgs(&w.Regs)
-	request, rest, _ := arch.SleepArgs(w.restart.Nr)
-	left, err := peek(t, args[rest])
-	if err != nil {
+	back, ok, err := w.keep(t, args)
+	if err != nil || !ok {
 		return err
 	}
-	args[request] = uint64(w.At)
+	defer func() { err = errors.Join(err, back()) }()
+	arg, milliseconds, _ := arch.TimeArg(w.restart.Nr)
+	args[arg] = uint64(w.At)
+	if milliseconds {
+		args[arg] = uint64(w.restart.milliseconds())
+	}
 	result, err := interrupted(t, arena.Syscall(), w.restart.Nr, args)
 	if err != nil {
 		return err
 	}
 	// The program's own arguments stay in its registers.
+	arch.SetInterrupted(&w.Regs, w.restart.Nr, result, w.folded)
 	if result != arch.RestartBlock {
 		// No time was left, or the call can't be made here: what it says is
 		// its result.
 		arch.Finish(&w.Regs, result)
-		return nil
 	}
-	arch.SetInterrupted(&w.Regs, w.restart.Nr, result, false)
-	return remote.Write(proc.PID(t.TID), remote.Addr(args[rest]), left)
+	return nil
 }
 
-// peek reads the timespec at an address of the thread's; nil if it is 0.
-func peek(t *remote.Thread, at uint64) ([]byte, error) {
-	if at == 0 {
-		return nil, nil
+// milliseconds is the rest, and no less. Of none there is one, as poll(2) would otherwise
+// not wait, and say so.
+func (r *restart) milliseconds() int64 {
+	return min(max((r.Rest.Nano()+999_999)/1_000_000, 1), math.MaxInt32)
+}
+
+// mostPolled is for how many descriptors poll(2) goes on for the rest of its time.
+const mostPolled = 1 << 16
+
+// pollfd is the size of a struct pollfd.
+const pollfd = 8
+
+// keep remembers what the call is about to change in the thread's memory, and returns
+// what changes it back. What poll(2) waits for is hidden from it meanwhile: files are
+// not all as they will be, and it would say what they are like. The kernel looks at all
+// of it again when the call goes on. ok is false if the call is just to be made anew.
+func (w *Wake) keep(t *remote.Thread, args [6]uint64) (back func() error, ok bool, err error) {
+	at, n := arch.Polled(w.restart.Nr, args)
+	size := int(n) * pollfd
+	if _, rest, sleeps := arch.SleepArgs(w.restart.Nr); sleeps && args[rest] != 0 {
+		at, size = args[rest], 16 // a struct timespec
 	}
-	b := make([]byte, 16)
-	return b, t.Read(remote.Addr(at), b)
+	if n > mostPolled {
+		return nil, false, nil
+	}
+	was := make([]byte, size)
+	if err := t.Read(remote.Addr(at), was); size > 0 && err != nil {
+		return nil, false, err
+	}
+	if n > 0 {
+		hidden := slices.Clone(was)
+		for i := 0; i < size; i += pollfd {
+			copy(hidden[i:], []byte{0xff, 0xff, 0xff, 0xff}) // no descriptor
+		}
+		if err := remote.Write(proc.PID(t.TID), remote.Addr(at), hidden); err != nil {
+			return nil, false, err
+		}
+	}
+	return func() error { return remote.Write(proc.PID(t.TID), remote.Addr(at), was) }, true, nil
 }
 
 // interrupted makes a stopped thread enter a system call and leave it at once,
