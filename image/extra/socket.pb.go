@@ -335,6 +335,7 @@ type WaitingTCP struct {
 	Urgent     *uint32 // which byte of that is urgent
 	Interface  *string
 	Deferred   *bool
+	Options    []*SocketOption
 
 	proto.Rest
 }
@@ -363,6 +364,9 @@ func (m *WaitingTCP) AppendFields(b []byte) []byte {
 	b = proto.AppendString(b, 12, m.Interface)
 	b = proto.AppendVarint(b, 13, m.Listener)
 	b = proto.AppendBool(b, 14, m.Deferred)
+	for _, x := range m.Options {
+		b = proto.AppendMessage(b, 15, x)
+	}
 	return append(b, m.Unknown()...)
 }
 
@@ -395,6 +399,10 @@ func (m *WaitingTCP) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.Listener)
 	case 112: // 14: deferred
 		d.Bool(&m.Deferred)
+	case 122: // 15: options
+		x := proto.New[SocketOption](d)
+		m.Options = append(m.Options, x)
+		d.Message(x)
 	default:
 		return false
 	}
@@ -423,6 +431,11 @@ func (m *WaitingTCP) Missing() string {
 	}
 	if m == nil || m.Listener == nil {
 		return "glis.WaitingTCP.listener"
+	}
+	for _, x := range m.GetOptions() {
+		if s := x.Missing(); s != "" {
+			return s
+		}
 	}
 	return ""
 }
@@ -529,4 +542,12 @@ func (m *WaitingTCP) GetDeferred() bool {
 		return *m.Deferred
 	}
 	return false
+}
+
+// GetOptions returns options, or its default.
+func (m *WaitingTCP) GetOptions() []*SocketOption {
+	if m != nil {
+		return m.Options
+	}
+	return nil
 }

@@ -122,6 +122,9 @@ func (r *Reader) Struct(name string, at Addr) (*Struct, error) {
 	return s, r.ReadAt(s.Bytes, at)
 }
 
+// StructIn is a structure that was read otherwise.
+func (r *Reader) StructIn(b []byte) *Struct { return &Struct{Bytes: b, r: r} }
+
 // In is another structure that this one begins with, or has at a member.
 func (s *Struct) In(member string) *Struct {
 	at := s.r.layout[member].At

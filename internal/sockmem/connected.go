@@ -36,7 +36,7 @@ var unfixedUDP6 = []part{{"ipv6_pinfo.saddr_cache", 1}, {"ipv6_pinfo.daddr_cache
 
 // connectedNames are what BesideConnected and BesideDatagrams need, or would.
 func connectedNames() []string {
-	names := []string{"sock_flags.SOCK_DONE", "tcp_sock.nonagle", "tcp6_sock.inet6", "udp6_sock.inet6", "sock_common.skc_ipv6only"}
+	names := []string{"sock_flags.SOCK_DONE", "sock_flags.SOCK_TIMESTAMP", "tcp_sock.nonagle", "tcp6_sock.inet6", "udp6_sock.inet6", "sock_common.skc_ipv6only"}
 	for _, p := range slices.Concat(unfixed, unfixed6, unfixedUDP, unfixedUDP6) {
 		names = append(names, p.name)
 	}
@@ -60,8 +60,11 @@ func (m *Memory) BesideConnected(t *TCP, v6 bool) (func(is, other []byte), error
 	locks := m.Field("sock.sk_userlocks")
 	const all = 1 | 2 | 16 // SOCK_SNDBUF_LOCK, SOCK_RCVBUF_LOCK, SOCK_CONNECT_BIND
 	masks = append(masks, bits{at: locks.At, size: 4, mask: all << locks.Bit})
-	if m.Has("sock_flags.SOCK_DONE") { // its peer has sent all
-		masks = append(masks, bits{at: int(m.Off("sock_common.skc_flags")), size: 4, mask: 1 << m.Off("sock_flags.SOCK_DONE")})
+	// Its peer has sent all; it was once asked for the times of packets, see docs/limits.md.
+	for _, flag := range []string{"sock_flags.SOCK_DONE", "sock_flags.SOCK_TIMESTAMP"} {
+		if m.Has(flag) {
+			masks = append(masks, bits{at: int(m.Off("sock_common.skc_flags")), size: 4, mask: 1 << m.Off(flag)})
+		}
 	}
 	return func(is, other []byte) {
 		beside(is, other)
@@ -113,6 +116,13 @@ func (m *Memory) addMask(to []bits, p part, base int) []bits {
 		b.mask = uint32(1<<f.Bits-1) << f.Bit
 	}
 	return append(to, b)
+}
+
+// ClearBits has memory not tell of a member of some bits.
+func (m *Memory) ClearBits(is []byte, name string) {
+	for f, at := m.Field(name), 0; at < 4; at++ {
+		is[f.At+at] &^= byte((1<<f.Bits - 1) << f.Bit >> (8 * at))
+	}
 }
 
 // take has memory be as another one in these bits.

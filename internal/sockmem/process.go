@@ -31,6 +31,9 @@ func besideNames() []string {
 	return []string{"sock.sk_userlocks", "sock_common.skc_state", "sock_common.skc_flags", "sock_flags.SOCK_RCU_FREE"}
 }
 
+// BesideNames are what BesideConnected needs of a Reader that others have opened.
+func BesideNames() []string { return optional(append(besideNames(), connectedNames()...)) }
+
 // Beside has a socket's memory tell what another's does that is no option, and in one word
 // with some: its state, whether it is bound, and how it is freed.
 func (m *Memory) Beside() (func(is, other []byte), error) {

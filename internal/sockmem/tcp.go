@@ -28,6 +28,11 @@ type TCP struct {
 	header, peer Span
 	// Fixed6 are more of them, with IPv6.
 	Fixed6 []Span
+	// Passed are those of Fixed and Fixed6 that who is accepted has from its listener.
+	Passed []Span
+	// Policies and Headers are such as well, addresses of what each has of its own: of
+	// IPsec, and of IPv6. Charged is how much memory what is attached takes.
+	Policies, Headers, Charged Span
 	// Moving are what changes by itself when an option is set, and isn't one:
 	// timers, the route, how fast packets go and come; and what shares words with one,
 	// like ports. There may be none.
@@ -82,6 +87,7 @@ type place struct {
 	span   *Span
 	moving bool
 	may    bool // be missing
+	passed bool // it is among Passed, too
 }
 
 // Structures that a TCP socket is made of.
@@ -123,17 +129,17 @@ func places(t *TCP) []place {
 		{in: inTCPCommon, name: "skc_net", size: 8},
 		{in: inTCPCommon, name: "skc_bound_dev_if", size: 4},
 		{in: inTCPSock, name: "sk_type", size: 2},
-		{in: inTCPSock, name: "sk_filter", size: 8},
-		{in: inTCPSock, name: "sk_omem_alloc", size: 4},
+		{in: inTCPSock, name: "sk_filter", size: 8, passed: true},
+		{in: inTCPSock, name: "sk_omem_alloc", size: 4, span: &t.Charged},
 		{in: inTCPSock, name: "sk_reuseport_cb", size: 8}, // a place among those that share a port
 		{in: inInet, name: "inet_opt", size: 8, span: &t.Options},
 		{in: inConnection, name: "icsk_ext_hdr_len", size: 2, span: &t.header},
 		{in: inTCPCommon, name: "skc_v6_daddr", size: 16, span: &t.peer},
 		{in: inConnection, name: "icsk_ulp_ops", size: 8},
-		{in: inTCPSock, name: "sk_policy", size: 16, may: true},          // CONFIG_XFRM
-		{in: inTCPSock, name: "sk_busy_poll_budget", size: 2, may: true}, // Linux 5.11
-		{in: inInet, name: "ipv6_fl_list", size: 8, may: true},           // Linux 6.18
-		{in: inTCP, name: "fastopen_connect", size: 1},                   // with bits beside it
+		{in: inTCPSock, name: "sk_policy", size: 16, may: true, span: &t.Policies},     // CONFIG_XFRM
+		{in: inTCPSock, name: "sk_busy_poll_budget", size: 2, may: true, passed: true}, // Linux 5.11
+		{in: inInet, name: "ipv6_fl_list", size: 8, may: true},                         // Linux 6.18
+		{in: inTCP, name: "fastopen_connect", size: 1},                                 // with bits beside it
 		{in: inTCPSock, name: "sk_dst_cache", size: 8, moving: true},
 		{in: inTCPSock, name: "sk_timer", moving: true},
 		{in: inTCPSock, name: "sk_pacing_rate", size: 8, moving: true},
@@ -184,6 +190,18 @@ func (t *TCP) HasNone(memory []byte) bool {
 	return v4 && ne.Uint16(memory[t.header.At:]) == 0
 }
 
+// Bare has a connection's memory tell of no headers of IPv6, and of no IP options where there
+// are none of any length.
+func (t *TCP) Bare(memory []byte) {
+	if t.HasNone(memory) {
+		clear(memory[t.Options.At : t.Options.At+t.Options.Size])
+	}
+	if h := t.Headers; h.Size > 0 && binary.NativeEndian.Uint64(memory[h.At:]) != 0 {
+		clear(memory[t.header.At : t.header.At+t.header.Size])
+		clear(memory[h.At : h.At+h.Size])
+	}
+}
+
 // within notes what is in structures inside of a socket's.
 func (t *TCP) within(x *bpf.Types, types []bpf.Type) error {
 	outer, at := x.Member(&types[inTCP], "rx_opt"), x.Member(&types[inOptions], "user_mss")
@@ -202,6 +220,10 @@ func (t *TCP) within6(x *bpf.Types, types []bpf.Type, six int) {
 	t.Fixed6 = addSpan(t.Fixed6, t.Size, six, x.Member(&types[inIP6], "sticky_pktinfo"), 20)
 	t.Fixed6 = addSpan(t.Fixed6, t.Size, six, x.Member(&types[inIP6], "frag_size"), 4)
 	t.Fixed6 = addSpan(t.Fixed6, t.Size, six, x.Member(&types[inIP6], "flow_label"), 4)
+	t.Passed = append(t.Passed, t.Fixed6...)
+	for _, s := range addSpan(nil, t.Size, six, x.Member(&types[inIP6], "opt"), 8) {
+		t.Headers = s
+	}
 	t.Fixed6 = addSpan(t.Fixed6, t.Size, six, x.Member(&types[inIP6], "ipv6_fl_list"), 8) // before Linux 6.18
 }
 
@@ -232,7 +254,10 @@ func (t *TCP) note(all []place, at []int, timer int) error {
 		default:
 			t.Fixed = append(t.Fixed, s)
 		}
+		if p.passed && s.At >= 0 {
+			t.Passed = append(t.Passed, s)
+		}
 	}
-	t.Fixed = append(t.Fixed, t.Family, t.Protocol, t.Options)
+	t.Fixed = append(t.Fixed, t.Family, t.Protocol, t.Options, t.Charged, t.Policies)
 	return nil
 }

@@ -56,6 +56,20 @@ func (f *Fitting) Try() (int, error) {
 	return f.made(left, err)
 }
 
+// Begin has Try begin with the options of a socket that is known, as far as those that
+// count differ from a new one's.
+func (f *Fitting) Begin(value func(name string) (Value, bool)) {
+	f.set = f.set[:0]
+	for i := range f.kernel.Table {
+		o := &f.kernel.Table[i]
+		v, ok := value(o.Name)
+		if ok && v.OK && v != f.kernel.Fresh[i] && f.kernel.Fresh[i].OK && !f.kernel.fixed[i] && len(f.Alike.words[i]) > 0 {
+			f.set = append(f.set, setting{i, v})
+		}
+	}
+	f.remember()
+}
+
 // mostFound is how many are remembered.
 const mostFound = 8
 
@@ -64,9 +78,14 @@ func (f *Fitting) made(left int, err error) (int, error) {
 	if err != nil || left != 0 {
 		return -1, err
 	}
+	f.remember()
+	return f.make(nil)
+}
+
+// remember has those be tried first that were found last.
+func (f *Fitting) remember() {
 	known := slices.DeleteFunc(slices.Clone(f.found), func(o []setting) bool { return slices.Equal(o, f.set) })
 	f.found = append([][]setting{slices.Clone(f.set)}, known[:min(len(known), mostFound-1)]...)
-	return f.make(nil)
 }
 
 // concerns tells whether a word differs that an option is known to change.
@@ -153,14 +172,16 @@ func (f *Fitting) distance(more *setting) (int, bool, error) {
 // many ms.
 var ticks = [...]uint32{1000, 250, 300, 100}
 
-// values are what an option may be: the other one of two, or a number that is in the
-// other socket's memory where this one's differs.
+// values are what an option may be: the other one of two, a number that is in the
+// other socket's memory where this one's differs, or what a new one has, which differs
+// from that if it was set.
 func (f *Fitting) values(o *Option, now Value) (out []Value) {
 	add := func(v Value) {
-		if v.OK = true; v != now && !slices.Contains(out, v) {
+		if v.OK = true; !slices.Contains(out, v) {
 			out = append(out, v)
 		}
 	}
+	add(now)
 	switch o.Size {
 	case 16:
 		f.times(add)
@@ -186,6 +207,10 @@ func (f *Fitting) numbers(fn func(uint32)) {
 		for _, hz := range ticks {
 			if w%hz == 0 {
 				fn(w / hz)
+			}
+			if 1000%hz == 0 { // of ms, and of µs
+				fn(w * (1000 / hz))
+				fn(w * (1000 / hz) * 1000)
 			}
 		}
 		for shift := 0; shift < 32; shift += 8 {

@@ -50,6 +50,9 @@ func NewKernel(t Table, fd int) (*Kernel, error) {
 // Read reads the option of a socket.
 func (o *Option) Read(fd int) (Value, error) { return o.get(fd) }
 
+// Write sets the option of a socket.
+func (o *Option) Write(fd int, v Value) error { return o.set(linux.Hand{}, fd, o.Opt, v) }
+
 func (o *Option) get(fd int) (Value, error) {
 	var buf [16]byte
 	n, err := linux.Getsockopt(fd, o.Level, o.Opt, buf[:o.Size])

@@ -15,13 +15,14 @@ import (
 
 // Foresee implements kind.Foreseer: whether connections that wait to be accepted
 // can be put back is learnt before the freeze, if the tree has a listener at which
-// some could wait, and those that wait already and can't be are refused.
+// some could wait, and those that wait already and can't be are refused. So is it learnt
+// how their options are told.
 func (k *Kind) Foresee(env *kind.DumpEnv, find kind.Find) error {
 	tellOrphans(env)
 	if (&look{env: env}).leavesOut() {
 		return nil
 	}
-	all, err := listeners()
+	all, families, err := listeners()
 	if err != nil {
 		env.Log.Debug("listeners are not looked at before the freeze", "why", err)
 	}
@@ -32,6 +33,9 @@ func (k *Kind) Foresee(env *kind.DumpEnv, find kind.Find) error {
 		l := &look{kind: k, env: env, file: f}
 		l.protocol = unix.IPPROTO_TCP
 		if l.whyNot() == "" {
+			if family := families[f.Stat.Ino]; family != 0 { // what can't be learnt is tried again
+				_, _, _ = k.learnPassed(sort{family: int(family), protocol: unix.IPPROTO_TCP, connected: true})
+			}
 			return nil
 		}
 		return l.refuseWaiting()
@@ -79,9 +83,15 @@ func (l *look) refuseWaiting() (err error) {
 	return l.checkWaiting()
 }
 
-// listeners returns the inodes of all TCP listeners of Glis's network namespace.
-func listeners() (map[uint64]bool, error) {
-	all := map[uint64]bool{}
-	err := eachAt(0, 1<<tcp.Listening, func(s *sockdiag.Inet) { all[uint64(s.Ino)] = true })
-	return all, err
+// listeners returns the inodes of all TCP listeners of Glis's network namespace, and the
+// families of those at which connections wait.
+func listeners() (all map[uint64]bool, families map[uint64]uint8, err error) {
+	all, families = map[uint64]bool{}, map[uint64]uint8{}
+	err = eachAt(0, 1<<tcp.Listening, func(s *sockdiag.Inet) {
+		all[uint64(s.Ino)] = true
+		if s.RQueue > 0 {
+			families[uint64(s.Ino)] = s.Family
+		}
+	})
+	return all, families, err
 }

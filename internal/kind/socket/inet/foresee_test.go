@@ -73,7 +73,7 @@ func TestForeseeDeferred(t *testing.T) {
 // What a look before the freeze costs: that for listeners, and one try.
 func BenchmarkForesee(b *testing.B) {
 	for b.Loop() {
-		if _, err := listeners(); err != nil {
+		if _, _, err := listeners(); err != nil {
 			b.Fatal(err)
 		}
 	}

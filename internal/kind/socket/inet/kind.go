@@ -102,6 +102,8 @@ type Kind struct {
 	// them if nobody else does
 	lones      map[uint64]*lone
 	lonely     map[sort]*socket.Alike
+	passed     map[heritage]different // of clients that wait
+	pingpong   uint32                 // see dialogue; 0: not asked yet
 	ownSockets *sockmem.TCPReader
 	late       int // how many files of the tree holdLate has seen
 	rousing    rousing

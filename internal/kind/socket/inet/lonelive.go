@@ -199,7 +199,7 @@ func (l *look) knowLive(k *socket.Kernel, values []socket.Value) error {
 	}
 	k.Know(values, "TCP_CONGESTION", congestion)
 	quick := uint32(0)
-	if p.Word[sockmem.Pingpong] < pingpongLimit() {
+	if p.Word[sockmem.Pingpong] < l.kind.dialogue() {
 		quick = 1
 	}
 	k.Know(values, "TCP_QUICKACK", socket.Uint(quick))
@@ -214,8 +214,15 @@ func (l *look) knowLive(k *socket.Kernel, values []socket.Value) error {
 	return nil
 }
 
-// pingpongLimit is from where on a dialogue has acknowledgements wait: a sysctl since Linux
-// 6.7, and 1 before.
+// dialogue is from where on one has acknowledgements wait.
+func (k *Kind) dialogue() uint32 {
+	if k.pingpong == 0 {
+		k.pingpong = max(1, pingpongLimit())
+	}
+	return k.pingpong
+}
+
+// pingpongLimit is dialogue as the machine has it: a sysctl since Linux 6.7, and 1 before.
 func pingpongLimit() uint32 {
 	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_pingpong_thresh")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -12,6 +13,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/sockdiag"
@@ -33,7 +35,7 @@ func (l *look) waitingFlows() ([]netlock.Flow, error) {
 	if err := l.checkWaiting(); err != nil {
 		return nil, err
 	}
-	return l.readWaiting()
+	return l.readWaiting(false)
 }
 
 // checkWaiting refuses connections that can't be put back into the listener's
@@ -102,9 +104,9 @@ func (l *look) whyNot() string {
 	return ""
 }
 
-// readWaiting reads the connections that wait at the listener, and returns
-// their flows.
-func (l *look) readWaiting() ([]netlock.Flow, error) {
+// readWaiting reads the connections that wait at the listener, with their options if they
+// are asked for, and returns their flows.
+func (l *look) readWaiting(options bool) ([]netlock.Flow, error) {
 	m, err := l.kind.memory()
 	if err != nil {
 		return nil, l.refuse("%s: %v; let the server accept them, or give --skip-in-flight", socket.Unaccepted(l.tcp.Waiting+l.deferred), err)
@@ -114,6 +116,11 @@ func (l *look) readWaiting() ([]netlock.Flow, error) {
 		return nil, l.fail(err)
 	}
 	q := tcp.NewQueues(m)
+	if options && l.tcp.Waiting > 0 {
+		if err := l.asksOptions(q, m, sk); err != nil {
+			return nil, err
+		}
+	}
 	all, err := q.Of(sk)
 	if err == nil && l.deferred > 0 {
 		var more []*tcp.Waiting
@@ -134,6 +141,22 @@ func (l *look) readWaiting() ([]netlock.Flow, error) {
 	return flows, nil
 }
 
+// asksOptions has the options of what waits read, too.
+func (l *look) asksOptions(q *tcp.Queues, m *kmem.Reader, sk kmem.Addr) error {
+	h, err := l.passesOn(m, sk)
+	if errors.Is(err, kmem.ErrUnavailable) {
+		return l.refuse("%s, with options that can't be told (%v); let the server accept them, or give --skip-in-flight", socket.Unaccepted(l.tcp.Waiting), err)
+	}
+	if err != nil {
+		return l.fail(err)
+	}
+	q.Options, q.Struct = h.of, "tcp_sock"
+	if l.family == unix.AF_INET6 {
+		q.Struct = "tcp6_sock"
+	}
+	return nil
+}
+
 func flowOf(w *tcp.Waiting) netlock.Flow {
 	return netlock.Flow{Protocol: unix.IPPROTO_TCP, Local: w.Local, Remote: w.Remote}
 }
@@ -151,7 +174,7 @@ func (l *look) dumpWaiting() error {
 		return err
 	}
 	for range changes {
-		flows, err := l.readWaiting()
+		flows, err := l.readWaiting(true)
 		if err != nil {
 			return err
 		}
@@ -210,6 +233,9 @@ func (l *look) putWaiting() error {
 		}
 		if w.Mark != nil {
 			e.Urgent = &w.Mark.Offset
+		}
+		for _, x := range w.Options {
+			e.Options = append(e.Options, l.kind.kernels[l.sort].Table.EntryOf(x))
 		}
 		if err := l.env.Images.Put(extra.TCPWaiting, e, nil); err != nil {
 			return err
@@ -302,8 +328,13 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 			err = fmt.Errorf("byte %d of %d can't be urgent", e.GetUrgent(), len(e.GetUnread()))
 		}
 	}
+	if err != nil {
+		return nil, err
+	}
+	options, err := n.kind.loader(n.sort).Table.ToldBy(e.GetOptions())
 	return &tcp.Waiting{
-		Stream: s, Local: netip.AddrPortFrom(n.kind.moveIP(local), n.at.port), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
+		Options: options,
+		Stream:  s, Local: netip.AddrPortFrom(n.kind.moveIP(local), n.at.port), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
 		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(), Deferred: e.GetDeferred(),
 	}, err
 }
@@ -357,14 +388,7 @@ func (n *node) admit(own int) (err error) {
 			return err
 		}
 	}
-	err = n.choosing(own, func() error {
-		for _, w := range n.waiting {
-			if err := k.admitter.Admit(own, w); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err = n.choosing(own, func() error { return n.admitAll(own) })
 	if err != nil {
 		return err
 	}
@@ -372,6 +396,34 @@ func (n *node) admit(own int) (err error) {
 		return tcp.Listen(own, backlog)
 	}
 	return nil
+}
+
+// admitAll puts them in one after the other. While one comes that had other options the
+// listener is lent those.
+func (n *node) admitAll(own int) (err error) {
+	k, err := n.kind.kernel(n.sort)
+	if err != nil {
+		return err
+	}
+	var lent []socket.Told
+	nothing := func() error { return nil }
+	back := nothing
+	for _, w := range n.waiting {
+		if !slices.Equal(w.Options, lent) {
+			if err := back(); err != nil {
+				return err
+			}
+			if back, lent = nothing, w.Options; len(lent) > 0 {
+				if back, err = k.Lend(own, lent); err != nil {
+					return fmt.Errorf("lend a listener the options of a connection from %v: %w", w.Remote, err)
+				}
+			}
+		}
+		if err := n.kind.admitter.Admit(own, w); err != nil {
+			return err
+		}
+	}
+	return back()
 }
 
 // sharing is what listeners have in common that share a port, and the

@@ -200,7 +200,7 @@ func TestWaitingAtInterface(t *testing.T) {
 			if errors.Is(err, kind.ErrUnsupported) && testkit.Kernel(t).Less(testkit.Version{Major: 6, Minor: 9}) {
 				t.Skip("bpf_sk_assign_tcp_reqsk(), Linux 6.9:", err)
 			}
-			must(t, err)
+			testkit.KernelMemory(t, err)
 			let := holdAll(t, in)
 			must(t, d.Close())
 			fds := restored(t, in)
@@ -235,20 +235,26 @@ func TestWaitingHostile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(e *extra.WaitingTCP){
-		"no address":       func(e *extra.WaitingTCP) { e.Local = nil },
-		"long address":     func(e *extra.WaitingTCP) { e.Remote = make([]byte, 17) },
-		"two families":     func(e *extra.WaitingTCP) { e.Remote = make([]byte, 16) },
-		"other family":     func(e *extra.WaitingTCP) { e.Local, e.Remote = make([]byte, 16), make([]byte, 16) },
-		"port":             func(e *extra.WaitingTCP) { e.LocalPort = proto.Uint32(e.GetLocalPort() + 1) },
-		"no peer":          func(e *extra.WaitingTCP) { e.RemotePort = new(uint32) },
-		"port of peer":     func(e *extra.WaitingTCP) { e.RemotePort = proto.Uint32(1 << 16) },
-		"state":            func(e *extra.WaitingTCP) { e.State = proto.Uint32(2) },
-		"closed well":      func(e *extra.WaitingTCP) { e.State = proto.Uint32(7) },
-		"failed and open":  func(e *extra.WaitingTCP) { e.Error = proto.Uint32(uint32(unix.ECONNRESET)) },
-		"stream":           func(e *extra.WaitingTCP) { e.Stream = []byte{1} },
-		"empty stream":     func(e *extra.WaitingTCP) { e.Stream = nil },
-		"unread":           func(e *extra.WaitingTCP) { e.Unread = []byte{1} },
-		"urgent":           func(e *extra.WaitingTCP) { e.Urgent = proto.Uint32(0) },
+		"no address":      func(e *extra.WaitingTCP) { e.Local = nil },
+		"long address":    func(e *extra.WaitingTCP) { e.Remote = make([]byte, 17) },
+		"two families":    func(e *extra.WaitingTCP) { e.Remote = make([]byte, 16) },
+		"other family":    func(e *extra.WaitingTCP) { e.Local, e.Remote = make([]byte, 16), make([]byte, 16) },
+		"port":            func(e *extra.WaitingTCP) { e.LocalPort = proto.Uint32(e.GetLocalPort() + 1) },
+		"no peer":         func(e *extra.WaitingTCP) { e.RemotePort = new(uint32) },
+		"port of peer":    func(e *extra.WaitingTCP) { e.RemotePort = proto.Uint32(1 << 16) },
+		"state":           func(e *extra.WaitingTCP) { e.State = proto.Uint32(2) },
+		"closed well":     func(e *extra.WaitingTCP) { e.State = proto.Uint32(7) },
+		"failed and open": func(e *extra.WaitingTCP) { e.Error = proto.Uint32(uint32(unix.ECONNRESET)) },
+		"stream":          func(e *extra.WaitingTCP) { e.Stream = []byte{1} },
+		"empty stream":    func(e *extra.WaitingTCP) { e.Stream = nil },
+		"unread":          func(e *extra.WaitingTCP) { e.Unread = []byte{1} },
+		"urgent":          func(e *extra.WaitingTCP) { e.Urgent = proto.Uint32(0) },
+		"no such option": func(e *extra.WaitingTCP) {
+			e.Options = []*extra.SocketOption{{Level: proto.Uint32(99), Name: proto.Uint32(1), Value: make([]byte, 4)}}
+		},
+		"size of option": func(e *extra.WaitingTCP) {
+			e.Options = []*extra.SocketOption{{Level: proto.Uint32(unix.SOL_SOCKET), Name: proto.Uint32(unix.SO_MARK), Value: make([]byte, 3)}}
+		},
 		"no such listener": func(e *extra.WaitingTCP) { e.Listener = proto.Uint32(2) },
 	} {
 		in := images{}

@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kmem"
 )
 
@@ -18,10 +20,11 @@ import (
 type Waiting struct {
 	*Stream
 	Local, Remote netip.AddrPort
-	Err           unix.Errno // what the first call reports, 0 if nothing
-	Echo          uint32     // the peer's last time stamp
-	Device        string     // the interface that it belongs to, "" if to none
-	Deferred      bool       // the listener was not shown it yet (TCP_DEFER_ACCEPT)
+	Err           unix.Errno    // what the first call reports, 0 if nothing
+	Echo          uint32        // the peer's last time stamp
+	Device        string        // the interface that it belongs to, "" if to none
+	Deferred      bool          // the listener was not shown it yet (TCP_DEFER_ACCEPT)
+	Options       []socket.Told // that its listener had when it came, and hasn't now
 }
 
 // Queues reads what waits at listeners, without taking it, from the kernel's
@@ -30,13 +33,18 @@ type Queues struct {
 	mem    *kmem.Reader
 	clock  uint32    // what time stamps are counted from, now
 	filter kmem.Addr // the listener's
+	// Options tells which options a connection has that its listener hasn't, by its
+	// memory, or why that can't be told; nil: they are not asked for.
+	Options func(memory []byte) (options []socket.Told, why string, err error)
+	again   []byte
+	Struct  string // the structure that is read of each; "": a struct tcp_sock
 }
 
 // QueueNames are the members of structures that are read.
 func QueueNames() []string {
 	return append(append(requestNames(), heldNames()...),
 		"inet_connection_sock.icsk_accept_queue", "request_sock_queue.rskq_accept_head", "request_sock_queue.qlen", "?mptcp_sock", "?mptcp_sock.first", "request_sock.dl_next", "request_sock.sk",
-		"tcp_sock", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
+		"tcp_sock", "?tcp6_sock", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
 		"sock_common.skc_daddr", "sock_common.skc_rcv_saddr", "sock_common.skc_v6_daddr", "sock_common.skc_v6_rcv_saddr", "sock_common.skc_bound_dev_if",
 		"sock.sk_err", "sock.sk_filter", "sock.sk_receive_queue", "inet_connection_sock.icsk_ulp_ops", "inet_sock.inet_sport",
 		"tcp_sock.rcv_nxt", "tcp_sock.copied_seq", "tcp_sock.rcv_wup", "tcp_sock.rcv_wnd", "tcp_sock.snd_una", "tcp_sock.write_seq",
@@ -70,15 +78,23 @@ func (q *Queues) Of(sk kmem.Addr) ([]*Waiting, error) {
 	head := sk + q.mem.Off("inet_connection_sock.icsk_accept_queue") + q.mem.Off("request_sock_queue.rskq_accept_head")
 	var out []*Waiting
 	at, err := q.mem.Pointer(head)
+	next, own := q.mem.Off("request_sock.dl_next"), q.mem.Off("request_sock.sk")
+	request := make([]byte, max(next, own)+8)
 	for err == nil && at != 0 && len(out) < mostWaiting {
-		var w *Waiting
-		if w, err = q.read(at); err != nil {
+		if err = q.mem.ReadAt(request, at); err != nil {
 			return nil, err
 		}
-		out = append(out, w)
-		at, err = q.mem.Pointer(at + q.mem.Off("request_sock.dl_next"))
+		w, err := q.read(pointerAt(request, own))
+		if err != nil {
+			return nil, err
+		}
+		out, at = append(out, w), pointerAt(request, next)
 	}
 	return out, err
+}
+
+func pointerAt(b []byte, at kmem.Addr) kmem.Addr {
+	return kmem.Addr(binary.NativeEndian.Uint64(b[at:]))
 }
 
 // stampClock returns the time stamp of now, as a socket has it that has no
@@ -96,13 +112,8 @@ func stampClock() (uint32, error) {
 	return *v, nil
 }
 
-// read reads the connection of a struct request_sock, again if it has changed
-// meanwhile.
-func (q *Queues) read(request kmem.Addr) (*Waiting, error) {
-	sk, err := q.mem.Pointer(request + q.mem.Off("request_sock.sk"))
-	if err != nil {
-		return nil, err
-	}
+// read reads a connection, again if it has changed meanwhile.
+func (q *Queues) read(sk kmem.Addr) (*Waiting, error) {
 	for range attempts {
 		w, err := q.readOnce(sk)
 		if !errors.Is(err, errMoved) {
@@ -113,7 +124,7 @@ func (q *Queues) read(request kmem.Addr) (*Waiting, error) {
 }
 
 func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
-	t, err := q.mem.Struct("tcp_sock", sk)
+	t, err := q.mem.Struct(cmp.Or(q.Struct, "tcp_sock"), sk)
 	if err != nil {
 		return nil, err
 	}
@@ -140,14 +151,32 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 	if err := w.check(t); err != nil {
 		return nil, err
 	}
+	if err := w.readOptions(q, t); err != nil {
+		return nil, err
+	}
 	if err := w.readQueue(q.mem, t); err != nil {
 		return nil, err
 	}
-	now, err := q.mem.Struct("tcp_sock", sk)
-	if err == nil && (now.U32("tcp_sock.rcv_nxt") != *w.Entry.InqSeq || int(now.U8("sock_common.skc_state")) != w.State) {
+	if q.again == nil {
+		q.again = make([]byte, q.mem.Off("tcp_sock"))
+	}
+	err = q.mem.ReadAt(q.again, sk)
+	if now := q.mem.StructIn(q.again); err == nil && (now.U32("tcp_sock.rcv_nxt") != *w.Entry.InqSeq || int(now.U8("sock_common.skc_state")) != w.State) {
 		err = errMoved
 	}
 	return w, err
+}
+
+// readOptions finds out which options it has that its listener hasn't.
+func (w *Waiting) readOptions(q *Queues, t *kmem.Struct) (err error) {
+	if q.Options == nil {
+		return nil
+	}
+	why := ""
+	if w.Options, why, err = q.Options(t.Bytes); err != nil || why == "" {
+		return err
+	}
+	return fmt.Errorf("%w: that of %v: %s", ErrWaiting, w.Remote, why)
 }
 
 // agreed is what both ends have agreed upon, as TCP_INFO tells it.
