@@ -163,6 +163,7 @@ var targets = []target{
 	{name: "udphanded", src: "udp", args: []string{"handed"}, generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "udpmany", src: "udp", args: []string{"many"}, generations: 3, noCRIU: "what is in the queues is lost"},
 	{name: "freebind", generations: 3, noCRIU: "it can not be bound again"},
+	{name: "sharedport", generations: 3, dump: established, restore: established, needs: threadMemory, noCRIU: "it can not be bound again, and what waits is lost"},
 	{name: "multicast", noCRIU: "memberships are lost"},
 	{name: "programs", generations: 3, noCRIU: "programs are lost"},
 	{name: "unseen", generations: 3, noCRIU: "what no option tells is lost"},
@@ -205,7 +206,7 @@ func kernelMemory(t testing.TB) {
 	mustDo(t, r.Close())
 }
 
-// threadMemory is kernelMemory of any thread.
+// threadMemory is kernelMemory of any thread, and of Linux 6.9.
 func threadMemory(t testing.TB) {
 	kernelMemory(t)
 	n, err := unix.PidfdOpen(unix.Getpid(), unix.PIDFD_THREAD)

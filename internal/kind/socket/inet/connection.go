@@ -476,13 +476,14 @@ func (n *node) Flows(flows []netlock.Flow) []netlock.Flow {
 	return append(flows, netlock.Flow{Protocol: unix.IPPROTO_TCP, Local: n.at.addrPort(), Remote: n.peer.addrPort()})
 }
 
-// Resumes implements plan.Resumer: in repair mode until then.
-func (n *node) Resumes() bool { return n.joins() }
+// Resumes implements plan.Resumer: in repair mode until then, or with options that let
+// others have its address.
+func (n *node) Resumes() bool { return n.joins() || n.beside || n.lenient }
 
 // Resume implements plan.Resumer.
 func (n *node) Resume() []linux.SockOpt {
-	if !n.Resumes() {
-		return nil
+	if !n.joins() {
+		return n.settled()
 	}
 	return n.stream.Resume(n.number("SO_REUSEADDR"), !n.joined)
 }

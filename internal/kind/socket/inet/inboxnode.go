@@ -170,7 +170,7 @@ func (n *node) receive(own int) (err error) {
 	}
 	// Among those that share a port the kernel would choose.
 	reuse := func(on int) error {
-		if n.number("SO_REUSEPORT") == 0 {
+		if n.number("SO_REUSEPORT") == 0 && !n.beside {
 			return nil
 		}
 		return linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_REUSEPORT, Value: on}.Set(own)

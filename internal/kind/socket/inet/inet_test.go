@@ -145,18 +145,20 @@ func restored(t testing.TB, in images) map[plan.ID]int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, made := map[plan.ID]int{}, map[plan.Node]*fd.FD{}
+	out := map[plan.ID]int{}
 	for _, n := range nodes {
 		d, err := n.Create(context.Background(), &plan.Env{Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatalf("%v: %v", n, err)
 		}
 		t.Cleanup(func() { d.Close() })
-		out[n.ID()], made[n] = d.Int(), d
+		out[n.ID()] = d.Int()
 	}
 	for _, n := range nodes {
-		if f, ok := n.(plan.Filler); ok {
-			must(t, f.Fill(context.Background(), nil, made[n]))
+		if n, ok := n.(*node); ok {
+			for _, o := range n.settled() {
+				must(t, o.Set(out[n.id]))
+			}
 		}
 	}
 	for _, n := range nodes {

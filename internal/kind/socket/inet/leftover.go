@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind/socket/tcp"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/sockdiag"
 )
@@ -156,8 +155,10 @@ func (n *node) bindOver(own int, at address, zone int, taken error) error {
 		return err
 	}
 	n.over = true
-	reuse := linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_REUSEADDR, Value: n.number("SO_REUSEADDR")}
-	return reuse.Set(own)
+	if n.lenient {
+		return setReuse(own, 1)
+	}
+	return setReuse(own, n.number("SO_REUSEADDR"))
 }
 
 // bindForced binds a socket in repair mode, which takes SO_REUSEADDR with it when it ends.

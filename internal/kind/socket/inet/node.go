@@ -34,7 +34,8 @@ type node struct {
 	besides  *besides    // of a connection, until its stream is read
 	ended    *ended      // its connection has
 	joined   bool        // its peer is in the images, too
-	beside   bool        // its address, with sockets that could not have it now
+	beside   bool        // it has SO_REUSEPORT until the tree is there, see share
+	lenient  bool        // and SO_REUSEADDR
 	waiting  []*tcp.Waiting
 	groups   []*membership
 	keys     []*secret
@@ -74,7 +75,7 @@ func (n *node) Needs() []plan.ID { return n.needs }
 // that share a port the last one may be who gets what comes.
 func (n *node) Independent() bool {
 	if n.datagrams() {
-		return n.inbox == nil && !n.beside && n.sharing == nil && !n.option("SO_REUSEADDR") && !n.option("SO_REUSEPORT")
+		return n.inbox == nil && !n.beside && !n.lenient && n.sharing == nil && !n.option("SO_REUSEADDR") && !n.option("SO_REUSEPORT")
 	}
 	return n.live() && n.stream.State == tcp.Established && n.stream.Mark == nil
 }
@@ -221,7 +222,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 			return err
 		}
 	}
-	if err := n.bind(own.Int(), k, at); err != nil {
+	if err := n.bind(own.Int(), at); err != nil {
 		return err
 	}
 	if n.inbox != nil {
@@ -238,7 +239,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 			return err
 		}
 	}
-	if err := n.admit(own.Int()); err != nil {
+	if err := n.asSettled(own.Int(), n.admit); err != nil {
 		return err
 	}
 	return n.flags(own)
@@ -285,7 +286,7 @@ func (n *node) filtered() bool {
 
 // bind gives the socket its address. Connections of the listener before it may
 // still be about to end: that is what SO_REUSEADDR is for.
-func (n *node) bind(own int, k *socket.Kernel, at address) error {
+func (n *node) bind(own int, at address) error {
 	if !n.at.set() || n.cut {
 		return nil
 	}
@@ -294,8 +295,8 @@ func (n *node) bind(own int, k *socket.Kernel, at address) error {
 			return err
 		}
 	}
-	reuse, _ := k.Value(n.opts.Values, "SO_REUSEADDR")
-	if n.tcpLike() && reuse.Lo == 0 {
+	forTime := n.tcpLike() && n.number("SO_REUSEADDR") == 0
+	if forTime || n.lenient {
 		if err := setReuse(own, 1); err != nil {
 			return err
 		}
@@ -314,7 +315,7 @@ func (n *node) bind(own int, k *socket.Kernel, at address) error {
 	} else if err != nil {
 		return err
 	}
-	if n.tcpLike() && reuse.Lo == 0 {
+	if forTime && !n.lenient {
 		return setReuse(own, 0)
 	}
 	return nil

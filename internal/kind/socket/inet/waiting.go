@@ -371,7 +371,7 @@ func (n *node) addressOf(a netip.AddrPort) address {
 // admit puts the connections that wait into the queue of the listener.
 func (n *node) admit(own int) (err error) {
 	k := n.kind
-	if n.listens() && n.number("SO_REUSEPORT") != 0 {
+	if n.listens() && (n.number("SO_REUSEPORT") != 0 || n.beside) {
 		k.sharing[n.shares()]++
 	}
 	if len(n.waiting) == 0 {

@@ -1,0 +1,104 @@
+// Sockets at one address, which an option let them have that is off since: of TCP,
+// also listening and with clients that wait, and of UDP, with datagrams that wait.
+#include "ctl.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+enum { GROUPS = 6, SIZE = 3 };
+
+static const struct group {
+	int type, option, listens, off;
+} groups[GROUPS] = {
+	{SOCK_STREAM, SO_REUSEADDR, 0, SIZE},
+	{SOCK_STREAM, SO_REUSEPORT, 0, SIZE},
+	{SOCK_STREAM, SO_REUSEADDR, 0, 1},
+	{SOCK_STREAM, SO_REUSEPORT, 1, SIZE},
+	{SOCK_DGRAM, SO_REUSEADDR, 0, SIZE},
+	{SOCK_DGRAM, SO_REUSEPORT, 0, SIZE},
+};
+
+static int get(int fd, int option) {
+	int value;
+	socklen_t size = sizeof value;
+	CHECK(getsockopt(fd, SOL_SOCKET, option, &value, &size));
+	return value;
+}
+
+static struct sockaddr_in name(int fd) {
+	struct sockaddr_in a;
+	socklen_t len = sizeof a;
+	CHECK(getsockname(fd, (void *)&a, &len));
+	return a;
+}
+
+static void make(const struct group *g, int *fd) {
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	int on = 1, off = 0;
+	for (int i = 0; i < SIZE; i++) {
+		fd[i] = CHECK(socket(AF_INET, g->type, 0));
+		CHECK(setsockopt(fd[i], SOL_SOCKET, g->option, &on, sizeof on));
+		CHECK(bind(fd[i], (void *)&a, sizeof a));
+		if (g->listens)
+			CHECK(listen(fd[i], 4));
+		a = name(fd[i]);
+	}
+	for (int i = 0; i < g->off; i++)
+		CHECK(setsockopt(fd[i], SOL_SOCKET, g->option, &off, sizeof off));
+}
+
+// send has something come to whoever of the group gets it, which waits there.
+static int send_to(const struct group *g, int *fd) {
+	struct sockaddr_in a = name(fd[0]);
+	int c = CHECK(socket(AF_INET, g->type, 0));
+	CHECK(connect(c, (void *)&a, sizeof a));
+	CHECK(send(c, "one", 3, 0));
+	if (g->type == SOCK_DGRAM)
+		CHECK(send(c, "three", 5, 0));
+	return c;
+}
+
+// look tells of what waits where, without taking it. Who of the group it is is chosen
+// by what differs from run to run.
+static void look(const struct group *g, int *fd) {
+	int waits = 0, options = 0;
+	for (int i = 0; i < SIZE; i++) {
+		char buf[8];
+		struct timeval none = {0, 1};
+		CHECK(setsockopt(fd[i], SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none));
+		if (g->type == SOCK_DGRAM && recv(fd[i], buf, sizeof buf, MSG_PEEK | MSG_DONTWAIT) == 3)
+			waits |= 1 << i;
+		options |= (get(fd[i], SO_REUSEADDR) | get(fd[i], SO_REUSEPORT) << 1) << 2 * i;
+	}
+	obs("type %d, option %d: options %x, waits %d", g->type, g->option, options, waits != 0);
+	obs("= port %d, waits at %x", name(fd[0]).sin_port, waits);
+}
+
+int main(int argc, char **argv) {
+	ctl_init(argc, argv);
+	int fd[GROUPS][SIZE], sender[GROUPS];
+	for (int i = 0; i < GROUPS; i++) {
+		make(&groups[i], fd[i]);
+		if (groups[i].listens || groups[i].type == SOCK_DGRAM)
+			sender[i] = send_to(&groups[i], fd[i]);
+	}
+	do {
+		for (int i = 0; i < GROUPS; i++)
+			look(&groups[i], fd[i]);
+	} while (savepoint());
+	for (int i = 0; i < GROUPS; i++) {
+		if (!groups[i].listens)
+			continue;
+		for (int j = 0; j < SIZE; j++) {
+			CHECK(fcntl(fd[i][j], F_SETFL, O_NONBLOCK));
+			int c = accept(fd[i][j], NULL, NULL);
+			if (c < 0)
+				continue;
+			char buf[8] = "";
+			CHECK(recv(c, buf, sizeof buf - 1, 0));
+			obs("accepted: %s, options %d %d", buf, get(c, SO_REUSEADDR), get(c, SO_REUSEPORT));
+		}
+		close(sender[i]);
+	}
+	return 0;
+}
