@@ -338,20 +338,6 @@ func TestConnectionRefused(t *testing.T) {
 		}
 		refused(t, o, c.Int(), "MSG_FASTOPEN")
 	})
-	t.Run("first segment", func(t *testing.T) {
-		l := tcp4.bound(t, "127.0.0.1")
-		must(t, unix.SetsockoptInt(l.Int(), unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1))
-		must(t, unix.Listen(l.Int(), 1))
-		client(t, tcp4, l.Int())
-		n, _, err := unix.Accept4(l.Int(), unix.SOCK_CLOEXEC)
-		d := own(t, n, err)
-		refused(t, o, d.Int(), "TCP_SAVED_SYN")
-		if got, err := unix.GetsockoptString(d.Int(), unix.IPPROTO_TCP, unix.TCP_SAVED_SYN); len(got) == 0 || err != nil {
-			t.Errorf("the dump took it: %v", err)
-		}
-		_, err = dumped(t, o, d.Int())
-		must(t, err)
-	})
 	t.Run("upper protocol", func(t *testing.T) {
 		p := paired(t, tcp4, "127.0.0.1")
 		testkit.Lacks(t, "kTLS", unix.SetsockoptString(p.ends[0].Int(), unix.IPPROTO_TCP, unix.TCP_ULP, "tls"), unix.ENOENT, unix.ENOPROTOOPT)

@@ -78,6 +78,12 @@ func (l *look) hasEnded(failure unix.Errno, unread func() ([]byte, error)) (err 
 	if l.inside != nil && l.inside.U16("tcp_sock.urg_data") != 0 {
 		return l.refuse("its connection has ended, and urgent data waits to be read (MSG_OOB), which isn't supported; let the process read it")
 	}
+	switch why, err := l.keptSyn(); {
+	case err != nil:
+		return l.fail(err)
+	case why != "":
+		return l.refuse("its connection has ended, and %s", why)
+	}
 	l.ended = &ended{err: failure}
 	if l.ended.unread, err = unread(); err == nil {
 		l.ended.connecting, err = l.connecting()
@@ -86,6 +92,17 @@ func (l *look) hasEnded(failure unix.Errno, unread func() ([]byte, error)) (err 
 		l.ended.released, err = l.released()
 	}
 	return l.fail(err)
+}
+
+// keptSyn says that the first segment of the connection that has ended waits to be read.
+func (l *look) keptSyn() (string, error) {
+	if l.loneOf() == nil {
+		return tcp.KeptSyn(l.fd.Int())
+	}
+	if l.inside.Pointer("tcp_sock.saved_syn") != 0 {
+		return tcp.WhyKeptSyn, nil
+	}
+	return "", nil
 }
 
 // checkEndedLone is checkClosed for one that is only in messages.

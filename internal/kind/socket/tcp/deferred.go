@@ -51,7 +51,7 @@ func requestNames() []string {
 		"tcp_request_sock", "tcp_request_sock.rcv_isn", "tcp_request_sock.snt_isn", "tcp_request_sock.ts_off", "?tcp_request_sock.req_usec_ts",
 		"inet_request_sock.snd_wscale", "inet_request_sock.rcv_wscale", "inet_request_sock.tstamp_ok", "inet_request_sock.sack_ok",
 		"inet_request_sock.wscale_ok", "inet_request_sock.acked",
-		"request_sock.mss", "request_sock.ts_recent", "sock_common.skc_rcv_wnd", "sock_common.skc_listener", "sock_common.skc_num",
+		"request_sock.mss", "request_sock.ts_recent", "request_sock.saved_syn", "sock_common.skc_rcv_wnd", "sock_common.skc_listener", "sock_common.skc_num",
 	}
 }
 
@@ -94,6 +94,9 @@ func (q *Queues) ofRequest(r *kmem.Struct) (*Waiting, error) {
 	w.Local, w.Remote = requestEnds(r)
 	if q.mem.Has("tcp_request_sock.req_usec_ts") && r.Bits("tcp_request_sock.req_usec_ts") != 0 {
 		return nil, fmt.Errorf("%w: that of %v: its time stamps are in microseconds", ErrWaiting, w.Remote)
+	}
+	if r.Pointer("request_sock.saved_syn") != 0 {
+		return nil, fmt.Errorf("%w: that of %v: its first segment is kept (TCP_SAVE_SYN)", ErrWaiting, w.Remote)
 	}
 	next, mss := r.U32("tcp_request_sock.rcv_isn")+1, uint32(r.U16("request_sock.mss"))
 	none := func() *uint32 { return proto.Uint32(0) }

@@ -18,7 +18,7 @@ import (
 func heldNames() []string {
 	return []string{
 		"sock.sk_write_queue", "sock.tcp_rtx_queue", "rb_node.rb_left", "rb_node.rb_right", "sk_buff.rbnode",
-		"?tcp_sock.saved_syn", "tcp_congestion_ops.name",
+		"tcp_sock.saved_syn", "tcp_congestion_ops.name",
 	}
 }
 
@@ -69,7 +69,7 @@ func (q *Queues) heldOnce(sk kmem.Addr, p *sockmem.Picture, clock uint32) (*Stre
 	if err != nil {
 		return nil, err
 	}
-	if q.mem.Has("tcp_sock.saved_syn") && t.Pointer("tcp_sock.saved_syn") != 0 {
+	if t.Pointer("tcp_sock.saved_syn") != 0 {
 		return nil, errHeld("its first segment is kept (TCP_SAVE_SYN)")
 	}
 	s := FromPicture(p, clock, nil)

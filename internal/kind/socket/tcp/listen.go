@@ -61,13 +61,16 @@ func Upper(fd int) (string, error) {
 	return fmt.Sprintf("the protocol %q is on top of it (TCP_ULP), which isn't supported yet", unix.ByteSliceToString(name[:n])), nil
 }
 
+// WhyKeptSyn is what KeptSyn says.
+const WhyKeptSyn = "its first segment is kept (TCP_SAVE_SYN), which can't be put back; let the process read it (TCP_SAVED_SYN)"
+
 // KeptSyn says that the connection's first segment waits to be read
 // (TCP_SAVED_SYN), which nobody can put back; "" if it doesn't. To offer no room
 // for it is to leave it there.
 func KeptSyn(fd int) (string, error) {
 	_, err := linux.Getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_SAVED_SYN, nil)
 	if errors.Is(err, unix.EINVAL) {
-		return "its first segment is kept (TCP_SAVE_SYN), which can't be put back; let the process read it (TCP_SAVED_SYN)", nil
+		return WhyKeptSyn, nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("read TCP_SAVED_SYN: %w", err)

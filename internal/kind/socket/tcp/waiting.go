@@ -205,6 +205,8 @@ func (w *Waiting) check(t *kmem.Struct) error {
 		why = fmt.Sprintf("its client takes segments of no more than %d bytes", w.Entry.GetMssClamp())
 	case t.Bits("tcp_sock.tcp_usec_ts") != 0:
 		why = "its time stamps are in microseconds"
+	case t.Pointer("tcp_sock.saved_syn") != 0:
+		why = "its first segment is kept (TCP_SAVE_SYN)"
 	case t.Pointer("inet_connection_sock.icsk_ulp_ops") != 0:
 		why = "a protocol is on top of it (TCP_ULP)"
 	case w.State != Closed && t.U32("tcp_sock.snd_una") != t.U32("tcp_sock.write_seq"):
