@@ -253,6 +253,65 @@ func TestLinkRemap(t *testing.T) {
 	}
 }
 
+// A file that somebody puts in the place of a deleted one, while that has its name, is
+// neither opened nor deleted.
+func TestGhostSwapped(t *testing.T) {
+	name := t.TempDir() + "/file"
+	d, _, err := newNameless(name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	n := &regularNode{entry: &regfile.RegFileEntry{Name: &name}}
+	n.flags = unix.O_RDWR | unix.O_NOFOLLOW
+	s := &ghostSet{nodes: []*regularNode{n}, head: &ghost.GhostFileEntry{Mode: proto.Uint32(unix.S_IFREG)}}
+	if err := s.places.find(name, unix.PathMax); err != nil {
+		t.Fatal(err)
+	}
+	at, own, err := s.link(d, name)
+	if at != name || !own || err != nil {
+		t.Fatal(at, own, err)
+	}
+	for _, swap := range []func() error{
+		func() error { return os.WriteFile(name, []byte("another"), 0o600) },
+		func() error { return unix.Mkfifo(name, 0o600) },
+	} {
+		if err := errors.Join(os.Remove(name), swap()); err != nil {
+			t.Fatal(err)
+		}
+		mustFail(t, s.openEarly(d, name, at), "somebody has put another file there")
+		_, err = hold(d, at)
+		mustFail(t, err, "somebody has put another file there")
+		if err := unname(d, at); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What --link-remap names is named where it was, not where a link leads that has taken
+// the place of its directory.
+func TestLinkRemapMoved(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(dir+"/a", 0o700), os.Mkdir(dir+"/other", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.Open(dir+"/a/file", unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o640)
+	own(t, n, err)
+	if err := errors.Join(os.Link(dir+"/a/file", dir+"/kept"), os.RemoveAll(dir+"/a"), os.Symlink("other", dir+"/a")); err != nil {
+		t.Fatal(err)
+	}
+	g := self(t)
+	g.env.Options = &options.Dump{Both: options.Both{LinkRemap: true}}
+	g.add(n)
+	mustFail(t, g.dump(), "not supported", "a link has its name", dir+"/a")
+	if left := names(t, dir+"/other"); left != "" {
+		t.Errorf("left: %s", left)
+	}
+}
+
 func TestHostileGhosts(t *testing.T) {
 	reg := func(mode uint32) *ghost.GhostFileEntry {
 		return &ghost.GhostFileEntry{Uid: proto.Uint32(0), Gid: proto.Uint32(0), Mode: &mode, Chunks: proto.Bool(true), Size: proto.Uint64(10)}
@@ -318,8 +377,15 @@ func hugetlbfs(t *testing.T) int {
 	return own(t, n, err)
 }
 
-// Flags that only open(2) by a name gives are there afterwards.
+// Flags that only open(2) by a name gives are there afterwards, also if somebody else has
+// that name by then.
 func TestGhostFlags(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		t.Run(fmt.Sprintf("taken %v", taken), func(t *testing.T) { ghostFlags(t, taken) })
+	}
+}
+
+func ghostFlags(t *testing.T, taken bool) {
 	dir := t.TempDir()
 	if err := errors.Join(os.Symlink("nowhere", dir+"/link"), os.WriteFile(dir+"/file", []byte("text"), 0o600), os.Mkdir(dir+"/sub", 0o700)); err != nil {
 		t.Fatal(err)
@@ -327,7 +393,8 @@ func TestGhostFlags(t *testing.T) {
 	all := []int{
 		open(t, dir+"/link", unix.O_PATH|unix.O_NOFOLLOW), open(t, dir+"/link", unix.O_PATH|unix.O_NOFOLLOW),
 		open(t, dir+"/file", unix.O_RDWR|unix.O_NOFOLLOW|unix.O_ASYNC), open(t, dir+"/file", unix.O_RDONLY),
-		open(t, dir+"/sub", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW),
+		open(t, dir+"/sub", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW), open(t, dir+"/file", unix.O_PATH|unix.O_NOFOLLOW),
+		open(t, dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_NOFOLLOW),
 	}
 	for _, name := range []string{"link", "file", "sub"} {
 		if err := os.Remove(dir + "/" + name); err != nil {
@@ -340,6 +407,15 @@ func TestGhostFlags(t *testing.T) {
 	}
 	files := g.tree.Files
 	g.mustDump()
+	want := ""
+	for _, name := range []string{"file", "link", "sub"} {
+		if taken {
+			want = strings.TrimSpace(want + " " + name)
+			if err := os.WriteFile(dir+"/"+name, []byte("another"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	r := newRedo(t, g.im)
 	g.im.store(t, r.env.Store)
 	made := r.mustCreate()
@@ -348,8 +424,11 @@ func TestGhostFlags(t *testing.T) {
 		if is, was := flagsOf(t, again), flagsOf(t, n); is != was {
 			t.Errorf("%s: flags %#o, were %#o", files[i].Link, is, was)
 		}
-		if is := g.add(again); is.Link != files[i].Link {
+		if is := g.add(again); !taken && is.Link != files[i].Link && i < len(all)-1 {
 			t.Errorf("%s, not %s", is.Link, files[i].Link)
 		}
+	}
+	if left := names(t, dir); left != want {
+		t.Errorf("left: %s, want %s", left, want)
 	}
 }

@@ -86,7 +86,7 @@ func (s *ghostSet) get(n *regularNode, env *plan.Env) (*fd.FD, error) {
 		}
 		s.made = true
 	}
-	if s.unborn != nil && n.unborn() && access(n.flags) == unix.O_RDWR {
+	if s.unborn != nil && n.first() {
 		d := s.unborn
 		s.unborn = nil
 		return d, nil
@@ -101,6 +101,17 @@ func (s *ghostSet) get(n *regularNode, env *plan.Env) (*fd.FD, error) {
 
 // unborn tells whether a node is of a file that never had a name.
 func (n *regularNode) unborn() bool { return n.flags&unix.O_TMPFILE == unix.O_TMPFILE }
+
+// first tells whether a node can be the open file that made such a file.
+func (n *regularNode) first() bool { return n.unborn() && access(n.flags) == unix.O_RDWR }
+
+// unbornFlags are flags of open(2) that the first of them gave.
+func (s *ghostSet) unbornFlags() int {
+	if i := slices.IndexFunc(s.nodes, (*regularNode).first); i >= 0 {
+		return int(s.nodes[i].flags & unix.O_NOFOLLOW)
+	}
+	return 0
+}
 
 func (s *ghostSet) drop() {
 	for _, d := range s.holds {
@@ -153,7 +164,7 @@ func (s *ghostSet) names() []string {
 
 // createRegular makes a regular file, with its contents before its names.
 func (s *ghostSet) createRegular(rd *image.Reader) error {
-	d, temp, err := newNameless(s.places.of(s.nodes[0].entry.GetName()))
+	d, temp, err := newNameless(s.places.of(s.nodes[0].entry.GetName()), s.unbornFlags())
 	if err != nil {
 		return err
 	}
@@ -167,7 +178,7 @@ func (s *ghostSet) createRegular(rd *image.Reader) error {
 	if err := s.holdAll(d); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(s.nodes, func(n *regularNode) bool { return n.unborn() && access(n.flags) == unix.O_RDWR }) {
+	if slices.ContainsFunc(s.nodes, (*regularNode).first) {
 		num, err := unix.FcntlInt(uintptr(d.Int()), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return err
@@ -181,74 +192,26 @@ func (s *ghostSet) createRegular(rd *image.Reader) error {
 // again, since one that has had names and has none gets no more.
 func (s *ghostSet) holdAll(d *fd.FD) error {
 	var errs []error
-	linked := map[string]bool{}
+	var given []string
 	for _, name := range s.names() {
-		ok, err := s.link(d, s.places.of(name))
-		errs, linked[name] = append(errs, err), ok
-	}
-	for name, ok := range linked {
-		if ok {
-			errs = append(errs, s.openEarly(name, s.places.of(name)))
+		at, own, err := s.link(d, name)
+		if at != "" {
+			given = append(given, at)
+			err = errors.Join(err, s.openEarly(d, name, at))
 		}
-		h, err := hold(d, s.places.of(name), ok)
-		if errs = append(errs, err); h != nil {
+		if !own {
+			at = ""
+		}
+		h, err2 := hold(d, at)
+		if h != nil {
 			s.holds[name] = h
 		}
+		errs = append(errs, err, err2)
+	}
+	for _, at := range given {
+		errs = append(errs, unname(d, at))
 	}
 	return errors.Join(errs...)
-}
-
-// link gives a file a name. ok is false if somebody else's file has it by now,
-// or the file is one that never had any and may get one yet (see O_TMPFILE).
-func (s *ghostSet) link(d *fd.FD, name string) (ok bool, err error) {
-	if slices.ContainsFunc(s.nodes, (*regularNode).unborn) {
-		return false, nil
-	}
-	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", d.Int()), unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
-	if errors.Is(err, unix.EEXIST) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("name it %s: %w", name, err)
-	}
-	return true, nil
-}
-
-// openEarly opens a file by its name for those who said not to follow a link there
-// (O_NOFOLLOW): by a handle nothing can be opened so.
-func (s *ghostSet) openEarly(name, at string) (err error) {
-	mode := s.head.GetMode() & unix.S_IFMT
-	for _, n := range s.nodes {
-		simple := mode == unix.S_IFREG || mode == unix.S_IFDIR || n.flags&unix.O_PATH != 0
-		if n.flags&unix.O_NOFOLLOW == 0 || n.entry.GetName() != name || !simple {
-			continue
-		}
-		if n.early, err = openAt(at, n.openFlags()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// hold returns a handle on a file, which knows it by its name if it has it,
-// and deletes that name.
-func hold(d *fd.FD, name string, linked bool) (*fd.FD, error) {
-	if !linked {
-		return openAt(fmt.Sprintf("/proc/self/fd/%d", d.Int()), unix.O_PATH|unix.O_CLOEXEC)
-	}
-	h, err := openAt(name, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW)
-	if unlink := unix.Unlink(name); unlink != nil {
-		err = errors.Join(err, fmt.Errorf("delete %s again: %w", name, unlink))
-	}
-	return h, err
-}
-
-func openAt(name string, flags int) (*fd.FD, error) {
-	num, err := unix.Open(name, flags, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
-	}
-	return fd.New(num), nil
 }
 
 // fill copies the contents from the image.
@@ -324,11 +287,14 @@ func (s *ghostSet) createOther() error {
 	}
 	h, err := openAt(at, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 	if err == nil {
+		err = s.ours(h, at)
+	}
+	if err == nil {
 		err = s.dressPath(h)
 	}
 	for _, n := range s.names() {
 		if err == nil {
-			err = s.openEarly(n, at)
+			err = s.openEarly(h, n, at)
 		}
 	}
 	if h != nil {
@@ -337,6 +303,20 @@ func (s *ghostSet) createOther() error {
 		}
 	}
 	return errors.Join(err, remove(at))
+}
+
+// ours tells whether what has a name is what was made there a moment ago, and not what
+// somebody has put there since.
+func (s *ghostSet) ours(h *fd.FD, at string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(h.Int(), &st); err != nil {
+		return err
+	}
+	single := st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Nlink == 1 // a name of another file makes two
+	if st.Mode&unix.S_IFMT != s.head.GetMode()&unix.S_IFMT || st.Uid != uint32(unix.Geteuid()) || !single {
+		return fmt.Errorf("%s: somebody has put another file there meanwhile; try again", at)
+	}
+	return nil
 }
 
 // mknod makes what is neither file nor directory.

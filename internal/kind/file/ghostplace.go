@@ -29,8 +29,8 @@ func stood(name string) int {
 
 // isRealDir tells whether a path leads to a directory, and by no link.
 func isRealDir(name string) bool {
-	n, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
-	return err == nil && unix.Close(n) == nil
+	d, err := realDir(name)
+	return err == nil && d.Close() == nil
 }
 
 // ghostPlaces are where the names of a deleted file are, for as long as it is made.
@@ -109,10 +109,10 @@ func (p *ghostPlaces) leave() error {
 	return errors.Join(errs...)
 }
 
-// newNameless makes a file without a name beside path, or, where the file
+// newNameless makes a file without a name beside path, with these flags, too, or, where the file
 // system can't, one with a name that nobody else has.
-func newNameless(name string) (d *fd.FD, temp string, err error) {
-	num, err := unix.Open(path.Dir(name), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+func newNameless(name string, flags int) (d *fd.FD, temp string, err error) {
+	num, err := unix.Open(path.Dir(name), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC|flags, 0o600)
 	if err == nil {
 		return fd.New(num), "", nil
 	}
@@ -120,7 +120,7 @@ func newNameless(name string) (d *fd.FD, temp string, err error) {
 		return nil, "", fmt.Errorf("in %s: %w", path.Dir(name), err)
 	}
 	temp, err = tempName(name, func(temp string) (err error) {
-		num, err = unix.Open(temp, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+		num, err = unix.Open(temp, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC|flags, 0o600)
 		return err
 	})
 	return fd.New(num), temp, err

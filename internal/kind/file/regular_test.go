@@ -274,6 +274,10 @@ func TestRegularHostile(t *testing.T) {
 	_ = im.Put(image.RemapFile, &remap.RemapFilePathEntry{OrigId: proto.Uint32(1), RemapId: proto.Uint32(7)}, nil)
 	_, err := planAll(im, nil)
 	mustFail(t, err, "no name that --link-remap gives")
+	elsewhere := &regfile.RegFileEntry{Id: proto.Uint32(7), Flags: proto.Uint32(0), Pos: proto.Uint64(0), Name: proto.String("/etc/link_remap.1"), Fown: noOwner()}
+	_ = im.Put(image.Files, &fdinfo.FileEntry{Id: proto.Uint32(7), Type: fdinfo.FdTypes_REG.Enum(), Reg: elsewhere}, nil)
+	_, err = planAll(im, nil)
+	mustFail(t, err, "in the same directory")
 }
 
 func TestRegularFlagsAreNotGivenTwice(t *testing.T) {

@@ -165,6 +165,20 @@ func (n *regularNode) openBy(env *plan.Env, name string) (*fd.FD, error) {
 	return n.openAt(env, unix.AT_FDCWD, name)
 }
 
+// openIn opens it in a directory that is not the node's own.
+func (n *regularNode) openIn(env *plan.Env, dir int, name string) (*fd.FD, error) {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir, name, &st, n.follow())
+	if err == nil {
+		err = n.check(env, &st)
+	}
+	if err != nil {
+		return nil, missing(err)
+	}
+	num, err := unix.Openat(dir, name, n.openFlags(), 0)
+	return n.opened(env, true, num, err)
+}
+
 func (n *regularNode) openAt(env *plan.Env, at int, name string) (*fd.FD, error) {
 	seen, err := n.look(env, at, name)
 	if err != nil {

@@ -38,10 +38,13 @@ func (k *Regular) linkRemap(env *kind.DumpEnv, f *scan.File) (string, error) {
 	id, known := k.links[key]
 	if !known {
 		name, err := addLink(env, f, path.Dir(old))
+		if errors.Is(err, errMoved) {
+			return "", kind.Unsupported(f, "its name was deleted while it was open, it has another one that Glis does not know, and %v, so that --link-remap can't give it a name there; put it back", err)
+		}
 		if err != nil {
 			return "", fmt.Errorf("%v: --link-remap: %w", f, err)
 		}
-		env.Undo("the name "+name, func() error { return unix.Unlink(name) })
+		env.Undo("the name "+name, func() error { return unlinkAt(name) })
 		link := &scan.File{Task: f.Task, FD: -1, Path: f.Path, Link: name, Stat: f.Stat, Flags: unix.O_RDONLY, MntID: -1}
 		env.Files.Named(link)
 		if k.links == nil {
@@ -54,15 +57,46 @@ func (k *Regular) linkRemap(env *kind.DumpEnv, f *scan.File) (string, error) {
 	return old, env.Images.Put(image.RemapFile, e, nil)
 }
 
+// errMoved says that the path of a directory leads to none, or by a link to another one.
+var errMoved = errors.New("the directory that it was in is gone, or a link has its name")
+
+// realDir opens a directory, unless a link is on the way: no path that the kernel tells
+// has any.
+func realDir(name string) (*fd.FD, error) {
+	n, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	switch {
+	case errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
+		return nil, fmt.Errorf("%w: %s: %w", errMoved, name, err)
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return fd.New(n), nil
+}
+
+// unlinkAt removes a name from where it was given.
+func unlinkAt(name string) error {
+	d, err := realDir(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Unlinkat(d.Int(), path.Base(name), 0)
+}
+
 // addLink gives a file a name in this directory that is still free.
 func addLink(env *kind.DumpEnv, f *scan.File, dir string) (string, error) {
+	d, err := realDir(dir)
+	if err != nil {
+		return "", err
+	}
+	defer d.Close()
 	from := fmt.Sprintf("%s/%s", f.Task.Dir.Path(), f.Path)
 	for i := range 1000 {
 		name := fmt.Sprintf("%s/%s%d", dir, linkName, int(f.ID)+i)
 		if err := env.Guard.Name(name, f.Stat.Dev, f.Stat.Ino); err != nil {
 			return "", err
 		}
-		err := unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
+		err := unix.Linkat(unix.AT_FDCWD, from, d.Int(), path.Base(name), unix.AT_SYMLINK_FOLLOW)
 		if err == nil {
 			return name, nil
 		}
@@ -152,6 +186,9 @@ func (k *Regular) readRemap(m *remap.RemapFilePathEntry, names map[uint32]string
 		if !strings.HasPrefix(name, "/") || !strings.HasPrefix(path.Base(name), linkName) {
 			return fmt.Errorf("file %#x is said to be called %.80q, which is no name that --link-remap gives", id, name)
 		}
+		if was, ok := names[id]; ok && path.Dir(name) != path.Dir(was) {
+			return fmt.Errorf("file %#x, %.80q, is said to be called %.80q, and --link-remap gives names in the same directory", id, was, name)
+		}
 		k.remaps[id] = &remapped{link: name}
 	case remap.RemapType_PROCFS:
 		if to < 1 || to > maxPID {
@@ -197,18 +234,22 @@ func (n *regularNode) openGhost(env *plan.Env) (*fd.FD, error) {
 }
 
 // openLinked opens a file whose name was deleted: by that name, if nobody else
-// has it by now, so that it is known by it again.
+// has it by now, so that it is known by it again. It gets that beside the one it has.
 func (n *regularNode) openLinked(env *plan.Env) (*fd.FD, error) {
-	name := n.entry.GetName()
-	err := unix.Linkat(unix.AT_FDCWD, n.remap.link, unix.AT_FDCWD, name, 0)
+	link, name := path.Base(n.remap.link), path.Base(n.entry.GetName())
+	dir, err := openAt(path.Dir(n.remap.link), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)
+	if err == nil {
+		defer dir.Close()
+		err = unix.Linkat(dir.Int(), link, dir.Int(), name, 0)
+	}
 	if errors.Is(err, unix.EEXIST) {
-		return n.openBy(env, n.remap.link)
+		return n.openIn(env, dir.Int(), link)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s, which --link-remap called it at the dump: %w", n.remap.link, missing(err))
 	}
-	d, err := n.openBy(env, name)
-	return d, errors.Join(err, unix.Unlink(name))
+	d, err := n.openIn(env, dir.Int(), name)
+	return d, errors.Join(err, unix.Unlinkat(dir.Int(), name, 0))
 }
 
 // Drop implements plan.Dropper.

@@ -53,17 +53,12 @@ func (k *Regular) gone(env *kind.DumpEnv, f *scan.File) (bool, error) {
 		return false, nil
 	}
 	dir := path.Dir(strings.TrimSuffix(f.Link, deletedSuffix))
-	for dir != "/" && !isDir(dir) {
+	for dir != "/" && !isRealDir(dir) {
 		dir = path.Dir(dir)
 	}
 	name, err := addLink(env, f, dir)
 	if err == nil {
-		return false, unix.Unlink(name)
+		return false, unlinkAt(name)
 	}
-	return errors.Is(err, unix.ENOENT) && isDir(dir), nil
-}
-
-func isDir(name string) bool {
-	var st unix.Stat_t
-	return unix.Stat(name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+	return errors.Is(err, unix.ENOENT) && isRealDir(dir), nil
 }
