@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,9 +24,10 @@ func TestBacklog(t *testing.T) {
 	testkit.RequireRoot(t)
 	e := testkit.FindEngine(t)
 	bin := testkit.BuildC(t, "targets/backlog.c")
-	for _, how := range []string{"alone", "share", "defer", "defer6", "handed", "changed"} {
+	for _, how := range []string{"alone", "share", "defer", "defer6", "handed", "handed and defer", "changed"} {
 		t.Run(how, func(t *testing.T) {
-			if how == "handed" {
+			handed := strings.HasPrefix(how, "handed")
+			if handed {
 				if !e.Glis {
 					t.Skip("what is only in such messages is refused")
 				}
@@ -42,7 +44,7 @@ func TestBacklog(t *testing.T) {
 			for i := range clients {
 				clients[i] = backlog(t, dir, i)
 			}
-			if how == "handed" {
+			if handed {
 				testkit.LeaveRunning(t, e, p.PID, testkit.Program{DumpArgs: established})
 			}
 			for range 3 {

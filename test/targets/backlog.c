@@ -2,7 +2,7 @@
 // many clients as its first argument says, reads from each what comes until its
 // end, and sends it back. With a second argument of share, several listeners
 // share a port; with defer, it waits for their first data; with defer6 at an
-// IPv6 socket, to which they come by IPv4. With handed its listener is
+// IPv6 socket, to which they come by IPv4. With handed, or handed and defer, its listener is
 // only in a message of a unix connection that nobody has accepted. With changed it is its own
 // first client, and gives its listener other options behind it. It writes its port to DIR/port.
 #include "unix.h"
@@ -93,8 +93,8 @@ static void serve(int fd) {
 
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
-	int clients = atoi(argv[1]), shared = !strcmp(argv[2], "share"), n = shared ? MOST : 1, handed = !strcmp(argv[2], "handed"), changed = !strcmp(argv[2], "changed");
-	defers = !strncmp(argv[2], "defer", 5);
+	int clients = atoi(argv[1]), shared = !strcmp(argv[2], "share"), n = shared ? MOST : 1, handed = !strncmp(argv[2], "handed", 6), changed = !strcmp(argv[2], "changed");
+	defers = strstr(argv[2], "defer") != NULL;
 	struct sockaddr_in6 at = {AF_INET6}; // begins as one of IPv4 does
 	if (strcmp(argv[2], "defer6"))
 		*(struct sockaddr_in *)&at = (struct sockaddr_in){AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

@@ -215,10 +215,22 @@ func (f *Fitting) numbers(fn func(uint32)) {
 		}
 		for shift := 0; shift < 32; shift += 8 {
 			fn(w >> shift & 0xff)
+			fn(secondsOf(w >> shift & 0xff))
 		}
 		fn(w & 0xffff)
 		fn(w >> 16)
 	})
+}
+
+// secondsOf is how long some tries of a handshake take, each twice as long as the one before
+// but two minutes at most: what a listener waits for first data (TCP_DEFER_ACCEPT) is kept so.
+func secondsOf(tries uint32) (all uint32) {
+	const most = 120 // TCP_RTO_MAX
+	for one := uint32(1); tries > 0; tries-- {
+		all += one
+		one = min(2*one, most)
+	}
+	return all
 }
 
 // times calls fn with each word as a struct timeval.

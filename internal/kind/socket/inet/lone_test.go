@@ -41,6 +41,9 @@ func TestLone(t *testing.T) {
 		{name: "new6", sort: sort{family: unix.AF_INET6, protocol: unix.IPPROTO_TCP}},
 		{name: "bound", sort: sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}, make: []func(int) error{bind}},
 		{name: "listener", sort: sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}, make: []func(int) error{bind, listen}},
+		{name: "deferring", sort: sort{family: unix.AF_INET6, protocol: unix.IPPROTO_TCP}, make: []func(int) error{
+			set(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 600), func(n int) error { return unix.Bind(n, &unix.SockaddrInet6{}) }, listen,
+		}},
 		{name: "options", sort: sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}, make: []func(int) error{
 			set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15), set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
 			set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 9000), set(unix.SOL_SOCKET, unix.SO_MARK, 99), bind, listen,
