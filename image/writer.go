@@ -54,26 +54,29 @@ func bufferFor(r *Row) int {
 	return bufferSize
 }
 
-// buffers are those of images with one entry that are closed. There may be as many
-// images as connections, one after the other.
-var buffers sync.Pool
+// Buffers of images that are closed: such with one entry, of which there may be as many
+// as connections, and others, as many as tasks, one after the other.
+var buffers, largeBuffers sync.Pool
+
+func buffersOf(size int) *sync.Pool {
+	if size == bufferSize {
+		return &largeBuffers
+	}
+	return &buffers
+}
 
 func newBuffer(f io.Writer, size int) *bufio.Writer {
-	if size == bufferSize/16 {
-		if b, ok := buffers.Get().(*bufio.Writer); ok {
-			b.Reset(f)
-			return b
-		}
+	if b, ok := buffersOf(size).Get().(*bufio.Writer); ok {
+		b.Reset(f)
+		return b
 	}
 	return bufio.NewWriterSize(f, size)
 }
 
 // leaveBuffer gives the buffer to another image: nothing is written any more.
 func (w *Writer) leaveBuffer() {
-	if w.bw.Size() == bufferSize/16 {
-		w.bw.Reset(nil)
-		buffers.Put(w.bw)
-	}
+	w.bw.Reset(nil)
+	buffersOf(w.bw.Size()).Put(w.bw)
 	w.bw = nil
 }
 

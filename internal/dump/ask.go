@@ -34,6 +34,11 @@ const fewAsked = 4
 
 // askAround asks all threads and looks around meanwhile.
 func (d *dump) askAround() error {
+	if d.many() {
+		if err := d.share(); err != nil { // what is heard of a task is encoded with it
+			return err
+		}
+	}
 	if threads := d.threads(); len(threads) <= fewAsked {
 		return d.askThem(threads, d.lookAround)
 	}
@@ -147,6 +152,9 @@ func (d *dump) threads() []*scan.Thread {
 func (d *dump) askThread(th *scan.Thread) (*asked, error) {
 	t := th.Task
 	a := &asked{thread: th, core: task.CoreHead(th), batch: t.Arena.Batch(&th.Thread)}
+	if th == t.Leader() {
+		a.batch.Expect(int(d.calls.Load()))
+	}
 	q := &kind.Question{Env: d.env, Task: t, Thread: th, Batch: a.batch}
 	facets := d.kinds.Thread
 	if th == t.Leader() {
@@ -159,6 +167,9 @@ func (d *dump) askThread(th *scan.Thread) (*asked, error) {
 			return nil, fmt.Errorf("thread %d, %s: %w", th.TID, f.Name(), err)
 		}
 		a.answers = append(a.answers, answer)
+	}
+	if th == t.Leader() {
+		d.calls.Store(int32(a.batch.Len()))
 	}
 	return a, a.batch.Seal()
 }
@@ -183,6 +194,9 @@ func (d *dump) answer(a *asked) error {
 	}
 	if err := noDeathSignal(a.thread, a.core); err != nil || a.thread != t.Leader() {
 		return errors.Join(err, d.sink.Put(image.Core, a.core, nil, uint32(a.thread.VTID)))
+	}
+	if d.many() {
+		return d.putCore(t, a.core)
 	}
 	d.cores[t] = a.core
 	return nil
@@ -209,15 +223,19 @@ func (d *dump) putCores() error {
 			return err
 		}
 		if t.Zombie {
-			if err := d.sink.Put(image.Core, task.DeadCore(t), nil, uint32(t.VPID)); err != nil {
+			if err := d.put(image.Core, task.DeadCore(t), uint32(t.VPID)); err != nil {
 				return err
 			}
 			continue
 		}
 		core := d.cores[t]
-		core.Ids = d.kobjIDs(t.IDs)
-		task.PutStop(core, t) // all its threads have been asked by now
-		if err := d.sink.Put(image.Core, core, nil, uint32(t.VPID)); err != nil {
+		if core == nil {
+			if err := d.stopAfter(t); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := d.putCore(t, core); err != nil { // all its threads have been asked by now
 			return err
 		}
 	}
@@ -235,15 +253,17 @@ func (d *dump) dumpMemory() error {
 		if t.Zombie {
 			continue
 		}
+		d.unpackMappings(t)
 		s, err := mem.Dump(d.ctx, d.env, t)
 		if err != nil {
 			return kind.About(t, err)
 		}
-		d.spaces = append(d.spaces, s)
-		if listed += len(t.VMAs); listed <= fewMappings {
+		if d.spaces = append(d.spaces, s); d.many() {
+			d.foldLast()
+		} else if listed += len(t.VMAs); listed <= fewMappings {
 			s.List()
 		}
-		t.VMAs = mem.OfSockets(t.VMAs)
+		t.VMAs, t.Packed = mem.OfSockets(t.VMAs), nil
 	}
 	return nil
 }
@@ -258,8 +278,7 @@ func (d *dump) putMemory() error {
 		if t.Zombie {
 			continue
 		}
-		d.memory[t].Put(d.spaces[i].Entry)
-		if err := d.putSpace(d.spaces[i]); err != nil {
+		if err := d.putSpace(d.spaces[i], d.memory[t]); err != nil {
 			return err
 		}
 		i++
@@ -267,12 +286,14 @@ func (d *dump) putMemory() error {
 	return mem.Segments(d.env, d.spaces, nsIDs.ipc)
 }
 
-func (d *dump) putSpace(s *mem.Space) error {
-	if s.Entry.Vmas != nil {
+func (d *dump) putSpace(s *mem.Space, told mem.Told) error {
+	if s.Listed() {
+		told.Put(s.Entry)
 		return d.sink.Put(image.MM, s.Entry, nil, s.PID)
 	}
 	s.List()
+	told.Put(s.Entry)
 	err := d.sink.PutNow(image.MM, s.Entry, nil, s.PID)
-	s.Entry.Vmas = nil
+	s.Entry = nil
 	return err
 }

@@ -73,7 +73,9 @@ func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 	for _, th := range t.Threads {
 		th.VTID = vpid(th.Numbers(), int32(th.TID))
 	}
-	t.VMAs, err = d.vmas.VMAs(t.Dir)
+	if t.VMAs, err = d.vmas.VMAs(t.Dir); err == nil {
+		d.packMappings(t)
+	}
 	return err
 }
 
@@ -209,6 +211,7 @@ func noArena(t *scan.Task, err error) error {
 }
 
 func (d *dump) startArena(t *scan.Task) (*remote.Arena, error) {
+	defer d.unpackMappings(t)()
 	insn, err := findInsn(t)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"glis.dev/glis/image"
@@ -146,6 +147,8 @@ type dump struct {
 	memory map[*scan.Task]mem.Told
 	spaces []*mem.Space
 	told   map[*scan.Thread]*asked // those that others are believed to be like, and witnesses
+	packer proc.Packer             // of mappings of many tasks
+	calls  atomic.Int32            // that the last leader was asked to make
 	xstate [16 << 10]byte
 	ports  bool // threads may have I/O ports here
 
@@ -332,7 +335,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 
 // lookAround is what needs no tracer and nothing of what the tasks are asked.
 func (d *dump) lookAround() error {
-	for _, f := range []func() error{d.noUndo, d.noLandlock, func() error { return d.cgroups.Collect(d.ended) }, d.share, func() error { return d.files.scanAll(d.ended) }, d.dumpMemory} {
+	for _, f := range []func() error{d.noUndo, d.noLandlock, func() error { return d.cgroups.Collect(d.ended) }, d.shareUnlessMany, func() error { return d.files.scanAll(d.ended) }, d.dumpMemory} {
 		if err := f(); err != nil {
 			return err
 		}

@@ -286,20 +286,37 @@ func (d *dump) putFdinfo() error {
 		}
 		done[t.IDs.Files] = true
 		slices.SortFunc(t.FDs, func(a, b scan.Ref) int { return cmp.Compare(a.FD, b.FD) })
-		for _, r := range t.FDs {
-			if err := d.ended(); err != nil {
-				return err
-			}
-			if err := d.sink.Put(image.FdInfo, d.fdinfo(r), nil, t.IDs.Files); err != nil {
-				return err
-			}
-		}
-		if len(t.FDs) == 0 {
-			d.sink.Touch(image.FdInfo, t.IDs.Files)
+		if err := d.putTable(t); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+func (d *dump) putTable(t *scan.Task) error {
+	if d.many() && len(t.FDs) < fewInTable {
+		all := make([]proto.Message, len(t.FDs))
+		for i, r := range t.FDs {
+			all[i] = d.fdinfo(r)
+		}
+		return errors.Join(d.ended(), d.sink.putAll(image.FdInfo, all, t.IDs.Files))
+	}
+	for _, r := range t.FDs {
+		if err := d.ended(); err != nil {
+			return err
+		}
+		if err := d.sink.Put(image.FdInfo, d.fdinfo(r), nil, t.IDs.Files); err != nil {
+			return err
+		}
+	}
+	if len(t.FDs) == 0 {
+		d.sink.Touch(image.FdInfo, t.IDs.Files)
+	}
+	return nil
+}
+
+// fewInTable is how many descriptors of one of many tasks are encoded in one go.
+const fewInTable = 256
 
 func (d *dump) fdinfo(r scan.Ref) *fdinfo.FdinfoEntry {
 	flags := uint32(0)

@@ -1,6 +1,7 @@
 package dump
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -27,6 +28,7 @@ type single struct {
 	id      uint32
 	b       []byte
 	payload []byte
+	all     bool // b is all entries of the image, each with its length before it
 }
 
 // PutNow implements kind.Packer.
@@ -59,14 +61,23 @@ func (q *queue) packOne(m proto.Message) (int, error) {
 		q.entries = append(q.entries, entry{run: &run{m.ProtoName(), make([]byte, 0, runSize)}})
 	}
 	r := q.entries[len(q.entries)-1].run
-	from := len(r.b)
-	b, err := proto.MarshalOptions{}.MarshalAppend(append(r.b, 0, 0, 0, 0), m)
+	b, err := appendEntry(r.b, m)
 	if err != nil {
 		return 0, err
 	}
-	binary.LittleEndian.PutUint32(b[from:], uint32(len(b)-from-4))
+	n := len(b) - len(r.b)
 	r.b = b
-	return len(b) - from, nil
+	return n, nil
+}
+
+// appendEntry appends an entry with its length before it.
+func appendEntry(b []byte, m proto.Message) ([]byte, error) {
+	from := len(b)
+	b, err := proto.MarshalOptions{}.MarshalAppend(append(b, 0, 0, 0, 0), m)
+	if err == nil {
+		binary.LittleEndian.PutUint32(b[from:], uint32(len(b)-from-4))
+	}
+	return b, err
 }
 
 // putRun writes entries that are encoded.
@@ -90,17 +101,78 @@ func (s *sink) putSingle(row *image.Row, m proto.Message, payload []byte, id uin
 	if want := row.Payload; want != nil && want(m) != int64(len(payload)) {
 		return fmt.Errorf("%s: a payload of %d bytes, and there should be %d", row.FileName(id), len(payload), want(m))
 	}
+	b, err := s.inRoom(func(b []byte) ([]byte, error) { return proto.MarshalOptions{}.MarshalAppend(b, m) })
+	if err != nil {
+		return fmt.Errorf("%s: %w", row.FileName(id), err)
+	}
+	s.keep(single{row, m.ProtoName(), id, b, payload, false})
+	return s.shrink()
+}
+
+// putAll hands in all entries of an image that there are many of.
+func (s *sink) putAll(row *image.Row, all []proto.Message, id uint32) error {
+	name := ""
+	b, err := s.inRoom(func(b []byte) (_ []byte, err error) {
+		for i := 0; i < len(all) && err == nil; i++ {
+			name = all[i].ProtoName()
+			b, err = appendEntry(b, all[i])
+		}
+		return b, err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", row.FileName(id), err)
+	}
+	s.keep(single{row, name, id, b, nil, true})
+	return s.shrink()
+}
+
+// inRoom returns what f appends to what it is given.
+func (s *sink) inRoom(f func([]byte) ([]byte, error)) ([]byte, error) {
 	if cap(s.room)-len(s.room) < runSize/8 {
 		s.room = make([]byte, 0, runSize)
 	}
 	from := len(s.room)
-	b, err := proto.MarshalOptions{}.MarshalAppend(s.room, m)
+	b, err := f(s.room)
 	if err != nil {
-		return fmt.Errorf("%s: %w", row.FileName(id), err)
+		return nil, err
+	}
+	if cap(b) != cap(s.room) { // it did not fit
+		return bytes.Clone(b[from:]), nil
 	}
 	s.room = b
-	s.keep(single{row, m.ProtoName(), id, b[from:len(b):len(b)], payload})
-	return s.shrink()
+	return b[from:len(b):len(b)], nil
+}
+
+// amend changes a single entry that was put, which m is for. There are few such.
+func (s *sink) amend(row *image.Row, id uint32, m proto.Message, change func()) error {
+	for i := range s.countSingles() {
+		x := s.nth(i)
+		if x.row != row || x.id != id {
+			continue
+		}
+		if err := proto.Unmarshal(x.b, m); err != nil {
+			return err
+		}
+		change()
+		b, err := proto.Marshal(m)
+		x.b = b
+		return err
+	}
+	name := row.FileName(id)
+	rd, err := image.Open(s.store, row, id)
+	if err != nil {
+		return err
+	}
+	err = rd.Next(m)
+	rd.Close()
+	if err == nil {
+		change()
+		err = s.store.Remove(name)
+	}
+	if err != nil {
+		return err
+	}
+	return s.putSingle(row, m, nil, id)
 }
 
 // keep adds a single.
@@ -159,7 +231,7 @@ func packCores(cores []*queue) ([]single, error) {
 		if from == 0 {
 			b = append(make([]byte, 0, len(cores)*(len(b)+16)), b...)
 		}
-		out = append(out, single{q.row, q.entries[0].m.ProtoName(), q.ids[0], b[from:len(b):len(b)], nil})
+		out = append(out, single{q.row, q.entries[0].m.ProtoName(), q.ids[0], b[from:len(b):len(b)], nil, false})
 	}
 	return out, nil
 }
@@ -172,7 +244,13 @@ func (x *single) write(store image.Store) error {
 	if err != nil {
 		return err
 	}
-	if err := w.PutPayload(proto.EncodedAs(x.name, x.b, int64(len(x.payload))), x.payload); err != nil {
+	put := func(b []byte) error { return w.Put(proto.EncodedAs(x.name, b, 0)) }
+	if x.all {
+		err = (&run{x.name, x.b}).each(put)
+	} else {
+		err = w.PutPayload(proto.EncodedAs(x.name, x.b, int64(len(x.payload))), x.payload)
+	}
+	if err != nil {
 		_ = w.Close() // it returns the same error
 		return err
 	}

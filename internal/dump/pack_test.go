@@ -8,9 +8,45 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fs"
 	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"glis.dev/glis/image/proto"
 )
+
+// All entries of an image are written that were handed in at once, and one that is there
+// already can be changed, be it written or not.
+func TestPutAllAndAmend(t *testing.T) {
+	for _, spill := range []bool{false, true} {
+		d := dirOf(t)
+		s := newSink(d)
+		var all []proto.Message
+		for i := range uint32(2000) { // more than there is room for
+			all = append(all, descriptor(i))
+		}
+		for id := range uint32(3) {
+			must(t, s.putAll(image.FdInfo, all[:id*1000], id))
+			must(t, s.PutNow(image.FS, &fs.FsEntry{CwdId: proto.Uint32(id), RootId: proto.Uint32(id), Umask: proto.Uint32(7)}, nil, id))
+		}
+		if spill {
+			must(t, s.spill())
+		}
+		var e fs.FsEntry
+		must(t, s.amend(image.FS, 1, &e, func() { e.Umask = proto.Uint32(e.GetCwdId() + 22) }))
+		must(t, s.finish(context.Background()))
+		for id := range uint32(3) {
+			got, err := image.ReadAll[*fdinfo.FdinfoEntry](d, image.FdInfo, id)
+			must(t, err)
+			if n := int(id) * 1000; len(got) != n || n > 0 && got[n-1].GetFd() != uint32(n-1) {
+				t.Errorf("image %d: %d entries", id, len(got))
+			}
+			f, err := image.ReadOne[*fs.FsEntry](d, image.FS, id)
+			must(t, err)
+			if want := map[uint32]uint32{0: 7, 1: 23, 2: 7}[id]; f.GetUmask() != want || f.GetCwdId() != id {
+				t.Errorf("image %d: %v, want %d", id, f, want)
+			}
+		}
+	}
+}
 
 // TestPutNow: a message that is used again is written as it was when it was put, in
 // order with others, and so is the entry of a file that has one only.

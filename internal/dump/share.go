@@ -30,15 +30,25 @@ func (d *dump) share() error {
 			return err
 		}
 	}
-	for _, t := range d.tree.Tasks {
-		if err := d.ended(); err != nil {
-			return err
-		}
-		if o := sharer(d.tree, t, func(a, b *scan.IDs) bool { return a.VM == b.VM }); o != nil {
-			return kind.Unsupported(t, "it shares its memory with %v (vfork in progress, or CLONE_VM); try again a moment later", o)
-		}
+	if t, o := sharers(d.tree); t != nil {
+		return kind.Unsupported(t, "it shares its memory with %v (vfork in progress, or CLONE_VM); try again a moment later", o)
 	}
 	return nil
+}
+
+// sharers returns two tasks that have the same memory, nil if there are none.
+func sharers(tree *scan.Tree) (*scan.Task, *scan.Task) {
+	of := make(map[uint32]*scan.Task, len(tree.Tasks))
+	for _, t := range tree.Tasks {
+		if t.Zombie {
+			continue
+		}
+		if o := of[t.IDs.VM]; o != nil {
+			return o, t
+		}
+		of[t.IDs.VM] = t
+	}
+	return nil, nil
 }
 
 // shareObject numbers one sort of object. kcmp(2) gives an order, so a task
@@ -79,14 +89,4 @@ func order(r int) int {
 		return 1
 	}
 	return 0
-}
-
-// sharer returns another task of the tree for which same holds, or nil.
-func sharer(tree *scan.Tree, t *scan.Task, same func(a, b *scan.IDs) bool) *scan.Task {
-	for _, o := range tree.Tasks {
-		if o != t && !o.Zombie && !t.Zombie && same(&o.IDs, &t.IDs) {
-			return o
-		}
-	}
-	return nil
 }

@@ -328,19 +328,15 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-func TestSharer(t *testing.T) {
+func TestSharers(t *testing.T) {
 	a, b, z := &scan.Task{PID: 1}, &scan.Task{PID: 2}, &scan.Task{PID: 3, Zombie: true}
 	a.IDs.VM, b.IDs.VM, z.IDs.VM = 2, 3, 2
 	tree := &scan.Tree{Tasks: []*scan.Task{a, b, z}}
-	same := func(x, y *scan.IDs) bool { return x.VM == y.VM }
-	if o := sharer(tree, a, same); o != nil {
-		t.Errorf("%v shares with %v", a, o)
+	if x, y := sharers(tree); x != nil {
+		t.Errorf("%v shares with %v", x, y)
 	}
 	b.IDs.VM = 2
-	if o := sharer(tree, a, same); o != b {
-		t.Errorf("got %v, want %v", o, b)
-	}
-	if o := sharer(tree, z, same); o != nil {
-		t.Errorf("a zombie shares with %v", o)
+	if x, y := sharers(tree); x != a || y != b {
+		t.Errorf("got %v and %v, want %v and %v", x, y, a, b)
 	}
 }

@@ -50,7 +50,7 @@ func (d *dump) putTree() error {
 		if members = append(members, m); t.Zombie {
 			continue
 		}
-		if err := d.sink.Put(image.Ids, d.kobjIDs(t.IDs), nil, uint32(t.VPID)); err != nil {
+		if err := d.put(image.Ids, d.kobjIDs(t.IDs), uint32(t.VPID)); err != nil {
 			return err
 		}
 		if err := d.putFS(t); err != nil {
@@ -95,7 +95,7 @@ func (d *dump) putFS(t *scan.Task) error {
 	if err != nil {
 		return err
 	}
-	return d.sink.Put(image.FS, &fs.FsEntry{CwdId: proto.Uint32(cwd.ID), RootId: proto.Uint32(root.ID), Umask: proto.Uint32(task.Umask(t))}, nil, uint32(t.VPID))
+	return d.put(image.FS, &fs.FsEntry{CwdId: proto.Uint32(cwd.ID), RootId: proto.Uint32(root.ID), Umask: proto.Uint32(task.Umask(t))}, uint32(t.VPID))
 }
 
 // putTimens writes the clocks as the tree sees them.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -38,8 +39,8 @@ type Scanner struct {
 	pid   proc.PID
 	fd    int
 	ended func() error // see proc.Dir.Until
-	vec   []linux.PageRegion
-	words []byte
+	vec   *regions     // nil: not needed yet, as the next
+	words *pageWords
 	how   method
 	zero  zeroPage
 }
@@ -63,7 +64,27 @@ func OpenScanner(d *proc.Dir) (*Scanner, error) {
 }
 
 // Close closes the pagemap.
-func (s *Scanner) Close() error { return unix.Close(s.fd) }
+func (s *Scanner) Close() error {
+	if s.vec != nil {
+		vecs.Put(s.vec)
+	}
+	if s.words != nil {
+		wordRooms.Put(s.words)
+	}
+	s.vec, s.words = nil, nil
+	return unix.Close(s.fd)
+}
+
+// There may be a scanner for each of thousands of tasks, one after the other.
+type (
+	regions   [vecLen]linux.PageRegion
+	pageWords [wordsPerRead * 8]byte
+)
+
+var (
+	vecs      = sync.Pool{New: func() any { return new(regions) }}
+	wordRooms = sync.Pool{New: func() any { return new(pageWords) }}
+)
 
 // Found is told of pages, in ascending order: s lies in areas[i]. Guards are
 // parts that MADV_GUARD_INSTALL made unusable; all else holds something.
@@ -118,7 +139,7 @@ const (
 
 func (s *Scanner) walk(run []Area, first int, found Found) error {
 	if s.vec == nil {
-		s.vec = make([]linux.PageRegion, vecLen)
+		s.vec = vecs.Get().(*regions)
 	}
 	arg := linux.PmScanArg{
 		Start: run[0].Start, End: run[len(run)-1].End, MaxPages: mostPages,
@@ -131,7 +152,7 @@ func (s *Scanner) walk(run []Area, first int, found Found) error {
 	// The kernel says that it stopped earlier than it did if it found more than
 	// 512 regions before it came to the end: it then finds some again.
 	done := uint64(0)
-	return linux.PagemapScan(s.fd, arg, s.vec, func(regions []linux.PageRegion) error {
+	return linux.PagemapScan(s.fd, arg, s.vec[:], func(regions []linux.PageRegion) error {
 		if err := s.ended(); err != nil {
 			return err
 		}
@@ -161,11 +182,11 @@ const wordsPerRead = 4096
 // frame numbers are 0.
 func (s *Scanner) Words(span Span, f func(addr, word uint64)) error {
 	if s.words == nil {
-		s.words = make([]byte, wordsPerRead*8)
+		s.words = wordRooms.Get().(*pageWords)
 	}
 	for at := span.Start; at < span.End; {
 		part := Span{at, min(span.End, at+wordsPerRead*arch.PageSize)}
-		if err := errors.Join(s.ended(), words(s.fd, part, s.words, f)); err != nil {
+		if err := errors.Join(s.ended(), words(s.fd, part, s.words[:], f)); err != nil {
 			return fmt.Errorf("task %d: %w", s.pid, err)
 		}
 		at = part.End

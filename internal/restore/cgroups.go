@@ -52,10 +52,10 @@ func (r *restore) makeCgroups() error {
 // enterCgroups moves a task that was just cloned, and has no memory of its own
 // yet, to where it belongs. Its children begin there.
 func (r *restore) enterCgroups(t *task, l *live) error {
-	set := setOf(t.core())
-	if set == 0 || t.zombie {
-		return nil
+	if len(t.images) == 0 || t.images[0].set == 0 || t.zombie {
+		return nil // a helper has none
 	}
+	set := t.images[0].set
 	if err := r.cgroups.Enter(int(l.thread.Tgid), l.cgroups, set); err != nil {
 		return fmt.Errorf("%v: %w", t, err)
 	}

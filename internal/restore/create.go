@@ -231,6 +231,9 @@ func (r *restore) build(ctx context.Context, t *task) error {
 	if t.zombie {
 		return nil // dies when the rest of the tree is there
 	}
+	if r.tree.shelf != nil {
+		defer t.space.Made()
+	}
 	if err := r.layout(ctx, t); err != nil {
 		return fmt.Errorf("%v: %w", t, err)
 	}

@@ -16,6 +16,7 @@ import (
 // mayEnd checks that who is to end so is the first of several threads.
 func (th *thread) mayEnd() error {
 	ends, err := facets.Ended(th.extra)
+	th.ends = ends
 	if err == nil && ends && (th.tid != th.task.pid || len(th.task.threads) < 2) {
 		err = fmt.Errorf("it ends before the others of its process go on, but isn't the first of several threads")
 	}
@@ -26,10 +27,7 @@ func (th *thread) mayEnd() error {
 }
 
 // firstEnds tells whether the first thread of a task is to end.
-func (t *task) firstEnds() bool {
-	ends, _ := facets.Ended(t.images[0].extra) // checked by mayEnd
-	return ends
-}
+func (t *task) firstEnds() bool { return t.images[0].ends }
 
 // awaitFirst waits until the first thread of a task has ended, which was let go, so
 // that the others never meet it. Nobody tells.

@@ -147,7 +147,11 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 		return err
 	}
 	flushChildSignals(b)
-	if err := restoreFacets(r.kinds.Early, r.redo(b, &t.images[0])); err != nil {
+	redo, err := r.redo(b, &t.images[0])
+	if err == nil {
+		err = restoreFacets(r.kinds.Early, redo)
+	}
+	if err != nil {
 		return err
 	}
 	if len(t.threads) == 1 {
@@ -169,7 +173,15 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 // finishLeader queues the leader's last calls: its own state, when all other
 // threads of the process have theirs.
 func (r *restore) finishLeader(b *remote.Batch, t *task) error {
-	if err := restoreFacets(r.kinds.Leader, r.redo(b, &t.images[0])); err != nil {
+	leader, err := r.tree.leaderOf(t)
+	if err != nil {
+		return err
+	}
+	redo, err := r.redo(b, leader)
+	if err == nil {
+		err = restoreFacets(r.kinds.Leader, redo)
+	}
+	if err != nil {
 		return err
 	}
 	if err := facets.RestoreDumpable(b, scan.VPID(t.pid), t.space.Entry.Dumpable); err != nil {
@@ -178,7 +190,8 @@ func (r *restore) finishLeader(b *remote.Batch, t *task) error {
 	if !t.sharesFiles() && !t.lendsFiles() {
 		b.Call("close", unix.SYS_CLOSE, uint64(r.transport.number))
 	}
-	t.images[0].wake.Prepare(b)
+	leader.wake.Prepare(b)
+	t.images[0].at = leader.wake.At
 	return nil
 }
 
@@ -289,12 +302,19 @@ func (r *restore) awaitThreads(t *task) error {
 }
 
 // redo is what facets need to bring a thread's state back.
-func (r *restore) redo(b *remote.Batch, th *thread) *kind.Redo {
+func (r *restore) redo(b *remote.Batch, th *thread) (*kind.Redo, error) {
 	t := th.task
-	return &kind.Redo{
-		Env: r.env, Batch: b, Leader: t.core(), Core: th.core, SameFilters: t.sameFilters, Extra: th.extra,
-		PID: scan.VPID(t.pid), TID: scan.VPID(th.tid), Host: t.live.thread.Tgid,
+	leader, err := r.tree.leaderOf(t)
+	if err != nil {
+		return nil, err
 	}
+	if th.tid == t.pid {
+		th = leader
+	}
+	return &kind.Redo{
+		Env: r.env, Batch: b, Leader: leader.core, Core: th.core, SameFilters: t.sameFilters, Extra: th.extra,
+		PID: scan.VPID(t.pid), TID: scan.VPID(th.tid), Host: t.live.thread.Tgid,
+	}, nil
 }
 
 func restoreFacets(list []kind.Facet, redo *kind.Redo) error {

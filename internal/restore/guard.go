@@ -160,7 +160,7 @@ func waits(pid proc.PID, sig unix.Signal) bool {
 func (r *restore) unbrake() error {
 	var errs []error
 	for _, t := range r.braked {
-		if err := tracee.Unbrake(proc.PID(t.pid), t.images[0].wake.Mask); err != nil && !errors.Is(err, tracee.ErrGone) {
+		if err := tracee.Unbrake(proc.PID(t.pid), t.images[0].mask); err != nil && !errors.Is(err, tracee.ErrGone) {
 			errs = append(errs, fmt.Errorf("%v: %w", t, err))
 		}
 	}

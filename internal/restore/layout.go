@@ -18,6 +18,7 @@ import (
 // from its parent and does not share is unmapped, the rest is mapped and
 // filled.
 func (r *restore) layout(ctx context.Context, t *task) error {
+	t.space.Unfold()
 	b := t.live.arena.Batch(t.live.thread)
 	if len(t.birth.early) == 0 {
 		enterSession(b, t)
@@ -55,7 +56,15 @@ func (r *restore) layout(ctx context.Context, t *task) error {
 func (r *restore) begin(b *remote.Batch, t *task) error {
 	var parent *criu_core.CoreEntry
 	if t.parent != nil {
-		parent = t.parent.core()
+		th, err := r.parentOf(t)
+		if err != nil {
+			return err
+		}
+		parent = th.core
+	}
+	redo, err := r.redo(b, &t.images[0])
+	if err != nil {
+		return err
 	}
 	free := t.live.table.alloc()
 	defer t.live.table.free(free)
@@ -64,11 +73,23 @@ func (r *restore) begin(b *remote.Batch, t *task) error {
 		if !ok {
 			continue
 		}
-		if err := n.Begin(r.redo(b, &t.images[0]), parent, free); err != nil {
+		if err := n.Begin(redo, parent, free); err != nil {
 			return fmt.Errorf("%s: %w", f.Name(), err)
 		}
 	}
 	return nil
+}
+
+// parentOf returns the leader of a task's parent, of which the children come one after the
+// other.
+func (r *restore) parentOf(t *task) (*thread, error) {
+	if r.parent == nil || r.parent.task != t.parent {
+		var err error
+		if r.parent, err = t.parent.images[0].whole(); err != nil {
+			return nil, err
+		}
+	}
+	return r.parent, nil
 }
 
 // makeRings makes a task's rings of asynchronous I/O.

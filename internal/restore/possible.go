@@ -24,7 +24,7 @@ func Possible(members []Member) error {
 		}
 		t := tr.tasks[len(tr.tasks)-1]
 		t.zombie, t.ids = m.IDs == nil, m.IDs
-		t.images[0].core = &criu_core.CoreEntry{Tc: &criu_core.TaskCoreEntry{Comm: &m.Comm}}
+		t.comm = m.Comm
 	}
 	o := options.NewRestore()
 	o.ShellJob = true

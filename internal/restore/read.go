@@ -45,31 +45,18 @@ type task struct {
 	fs                   *fsimg.FsEntry
 	fds                  []*fdinfo.FdinfoEntry
 	space                *mem.Space
-	waiting              uint64      // signals that are pending, a mask
 	signal               unix.Signal // that ends batches
 
-	badThreads bool // the image does not say what threads it has
+	comm       string
+	state      uint32 // StateAlive and so on
+	badThreads bool   // the image does not say what threads it has
 
 	birth   birth
 	live    *live
 	entered bool // it has its root and working directory already
 }
 
-// core is the entry of the process; nil of a helper, of which there are no images.
-func (t *task) core() *criu_core.CoreEntry {
-	if len(t.images) == 0 {
-		return nil
-	}
-	return t.images[0].core
-}
-
-func (t *task) String() string {
-	name := ""
-	if c := t.core(); c != nil {
-		name = c.GetTc().GetComm()
-	}
-	return fmt.Sprintf("task %d (%s)", t.pid, name)
-}
+func (t *task) String() string { return fmt.Sprintf("task %d (%s)", t.pid, t.comm) }
 
 // tree is everything a restore is about, from images alone.
 type tree struct {
@@ -79,6 +66,16 @@ type tree struct {
 	byPID     map[uint32]*task
 	nfds      int
 	watched   int // how many descriptors files of epoll have, once planned
+
+	shelf  *shelf  // of entries that are not kept in memory; nil: all are
+	leader *thread // the leader that was read from there last
+}
+
+// close gives back what the tree has beside memory. There may be no tree.
+func (tr *tree) close() {
+	if tr != nil {
+		tr.shelf.close()
+	}
 }
 
 // spaces returns the address spaces of all living tasks.
@@ -147,6 +144,14 @@ func (tr *tree) expected() int {
 // readTasks reads the images of all tasks and threads, on all CPUs.
 func (tr *tree) readTasks(s image.Store) error {
 	var common common
+	common.many = len(tr.tasks) >= manyTasks
+	if common.many {
+		var err error
+		if tr.shelf, err = newShelf(); err != nil {
+			return err
+		}
+		common.shelf = tr.shelf
+	}
 	if err := par.Do(len(tr.tasks), func(i int) error { return readTask(s, tr.tasks[i], &common) }); err != nil {
 		return err
 	}
@@ -157,16 +162,13 @@ func (tr *tree) readTasks(s image.Store) error {
 	for _, t := range tr.tasks {
 		tr.nfds += len(t.fds)
 		for i := range t.images {
-			if !t.zombie {
+			if !t.zombie && t.images[i].shelf == nil {
 				threads = append(threads, &t.images[i])
 			}
 		}
 	}
-	if err := par.Do(len(threads), func(i int) error { return threads[i].read(s, len(threads) < manyThreads) }); err != nil {
+	if err := par.Do(len(threads), func(i int) error { return threads[i].read(s, len(threads) < manyThreads && !common.many, tr.shelf) }); err != nil {
 		return err
-	}
-	for _, th := range threads {
-		th.task.waiting |= th.waiting
 	}
 	return tr.chooseSignals()
 }
@@ -175,7 +177,11 @@ func (tr *tree) readTasks(s image.Store) error {
 // to wait for it, since the next batch would take that for its own.
 func (tr *tree) chooseSignals() (err error) {
 	for _, t := range tr.tasks {
-		if t.signal, err = remote.ChooseSignal(0, 0, t.waiting); err != nil {
+		waiting := uint64(0)
+		for i := range t.images {
+			waiting |= t.images[i].waiting
+		}
+		if t.signal, err = remote.ChooseSignal(0, 0, waiting); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
@@ -222,6 +228,8 @@ func (tr *tree) add(e *pstree.PstreeEntry) error {
 
 // common is what the tasks of a tree have in common while they are read.
 type common struct {
+	many   bool // tasks
+	shelf  *shelf
 	spaces mem.Alike
 	first  atomic.Pointer[criu_core.CoreEntry] // of whichever task
 }
@@ -232,13 +240,14 @@ func readTask(s image.Store, t *task, all *common) error {
 		return err
 	}
 	t.images[0].core, t.images[0].set = c, setOf(c)
-	if t.core().GetTc() == nil {
+	if c.GetTc() == nil {
 		return fmt.Errorf("%s: the entry of a process is missing in it", image.Core.FileName(t.pid))
 	}
-	if !all.first.CompareAndSwap(nil, c) {
+	if !all.many && !all.first.CompareAndSwap(nil, c) {
 		facets.ShareActions(c, all.first.Load())
 	}
-	switch state := t.core().GetTc().GetTaskState(); state {
+	t.comm, t.state = c.GetTc().GetComm(), c.GetTc().GetTaskState()
+	switch state := t.state; state {
 	case taskDead:
 		t.zombie = true
 		return nil
@@ -267,8 +276,11 @@ func readLiving(s image.Store, t *task, all *common) error {
 	if t.fs, err = image.ReadOne[*fsimg.FsEntry](s, image.FS, t.pid); err != nil {
 		return err
 	}
-	t.space, err = all.spaces.Read(s, t.pid)
-	return err
+	if t.space, err = all.spaces.Read(s, t.pid); err != nil || !all.many {
+		return err
+	}
+	t.space.Keep()
+	return t.images[0].read(s, false, all.shelf)
 }
 
 // readTables reads every table of descriptors once, whoever shares it.
@@ -308,8 +320,8 @@ func readTable(s image.Store, id uint32) ([]*fdinfo.FdinfoEntry, error) {
 // readIDs reads what a task shares; older images have it in the core entry.
 func readIDs(s image.Store, t *task) (*criu_core.TaskKobjIdsEntry, error) {
 	ids, err := image.ReadOne[*criu_core.TaskKobjIdsEntry](s, image.Ids, t.pid)
-	if errors.Is(err, fs.ErrNotExist) && t.core().GetIds() != nil {
-		return t.core().GetIds(), nil
+	if own := t.images[0].core.GetIds(); errors.Is(err, fs.ErrNotExist) && own != nil {
+		return own, nil
 	}
 	return ids, err
 }

@@ -56,6 +56,7 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 	if err := r.check(); err != nil {
 		return nil, err
 	}
+	defer func() { r.tree.close() }() // also one that could not be read to its end
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -104,6 +105,7 @@ type restore struct {
 	kept        string         // the table that locks them since the dump; "": none
 	resumptions []resumption
 	braked      []*task
+	parent      *thread // see parentOf
 }
 
 // check has everything that is read from now on compared with the checksums

@@ -31,7 +31,7 @@ func (r *restore) resume(ctx context.Context) error {
 		r.ready,
 		func(t *task) error { return t.live.arena.StartUnmap(t.live.thread, t.live.arena.Syscall()) },
 		func(t *task) error { return t.live.arena.FinishUnmap(t.live.thread) },
-		func(t *task) error { return setRegisters(t.live.thread, t.images[0].wake) },
+		wakeLeader,
 	} {
 		for _, t := range living {
 			if err := f(t); err != nil {
@@ -46,6 +46,9 @@ func (r *restore) resume(ctx context.Context) error {
 // they were, and has the leader be as it was in its system call.
 func (r *restore) ready(t *task) error {
 	for i, th := range t.live.threads {
+		if i == 0 && !t.images[0].slept {
+			continue
+		}
 		images, err := t.images[i].whole()
 		if err != nil {
 			return err
@@ -53,13 +56,26 @@ func (r *restore) ready(t *task) error {
 		if err := facets.Rearm(th, t.live.arena, images.wake); err != nil {
 			return err
 		}
-		if i > 0 {
-			if err := setRegisters(th, images.wake); err != nil {
-				return err
-			}
+		if i == 0 {
+			t.images[0].wake = images.wake // which is another one by now than its entry says
+		} else if err := setRegisters(th, images.wake); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// wakeLeader sets what the first thread of a task begins to run with.
+func wakeLeader(t *task) error {
+	w := t.images[0].wake
+	if w == nil {
+		whole, err := t.images[0].whole()
+		if err != nil {
+			return err
+		}
+		w = whole.wake
+	}
+	return setRegisters(t.live.thread, w)
 }
 
 // setRegisters sets what a thread begins to run with.
@@ -151,17 +167,21 @@ func stopped(pid uint32) bool {
 
 // stops tells whether a task is to be stopped by SIGSTOP when it is let go.
 func (r *restore) stops(t *task) bool {
-	return r.opts.LeaveStopped || t.core().GetTc().GetTaskState() == taskStopped
+	return r.opts.LeaveStopped || t.state == taskStopped
 }
 
 // stopSignal is what a task is stopped by: what it was stopped by, which its
 // parent may ask for, if that stops it for sure. The kernel does not let SIGTSTP
 // and its like stop a task that has nobody in its session who could wake it.
 func (r *restore) stopSignal(t *task) unix.Signal {
-	sig := unix.Signal(t.core().GetTc().GetStopSigno())
+	leader, err := r.tree.leaderOf(t)
+	if err != nil {
+		return unix.SIGSTOP // and what is told to the parent is lost
+	}
+	sig := unix.Signal(leader.core.GetTc().GetStopSigno())
 	switch sig {
 	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
-		if !r.tree.orphaned(t) && facets.Default(t.core(), sig) {
+		if !r.tree.orphaned(t) && facets.Default(leader.core, sig) {
 			return sig
 		}
 	}
@@ -199,7 +219,7 @@ func (r *restore) makeZombies() error {
 func (r *restore) makeZombie(t *task) error {
 	th := t.live.thread
 	b := t.live.arena.Batch(th)
-	sig, err := facets.Die(b, scan.VPID(t.pid), t.core())
+	sig, err := facets.Die(b, scan.VPID(t.pid), t.images[0].core)
 	if err != nil {
 		return err
 	}

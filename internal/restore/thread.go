@@ -22,18 +22,27 @@ type thread struct {
 	// waiting are the signals that wait for it, as facets.Waiting has them.
 	waiting uint64
 	heeds   bool                 // its parent's end: it has PR_SET_PDEATHSIG
+	ends    bool                 // see firstEnds
+	mask    uint64               // of blocked signals
+	slept   bool                 // see facets.Wake.Slept
 	core    *criu_core.CoreEntry // nil, as the two below, if it is kept as its entry
 	extra   kind.Extra
 	wake    *facets.Wake // what it begins to run with
 	entry   []byte
+	shelf   *shelf // where the entry is in place of entry; nil: it isn't
+	place   place
 	at      remote.Addr // where what its wake needs was put in the task
 }
 
-// manyThreads is from how many on most are kept as their entries.
-const manyThreads = 2000
+// manyThreads is from how many on most are kept as their entries, and manyTasks from how
+// many processes on those are on a shelf.
+const (
+	manyThreads = 2000
+	manyTasks   = 1500
+)
 
 // read reads a thread's image, and checks it.
-func (th *thread) read(s image.Store, keep bool) error {
+func (th *thread) read(s image.Store, keep bool, shelf *shelf) error {
 	if th.core == nil {
 		var err error
 		if th.core, err = image.ReadOne[*criu_core.CoreEntry](s, image.Core, th.tid); err != nil {
@@ -45,15 +54,22 @@ func (th *thread) read(s image.Store, keep bool) error {
 	if err := th.look(); err != nil {
 		return fmt.Errorf("%s: %w", image.Core.FileName(th.tid), err)
 	}
-	if err := th.mayEnd(); err != nil || keep || th.tid == th.task.pid {
+	th.mask, th.slept = th.wake.Mask, th.wake.Slept()
+	if err := th.mayEnd(); err != nil || keep || th.tid == th.task.pid && shelf == nil {
 		return err
 	}
 	e, err := proto.Encode(th.core)
-	if err == nil {
-		th.entry = e.AppendFields(make([]byte, 0, e.Size()))
-		th.core, th.extra, th.wake = nil, nil, nil
+	if err != nil {
+		return err
 	}
-	return err
+	b := e.AppendFields(make([]byte, 0, e.Size()))
+	if shelf == nil {
+		th.entry = b
+	} else if th.place, err = shelf.put(b); err != nil {
+		return err
+	}
+	th.shelf, th.core, th.extra, th.wake = shelf, nil, nil, nil
+	return nil
 }
 
 // look reads what is not plain from the core entry.
@@ -72,7 +88,13 @@ func (th *thread) whole() (*thread, error) {
 	}
 	out := *th
 	out.core = &criu_core.CoreEntry{}
-	err := proto.Unmarshal(th.entry, out.core)
+	entry, err := th.entry, error(nil)
+	if th.shelf != nil {
+		entry, err = th.shelf.get(th.place)
+	}
+	if err == nil {
+		err = proto.Unmarshal(entry, out.core)
+	}
 	if err == nil {
 		err = out.look()
 	}
@@ -81,6 +103,19 @@ func (th *thread) whole() (*thread, error) {
 	}
 	out.wake.At = th.at
 	return &out, nil
+}
+
+// leaderOf returns the first thread of a task with all that its image says. On the
+// tracer's thread.
+func (tr *tree) leaderOf(t *task) (*thread, error) {
+	if tr.leader != nil && tr.leader.task == t {
+		return tr.leader, nil
+	}
+	th, err := t.images[0].whole()
+	if err == nil {
+		tr.leader = th
+	}
+	return th, err
 }
 
 // restoreThreads has every thread of the tree bring back its own state, one
@@ -152,7 +187,11 @@ func (r *restore) restoreThread(th *remote.Thread, images *thread) (*remote.Batc
 	if err != nil {
 		return nil, err
 	}
-	if err := restoreFacets(r.kinds.Thread, r.redo(b, whole)); err != nil {
+	redo, err := r.redo(b, whole)
+	if err == nil {
+		err = restoreFacets(r.kinds.Thread, redo)
+	}
+	if err != nil {
 		return nil, err
 	}
 	whole.wake.Prepare(b)

@@ -50,10 +50,12 @@ type Task struct {
 	// may be false for all that.
 	Alike bool
 	VMAs  []proc.VMA
-	FDs   []Ref // ascending
-	IDs   IDs
-	Arena *remote.Arena // memory of ours in it; nil for a zombie
-	Insn  remote.Addr   // a system-call instruction of the task's own
+	// Packed is VMAs, if they are put down, because there are many tasks; nil: they are not.
+	Packed proc.Packed
+	FDs    []Ref // ascending
+	IDs    IDs
+	Arena  *remote.Arena // memory of ours in it; nil for a zombie
+	Insn   remote.Addr   // a system-call instruction of the task's own
 }
 
 // IDs name the kernel objects that tasks may share; equal numbers, same

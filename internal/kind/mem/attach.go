@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -59,7 +60,9 @@ func PlanSegments(src plan.Source, ns uint32, spaces []*Space) (*Attachable, err
 		}
 	}
 	for _, s := range spaces {
-		if err := s.eachRow(out.size, nil); err != nil {
+		fold := s.unfold()
+		err := s.eachRow(out.size, nil)
+		if fold(); err != nil {
 			return nil, fmt.Errorf("%s: %w", image.MM.FileName(s.PID), err)
 		}
 		s.segments = out
@@ -68,14 +71,10 @@ func PlanSegments(src plan.Source, ns uint32, spaces []*Space) (*Attachable, err
 }
 
 func anyAttached(spaces []*Space) bool {
-	for _, s := range spaces {
-		for i := range s.areas {
-			if s.areas[i].is(statusSysVIPC) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(spaces, func(s *Space) bool {
+		defer s.unfold()()
+		return slices.ContainsFunc(s.areas, func(a area) bool { return a.is(statusSysVIPC) })
+	})
 }
 
 func (t *Attachable) size(id uint32) (uint64, bool) {

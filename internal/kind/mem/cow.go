@@ -91,6 +91,7 @@ var errShared = errors.New("shared")
 
 // sharesWith tells whether the task has a page that its parent has too.
 func (s *Space) sharesWith(ctx context.Context, p *Space) (bool, error) {
+	defer s.unfold()()
 	m, err := newMatcher(ctx, s, p)
 	if err != nil {
 		return false, err

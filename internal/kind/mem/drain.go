@@ -204,6 +204,8 @@ func (d *drainer) pagesFile() (image.WriteFile, uint32, error) {
 // prepare writes a task's pagemap and says what goes into its pages file. What
 // would be too much to keep is stored at once.
 func (d *drainer) prepare(s *Space) (*pages.Source, error) {
+	s.unfold()
+	defer s.forget()
 	f, id, err := d.pagesFile()
 	if err != nil {
 		return nil, err

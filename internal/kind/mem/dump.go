@@ -65,18 +65,12 @@ func Dump(ctx context.Context, env *kind.DumpEnv, t *scan.Task) (*Space, error) 
 	if err != nil {
 		return nil, err
 	}
-	st := &t.Stat
 	s := &Space{PID: uint32(t.VPID), areas: make([]area, 0, len(t.VMAs))}
 	s.task = t
-	s.Entry = &mm.MmEntry{
-		MmStartCode: &st.StartCode, MmEndCode: &st.EndCode, MmStartData: &st.StartData, MmEndData: &st.EndData,
-		MmStartStack: &st.StartStack, MmStartBrk: &st.StartBrk, MmBrk: proto.Uint64(0),
-		MmArgStart: &st.ArgStart, MmArgEnd: &st.ArgEnd, MmEnvStart: &st.EnvStart, MmEnvEnd: &st.EnvEnd,
-		ExeFileId: proto.Uint32(exe.ID),
-	}
-	if err := s.dumpAuxv(t.Dir); err != nil {
+	if s.auxv, err = t.Dir.Auxv(); err != nil {
 		return nil, err
 	}
+	s.Entry = s.describe(exe.ID)
 	for i := range t.VMAs {
 		if err := context.Cause(ctx); err != nil {
 			return nil, fmt.Errorf("dump stopped: %w", err)
@@ -89,28 +83,36 @@ func Dump(ctx context.Context, env *kind.DumpEnv, t *scan.Task) (*Space, error) 
 	if err := s.find(); err != nil {
 		return nil, err
 	}
-	putVarint(s.Entry, mmExtra, mmExtraCow)
 	return s, nil
+}
+
+// describe returns the entry, but for its mappings.
+func (s *Space) describe(exe uint32) *mm.MmEntry {
+	st := &s.task.Stat
+	e := &mm.MmEntry{
+		MmStartCode: &st.StartCode, MmEndCode: &st.EndCode, MmStartData: &st.StartData, MmEndData: &st.EndData,
+		MmStartStack: &st.StartStack, MmStartBrk: &st.StartBrk, MmBrk: proto.Uint64(0),
+		MmArgStart: &st.ArgStart, MmArgEnd: &st.ArgEnd, MmEnvStart: &st.EnvStart, MmEnvEnd: &st.EnvEnd,
+		ExeFileId: proto.Uint32(exe),
+	}
+	putAuxv(e, s.auxv)
+	putVarint(e, mmExtra, mmExtraCow)
+	return e
 }
 
 // criuAuxv is how many words of the auxiliary vector criu takes; the kernel
 // adds the end by itself.
 const criuAuxv = 44
 
-func (s *Space) dumpAuxv(d *proc.Dir) error {
-	auxv, err := d.Auxv()
-	if err != nil {
-		return err
-	}
-	for len(auxv) >= 8 && len(s.Entry.MmSavedAuxv) < criuAuxv {
-		s.Entry.MmSavedAuxv = append(s.Entry.MmSavedAuxv, binary.LittleEndian.Uint64(auxv))
+func putAuxv(e *mm.MmEntry, auxv []byte) {
+	for len(auxv) >= 8 && len(e.MmSavedAuxv) < criuAuxv {
+		e.MmSavedAuxv = append(e.MmSavedAuxv, binary.LittleEndian.Uint64(auxv))
 		auxv = auxv[8:]
 	}
 	const null = 16 // bytes of AT_NULL
 	if len(auxv) > null {
-		putBytes(s.Entry, mmAuxv, auxv)
+		putBytes(e, mmAuxv, auxv)
 	}
-	return nil
 }
 
 func (s *Space) dumpVMA(env *kind.DumpEnv, v *proc.VMA) error {
@@ -261,9 +263,16 @@ type entry struct {
 	madv                         uint64
 }
 
-// List fills in the entry's list of mappings. Tasks have thousands of them, so
-// all are allocated at once.
+// Listed tells whether List was called.
+func (s *Space) Listed() bool { return s.Entry != nil && s.Entry.Vmas != nil }
+
+// List fills in the entry's list of mappings, and, if it is folded, what else there is to
+// it. Tasks have thousands of them, so all are allocated at once.
 func (s *Space) List() {
+	defer s.unfold()()
+	if s.Entry == nil {
+		s.Entry = s.describe(s.folded.exe)
+	}
 	all := make([]entry, len(s.areas)+len(s.guard))
 	s.Entry.Vmas = make([]*vma.VmaEntry, len(all))
 	for i := range s.areas {

@@ -11,6 +11,7 @@ import (
 // the task's children are cloned: protection, advice about forks, locks, and
 // what /proc tells of it. exe is the task's descriptor of its executable.
 func (s *Space) Finish(b *remote.Batch, exe uint64) {
+	defer s.unfold()()
 	for i := range s.areas {
 		a := &s.areas[i]
 		if !a.mapped() {

@@ -104,6 +104,7 @@ func (a *area) checkHuge() error {
 // WantHuge counts the huge pages that a space needs at least. What it may inherit
 // from its parent (nil: none) it may share.
 func (s *Space) WantHuge(w *hugepages.Wanted, parent *Space) {
+	defer s.unfold()()
 	for i := range s.areas {
 		a := &s.areas[i]
 		switch {
@@ -123,6 +124,7 @@ func (s *Space) WantHuge(w *hugepages.Wanted, parent *Space) {
 
 // overlaps tells whether a space has huge pages, too, where a is.
 func (s *Space) overlaps(a *area) bool {
+	defer s.unfold()()
 	return slices.ContainsFunc(s.areas, func(p area) bool { return p.huge() && p.Start < a.End && a.Start < p.End })
 }
 

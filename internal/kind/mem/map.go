@@ -22,6 +22,7 @@ type Use struct {
 
 // Files returns the files that Map needs, each once.
 func (s *Space) Files() []Use {
+	defer s.unfold()()
 	seen := map[Use]bool{}
 	var out []Use
 	for i := range s.areas {
@@ -46,6 +47,7 @@ const (
 // BatchSize returns the room in bytes that the batches of Clear, Map and
 // Finish need at most.
 func (s *Space) BatchSize() uint64 {
+	defer s.unfold()()
 	// Areas may be split at the bounds of the parent's: room for twice as many.
 	n := uint64(16<<10) + uint64(2*len(s.areas)*callsPerArea+len(s.guard))*arch.EntrySize
 	for i := range s.areas {
@@ -59,18 +61,11 @@ func (s *Space) BatchSize() uint64 {
 func Hole(spaces []*Space, size uint64, above uint64) (remote.Addr, error) {
 	var taken []pages.Span
 	for _, s := range spaces {
-		for i := range s.areas {
-			a := s.areas[i].Span
-			a.End += page
-			if s.areas[i].flags&unix.MAP_GROWSDOWN != 0 {
-				a.Start -= min(a.Start, stackGap)
-			} else {
-				a.Start -= min(a.Start, page)
-			}
-			taken = append(taken, a)
+		if taken = s.taken(taken); len(taken) > 2*mostTaken {
+			taken = joined(taken)
 		}
 	}
-	slices.SortFunc(taken, func(a, b pages.Span) int { return cmp.Compare(a.Start, b.Start) })
+	taken = joined(taken)
 	at := above
 	for _, t := range taken {
 		if t.Start >= at && t.Start-at >= size {
@@ -82,6 +77,39 @@ func Hole(spaces []*Space, size uint64, above uint64) (remote.Addr, error) {
 		return 0, fmt.Errorf("no hole of %d KiB in the address spaces of %d tasks for Glis's own memory", size>>10, len(spaces))
 	}
 	return remote.Addr(at), nil
+}
+
+// mostTaken is of about how many places it is noted how they overlap.
+const mostTaken = 2048
+
+// taken appends where the task has something, or close by.
+func (s *Space) taken(to []pages.Span) []pages.Span {
+	defer s.unfold()()
+	for i := range s.areas {
+		a := s.areas[i].Span
+		a.End += page
+		if s.areas[i].flags&unix.MAP_GROWSDOWN != 0 {
+			a.Start -= min(a.Start, stackGap)
+		} else {
+			a.Start -= min(a.Start, page)
+		}
+		to = append(to, a)
+	}
+	return to
+}
+
+// joined returns the same, ascending and apart.
+func joined(all []pages.Span) []pages.Span {
+	slices.SortFunc(all, func(a, b pages.Span) int { return cmp.Compare(a.Start, b.Start) })
+	out := all[:0]
+	for _, s := range all {
+		if n := len(out); n > 0 && s.Start <= out[n-1].End {
+			out[n-1].End = max(out[n-1].End, s.End)
+		} else {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // stackGap is what the kernel keeps free below a stack by default

@@ -43,6 +43,7 @@ func Read(store image.Store, pid uint32) (*Space, error) { return new(Alike).Rea
 type Alike struct {
 	mu   sync.Mutex
 	vdso []byte
+	auxv []byte
 }
 
 // Read is Read of one of these. Several may be read at a time.
@@ -63,7 +64,8 @@ func (l *Alike) Read(store image.Store, pid uint32) (*Space, error) {
 	return s, nil
 }
 
-// share has a space use the vdso that another one has, if that is the same.
+// share has a space use the vdso and auxiliary vector that another one has, if they are the
+// same.
 func (l *Alike) share(s *Space) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,6 +73,11 @@ func (l *Alike) share(s *Space) {
 		s.vdso = l.vdso
 	} else if s.vdso != nil {
 		l.vdso = s.vdso
+	}
+	if bytes.Equal(s.auxv, l.auxv) {
+		s.auxv = l.auxv
+	} else {
+		l.auxv = s.auxv
 	}
 }
 
@@ -123,6 +130,8 @@ func (s *Space) readAuxv() error {
 	if err == nil && (len(s.auxv) > mostAuxv || len(s.auxv)%16 != 0) {
 		err = fmt.Errorf("auxiliary vector of %d bytes", len(s.auxv))
 	}
+	s.Entry.MmSavedAuxv = nil
+	s.Entry.SetUnknown(nil)
 	return err
 }
 

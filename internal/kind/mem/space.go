@@ -58,7 +58,8 @@ type dumped struct {
 	found  []stretch // the pages to store, ascending
 	stacks []uint64  // pages that stack pointers point into, ascending
 
-	scattered bool // there are too many of found to keep
+	scattered bool    // there are too many of found to keep
+	folded    *folded // see Fold; nil: it is not
 }
 
 // planned is what is known of a space to be restored only.

@@ -77,7 +77,9 @@ func (s *Space) mapVdso(b *remote.Batch) {
 func CheckVdso(spaces ...*Space) error {
 	var own *kernelVdso
 	for _, s := range spaces {
+		fold := s.unfold()
 		vdso, vvar := s.kernels()
+		fold()
 		if vdso == nil && vvar == nil {
 			continue
 		}

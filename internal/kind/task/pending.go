@@ -81,11 +81,16 @@ func PutSignals(c *core.CoreEntry, t *scan.Thread) {
 // came for any thread while it was frozen. The signal itself is not put: it
 // would have stopped the task at once, and so will the restore.
 func PutStop(c *core.CoreEntry, t *scan.Task) {
-	for _, th := range t.Threads {
-		if th.WillStop() || slices.ContainsFunc(th.Pending, isStop) || slices.ContainsFunc(th.Shared, isStop) {
-			c.Tc.TaskState, c.Tc.StopSigno = new(uint32(StateStopped)), new(uint32(unix.SIGSTOP))
-		}
+	if Stops(t) {
+		c.Tc.TaskState, c.Tc.StopSigno = new(uint32(StateStopped)), new(uint32(unix.SIGSTOP))
 	}
+}
+
+// Stops tells whether that is so, as far as is known.
+func Stops(t *scan.Task) bool {
+	return slices.ContainsFunc(t.Threads, func(th *scan.Thread) bool {
+		return th.WillStop() || slices.ContainsFunc(th.Pending, isStop) || slices.ContainsFunc(th.Shared, isStop)
+	})
 }
 
 func isStop(s linux.Siginfo) bool { return signo(&s) == int32(unix.SIGSTOP) }

@@ -68,6 +68,9 @@ func (w *Wake) unfold(r *restart) error {
 	return nil
 }
 
+// Slept tells whether it enters its call again, so that Rearm changes what it begins with.
+func (w *Wake) Slept() bool { return w.restart != nil }
+
 // Prepare lays what Rearm needs into a batch of the thread. Call it while
 // building the thread's last batch.
 func (w *Wake) Prepare(b *remote.Batch) {
