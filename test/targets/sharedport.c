@@ -1,14 +1,15 @@
 // Sockets at one address, which an option let them have that is off since: of TCP,
-// also listening and with clients that wait, and of UDP, with datagrams that wait.
+// also listening and with clients that wait, and of UDP, with datagrams that wait; and
+// listeners that have it on, and let nothing be attached to them.
 #include "ctl.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-enum { GROUPS = 6, SIZE = 3 };
+enum { GROUPS = 7, SIZE = 3 };
 
 static const struct group {
-	int type, option, listens, off;
+	int type, option, listens, off, locked;
 } groups[GROUPS] = {
 	{SOCK_STREAM, SO_REUSEADDR, 0, SIZE},
 	{SOCK_STREAM, SO_REUSEPORT, 0, SIZE},
@@ -16,6 +17,7 @@ static const struct group {
 	{SOCK_STREAM, SO_REUSEPORT, 1, SIZE},
 	{SOCK_DGRAM, SO_REUSEADDR, 0, SIZE},
 	{SOCK_DGRAM, SO_REUSEPORT, 0, SIZE},
+	{SOCK_STREAM, SO_REUSEPORT, 1, 0, 1},
 };
 
 static int get(int fd, int option) {
@@ -41,6 +43,8 @@ static void make(const struct group *g, int *fd) {
 		CHECK(bind(fd[i], (void *)&a, sizeof a));
 		if (g->listens)
 			CHECK(listen(fd[i], 4));
+		if (g->locked) // nothing can be attached any more
+			CHECK(setsockopt(fd[i], SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on));
 		a = name(fd[i]);
 	}
 	for (int i = 0; i < g->off; i++)
@@ -96,7 +100,7 @@ int main(int argc, char **argv) {
 				continue;
 			char buf[8] = "";
 			CHECK(recv(c, buf, sizeof buf - 1, 0));
-			obs("accepted: %s, options %d %d", buf, get(c, SO_REUSEADDR), get(c, SO_REUSEPORT));
+			obs("accepted: %s, options %d %d %d", buf, get(c, SO_REUSEADDR), get(c, SO_REUSEPORT), get(c, SO_LOCK_FILTER));
 		}
 		close(sender[i]);
 	}

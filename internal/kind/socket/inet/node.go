@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -228,7 +229,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 	if n.inbox != nil {
 		return n.finishInbox(own, k)
 	}
-	if err := k.Set(own.Int(), n.opts.Values, socket.Late, socket.Last); err != nil {
+	if err := n.setLate(own.Int(), k); err != nil {
 		return err
 	}
 	if err := n.open(own.Int()); err != nil {
@@ -243,6 +244,17 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 		return err
 	}
 	return n.flags(own)
+}
+
+// setLate sets what a socket gets when it is bound: of one that shares its port but that
+// nothing more can be attached to it, see lock.
+func (n *node) setLate(own int, k *socket.Kernel) error {
+	want := n.opts.Values
+	if n.locksLast() {
+		want = slices.Clone(want)
+		k.Know(want, "SO_LOCK_FILTER", socket.Value{})
+	}
+	return k.Set(own, want, socket.Late, socket.Last)
 }
 
 // attach gives a new socket what is attached to one, and its groups.

@@ -57,6 +57,11 @@ func TestRefused(t *testing.T) {
 			client(t, tcp4, d.Int())
 			return d.Int()
 		}},
+		{"client of a locked chooser", "SO_LOCK_FILTER", func(t *testing.T) int {
+			d := locked(t, true)
+			client(t, tcp4, d.Int())
+			return d.Int()
+		}},
 		{"ended behind urgent data", "urgent data waits", func(t *testing.T) int {
 			p := paired(t, tcp4, "127.0.0.1")
 			p.send(t, 0, 100)

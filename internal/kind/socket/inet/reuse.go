@@ -75,6 +75,9 @@ func (l *look) share(m *kmem.Reader, group kmem.Addr, members []kmem.Addr, progr
 	if program != 0 && !whole {
 		return l.refuse("a program spreads the load among those that share its port (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF), and of these %d sockets some are outside of the tree, or they are more than %d: dump them together", len(members), mostSharing)
 	}
+	if program != 0 && l.tcp.Waiting > 0 && !l.leavesOut() && l.value("SO_LOCK_FILTER") != 0 {
+		return l.refuse("%s, but a program spreads the load among those that share its port, and another one, which would have them wait where they do, can't be attached (SO_LOCK_FILTER); let the server accept them, or give --skip-in-flight", socket.Unaccepted(l.tcp.Waiting))
+	}
 	if l.kind.ports == nil {
 		l.kind.ports = map[kmem.Addr]uint32{}
 	}
@@ -178,6 +181,21 @@ func (n *node) choose(own int) error {
 		return err
 	}
 	return n.sharePort(own, 0)
+}
+
+// locksLast tells whether programs have to be attached to a listener that lets nothing
+// more be attached to it (SO_LOCK_FILTER).
+func (n *node) locksLast() bool { return n.listens() && n.option("SO_LOCK_FILTER") }
+
+// lock has nothing more be attached to such a listener, nor to who is accepted by it.
+func (n *node) lock(own int) error {
+	if !n.locksLast() {
+		return nil
+	}
+	if err := unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1); err != nil {
+		return fmt.Errorf("set SO_LOCK_FILTER: %w", err)
+	}
+	return nil
 }
 
 // Follow implements plan.Follower.

@@ -7,6 +7,7 @@ import (
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
@@ -34,6 +35,29 @@ func TestSharingOrder(t *testing.T) {
 			t.Errorf("file %#x is made as number %d, and has place %v", n.ID(), i, got)
 		}
 	}
+}
+
+// locked makes a listener that may share its port, to which nothing more can be attached, with
+// a program of who gets a connection or without.
+func locked(t *testing.T, chooser bool) *fd.FD {
+	t.Helper()
+	d := tcp4.make(t)
+	must(t, unix.SetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+	must(t, unix.Bind(d.Int(), &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	must(t, unix.Listen(d.Int(), 5))
+	prog := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+	if chooser {
+		must(t, unix.SetsockoptSockFprog(d.Int(), unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &prog[0]}))
+	}
+	must(t, unix.SetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1))
+	return d
+}
+
+// A listener to which nothing more can be attached (SO_LOCK_FILTER) is like that when its
+// program is, and the one that has clients wait where they do.
+func TestLockedSharing(t *testing.T) {
+	testkit.RequireRoot(t)
+	same(t, tcp4, locked(t, true))
 }
 
 func TestSharingNonsense(t *testing.T) {

@@ -375,7 +375,7 @@ func (n *node) admit(own int) (err error) {
 		k.sharing[n.shares()]++
 	}
 	if len(n.waiting) == 0 {
-		return nil
+		return n.lock(own)
 	}
 	if k.admitter == nil {
 		if k.admitter, err = tcp.NewAdmitter(); err != nil {
@@ -439,14 +439,17 @@ type sharing struct {
 // listen is the last of those that share.
 func (n *node) choosing(own int, f func() error) error {
 	if n.number("SO_REUSEPORT") == 0 {
-		return f()
+		return errors.Join(n.lock(own), f())
 	}
 	place := n.kind.sharing[n.shares()] - 1
 	prog := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: uint32(place)}}
 	if err := unix.SetsockoptSockFprog(own, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &prog[0]}); err != nil {
 		return fmt.Errorf("set SO_ATTACH_REUSEPORT_CBPF: %w", err)
 	}
-	err := f()
+	err := n.lock(own)
+	if err == nil {
+		err = f()
+	}
 	if p := n.kind.choosers[n.shares()]; p != nil {
 		return errors.Join(err, socket.AttachChooser(own, p))
 	}
