@@ -46,25 +46,35 @@ var inet = []byte{unix.NFPROTO_INET, 0, 0, 0}
 
 // keptTables returns the names of tables that earlier dumps have left.
 func keptTables(c *linux.Netlink) (names []string, err error) {
-	err = c.Ask(message(unix.NFT_MSG_GETTABLE), netlink.Dump, inet, func(_ uint16, body []byte) error {
-		d, err := netlink.NewAttributeDecoder(body[min(nfgenmsg, len(body)):])
-		if err != nil {
-			return err
-		}
+	err = eachTable(c, unix.NFPROTO_INET, func(d *netlink.AttributeDecoder) {
 		for d.Next() {
 			if d.Type() == unix.NFTA_TABLE_NAME && strings.HasPrefix(d.String(), keptPrefix) {
 				names = append(names, d.String())
 			}
 		}
+	})
+	return names, err
+}
+
+// eachTable calls fn with the attributes of every table of nf_tables of a family,
+// NFPROTO_UNSPEC for all.
+func eachTable(c *linux.Netlink, family byte, fn func(*netlink.AttributeDecoder)) error {
+	all := []byte{family, 0, 0, 0} // a struct nfgenmsg
+	err := c.Ask(message(unix.NFT_MSG_GETTABLE), netlink.Dump, all, func(_ uint16, body []byte) error {
+		d, err := netlink.NewAttributeDecoder(body[min(nfgenmsg, len(body)):])
+		if err != nil {
+			return err
+		}
+		fn(d)
 		return d.Err()
 	})
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // there is no nf_tables
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list the tables of nf_tables: %w", err)
+		return fmt.Errorf("list the tables of nf_tables: %w", err)
 	}
-	return names, nil
+	return nil
 }
 
 // holds tells whether a set of a table has one of these keys.

@@ -129,7 +129,7 @@ func (l *bareLook) checkHidden() error {
 		return l.Fail(err)
 	}
 	if is, err = hidden(r.bytes); err == nil && is {
-		return l.Refuse("something is attached to it that this Glis doesn't know")
+		return l.Refuse("something is attached to it that this Glis doesn't know, or it was given no headers by IPV6_2292PKTOPTIONS; let the process take that off (IPV6_HOPOPTS without a value)")
 	}
 	l.More.Groups = r.out
 	return l.Fail(err)

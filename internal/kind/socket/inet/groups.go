@@ -46,7 +46,7 @@ func (l *look) checkGroups() error {
 		return l.fail(err)
 	}
 	if hidden {
-		return l.refuse("extension headers go with every packet (IPV6_HOPOPTS and others), which can't be known; let the process take them off")
+		return l.refuse("extension headers that can't be known go with every packet, or none that were given to it by IPV6_2292PKTOPTIONS; let the process take them off (IPV6_HOPOPTS without a value)")
 	}
 	l.groups = r.out
 	return nil

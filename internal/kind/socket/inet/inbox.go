@@ -43,6 +43,11 @@ func (b *inbox) readQueue(m *kmem.Reader, queue kmem.Addr) error {
 		if err := m.ReadAt(head[:], header(buf, "sk_buff.transport_header")); err != nil {
 			return err
 		}
+		extended, err := hasOptions(m, buf)
+		if err != nil {
+			return err
+		}
+		b.extended = b.extended || extended
 		d.time, d.summed = uint64(buf.Pointer("sk_buff.tstamp")), summed(m, buf)
 		b.receive(d, head, buf.Data, size)
 		return nil
@@ -113,6 +118,18 @@ func readHeader(m *kmem.Reader, buf *kmem.Buffer) (*datagram, error) {
 	class := uint8(binary.BigEndian.Uint16(h[:]) >> 4)
 	d := &datagram{from: netip.AddrFrom16([16]byte(h[8:])), to: netip.AddrFrom16([16]byte(h[24:])), hops: h[7], class: class}
 	return d, d.findDevice(buf)
+}
+
+// hasOptions tells whether options of IP, or extension headers, came with a datagram.
+func hasOptions(m *kmem.Reader, buf *kmem.Buffer) (bool, error) {
+	var h [ip4Header]byte
+	if err := m.ReadAt(h[:], header(buf, "sk_buff.network_header")); err != nil {
+		return false, err
+	}
+	if h[0]>>4 == 4 {
+		return int(h[0]&0xf)*4 > ip4Header, nil
+	}
+	return h[6] != unix.IPPROTO_UDP && h[6] != unix.IPPROTO_UDPLITE, nil
 }
 
 // local tells whether an interface belongs to one of its addresses.

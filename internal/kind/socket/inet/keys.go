@@ -56,7 +56,7 @@ func (l *look) checkKeys() error {
 		return l.refuse("the end of a transmission is awaited or waits to be reported (MSG_ZEROCOPY, MSG_ERRQUEUE), which isn't supported yet; let the process read it first")
 	}
 	if hidden {
-		return l.refuse("it has keys for its peers (TCP_AO_ADD_KEY), or extension headers go with every packet, which isn't supported yet")
+		return l.refuse("it has keys for its peers (TCP_AO_ADD_KEY), is in a multicast group, or was given no headers by IPV6_2292PKTOPTIONS, which isn't supported yet; let the process take that back")
 	}
 	return nil
 }

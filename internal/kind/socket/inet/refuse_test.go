@@ -105,6 +105,27 @@ func TestRefused(t *testing.T) {
 			must(t, unix.SetsockoptString(c.Int(), unix.IPPROTO_IPV6, ipv6FlowlabelMgr, string(put)))
 			return c.Int()
 		}},
+		{"options of a datagram", "IP_RECVOPTS", func(t *testing.T) int {
+			d := udp4.bound(t, "127.0.0.1")
+			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_IP, unix.IP_RECVOPTS, 1))
+			must(t, unix.SetsockoptString(d.Int(), unix.IPPROTO_IP, unix.IP_OPTIONS, "\x07\x07\x04\x00\x00\x00\x00\x00")) // record route
+			sa, err := unix.Getsockname(d.Int())
+			must(t, err)
+			must(t, unix.Sendto(d.Int(), []byte("hello"), 0, sa))
+			return d.Int()
+		}},
+		{"multicast group of TCP", "multicast group", func(t *testing.T) int {
+			d := tcp4.make(t)
+			m := &unix.IPMreq{Multiaddr: [4]byte{232, 1, 2, 3}, Interface: [4]byte{127, 0, 0, 1}}
+			source := append(append(m.Multiaddr[:], m.Interface[:]...), 127, 0, 0, 9) // struct ip_mreq_source
+			must(t, unix.SetsockoptString(d.Int(), unix.IPPROTO_IP, unix.IP_ADD_SOURCE_MEMBERSHIP, string(source)))
+			return d.Int()
+		}},
+		{"no headers", "IPV6_2292PKTOPTIONS", func(t *testing.T) int {
+			d := udp6.make(t)
+			must(t, unix.SetsockoptString(d.Int(), unix.IPPROTO_IPV6, unix.IPV6_2292PKTOPTIONS, "\x00\x00\x00\x00"))
+			return d.Int()
+		}},
 		{"tunnel", "UDP_ENCAP 3", func(t *testing.T) int {
 			d := udp4.bound(t, "127.0.0.1")
 			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_UDP, unix.UDP_ENCAP, unix.UDP_ENCAP_L2TPINUDP))

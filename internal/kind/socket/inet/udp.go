@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,8 @@ type inbox struct {
 	errs    []*datagram // ICMP messages
 	err     unix.Errno  // what the next call reports, 0 if nothing
 	unsent  *unsent
+
+	extended bool // one came with options of IP, or extension headers
 }
 
 // datagram is one that was received, or an ICMP message about one that was sent.
@@ -165,6 +168,11 @@ func (l *look) sock(m *kmem.Reader) (kmem.Addr, error) {
 // errInbox says that something in a queue can't be put back.
 var errInbox = errors.New("what is in its queues can't be put back")
 
+// headerOptions ask for what else is in the header of a datagram.
+var headerOptions = []string{
+	"IP_RECVOPTS", "IP_RETOPTS", "IPV6_RECVHOPOPTS", "IPV6_RECVRTHDR", "IPV6_RECVDSTOPTS", "IPV6_2292HOPOPTS", "IPV6_2292RTHDR", "IPV6_2292DSTOPTS",
+}
+
 // checkInbox refuses what can't be put back.
 func (l *look) checkInbox(box *inbox) error {
 	alone := l.value("SO_REUSEADDR") == 0 && l.value("SO_REUSEPORT") == 0 || l.peer.set()
@@ -175,6 +183,8 @@ func (l *look) checkInbox(box *inbox) error {
 		return fmt.Errorf("%w: an error (%v) waits to be reported", errInbox, box.err)
 	case (box.err != 0 || len(box.errs) > 0) && !alone:
 		return fmt.Errorf("%w: errors wait, and it may share its port (SO_REUSEADDR, SO_REUSEPORT)", errInbox)
+	case box.extended && slices.ContainsFunc(headerOptions, func(name string) bool { return l.value(name) != 0 }):
+		return fmt.Errorf("%w: a datagram with options or extensions in its header waits, and the process asks for those (IP_RECVOPTS, IPV6_RECVHOPOPTS and others)", errInbox)
 	case len(box.waiting) > 0 && l.value("UDP_ENCAP") != 0:
 		return fmt.Errorf("%w: datagrams wait that are a tunnel's (UDP_ENCAP)", errInbox)
 	}

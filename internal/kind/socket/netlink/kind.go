@@ -105,6 +105,9 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if err := addresses(p.FD.Int(), e); err != nil {
 		return nil, p.Fail(err)
 	}
+	if err := checkNetfilter(p, e.GetPortid()); err != nil {
+		return nil, err
+	}
 	if p.Type != unix.SOCK_RAW {
 		p.More.Type = proto.Uint32(uint32(p.Type)) // criu takes all for raw
 	}

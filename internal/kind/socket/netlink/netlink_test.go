@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +47,48 @@ func TestUnread(t *testing.T) {
 	})
 }
 
+// What netfilter does for a socket would end with it.
+func TestNetfilter(t *testing.T) {
+	testkit.RequireRoot(t)
+	const queues, logs, tables, config = 3, 4, unix.NFNL_SUBSYS_NFTABLES, 1
+	attr := func(typ uint16, data ...byte) []byte {
+		b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(data)))
+		b = append(binary.NativeEndian.AppendUint16(b, typ), data...)
+		return append(b, make([]byte, -len(b)&3)...)
+	}
+	message := func(typ, flags uint16, family byte, number uint16, attrs ...[]byte) []byte {
+		body := append(binary.BigEndian.AppendUint16([]byte{family, 0}, number), slices.Concat(attrs...)...)
+		h := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(body)))
+		h = binary.NativeEndian.AppendUint16(h, typ)
+		h = binary.NativeEndian.AppendUint16(h, unix.NLM_F_REQUEST|flags)
+		return append(append(h, make([]byte, 8)...), body...)
+	}
+	ask := func(lacks string, b []byte) func(n int) error {
+		return func(n int) error {
+			buf := make([]byte, 4096)
+			if err := unix.Sendto(n, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+				return err
+			}
+			got, err := unix.Read(n, buf)
+			if err != nil || got < unix.SizeofNlMsghdr+4 {
+				return fmt.Errorf("answer of %d bytes: %w", got, err)
+			}
+			no := -int32(binary.NativeEndian.Uint32(buf[unix.SizeofNlMsghdr:]))
+			if no == 0 {
+				return nil
+			}
+			testkit.Lacks(t, lacks, unix.Errno(no), unix.EINVAL, unix.EOPNOTSUPP)
+			return unix.Errno(no)
+		}
+	}
+	bind := []byte{1, 0, 0, 0} // NFQNL_CFG_CMD_BIND, NFULNL_CFG_CMD_BIND
+	unread(t, unix.NETLINK_NETFILTER, "NFQUEUE, number 64999", ask("queues of netfilter", message(queues<<8|2, unix.NLM_F_ACK, unix.AF_INET, 64999, attr(1, bind...))))
+	unread(t, unix.NETLINK_NETFILTER, "NFLOG, number 64998", ask("logs of netfilter", message(logs<<8|config, unix.NLM_F_ACK, unix.AF_INET, 64998, attr(1, 1))))
+	owned := message(tables<<8|unix.NFT_MSG_NEWTABLE, unix.NLM_F_ACK|unix.NLM_F_CREATE, unix.NFPROTO_IPV4, 0, attr(unix.NFTA_TABLE_NAME, []byte("glis-owned\x00")...), attr(unix.NFTA_TABLE_FLAGS, 0, 0, 0, 2))
+	begin, end := message(unix.NFNL_MSG_BATCH_BEGIN, 0, 0, tables), message(unix.NFNL_MSG_BATCH_END, 0, 0, tables)
+	unread(t, unix.NETLINK_NETFILTER, `table "glis-owned"`, ask("tables with an owner", slices.Concat(begin, owned, end)))
+}
+
 func unread(t *testing.T, protocol int, want string, receive func(n int) error) {
 	t.Helper()
 	n, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
@@ -72,7 +115,7 @@ func unread(t *testing.T, protocol int, want string, receive func(n int) error) 
 	}
 	k.UseMemory(kmem.Share(k.KernelNames()...))
 	defer k.mem.Close()
-	if _, err := k.mem.Reader(); err != nil {
+	if _, err := k.mem.Reader(); err != nil && protocol != unix.NETLINK_NETFILTER {
 		want = "in its queue"
 	}
 	_, err = k.Dump(context.Background(), &kind.DumpEnv{Tree: &scan.Tree{}}, f)
