@@ -79,6 +79,31 @@ func TestConnectionsOver(t *testing.T) {
 	finish(t, []*client{c})
 }
 
+// So they are that are only in messages, which are found late: clients that wait at a
+// listener in one.
+func TestLeaveStoppedHanded(t *testing.T) {
+	e := glisOnly(t)
+	kernelMemory(t)
+	testkit.NoLeaks(t)
+	dir := testkit.NewDir(t)
+	p := testkit.Start(t, dir, testkit.BuildC(t, "targets/backlog.c"), "1", "handed", dir)
+	p.AwaitAt(t, 0)
+	c := backlog(t, dir, 1)
+	img := testkit.NewDir(t)
+	e.Save(t, p.PID, img, "--tcp-established", "--leave-stopped")
+	r := e.Run(t, "dump", "-t", strconv.Itoa(p.PID), "-D", testkit.NewDir(t), "--tcp-established")
+	if r.Code != 1 || !strings.Contains(r.Stderr, "run glis unlock") {
+		t.Errorf("another dump: exit status %d: %s", r.Code, r.Stderr)
+	}
+	p.Kill()
+	e.Restore(t, img, established...)
+	p.Go(t, 0, true)
+	if err := c.finish(); err != nil {
+		t.Error(err)
+	}
+	p.WaitExit(t, 0)
+}
+
 // The connections of a tree that is left stopped are held back: if it is killed, no peer
 // hears of it, and a restore goes on with them, whatever of them the kernel still has. If
 // it is continued, "glis unlock" comes before.

@@ -236,7 +236,7 @@ func (d *dump) lock() error {
 	if d.skipsLock() {
 		return d.brake()
 	}
-	if err := d.checkHeld(); err != nil {
+	if err := d.checkHeld(d.flows); err != nil {
 		return err
 	}
 	return errors.Join(d.brake(), d.guard.Lock().Hold(d.lockName(), d.flows))
@@ -244,11 +244,11 @@ func (d *dump) lock() error {
 
 // checkHeld refuses a tree that an earlier dump has left stopped: its lock would hold the
 // connections back also after a restore of this dump.
-func (d *dump) checkHeld() error {
+func (d *dump) checkHeld(flows []netlock.Flow) error {
 	if !d.tree.Root.Stopped {
 		return nil
 	}
-	name, err := netlock.HeldBy(d.flows)
+	name, err := netlock.HeldBy(flows)
 	if err == nil && name != "" {
 		err = fmt.Errorf("%v is stopped, and table inet %s holds packets of its connections back, as an earlier dump with --leave-stopped does: run glis unlock with the directory of that dump before", d.tree.Root, name)
 	}
@@ -260,6 +260,9 @@ func (d *dump) hold(flows []netlock.Flow) error {
 	d.flows = append(d.flows, flows...)
 	if d.skipsLock() {
 		return nil
+	}
+	if err := d.checkHeld(flows); err != nil {
+		return err
 	}
 	return d.guard.Lock().Hold(d.lockName(), flows)
 }

@@ -30,7 +30,11 @@ func HeldBy(flows []Flow) (name string, err error) {
 	keys := setKeys(flows)
 	for _, name := range names {
 		for i := range families {
-			held, err := holds(c, name, &families[i], keys[i])
+			ask := holds
+			if len(keys[i]) > fewKeys {
+				ask = holdsAny
+			}
+			held, err := ask(c, name, &families[i], keys[i])
 			if err != nil || held {
 				return name, err
 			}
@@ -38,6 +42,10 @@ func HeldBy(flows []Flow) (name string, err error) {
 	}
 	return "", nil
 }
+
+// fewKeys is how many are asked for one by one, some 5 µs each, since a table may have tens of
+// thousands of others.
+const fewKeys = 100
 
 func message(msg uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | msg }
 
@@ -94,4 +102,54 @@ func holds(c *linux.Netlink, table string, f *family, keys [][]byte) (bool, erro
 		}
 	}
 	return false, nil
+}
+
+// holdsAny is holds for many keys: it reads the whole set.
+func holdsAny(c *linux.Netlink, table string, f *family, keys [][]byte) (held bool, err error) {
+	wanted := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		wanted[string(k)] = true
+	}
+	e := netlink.NewAttributeEncoder()
+	e.String(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+	e.String(unix.NFTA_SET_ELEM_LIST_SET, f.set)
+	b, err := e.Encode()
+	if err != nil {
+		return false, err
+	}
+	err = c.Ask(message(unix.NFT_MSG_GETSETELEM), netlink.Dump, bytes.Join([][]byte{inet, b}, nil), func(_ uint16, body []byte) error {
+		return eachKey(body[min(nfgenmsg, len(body)):], func(k []byte) { held = held || wanted[string(k)] })
+	})
+	if errors.Is(err, unix.ENOENT) { // it isn't there any more
+		return false, nil
+	}
+	return held, err
+}
+
+// eachKey calls fn with the keys of a part of a set.
+func eachKey(part []byte, fn func([]byte)) error {
+	inside := func(b []byte, typ uint16, fn func([]byte) error) error {
+		d, err := netlink.NewAttributeDecoder(b)
+		if err != nil {
+			return err
+		}
+		for d.Next() {
+			if d.Type() == typ {
+				if err := fn(d.Bytes()); err != nil {
+					return err
+				}
+			}
+		}
+		return d.Err()
+	}
+	return inside(part, unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(list []byte) error {
+		return inside(list, unix.NFTA_LIST_ELEM, func(elem []byte) error {
+			return inside(elem, unix.NFTA_SET_ELEM_KEY, func(data []byte) error {
+				return inside(data, unix.NFTA_DATA_VALUE, func(k []byte) error {
+					fn(k)
+					return nil
+				})
+			})
+		})
+	})
 }

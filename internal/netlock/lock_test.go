@@ -364,3 +364,58 @@ func BenchmarkHold(b *testing.B) {
 		})
 	}
 }
+
+// A table that an earlier dump has left is found by any flow of many, and by none that it
+// hasn't, few as many.
+func TestHeldByMany(t *testing.T) {
+	ownNet(t)
+	flows := func(ip string, from, n int) (out []Flow) {
+		at := netip.MustParseAddr(ip)
+		for port := from; port < from+n; port++ {
+			out = append(out, Flow{Protocol: unix.IPPROTO_TCP, Local: netip.AddrPortFrom(at, 80), Remote: netip.AddrPortFrom(at, uint16(port))})
+		}
+		return out
+	}
+	for _, ip := range []string{"10.0.0.1", "fd00::1"} {
+		const name = "CRIU-glis-test-many"
+		if err := Keep(name, flows(ip, 1000, 3000)); err != nil {
+			testkit.Lacks(t, "nf_tables", err, unix.EPROTONOSUPPORT, unix.EOPNOTSUPP)
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			flows []Flow
+			want  string
+		}{
+			{flows(ip, 3999, 1), name}, {flows(ip, 4000, 1), ""}, {flows(ip, 3999, fewKeys), name}, {flows(ip, 4000, 500), ""},
+			{flows("10.0.0.2", 1000, 500), ""}, {flows("fd00::2", 1000, 500), ""},
+		} {
+			if got, err := HeldBy(c.flows); err != nil || got != c.want {
+				t.Errorf("%d flows from %v on are held by %q, want %q: %v", len(c.flows), c.flows[0], got, c.want, err)
+			}
+		}
+		if err := Unlock(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What it costs to ask for many flows.
+func BenchmarkHeldBy(b *testing.B) {
+	at := netip.MustParseAddr("10.0.0.1")
+	var flows, others []Flow
+	for i := range 10_000 {
+		flows = append(flows, Flow{Protocol: unix.IPPROTO_TCP, Local: netip.AddrPortFrom(at, 80), Remote: netip.AddrPortFrom(at, uint16(1000+i))})
+		others = append(others, Flow{Protocol: unix.IPPROTO_TCP, Local: netip.AddrPortFrom(at, 80), Remote: netip.AddrPortFrom(at, uint16(20_000+i))})
+	}
+	const name = "CRIU-glis-bench-many"
+	if err := Keep(name, flows); err != nil {
+		testkit.Lacks(b, "nf_tables", err, unix.EPROTONOSUPPORT, unix.EOPNOTSUPP)
+		b.Fatal(err)
+	}
+	defer Unlock(name) //nolint:errcheck // a benchmark
+	for b.Loop() {
+		if held, err := HeldBy(others); err != nil || held != "" {
+			b.Fatal(held, err)
+		}
+	}
+}
