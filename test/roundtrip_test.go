@@ -87,6 +87,7 @@ var targets = []target{
 	{name: "directories", src: "regular", args: []string{"19"}, noCRIU: "O_DIRECTORY is lost"},
 	{name: "dirowner", generations: 3, needs: kernelMemory},
 	{name: "dnotify", generations: 3, needs: kernelMemory, noCRIU: "it is lost"},
+	{name: "pressure", generations: 3, needs: pressureMemory, noCRIU: "what was written is lost"},
 	{name: "renamed", generations: 3},
 	{name: "ghosts", args: []string{"base"}},
 	{name: "ghostsmore", src: "ghosts", args: []string{"more"}, noCRIU: "O_TMPFILE and symbolic links without a name"},
@@ -204,6 +205,17 @@ func kernelMemory(t testing.TB) {
 	r, err := kmem.Open("kioctx.user_id")
 	testkit.KernelMemory(t, err)
 	mustDo(t, r.Close())
+}
+
+// pressureMemory is kernelMemory of files of pressure.
+func pressureMemory(t testing.TB) {
+	n, err := unix.Open("/proc/pressure/cpu", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		testkit.Lacks(t, "pressure (CONFIG_PSI)", err, unix.ENOENT)
+		testkit.Lacks(t, "pressure (psi=1)", err, unix.EOPNOTSUPP)
+	}
+	mustDo(t, unix.Close(n))
+	kernelMemory(t)
 }
 
 // threadMemory is kernelMemory of any thread, and of Linux 6.9.

@@ -10,9 +10,10 @@ import (
 const (
 	// In RegFileEntry. CRIU wants a file to have the very size it had, so it
 	// gets none for files that are only appended to.
-	regSize   protowire.Number = 1500 // varint: bytes
-	regQueue  protowire.Number = 1501 // varint: a POSIX message queue: see queueOpen
-	regNotify protowire.Number = 1502 // bytes: who asks for signals of changes (F_NOTIFY): each process, descriptor and what for (DN_*), varints
+	regSize     protowire.Number = 1500 // varint: bytes
+	regQueue    protowire.Number = 1501 // varint: a POSIX message queue: see queueOpen
+	regNotify   protowire.Number = 1502 // bytes: who asks for signals of changes (F_NOTIFY): each process, descriptor and what for (DN_*), varints
+	regPressure protowire.Number = 1503 // bytes: what was written to a file of pressure (PSI)
 
 	// In TimerfdEntry. CRIU has what is left, which says nothing about when.
 	timerfdDeadline protowire.Number = 1500 // varint: ns on its clock, of TFD_TIMER_ABSTIME only

@@ -32,7 +32,9 @@ type Regular struct {
 	links   map[inodeKey]uint32  // of a dump: numbers of the names that --link-remap gave
 	remaps  map[uint32]*remapped // of a restore: files that come back in another way than by their path
 	dirs    directories          // of a restore
-	memory  *kmem.Shared         // the kernel's
+	memory  *kmem.Shared         // the kernel's, for directories
+	// pressure is that for files of pressure.
+	pressure *kmem.Shared
 	// notifiers is where the kernel has what all who ask for signals of changes have in
 	// common; 0: not asked yet.
 	notifiers kmem.Addr
@@ -119,6 +121,9 @@ func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	}
 	if f.FD < 0 {
 		return &e.file, k.buildID(f, &e.reg)
+	}
+	if err := k.dumpTrigger(f, &e.reg); err != nil {
+		return nil, err
 	}
 	return &e.file, k.dumpOwner(env, f, &e.reg)
 }

@@ -48,7 +48,10 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if size, _, ok := extra(in, regSize); ok {
 		n.size = size
 	}
-	if n.asks, err = readNotices(in); err != nil {
+	if n.asks, err = readNotices(in); err == nil {
+		n.pressure, err = readPressure(in)
+	}
+	if err != nil {
 		return entryError(e, "%v", err)
 	}
 	if how, _, ok := extra(in, regQueue); ok {
@@ -101,6 +104,8 @@ type regularNode struct {
 	plan  *plan.Plan
 	locks *Locks
 	asks  []asking // who asks for signals of changes
+	// pressure is what was written to a file of that; "": nothing, or it is none.
+	pressure string
 }
 
 // String implements plan.Node.
@@ -240,7 +245,10 @@ func openat(near bool, at int, name string, flags int) (int, error) {
 
 // settle moves a file that was opened to where it was, or closes it.
 func (n *regularNode) settle(d *fd.FD) (*fd.FD, error) {
-	err := n.position(d)
+	err := n.press(d)
+	if err == nil {
+		err = n.position(d)
+	}
 	if err == nil {
 		err = n.sameBuild(d)
 	}
