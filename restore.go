@@ -38,6 +38,9 @@ type Restored struct {
 
 // Restore makes the tree of a checkpoint run again. If it fails, or ctx ends
 // before the tree is whole, nothing of it stays, and it can be tried again.
+//
+// A root that wants a signal when its parent ends (PR_SET_PDEATHSIG), or a thread of which does,
+// has a thread of this program as its parent, which stays as long as the program does.
 func Restore(ctx context.Context, o RestoreOptions) (*Restored, error) {
 	store, err := openImages(o.ImagesDir)
 	if err != nil {

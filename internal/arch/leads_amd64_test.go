@@ -35,6 +35,8 @@ func TestFrameLeadsTo(t *testing.T) {
 		"own mask was back, left": {frame(start, userCS64, usr1), usr1, false},
 		"cut":                     {frame(start, userCS64, ours)[:frameSize+64], all, false},
 		"nothing":                 {nil, all, false},
+		"blocks nothing":          {frame(start, userCS64, ours), 0, false}, // so that nobody need look
+		"blocks nothing, nor did": {frame(start, userCS64, 0), 0, false},
 	} {
 		if got := FrameLeadsTo(c.stack, start, end, c.mask); got != c.want {
 			t.Errorf("%s: %v", name, got)

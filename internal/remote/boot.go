@@ -57,6 +57,9 @@ func (t *Thread) LeadsTo(start, end Addr) bool {
 	if ip := Addr(arch.IP(&t.Regs)); ip >= start && ip < end {
 		return true
 	}
+	if t.Mask == 0 {
+		return false // it is in no handler: one of ours blocks all, others' their own signal
+	}
 	const most = 64 << 10 // of what handlers need of a stack
 	stack := make([]byte, most)
 	n, _ := Read(t.mm(), Addr(arch.SP(&t.Regs))&^7, stack) // where is no stack is no frame

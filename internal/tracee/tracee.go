@@ -51,7 +51,9 @@ func RunAndLeave(f func() (left bool, err error)) error {
 
 // RunAndStay is Run, but for a thread that stays as long as this process if f says so
 // and does not fail: its end is that of a parent for what f has made. It must not hold
-// tracees then.
+// tracees then. So whoever restores again and again in one process what wants a signal at its
+// parent's end (PR_SET_PDEATHSIG) has a thread more for each: the kernel sends that signal when the
+// thread ends, and tells nobody when it is no longer wanted.
 func RunAndStay(f func() (stay bool, err error)) error {
 	done := make(chan error, 1)
 	go onOwnThread(func() {
