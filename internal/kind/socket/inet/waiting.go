@@ -438,7 +438,7 @@ type sharing struct {
 // connections go to, which else their addresses decide. The last that began to
 // listen is the last of those that share.
 func (n *node) choosing(own int, f func() error) error {
-	if n.number("SO_REUSEPORT") == 0 {
+	if n.number("SO_REUSEPORT") == 0 && !n.beside {
 		return errors.Join(n.lock(own), f())
 	}
 	place := n.kind.sharing[n.shares()] - 1
