@@ -138,7 +138,14 @@ int main(int argc, char **argv) {
 	CHECK(bind(inbox, (void *)&box, sizeof box));
 	on(inbox, SOL_SOCKET, SO_PASSCRED, 1);
 	on(inbox, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, 7);
+	// One that is connected to the kernel gets nothing of others.
+	struct sockaddr_nl kernel = at(0, 0), deaf_name = at(0x70000005, 0);
+	int deaf = CHECK(socket(AF_NETLINK, SOCK_RAW, NETLINK_USERSOCK));
+	CHECK(bind(deaf, (void *)&deaf_name, sizeof deaf_name));
+	CHECK(connect(deaf, (void *)&kernel, sizeof kernel));
 	do {
+		ssize_t heard = sendto(pair[1], "hello", 6, 0, (void *)&deaf_name, sizeof deaf_name);
+		obs("to the deaf: %zd %d", heard, errno);
 		unread(inbox);
 		tell("fresh", fresh), tell("route", route), tell("asks", asks), tell("first", pair[0]), tell("second", pair[1]);
 		obs("%d links", links(asks) > 0);

@@ -105,6 +105,10 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	if err := addresses(p.FD.Int(), e); err != nil {
 		return nil, p.Fail(err)
 	}
+	// Who is connected to the kernel, which has number 0, gets nothing of others.
+	if p.Sock != nil && p.Sock.U8("sock_common.skc_state") == connected {
+		e.State = proto.Uint32(connected)
+	}
 	if err := checkNetfilter(p, e.GetPortid()); err != nil {
 		return nil, err
 	}

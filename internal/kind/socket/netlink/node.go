@@ -76,7 +76,7 @@ func (n *node) check() error {
 		return fmt.Errorf("%d words of groups, more than %d", len(in.GetGroups()), mostGroups/32)
 	case in.GetDstGroup() > 32:
 		return fmt.Errorf("it is connected to group %d, there are 32 that it can be", in.GetDstGroup())
-	case in.GetPortid() == 0 && (in.GetDstPortid() != 0 || in.GetDstGroup() != 0):
+	case in.GetPortid() == 0 && (in.GetDstPortid() != 0 || in.GetDstGroup() != 0 || in.GetState() == connected):
 		return errors.New("it has a peer, but no number: that can't be")
 	case in.GetPortid() == 0 && len(n.queue) > 0:
 		return errors.New("messages wait, and it has no number that they could be sent to: that can't be")
@@ -158,7 +158,7 @@ func (n *node) connect(own int) error {
 	if g := n.entry.GetDstGroup(); g != 0 {
 		to.Groups = 1 << (g - 1)
 	}
-	if to.Pid == 0 && to.Groups == 0 {
+	if to.Pid == 0 && to.Groups == 0 && n.entry.GetState() != connected {
 		return nil
 	}
 	if err := unix.Connect(own, to); err != nil {

@@ -37,7 +37,7 @@ func (n *node) name() name { return name{n.entry.GetProtocol(), n.entry.GetPorti
 
 // queueNames are the members of the structures that a queue is read by.
 func queueNames() []string {
-	return []string{"netlink_skb_parms", "netlink_skb_parms.creds", "netlink_skb_parms.portid", "netlink_skb_parms.dst_group"}
+	return []string{"sock_common.skc_state", "netlink_skb_parms", "netlink_skb_parms.creds", "netlink_skb_parms.portid", "netlink_skb_parms.dst_group"}
 }
 
 // saveQueue writes down what waits.
