@@ -55,7 +55,9 @@ func (r *restore) createTree(ctx context.Context) error {
 	if err := kill(st); err != nil {
 		return err
 	}
-	return r.build(ctx, root)
+	var before relay
+	err = r.build(ctx, root, &before)
+	return errors.Join(err, before.end())
 }
 
 // timeForking is createTree with its time taken, for the statistics.
@@ -223,22 +225,42 @@ func kill(l *live) error {
 	return nil
 }
 
-// build makes a cloned task's memory, then its children.
-func (r *restore) build(ctx context.Context, t *task) error {
+// build makes a cloned task's memory, then its children. What has neither children nor
+// a terminal may still be at it when build returns.
+func (r *restore) build(ctx context.Context, t *task, before *relay) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	if t.zombie {
 		return nil // dies when the rest of the tree is there
 	}
-	if r.tree.shelf != nil {
-		defer t.space.Made()
-	}
-	if err := r.layout(ctx, t); err != nil {
+	if err := r.layout(ctx, t, before); err != nil {
 		return fmt.Errorf("%v: %w", t, err)
 	}
+	if m, _ := r.terminal(t); m == nil && t.childless() {
+		return nil
+	}
+	err := before.end()
+	if err == nil {
+		err = r.makeChildren(ctx, t, before)
+	}
+	if r.tree.shelf != nil && !t.childless() {
+		err = errors.Join(err, before.end()) // the last of them may need to know of it
+		t.space.Made()
+	}
+	return err
+}
+
+// childless tells whether a task clones nobody.
+func (t *task) childless() bool { return len(t.birth.early)+len(t.birth.late) == 0 }
+
+// makeChildren makes a task's children, and its session between them.
+func (r *restore) makeChildren(ctx context.Context, t *task, before *relay) error {
 	if len(t.birth.early) > 0 {
-		if err := r.cloneChildren(ctx, t, t.birth.early); err != nil {
+		if err := r.cloneChildren(ctx, t, t.birth.early, before); err != nil {
+			return err
+		}
+		if err := before.end(); err != nil {
 			return err
 		}
 		b := t.live.arena.Batch(t.live.thread)
@@ -251,11 +273,11 @@ func (r *restore) build(ctx context.Context, t *task) error {
 	if err := r.takeTerminal(ctx, t); err != nil {
 		return fmt.Errorf("%v: %w", t, err)
 	}
-	return r.cloneChildren(ctx, t, t.birth.late)
+	return r.cloneChildren(ctx, t, t.birth.late, before)
 }
 
 // cloneChildren clones those children that need no helper in one go.
-func (r *restore) cloneChildren(ctx context.Context, t *task, kids []*task) error {
+func (r *restore) cloneChildren(ctx context.Context, t *task, kids []*task, before *relay) error {
 	helpers := map[uint32]*live{}
 	var orders []birthOrder
 	for _, c := range kids {
@@ -272,7 +294,7 @@ func (r *restore) cloneChildren(ctx context.Context, t *task, kids []*task) erro
 		if err := r.cloneByHelper(t, c, helpers); err != nil {
 			return err
 		}
-		if err := r.build(ctx, c); err != nil {
+		if err := r.build(ctx, c, before); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -72,16 +73,20 @@ func (r *restore) descriptorsFirst(ctx context.Context) error {
 // finishTree gives every task what does not concern its address space:
 // descriptors, directories, what belongs to the process, threads.
 func (r *restore) finishTree(ctx context.Context) error {
+	var before relay
 	for _, t := range r.tree.tasks {
 		if t.zombie {
 			continue
 		}
 		if err := context.Cause(ctx); err != nil {
-			return err
+			return errors.Join(err, before.end())
 		}
-		if err := r.finishTask(ctx, t); err != nil {
-			return fmt.Errorf("%v: %w", t, err)
+		if err := r.finishTask(ctx, t, &before); err != nil {
+			return errors.Join(fmt.Errorf("%v: %w", t, err), before.end())
 		}
+	}
+	if err := before.end(); err != nil {
+		return err
 	}
 	if err := r.files.late(ctx); err != nil {
 		return err
@@ -124,7 +129,7 @@ func (r *restore) groupByHelper(t *task) error {
 	return r.reapHelper(t.live, t.pgid)
 }
 
-func (r *restore) finishTask(ctx context.Context, t *task) error {
+func (r *restore) finishTask(ctx context.Context, t *task, before *relay) error {
 	l := t.live
 	b := l.arena.Batch(l.thread)
 	joinGroup(b, t)
@@ -160,14 +165,13 @@ func (r *restore) finishTask(ctx context.Context, t *task) error {
 		}
 	}
 	r.cloneThreads(b, t)
-	if err := b.Run(); err != nil {
-		return err
-	}
-	if len(t.threads) == 1 {
-		return nil // what Rearm needs lies in the arena
-	}
-	l.arena.Reset()
-	return r.awaitThreads(t)
+	return before.next(t, b, func() error {
+		if len(t.threads) == 1 {
+			return nil // what Rearm needs lies in the arena
+		}
+		l.arena.Reset()
+		return r.awaitThreads(t)
+	})
 }
 
 // finishLeader queues the leader's last calls: its own state, when all other

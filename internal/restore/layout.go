@@ -16,8 +16,8 @@ import (
 
 // layout gives a task that was just cloned its own address space: what it has
 // from its parent and does not share is unmapped, the rest is mapped and
-// filled.
-func (r *restore) layout(ctx context.Context, t *task) error {
+// filled, as soon as before has come to that.
+func (r *restore) layout(ctx context.Context, t *task, before *relay) error {
 	t.space.Unfold()
 	b := t.live.arena.Batch(t.live.thread)
 	if len(t.birth.early) == 0 {
@@ -40,9 +40,17 @@ func (r *restore) layout(ctx context.Context, t *task) error {
 		return err
 	}
 	r.takeBack(b, t, numbers)
-	if err := b.Run(); err != nil {
+	return before.next(t, b, func() error {
+		err := r.fill(ctx, t)
+		if r.tree.shelf != nil && t.childless() {
+			t.space.Made()
+		}
 		return err
-	}
+	})
+}
+
+// fill gives a task's memory its contents.
+func (r *restore) fill(ctx context.Context, t *task) error {
 	t.live.arena.Reset()
 	stats, err := t.space.Fill(ctx, t.live.thread.Tgid, r.store)
 	r.pages.Add(stats)
