@@ -72,6 +72,10 @@ type Asker interface {
 	Ask(b Batcher, i int)
 }
 
+// StandIn is a Node for which processes that had ended before the dump have to make calls
+// (Env.As): their numbers must be free.
+type StandIn interface{ StandsIn() []uint32 }
+
 // Batcher is the part of remote.Batch that nodes queue calls with.
 type Batcher interface {
 	Add(name string, nr uintptr, args ...uint64)

@@ -8,8 +8,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 )
+
+// checkNumbers refuses to begin when a number is taken that a process is to get.
+func (r *restore) checkNumbers() error {
+	nodes, err := r.plan.Nodes()
+	if err == nil {
+		err = r.tree.checkPIDs(r.guard.Owns)
+	}
+	if err == nil {
+		err = checkStandIns(nodes, r.guard.Owns)
+	}
+	return err
+}
 
 // checkPIDs refuses to begin when a number that the tree needs is taken: by a task, or
 // as the group of one. That of a session only shows when a process is to get it, see taken.
@@ -17,20 +30,40 @@ import (
 func (tr *tree) checkPIDs(own func(tid uint32) bool) error {
 	for _, t := range tr.tasks {
 		for _, tid := range t.threads {
-			err := unix.Kill(int(tid), 0)
-			if err == unix.ESRCH {
-				continue
+			if err := checkNumber(t, tid, own); err != nil {
+				return err
 			}
-			if err != nil && !(err == unix.EPERM && shows(tid)) {
-				return fmt.Errorf("%v: ask whether number %d is in use: %w", t, tid, err)
-			}
-			if ownThread(tid) || own(tid) {
-				return fmt.Errorf("%v: number %d: %w", t, tid, ErrOwnNumber)
-			}
-			return fmt.Errorf("%v can't come back: number %d is in use by %s, or restore in another PID namespace", t, tid, holder(tid))
 		}
 	}
 	return tr.checkGroups()
+}
+
+// checkNumber refuses a number that something needs, and that is taken.
+func checkNumber(what any, tid uint32, own func(tid uint32) bool) error {
+	err := unix.Kill(int(tid), 0)
+	switch {
+	case err == unix.ESRCH:
+		return nil
+	case err != nil && !(err == unix.EPERM && shows(tid)):
+		return fmt.Errorf("%v: ask whether number %d is in use: %w", what, tid, err)
+	case ownThread(tid) || own(tid):
+		return fmt.Errorf("%v: number %d: %w", what, tid, ErrOwnNumber)
+	}
+	return fmt.Errorf("%v can't come back: number %d is in use by %s, or restore in another PID namespace", what, tid, holder(tid))
+}
+
+// checkStandIns is checkPIDs for processes that had ended, and are to be stood in for.
+func checkStandIns(nodes []plan.Node, own func(tid uint32) bool) error {
+	for _, n := range nodes {
+		if s, ok := n.(plan.StandIn); ok {
+			for _, pid := range s.StandsIn() {
+				if err := checkNumber(n, pid, own); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // checkGroups refuses to begin when a number that the tree needs is that of a group: a

@@ -9,7 +9,18 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/plan"
 )
+
+// standIn is a node that ended processes make calls for.
+type standIn struct {
+	plan.Node
+	pids []uint32
+}
+
+func (s standIn) String() string     { return "a socket" }
+func (s standIn) StandsIn() []uint32 { return s.pids }
 
 // A number that is in use is said to be, by whom, and what to do.
 func TestNumberInUse(t *testing.T) {
@@ -33,6 +44,9 @@ func TestNumberInUse(t *testing.T) {
 		tr := &tree{tasks: []*task{{pid: uint32(pid), threads: []uint32{uint32(pid)}}}}
 		if err := tr.checkPIDs(nobody); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d: got %v, want %q", pid, err, want)
+		}
+		if err := checkStandIns([]plan.Node{nil, standIn{pids: []uint32{uint32(pid)}}}, nobody); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("stands in for %d: got %v, want %q", pid, err, want)
 		}
 	}
 }

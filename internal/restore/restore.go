@@ -146,7 +146,7 @@ func (r *restore) prepare(ctx context.Context) error {
 	if err := r.checked.Metadata(ctx); err != nil {
 		return err
 	}
-	if err := r.tree.checkPIDs(r.guard.Owns); err != nil {
+	if err := r.checkNumbers(); err != nil {
 		return err
 	}
 	if err := r.checkShared(env); err != nil {

@@ -36,6 +36,23 @@ func (u *unseen) ofOthers() bool {
 	return slices.ContainsFunc(u.entry.GetLabels(), func(l *extra.FlowLabel) bool { _, others := lessee(l); return others })
 }
 
+// standIns returns the processes that alone may lease a label: one that has ended is stood
+// in for.
+func (u *unseen) standIns() (pids []uint32) {
+	for _, l := range u.entry.GetLabels() {
+		if l.GetShare() == shareProcess {
+			pids = append(pids, l.GetOwner())
+		}
+	}
+	return pids
+}
+
+// StandsIn implements plan.StandIn.
+func (n *node) StandsIn() []uint32 { return n.unseen.standIns() }
+
+// StandsIn implements plan.StandIn.
+func (n *bareNode) StandsIn() []uint32 { return n.unseen.standIns() }
+
 // socket returns a new socket, or the one that others have leased labels for.
 func (u *unseen) socket() (*fd.FD, error) {
 	if own := u.ready; own != nil {
