@@ -24,6 +24,11 @@ func InodeOf(st *unix.Stat_t) *extra.SocketInode {
 	return &extra.SocketInode{Uid: proto.Uint32(st.Uid), Gid: proto.Uint32(st.Gid), Mode: proto.Uint32(mode)}
 }
 
+// RootsInode is what InodeOf returns nil for.
+func RootsInode() *extra.SocketInode {
+	return &extra.SocketInode{Uid: proto.Uint32(0), Gid: proto.Uint32(0), Mode: proto.Uint32(AllPermissions)}
+}
+
 // SetInode is the inverse of InodeOf.
 func SetInode(fd int, e *extra.SocketInode) error {
 	if e == nil {

@@ -111,7 +111,11 @@ func (k *Kind) makePlain(ctx context.Context, env *plan.Env, nodes []*node) erro
 // dress takes a new socket as the node's and gives it owner, mode and name.
 func (n *node) dress(own *fd.FD) error {
 	n.made = own
-	if err := socket.SetInode(own.Int(), n.inode); err != nil {
+	inode := n.inode
+	if who := n.identity(); inode == nil && (who.UID != 0 || who.GID != 0) {
+		inode = socket.RootsInode() // who it is made as may be its peer
+	}
+	if err := socket.SetInode(own.Int(), inode); err != nil {
 		return fmt.Errorf("%v: %w", n, err)
 	}
 	if err := n.bind(own.Int()); err != nil {
