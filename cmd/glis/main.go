@@ -16,7 +16,7 @@ import (
 // collected all the time; with what else it needs the engine stays below 64 MiB,
 // whatever the target's size. Below, Go collects when the heap has doubled, from 4 MiB on, and not
 // at all for a small tree or if it has huge pages (beSmall, growHeap).
-const memoryLimit = 40 << 20
+const memoryLimit = 48 << 20
 
 func main() {
 	cpus := beAlone(os.Args[1:])
