@@ -115,6 +115,7 @@ var targets = []target{
 	{name: "nsfile"},
 	{name: "queues", noCRIU: "descriptors of POSIX message queues are refused"},
 	{name: "sharedfd"},
+	{name: "sharedring", needs: kernelMemory},
 	{name: "unixwaitingbase", src: "unixwaiting", args: []string{"base"}},
 	{name: "unixwaiting", args: []string{"more"}, generations: 3, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixgarbage", generations: 3, noCRIU: "it leaves garbage, whose names nobody can have"},

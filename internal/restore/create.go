@@ -226,7 +226,8 @@ func kill(l *live) error {
 }
 
 // build makes a cloned task's memory, then its children. What has neither children nor
-// a terminal may still be at it when build returns.
+// a terminal may still be at it when build returns, unless it is to make rings: for that
+// it opens a file, also in the table of who shares that and comes next.
 func (r *restore) build(ctx context.Context, t *task, before *relay) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -237,7 +238,7 @@ func (r *restore) build(ctx context.Context, t *task, before *relay) error {
 	if err := r.layout(ctx, t, before); err != nil {
 		return fmt.Errorf("%v: %w", t, err)
 	}
-	if m, _ := r.terminal(t); m == nil && t.childless() {
+	if m, _ := r.terminal(t); m == nil && t.childless() && !t.space.HasRings() {
 		return nil
 	}
 	err := before.end()
