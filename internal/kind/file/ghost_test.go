@@ -16,6 +16,7 @@ import (
 	"glis.dev/glis/image/criu/regfile"
 	remap "glis.dev/glis/image/criu/remap-file-path"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
@@ -282,10 +283,35 @@ func TestGhostSwapped(t *testing.T) {
 		mustFail(t, s.openEarly(d, name, at), "somebody has put another file there")
 		_, err = hold(d, at)
 		mustFail(t, err, "somebody has put another file there")
-		if err := unname(d, at); err != nil {
+		if err := unname(d, at, unix.Unlink); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Lstat(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// So is what somebody puts in the place of another sort of file.
+func TestGhostOtherSwapped(t *testing.T) {
+	name := t.TempDir() + "/fifo"
+	n := &regularNode{entry: &regfile.RegFileEntry{Name: &name}}
+	s := &ghostSet{nodes: []*regularNode{n}, head: &ghost.GhostFileEntry{Mode: proto.Uint32(unix.S_IFIFO | 0o600)}, holds: map[string]*fd.FD{}}
+	for _, uid := range []int{1, os.Geteuid()} {
+		if err := errors.Join(unix.Mkfifo(name, 0o600), os.Chown(name, uid, -1)); err != nil {
+			t.Fatal(err)
+		}
+		err := s.finishOther(name, unix.Unlink)
+		_, gone := os.Lstat(name)
+		if uid == os.Geteuid() {
+			if err != nil || gone == nil {
+				t.Errorf("our own: %v, %v", err, gone)
+			}
+			s.drop()
+			continue
+		}
+		mustFail(t, err, "somebody has put another file there")
+		if err := errors.Join(gone, os.Remove(name)); err != nil {
 			t.Error(err)
 		}
 	}

@@ -39,14 +39,14 @@ func (s *ghostSet) link(d *fd.FD, name string) (at string, own bool, err error) 
 }
 
 // unname deletes a name of a file again, unless that is another one's by now.
-func unname(d *fd.FD, at string) error {
+func unname(d *fd.FD, at string, remove func(string) error) error {
 	var its, st unix.Stat_t
 	err := errors.Join(unix.Fstat(d.Int(), &its), unix.Lstat(at, &st))
 	if err == nil && (its.Dev != st.Dev || its.Ino != st.Ino) {
 		return nil
 	}
 	if err == nil {
-		err = unix.Unlink(at)
+		err = remove(at)
 	}
 	if err != nil {
 		return fmt.Errorf("delete %s again: %w", at, err)

@@ -209,7 +209,7 @@ func (s *ghostSet) holdAll(d *fd.FD) error {
 		errs = append(errs, err, err2)
 	}
 	for _, at := range given {
-		errs = append(errs, unname(d, at))
+		errs = append(errs, unname(d, at, unix.Unlink))
 	}
 	return errors.Join(errs...)
 }
@@ -285,24 +285,27 @@ func (s *ghostSet) createOther() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	return s.finishOther(at, remove)
+}
+
+// finishOther makes what was made a moment ago what it is to be, and removes its name. It
+// leaves alone what somebody else has put there since.
+func (s *ghostSet) finishOther(at string, remove func(string) error) error {
 	h, err := openAt(at, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
-	if err == nil {
-		err = s.ours(h, at)
+	if err != nil {
+		return errors.Join(err, remove(at))
 	}
-	if err == nil {
-		err = s.dressPath(h)
+	if err := s.ours(h, at); err != nil {
+		return errors.Join(err, h.Close())
 	}
+	err = s.dressPath(h)
 	for _, n := range s.names() {
 		if err == nil {
 			err = s.openEarly(h, n, at)
 		}
+		s.holds[n] = h
 	}
-	if h != nil {
-		for _, n := range s.names() {
-			s.holds[n] = h
-		}
-	}
-	return errors.Join(err, remove(at))
+	return errors.Join(err, unname(h, at, remove))
 }
 
 // ours tells whether what has a name is what was made there a moment ago, and not what
