@@ -309,14 +309,16 @@ func (s *ghostSet) finishOther(at string, remove func(string) error) error {
 }
 
 // ours tells whether what has a name is what was made there a moment ago, and not what
-// somebody has put there since.
+// somebody has put there since. Some file systems know one owner of all (vfat, cifs), who
+// is that of the file that comes back, too.
 func (s *ghostSet) ours(h *fd.FD, at string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(h.Int(), &st); err != nil {
 		return err
 	}
 	single := st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Nlink == 1 // a name of another file makes two
-	if st.Mode&unix.S_IFMT != s.head.GetMode()&unix.S_IFMT || st.Uid != uint32(unix.Geteuid()) || !single {
+	owned := st.Uid == uint32(unix.Geteuid()) || st.Uid == s.head.GetUid()
+	if st.Mode&unix.S_IFMT != s.head.GetMode()&unix.S_IFMT || !owned || !single {
 		return fmt.Errorf("%s: somebody has put another file there meanwhile; try again", at)
 	}
 	return nil
