@@ -58,7 +58,7 @@ func TestEngineMemory(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		many int
-	}{{"threads", 8000}, {"processes", 3000}, {"connections", min(9900, fileLimit(t)/2-50)}} {
+	}{{"threads", 8000}, {"processes", 2000}, {"connections", min(9900, fileLimit(t)/2-50)}} {
 		t.Run(c.what, func(t *testing.T) {
 			e := glisOnly(t)
 			testkit.NoLeaks(t)
