@@ -181,13 +181,18 @@ func (n *pipeNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 		n.set.spare = nil
 		return n.ready(d)
 	}
-	first, err := env.File(n.set.nodes[0].id)
+	return n.set.again(env, n.flags)
+}
+
+// again opens a pipe that is made once more.
+func (s *pipeSet) again(env *plan.Env, flags uint32) (*fd.FD, error) {
+	first, err := env.File(s.nodes[0].id)
 	if err != nil {
 		return nil, err
 	}
-	d, err := reopen(first, n.flags)
+	d, err := reopen(first, flags)
 	if err != nil {
-		return nil, fmt.Errorf("pipe %#x: %w", n.set.id, err)
+		return nil, fmt.Errorf("pipe %#x: %w", s.id, err)
 	}
 	return d, nil
 }

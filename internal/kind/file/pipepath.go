@@ -52,13 +52,5 @@ func (n *pipePath) Needs() []plan.ID { return []plan.ID{n.set.nodes[0].id} }
 
 // Create implements plan.Node.
 func (n *pipePath) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
-	end, err := env.File(n.set.nodes[0].id)
-	if err != nil {
-		return nil, err
-	}
-	d, err := reopen(end, unix.O_PATH)
-	if err != nil {
-		return nil, fmt.Errorf("pipe %#x: %w", n.set.id, err)
-	}
-	return d, nil
+	return n.set.again(env, unix.O_PATH)
 }
