@@ -40,10 +40,10 @@ func (k *Kernel) bring(fd int, want []Value) error {
 		}
 		same := true
 		for i := range k.Table {
-			if k.as(i, is[i]) == k.as(i, want[i]) || !k.Fresh[i].OK {
+			if k.as(i, is[i]) == k.as(i, want[i]) {
 				continue
 			}
-			same = false
+			same = false // what this kernel doesn't have is no option of either, or refused by set
 			if err := k.set(linux.Hand{}, fd, i, k.usual(i, want[i])); err != nil {
 				return err
 			}
