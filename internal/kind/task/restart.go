@@ -40,7 +40,10 @@ import (
 //     on after a dump keeps its time to the nanosecond.
 //   - epoll_wait and a few others end with EINTR by being stopped. If they
 //     have no timeout they are made again too (Thaw does the same for a task
-//     that runs on), else EINTR it is, as after SIGSTOP and SIGCONT.
+//     that runs on), else EINTR it is, as after SIGSTOP and SIGCONT. The
+//     rest of that time is in a timer on the stack of the thread in the kernel,
+//     which is gone as soon as it is stopped, and calls on sockets take their
+//     limit from the socket (SO_RCVTIMEO, SO_SNDTIMEO), which others have, too.
 
 // restart is what an image says beyond the registers about a thread that was
 // interrupted in a system call.
