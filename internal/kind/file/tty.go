@@ -209,14 +209,3 @@ func ttyInfo(f *scan.File, d *fd.FD) (*tty.TtyInfoEntry, error) {
 	}
 	return e, nil
 }
-
-// controlChars is how many an entry has (NCCS of asm/termbits.h).
-const controlChars = 19
-
-func packTermios(t *unix.Termios) *tty.TermiosEntry {
-	e := &tty.TermiosEntry{CIflag: &t.Iflag, COflag: &t.Oflag, CCflag: &t.Cflag, CLflag: &t.Lflag, CLine: proto.Uint32(uint32(t.Line)), CIspeed: &t.Ispeed, COspeed: &t.Ospeed}
-	for _, c := range t.Cc[:controlChars] {
-		e.CCc = append(e.CCc, uint32(c))
-	}
-	return e
-}

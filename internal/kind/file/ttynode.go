@@ -164,11 +164,3 @@ func withoutTTOU(f func() error) error {
 	}
 	return errors.Join(f(), unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil))
 }
-
-func unpackTermios(e *tty.TermiosEntry) *unix.Termios {
-	t := &unix.Termios{Iflag: e.GetCIflag(), Oflag: e.GetCOflag(), Cflag: e.GetCCflag(), Lflag: e.GetCLflag(), Line: uint8(e.GetCLine())}
-	for i, c := range e.GetCCc() {
-		t.Cc[i] = uint8(c)
-	}
-	return t
-}
