@@ -54,6 +54,7 @@ type SocketEntry struct {
 	FlowInfo           *uint32
 	Labels             []*FlowLabel // that it has leased, the last one first
 	Reflects           *bool        // it answers with the flow labels of its peer (IPV6_FL_F_REFLECT)
+	Met                *bool
 
 	proto.Rest
 }
@@ -151,6 +152,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 54, x)
 	}
 	b = proto.AppendBool(b, 55, m.Reflects)
+	b = proto.AppendBool(b, 56, m.Met)
 	return append(b, m.Unknown()...)
 }
 
@@ -297,6 +299,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Message(x)
 	case 440: // 55: reflects
 		d.Bool(&m.Reflects)
+	case 448: // 56: met
+		d.Bool(&m.Met)
 	default:
 		return false
 	}

@@ -374,6 +374,14 @@ func (m *SocketEntry) GetReflects() bool {
 	return false
 }
 
+// GetMet returns met, or its default.
+func (m *SocketEntry) GetMet() bool {
+	if m != nil && m.Met != nil {
+		return *m.Met
+	}
+	return false
+}
+
 // RingPart is glis.RingPart.
 type RingPart struct {
 	Offset  *uint64 // in bytes

@@ -143,6 +143,22 @@ static void look(const char *name, int fd) {
 	errno = e;
 }
 
+// connected notes of a socket whether the kernel calls it connected: so it does one of
+// datagrams that others are, or were, connected to.
+__attribute__((unused)) static void connected(const char *name, int fd) {
+	struct stat st;
+	char line[300];
+	int state = -1, s;
+	unsigned long ino;
+	CHECK(fstat(fd, &st));
+	FILE *f = fopen("/proc/net/unix", "r");
+	while (f && fgets(line, sizeof line, f))
+		if (sscanf(line, "%*x: %*x %*x %*x %*x %x %lu", (unsigned *)&s, &ino) == 2 && ino == st.st_ino)
+			state = s;
+	fclose(f);
+	obs("%s: in state %d", name, state);
+}
+
 __attribute__((unused)) static void look_all(void) {
 	for (int i = 0; i < sks; i++)
 		look(sk[i].name, sk[i].fd);

@@ -46,6 +46,43 @@ static void deserted(int c) {
 	add("left second", p[0]), add("left first", p[1]);
 }
 
+// states makes all that a socket of datagrams without a peer can be: who connects to it, and
+// leaves it or is closed, decides whether the kernel calls it connected.
+static void states(void) {
+	int a = add("was met", bound(SOCK_DGRAM, NAME("d/met")));
+	close(client(SOCK_DGRAM, NAME("d/met")));
+	add("was met, abstract", bound(SOCK_DGRAM, NAME("\0glis met")));
+	close(client(SOCK_DGRAM, NAME("\0glis met")));
+	add("is met", bound(SOCK_DGRAM, NAME("\0glis is met")));
+	add("meets", client(SOCK_DGRAM, NAME("\0glis is met")));
+	add("was met and left", bound(SOCK_DGRAM, NAME("\0glis left")));
+	add("left it", client(SOCK_DGRAM, NAME("\0glis left")));
+	leave(sk[sks - 1].fd);
+	add("is met, was left", bound(SOCK_DGRAM, NAME("d/left")));
+	add("stays", client(SOCK_DGRAM, NAME("d/left")));
+	int b = client(SOCK_DGRAM, NAME("d/left"));
+	to(b, NAME("d/met")), to(b, NAME("\0glis is met")), close(b);
+	add("stays at d/met", client(SOCK_DGRAM, NAME("d/met")));
+	add("deleted, was met", bound(SOCK_DGRAM, NAME("d/deleted")));
+	close(client(SOCK_DGRAM, NAME("d/deleted")));
+	CHECK(unlink("d/deleted"));
+	CHECK(shutdown(a, SHUT_RD));
+	b = add("had a peer", bound(SOCK_DGRAM, NAME("\0glis had")));
+	int c = bound(SOCK_DGRAM, NAME("\0glis had it"));
+	to(b, NAME("\0glis had it")), close(c);
+	CHECK(send(b, "x", 1, 0) < 0 && errno == ECONNREFUSED);
+	b = add("had a peer, was met then", bound(SOCK_DGRAM, NAME("\0glis had 2")));
+	c = bound(SOCK_DGRAM, NAME("\0glis had it"));
+	to(b, NAME("\0glis had it")), close(c);
+	CHECK(send(b, "x", 1, 0) < 0);
+	close(client(SOCK_DGRAM, NAME("\0glis had 2")));
+}
+
+static void all_connected(void) {
+	for (int i = 0; i < sks; i++)
+		connected(sk[i].name, sk[i].fd);
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	CHECK(mkdir("d", 0755));
@@ -121,6 +158,7 @@ int main(int argc, char **argv) {
 	add("pair", p[0]), add("pair too", p[1]);
 
 	deserted(c);
+	states();
 
 	int l = add("listener", listening(SOCK_SEQPACKET, NAME("d/seq")));
 	int s = add("seq", client(SOCK_SEQPACKET, NAME("d/seq"))), t = add("seq accepted", accept(l, NULL, NULL));
@@ -129,9 +167,10 @@ int main(int argc, char **argv) {
 	s = add("seq reset", client(SOCK_SEQPACKET, NAME("d/seq"))), t = accept(l, NULL, NULL);
 	CHECK(write(s, "never read", 10)), close(t);
 	do
-		look_all();
+		look_all(), all_connected();
 	while (savepoint());
 	talk();
+	all_connected();
 	talk();
 	savepoint();
 	return 0;

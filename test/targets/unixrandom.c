@@ -154,7 +154,7 @@ static void show(void) {
 	char n[30];
 	anew = 1;
 	for (int i = 0; i < ss; i++)
-		sprintf(n, "socket %d", s[i].no), look(n, s[i].fd);
+		sprintf(n, "socket %d", s[i].no), look(n, s[i].fd), connected(n, s[i].fd);
 }
 
 // finish reads everything, also from what is accepted and received meanwhile.

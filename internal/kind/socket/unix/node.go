@@ -33,6 +33,7 @@ type node struct {
 	pending  sys.Errno
 	more     *extra.SocketEntry // nil: nothing
 	queue    refill
+	met      bool   // the kernel calls it connected, see met.go
 	sent     uint32 // bytes of the kernel's memory that what it sent takes
 	at       address
 	inode    *extra.SocketInode

@@ -30,7 +30,7 @@ func (n *node) guessServer() {
 	if n.role != orphan || len(n.at.name) == 0 {
 		return
 	}
-	n.role = alone
+	n.role, n.met = alone, true
 	for _, m := range n.queue.messages {
 		m.gone = m.from == 0
 	}

@@ -169,7 +169,7 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	n := &node{
 		kind: k, id: plan.ID(u.GetId()), ino: u.GetIno(), typ: int(u.GetType()), flags: int(u.GetFlags()),
 		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, pending: sys.Errno(x.GetError()), more: x,
-		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(), inode: x.GetInode(), peerName: x.GetPeerName(),
+		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(), inode: x.GetInode(), peerName: x.GetPeerName(), met: x.GetMet(),
 	}
 	if err := n.connection(u, x); err != nil {
 		return nil, err

@@ -113,7 +113,7 @@ func (n *node) decide() error {
 	if n.typ != sys.SOCK_DGRAM {
 		return n.decideStream()
 	}
-	n.late = n.late || n.pending != 0
+	n.late = n.late || n.pending != 0 || n.mayBeMet()
 	n.partner = n.findPartner()
 	if err := n.checkPartner(); err != nil {
 		return err

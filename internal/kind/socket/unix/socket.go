@@ -359,6 +359,9 @@ func (k *Kind) putExtra(l *look, at *address) error {
 	if pending != 0 {
 		e.Error = &pending
 	}
+	if l.wasMet() {
+		e.Met = proto.Bool(true)
+	}
 	if at.root != "" {
 		e.Root = &at.root
 	}

@@ -47,7 +47,7 @@ func (n *node) Stuff(ctx context.Context, env *plan.Env) error {
 	if err := k.datagrams(env); err != nil {
 		return err
 	}
-	for _, step := range []func(*plan.Env, *node, *fd.FD) error{k.refill, arrive, reconnect, k.finish, k.shut} {
+	for _, step := range []func(*plan.Env, *node, *fd.FD) error{k.refill, arrive, reconnect, k.finish, k.shut, k.meet} {
 		for _, n := range k.order {
 			if !n.late {
 				continue
