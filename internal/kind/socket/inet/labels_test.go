@@ -122,8 +122,8 @@ func TestLabelOfOne(t *testing.T) {
 	if got := insideOf(t, udp6, restored(t, in)[1]); !proto.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	// One of 61 seconds is not.
-	u, err := New().planUnseen(udp6, &extra.SocketEntry{Labels: []*extra.FlowLabel{label(0x201, shareNone, 61, 0)}})
+	// One that is kept for 100 seconds more is not waited for.
+	u, err := New().planUnseen(udp6, &extra.SocketEntry{Labels: []*extra.FlowLabel{label(0x201, shareNone, 100, 0)}})
 	must(t, err)
 	e := udp6.make(t)
 	lease(t, e.Int(), u.entry.GetLabels()[0])
