@@ -19,8 +19,12 @@ func Do(n int, f func(i int) error) error {
 	}
 	var g errgroup.Group
 	var next atomic.Int64
+	var apart Seats
 	for range workers {
 		g.Go(func() error {
+			if n >= many {
+				apart.Sit()
+			}
 			for {
 				end := int(next.Add(few))
 				for i := end - few; i < min(end, n); i++ {
@@ -48,8 +52,12 @@ func inTurn(n int, f func(i int) error) error {
 	return nil
 }
 
-// few is how many calls a goroutine takes at a time.
-const few = 4
+const (
+	// few is how many calls a goroutine takes at a time.
+	few = 4
+	// many is from how many calls on it pays to have each goroutine on a CPU of its own.
+	many = 256
+)
 
 // Besides runs f on another goroutine while the caller does g. On one CPU f
 // comes first.
@@ -77,7 +85,10 @@ func Ahead[T any](each func(func(T) error) error, f func(T) error) error {
 		return each(f)
 	}
 	pieces, stop, done := make(chan []T, piecesAhead), make(chan struct{}), make(chan error, 1)
+	var apart Seats
+	apart.Sit()
 	go func() {
+		apart.Sit()
 		done <- inPieces(each, pieces, stop)
 		close(pieces)
 	}()

@@ -10,6 +10,7 @@ import (
 
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -21,6 +22,7 @@ type crew struct {
 	jobs   []job
 	next   atomic.Int64 // the first that nobody has begun with
 	others sync.WaitGroup
+	apart  par.Seats
 	at     int // the first that was not handed over yet
 }
 
@@ -95,8 +97,13 @@ func (f *files) makable(ctx context.Context, own []*fdinfo.FdinfoEntry) ([]plan.
 
 func (c *crew) begin(ctx context.Context) {
 	c.ctx = ctx
-	for range min(runtime.GOMAXPROCS(0)-1, len(c.jobs)/fewJobs) {
+	others := min(runtime.GOMAXPROCS(0)-1, len(c.jobs)/fewJobs)
+	if others > 0 {
+		c.apart.Sit()
+	}
+	for range others {
 		c.others.Go(func() {
+			c.apart.Sit()
 			for c.some() {
 			}
 		})

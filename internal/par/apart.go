@@ -1,0 +1,47 @@
+package par
+
+import (
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Seats are the CPUs that goroutines have which work beside each other. The kernel wakes
+// a thread on the CPU of who wakes it, unless it knows that others share a cache with
+// that, and may take 20 ms to see that one stands idle. The zero value is ready.
+type Seats struct {
+	lock  sync.Mutex
+	taken unix.CPUSet
+}
+
+// Sit has the caller's thread run on a CPU that no other one has taken, if there is one.
+// Where it runs later is up to the kernel again.
+func (s *Seats) Sit() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	if cpu := here(); cpu >= 0 && s.taken.IsSet(cpu) {
+		s.move()
+	}
+	if cpu := here(); cpu >= 0 {
+		s.taken.Set(cpu)
+	}
+}
+
+// move leaves the CPUs that are taken. It only spares time, so that errors have no
+// consequence.
+func (s *Seats) move() {
+	var all unix.CPUSet
+	if unix.SchedGetaffinity(0, &all) != nil {
+		return
+	}
+	free := all
+	for i := range free {
+		free[i] &^= s.taken[i]
+	}
+	if free.Count() > 0 && unix.SchedSetaffinity(0, &free) == nil {
+		_ = unix.SchedSetaffinity(0, &all) // where it may be, not where it is
+	}
+}
