@@ -192,6 +192,13 @@ func (c *checking) compare(n int64, sum uint32) error {
 	return nil
 }
 
+// seen tells whether all chunks were seen whole.
+func (c *checking) seen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.left == 0
+}
+
 // rest returns the chunks that were not seen whole.
 func (c *checking) rest() []int64 {
 	c.mu.Lock()
