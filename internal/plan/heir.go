@@ -30,6 +30,15 @@ func (p *Plan) Inherited(key string) *options.InheritFD {
 	return &p.Options.InheritFD[i]
 }
 
+// InheritedInode is Inherited by a key with a number: "pipe:[INODE]" for example. There
+// may be very many of these, and most restores are handed nothing.
+func (p *Plan) InheritedInode(what string, ino uint32) *options.InheritFD {
+	if p.Options == nil || len(p.Options.InheritFD) == 0 {
+		return nil
+	}
+	return p.Inherited(fmt.Sprintf("%s:[%d]", what, ino))
+}
+
 // LeftOver returns the descriptors that no file was found for.
 func (p *Plan) LeftOver() []options.InheritFD {
 	var out []options.InheritFD

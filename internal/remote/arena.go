@@ -115,6 +115,9 @@ func (a *Arena) Syscall() Addr { return a.base + arch.CodeSyscall }
 // Reset makes all of the arena free for new batches. No batch may be running.
 func (a *Arena) Reset() { a.top, a.gen = a.begin(), a.gen+1 }
 
+// Room is how many bytes are free for new batches.
+func (a *Arena) Room() uint64 { return a.size - a.top }
+
 // Unmap takes the arena away by an injected munmap(2). The thread must not
 // use it any more; insn must be outside of it.
 func (a *Arena) Unmap(t *Thread, insn Addr) error {

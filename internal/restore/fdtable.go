@@ -3,18 +3,24 @@ package restore
 import (
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // fdTable is what a task's descriptor table will look like: the kernel gives
 // out the lowest free number, so a batch can be built before its descriptors
 // exist. Tasks that share a table share this, too.
 type fdTable struct {
-	used map[int32]uint64 // a bit for each number, by number/64
+	few  []uint64         // a bit for each number that is not large, by number/64
+	many map[int32]uint64 // the same for all others; may be nil
 	low  int32            // every number below is in use
 }
 
+// fewWords is how many words few may have. Images may tell of any number, and then a
+// table of all would take more memory than the task's does.
+const fewWords = 1 << 14
+
 func newFDTable(taken ...int32) *fdTable {
-	t := &fdTable{used: map[int32]uint64{}}
+	t := &fdTable{}
 	for _, n := range taken {
 		t.take(n)
 	}
@@ -22,10 +28,18 @@ func newFDTable(taken ...int32) *fdTable {
 }
 
 // has tells whether a number is in use.
-func (t *fdTable) has(n int32) bool { return t.used[n/64]&(1<<(n%64)) != 0 }
+func (t *fdTable) has(n int32) bool {
+	word := uint32(n) / 64
+	if word < uint32(len(t.few)) {
+		return t.few[word]&(1<<(n%64)) != 0
+	}
+	return t.many[n/64]&(1<<(n%64)) != 0
+}
 
 // copy returns what a child has that does not share the table.
-func (t *fdTable) copy() *fdTable { return &fdTable{used: maps.Clone(t.used), low: t.low} }
+func (t *fdTable) copy() *fdTable {
+	return &fdTable{few: slices.Clone(t.few), many: maps.Clone(t.many), low: t.low}
+}
 
 // alloc takes the lowest free number.
 func (t *fdTable) alloc() int32 {
@@ -37,11 +51,27 @@ func (t *fdTable) alloc() int32 {
 }
 
 // take marks a number as used.
-func (t *fdTable) take(n int32) { t.used[n/64] |= 1 << (n % 64) }
+func (t *fdTable) take(n int32) {
+	switch word := int(n / 64); {
+	case word < len(t.few):
+		t.few[word] |= 1 << (n % 64)
+	case word < fewWords:
+		t.few = append(t.few, make([]uint64, word+1-len(t.few))...)
+		t.few[word] |= 1 << (n % 64)
+	case t.many == nil:
+		t.many = map[int32]uint64{n / 64: 1 << (n % 64)}
+	default:
+		t.many[n/64] |= 1 << (n % 64)
+	}
+}
 
 // free marks a number as unused.
 func (t *fdTable) free(n int32) {
-	t.used[n/64] &^= 1 << (n % 64)
+	if word := int(n / 64); word < len(t.few) {
+		t.few[word] &^= 1 << (n % 64)
+	} else if word >= fewWords && t.many != nil {
+		t.many[n/64] &^= 1 << (n % 64)
+	}
 	t.low = min(t.low, n)
 }
 

@@ -60,6 +60,27 @@ func TestFDTableIsLowest(t *testing.T) {
 	}
 }
 
+// Large numbers are as good as small ones, and a copy is another table.
+func TestFDTableOfLargeNumbers(t *testing.T) {
+	const first = 64 * fewWords
+	numbers := []int32{0, 63, 64, first - 1, first, first + 64, maxFD}
+	table := newFDTable(numbers...)
+	other := table.copy()
+	for i, n := range numbers {
+		if !table.has(n) || table.has(n^1) {
+			t.Errorf("of %d and %d, the first is taken: %v, %v", n, n^1, table.has(n), table.has(n^1))
+		}
+		table.free(n)
+		table.free(n ^ 1)
+		if table.has(n) || !other.has(n) || i == 0 && table.alloc() != 0 {
+			t.Errorf("%d is free in one of two tables", n)
+		}
+	}
+	if empty := newFDTable(); empty.has(first) || empty.has(maxFD) {
+		t.Error("an empty table has numbers")
+	}
+}
+
 func TestSpare(t *testing.T) {
 	b := batcher{table: newFDTable(0, 1, 3)}
 	if n := b.Spare(); n != 2 || b.InUse(2) || b.Spare() != 2 {

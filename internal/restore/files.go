@@ -23,6 +23,7 @@ type files struct {
 	plan  *plan.Plan
 	nodes []plan.Node
 	env   *plan.Env
+	stuff []plan.Node // those that other files, or they themselves, are the contents of
 	all   plan.ByID[file]
 	room  int   // how many descriptors the engine may have
 	crew  *crew // makes files ahead of their use; nil: nobody does
@@ -55,6 +56,9 @@ func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
 	}
 	f.all.Expect(len(f.nodes))
 	for _, n := range f.nodes {
+		if s, ok := n.(plan.Stuffed); ok && s.Held() != nil {
+			f.stuff = append(f.stuff, n)
+		}
 		at := f.all.At(n.ID())
 		at.left += len(p.Users(n.ID()))
 		if resumes(n) && at.left == 0 {

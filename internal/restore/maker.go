@@ -240,15 +240,14 @@ func (f *files) preparedFor(n plan.Node) (out []plan.Node) {
 // needsMakers tells whether other processes than the engine have a part in
 // making any file, or other files have in filling it.
 func (f *files) needsMakers() bool {
-	return slices.ContainsFunc(f.nodes, func(n plan.Node) bool {
+	return len(f.stuff) > 0 || slices.ContainsFunc(f.nodes, func(n plan.Node) bool {
 		_, ok := n.(plan.Prepared)
-		s, stuffed := n.(plan.Stuffed)
-		return ok || stuffed && s.Held() != nil
+		return ok
 	})
 }
 
-// stuff fills files that other files, or they themselves, are the contents of.
-func (f *files) stuff(ctx context.Context) error {
+// fillAll fills files that other files, or they themselves, are the contents of.
+func (f *files) fillAll(ctx context.Context) error {
 	ids := f.stuffed()
 	if err := f.prepare(ctx, ids); err != nil {
 		return err
@@ -258,11 +257,9 @@ func (f *files) stuff(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, n := range f.nodes {
-		if s, ok := n.(plan.Stuffed); ok && s.Held() != nil {
-			if err := s.Stuff(ctx, f.env); err != nil {
-				return fmt.Errorf("file %#x, %v: %w", n.ID(), n, err)
-			}
+	for _, n := range f.stuff {
+		if err := n.(plan.Stuffed).Stuff(ctx, f.env); err != nil {
+			return fmt.Errorf("file %#x, %v: %w", n.ID(), n, err)
 		}
 	}
 	for _, id := range ids {
@@ -271,15 +268,11 @@ func (f *files) stuff(ctx context.Context) error {
 	return nil
 }
 
-// stuffed returns the files that stuff needs, each as often as it is held.
+// stuffed returns the files that fillAll needs, each as often as it is held.
 func (f *files) stuffed() []plan.ID {
 	var ids []plan.ID
-	for _, n := range f.nodes {
-		if s, ok := n.(plan.Stuffed); ok {
-			if held := s.Held(); held != nil {
-				ids = append(append(ids, n.ID()), held...)
-			}
-		}
+	for _, n := range f.stuff {
+		ids = append(append(ids, n.ID()), n.(plan.Stuffed).Held()...)
 	}
 	return ids
 }
@@ -298,7 +291,7 @@ func (r *restore) giveDescriptors(ctx context.Context) error {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
-	if err := r.files.stuff(ctx); err != nil {
+	if err := r.files.fillAll(ctx); err != nil {
 		return err
 	}
 	if err := r.enterBrief(ctx); err != nil {

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -88,36 +89,53 @@ func (f *files) alone(a, b plan.ID) bool {
 	return f.all.At(a).left+f.all.At(b).left == uses
 }
 
-// Limits of what one batch of pairs has.
+// Limits of what one batch of pairs has: the task is at one while the engine makes
+// ready the next.
 const (
-	coupleCalls = 4096
-	coupleBytes = 128 << 10
+	coupleCalls = 1024
+	coupleBytes = 64 << 10
+	coupleRoom  = 256 << 10 // what it takes in memory, at most, but for groups
 )
 
 // makeCouples has a task make its pairs. All other descriptors are where they
 // belong.
 func (r *restore) makeCouples(ctx context.Context, t *task, pairs []couple) error {
+	var before relay
 	for len(pairs) > 0 {
 		if err := context.Cause(ctx); err != nil {
+			return errors.Join(err, before.end())
+		}
+		if t.live.arena.Room() < coupleRoom+4*uint64(len(pairs[0].who.Groups)) {
+			if err := before.end(); err != nil {
+				return err
+			}
+			t.live.arena.Reset()
+		}
+		b, n := r.someCouples(t, pairs)
+		if err := before.next(t, b, func() error { return nil }); err != nil {
 			return err
 		}
-		b := t.live.arena.Batch(t.live.thread)
-		back := r.makers.become(b, t.live, pairs[0].who)
-		b.Expect(min(2*len(pairs), coupleCalls))
-		both, _ := b.Alloc(8)
-		n, weight := 0, 0
-		for ; n < len(pairs) && b.Len() < coupleCalls && weight < coupleBytes && pairs[n].sameMaker(&pairs[0]); n++ {
-			pairs[n].make(b, t.live.table, uint64(both))
-			weight += pairs[n].node.Weight()
-		}
-		back()
-		if err := b.Run(); err != nil {
-			return err
-		}
-		t.live.arena.Reset()
 		pairs = pairs[n:]
 	}
+	if err := before.end(); err != nil {
+		return err
+	}
+	t.live.arena.Reset()
 	return nil
+}
+
+// someCouples returns a batch that makes the first n of pairs.
+func (r *restore) someCouples(t *task, pairs []couple) (b *remote.Batch, n int) {
+	b = t.live.arena.Batch(t.live.thread)
+	back := r.makers.become(b, t.live, pairs[0].who)
+	b.Expect(min(2*len(pairs), coupleCalls))
+	both, _ := b.Alloc(8)
+	for weight := 0; n < len(pairs) && b.Len() < coupleCalls && weight < coupleBytes && pairs[n].sameMaker(&pairs[0]); n++ {
+		pairs[n].make(b, t.live.table, uint64(both))
+		weight += pairs[n].node.Weight()
+	}
+	back()
+	return b, n
 }
 
 func (c *couple) sameMaker(o *couple) bool {

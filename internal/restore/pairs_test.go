@@ -25,7 +25,7 @@ func TestCouplesArrive(t *testing.T) {
 			for end, m := range pairs[i].arrive(table) {
 				from, to := m[0], m[1]
 				if from != to && (table.has(to) || !table.has(from)) {
-					t.Fatalf("from %d to %d, in use are %v", from, to, table.used)
+					t.Fatalf("from %d to %d, in use are %b", from, to, table.few)
 				}
 				if from != to {
 					table.free(from)

@@ -307,12 +307,12 @@ func readTable(s image.Store, id uint32) ([]*fdinfo.FdinfoEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	seen := make(map[uint32]bool, len(fds))
+	numbers := newFDTable()
 	for _, e := range fds {
-		if e.GetFd() > maxFD || seen[e.GetFd()] {
+		if e.GetFd() > maxFD || numbers.has(int32(e.GetFd())) {
 			return nil, fmt.Errorf("%s: descriptor %d is there twice or can't be", image.FdInfo.FileName(id), e.GetFd())
 		}
-		seen[e.GetFd()] = true
+		numbers.take(int32(e.GetFd()))
 	}
 	return fds, nil
 }

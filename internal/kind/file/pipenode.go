@@ -50,7 +50,7 @@ func (k *Pipe) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if access(b.flags) == unix.O_ACCMODE {
 		return entryError(e, "a pipe with flags %#o: it can't be", b.flags)
 	}
-	if g := p.Inherited(fmt.Sprintf("pipe:[%d]", in.GetPipeId())); g != nil {
+	if g := p.InheritedInode("pipe", in.GetPipeId()); g != nil {
 		return p.Add(plan.NewHeir(b.id, g, unix.S_IFIFO, func(d *fd.FD) (*fd.FD, error) { return reopen(d, b.flags) }, &b))
 	}
 	if k.sets == nil {

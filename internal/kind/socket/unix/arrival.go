@@ -105,7 +105,11 @@ func (k *Kind) resolveArrivals(n *node) error {
 }
 
 // await makes a socket a client that waits, if that is what it is connected to.
-func (n *node) await(peer *node) error {
+func (n *node) await() error {
+	if n.peer != nil {
+		return nil
+	}
+	peer := n.kind.nodes[n.peerIno]
 	if peer == nil || peer.role != listener {
 		return nil
 	}

@@ -19,19 +19,29 @@ import (
 // node is a socket to be made again. Of a pair both sockets are made at once;
 // the one that was planned later needs the other, and fills both queues.
 type node struct {
-	kind     *Kind
-	plan     *plan.Plan
+	// What is looked at of each comes first, all in one line of a CPU's cache: there
+	// may be very many.
 	id       plan.ID
 	ino      uint32
 	peerIno  uint32
+	role     role
+	shutdown uint8
+	early    uint8 // halves that were shut down before it connected, which its peer doesn't know
+	first    bool  // of a pair
+	late     bool  // its queue waits for other files
+	done     bool  // it is made
 	typ      int
 	flags    int
-	shutdown uint8
+	peer     *node
+	more     *extra.SocketEntry // nil: nothing
+	made     *fd.FD             // until Create gives it out
+	mate     *fd.FD             // the other end, if no node has it, until it is closed
+
+	kind     *Kind
+	plan     *plan.Plan
 	owner    file.Owner
 	opts     socket.Saved
-	role     role
 	pending  sys.Errno
-	more     *extra.SocketEntry // nil: nothing
 	queue    refill
 	met      bool   // the kernel calls it connected, see met.go
 	sent     uint32 // bytes of the kernel's memory that what it sent takes
@@ -41,7 +51,6 @@ type node struct {
 	who      *plan.Identity // its peer is, or who listened; nil if nobody or if the images don't tell
 	peerName []byte         // of a peer that is closed
 
-	early    uint8      // halves that were shut down before it connected, which its peer doesn't know
 	abroad   *address   // of its peer, which is outside of the tree
 	arrivals []*arrival // that wait at it, of a listener
 	listener *node      // that it waits at
@@ -52,16 +61,10 @@ type node struct {
 	ordered  progress   // the same has been looked at for them
 	settled  bool       // it has its name, and what waits at it
 
-	peer    *node
 	partner *node   // it is made with by socketpair(2), of datagram sockets
 	from    []*node // other datagram sockets that are connected to it
 	heard   []*node // those that it has messages of, or that have some of it, and one of both has no name
-	first   bool    // of a pair
-	late    bool    // its queue waits for other files
 
-	done bool   // it is made
-	made *fd.FD // until Create gives it out
-	mate *fd.FD // the other end, if no node has it, until it is closed
 	// mateName is the name that its messages have, if nobody is connected to it any more.
 	mateName []byte
 	born     bool // it was made connected to its partner
@@ -70,12 +73,20 @@ type node struct {
 	raised   bool // its buffer size isn't what it was
 }
 
-// join makes two nodes a pair; n is the later one.
-func (n *node) join(peer *node) error {
-	if peer.peerIno != n.ino || peer.peer != nil || peer.typ != n.typ {
-		return fmt.Errorf("files.img: file %#x: unix socket: it is connected to file %#x, but that isn't to it: %w", uint32(n.id), uint32(peer.id), kind.ErrUnsupported)
+// join makes the node and its peer a pair, if it has one and isn't in one already; it
+// is the one that was planned first then.
+func (n *node) join() error {
+	if n.peer != nil || n.typ == sys.SOCK_DGRAM || n.peerIno == 0 {
+		return nil
 	}
-	n.peer, peer.peer, peer.first = peer, n, true
+	peer := n.kind.nodes[n.peerIno]
+	if peer == nil || peer.role == listener {
+		return nil
+	}
+	if peer.peerIno != n.ino || peer.peer != nil || peer.typ != n.typ {
+		return fmt.Errorf("it is connected to file %#x, but that isn't to it: %w", uint32(peer.id), kind.ErrUnsupported)
+	}
+	n.peer, peer.peer, n.first = peer, n, true
 	return nil
 }
 

@@ -58,7 +58,7 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 		}
 		return nil
 	}
-	if g := p.Inherited(fmt.Sprintf("socket:[%d]", u.GetIno())); g != nil {
+	if g := p.InheritedInode("socket", u.GetIno()); g != nil {
 		return p.Add(plan.NewHeir(plan.ID(e.GetId()), g, sys.S_IFSOCK, nil, nil))
 	}
 	n, err := k.node(e)
@@ -66,18 +66,14 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 		return fmt.Errorf("files.img: file %#x: unix socket: %w", e.GetId(), err)
 	}
 	n.plan = p
-	if k.nodes[n.ino] != nil {
+	before := len(k.nodes)
+	if k.nodes[n.ino] = n; len(k.nodes) == before {
 		return fmt.Errorf("files.img: file %#x: unix socket %d is there twice", e.GetId(), n.ino)
 	}
-	k.nodes[n.ino], *k.byID.At(n.id) = n, n
+	*k.byID.At(n.id) = n
 	k.order = append(k.order, n)
 	for _, path := range n.at.files() {
 		p.Binds(path, n.id)
-	}
-	if peer := k.nodes[n.peerIno]; n.typ != sys.SOCK_DGRAM && n.peerIno != 0 && peer != nil && peer.role != listener {
-		if err := n.join(peer); err != nil {
-			return err
-		}
 	}
 	return p.Add(n)
 }

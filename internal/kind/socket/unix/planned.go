@@ -14,21 +14,24 @@ import (
 // Planned checks what can only be checked when all sockets are known, and
 // decides how each is made.
 func (k *Kind) Planned() error {
-	k.guess()
-	for _, step := range []func(*node) error{(*node).depart, func(n *node) error { return n.await(k.nodes[n.peerIno]) }, k.resolve, k.resolveArrivals} {
-		for _, n := range k.order {
-			if err := step(n); err != nil {
-				return fmt.Errorf("files.img: file %#x: unix socket: %w", uint32(n.id), err)
-			}
-		}
+	if err := each(k.order, (*node).join); err != nil {
+		return err
 	}
-	for _, n := range k.order {
+	k.guess()
+	if err := each(k.order, (*node).depart); err != nil {
+		return err
+	}
+	some := slices.DeleteFunc(slices.Clone(k.order), (*node).plainPair)
+	if err := each(some, (*node).await, k.resolve, k.resolveArrivals); err != nil {
+		return err
+	}
+	for _, n := range some {
 		n.adopt()
 		if n.peer != nil && n.peer != n && n.typ == sys.SOCK_DGRAM {
 			n.peer.from = append(n.peer.from, n)
 		}
 	}
-	for _, n := range k.order {
+	for _, n := range some {
 		if err := n.decide(); err != nil {
 			return fmt.Errorf("files.img: file %#x: unix socket: %w", uint32(n.id), err)
 		}
@@ -36,15 +39,39 @@ func (k *Kind) Planned() error {
 			k.temporary[name] = append(k.temporary[name], n)
 		}
 	}
-	if err := k.orderNames(); err != nil {
+	if err := k.orderNames(some); err != nil {
 		return err
 	}
-	for _, n := range k.order {
+	for _, n := range some {
 		n.delay()
 	}
-	for _, n := range k.order {
+	for _, n := range some {
 		n.late = n.late || n.peer != nil && n.peer.late
 		n.first = n.first || n.typ == sys.SOCK_DGRAM && n.peer != nil && !n.peer.first
+	}
+	return nil
+}
+
+// plainPair tells whether a socket and its peer are a pair with nothing but data that
+// anybody can have sent, as most are: of those nothing is left to be decided.
+func (n *node) plainPair() bool {
+	return n.peer != nil && n.plain() && n.peer.plain() && n.alike(n.peer)
+}
+
+// plain tells that of one of them.
+func (n *node) plain() bool {
+	return n.role == paired && n.typ != sys.SOCK_DGRAM && !n.late && n.shutdown == 0 && len(n.at.name) == 0 &&
+		!slices.ContainsFunc(n.queue.messages, func(m *queuedMessage) bool { return len(m.rights) > 0 })
+}
+
+// each has sockets take one step after the other.
+func each(all []*node, steps ...func(*node) error) error {
+	for _, step := range steps {
+		for _, n := range all {
+			if err := step(n); err != nil {
+				return fmt.Errorf("files.img: file %#x: unix socket: %w", uint32(n.id), err)
+			}
+		}
 	}
 	return nil
 }

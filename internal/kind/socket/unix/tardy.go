@@ -20,9 +20,9 @@ import (
 // names when they have sent all.
 
 // orderNames finds out which sockets can be bound only after what waits at listeners.
-func (k *Kind) orderNames() error {
+func (k *Kind) orderNames(all []*node) error {
 	had, left := map[string][]*node{}, map[string][]*node{}
-	for _, n := range k.order {
+	for _, n := range all {
 		for _, name := range n.lefts() {
 			left[nameKey(n.typ, name)] = append(left[nameKey(n.typ, name)], n)
 		}
@@ -32,7 +32,7 @@ func (k *Kind) orderNames() error {
 			}
 		}
 	}
-	for _, n := range k.order {
+	for _, n := range all {
 		if len(n.at.name) == 0 || isPath(n.at.name) || n.at.accepted {
 			continue
 		}
@@ -45,7 +45,7 @@ func (k *Kind) orderNames() error {
 		}
 		n.disown()
 	}
-	for _, n := range k.order {
+	for _, n := range all {
 		if err := n.checkAfter(); err != nil {
 			return err
 		}
