@@ -64,6 +64,34 @@ static void wait_renamed(void) {
 	close(to(bound(SOCK_STREAM, NAME("\0glis refused client")), NAME("server")));
 	outsider(rebind_out);
 }
+// The name that somebody had who is closed belongs to a socket outside of the tree by now:
+// a listener that has accepted a connection, a peer, one that has sent a datagram; and who
+// has sent one is outside itself.
+#define HEIR NAME("\0glis refused heir")
+static void inherit_out(void) { CHECK(listen(bound(SOCK_STREAM, HEIR), 1)); }
+static void inherit_datagrams(void) { bound(SOCK_DGRAM, HEIR); }
+static void heir_accepted(void) {
+	int l = listening(SOCK_STREAM, HEIR);
+	b = client(SOCK_STREAM, HEIR), a = CHECK(accept(l, NULL, NULL));
+	CHECK(write(b, "hello", 5)), close(l), outsider(inherit_out), text = "hello";
+}
+static void heir_peer(void) {
+	int l = listening(SOCK_STREAM, HEIR);
+	a = client(SOCK_STREAM, HEIR), b = CHECK(accept(l, NULL, NULL));
+	CHECK(write(b, "hello", 5)), close(b), close(l), outsider(inherit_out), text = "hello";
+}
+static void send_out(int from) {
+	struct sockaddr_un un;
+	socklen_t n = address(&un, NAME("server"));
+	CHECK(sendto(from, "hello", 5, 0, (void *)&un, n));
+}
+static void heir_sender(void) {
+	a = bound(SOCK_DGRAM, NAME("server")), b = bound(SOCK_DGRAM, HEIR);
+	send_out(b), close(b), outsider(inherit_datagrams), text = "hello";
+}
+static void send_outside(void) { send_out(bound(SOCK_DGRAM, HEIR)); }
+static void sender_outside(void) { a = bound(SOCK_DGRAM, NAME("server")), outsider(send_outside), text = "hello"; }
+
 static void wait_lonely(void) {
 	a = listening(SOCK_STREAM, NAME("server")), b = client(SOCK_STREAM, NAME("server"));
 	int only = CHECK(inotify_init1(0));
@@ -160,7 +188,7 @@ static void path_only(void) {
 static struct {
 	const char *name;
 	void (*make)(void);
-} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitoptions", wait_options}, {"waitended", wait_ended}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
+} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"heiraccepted", heir_accepted}, {"heirpeer", heir_peer}, {"heirsender", heir_sender}, {"senderoutside", sender_outside}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitoptions", wait_options}, {"waitended", wait_ended}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
 
 // intact checks that the queue is as it was made.
 static void intact(void) {

@@ -21,6 +21,11 @@ func (k *Kind) putQueue(l *look) error {
 		return nil
 	}
 	for _, m := range q.messages {
+		if !m.peer && m.sender == nil {
+			if err := k.lendable(l, m.name, "the name of who has sent it a message, and is closed or outside,"); err != nil {
+				return err
+			}
+		}
 		e := &sk_packet.SkPacketEntry{IdFor: &l.file.ID, Length: proto.Uint32(uint32(len(m.data)))}
 		if len(m.rights) > 0 {
 			e.Scm = []*sk_packet.ScmEntry{{Type: proto.Uint32(sys.SCM_RIGHTS), Rights: numbers(m.rights)}}

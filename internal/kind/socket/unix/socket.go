@@ -308,7 +308,7 @@ func (k *Kind) name(l *look) (address, error) {
 			return address{}, l.fail(err)
 		}
 		if accepted {
-			return address{name: l.u.Name, accepted: true}, nil
+			return address{name: l.u.Name, accepted: true}, k.lendable(l, l.u.Name, "the name of the listener that it was accepted from,")
 		}
 	}
 	return l.address()
@@ -372,7 +372,10 @@ func (k *Kind) putExtra(l *look, at *address) error {
 		e.Inq = &q.inq
 	}
 	if l.role == orphan {
-		if e.PeerName, err = k.peerOf(l); err != nil {
+		if e.PeerName, err = k.peerOf(l); err == nil {
+			err = k.lendable(l, e.PeerName, "the name of its peer, which is closed,")
+		}
+		if err != nil {
 			return err
 		}
 	}

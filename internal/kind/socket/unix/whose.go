@@ -12,6 +12,20 @@ import (
 // name: nobody else can have it.
 var errWhose = errors.New("several sockets have its name")
 
+// lendable refuses an abstract name that somebody had who is closed, and that a socket
+// outside of the tree has by now: a restore has to bind to it once more, and the kernel
+// lets nobody. One of the tree gets it afterwards, see orderNames.
+func (k *Kind) lendable(l *look, name []byte, whose string) error {
+	if len(name) == 0 || isPath(name) {
+		return nil
+	}
+	ino, who, err := k.picture.stranger(l.u.Type, name)
+	if err != nil || ino == 0 {
+		return l.fail(err)
+	}
+	return l.refuse("%s %s belongs by now to socket %d outside of the tree (%s), so that nobody could have it once more; end that program, or let the process close this socket or read what waits at it", whose, nameString(name), ino, who)
+}
+
 // boundHash is the least hash of sockets that are bound to a name, Linux 5.17 to 7.x:
 // UNIX_HASH_MOD + 1. Others, and those that are bound to files, have one below.
 const boundHash = 256
