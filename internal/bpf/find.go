@@ -2,54 +2,33 @@ package bpf
 
 import "bytes"
 
-// Name is what a type is looked for by.
+// Name is what a type is looked for by. A struct without members is none.
 type Name struct {
-	Kind uint8
-	Name string
+	Kind, Or uint8 // of either kind
+	Name     string
 }
 
-// few is up to how many names of a kind are compared one by one.
-const few = 2
+func (n *Name) of(t *Type) bool {
+	return t.Kind == n.Kind && (t.Kind != KindStruct || t.Size > 0) || t.Kind == n.Or
+}
 
 // Find returns the types of these names, all found in one walk; of two with
 // one name the first. One that isn't there has ID 0. Errors are ErrBTF.
 func (x *Types) Find(names ...Name) ([]Type, error) {
 	out, left := make([]Type, len(names)), len(names)
-	var kinds [kindLast + 1]map[string]int
-	for i, n := range names {
-		if kinds[n.Kind] == nil {
-			kinds[n.Kind] = map[string]int{}
-		}
-		kinds[n.Kind][n.Name] = i
+	if left == 0 {
+		return out, nil
 	}
-	err := x.Each(func(t *Type) bool {
-		if i := x.among(kinds[t.Kind], t); i >= 0 && out[i].ID == 0 {
-			out[i] = *t
-			left--
+	err := x.walk(0, among(names), func(t *Type) bool {
+		for i := range names {
+			if n := &names[i]; out[i].ID == 0 && n.of(t) && x.Named(t, n.Name) {
+				out[i] = *t
+				left--
+			}
 		}
 		return left > 0
 	})
 	return out, err
-}
-
-// among returns the number of the name that a type has, -1 if it has none of
-// them. There are more than 100,000 types: most must not cost anything.
-func (x *Types) among(names map[string]int, t *Type) int {
-	switch {
-	case len(names) == 0:
-		return -1
-	case len(names) <= few:
-		for n, i := range names {
-			if x.Named(t, n) {
-				return i
-			}
-		}
-		return -1
-	}
-	if i, ok := names[string(x.Name(t))]; ok {
-		return i
-	}
-	return -1
 }
 
 // Name returns the name of a type, valid until Close; none if it has none.
@@ -77,51 +56,38 @@ func (x *Types) Bits(t *Type, name string) Bits {
 	return out
 }
 
-// IsPointer tells whether a member of a struct is a pointer. It walks all types
-// again. Errors are ErrBTF.
-func (x *Types) IsPointer(t *Type, name string) (is bool, err error) {
-	var id uint32
+// IsPointer tells whether a member of a struct is a pointer. Errors are ErrBTF.
+func (x *Types) IsPointer(t *Type, name string) (bool, error) {
+	of, err := x.byID(x.typeOf(t, name))
+	return of.Kind == KindPointer, err
+}
+
+// typeOf returns the number of a member's type, 0 if there is none of that name.
+func (x *Types) typeOf(t *Type, name string) (id uint32) {
 	x.members(t, func(at, of uint32, _ Field) {
 		if x.named(at, name) {
 			id = of
 		}
 	})
-	err = x.Each(func(t *Type) bool {
-		is = t.ID == id && t.Kind == KindPointer
-		return t.ID != id
-	})
-	return is, err
+	return id
 }
 
 // Inner returns the offset of a member within the struct that a member of a
-// struct is; -1 if there is none of that name. It walks all types again, and
-// looks through at most deepest names (typedef) of a type. Errors are ErrBTF.
-func (x *Types) Inner(t *Type, name, inner string) (at int, err error) {
-	at = -1
-	var id uint32
-	x.members(t, func(at, of uint32, _ Field) {
-		if x.named(at, name) {
-			id = of
-		}
-	})
+// struct is; -1 if there is none of that name. It looks through at most deepest
+// names (typedef) of a type. Errors are ErrBTF.
+func (x *Types) Inner(t *Type, name, inner string) (int, error) {
+	id := x.typeOf(t, name)
 	for range deepest {
-		next := uint32(0)
-		err = x.Each(func(t *Type) bool {
-			if t.ID != id {
-				return true
-			}
-			at = x.Member(t, inner)
-			if t.Kind == KindTypedef {
-				next = t.Size // which is its type there
-			}
-			return false
-		})
-		if err != nil || at >= 0 || next == 0 {
-			break
+		of, err := x.byID(id)
+		if err != nil {
+			return -1, err
 		}
-		id = next
+		if at := x.Member(&of, inner); at >= 0 || of.Kind != KindTypedef {
+			return at, nil
+		}
+		id = of.Size // which is its type there
 	}
-	return at, err
+	return -1, nil
 }
 
 // Index returns which member of a struct has a name, the first is 0; -1 if none has.

@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,13 +34,22 @@ const (
 	KindDataSec   = 15
 	KindDeclTag   = 17
 	KindEnum64    = 19
-	kindLast      = 19
+	kindLast      = KindEnum64
+
+	kindForward  = 7
+	kindVolatile = 9
+	kindConst    = 10
+	kindRestrict = 11
+	kindFloat    = 16
+	kindTypeTag  = 18
 )
 
-// Types is the little that is asked of the kernel's type information.
+// Types is the little that is asked of the kernel's type information. It is not
+// for use by several goroutines at once.
 type Types struct {
 	types, names []byte
 	mapped       []byte
+	marks        []int // where every 64th type begins, as far as they were walked: see walk
 }
 
 // Off has Glis go without the kernel's memory, as on a kernel that doesn't show
@@ -132,42 +143,7 @@ type Type struct {
 // Each calls fn with every type until it returns false; the type is only valid
 // during the call, a copy of it for good. Errors are ErrBTF.
 func (x *Types) Each(fn func(*Type) bool) error {
-	const head = 12
-	le := binary.NativeEndian
-	b := x.types
-	var t Type // one for all, because there are more than 100,000
-	for id := uint32(1); len(b) > 0; id++ {
-		if len(b) < head {
-			return fmt.Errorf("%w: type %d is cut", ErrBTF, id)
-		}
-		info := le.Uint32(b[4:])
-		t = Type{ID: id, Kind: uint8(info >> 24 & 0x1f), name: le.Uint32(b), Size: le.Uint32(b[8:])}
-		n, ok := extra(t.Kind, int(info&0xffff))
-		if !ok || len(b) < head+n {
-			return fmt.Errorf("%w: type %d is of kind %d", ErrBTF, id, t.Kind)
-		}
-		t.rest = b[head : head+n]
-		if !fn(&t) {
-			return nil
-		}
-		b = b[head+n:]
-	}
-	return nil
-}
-
-// extra is how many bytes follow the head of a type with n members.
-func extra(kind uint8, n int) (int, bool) {
-	switch kind {
-	case KindInt, KindVar, KindDeclTag:
-		return 4, true
-	case KindArray:
-		return 12, true
-	case KindStruct, KindUnion, KindDataSec, KindEnum64:
-		return 12 * n, true
-	case KindEnum, KindFuncProto:
-		return 8 * n, true
-	}
-	return 0, kind > 0 && kind <= kindLast
+	return x.walk(0, wish{kinds: ^uint32(0)}, fn)
 }
 
 // Named tells whether a type has this name.
@@ -228,8 +204,7 @@ type Field struct {
 const deepest = 4
 
 // Fields finds the members of names in a struct, and in the anonymous structs
-// and unions within it. It walks all types again for every level. Errors are
-// ErrBTF.
+// and unions within it. Errors are ErrBTF.
 func (x *Types) Fields(t *Type, names ...string) ([]Field, error) {
 	g := gatherer{types: x, names: names, out: make([]Field, len(names)), next: map[uint32]int{}}
 	for i := range g.out {
@@ -238,19 +213,13 @@ func (x *Types) Fields(t *Type, names ...string) ([]Field, error) {
 	g.gather(t, 0)
 	for range deepest {
 		level := g.next
-		if len(level) == 0 {
-			break
-		}
 		g.next = map[uint32]int{}
-		err := x.Each(func(t *Type) bool {
-			if base, ok := level[t.ID]; ok {
-				delete(level, t.ID)
-				g.gather(t, base)
+		for _, id := range slices.Sorted(maps.Keys(level)) { // of two members with one name the first
+			inner, err := x.byID(id)
+			if err != nil {
+				return nil, err
 			}
-			return len(level) > 0
-		})
-		if err != nil {
-			return nil, err
+			g.gather(&inner, level[id])
 		}
 	}
 	return g.out, nil

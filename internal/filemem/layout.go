@@ -8,7 +8,7 @@ import (
 
 // layout is where things are in the running kernel.
 type layout struct {
-	fown     bool   // struct fown_struct has no file: it is a part of struct file yet
+	fown     bool   // struct fown_struct has no file (so before Linux 6.12): it is a part of struct file
 	function uint32 // type of what calls programs for each file of a task
 	file     int    // size of struct file
 	// Offsets in struct file.
@@ -25,19 +25,40 @@ const (
 	maxOffset = 1<<15 - 1
 )
 
+// Where they are in the list of structures.
+const (
+	inFunction = iota
+	inFile
+	inOwner
+	inInode
+	inSuper
+	inTask
+	inFiles
+	inTable
+)
+
+var structures = []bpf.Name{
+	inFunction: {Kind: bpf.KindFunc, Name: "bpf_iter_task_file"},
+	inFile:     {Kind: bpf.KindStruct, Name: "file"}, inOwner: {Kind: bpf.KindStruct, Name: "fown_struct"},
+	inInode: {Kind: bpf.KindStruct, Name: "inode"}, inSuper: {Kind: bpf.KindStruct, Name: "super_block"},
+	inTask: {Kind: bpf.KindStruct, Name: "task_struct"}, inFiles: {Kind: bpf.KindStruct, Name: "files_struct"},
+	inTable: {Kind: bpf.KindStruct, Name: "fdtable"},
+}
+
 func findLayout(x *bpf.Types) (*layout, error) {
-	l := &layout{owned: [4]int{-1, -1, -1, -1}, dev: -1, table: [3]int{-1, -1, -1}}
-	var file bpf.Type
-	err := x.Each(func(t *bpf.Type) bool {
-		l.look(x, t, &file)
-		return true
-	})
+	t, err := x.Find(structures...)
 	if err != nil {
 		return nil, err
 	}
-	fields, err := x.Fields(&file, "f_inode", "f_flags", "f_pos", "f_path", "f_owner")
+	fields, err := x.Fields(&t[inFile], "f_inode", "f_flags", "f_pos", "f_path", "f_owner")
 	if err != nil {
 		return nil, err
+	}
+	at := func(in int, name string) int { return x.Member(&t[in], name) }
+	l := &layout{function: t[inFunction].ID, file: int(t[inFile].Size), fown: t[inOwner].ID != 0 && at(inOwner, "file") < 0, dev: at(inSuper, "s_dev")}
+	l.table = [3]int{at(inTask, "files"), at(inFiles, "fdt"), at(inTable, "close_on_exec")}
+	for i, name := range []string{"i_ino", "i_mode", "i_flctx", "i_sb"} {
+		l.owned[i] = at(inInode, name)
 	}
 	l.inode, l.flags, l.pos, l.path, l.owner = fields[0].Offset, fields[1].Offset, fields[2].Offset, fields[3].Offset, fields[4].Offset
 	if l.fown {
@@ -47,31 +68,6 @@ func findLayout(x *bpf.Types) (*layout, error) {
 		return nil, fmt.Errorf("%w: the kernel has no iterator over a task's files", ErrUnavailable)
 	}
 	return l, nil
-}
-
-// look takes down what a type tells.
-func (l *layout) look(x *bpf.Types, t *bpf.Type, file *bpf.Type) {
-	switch {
-	case t.Kind == bpf.KindFunc && x.Named(t, "bpf_iter_task_file"):
-		l.function = t.ID
-	case t.Kind != bpf.KindStruct || t.Size == 0:
-	case x.Named(t, "file"):
-		l.file, *file = int(t.Size), *t
-	case x.Named(t, "fown_struct"):
-		l.fown = x.Member(t, "file") < 0 // so since Linux 6.12
-	case x.Named(t, "inode"):
-		for i, name := range []string{"i_ino", "i_mode", "i_flctx", "i_sb"} {
-			l.owned[i] = x.Member(t, name)
-		}
-	case x.Named(t, "super_block"):
-		l.dev = x.Member(t, "s_dev")
-	case x.Named(t, "task_struct"):
-		l.table[0] = x.Member(t, "files")
-	case x.Named(t, "files_struct"):
-		l.table[1] = x.Member(t, "fdt")
-	case x.Named(t, "fdtable"):
-		l.table[2] = x.Member(t, "close_on_exec")
-	}
 }
 
 func (l *layout) sound() bool {

@@ -16,6 +16,7 @@ const maxOffset = 64 << 10
 func find(x *bpf.Types, names []string) (map[string]Field, error) {
 	wanted := map[string][]string{} // members by structure
 	maybe := map[string]bool{}
+	var types []bpf.Name
 	for _, n := range names {
 		n, ok := strings.CutPrefix(n, "?")
 		if may, again := maybe[n]; again { // what one user needs must be there
@@ -24,34 +25,26 @@ func find(x *bpf.Types, names []string) (map[string]Field, error) {
 		}
 		of, member, _ := strings.Cut(n, ".")
 		maybe[n] = ok
+		if wanted[of] == nil {
+			types = append(types, bpf.Name{Kind: bpf.KindStruct, Or: bpf.KindEnum, Name: of})
+		}
 		wanted[of] = append(wanted[of], member)
 	}
-	found := map[string]bpf.Type{}
-	err := x.Each(func(t *bpf.Type) bool {
-		if t.Kind == bpf.KindStruct || t.Kind == bpf.KindEnum {
-			name := x.Name(t)
-			if _, is := wanted[string(name)]; is {
-				if _, again := found[string(name)]; !again {
-					found[string(name)] = *t
-				}
-			}
-		}
-		return len(found) < len(wanted)
-	})
+	found, err := x.Find(types...)
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]Field{}
-	for of, members := range wanted {
+	for i, t := range types {
 		optional := func(name string) bool { return maybe[name] }
-		t, ok := found[of]
-		if !ok && maybe[of] {
+		ok := found[i].ID != 0
+		if !ok && maybe[t.Name] {
 			continue
 		}
 		if !ok {
-			return nil, fmt.Errorf("the kernel has no struct %s", of)
+			return nil, fmt.Errorf("the kernel has no struct %s", t.Name)
 		}
-		if err := findIn(x, &t, of, members, optional, out); err != nil {
+		if err := findIn(x, &found[i], t.Name, wanted[t.Name], optional, out); err != nil {
 			return nil, err
 		}
 	}

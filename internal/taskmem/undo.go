@@ -38,29 +38,19 @@ func OpenUndo() (*Undo, error) {
 // layout finds what the program looks at: in a thread, at at, the list that its
 // process has, and in that the entries.
 func (u *Undo) layout(x *bpf.Types) (function uint32, at int, err error) {
-	var task, list bpf.Type
-	err = x.Each(func(t *bpf.Type) bool {
-		switch {
-		case t.Kind == bpf.KindFunc && x.Named(t, "bpf_iter_task"):
-			function = t.ID
-		case t.Kind == bpf.KindStruct && t.Size > 0 && x.Named(t, "task_struct"):
-			task = *t
-		case t.Kind == bpf.KindStruct && t.Size > 0 && x.Named(t, "sem_undo_list"):
-			list = *t
-		}
-		return function == 0 || task.ID == 0 || list.ID == 0
-	})
-	if err == nil && (function == 0 || task.ID == 0 || list.ID == 0) {
+	t, err := x.Find(bpf.Name{Kind: bpf.KindFunc, Name: "bpf_iter_task"},
+		bpf.Name{Kind: bpf.KindStruct, Name: "task_struct"}, bpf.Name{Kind: bpf.KindStruct, Name: "sem_undo_list"})
+	if err == nil && (t[0].ID == 0 || t[1].ID == 0 || t[2].ID == 0) {
 		err = errors.New("the kernel has no iterator over threads, or no semaphores")
 	}
 	if err != nil {
 		return 0, 0, err
 	}
-	own, err := x.Fields(&task, "sysvsem")
+	own, err := x.Fields(&t[1], "sysvsem")
 	if err != nil {
 		return 0, 0, err
 	}
-	entries, err := x.Fields(&list, "list_proc")
+	entries, err := x.Fields(&t[2], "list_proc")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -68,7 +58,7 @@ func (u *Undo) layout(x *bpf.Types) (function uint32, at int, err error) {
 		return 0, 0, errors.New("the kernel's threads lack what they have to undo")
 	}
 	u.list = entries[0].Offset
-	return function, own[0].Offset, nil
+	return t[0].ID, own[0].Offset, nil
 }
 
 // undoRecord is the list and its first entry, both 0 if there is no list.

@@ -26,24 +26,15 @@ func kernelLayout() (*layout, error) {
 }
 
 func findLayout(x *bpf.Types) (*layout, error) {
-	var l layout
-	var vma bpf.Type
-	err := x.Each(func(t *bpf.Type) bool {
-		switch {
-		case t.Kind == bpf.KindFunc && x.Named(t, "bpf_iter_task_vma"):
-			l.function = t.ID
-		case t.Kind == bpf.KindStruct && t.Size > 0 && x.Named(t, "vm_area_struct"):
-			vma = *t
-		}
-		return l.function == 0 || vma.ID == 0
-	})
+	t, err := x.Find(bpf.Name{Kind: bpf.KindFunc, Name: "bpf_iter_task_vma"}, bpf.Name{Kind: bpf.KindStruct, Name: "vm_area_struct"})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	l, vma := layout{function: t[0].ID}, &t[1]
 	if l.function == 0 || vma.ID == 0 {
 		return nil, fmt.Errorf("%w: the kernel has no iterator over a task's memory", ErrUnavailable)
 	}
-	f, err := x.Fields(&vma, "vm_start", "vm_end", "vm_flags")
+	f, err := x.Fields(vma, "vm_start", "vm_end", "vm_flags")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -105,17 +105,14 @@ func kernelFunction(name string) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find the kernel's %s() (Linux 6.9): %w", name, err)
 	}
-	id := uint32(0)
-	err = x.Each(func(t *bpf.Type) bool {
-		if t.Kind == bpf.KindFunc && x.Named(t, name) {
-			id = t.ID
-		}
-		return id == 0
-	})
-	if err = errors.Join(err, x.Close()); err == nil && id == 0 {
+	t, err := x.Find(bpf.Name{Kind: bpf.KindFunc, Name: name})
+	if err = errors.Join(err, x.Close()); err == nil && t[0].ID == 0 {
 		err = fmt.Errorf("the kernel has no %s(): that needs Linux 6.9", name)
 	}
-	return id, err
+	if err != nil {
+		return 0, err
+	}
+	return t[0].ID, nil
 }
 
 func (a *Admitter) load(function uint32) (err error) {
