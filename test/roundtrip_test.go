@@ -134,6 +134,7 @@ var targets = []target{
 	{name: "unixpass", generations: 3, noCRIU: "credentials are lost"},
 	{name: "listen", args: []string{"base"}},
 	{name: "listenmore", src: "listen", args: []string{"more"}, noCRIU: "options of TCP and IP, and who listened, are lost"},
+	{name: "autobound", generations: 3, needs: kernelMemory, noCRIU: "ports that the kernel gave are kept"},
 	{name: "tcp", args: []string{"3", "5000", "base"}, generations: 3, dump: established, restore: established},
 	{name: "tcpmore", src: "tcp", args: []string{"1", "100", "more"}, dump: established, restore: established, noCRIU: "options are lost, SO_REUSEPORT is on afterwards"},
 	// So many that options are taken from connections that are alike.

@@ -34,7 +34,7 @@ type SocketEntry struct {
 	Policies           [][]byte
 	Long               []*SocketOption // options of no certain size
 	LentAddress        *bool
-	LentPort           *bool          // and, of a TCP socket whose connection has ended, took back
+	LentPort           *bool
 	Filter             *SocketProgram // of eBPF
 	ReusePort          *ReusePort
 	Fanout             *SocketProgram // PACKET_FANOUT_DATA, of eBPF
@@ -55,6 +55,7 @@ type SocketEntry struct {
 	Labels             []*FlowLabel // that it has leased, the last one first
 	Reflects           *bool        // it answers with the flow labels of its peer (IPV6_FL_F_REFLECT)
 	Met                *bool
+	PortFree           *bool // the port that its address tells isn't its any more (TCP)
 
 	proto.Rest
 }
@@ -153,6 +154,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	}
 	b = proto.AppendBool(b, 55, m.Reflects)
 	b = proto.AppendBool(b, 56, m.Met)
+	b = proto.AppendBool(b, 57, m.PortFree)
 	return append(b, m.Unknown()...)
 }
 
@@ -301,6 +303,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Reflects)
 	case 448: // 56: met
 		d.Bool(&m.Met)
+	case 456: // 57: port_free
+		d.Bool(&m.PortFree)
 	default:
 		return false
 	}

@@ -382,6 +382,14 @@ func (m *SocketEntry) GetMet() bool {
 	return false
 }
 
+// GetPortFree returns port_free, or its default.
+func (m *SocketEntry) GetPortFree() bool {
+	if m != nil && m.PortFree != nil {
+		return *m.PortFree
+	}
+	return false
+}
+
 // RingPart is glis.RingPart.
 type RingPart struct {
 	Offset  *uint64 // in bytes

@@ -501,6 +501,9 @@ var errSource = errors.New("another local address was chosen")
 // kernel choose the address: to bind to an address of IPv6 sets IPV6_V6ONLY for
 // good, which one has that was accepted, or bound by connect(2), does not.
 func (n *node) leavesWide() bool {
+	if n.autobound() {
+		return true
+	}
 	connected := n.live() || n.ended != nil
 	if n.datagrams() && n.peer.set() && !n.cut {
 		if connected = true; n.lent() {

@@ -71,6 +71,10 @@ func (n *node) lent() bool {
 // wide is what a socket is bound to that is to get the rest by connect(2).
 func (n *node) wide() address {
 	at := n.at
+	if n.autobound() {
+		at.port = 0
+		return at
+	}
 	switch {
 	case n.lent() && !n.unseen.entry.GetLentAddress():
 	case n.family == unix.AF_INET:

@@ -317,20 +317,31 @@ func (n *node) bind(own int, at address) error {
 	if err != nil {
 		return err
 	}
-	if at.port == 0 && n.at.port != 0 {
+	if at.port == 0 && n.at.port != 0 && !n.autobound() {
 		return n.lendPort(own, at, zone)
 	}
-	if err := n.bindTo(own, at, zone); errors.Is(err, unix.EADDRINUSE) {
-		if err := n.bindOver(own, at, zone, err); err != nil {
-			return err
-		}
-	} else if err != nil {
+	if err := n.bindAs(own, at, zone); err != nil {
 		return err
 	}
 	if forTime && !n.lenient {
 		return setReuse(own, 0)
 	}
 	return nil
+}
+
+// bindAs binds it to a port of its own, or as the kernel gave it one.
+func (n *node) bindAs(own int, at address, zone int) error {
+	switch {
+	case at.port == 0 && n.at.port != 0:
+		return n.bindAuto(own, at, zone)
+	case n.vacant():
+		return n.bindElse(own, zone)
+	}
+	err := n.bindTo(own, at, zone)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return n.bindOver(own, at, zone, err)
+	}
+	return err
 }
 
 func (n *node) bindTo(own int, at address, zone int) error {
@@ -428,7 +439,7 @@ func (n *node) connect(own int) error {
 	if err != nil {
 		return fmt.Errorf("connect to %v: %w", n.peer, err)
 	}
-	if !n.leavesWide() {
+	if !n.leavesWide() || n.autobound() {
 		return nil
 	}
 	return errors.Join(n.freePort(own), n.checkSource(own))

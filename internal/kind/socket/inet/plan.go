@@ -190,7 +190,7 @@ func (n *node) check(e *sk_inet.InetSkEntry) error {
 }
 
 // Planned notes which sockets of a port come before others: those that are
-// only bound, those that listen, those that are connected. In repair mode a
+// were bound once, those that are only bound, those that listen, those that are connected. In repair mode a
 // socket is bound whoever else is; a listener isn't. It joins connections both
 // ends of which are in the images.
 func (k *Kind) Planned() error {
@@ -202,10 +202,12 @@ func (k *Kind) Planned() error {
 		ports int
 		port  uint16
 	}
-	bound, listen := map[place][]plan.ID{}, map[place][]plan.ID{}
+	bound, listen, gone := map[place][]plan.ID{}, map[place][]plan.ID{}, map[place][]plan.ID{}
 	for _, n := range k.nodes {
 		switch at := (place{n.ports(), n.at.port}); {
 		case n.at.port == 0 || n.connected || n.datagrams():
+		case n.vacant():
+			gone[at] = append(gone[at], n.id)
 		case n.listens():
 			listen[at] = append(listen[at], n.id)
 		default:
@@ -218,6 +220,9 @@ func (k *Kind) Planned() error {
 			n.needs = bound[at]
 		case n.live() || n.ended != nil:
 			n.needs = append(slices.Clip(bound[at]), listen[at]...)
+		}
+		if at := (place{n.ports(), n.at.port}); !n.vacant() && len(gone[at]) > 0 {
+			n.needs = append(slices.Clip(n.needs), gone[at]...)
 		}
 	}
 	return errors.Join(k.order(), k.checkListeners(), k.join())

@@ -77,7 +77,7 @@ func (k *Kind) crowded() map[uint32]bool {
 func (n *node) port() uint32 { return uint32(n.ports())<<16 | uint32(n.at.port) }
 
 // takesSeat tells whether others can be in the way of its address.
-func (n *node) takesSeat() bool { return n.at.port != 0 && !n.connected && !n.cut }
+func (n *node) takesSeat() bool { return n.at.port != 0 && !n.connected && !n.cut && !n.vacant() }
 
 // seat returns the address of a socket, seats the ports that others can have it of:
 // all addresses of IPv6 are those of IPv4, too, unless it has IPV6_V6ONLY.

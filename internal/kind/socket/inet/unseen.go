@@ -22,7 +22,7 @@ func unseenNames() []string {
 	return []string{
 		"inet_sock", "inet_sock.pinet6", "inet_sock.mc_index", "inet_sock.mc_addr",
 		"ipv6_pinfo", "ipv6_pinfo.sticky_pktinfo", "ipv6_pinfo.frag_size", "ipv6_pinfo.flow_label",
-		"?sock.sk_userlocks", "sock.sk_socket", "socket", "socket.state",
+		"?sock.sk_userlocks", "?sock_common.skc_num", "sock.sk_socket", "socket", "socket.state",
 		"tcp_sock", "tcp_sock.rx_opt", "tcp_options_received.user_mss",
 	}
 }
@@ -161,6 +161,9 @@ func (l *look) checkUnseen() error {
 	if err == nil {
 		err = socket.ReadUnseen(l.inside, m, l.more)
 	}
+	if err == nil {
+		err = l.readAutobound(m)
+	}
 	if err == nil && l.lite() {
 		err = l.readCoverage(m)
 	}
@@ -218,8 +221,8 @@ func (k *Kind) planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
 	if err := errors.Join(socket.CheckUnseen(e), socket.CheckLong(s.longs(), e.GetLong()), s.checkCoverage(e), s.checkLabels(e)); err != nil {
 		return nil, err
 	}
-	if (e.GetLentAddress() || e.GetLentPort() && !e.GetEnded()) && !s.datagrams() {
-		return nil, errors.New("what connect(2) gave to a socket that isn't of UDP, and whose connection hasn't ended, can't be lent")
+	if tcp := s.protocol == unix.IPPROTO_TCP && s.bare == 0 && (!s.connected || e.GetEnded()); !s.datagrams() && (e.GetLentAddress() || e.GetLentPort() && !tcp) || e.GetPortFree() && !tcp {
+		return nil, errors.New("an address or port that it got from connect(2), or a port that it gave up, can't be")
 	}
 	if e.GetMaxSegment() > math.MaxUint16 {
 		return nil, fmt.Errorf("TCP_MAXSEG of %d can't be", e.GetMaxSegment())
