@@ -252,6 +252,9 @@ func (h *passing) forget(told *passed) {
 
 // find finds the options of a client.
 func (h *passing) find(memory []byte, told *passed) (different, error) {
+	if own := h.told.segment; told.segment != own && (told.segment == freshSegment || own == freshSegment) {
+		return different{why: fmt.Sprintf("TCP_MAXSEG of the listener has been set to %d, or is so since it came, and the option doesn't tell that from one that nobody has set", freshSegment)}, nil
+	}
 	values, why, err := h.values(memory, told.segment)
 	if err != nil || why != "" {
 		return different{why: why}, err

@@ -200,14 +200,19 @@ func TestPassedRefused(t *testing.T) {
 		"locked":  {set(unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1, 0, 0, 0), "SO_LOCK_FILTER"},
 		"budget":  {set(unix.SOL_SOCKET, 70, 9, 0, 0, 0), "SO_BUSY_POLL_BUDGET"},
 		"address": {set(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, append(make([]byte, 16), 1, 0, 0, 0)...), "IPV6_PKTINFO"},
+		"segment": {set(unix.IPPROTO_TCP, unix.TCP_MAXSEG, 24, 2, 0, 0), "TCP_MAXSEG"},
 		"size":    {set(unix.IPPROTO_IPV6, unix.IPV6_MTU, 0, 6, 0, 0), "IPV6_MTU"},
 		"headers": {set(unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, 17, 0, 1, 4, 0, 0, 0, 0), "IPV6_HOPOPTS"},
 		"policy":  {set(unix.IPPROTO_IPV6, unix.IPV6_XFRM_POLICY, xfrmPolicy()...), "IPsec"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, late := range []bool{false, true} {
-				d := listenerOf(t, tcp6)
-				steps := []func(int) error{x.set, func(n int) error { client(t, tcp6, n); return nil }}
+				s := tcp6
+				if name == "segment" { // so small ones are refused there
+					s = tcp4
+				}
+				d := listenerOf(t, s)
+				steps := []func(int) error{x.set, func(n int) error { client(t, s, n); return nil }}
 				if late {
 					slices.Reverse(steps)
 				}
@@ -219,6 +224,12 @@ func TestPassedRefused(t *testing.T) {
 				_, err := dumped(t, o, d.Int())
 				if !late && err != nil {
 					t.Errorf("it had it: %v", err)
+				}
+				if !late && name == "segment" { // and has it off since
+					must(t, linux.SockOpt{Level: unix.IPPROTO_TCP, Name: unix.TCP_MAXSEG, Value: 0}.Set(d.Int()))
+					if _, err := dumped(t, o, d.Int()); err == nil || !strings.Contains(err.Error(), x.why) {
+						t.Errorf("it had it: error %v", err)
+					}
 				}
 				if late && (!errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), x.why)) {
 					t.Errorf("it got it: error %v", err)

@@ -13,6 +13,9 @@ import (
 // leastSegment is TCP_MIN_MSS of the kernel, below which TCP_MAXSEG can't be set.
 const leastSegment = 88
 
+// freshSegment is TCP_MSS_DEFAULT, what TCP_MAXSEG tells where nobody has set it.
+const freshSegment = 536
+
 // knowSegment finds out whether TCP_MAXSEG was set. If not, the option tells of a
 // socket without a connection what the kernel last reckoned with: after a
 // connection that failed, or for what goes with every packet (IP_OPTIONS).

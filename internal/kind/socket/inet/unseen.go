@@ -67,13 +67,16 @@ func (s sort) lookInside(m *kmem.Reader, fd int, e *extra.SocketEntry) (*kmem.St
 	if err != nil {
 		return nil, err
 	}
-	if s.connected {
-		// Which interface multicast goes to is that of its first packet.
-		if n := own.In("tcp_sock.rx_opt").U16("tcp_options_received.user_mss"); n != 0 {
+	if name == "tcp_sock" {
+		n := own.In("tcp_sock.rx_opt").U16("tcp_options_received.user_mss")
+		if n != 0 && (s.connected || n == freshSegment) {
 			e.MaxSegment = proto.Uint32(uint32(n))
 		}
-	} else if err := readMulticast(own, e); err != nil {
-		return nil, err
+	}
+	if !s.connected { // else the interface that multicast goes to is that of its first packet
+		if err := readMulticast(own, e); err != nil {
+			return nil, err
+		}
 	}
 	if s.family == unix.AF_INET {
 		return own, nil
@@ -254,6 +257,11 @@ func (u *unseen) set(own int) error {
 	if err := errors.Join(u.setMulticast(own), u.setCoverage(own), u.setLabels(own)); err != nil {
 		return err
 	}
+	if !u.connected {
+		if err := u.setSegment(own); err != nil {
+			return err
+		}
+	}
 	if n := u.entry.GetPacketSize(); n != 0 {
 		if err := unix.SetsockoptInt(own, unix.IPPROTO_IPV6, unix.IPV6_MTU, int(n)); err != nil {
 			return fmt.Errorf("set IPV6_MTU to %d: %w", n, err)
@@ -300,12 +308,17 @@ func (u *unseen) finish(own int) error {
 			return err
 		}
 	}
+	return errors.Join(u.setSegment(own), socket.SetUnseen(own, u.entry))
+}
+
+// setSegment sets TCP_MAXSEG where the option doesn't tell whether it was set.
+func (u *unseen) setSegment(own int) error {
 	if n := u.entry.GetMaxSegment(); n != 0 {
 		if err := unix.SetsockoptInt(own, unix.IPPROTO_TCP, unix.TCP_MAXSEG, int(n)); err != nil {
 			return fmt.Errorf("set TCP_MAXSEG to %d: %w", n, err)
 		}
 	}
-	return socket.SetUnseen(own, u.entry)
+	return nil
 }
 
 // indexOf returns the number of an interface, 0 for "".

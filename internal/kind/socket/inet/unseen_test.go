@@ -82,6 +82,33 @@ func TestMaxSegment(t *testing.T) {
 	e.Close()
 }
 
+// The size that an option tells where nobody has set one can have been set, too.
+func TestFreshSegment(t *testing.T) {
+	testkit.RequireRoot(t)
+	for _, s := range []sort{tcp4, tcp6} {
+		for _, listens := range []bool{false, true} {
+			for _, set := range []uint32{0, freshSegment} {
+				d := s.make(t)
+				if listens {
+					d = listenerOf(t, s)
+				}
+				must(t, linux.SockOpt{Level: unix.IPPROTO_TCP, Name: unix.TCP_MAXSEG, Value: int(set)}.Set(d.Int()))
+				if got := insideOf(t, s, d.Int()).GetMaxSegment(); got != set {
+					t.Errorf("%v: found %d", s, got)
+				}
+				o := options.NewDump()
+				images, err := dumped(t, o, d.Int())
+				must(t, errors.Join(err, d.Close()))
+				for _, n := range restored(t, images) {
+					if got := insideOf(t, s, n).GetMaxSegment(); got != set {
+						t.Errorf("%v, listens %v: TCP_MAXSEG is set to %d, was to %d", s, listens, got, set)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestUnseenNonsense(t *testing.T) {
 	number := proto.Uint32
 	for _, e := range []*extra.SocketEntry{
