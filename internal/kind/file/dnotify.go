@@ -112,14 +112,19 @@ func (k *Regular) notices(f *scan.File, d *fd.FD) ([]notice, error) {
 			return nil, nil // no dnotify
 		}
 	}
+	file, err := r.File(d.Int())
+	if err != nil {
+		return nil, err
+	}
+	marked := false // by whomever: where nobody watches, nobody needs to ask
+	err = eachMark(r, file, func(kmem.Addr) error { marked = true; return nil })
+	if err != nil || !marked {
+		return nil, err
+	}
 	if k.notifiers == 0 {
 		if k.notifiers, err = findNotifiers(r); err != nil {
 			return nil, err
 		}
-	}
-	file, err := r.File(d.Int())
-	if err != nil {
-		return nil, err
 	}
 	var out []notice
 	err = eachMark(r, file, func(mark kmem.Addr) error {

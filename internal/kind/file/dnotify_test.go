@@ -11,9 +11,11 @@ import (
 	"glis.dev/glis/image/criu/regfile"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/image/protowire"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -50,6 +52,33 @@ func TestNotices(t *testing.T) {
 			t.Error(err)
 		}
 		unix.Close(n)
+	}
+}
+
+// Whether somebody asks for signals by a directory (F_NOTIFY) is known without that Glis does so
+// itself, which fs.dir-notify-enable of 0 forbids, if nobody watches it.
+func TestNoticesUnasked(t *testing.T) {
+	r, err := kmem.Open()
+	testkit.KernelMemory(t, err)
+	r.Close()
+	k := &Regular{}
+	defer k.Close() //nolint:errcheck // nothing was written
+	owned := func() *fd.FD {
+		n := open(t, t.TempDir(), unix.O_RDONLY|unix.O_DIRECTORY)
+		if _, err := unix.FcntlInt(uintptr(n), unix.F_SETOWN, unix.Getpid()); err != nil {
+			t.Fatal(err)
+		}
+		return fd.New(n)
+	}
+	if all, err := k.notices(&scan.File{}, owned()); err != nil || len(all) != 0 || k.notifiers != 0 {
+		t.Errorf("nobody asks: %d do, %v, looked for by a mark of its own: %v", len(all), err, k.notifiers != 0)
+	}
+	d := owned()
+	if _, err := unix.FcntlInt(uintptr(d.Int()), unix.F_NOTIFY, linux.DN_CREATE|linux.DN_MULTISHOT); err != nil {
+		testkit.Lacks(t, "dnotify (CONFIG_DNOTIFY, fs.dir-notify-enable)", err, unix.EINVAL)
+	}
+	if all, err := k.notices(&scan.File{}, d); err != nil || len(all) != 1 {
+		t.Errorf("one asks: %d do, %v", len(all), err)
 	}
 }
 
