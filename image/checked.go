@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +32,8 @@ type Checked struct {
 // checkedFiles is what a checkpoint and the directories in it share.
 type checkedFiles struct {
 	top       Store
-	files     map[string]listed
+	files     *ledger
+	seen      *seen
 	inside    map[string]string // the directory that is in a directory
 	inventory []byte
 }
@@ -51,21 +51,21 @@ func Check(s Store) (*Checked, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &checkedFiles{top: s, files: files, inside: map[string]string{}, inventory: raw}
-	states := make([]checking, len(files))
-	for name, f := range files {
-		f.state, states = &states[0], states[1:]
-		f.state.begin(f.name, f.size, f.sums)
-		files[name] = f
-		if !strings.Contains(name, "/") {
-			continue // nearly all are at the top, and there may be very many
-		}
-		for at := path.Dir(name); at != "."; at = path.Dir(at) {
-			up, dir := path.Split(at)
-			c.inside[strings.TrimSuffix(up, "/")] = dir
+	c := &checkedFiles{top: s, files: files, seen: newSeen(len(files.at)), inside: map[string]string{}, inventory: raw}
+	for i := range files.at {
+		if dir, _ := path.Split(string(files.name(i))); dir != "" {
+			c.within(path.Clean(dir))
 		}
 	}
 	return &Checked{Store: s, checkedFiles: c}, nil
+}
+
+// within notes which directories a directory is in.
+func (c *checkedFiles) within(dir string) {
+	for at := dir; at != "."; at = path.Dir(at) {
+		up, name := path.Split(at)
+		c.inside[strings.TrimSuffix(up, "/")] = name
+	}
 }
 
 // mayBe tells whether a file may be there that the manifest lacks: what is no
@@ -87,7 +87,7 @@ func (c *Checked) Open(name string) (ReadFile, error) {
 		}
 		return &bytesFile{b: b}, nil
 	}
-	want, ok := c.files[path.Join(c.prefix, name)]
+	i, ok := c.files.find(path.Join(c.prefix, name))
 	f, err := c.Store.Open(name)
 	switch {
 	case !ok && (err != nil || mayBe(name)):
@@ -96,11 +96,11 @@ func (c *Checked) Open(name string) (ReadFile, error) {
 		_ = f.Close() // the error below is the one that matters
 		return nil, notOurs(path.Join(c.prefix, name))
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, missing(want.name)
+		return nil, missing(path.Join(c.prefix, name))
 	case err != nil:
 		return nil, err
 	}
-	checked, err := c.checked(f, want)
+	checked, err := c.checked(f, i)
 	if err != nil {
 		_ = f.Close() // the first error is the one that matters
 	}
@@ -117,9 +117,13 @@ func (c *Checked) short(name string, room []byte) (b []byte, ok bool, err error)
 	if c.prefix != "" {
 		full = path.Join(c.prefix, name)
 	}
-	want, ok := c.files[full]
+	i, ok := c.files.find(full)
 	d, plain := c.Store.(*Dir)
-	if !ok || !plain || !want.short() {
+	if !ok || !plain {
+		return nil, false, nil
+	}
+	want := c.files.entry(i)
+	if !want.short() {
 		return nil, false, nil
 	}
 	b, size, err := d.whole(name, want.size, room)
@@ -131,7 +135,18 @@ func (c *Checked) short(name string, room []byte) (b []byte, ok bool, err error)
 	case size != want.size:
 		return nil, true, wrongSize(want, size)
 	}
-	return b, true, want.state.read(b, 0)
+	return b, true, c.readWhole(i, &want, b)
+}
+
+// readWhole takes note of all of a short file.
+func (c *Checked) readWhole(i int, want *listed, b []byte) error {
+	var state checking
+	state.begin(want.name, want.size, want.sums)
+	if err := state.read(b, 0); err != nil {
+		return err
+	}
+	c.seen.done(i)
+	return nil
 }
 
 // wrongSize says that a file is longer or shorter than it was.
@@ -153,15 +168,15 @@ func missing(name string) error {
 	return fileError(name, fmt.Errorf("it is missing: %w", ErrChecksum))
 }
 
-func (c *Checked) checked(f ReadFile, want listed) (ReadFile, error) {
+func (c *Checked) checked(f ReadFile, i int) (ReadFile, error) {
+	want := c.files.entry(i)
 	if got := f.Size(); got != want.size {
 		return nil, wrongSize(want, got)
 	}
-	state := want.state
 	if want.short() {
-		return readChecked(f, state)
+		return c.readChecked(f, i, &want)
 	}
-	return &checkedFile{f, state}, nil
+	return &checkedFile{f, c.seen, i, c.seen.checking(i, &want)}, nil
 }
 
 // isPages tells whether a file holds pages; all others are metadata.
@@ -171,13 +186,13 @@ func isPages(name string) bool {
 }
 
 // readChecked reads a short file and closes it.
-func readChecked(f ReadFile, state *checking) (ReadFile, error) {
+func (c *Checked) readChecked(f ReadFile, i int, want *listed) (ReadFile, error) {
 	b := make([]byte, f.Size())
 	n, err := f.ReadAt(b, 0)
 	if n < len(b) {
-		return nil, &Error{File: state.name, Offset: int64(n), Err: readError(err)}
+		return nil, &Error{File: want.name, Offset: int64(n), Err: readError(err)}
 	}
-	if err := state.read(b, 0); err != nil {
+	if err := c.readWhole(i, want, b); err != nil {
 		return nil, err
 	}
 	return &bytesFile{b: b}, f.Close()
@@ -204,13 +219,19 @@ func (f *bytesFile) File() *os.File { return nil }
 // checkedFile is a file whose chunks are checked while they are read.
 type checkedFile struct {
 	ReadFile
+	seen  *seen
+	i     int // its number
 	state *checking
 }
 
 func (f *checkedFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := f.ReadFile.ReadAt(p, off)
-	if bad := f.state.read(p[:n], off); bad != nil {
+	whole, bad := f.state.readAndAsk(p[:n], off)
+	if bad != nil {
 		return 0, bad
+	}
+	if whole {
+		f.seen.done(f.i)
 	}
 	return n, err
 }
@@ -221,7 +242,7 @@ func (c *Checked) Metadata(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
-	return c.check(ctx, func(f listed) bool { return !isPages(f.name) })
+	return c.check(ctx, func(name string) bool { return !isPages(name) })
 }
 
 // Rest checks all that has not been seen yet: after it, and all that was read
@@ -230,37 +251,24 @@ func (c *Checked) Rest(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
-	return c.check(ctx, func(listed) bool { return true })
+	return c.check(ctx, func(string) bool { return true })
 }
 
-func (c *Checked) check(ctx context.Context, wanted func(listed) bool) error {
-	names := c.unseen()
-	return par.Do(len(names), func(i int) error {
+func (c *Checked) check(ctx context.Context, wanted func(name string) bool) error {
+	left := c.seen.unread(len(c.files.at)) // a checkpoint may have very many others
+	return par.Do(len(left), func(i int) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		return c.checkFile(ctx, c.files[names[i]], wanted(c.files[names[i]]))
+		return c.checkFile(ctx, int(left[i]), wanted(string(c.files.name(int(left[i])))))
 	})
-}
-
-// unseen returns the names of files that were not seen whole, sorted: a checkpoint may
-// have very many others.
-func (c *Checked) unseen() []string {
-	var names []string
-	for name, f := range c.files {
-		if f.size == 0 || !f.state.seen() {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 // checkFile looks at a file: at its size only, or at all that has not been
 // seen of it.
-func (c *Checked) checkFile(ctx context.Context, want listed, content bool) error {
-	state := want.state
-	rest := state.rest()
+func (c *Checked) checkFile(ctx context.Context, i int, content bool) error {
+	want := c.files.entry(i)
+	rest := c.seen.rest(i, &want)
 	if want.size > 0 && len(rest) == 0 {
 		return nil
 	}
@@ -275,7 +283,7 @@ func (c *Checked) checkFile(ctx context.Context, want listed, content bool) erro
 	if !content {
 		return nil
 	}
-	rest = state.rest() // a short file was looked at when it was opened
+	rest = c.seen.rest(i, &want) // a short file was looked at when it was opened
 	return eachChunk(len(rest), want.size, func(i int, buf []byte) error {
 		if err := context.Cause(ctx); err != nil {
 			return err

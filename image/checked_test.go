@@ -99,8 +99,9 @@ func TestIntact(t *testing.T) {
 		}
 		c, err := Check(openDir(t, path))
 		check(t, err)
-		if len(c.files) != 10 || c.files["shared/shared/pages-1.img"].link != "pages-1.img" {
-			t.Errorf("%d files, %+v", len(c.files), c.files["shared/shared/pages-1.img"])
+		i, ok := c.files.find("shared/shared/pages-1.img")
+		if len(c.files.at) != 10 || !ok || c.files.entry(i).link != "pages-1.img" || c.files.entry(i).size != int64(many*PageSize) {
+			t.Errorf("%d files, %d of them, %v", len(c.files.at), i, ok)
 		}
 		check(t, os.WriteFile(path+"/stats-restore", []byte("later"), 0o600))
 		if bad := verify(t, path); bad != "" {
@@ -390,6 +391,36 @@ func TestCancelledCheck(t *testing.T) {
 	}
 }
 
+// manifestOf encodes a manifest.
+func manifestOf(files ...listed) (out []byte) {
+	var l ledger
+	for _, f := range files {
+		l.add(f)
+	}
+	l.sort()
+	_ = writeManifest(&l, func(b []byte) error { // it does not fail
+		out = append(out, b...)
+		return nil
+	})
+	return out
+}
+
+// A manifest that is not in order of names is read like one that is.
+func TestManifestInAnyOrder(t *testing.T) {
+	l := ledger{b: manifest.header(nil)}
+	for _, name := range []string{"b", "d", "a", "c"} {
+		l.add(listed{name: name})
+	}
+	l.add(listed{name: "e/b", link: "b"})
+	got, err := parseManifest(l.b)
+	check(t, err)
+	for i, want := range []string{"a", "b", "c", "d", "e/b"} {
+		if f := got.entry(i); f.name != want {
+			t.Errorf("%d: %q, want %q", i, f.name, want)
+		}
+	}
+}
+
 func TestHostileManifests(t *testing.T) {
 	entry := func(b []byte) []byte {
 		return append(binary.LittleEndian.AppendUint32(manifest.header(nil), uint32(len(b))), b...)
@@ -412,6 +443,9 @@ func TestHostileManifests(t *testing.T) {
 		"link to none":   entry(appendListed(nil, listed{name: "x", link: "y"})),
 		"not protobuf":   entry([]byte{0xff}),
 		"odd checksums":  entry([]byte{1<<3 | 2, 1, 'x', 3<<3 | 2, 1, 0}),
+		"name behind":    entry(append(binary.AppendUvarint(nil, uint64(entrySize)<<3), append([]byte{0}, appendListed(nil, listed{name: "x"})...)...)),
+		"two names":      entry(append(appendListed(nil, listed{name: "x"}), appendListed(nil, listed{name: "y"})...)),
+		"link to a link": append(entry(appendListed(nil, listed{name: "x", link: "y"})), append(entry(appendListed(nil, listed{name: "y", link: "z"})), entry(appendListed(nil, listed{name: "z"}))[len(manifest.header(nil)):]...)[len(manifest.header(nil)):]...),
 		"twice":          append(entry(appendListed(nil, listed{name: "x"})), entry(appendListed(nil, listed{name: "x"}))[len(manifest.header(nil)):]...),
 	} {
 		if files, err := parseManifest(b); err == nil || !strings.Contains(err.Error(), ManifestName) {
@@ -423,11 +457,11 @@ func TestHostileManifests(t *testing.T) {
 // FuzzManifest reads whatever a manifest may hold, and checks whatever inventory
 // stands beside it: an error, or what can be relied on.
 func FuzzManifest(f *testing.F) {
-	manifest := appendManifest(nil, map[string]listed{"a": {name: "a"}})
+	manifest := manifestOf(listed{name: "a"})
 	inv, err := encodeInventory(someInventory(), mark{uint64(len(manifest)), checksum(0, manifest)})
 	check(f, err)
 	f.Add(manifest, inv)
-	f.Add(appendManifest(nil, map[string]listed{"a": {name: "a", size: 5, sums: []uint32{1}}, "b/c": {name: "b/c", link: "a"}}), inv)
+	f.Add(manifestOf(listed{name: "a", size: 5, sums: []uint32{1}}, listed{name: "b/c", link: "a"}), inv)
 	f.Fuzz(func(t *testing.T, b, inv []byte) {
 		c, err := Check(memory{"inventory.img": &memFile{inv}, ManifestName: &memFile{b}})
 		if (c == nil) == (err == nil) {
@@ -440,13 +474,17 @@ func FuzzManifest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := parseManifest(appendManifest(nil, files))
+		var all []listed
+		for i := range files.at {
+			all = append(all, files.entry(i))
+		}
+		again, err := parseManifest(manifestOf(all...))
 		check(t, err)
-		if len(again) != len(files) {
+		if len(again.at) != len(files.at) {
 			t.Fatalf("%v, was %v", again, files)
 		}
-		for name, x := range files {
-			if y := again[name]; x.name != y.name || x.size != y.size || x.link != y.link || !slices.Equal(x.sums, y.sums) {
+		for i, x := range all {
+			if y := again.entry(i); x.name != y.name || x.size != y.size || x.link != y.link || !slices.Equal(x.sums, y.sums) {
 				t.Fatalf("%v, was %v", y, x)
 			}
 		}

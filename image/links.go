@@ -17,8 +17,8 @@ import (
 
 // listLinks adds to files what lies in directories of d. What is no link to a
 // file of the list is not part of the checkpoint.
-func (d *Dir) listLinks(files map[string]listed) error {
-	var byInode map[dirID]string
+func (d *Dir) listLinks(files *ledger) error {
+	var byInode map[dirID]int32
 	return d.eachBelow(func(name string, e fs.DirEntry) error {
 		if !e.Type().IsRegular() {
 			return nil
@@ -34,8 +34,7 @@ func (d *Dir) listLinks(files map[string]listed) error {
 			return err
 		}
 		if to, ok := byInode[id]; ok {
-			f := files[to]
-			files[name] = listed{name: name, size: f.size, sums: f.sums, link: to}
+			files.add(listed{name: name, link: string(files.name(int(to)))})
 		}
 		return nil
 	})
@@ -63,15 +62,15 @@ func (d *Dir) eachBelow(f func(name string, e fs.DirEntry) error) error {
 	})
 }
 
-// inodes returns the names of files by their inodes.
-func (d *Dir) inodes(files map[string]listed) (map[dirID]string, error) {
-	out := make(map[dirID]string, len(files))
-	for name := range files {
-		id, err := d.inode(name)
+// inodes returns which inodes the files of the list have, by their numbers there.
+func (d *Dir) inodes(files *ledger) (map[dirID]int32, error) {
+	out := make(map[dirID]int32, len(files.at))
+	for i := range files.at {
+		id, err := d.inode(string(files.name(i)))
 		if err != nil {
 			return nil, err
 		}
-		out[id] = name
+		out[id] = int32(i)
 	}
 	return out, nil
 }

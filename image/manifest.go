@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"glis.dev/glis/image/protowire"
@@ -34,22 +32,27 @@ type listed struct {
 	size int64
 	sums []uint32
 	link string // size and sums are those of the file of this name
-
-	state *checking // what was seen of it, whoever has it open; see Check
 }
 
 // mostDeep is how many directories a name in the manifest leads through.
 const mostDeep = 128
 
-// appendManifest encodes the manifest.
-func appendManifest(b []byte, files map[string]listed) []byte {
-	b = manifest.header(b)
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		start := len(b)
-		b = appendListed(append(b, 0, 0, 0, 0), files[name])
-		binary.LittleEndian.PutUint32(b[start:], uint32(len(b)-start-4))
+// manifestPiece is about how much of a manifest is written at a time.
+const manifestPiece = 32 << 10
+
+// writeManifest hands a manifest to write, in pieces; the ledger must be sorted.
+func writeManifest(l *ledger, write func([]byte) error) error {
+	b := manifest.header(nil)
+	for i := range l.at {
+		if b = append(b, l.raw(i)...); len(b) < manifestPiece {
+			continue
+		}
+		if err := write(b); err != nil {
+			return err
+		}
+		b = b[:0]
 	}
-	return b
+	return write(b)
 }
 
 func appendListed(b []byte, f listed) []byte {
@@ -72,43 +75,53 @@ func appendListed(b []byte, f listed) []byte {
 // parseManifest decodes and checks a manifest. What it returns can be relied
 // on: each name leads to a place in the checkpoint, each file has a checksum
 // for all of its chunks.
-func parseManifest(b []byte) (map[string]listed, error) {
-	const word = 4
+func parseManifest(b []byte) (*ledger, error) {
 	head := len(manifest.header(nil))
 	if len(b) < head || !bytes.Equal(b[:head], manifest.header(nil)) {
 		return nil, &Error{File: ManifestName, Err: ErrMagic}
 	}
-	files := make(map[string]listed, countEntries(b[head:]))
+	l, sorted := &ledger{b: b}, true
 	for at := head; at < len(b); {
 		rest := b[at:]
-		if len(rest) < word || uint64(binary.LittleEndian.Uint32(rest)) > uint64(len(rest)-word) {
+		if len(rest) < entryHead || uint64(binary.LittleEndian.Uint32(rest)) > uint64(len(rest)-entryHead) {
 			return nil, &Error{File: ManifestName, Offset: int64(at), Err: errors.New("file is cut")}
 		}
-		n := int(binary.LittleEndian.Uint32(rest))
-		f, err := parseListed(rest[word : word+n])
-		if _, twice := files[f.name]; err == nil && twice {
-			err = fmt.Errorf("%.80q is there twice", f.name)
-		}
-		if err != nil {
+		n := entryHead + int(binary.LittleEndian.Uint32(rest))
+		if err := checkListing(rest[entryHead:n]); err != nil {
 			return nil, &Error{File: ManifestName, Offset: int64(at), Err: err}
 		}
-		files[f.name] = f
-		at += word + n
+		l.at = append(l.at, uint32(at))
+		if i := len(l.at) - 1; i > 0 {
+			sorted = sorted && bytes.Compare(l.name(i-1), l.name(i)) < 0
+		}
+		at += n
 	}
-	return files, followLinks(files)
+	if !sorted {
+		l.order()
+	}
+	if i := l.twice(); i >= 0 {
+		return nil, &Error{File: ManifestName, Offset: int64(l.at[i]), Err: fmt.Errorf("%.80q is there twice", l.name(i))}
+	}
+	return l, l.checkLinks()
 }
 
-// countEntries counts what may be entries, up to many.
-func countEntries(b []byte) (n int) {
-	for len(b) >= 4 && n < 1<<16 {
-		size := uint64(binary.LittleEndian.Uint32(b))
-		if size == 0 || size > uint64(len(b)-4) {
-			return n
-		}
-		b = b[4+size:]
-		n++
+// checkListing checks one entry, without links.
+func checkListing(b []byte) error {
+	f, err := parseListed(b)
+	if err == nil && string(nameIn(b)) != f.name {
+		err = fmt.Errorf("%.80q: its name is not what comes first", f.name)
 	}
-	return n
+	return err
+}
+
+// nameIn returns the name in an entry that was checked: what comes first.
+func nameIn(b []byte) []byte {
+	n, typ, size := protowire.ConsumeTag(b)
+	if size < 0 || n != entryName || typ != protowire.BytesType {
+		return nil
+	}
+	name, _ := protowire.ConsumeBytes(b[size:])
+	return name
 }
 
 func parseListed(b []byte) (f listed, err error) {
@@ -159,18 +172,21 @@ func checkListed(f *listed) error {
 	return nil
 }
 
-// followLinks gives links the size and sums of what they lead to.
-func followLinks(files map[string]listed) error {
-	for name, f := range files {
+// checkLinks makes sure that links lead to files.
+func (l *ledger) checkLinks() error {
+	for i := range l.at {
+		f, _ := parseListed(l.raw(i)[entryHead:]) // it was checked
 		if f.link == "" {
 			continue
 		}
-		to, ok := files[f.link]
-		if !ok || to.link != "" {
-			return fileError(ManifestName, fmt.Errorf("%.80q leads to %.80q, which is no file in it", name, f.link))
+		to, ok := l.find(f.link)
+		if ok {
+			target, _ := parseListed(l.raw(to)[entryHead:])
+			ok = target.link == ""
 		}
-		f.size, f.sums = to.size, to.sums
-		files[name] = f
+		if !ok {
+			return fileError(ManifestName, fmt.Errorf("%.80q leads to %.80q, which is no file in it", f.name, f.link))
+		}
 	}
 	return nil
 }

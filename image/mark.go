@@ -135,7 +135,7 @@ func readWhole(s Store, name string, limit int64) ([]byte, error) {
 const mostManifest = 64 << 20
 
 // readManifest reads the manifest that a mark vouches for.
-func readManifest(s Store, m *mark) (map[string]listed, error) {
+func readManifest(s Store, m *mark) (*ledger, error) {
 	b, err := readWhole(s, ManifestName, mostManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fileError(ManifestName, errors.New("it is missing: without it nothing can be checked; take another copy of the checkpoint"))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"glis.dev/glis/image/criu/inventory"
@@ -21,15 +22,15 @@ type Recorder struct {
 	Store
 	later bool
 
-	mu    sync.Mutex
-	files map[string]*recorded
+	mu     sync.Mutex
+	files  ledger      // those that were closed
+	unread []*recorded // those of them whose checksums are taken later
 }
 
-// recorded is a file that was made.
+// recorded is a file that is being made.
 type recorded struct {
 	sums
 	listed
-	known bool // listed has its size and sums
 }
 
 // NewRecorder records what is made in s. With later the checksums of pages are
@@ -37,7 +38,7 @@ type recorded struct {
 // longer, but the tree may run meanwhile.
 func NewRecorder(s Store, later bool) *Recorder {
 	checksum(0, nil) // makes tables when it is first called: before a tree is frozen
-	return &Recorder{Store: s, later: later, files: map[string]*recorded{}}
+	return &Recorder{Store: s, later: later}
 }
 
 // Create makes a file whose content is recorded.
@@ -46,17 +47,14 @@ func (r *Recorder) Create(name string) (WriteFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec := &recorded{listed: listed{name: name}}
-	r.mu.Lock()
-	r.files[name] = rec
-	r.mu.Unlock()
-	return &recordedFile{WriteFile: f, rec: rec, later: r.later}, nil
+	return &recordedFile{WriteFile: f, by: r, rec: recorded{listed: listed{name: name}}}, nil
 }
 
 // Remove removes a file; the manifest will not have it.
 func (r *Recorder) Remove(name string) error {
 	r.mu.Lock()
-	delete(r.files, name)
+	r.files.remove(name)
+	r.unread = slices.DeleteFunc(r.unread, func(f *recorded) bool { return f.name == name })
 	r.mu.Unlock()
 	return r.Store.Remove(name)
 }
@@ -64,9 +62,9 @@ func (r *Recorder) Remove(name string) error {
 // recordedFile is a file being written.
 type recordedFile struct {
 	WriteFile
-	rec   *recorded
-	pos   int64 // of Write
-	later bool
+	by  *Recorder
+	rec recorded
+	pos int64 // of Write
 }
 
 func (f *recordedFile) Write(p []byte) (int, error) {
@@ -78,7 +76,7 @@ func (f *recordedFile) Write(p []byte) (int, error) {
 
 func (f *recordedFile) WriteAt(p []byte, off int64) (int, error) {
 	n, err := f.WriteFile.WriteAt(p, off)
-	if f.later {
+	if f.by.later {
 		f.rec.reach(off + int64(n)) // and has no sums
 		return n, err
 	}
@@ -90,10 +88,22 @@ func (f *recordedFile) Close() error {
 	if err := f.WriteFile.Close(); err != nil {
 		return err
 	}
-	f.rec.listed.size = f.rec.sums.size
-	f.rec.listed.sums, f.rec.known = f.rec.all()
-	f.rec.chunks = nil
+	f.by.closed(&f.rec)
 	return nil
+}
+
+// closed puts down what is known of a file.
+func (r *Recorder) closed(f *recorded) {
+	var known bool
+	f.listed.size = f.sums.size
+	f.listed.sums, known = f.all()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known {
+		r.files.add(f.listed)
+		return
+	}
+	r.unread = append(r.unread, &recorded{listed: f.listed})
 }
 
 // Seal makes the checkpoint whole: it writes the manifest and, last of all,
@@ -104,32 +114,49 @@ func (r *Recorder) Seal(ctx context.Context, e *inventory.InventoryEntry) error 
 	if err != nil {
 		return err
 	}
-	b := appendManifest(nil, files)
-	if err := r.write(ManifestName, b); err != nil {
+	m, err := r.writeManifest(files)
+	if err != nil {
 		return err
 	}
-	b, err = encodeInventory(e, mark{uint64(len(b)), checksum(0, b)})
+	b, err := encodeInventory(e, m)
 	if err != nil {
 		return err
 	}
 	return r.write(Inventory.FileName(), b)
 }
 
-// list returns what the manifest is to say.
-func (r *Recorder) list(ctx context.Context) (map[string]listed, error) {
-	files := make(map[string]listed, len(r.files))
-	for name, rec := range r.files {
-		if !rec.known {
-			if err := rec.read(ctx, r.Store); err != nil {
-				return nil, err
-			}
+// writeManifest writes the manifest and returns what the inventory is to say of it.
+func (r *Recorder) writeManifest(files *ledger) (m mark, err error) {
+	f, err := r.Store.Create(ManifestName)
+	if err != nil {
+		return m, err
+	}
+	err = writeManifest(files, func(b []byte) error {
+		m = mark{m.size + uint64(len(b)), checksum(m.sum, b)}
+		_, err := f.Write(b)
+		return err
+	})
+	return m, errors.Join(err, f.Close())
+}
+
+// list returns what the manifest is to say, sorted.
+func (r *Recorder) list(ctx context.Context) (*ledger, error) {
+	for len(r.unread) > 0 {
+		f := r.unread[len(r.unread)-1]
+		if err := f.read(ctx, r.Store); err != nil {
+			return nil, err
 		}
-		files[name] = rec.listed
+		r.files.add(f.listed)
+		r.unread = r.unread[:len(r.unread)-1]
 	}
+	r.files.sort()
 	if d, ok := DirOf(r.Store); ok {
-		return files, d.listLinks(files)
+		if err := d.listLinks(&r.files); err != nil {
+			return nil, err
+		}
+		r.files.sort()
 	}
-	return files, nil
+	return &r.files, nil
 }
 
 // read takes the checksums of a file from the file.
@@ -151,7 +178,6 @@ func (f *recorded) read(ctx context.Context, s Store) error {
 		f.listed.sums[i] = checksum(0, b)
 		return nil
 	})
-	f.known = err == nil
 	return err
 }
 
@@ -184,18 +210,22 @@ func (r *Recorder) SyncAll(ctx context.Context) error {
 }
 
 func (r *Recorder) syncAll(ctx context.Context) error {
-	names := []string{ManifestName, Inventory.FileName()}
-	for name := range r.files {
-		names = append(names, name)
-	}
+	files := len(r.files.at) + 2
 	d, ok := DirOf(r.Store)
-	if ok && len(names) > syncWhole && d.syncsWhole(r.bytes()) {
+	if ok && files > syncWhole && d.syncsWhole(r.bytes()) {
 		return errors.Join(d.syncFS(), d.syncLinks())
 	}
 	var g errgroup.Group
 	g.SetLimit(syncing)
-	for _, name := range names {
+	sync := func(name string) {
 		g.Go(func() error { return errors.Join(context.Cause(ctx), r.syncFile(name)) })
+	}
+	sync(ManifestName)
+	sync(Inventory.FileName())
+	for i := range r.files.at {
+		if f := r.files.entry(i); f.link == "" {
+			sync(f.name)
+		}
 	}
 	g.Go(r.Store.Sync)
 	if ok {
@@ -206,8 +236,10 @@ func (r *Recorder) syncAll(ctx context.Context) error {
 
 // bytes is how much was written.
 func (r *Recorder) bytes() (sum int64) {
-	for _, f := range r.files {
-		sum += f.listed.size
+	for i := range r.files.at {
+		if f := r.files.entry(i); f.link == "" {
+			sum += f.size
+		}
 	}
 	return sum
 }

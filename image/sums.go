@@ -153,6 +153,16 @@ func (c *checking) begin(name string, size int64, want []uint32) {
 	}
 }
 
+// readAndAsk is read that tells whether all of the file has been seen.
+func (c *checking) readAndAsk(b []byte, off int64) (whole bool, err error) {
+	if err := c.read(b, off); err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.left == 0, nil
+}
+
 // read takes note of b, which was read at offset off.
 func (c *checking) read(b []byte, off int64) error { return eachPart(b, off, c.part) }
 
@@ -190,13 +200,6 @@ func (c *checking) compare(n int64, sum uint32) error {
 		c.left--
 	}
 	return nil
-}
-
-// seen tells whether all chunks were seen whole.
-func (c *checking) seen() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.left == 0
 }
 
 // rest returns the chunks that were not seen whole.

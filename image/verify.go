@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 
 	"glis.dev/glis/internal/par"
 )
@@ -37,16 +36,15 @@ func Verify(ctx context.Context, s Store) (*Verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := c.names()
-	found := make([]error, len(names))
-	err = par.Do(len(names), func(i int) error {
-		found[i] = c.checkFile(ctx, c.files[names[i]], true)
+	found := make([]error, len(c.files.at))
+	err = par.Do(len(found), func(i int) error {
+		found[i] = c.checkFile(ctx, i, true)
 		return context.Cause(ctx)
 	})
 	if err != nil {
 		return nil, err
 	}
-	v := &Verified{Files: len(names) + 2, Bytes: c.bytes()}
+	v := &Verified{Files: len(found) + 2, Bytes: c.bytes()}
 	for _, bad := range append(found, strange...) {
 		if bad != nil {
 			v.Bad = append(v.Bad, bad)
@@ -55,19 +53,9 @@ func Verify(ctx context.Context, s Store) (*Verified, error) {
 	return v, nil
 }
 
-// names returns the names in the manifest, sorted.
-func (c *Checked) names() []string {
-	names := make([]string, 0, len(c.files))
-	for name := range c.files {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
 func (c *Checked) bytes() (n int64) {
-	for _, f := range c.files {
-		if f.link == "" {
+	for i := range c.files.at {
+		if f := c.files.entry(i); f.link == "" {
 			n += f.size
 		}
 	}
@@ -78,7 +66,7 @@ func (c *Checked) bytes() (n int64) {
 func (c *Checked) strange() (bad []error, err error) {
 	names, err := c.top.List()
 	for _, name := range names {
-		if _, ok := c.files[name]; !ok && !mayBe(name) {
+		if _, ok := c.files.find(name); !ok && !mayBe(name) {
 			bad = append(bad, notOurs(name))
 		}
 	}
