@@ -248,6 +248,20 @@ func TestInheritSocket(t *testing.T) {
 	theirs.Close()
 	img := testkit.NewDir(t)
 	e.Save(t, p.PID, img, "--external", "unix["+ino+"]")
+	for typ, what := range map[[2]int]string{
+		{unix.AF_INET, unix.SOCK_STREAM}: "a socket of AF_INET",
+		{unix.AF_UNIX, unix.SOCK_DGRAM}:  "a SOCK_DGRAM, and the program's is a SOCK_STREAM",
+		{unix.AF_UNIX, unix.SOCK_STREAM}: "connected to nobody",
+	} {
+		n, err := unix.Socket(typ[0], typ[1]|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := os.NewFile(uintptr(n), "another sort")
+		e.Extra = []*os.File{other}
+		refused(t, e, []string{"restore", "-D", img, "-d", "--inherit-fd", "fd[3]:socket:[" + ino + "]"}, what, "hand in one like it")
+		other.Close()
+	}
 	second, near, _ := socketPair(t)
 	e.Extra = []*os.File{second}
 	e.Restore(t, img, "--inherit-fd", "fd[3]:socket:["+ino+"]")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -42,7 +43,7 @@ func (tr *tree) checkPIDs(own func(tid uint32) bool) error {
 func checkNumber(what any, tid uint32, own func(tid uint32) bool) error {
 	err := unix.Kill(int(tid), 0)
 	switch {
-	case err == unix.ESRCH:
+	case err == unix.ESRCH || err == nil && waitedFor(tid, aMoment()):
 		return nil
 	case err != nil && !(err == unix.EPERM && shows(tid)):
 		return fmt.Errorf("%v: ask whether number %d is in use: %w", what, tid, err)
@@ -50,6 +51,32 @@ func checkNumber(what any, tid uint32, own func(tid uint32) bool) error {
 		return fmt.Errorf("%v: number %d: %w", what, tid, ErrOwnNumber)
 	}
 	return fmt.Errorf("%v can't come back: number %d is in use by %s, or restore in another PID namespace", what, tid, holder(tid))
+}
+
+// waitedFor waits for a dead process to be waited for by its parent, as one does that a dump
+// has just ended: its number is free then. pause waits a little, and says whether to go on.
+func waitedFor(tid uint32, pause func() bool) bool {
+	for {
+		d, err := proc.Open(proc.PID(tid))
+		if err != nil {
+			return unix.Kill(int(tid), 0) == unix.ESRCH
+		}
+		stat, err := d.Stat()
+		_ = d.Close() // it was only read from
+		if err == nil && stat.State != 'Z' && stat.State != 'X' || !pause() {
+			return false
+		}
+	}
+}
+
+// aMoment returns what makes waitedFor wait for half a second at most: a parent that
+// waits at all does so as soon as it runs.
+func aMoment() func() bool {
+	until := time.Now().Add(time.Second / 2)
+	return func() bool {
+		time.Sleep(2 * time.Millisecond)
+		return time.Now().Before(until)
+	}
 }
 
 // checkStandIns is checkPIDs for processes that had ended, and are to be stood in for.

@@ -51,6 +51,31 @@ func TestNumberInUse(t *testing.T) {
 	}
 }
 
+// A process that has ended, as a dump has a tree end, gives its number away as soon as its
+// parent waits for it, which a restore waits for.
+func TestNumberSoonFree(t *testing.T) {
+	sleeper, dead := exec.Command("sleep", "1000"), exec.Command("true")
+	for _, c := range []*exec.Cmd{sleeper, dead} {
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() { _ = sleeper.Process.Kill(); _ = sleeper.Wait() }()
+	never := func() bool { t.Error("waits for a process that has not ended"); return false }
+	if waitedFor(uint32(sleeper.Process.Pid), never) {
+		t.Error("the number of a process that runs is free")
+	}
+	if err := unix.Waitid(unix.P_PID, dead.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if waitedFor(uint32(dead.Process.Pid), func() bool { return false }) {
+		t.Error("the number of a process that nobody has waited for is free")
+	}
+	if !waitedFor(uint32(dead.Process.Pid), func() bool { return dead.Wait() == nil }) {
+		t.Error("the number of a process that was waited for is not free")
+	}
+}
+
 // A group or session whose leader has ended has a number that nobody else can get, and
 // whoever is in it is named.
 func TestNumberTaken(t *testing.T) {

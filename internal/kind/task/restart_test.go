@@ -2,6 +2,8 @@ package task
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -9,6 +11,7 @@ import (
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/proc"
@@ -190,6 +193,17 @@ func wakeFromImage(t *testing.T, pid proc.PID, frozen func(*scan.Task) error) (w
 	return wakeWith(t, pid, frozen, func(*Wake) {})
 }
 
+// readWake is ReadWake, which tells what is missing.
+func readWake(c *core.CoreEntry, x kind.Extra) (*Wake, error) {
+	whole := c.ThreadCore
+	c.ThreadCore = nil
+	if _, err := ReadWake(c, x); err == nil || !strings.Contains(err.Error(), "no thread_core") {
+		return nil, fmt.Errorf("without what is said of the thread: %v", err)
+	}
+	c.ThreadCore = whole
+	return ReadWake(c, x)
+}
+
 // wakeWith is wakeFromImage of an image that edit has changed.
 func wakeWith(t *testing.T, pid proc.PID, frozen func(*scan.Task) error, edit func(*Wake)) (w *Wake) {
 	t.Helper()
@@ -212,7 +226,7 @@ func wakeWith(t *testing.T, pid proc.PID, frozen func(*scan.Task) error, edit fu
 		if err != nil {
 			return err
 		}
-		if w, err = ReadWake(cores[0], x); err != nil {
+		if w, err = readWake(cores[0], x); err != nil {
 			return err
 		}
 		edit(w)

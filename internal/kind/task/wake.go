@@ -29,6 +29,9 @@ type Wake struct {
 // ReadWake reads it from a thread's core image and ReadExtra's answer.
 func ReadWake(c *core.CoreEntry, x kind.Extra) (*Wake, error) {
 	regs, xstate, err := arch.GetCore(c)
+	if err == nil && c.GetThreadCore() == nil {
+		err = errors.New("core image: it has no thread_core")
+	}
 	if err != nil {
 		return nil, err
 	}

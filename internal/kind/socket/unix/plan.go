@@ -59,7 +59,7 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 		return nil
 	}
 	if g := p.InheritedInode("socket", u.GetIno()); g != nil {
-		return p.Add(plan.NewHeir(plan.ID(e.GetId()), g, sys.S_IFSOCK, nil, nil))
+		return p.Add(newHeir(plan.ID(e.GetId()), g, u))
 	}
 	n, err := k.node(e)
 	if err != nil {
