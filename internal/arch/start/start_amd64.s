@@ -19,8 +19,6 @@
 
 #define SYS_madvise 28
 #define MADV_HUGEPAGE 14
-#define MADV_POPULATE_READ 22
-#define MADV_POPULATE_WRITE 23
 
 DATA one<>+0(SB)/8, $"GOMAXPRO"
 DATA one<>+8(SB)/8, $"CS=01\x00\x00\x00"
@@ -52,7 +50,7 @@ variable:
 	ANDL $0xffffff, DX
 	CMPL DX, R10
 	JNE  variable
-	JMP  populate
+	JMP  begin
 
 vector:
 	MOVQ (SI), AX        // AT_NULL ends it
@@ -76,23 +74,7 @@ vector:
 	MOVQ DX, CX
 	REP; MOVSQ
 
-populate:
-	// What fails costs time only.
-	MOVQ $runtime·noptrdata(SB), DI
-	ANDQ $~4095, DI
-	MOVQ $runtime·end(SB), SI
-	SUBQ DI, SI
-	MOVQ $MADV_POPULATE_WRITE, DX
-	MOVQ $SYS_madvise, AX
-	SYSCALL
-	MOVQ $runtime·noptrdata(SB), SI
-	ANDQ $~4095, SI
-	MOVQ $runtime·text(SB), DI
-	ANDQ $~4095, DI
-	SUBQ DI, SI
-	MOVQ $MADV_POPULATE_READ, DX
-	MOVQ $SYS_madvise, AX
-	SYSCALL
+begin:
 	CALL descriptors<>(SB)
 	MOVQ $mmap<>(SB), AX
 	MOVQ AX, _cgo_mmap(SB)
@@ -165,10 +147,11 @@ out:
 // mmap is what the Go runtime calls for mmap(2), as it calls that of a C library for
 // the sake of those who watch over memory: by the C ABI, with an errno as the result
 // if it fails. The first two chunks of the heap are going to consist of huge pages,
-// and what the runtime keeps for itself is found at once if it is small.
+// and a page or a few that the runtime maps for itself are found at once: of what is larger
+// it touches little.
 TEXT mmap<>(SB), NOSPLIT|NOFRAME, $0
 	MOVL CX, R10
-	CMPQ SI, $0x40000
+	CMPQ SI, $0x4000
 	JHI  map
 	MOVL R10, AX
 	ANDL $~MAP_FIXED, AX
