@@ -110,11 +110,36 @@ func magicError(want, got uint32) error {
 }
 
 func (r *Reader) word() (uint32, error) {
+	if b := r.ready(4); b != nil {
+		return binary.LittleEndian.Uint32(b), nil
+	}
 	var b [4]byte
 	if err := r.full(b[:]); err != nil {
 		return 0, err
 	}
 	return binary.LittleEndian.Uint32(b[:]), nil
+}
+
+// ready takes n bytes where they are, valid until more is read; nil if they aren't there in
+// one piece: full has them then, or says why not.
+func (r *Reader) ready(n int) []byte {
+	if r.br == nil {
+		if r.off += int64(n); r.off <= int64(len(r.mem)) {
+			return r.mem[r.off-int64(n) : r.off]
+		}
+		r.off -= int64(n)
+		return nil
+	}
+	if n > r.br.Size() {
+		return nil
+	}
+	b, err := r.br.Peek(n)
+	if err != nil {
+		return nil
+	}
+	_, _ = r.br.Discard(n) // there are as many
+	r.off += int64(n)
+	return b
 }
 
 // full fills p; the end of the file is an error.
@@ -162,9 +187,8 @@ func (r *Reader) frame() ([]byte, error) {
 	if int64(size) > r.left() {
 		return nil, r.fail(fmt.Errorf("file is cut: entry of %d bytes, %d are left: %w", size, r.left(), io.ErrUnexpectedEOF))
 	}
-	if r.br == nil {
-		r.off += int64(size)
-		return r.mem[r.off-int64(size) : r.off], nil
+	if b := r.ready(int(size)); b != nil {
+		return b, nil
 	}
 	if uint32(cap(r.buf)) < size {
 		r.buf = make([]byte, size)

@@ -37,7 +37,12 @@ func (d *Decoder) message(b []byte, m Message) error {
 	if d.depth++; d.depth > deepest {
 		return errDepth
 	}
-	defer func() { d.depth-- }()
+	err := d.fields(b, m)
+	d.depth--
+	return err
+}
+
+func (d *Decoder) fields(b []byte, m Message) error {
 	for len(b) > 0 {
 		tag, n := d.field(b)
 		if n < 0 {
@@ -57,6 +62,9 @@ func (d *Decoder) message(b []byte, m Message) error {
 // field reads the field that b begins with and returns the length of its tag,
 // and of all of it, below zero if it can't be read.
 func (d *Decoder) field(b []byte) (tag, n int) {
+	if n = d.short(b); n > 0 {
+		return 1, n
+	}
 	num, typ, tag := protowire.ConsumeTag(b)
 	if tag < 0 || num > protowire.MaxValidNumber {
 		return 0, -1
@@ -77,6 +85,28 @@ func (d *Decoder) field(b []byte) (tag, n int) {
 		return 0, -1
 	}
 	return tag, tag + size
+}
+
+// short is field for most of them: a tag of one byte, and a value, or its length, of one.
+// It returns zero for all others.
+func (d *Decoder) short(b []byte) (n int) {
+	if len(b) < 2 || b[0] < byte(protowire.MinValidNumber)<<3 || b[0] > 0x7f || b[1] > 0x7f {
+		return 0
+	}
+	d.Tag = uint64(b[0])
+	switch protowire.Type(b[0] & 7) {
+	case protowire.VarintType:
+		d.num = uint64(b[1])
+		return 2
+	case protowire.BytesType:
+		n = 2 + int(b[1])
+		if n > len(b) {
+			return 0
+		}
+		d.bytes = b[2:n:n]
+		return n
+	}
+	return 0
 }
 
 func (d *Decoder) fixed(typ protowire.Type, b []byte) {
