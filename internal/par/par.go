@@ -108,7 +108,10 @@ func Ahead[T any](each func(func(T) error) error, f func(T) error) error {
 
 const (
 	piecesAhead = 4
-	pieceSize   = 64
+	// The first piece is small, so that both have something to do soon. The larger the
+	// others are the less often one waits for the other, which takes 50 µs each time.
+	firstPiece   = 64
+	largestPiece = 512
 )
 
 // errStopped ends what each gives.
@@ -118,17 +121,19 @@ var errStopped = errors.New("nobody wants any more")
 // take longer than to make it.
 func inPieces[T any](each func(func(T) error) error, pieces chan<- []T, stop <-chan struct{}) error {
 	var piece []T
+	size := firstPiece
 	send := func() error {
 		select {
 		case pieces <- piece:
-			piece = make([]T, 0, pieceSize)
+			size = min(2*size, largestPiece)
+			piece = make([]T, 0, size)
 			return nil
 		case <-stop:
 			return errStopped
 		}
 	}
 	err := each(func(v T) error {
-		if piece = append(piece, v); len(piece) < pieceSize {
+		if piece = append(piece, v); len(piece) < size {
 			return nil
 		}
 		return send()
