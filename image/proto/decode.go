@@ -172,6 +172,9 @@ func Numbers[T number](d *Decoder, at *[]T) {
 		*at = append(*at, T(d.num))
 		return
 	}
+	if *at == nil {
+		*at = listOf[T](d)
+	}
 	for b := d.bytes; len(b) > 0; {
 		v, n := protowire.ConsumeVarint(b)
 		if n < 0 {
@@ -181,6 +184,28 @@ func Numbers[T number](d *Decoder, at *[]T) {
 		*at = append(*at, T(v))
 		b = b[n:]
 	}
+}
+
+// listOf returns an empty list with room for the numbers of the value; nil if there are none.
+// Short ones of 32 bits are kept with others.
+func listOf[T number](d *Decoder) []T {
+	n := 0
+	for _, c := range d.bytes {
+		if c < 0x80 { // it ends a number
+			n++
+		}
+	}
+	list, of32 := any([]T(nil)).([]uint32)
+	switch {
+	case n == 0:
+		return nil
+	case !of32 || n > slab/4 || !d.again:
+		return make([]T, 0, n)
+	case len(d.u32) < n:
+		d.u32 = make([]uint32, slab)
+	}
+	list, d.u32 = d.u32[:0:n], d.u32[n:]
+	return any(list).([]T)
 }
 
 // Fixed64s adds the value, a number of eight bytes or many of them, to a list.

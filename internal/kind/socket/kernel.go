@@ -22,6 +22,15 @@ type Kernel struct {
 	last    Saved  // what Save returned last
 	fresh   Saved  // what New returns
 	plain   *Value // the first of some that Default has found to be a new socket's
+	// unlike is what SetBy looked at last: most sockets have what others have.
+	unlike atomic.Pointer[unlike]
+}
+
+// unlike are the options that a socket has otherwise than a new one, by their place in the
+// table, and such as others may change when they are set.
+type unlike struct {
+	of *Value // the first of its options
+	at []int
 }
 
 // NewKernel learns what the kernel has from a new socket, which it changes.
@@ -120,7 +129,7 @@ func (k *Kernel) Set(fd int, want []Value, from, to When, touched ...string) err
 // SetBy is Set by a hand, for which the kernel's answers may have to wait.
 func (k *Kernel) SetBy(h linux.Hand, fd int, want []Value, from, to When, touched ...string) error {
 	sized := false
-	for i := range k.Table {
+	for _, i := range k.differing(want, touched) {
 		o := &k.Table[i]
 		if o.When < from || o.When > to || !want[i].OK {
 			continue
@@ -136,6 +145,34 @@ func (k *Kernel) SetBy(h linux.Hand, fd int, want []Value, from, to When, touche
 		sized = sized || o.Force != 0
 	}
 	return nil
+}
+
+// differing returns the places of the options that may have to be set, in their order.
+// Values that are shared never change.
+func (k *Kernel) differing(want []Value, touched []string) []int {
+	if len(want) == 0 {
+		return nil
+	}
+	known := k.unlike.Load()
+	if known == nil || known.of != &want[0] {
+		known = &unlike{of: &want[0]}
+		for i := range want {
+			if want[i].OK && (want[i] != k.Fresh[i] || k.Table[i].locks()) {
+				known.at = append(known.at, i)
+			}
+		}
+		k.unlike.Store(known)
+	}
+	all := known.at
+	for _, name := range touched {
+		if i := k.Table.named(name); i >= 0 && !slices.Contains(all, i) {
+			all = append(slices.Clip(all), i)
+		}
+	}
+	if len(all) > len(known.at) {
+		slices.Sort(all)
+	}
+	return all
 }
 
 // Default tells whether options are those of a new socket.

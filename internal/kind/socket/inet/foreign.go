@@ -7,10 +7,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"glis.dev/glis/internal/kind/socket"
-
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/linux"
 )
 
 // A socket may be bound to an address that the machine doesn't have, and that it
@@ -145,7 +145,10 @@ func (u *unseen) abroad(own int, option map[int][2]int, call func() error) error
 
 // bindAt binds the socket.
 func (u *unseen) bindAt(own int, at address, zone int) error {
-	return u.abroad(own, freeBind, func() error { return unix.Bind(own, at.sockaddr(u.family, zone)) })
+	return u.abroad(own, freeBind, func() error {
+		var room [28]byte
+		return linux.Bind(own, at.raw(&room, u.family, zone))
+	})
 }
 
 // connectTo connects the socket.

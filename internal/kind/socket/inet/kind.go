@@ -60,7 +60,7 @@ func (s sort) like() (int, error) {
 // goroutines at once.
 type Kind struct {
 	kernels  map[sort]*socket.Kernel
-	learning sync.Mutex
+	learning sync.RWMutex
 	udp      map[sort]map[uint32]uint8            // how they are shut down, by inode
 	bare     map[string]map[uint64]proc.NetSocket // by file of /proc/net, and inode
 	labels   []proc.FlowLabel                     // of the network namespace; nil: not asked yet
@@ -349,7 +349,13 @@ func (l *look) checkRepair() error {
 
 // kernel returns the options of a sort of sockets.
 func (k *Kind) kernel(s sort) (*socket.Kernel, error) {
-	k.learning.Lock() // connections are made on all CPUs
+	k.learning.RLock() // connections are made on all CPUs
+	known := k.kernels[s]
+	k.learning.RUnlock()
+	if known != nil {
+		return known, nil
+	}
+	k.learning.Lock()
 	defer k.learning.Unlock()
 	if known := k.kernels[s]; known != nil {
 		return known, nil

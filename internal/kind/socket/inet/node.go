@@ -197,7 +197,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 		return err
 	}
 	var touched []string
-	if tos, ok := k.Value(n.opts.Values, "IP_TOS"); ok && tos.Lo != 0 {
+	if n.number("IP_TOS") != 0 {
 		touched = append(touched, "SO_PRIORITY")
 	}
 	if err := k.Set(own.Int(), n.opts.Values, socket.Early, socket.Early, touched...); err != nil {
