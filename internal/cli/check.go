@@ -19,8 +19,7 @@ func (a *App) check(c *call) int {
 	if !ok {
 		return exitError
 	}
-	ctx, stop := interruptible()
-	defer stop()
+	ctx, _ := interruptible()
 	report, err := a.Engine.Check(ctx, o, s.log)
 	if err != nil {
 		return s.fail(stopped(ctx, err), "")

@@ -15,8 +15,7 @@ func (a *App) demo(c *call) int {
 	if err := a.checkPrivileges(c.verb.name, o.Unprivileged); err != nil {
 		return a.fail(c.verb.name, err)
 	}
-	ctx, stop := interruptible()
-	defer stop()
+	ctx, _ := interruptible()
 	if err := a.Engine.Demo(ctx, o, a.Stdout); err != nil {
 		return a.fail(c.verb.name, stopped(ctx, err))
 	}

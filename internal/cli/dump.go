@@ -25,8 +25,7 @@ func (a *App) dump(c *call) int {
 	if !ok {
 		return exitError
 	}
-	ctx, stop := interruptible()
-	defer stop()
+	ctx, _ := interruptible()
 	p := a.progress(c.verb.name, s.quiet())
 	stats, err := a.Engine.Dump(ctx, o, s.log, append(p.observers(), scripts(&o.Common, o.Scripts, s.log)...))
 	p.end()

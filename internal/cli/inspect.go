@@ -36,8 +36,7 @@ func (a *App) look(c *call, common *options.Common, f func(context.Context, *ses
 	if !ok {
 		return exitError
 	}
-	ctx, stop := interruptible()
-	defer stop()
+	ctx, _ := interruptible()
 	if err := f(ctx, s); err != nil {
 		return s.fail(stopped(ctx, err), "")
 	}

@@ -34,8 +34,7 @@ func (a *App) lockWith(c *call, act func(context.Context, *options.Lock, *slog.L
 	if !ok {
 		return exitError
 	}
-	ctx, stop := interruptible()
-	defer stop()
+	ctx, _ := interruptible()
 	n, err := act(ctx, o, s.log)
 	if err != nil {
 		return s.fail(stopped(ctx, err), "")

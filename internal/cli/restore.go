@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"glis.dev/glis/options"
 )
@@ -53,19 +54,21 @@ func (a *App) restoreIn(s *session, o *options.Restore) int {
 	r, err := a.Engine.Restore(ctx, o, s.log, append(p.observers(), scripts(&o.Common, o.Scripts, s.log)...))
 	p.end()
 	if err != nil {
-		err = stopped(ctx, err)
-		stop()
-		return s.fail(err, "Restoring FAILED.")
+		return s.fail(stopped(ctx, err), "Restoring FAILED.")
 	}
 	// From here on the processes live their own lives: a signal ends Glis as
 	// it ends criu, and nothing is taken back. One that came when it was too
 	// late to take anything back does so, too.
-	late := stop()
+	var late os.Signal
+	stays := len(o.ExecCmd) > 0 || o.Waits()
+	if stays {
+		late = stop()
+	}
 	s.log.Info("Restore finished successfully. Tasks resumed.")
 	if o.Stats {
 		printRestoreStats(a.Stdout, r.Stats)
 	}
-	if len(o.ExecCmd) > 0 || o.Waits() {
+	if stays {
 		endBy(late)
 	}
 	status := exitOK
