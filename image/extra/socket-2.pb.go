@@ -6,6 +6,126 @@ import (
 	proto "glis.dev/glis/image/proto"
 )
 
+// GetListener returns listener, or its default.
+func (m *WaitingTCP) GetListener() uint32 {
+	if m != nil && m.Listener != nil {
+		return *m.Listener
+	}
+	return 0
+}
+
+// GetLocal returns local, or its default.
+func (m *WaitingTCP) GetLocal() []byte {
+	if m != nil {
+		return m.Local
+	}
+	return nil
+}
+
+// GetLocalPort returns local_port, or its default.
+func (m *WaitingTCP) GetLocalPort() uint32 {
+	if m != nil && m.LocalPort != nil {
+		return *m.LocalPort
+	}
+	return 0
+}
+
+// GetRemote returns remote, or its default.
+func (m *WaitingTCP) GetRemote() []byte {
+	if m != nil {
+		return m.Remote
+	}
+	return nil
+}
+
+// GetRemotePort returns remote_port, or its default.
+func (m *WaitingTCP) GetRemotePort() uint32 {
+	if m != nil && m.RemotePort != nil {
+		return *m.RemotePort
+	}
+	return 0
+}
+
+// GetState returns state, or its default.
+func (m *WaitingTCP) GetState() uint32 {
+	if m != nil && m.State != nil {
+		return *m.State
+	}
+	return 0
+}
+
+// GetError returns error, or its default.
+func (m *WaitingTCP) GetError() uint32 {
+	if m != nil && m.Error != nil {
+		return *m.Error
+	}
+	return 0
+}
+
+// GetStream returns stream, or its default.
+func (m *WaitingTCP) GetStream() []byte {
+	if m != nil {
+		return m.Stream
+	}
+	return nil
+}
+
+// GetEcho returns echo, or its default.
+func (m *WaitingTCP) GetEcho() uint32 {
+	if m != nil && m.Echo != nil {
+		return *m.Echo
+	}
+	return 0
+}
+
+// GetUnread returns unread, or its default.
+func (m *WaitingTCP) GetUnread() []byte {
+	if m != nil {
+		return m.Unread
+	}
+	return nil
+}
+
+// GetUrgent returns urgent, or its default.
+func (m *WaitingTCP) GetUrgent() uint32 {
+	if m != nil && m.Urgent != nil {
+		return *m.Urgent
+	}
+	return 0
+}
+
+// GetInterface returns interface, or its default.
+func (m *WaitingTCP) GetInterface() string {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return ""
+}
+
+// GetDeferred returns deferred, or its default.
+func (m *WaitingTCP) GetDeferred() bool {
+	if m != nil && m.Deferred != nil {
+		return *m.Deferred
+	}
+	return false
+}
+
+// GetOptions returns options, or its default.
+func (m *WaitingTCP) GetOptions() []*SocketOption {
+	if m != nil {
+		return m.Options
+	}
+	return nil
+}
+
+// GetFlowInfo returns flow_info, or its default.
+func (m *WaitingTCP) GetFlowInfo() uint32 {
+	if m != nil && m.FlowInfo != nil {
+		return *m.FlowInfo
+	}
+	return 0
+}
+
 // Datagram is glis.Datagram.
 type Datagram struct {
 	Socket    *uint32 // in files.img
@@ -410,102 +530,6 @@ func (m *SocketKey) Missing() string {
 	}
 	if m == nil || m.Key == nil {
 		return "glis.SocketKey.key"
-	}
-	return ""
-}
-
-// GetAddress returns address, or its default.
-func (m *SocketKey) GetAddress() []byte {
-	if m != nil {
-		return m.Address
-	}
-	return nil
-}
-
-// GetBits returns bits, or its default.
-func (m *SocketKey) GetBits() uint32 {
-	if m != nil && m.Bits != nil {
-		return *m.Bits
-	}
-	return 0
-}
-
-// GetKey returns key, or its default.
-func (m *SocketKey) GetKey() []byte {
-	if m != nil {
-		return m.Key
-	}
-	return nil
-}
-
-// GetInterface returns interface, or its default.
-func (m *SocketKey) GetInterface() string {
-	if m != nil && m.Interface != nil {
-		return *m.Interface
-	}
-	return ""
-}
-
-// Membership is glis.Membership.
-type Membership struct {
-	Group     []byte // address, 4 or 16 bytes
-	Interface *string
-	Local     []byte // address of IPv4 that the interface was chosen by
-	Only      *bool  // it hears only these sources; else all but them
-	Sources   [][]byte
-	Anycast   *bool // it is an anycast address (IPV6_JOIN_ANYCAST)
-
-	proto.Rest
-}
-
-// ProtoName implements proto.Message.
-func (*Membership) ProtoName() string { return "glis.Membership" }
-
-// Reset implements proto.Message.
-func (m *Membership) Reset() { *m = Membership{} }
-
-// AppendFields implements proto.Message.
-func (m *Membership) AppendFields(b []byte) []byte {
-	if m == nil {
-		return b
-	}
-	b = proto.AppendBytes(b, 1, m.Group)
-	b = proto.AppendString(b, 2, m.Interface)
-	b = proto.AppendBytes(b, 3, m.Local)
-	b = proto.AppendBool(b, 4, m.Only)
-	b = proto.AppendBytesList(b, 5, m.Sources)
-	b = proto.AppendBool(b, 6, m.Anycast)
-	return append(b, m.Unknown()...)
-}
-
-// ReadField implements proto.Message.
-func (m *Membership) ReadField(d *proto.Decoder) bool {
-	switch d.Tag {
-	case 10: // 1: group
-		d.Bytes(&m.Group)
-	case 18: // 2: interface
-		d.String(&m.Interface)
-	case 26: // 3: local
-		d.Bytes(&m.Local)
-	case 32: // 4: only
-		d.Bool(&m.Only)
-	case 42: // 5: sources
-		d.BytesList(&m.Sources)
-	case 48: // 6: anycast
-		d.Bool(&m.Anycast)
-	default:
-		return false
-	}
-	return true
-}
-
-// Missing implements proto.Message.
-func (m *Membership) Missing() string {
-	if m == nil || m.Group == nil {
-		return "glis.Membership.group"
-	}
-	if m == nil || m.Interface == nil {
-		return "glis.Membership.interface"
 	}
 	return ""
 }

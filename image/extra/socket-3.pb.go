@@ -6,6 +6,102 @@ import (
 	proto "glis.dev/glis/image/proto"
 )
 
+// GetAddress returns address, or its default.
+func (m *SocketKey) GetAddress() []byte {
+	if m != nil {
+		return m.Address
+	}
+	return nil
+}
+
+// GetBits returns bits, or its default.
+func (m *SocketKey) GetBits() uint32 {
+	if m != nil && m.Bits != nil {
+		return *m.Bits
+	}
+	return 0
+}
+
+// GetKey returns key, or its default.
+func (m *SocketKey) GetKey() []byte {
+	if m != nil {
+		return m.Key
+	}
+	return nil
+}
+
+// GetInterface returns interface, or its default.
+func (m *SocketKey) GetInterface() string {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return ""
+}
+
+// Membership is glis.Membership.
+type Membership struct {
+	Group     []byte // address, 4 or 16 bytes
+	Interface *string
+	Local     []byte // address of IPv4 that the interface was chosen by
+	Only      *bool  // it hears only these sources; else all but them
+	Sources   [][]byte
+	Anycast   *bool // it is an anycast address (IPV6_JOIN_ANYCAST)
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*Membership) ProtoName() string { return "glis.Membership" }
+
+// Reset implements proto.Message.
+func (m *Membership) Reset() { *m = Membership{} }
+
+// AppendFields implements proto.Message.
+func (m *Membership) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendBytes(b, 1, m.Group)
+	b = proto.AppendString(b, 2, m.Interface)
+	b = proto.AppendBytes(b, 3, m.Local)
+	b = proto.AppendBool(b, 4, m.Only)
+	b = proto.AppendBytesList(b, 5, m.Sources)
+	b = proto.AppendBool(b, 6, m.Anycast)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *Membership) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 10: // 1: group
+		d.Bytes(&m.Group)
+	case 18: // 2: interface
+		d.String(&m.Interface)
+	case 26: // 3: local
+		d.Bytes(&m.Local)
+	case 32: // 4: only
+		d.Bool(&m.Only)
+	case 42: // 5: sources
+		d.BytesList(&m.Sources)
+	case 48: // 6: anycast
+		d.Bool(&m.Anycast)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *Membership) Missing() string {
+	if m == nil || m.Group == nil {
+		return "glis.Membership.group"
+	}
+	if m == nil || m.Interface == nil {
+		return "glis.Membership.interface"
+	}
+	return ""
+}
+
 // GetGroup returns group, or its default.
 func (m *Membership) GetGroup() []byte {
 	if m != nil {
@@ -427,65 +523,4 @@ func (m *PacketInfo) GetInterface() string {
 		return *m.Interface
 	}
 	return ""
-}
-
-// SocketFile is glis.SocketFile.
-type SocketFile struct {
-	Path  *string  // where it is
-	Links []string // its other names
-
-	proto.Rest
-}
-
-// ProtoName implements proto.Message.
-func (*SocketFile) ProtoName() string { return "glis.SocketFile" }
-
-// Reset implements proto.Message.
-func (m *SocketFile) Reset() { *m = SocketFile{} }
-
-// AppendFields implements proto.Message.
-func (m *SocketFile) AppendFields(b []byte) []byte {
-	if m == nil {
-		return b
-	}
-	b = proto.AppendString(b, 1, m.Path)
-	b = proto.AppendStrings(b, 2, m.Links)
-	return append(b, m.Unknown()...)
-}
-
-// ReadField implements proto.Message.
-func (m *SocketFile) ReadField(d *proto.Decoder) bool {
-	switch d.Tag {
-	case 10: // 1: path
-		d.String(&m.Path)
-	case 18: // 2: links
-		d.Strings(&m.Links)
-	default:
-		return false
-	}
-	return true
-}
-
-// Missing implements proto.Message.
-func (m *SocketFile) Missing() string {
-	if m == nil || m.Path == nil {
-		return "glis.SocketFile.path"
-	}
-	return ""
-}
-
-// GetPath returns path, or its default.
-func (m *SocketFile) GetPath() string {
-	if m != nil && m.Path != nil {
-		return *m.Path
-	}
-	return ""
-}
-
-// GetLinks returns links, or its default.
-func (m *SocketFile) GetLinks() []string {
-	if m != nil {
-		return m.Links
-	}
-	return nil
 }

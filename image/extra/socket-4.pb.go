@@ -6,6 +6,67 @@ import (
 	proto "glis.dev/glis/image/proto"
 )
 
+// SocketFile is glis.SocketFile.
+type SocketFile struct {
+	Path  *string  // where it is
+	Links []string // its other names
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*SocketFile) ProtoName() string { return "glis.SocketFile" }
+
+// Reset implements proto.Message.
+func (m *SocketFile) Reset() { *m = SocketFile{} }
+
+// AppendFields implements proto.Message.
+func (m *SocketFile) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendString(b, 1, m.Path)
+	b = proto.AppendStrings(b, 2, m.Links)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *SocketFile) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 10: // 1: path
+		d.String(&m.Path)
+	case 18: // 2: links
+		d.Strings(&m.Links)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *SocketFile) Missing() string {
+	if m == nil || m.Path == nil {
+		return "glis.SocketFile.path"
+	}
+	return ""
+}
+
+// GetPath returns path, or its default.
+func (m *SocketFile) GetPath() string {
+	if m != nil && m.Path != nil {
+		return *m.Path
+	}
+	return ""
+}
+
+// GetLinks returns links, or its default.
+func (m *SocketFile) GetLinks() []string {
+	if m != nil {
+		return m.Links
+	}
+	return nil
+}
+
 // SocketEntry is glis.SocketEntry.
 type SocketEntry struct {
 	Id                 *uint32         // in files.img

@@ -336,6 +336,7 @@ type WaitingTCP struct {
 	Interface  *string
 	Deferred   *bool
 	Options    []*SocketOption
+	FlowInfo   *uint32
 
 	proto.Rest
 }
@@ -367,6 +368,7 @@ func (m *WaitingTCP) AppendFields(b []byte) []byte {
 	for _, x := range m.Options {
 		b = proto.AppendMessage(b, 15, x)
 	}
+	b = proto.AppendVarint(b, 16, m.FlowInfo)
 	return append(b, m.Unknown()...)
 }
 
@@ -403,6 +405,8 @@ func (m *WaitingTCP) ReadField(d *proto.Decoder) bool {
 		x := proto.New[SocketOption](d)
 		m.Options = append(m.Options, x)
 		d.Message(x)
+	case 128: // 16: flow_info
+		d.Uint32(&m.FlowInfo)
 	default:
 		return false
 	}
@@ -438,116 +442,4 @@ func (m *WaitingTCP) Missing() string {
 		}
 	}
 	return ""
-}
-
-// GetListener returns listener, or its default.
-func (m *WaitingTCP) GetListener() uint32 {
-	if m != nil && m.Listener != nil {
-		return *m.Listener
-	}
-	return 0
-}
-
-// GetLocal returns local, or its default.
-func (m *WaitingTCP) GetLocal() []byte {
-	if m != nil {
-		return m.Local
-	}
-	return nil
-}
-
-// GetLocalPort returns local_port, or its default.
-func (m *WaitingTCP) GetLocalPort() uint32 {
-	if m != nil && m.LocalPort != nil {
-		return *m.LocalPort
-	}
-	return 0
-}
-
-// GetRemote returns remote, or its default.
-func (m *WaitingTCP) GetRemote() []byte {
-	if m != nil {
-		return m.Remote
-	}
-	return nil
-}
-
-// GetRemotePort returns remote_port, or its default.
-func (m *WaitingTCP) GetRemotePort() uint32 {
-	if m != nil && m.RemotePort != nil {
-		return *m.RemotePort
-	}
-	return 0
-}
-
-// GetState returns state, or its default.
-func (m *WaitingTCP) GetState() uint32 {
-	if m != nil && m.State != nil {
-		return *m.State
-	}
-	return 0
-}
-
-// GetError returns error, or its default.
-func (m *WaitingTCP) GetError() uint32 {
-	if m != nil && m.Error != nil {
-		return *m.Error
-	}
-	return 0
-}
-
-// GetStream returns stream, or its default.
-func (m *WaitingTCP) GetStream() []byte {
-	if m != nil {
-		return m.Stream
-	}
-	return nil
-}
-
-// GetEcho returns echo, or its default.
-func (m *WaitingTCP) GetEcho() uint32 {
-	if m != nil && m.Echo != nil {
-		return *m.Echo
-	}
-	return 0
-}
-
-// GetUnread returns unread, or its default.
-func (m *WaitingTCP) GetUnread() []byte {
-	if m != nil {
-		return m.Unread
-	}
-	return nil
-}
-
-// GetUrgent returns urgent, or its default.
-func (m *WaitingTCP) GetUrgent() uint32 {
-	if m != nil && m.Urgent != nil {
-		return *m.Urgent
-	}
-	return 0
-}
-
-// GetInterface returns interface, or its default.
-func (m *WaitingTCP) GetInterface() string {
-	if m != nil && m.Interface != nil {
-		return *m.Interface
-	}
-	return ""
-}
-
-// GetDeferred returns deferred, or its default.
-func (m *WaitingTCP) GetDeferred() bool {
-	if m != nil && m.Deferred != nil {
-		return *m.Deferred
-	}
-	return false
-}
-
-// GetOptions returns options, or its default.
-func (m *WaitingTCP) GetOptions() []*SocketOption {
-	if m != nil {
-		return m.Options
-	}
-	return nil
 }

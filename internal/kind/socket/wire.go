@@ -19,6 +19,7 @@ type Packet struct {
 	Protocol uint8      // IPPROTO_*
 	Hops     uint8      // how far it may go yet: TTL
 	Class    uint8      // TOS
+	Label    uint32     // flow label, of IPv6
 	Body     []byte
 	// Device is the interface that the kernel is to take it for one of; "": any
 	// that has the address it is sent by way of.
@@ -87,7 +88,8 @@ func (p *Packet) Bytes() []byte {
 	var ip []byte
 	if p.To.Is6() {
 		ip = make([]byte, 8, header6+len(p.Body))
-		ip[0], ip[1], ip[6], ip[7] = 6<<4|p.Class>>4, p.Class<<4, p.Protocol, p.Hops
+		be.PutUint32(ip, 6<<28|uint32(p.Class)<<20|p.Label)
+		ip[6], ip[7] = p.Protocol, p.Hops
 		be.PutUint16(ip[4:], uint16(len(p.Body)))
 	} else {
 		ip = make([]byte, 12, header4+len(p.Body))

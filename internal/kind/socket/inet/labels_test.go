@@ -1,9 +1,12 @@
 package inet
 
 import (
+	"encoding/binary"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -15,6 +18,8 @@ import (
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/testkit"
@@ -160,9 +165,6 @@ func TestReflects(t *testing.T) {
 	l := restored(t, in)[1]
 	reflects("a listener", l)
 	c := client(t, tcp6, l)
-	o := options.NewDump()
-	o.TCPEstablished = true
-	refused(t, o, l, "IPV6_FL_F_REFLECT")
 	n, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC)
 	a := own(t, n, err)
 	s := tcp6
@@ -172,6 +174,107 @@ func TestReflects(t *testing.T) {
 	p.move(t, 1)
 	reflects("a connection", p.ends[1].Int())
 	p.drain(t, 1)
+}
+
+// Clients that wait are answered afterwards, too, with the labels that they came with, which
+// are told (IPV6_FL_F_REMOTE), also if the listener doesn't answer so; and with them comes
+// the class.
+func TestReflectsWaiting(t *testing.T) {
+	aloneInNet(t)
+	must(t, os.WriteFile("/proc/sys/net/ipv6/flowlabel_consistency", []byte("0"), 0))
+	if _, err := lonely(); errors.Is(err, kmem.ErrUnavailable) {
+		testkit.KernelMemory(t, err)
+	}
+	for _, reflects := range []bool{false, true} {
+		clients := []uint32{0x12345, 0, 0x2054321}
+		want := labelsTold(t, labelled(t, reflects, clients), len(clients))
+		if want[0][0] != 0x12345 || reflects != (want[0][1] == 0x12345) {
+			t.Fatalf("natively: %x", want)
+		}
+		d := labelled(t, reflects, clients)
+		o := options.NewDump()
+		o.TCPEstablished = true
+		in, err := dumped(t, o, d.Int())
+		must(t, err)
+		let := holdAll(t, in)
+		must(t, d.Close())
+		l := restored(t, in)[1]
+		let()
+		if got := labelsTold(t, fd.New(l), len(clients)); !reflect.DeepEqual(got, want) {
+			t.Errorf("reflects %v: got %x, want %x", reflects, got, want)
+		}
+	}
+}
+
+// A listener that answers with labels only since its clients came, or waits for what they
+// have to say first, is refused.
+func TestReflectsRefused(t *testing.T) {
+	aloneInNet(t)
+	must(t, os.WriteFile("/proc/sys/net/ipv6/flowlabel_consistency", []byte("0"), 0))
+	o := options.NewDump()
+	o.TCPEstablished = true
+	late := labelled(t, false, []uint32{0x12345})
+	must(t, linux.Setsockopt(late.Int(), unix.IPPROTO_IPV6, ipv6FlowlabelMgr, flowRequest{flags: flReflect}.bytes()))
+	refused(t, o, late.Int(), "only since it came")
+	d := labelled(t, true, nil)
+	must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 30))
+	client(t, tcp6, d.Int())
+	refused(t, o, d.Int(), "TCP_DEFER_ACCEPT")
+}
+
+// labelled is a listener at which clients wait that send with certain labels and classes.
+func labelled(t *testing.T, reflects bool, clients []uint32) *fd.FD {
+	t.Helper()
+	d := tcp6.bound(t, "::1")
+	must(t, unix.Listen(d.Int(), len(clients)))
+	if reflects {
+		must(t, linux.Setsockopt(d.Int(), unix.IPPROTO_IPV6, ipv6FlowlabelMgr, flowRequest{flags: flReflect}.bytes()))
+	}
+	sa, err := unix.Getsockname(d.Int())
+	must(t, err)
+	for i, flow := range clients {
+		c := tcp6.make(t).Int()
+		must(t, unix.SetsockoptInt(c, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int(flow>>20)))
+		must(t, unix.SetsockoptInt(c, unix.IPPROTO_IPV6, unix.IPV6_AUTOFLOWLABEL, 0))
+		u := &unseen{sort: tcp6, entry: &extra.SocketEntry{FlowInfo: &flow}}
+		must(t, u.connectFlow(c, decode(sa), 0))
+		if i == 0 {
+			must(t, unix.Sendmsg(c, []byte("hello"), nil, nil, 0))
+		}
+	}
+	return d
+}
+
+// labelsTold accepts what waits at a listener, and returns which labels it tells: what came,
+// what it answers with, and the class that came.
+func labelsTold(t *testing.T, d *fd.FD, clients int) (all [][3]uint32) {
+	t.Helper()
+	const remote = 8 // IPV6_FL_F_REMOTE
+	for range clients {
+		n, _, err := unix.Accept4(d.Int(), unix.SOCK_CLOEXEC)
+		a := own(t, n, err).Int()
+		var told [3]uint32
+		for i, flags := range []uint16{remote, 0} {
+			request := flowRequest{flags: flags}.bytes()
+			if _, err := linux.Getsockopt(a, unix.IPPROTO_IPV6, ipv6FlowlabelMgr, request); err != unix.ENOENT {
+				must(t, err)
+			}
+			told[i] = binary.BigEndian.Uint32(request[16:])
+		}
+		must(t, unix.SetsockoptInt(a, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1))
+		control := make([]byte, 100)
+		size, err := linux.Getsockopt(a, unix.IPPROTO_IPV6, 6 /* IPV6_2292PKTOPTIONS */, control)
+		must(t, err)
+		messages, err := unix.ParseSocketControlMessage(control[:size])
+		must(t, err)
+		for _, m := range messages {
+			if m.Header.Type == unix.IPV6_TCLASS {
+				told[2] = binary.NativeEndian.Uint32(m.Data)
+			}
+		}
+		all = append(all, told)
+	}
+	return all
 }
 
 func TestLabelNonsense(t *testing.T) {

@@ -34,6 +34,8 @@ type passing struct {
 	room   []byte
 	plain  []byte // what counts of that
 	told   passed // the listener's
+	// reflecting is where memory says that it answers with flow labels; nil: it doesn't.
+	reflecting *reflection
 }
 
 // passed is what memory tells by name. Of sizes that the kernel has chosen nothing is.
@@ -79,8 +81,10 @@ func (l *look) passesOn(m *kmem.Reader, sk kmem.Addr) (*passing, error) {
 	if err := m.ReadAt(h.own[:h.learnt.Size()], sk); err != nil {
 		return nil, err
 	}
-	h.told, err = h.tell(h.own)
-	return h, err
+	if h.told, err = h.tell(h.own); err != nil {
+		return nil, err
+	}
+	return h, h.reflects()
 }
 
 // learnPassed learns which parts of connections of a sort are options.
@@ -170,6 +174,9 @@ func (h *passing) of(client []byte) ([]socket.Told, string, error) {
 // says if the listener has something else by now.
 func (h *passing) setAside(memory []byte) (string, error) {
 	t := h.layout.TCP
+	if why := h.setLabelAside(memory); why != "" {
+		return why, nil
+	}
 	for _, p := range t.Passed {
 		if !bytes.Equal(memory[p.At:p.At+p.Size], h.own[p.At:p.At+p.Size]) {
 			return "the listener has got another filter, budget (SO_BUSY_POLL_BUDGET), address or interface to send from (IPV6_PKTINFO), size of packets (IPV6_MTU) or flow label since it came", nil

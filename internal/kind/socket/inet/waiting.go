@@ -45,8 +45,8 @@ func (l *look) checkWaiting() error {
 	if err := l.readReflects(l.fd.Int(), e); err != nil {
 		return l.fail(err)
 	}
-	if why == "" && e.GetReflects() {
-		why = "they answer with the flow labels of their clients (IPV6_FL_F_REFLECT), which can't be put back; let the server accept them, or give --skip-in-flight"
+	if why == "" && e.GetReflects() && l.deferred > 0 {
+		why = "their first data is waited for (TCP_DEFER_ACCEPT), and they are to be answered with the flow labels of that (IPV6_FL_F_REFLECT), which nobody knows yet; let the server accept them, or give --skip-in-flight"
 	}
 	if why != "" {
 		return l.refuse("%s: %s", socket.Unaccepted(l.tcp.Waiting+l.deferred), why)
@@ -154,6 +154,7 @@ func (l *look) asksOptions(q *tcp.Queues, m *kmem.Reader, sk kmem.Addr) error {
 	if l.family == unix.AF_INET6 {
 		q.Struct = "tcp6_sock"
 	}
+	q.Reflects = h.reflecting != nil
 	return nil
 }
 
@@ -227,6 +228,9 @@ func (l *look) putWaiting() error {
 		}
 		if w.Device != "" {
 			e.Interface = &w.Device
+		}
+		if w.Flow != 0 {
+			e.FlowInfo = &w.Flow
 		}
 		if w.Deferred {
 			e.Deferred = &w.Deferred
@@ -315,6 +319,9 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 	default:
 		return nil, fmt.Errorf("a connection in state %s that waits, with error %d, can't be", socket.StateName(state), e.GetError())
 	}
+	if e.GetFlowInfo() > mostFlowInfo || e.GetFlowInfo() != 0 && !remote.Is6() {
+		return nil, fmt.Errorf("a flow label and class of %#x can't be", e.GetFlowInfo())
+	}
 	stream := &tcp_stream.TcpStreamEntry{}
 	if err := proto.Unmarshal(e.GetStream(), stream); err != nil {
 		return nil, err
@@ -335,7 +342,7 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 	return &tcp.Waiting{
 		Options: options,
 		Stream:  s, Local: netip.AddrPortFrom(n.kind.moveIP(local), n.at.port), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
-		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(), Deferred: e.GetDeferred(),
+		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(), Deferred: e.GetDeferred(), Flow: e.GetFlowInfo(),
 	}, err
 }
 

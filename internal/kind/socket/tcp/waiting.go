@@ -24,6 +24,7 @@ type Waiting struct {
 	Echo          uint32        // the peer's last time stamp
 	Device        string        // the interface that it belongs to, "" if to none
 	Deferred      bool          // the listener was not shown it yet (TCP_DEFER_ACCEPT)
+	Flow          uint32        // label and class of IPv6 that came from the client
 	Options       []socket.Told // that its listener had when it came, and hasn't now
 }
 
@@ -38,13 +39,15 @@ type Queues struct {
 	Options func(memory []byte) (options []socket.Told, why string, err error)
 	again   []byte
 	Struct  string // the structure that is read of each; "": a struct tcp_sock
+	// Reflects is set if the listener answers with the flow labels of its clients.
+	Reflects bool
 }
 
 // QueueNames are the members of structures that are read.
 func QueueNames() []string {
 	return append(append(requestNames(), heldNames()...),
 		"inet_connection_sock.icsk_accept_queue", "request_sock_queue.rskq_accept_head", "request_sock_queue.qlen", "?mptcp_sock", "?mptcp_sock.first", "request_sock.dl_next", "request_sock.sk",
-		"tcp_sock", "?tcp6_sock", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
+		"tcp_sock", "?tcp6_sock", "?tcp6_sock.inet6", "ipv6_pinfo.flow_label", "?ipv6_pinfo.rcv_flowinfo", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
 		"sock_common.skc_daddr", "sock_common.skc_rcv_saddr", "sock_common.skc_v6_daddr", "sock_common.skc_v6_rcv_saddr", "sock_common.skc_bound_dev_if",
 		"sock.sk_err", "sock.sk_filter", "sock.sk_receive_queue", "inet_connection_sock.icsk_ulp_ops", "inet_sock.inet_sport",
 		"tcp_sock.rcv_nxt", "tcp_sock.copied_seq", "tcp_sock.rcv_wup", "tcp_sock.rcv_wnd", "tcp_sock.snd_una", "tcp_sock.write_seq",
@@ -154,6 +157,9 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 	if err := w.readOptions(q, t); err != nil {
 		return nil, err
 	}
+	if err := w.readFlow(q, t); err != nil {
+		return nil, err
+	}
 	if err := w.readQueue(q.mem, t); err != nil {
 		return nil, err
 	}
@@ -166,6 +172,25 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 	}
 	return w, err
 }
+
+// readFlow reads the label and class that came from the client, by which it is answered if
+// its listener reflects labels (IPV6_FL_F_REFLECT).
+func (w *Waiting) readFlow(q *Queues, t *kmem.Struct) error {
+	if q.Struct != tcp6Sock || !w.Remote.Addr().Is6() || !q.mem.Has("ipv6_pinfo.rcv_flowinfo") {
+		return nil
+	}
+	six := t.In("tcp6_sock.inet6")
+	w.Flow = binary.BigEndian.Uint32(six.Raw("ipv6_pinfo.rcv_flowinfo", 4))
+	answers := binary.BigEndian.Uint32(six.Raw("ipv6_pinfo.flow_label", 4))
+	const label = 1<<20 - 1
+	if q.Reflects && answers != w.Flow&label {
+		return fmt.Errorf("%w: that of %v: it is to be answered with flow label %#x (IPV6_FL_F_REFLECT), and %#x is told", ErrWaiting, w.Remote, answers, w.Flow&label)
+	}
+	return nil
+}
+
+// tcp6Sock is what is read of each connection, with IPv6.
+const tcp6Sock = "tcp6_sock"
 
 // readOptions finds out which options it has that its listener hasn't.
 func (w *Waiting) readOptions(q *Queues, t *kmem.Struct) (err error) {
