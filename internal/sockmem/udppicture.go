@@ -11,12 +11,13 @@ import (
 
 // UDPPicture is the state of a UDP socket at one time.
 type UDPPicture struct {
-	Local, Remote netip.AddrPort // as getsockname(2) and getpeername(2) tell them; of no peer the port is 0
+	Local, Remote netip.AddrPort // as getsockname(2) and getpeername(2) tell them; of one that is connected to no port, or is no longer, the port is 0
 	Idle          bool           // nothing is in any of its queues, and nothing waits to be reported
 	Locks         uint32         // SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK, and what SO_BUF_LOCK tells
 	HopLimit      uint32         // of IPv6, -1 as a number of 16 bits: the route's
 	Dst           uint64         // address of the route, 0: it has none
 	Family        uint16
+	State         uint8 // 1 (TCP_ESTABLISHED) if it is connected, else 7
 }
 
 // udpWord is one thing that is looked at.
@@ -37,6 +38,7 @@ const (
 	udpShutdown
 	udpLocks
 	udpHops
+	udpState
 	udpWords
 )
 
@@ -61,6 +63,7 @@ func (l *UDPPlaces) Picture(memory []byte, p *UDPPicture) bool {
 	p.Family = binary.NativeEndian.Uint16(memory[l.family:])
 	at := func(w udpWord) uint32 { return l.word[w].read(memory) }
 	p.Idle = at(udpErr)|at(udpErrors)|at(udpReceived)|at(udpReading)|at(udpPending)|at(udpShutdown) == 0 && at(udpWritten) == 1
+	p.State = uint8(at(udpState))
 	p.Locks, p.Dst = at(udpLocks), binary.NativeEndian.Uint64(memory[l.dst:])
 	var local, remote netip.Addr
 	if p.Family == unix.AF_INET {
@@ -89,7 +92,8 @@ func (l *UDPPlaces) four(memory []byte, w, other udpWord) netip.Addr {
 
 var udpMemberOf = [udpWords]member{
 	udpSport: {in: inInet, name: "inet_sport", size: 2}, udpSaddr: {in: inInet, name: "inet_saddr", size: 4},
-	udpErr: {in: inTCPSock, name: "sk_err", size: 4}, udpShutdown: {in: inTCPSock, name: "sk_shutdown", size: 1},
+	udpState: {in: inTCPCommon, name: "skc_state", size: 1},
+	udpErr:   {in: inTCPSock, name: "sk_err", size: 4}, udpShutdown: {in: inTCPSock, name: "sk_shutdown", size: 1},
 	udpErrors:   {in: inErrors, name: "qlen", size: 4, of: "sk_error_queue"},
 	udpReceived: {in: inErrors, name: "qlen", size: 4, of: "sk_receive_queue"},
 	udpReading:  {in: inErrors, name: "qlen", size: 4, of: "reader_queue"},

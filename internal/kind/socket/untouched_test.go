@@ -1,6 +1,8 @@
 package socket
 
 import (
+	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -161,5 +163,20 @@ func BenchmarkLearnUntouched(b *testing.B) {
 		if err := u.Close(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Bits of an address in the kernel that were the same in all sockets that were learnt from
+// don't count: another one may be anywhere. A number counts.
+func TestAddressesDontCount(t *testing.T) {
+	base := binary.LittleEndian.AppendUint64(nil, 0xffff8881ab859230)
+	base = binary.LittleEndian.AppendUint64(base, 0x1234)
+	base = binary.LittleEndian.AppendUint64(base, 0xffffffff81000000)
+	noise := make([]byte, len(base))
+	noise[0], noise[8] = 0xf0, 0x0f
+	addresses(noise, base)
+	want := append(bytes.Repeat([]byte{0xff}, 8), 0x0f)
+	if !bytes.Equal(noise, append(want, make([]byte, 15)...)) {
+		t.Errorf("%x", noise)
 	}
 }

@@ -107,7 +107,7 @@ func (g *udpGlimpse) hops() hops { return hops{g.picture.HopLimit, g.picture.Dst
 
 func (g *udpGlimpse) ends() (at, peer address) {
 	at = address{g.picture.Local.Addr(), g.picture.Local.Port()}
-	if g.picture.Remote.Port() != 0 {
+	if g.picture.Remote.Port() != 0 || g.picture.State == established {
 		peer = address{g.picture.Remote.Addr(), g.picture.Remote.Port()}
 	}
 	return at, peer
@@ -126,7 +126,9 @@ func (k *Kind) dumpIdle(env *kind.DumpEnv, f *scan.File, g *udpGlimpse) (*fdinfo
 	if l.value("SO_REUSEPORT") != 0 {
 		return nil, nil // its place among others is to be found
 	}
-	l.at, l.peer = g.ends()
+	if l.at, l.peer = g.ends(); !l.peer.set() && !g.picture.Remote.Addr().IsUnspecified() {
+		return nil, nil // it may hear that address alone, see portless.go
+	}
 	l.leavePort()
 	l.stateOfPeer()
 	l.more = k.alike.empty()

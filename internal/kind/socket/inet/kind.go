@@ -141,6 +141,7 @@ type look struct {
 	backlog  int
 	shutdown uint8
 	at, peer address
+	heard    address // the only one, of a UDP socket without a peer, see portless.go
 	opts     socket.Saved
 	tcp      tcp.Info
 	optmem   uint32 // bytes that the kernel keeps for it
@@ -220,7 +221,7 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 		l.group = k.udpGroupOf(env, f)
 		l.known = l.group.Known() // of the same type and network namespace
 	}
-	steps := []func() error{l.classify, l.addresses, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.checkForeign, l.learn, l.learnIdle, l.putStream, l.putExtra}
+	steps := []func() error{l.classify, l.addresses, l.readPortless, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.checkForeign, l.learn, l.learnIdle, l.putStream, l.putExtra}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -495,7 +496,7 @@ func (l *look) entryIn(room *entryRoom, owner *fown.FownEntry) *fdinfo.FileEntry
 	*e = sk_inet.InetSkEntry{
 		Id: &l.file.ID, Ino: &room.ino, Family: &room.family, Type: &room.typ, Proto: &room.proto, State: &room.state,
 		SrcPort: &room.atPort, DstPort: &room.peerPort, Flags: &l.file.Flags, Backlog: &room.backlog,
-		SrcAddr: l.at.words(l.family, &room.at), DstAddr: l.peer.words(l.family, &room.peer), Fown: owner, Opts: l.opts.Entry,
+		SrcAddr: l.at.words(l.family, &room.at), DstAddr: l.hearing().words(l.family, &room.peer), Fown: owner, Opts: l.opts.Entry,
 		V6Only: l.opts.Inet.V6Only, IpOpts: l.opts.Inet.IpOpts, TcpOpts: l.opts.Inet.TcpOpts,
 	}
 	if l.at.port != 0 && l.at.ip.IsLinkLocalUnicast() && l.family == unix.AF_INET6 {

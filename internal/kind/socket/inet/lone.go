@@ -114,7 +114,9 @@ func (k *Kind) stateOfLone(s sort, layout *sockmem.TCP, sk kmem.Addr, was []byte
 			return nil, noLone("a UDP socket, whose state can't be told")
 		}
 		l := &lone{state: closed, locks: g.picture.Locks}
-		l.at, l.peer = g.ends()
+		if l.at, l.peer = g.ends(); !l.peer.set() && s.family == unix.AF_INET6 && !g.picture.Remote.Addr().IsUnspecified() {
+			return nil, noLone("a UDP socket that was disconnected, and hears %v alone", g.picture.Remote.Addr())
+		}
 		return l, nil
 	}
 	var p sockmem.Picture

@@ -26,6 +26,7 @@ type node struct {
 	id       plan.ID
 	entry    facts
 	at, peer address
+	heard    address // see portless.go
 	owner    file.Owner
 	inode    *extra.SocketInode
 	load     *socket.Loader // of opts
@@ -98,6 +99,9 @@ func (n *node) String() string {
 	}
 	if n.peer.set() {
 		s += " connected to " + n.peer.String()
+	}
+	if n.heard.set() {
+		s += " hearing only " + n.heard.ip.String()
 	}
 	if n.cut || n.ended != nil {
 		s += ", closed"
@@ -223,7 +227,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 			return err
 		}
 	}
-	if err := n.bind(own.Int(), at); err != nil {
+	if err := errors.Join(n.hearOnly(own.Int()), n.bind(own.Int(), at)); err != nil {
 		return err
 	}
 	if n.inbox != nil {

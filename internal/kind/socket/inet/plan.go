@@ -89,6 +89,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	if n.peer, err = fromWords(n.family, in.GetDstAddr(), in.GetDstPort()); err != nil {
 		return nil, err
 	}
+	n.planPortless()
 	if n.owner, err = file.PlanOwner(in.GetFown()); err != nil {
 		return nil, err
 	}

@@ -53,6 +53,9 @@ func (k *Kind) movePeers() error {
 		if now := k.move(n.peer); n.peer.set() && inside(now) {
 			n.peer = now
 		}
+		if now := k.move(n.heard); n.heard.set() && inside(now) {
+			n.heard = now
+		}
 		for _, w := range n.waiting {
 			now := k.moveIP(w.Remote.Addr())
 			if inside(address{now, w.Remote.Port()}) {

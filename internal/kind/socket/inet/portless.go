@@ -1,0 +1,115 @@
+package inet
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/linux"
+)
+
+// A UDP socket that is connected to port 0 of an address has no peer that getpeername(2)
+// tells, and hears that address alone. One of IPv6 goes on to do so when it is
+// disconnected (connect(2) to AF_UNSPEC): the kernel keeps the address.
+
+// portlessNames are the members of structures that tell it.
+func portlessNames() []string {
+	return []string{"inet_sock", "sock_common.skc_state", "sock_common.skc_daddr", "sock_common.skc_v6_daddr"}
+}
+
+// readPortless finds out what a UDP socket hears that has no peer.
+func (l *look) readPortless() error {
+	if !l.datagrams() || l.peer.set() || l.loneOf() != nil {
+		return nil
+	}
+	state, ip, err := l.hears()
+	if err != nil {
+		return l.fail(err)
+	}
+	switch a := (address{ip: ip}); {
+	case !a.set():
+	case state == established:
+		l.peer = a
+	case l.family == unix.AF_INET6:
+		l.heard = a
+	}
+	return nil
+}
+
+// hears returns the state of a UDP socket, and the address that the kernel has for its peer.
+func (l *look) hears() (uint8, netip.Addr, error) {
+	m, err := l.kind.memory()
+	if errors.Is(err, kmem.ErrUnavailable) {
+		return l.hearsListed()
+	}
+	if err != nil {
+		return 0, netip.Addr{}, err
+	}
+	at, err := m.Sock(l.fd.Int())
+	if err != nil {
+		return 0, netip.Addr{}, err
+	}
+	own, err := m.Struct("inet_sock", at)
+	if err != nil {
+		return 0, netip.Addr{}, err
+	}
+	ip := netip.AddrFrom4([4]byte(own.Raw("sock_common.skc_daddr", 4)))
+	if l.family == unix.AF_INET6 {
+		ip = netip.AddrFrom16([16]byte(own.Raw("sock_common.skc_v6_daddr", 16)))
+	}
+	return own.U8("sock_common.skc_state"), ip, nil
+}
+
+// hearsListed is hears by the lists of /proc/net, which are read once.
+func (l *look) hearsListed() (uint8, netip.Addr, error) {
+	name := "udp"
+	if l.lite() {
+		name = "udplite"
+	}
+	if l.family == unix.AF_INET6 {
+		name += "6"
+	}
+	all, err := l.kind.listOf(name)
+	return all[l.file.Stat.Ino].State, all[l.file.Stat.Ino].Remote.Addr(), err
+}
+
+// hearing is what an image has as the peer.
+func (l *look) hearing() address {
+	if l.heard.set() {
+		return l.heard
+	}
+	return l.peer
+}
+
+// planPortless tells a peer that was taken away from one that is there, as images of criu
+// have it, too.
+func (n *node) planPortless() {
+	if n.datagrams() && n.entry.state == closed && n.peer.set() && n.peer.port == 0 {
+		n.heard, n.peer = n.peer, address{}
+	}
+}
+
+// discard is a port that a socket is connected to for a moment. Nothing is sent there.
+const discard = 9
+
+// hearOnly has a new socket hear the address alone that it was connected to once.
+func (n *node) hearOnly(own int) error {
+	if !n.heard.set() {
+		return nil
+	}
+	zone, err := n.zone()
+	if err != nil {
+		return err
+	}
+	if err := n.unseen.connectTo(own, address{n.heard.ip, discard}, zone); err != nil {
+		return fmt.Errorf("connect to %v, the only address that it heard, and there must be a route to: %w", n.heard.ip, err)
+	}
+	if err := linux.Connect(own, binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)); err != nil {
+		return fmt.Errorf("disconnect from %v: %w", n.heard.ip, err)
+	}
+	return nil
+}
