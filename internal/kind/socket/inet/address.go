@@ -33,7 +33,7 @@ func (l *look) addresses() error {
 		return nil
 	}
 	if o := l.loneOf(); o != nil {
-		l.at, l.peer = o.at, o.peer
+		l.at, l.peer, l.heard = o.at, o.peer, o.heard
 		return nil
 	}
 	sa, err := unix.Getsockname(l.fd.Int())

@@ -24,6 +24,7 @@ import (
 type lone struct {
 	sk       kmem.Addr
 	at, peer address
+	heard    address // see portless.go
 	state    int
 	ended    bool // a connection of TCP that it was an end of
 	backlog  int
@@ -114,8 +115,8 @@ func (k *Kind) stateOfLone(s sort, layout *sockmem.TCP, sk kmem.Addr, was []byte
 			return nil, noLone("a UDP socket, whose state can't be told")
 		}
 		l := &lone{state: closed, locks: g.picture.Locks}
-		if l.at, l.peer = g.ends(); !l.peer.set() && s.family == unix.AF_INET6 && !g.picture.Remote.Addr().IsUnspecified() {
-			return nil, noLone("a UDP socket that was disconnected, and hears %v alone", g.picture.Remote.Addr())
+		if l.at, l.peer = g.ends(); !l.peer.set() && s.family == unix.AF_INET6 {
+			l.heard = address{ip: g.picture.Remote.Addr()}
 		}
 		return l, nil
 	}
