@@ -21,6 +21,7 @@ import (
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -203,6 +204,9 @@ func planAll(im *images, o *options.Restore) (*plan.Plan, error) {
 func newRedo(t *testing.T, im *images) *redo {
 	t.Helper()
 	o := &options.Restore{}
+	for i, e := range testkit.Twins(t, filesOf(im.rows[image.Files.FileName()])) {
+		im.rows[image.Files.FileName()][i].Message = e
+	}
 	p, err := planAll(im, o)
 	if err != nil {
 		t.Fatal(err)
@@ -316,3 +320,11 @@ func borrowSelf(t *testing.T, n int) *fd.FD {
 type noGuard struct{ kind.Guard }
 
 func (noGuard) Name(string, uint64, uint64) error { return nil }
+
+// filesOf returns the entries of open files.
+func filesOf(all []plan.Entry) (out []*fdinfo.FileEntry) {
+	for _, e := range all {
+		out = append(out, e.Message.(*fdinfo.FileEntry))
+	}
+	return out
+}

@@ -141,6 +141,9 @@ func plannedWith(in images, o *options.Restore) ([]plan.Node, error) {
 // restored makes everything again and returns the new descriptors by ID.
 func restored(t testing.TB, in images) map[plan.ID]int {
 	t.Helper()
+	for i, e := range testkit.Twins(t, filesOf(in[of(image.Files)])) {
+		in[of(image.Files)][i].Message = e
+	}
 	nodes, err := planned(in)
 	if err != nil {
 		t.Fatal(err)
@@ -557,4 +560,12 @@ func TestPortTaken(t *testing.T) {
 	if !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), "another socket has this port") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// filesOf returns the entries of open files.
+func filesOf(all []plan.Entry) (out []*fdinfo.FileEntry) {
+	for _, e := range all {
+		out = append(out, e.Message.(*fdinfo.FileEntry))
+	}
+	return out
 }

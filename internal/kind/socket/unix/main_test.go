@@ -21,6 +21,7 @@ import (
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
 
@@ -122,6 +123,9 @@ func dumpWith(t testing.TB, k *Kind, tree *scan.Tree) (images, error) {
 // of files.img.
 func restored(t testing.TB, in images) ([]int, error) {
 	t.Helper()
+	for i, e := range testkit.Twins(t, filesOf(in[image.Files])) {
+		in[image.Files][i].Message = e
+	}
 	p := plan.New(in, &options.Restore{})
 	k := New()
 	for _, e := range in[image.Files] {
@@ -354,4 +358,12 @@ func (r *received) Received(n *fd.FD, at *scan.File) (*scan.File, error) {
 func (r *received) Named(f *scan.File) {
 	f.ID = uint32(len(r.tree.Files) + 1)
 	r.tree.Files = append(r.tree.Files, f)
+}
+
+// filesOf returns the entries of open files.
+func filesOf(all []plan.Entry) (out []*fdinfo.FileEntry) {
+	for _, e := range all {
+		out = append(out, e.Message.(*fdinfo.FileEntry))
+	}
+	return out
 }
