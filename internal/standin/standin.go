@@ -70,7 +70,7 @@ func Names() (all []string) {
 			all = append(all, "?"+n)
 		}
 	}
-	for _, n := range busyNames {
+	for _, n := range append(queueNames(), busyNames[:]...) {
 		all = append(all, "?"+n)
 	}
 	return all
@@ -150,7 +150,13 @@ func (k *Maker) Make(x *sockmem.Lone) (*fd.FD, error) {
 
 func (k *Maker) make(x *sockmem.Lone) (*fd.FD, error) {
 	kind := k.kinds[x.Ops]
+	queue, err := k.isQueue(x)
+	if err != nil {
+		return nil, err
+	}
 	switch o := k.same[x.Inode]; {
+	case queue:
+		return k.queue(x)
 	case o != nil && x.Inode != k.anon:
 		return o.again(x)
 	case x.Path != "":

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/sockmem"
 	"glis.dev/glis/internal/testkit"
 )
@@ -239,4 +241,42 @@ func TestUnlike(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, x.why)
 		}
 	}
+}
+
+// A message queue is opened by its name once more, unless that was removed, or is another
+// one's by now.
+func TestQueue(t *testing.T) {
+	testkit.RequireRoot(t)
+	_, like := maker(t)
+	dir, name := t.TempDir(), fmt.Sprintf("glis-standin-%d", os.Getpid())
+	must(t, unix.Mount("mqueue", dir, "mqueue", 0, ""))
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	path := filepath.Join(dir, name)
+	open := func(flags int) int {
+		made, err := unix.Open(path, unix.O_CREAT|unix.O_RDONLY|unix.O_CLOEXEC, 0o600)
+		must(t, errors.Join(err, unix.Close(made)))
+		n, err := linux.MqOpen(name, flags)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(n) })
+		return n
+	}
+	a := open(unix.O_RDONLY | unix.O_NONBLOCK)
+	_, err := unix.Read(a, make([]byte, 5)) // what it tells of itself
+	must(t, err)
+	n, err := like(a)
+	must(t, err)
+	if got, err := unix.FcntlInt(uintptr(n), unix.F_GETFL, 0); err != nil || got != unix.O_RDONLY|unix.O_NONBLOCK {
+		t.Errorf("its flags are %#x: %v", got, err)
+	}
+	if at, err := unix.Seek(n, 0, unix.SEEK_CUR); err != nil || at != 5 {
+		t.Errorf("it is at %d: %v", at, err)
+	}
+	must(t, os.Remove(path))
+	for range 2 {
+		if _, err := like(a); !errors.Is(err, ErrUnlike) {
+			t.Errorf("its name was removed: %v", err)
+		}
+		open(unix.O_RDWR)
+	}
+	must(t, os.Remove(path))
 }

@@ -2,6 +2,7 @@
 // processes have another open file: pipes, memfds, FIFOs, devices, directories.
 #include "unix.h"
 #include <sys/signalfd.h>
+#include <mqueue.h>
 
 static int fds[32], n;
 
@@ -51,6 +52,14 @@ int main(int argc, char **argv) {
 	sigset_t set;
 	sigemptyset(&set), sigaddset(&set, SIGUSR1), sigaddset(&set, SIGRTMAX), CHECK(sigprocmask(SIG_BLOCK, &set, NULL));
 	keep(signalfd(-1, &set, SFD_NONBLOCK));
+	// 17 to 19: message queues, one of which this process has otherwise.
+	char only[40], mine_too[40];
+	struct mq_attr room = {0, 4, 20, 0};
+	sprintf(only, "/glis-only-%d", getpid()), sprintf(mine_too, "/glis-mine-%d", getpid());
+	keep(mq_open(only, O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0600, &room)), CHECK(mq_send(fds[n - 1], "first", 5, 1));
+	keep(mq_open(only, O_WRONLY));
+	int queue = CHECK(mq_open(mine_too, O_RDWR | O_CREAT | O_NONBLOCK, 0640, &room));
+	keep(mq_open(mine_too, O_RDONLY | O_NONBLOCK));
 	with(c, "files", 5, fds, n, NULL);
 	// An end in one connection, and one in another.
 	int d = add("second", client(SOCK_STREAM, NAME("door"))), e = add("third", client(SOCK_STREAM, NAME("door")));
@@ -86,6 +95,14 @@ int main(int argc, char **argv) {
 	CHECK(fchmodat(got[13], ".", 0711, 0)), obs("null %zd, zero %zd", write(got[14], "x", 1), read(got[15], data, 3));
 	struct signalfd_siginfo info;
 	CHECK(raise(SIGUSR1)), CHECK(read(got[16], &info, sizeof info)), obs("signal %u", info.ssi_signo);
+	char text[20];
+	CHECK(mq_send(got[18], "second", 6, 0)), CHECK(mq_send(queue, "mine", 4, 0));
+	for (int i = 17; i < 20; i++) {
+		long r = mq_receive(got[i], text, sizeof text, NULL);
+		obs("queue %d: %ld %.*s", i, r, r < 0 ? 0 : (int)r, text);
+	}
+	obs("send %d", mq_send(got[19], "x", 1, 0) < 0 ? errno : 0);
+	CHECK(mq_unlink(only)), CHECK(mq_unlink(mine_too));
 	for (int i = 0; i < 2; i++) {
 		char one[CMSG_SPACE(sizeof(int))];
 		h = (struct msghdr){NULL, 0, &v, 1, one, sizeof one, 0};
