@@ -38,10 +38,16 @@ func start(t testing.TB, src string, args ...string) proc.PID {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	started, over := make(chan error), make(chan struct{})
+	go func() { // a thread of its own: at its parent's end, which is one thread's, a target may get a signal (PR_SET_PDEATHSIG)
+		runtime.LockOSThread()
+		started <- cmd.Start()
+		<-over
+	}()
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cancel(); _ = cmd.Wait() })
+	t.Cleanup(func() { cancel(); _ = cmd.Wait(); close(over) })
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Fatalf("%s says %q, %v", src, line, err)
 	}
