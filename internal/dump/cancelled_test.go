@@ -16,10 +16,13 @@ import (
 
 // What a dump that is cancelled may still do until the tree runs on, in system
 // calls, whatever the tree is like (many threads are let go by none), and besides for
-// each connection that was prepared for its end: six calls, and one more of what was busy.
+// each connection that was prepared for its end: six calls, and one more of what was busy;
+// and for each thread that was just being stopped three, and as
+// often as it had not done so yet.
 const (
 	mostSteps   = 300
 	mostForEach = 7
+	mostStopped = 3
 )
 
 // stopped is what a dump was at when it was cancelled, and how many steps later the
@@ -92,13 +95,13 @@ func TestCancelledInFewSteps(t *testing.T) {
 		program string
 		args    []string // of crowd.c: MiB, mappings, threads
 		ready   []string
-		each    int // connections
+		more    int // for connections or threads
 	}{
-		{"threads", "crowd.c", []string{"1", "10", "600", "."}, []string{"heart"}, 0},
+		{"threads", "crowd.c", []string{"1", "10", "600", "."}, []string{"heart"}, 600 * mostStopped},
 		{"mappings", "crowd.c", []string{"1", "20000", "1", "."}, []string{"heart"}, 0},
 		{"memory", "crowd.c", []string{"64", "10", "1", "."}, []string{"heart"}, 0},
 		{"descriptors", "manyfds.c", []string{"4000", "."}, []string{"at.0"}, 0},
-		{"sockets", "manyconns.c", []string{"1000"}, []string{"ready.0", "ready.1", "ready.2", "ready.3"}, 1005},
+		{"sockets", "manyconns.c", []string{"1000"}, []string{"ready.0", "ready.1", "ready.2", "ready.3"}, 1005 * mostForEach},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			program := testkit.BuildC(t, "../../test/targets/"+tt.program)
@@ -115,7 +118,7 @@ func TestCancelledInFewSteps(t *testing.T) {
 			for _, name := range tt.ready {
 				testkit.AwaitFile(t, filepath.Join(p.Dir, name), p.PID)
 			}
-			fewSteps(t, p, mostSteps+tt.each*mostForEach)
+			fewSteps(t, p, mostSteps+tt.more)
 		})
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
-	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
@@ -27,10 +26,9 @@ func (d *dump) thaw() error {
 	for _, th := range d.freezer.seized {
 		if arch.IP(&th.Regs) != 0 { // its registers were read
 			errs = append(errs, d.mend(th))
-		} else if len(d.freezer.seized) < fewUnread {
-			errs = append(errs, d.freezer.mendUnread(th))
 		}
 	}
+	errs = append(errs, d.freezer.mendUnread(d.freezer.unreadUntil()))
 	err := errors.Join(append(errs, undo.Again(d.passAll), undo.Again(d.guard.TakeBack), d.files.drop(), d.freezer.thaw())...)
 	d.harmed = d.harmed || err != nil
 	return err
@@ -135,31 +133,6 @@ func (d *dump) mend(th *scan.Thread) error {
 		err = errors.Join(err, d.readPending(leader))
 	}
 	d.kinds.Thaw(th)
-	return err
-}
-
-// fewUnread is below how many threads that is done for those whose registers were not read: of more
-// it would take as long as to let them go.
-const fewUnread = 64
-
-// mendUnread is mend for a thread of a freeze that ended before its registers were read.
-func (f *freezer) mendUnread(th *scan.Thread) error {
-	f.settle()
-	regs, err := tracee.Regs(th.TID)
-	if err != nil || !arch.Native(&regs) || !remote.Again(&regs, false) {
-		return alive(err) // or it has not stopped
-	}
-	if th.Mask, err = tracee.Sigmask(th.TID); err != nil {
-		return alive(err)
-	}
-	st, err := th.Task.Dir.ThreadStatus(th.TID)
-	if errors.Is(err, proc.ErrGone) {
-		return nil
-	}
-	if err == nil {
-		th.Regs = regs
-		th.Mend((st.SigPnd|st.ShdPnd)&^th.Mask != 0)
-	}
 	return err
 }
 
