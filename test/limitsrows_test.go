@@ -29,6 +29,7 @@ var elsewhere = map[string]string{
 	"MAP_SYNC":                                            "needs persistent memory",
 	"uprobes":                                             "internal/kind/mem",
 	"a property that this Glis does not":                  "internal/kind/mem",
+	"memory with a NUMA policy of its own":                "internal/dump: TestPolicies",
 	"guard regions":                                       "of kernels before 6.15",
 	"the kernel's code in the task (vdso)":                "needs another kernel; internal/kind/mem",
 	"file that was deleted on NFS":                        "needs NFS",

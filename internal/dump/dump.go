@@ -215,8 +215,10 @@ func (d *dump) close() {
 // run is what is done on the tracer's thread. When that has ended the tree was let
 // go, or is dead.
 func (d *dump) run(ctx context.Context) error {
-	d.openFlags()
 	d.atEnd(d.closeFlags)
+	if err := d.openFlags(); err != nil {
+		return err
+	}
 	if err := errors.Join(d.openHold(), d.openCgroups()); err != nil {
 		return err
 	}

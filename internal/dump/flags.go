@@ -24,10 +24,15 @@ const (
 
 // openFlags prepares the quick ways to read mappings and to compare threads, if
 // the tree is large enough. Without them, or where the kernel or our privileges
-// don't allow it, /proc is read.
-func (d *dump) openFlags() {
+// don't allow it, /proc is read. It refuses what is to be seen then and takes long.
+func (d *dump) openFlags() error {
 	d.openUndo()
 	pids, mappings, threads := look(proc.PID(d.opts.Tree))
+	if severalNodes() {
+		if err := noPolicies(pids); err != nil {
+			return err
+		}
+	}
 	d.openLandlock(pids[:min(len(pids), manyTasks)])
 	d.openBlocks(pids)
 	if threads >= manyThreads {
@@ -37,17 +42,18 @@ func (d *dump) openFlags() {
 		}
 	}
 	if len(pids) < manyTasks && mappings < manyMappings {
-		return
+		return nil
 	}
 	r, err := vmamem.Open()
 	if err != nil {
 		d.log.Debug("mappings are read from smaps", "why", err)
-		return
+		return nil
 	}
 	d.vmas = r
 	for _, pid := range pids[:min(len(pids), mostPrepared)] {
 		_ = r.Prepare(pid) // only spares time later
 	}
+	return nil
 }
 
 func (d *dump) closeFlags() {
