@@ -200,7 +200,8 @@ func (r *Recorder) write(name string, b []byte) error {
 // ends nobody waits for it.
 func (r *Recorder) SyncAll(ctx context.Context) error {
 	done := make(chan error, 1)
-	go func() { done <- r.syncAll(ctx) }()
+	sync := r.syncs(ctx)
+	go func() { done <- sync() }()
 	select {
 	case err := <-done:
 		return err
@@ -209,29 +210,37 @@ func (r *Recorder) SyncAll(ctx context.Context) error {
 	}
 }
 
-func (r *Recorder) syncAll(ctx context.Context) error {
+// syncs returns what syncs all. It knows what that is, since it may still run when
+// nobody waits for it any more and files are removed again.
+func (r *Recorder) syncs(ctx context.Context) func() error {
 	files := len(r.files.at) + 2
 	d, ok := DirOf(r.Store)
 	if ok && files > syncWhole && d.syncsWhole(r.bytes()) {
-		return errors.Join(d.syncFS(), d.syncLinks())
+		return func() error { return errors.Join(d.syncFS(), d.syncLinks()) }
 	}
-	var g errgroup.Group
-	g.SetLimit(syncing)
-	sync := func(name string) {
-		g.Go(func() error { return errors.Join(context.Cause(ctx), r.syncFile(name)) })
-	}
-	sync(ManifestName)
-	sync(Inventory.FileName())
+	names := append(make([]string, 0, files), ManifestName, Inventory.FileName())
 	for i := range r.files.at {
 		if f := r.files.entry(i); f.link == "" {
-			sync(f.name)
+			names = append(names, f.name)
 		}
 	}
-	g.Go(r.Store.Sync)
-	if ok {
-		g.Go(d.syncLinks)
+	return func() error {
+		var g errgroup.Group
+		g.SetLimit(syncing)
+		for _, name := range names {
+			g.Go(func() error {
+				if err := context.Cause(ctx); err != nil {
+					return err
+				}
+				return r.syncFile(name)
+			})
+		}
+		g.Go(r.Store.Sync)
+		if ok {
+			g.Go(d.syncLinks)
+		}
+		return g.Wait()
 	}
-	return g.Wait()
 }
 
 // bytes is how much was written.

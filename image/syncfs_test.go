@@ -2,7 +2,9 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 
 	"glis.dev/glis/image/criu/inventory"
@@ -46,5 +48,58 @@ func TestSyncMany(t *testing.T) {
 	check(t, err)
 	if len(names) != 2*syncWhole+2 {
 		t.Errorf("files %v", names)
+	}
+}
+
+// slowDisk is a store whose files are opened only when it is told to.
+type slowDisk struct {
+	Store
+	begun chan struct{} // gets one for each that waits
+	free  chan struct{}
+	done  *sync.WaitGroup
+}
+
+func (s slowDisk) Open(name string) (ReadFile, error) {
+	s.begun <- struct{}{}
+	<-s.free
+	return s.Store.Open(name)
+}
+
+func (s slowDisk) Sync() error {
+	s.done.Done()
+	return s.Store.Sync()
+}
+
+// Files are removed while a sync that nobody waits for any more is not through with
+// them: it comes to its end.
+func TestSyncLeft(t *testing.T) {
+	d, err := OpenDir(t.TempDir())
+	check(t, err)
+	defer d.Close()
+	slow := slowDisk{d, make(chan struct{}, 4*syncing), make(chan struct{}), &sync.WaitGroup{}}
+	slow.done.Add(1)
+	r := NewRecorder(slow, false)
+	for i := range 2 * syncing {
+		f, err := r.Create(fmt.Sprintf("pages-%d.img", i))
+		check(t, err)
+		check(t, f.Close())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	left := make(chan error)
+	go func() { left <- r.SyncAll(ctx) }()
+	for range syncing {
+		<-slow.begun // and the others wait for these
+	}
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	for i := range 2 * syncing {
+		check(t, r.Remove(fmt.Sprintf("pages-%d.img", i)))
+	}
+	close(slow.free)
+	slow.done.Wait()
+	if n := len(slow.begun); n != 0 {
+		t.Errorf("%d files more were synced", n)
 	}
 }
