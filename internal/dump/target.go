@@ -37,7 +37,17 @@ func (d *dump) checkTarget() error {
 		return fmt.Errorf("process %d (%s) has ended already (zombie): there is nothing to dump", pid, st.Name)
 	}
 	d.anon = st.RssAnon << 10
+	if d.self != int(pid) && childless(dir, st) {
+		return nil // nobody's ancestor, and each of ours takes time to ask
+	}
 	return d.checkAncestors(pid)
+}
+
+// childless tells whether a process has one thread, and that no children; false if that
+// is not known. Of a thread that runs some of many may be missed, but not the first.
+func childless(dir *proc.Dir, st proc.Status) bool {
+	kids, err := dir.Children(proc.TID(st.Tgid))
+	return err == nil && st.Threads == 1 && len(kids) == 0
 }
 
 // checkAncestors refuses to freeze ourselves: the target must not be Glis or
