@@ -19,20 +19,24 @@ type Singles struct {
 	rd    Reader
 	file  bytesFile
 	nums  [32]uint32
+	stays func(n int64) bool
 }
 
-// NewSingles returns a Singles of a row.
-func NewSingles(s Store, r *Row) *Singles { return &Singles{store: s, row: r, msg: r.New()} }
+// NewSingles returns a Singles of a row. stays tells of a payload's length whether it is to
+// be left in its file.
+func NewSingles(s Store, r *Row, stays func(n int64) bool) *Singles {
+	return &Singles{store: s, row: r, msg: r.New(), stays: stays}
+}
 
 // Read reads the file of an id and returns its entry, which is valid until the next
 // call, and the entry's payload; nil if there is no such file.
-func (s *Singles) Read(id uint32) (m proto.Message, payload []byte, err error) {
+func (s *Singles) Read(id uint32) (m proto.Message, payload []byte, far *Far, err error) {
 	rd, err := s.open(s.row.FileName(id))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil
+		return nil, nil, nil, nil
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	defer rd.Close() //nolint:errcheck // only read from
 	rd.dec.Reuse(s.nums[:])
@@ -40,19 +44,19 @@ func (s *Singles) Read(id uint32) (m proto.Message, payload []byte, err error) {
 		if errors.Is(err, io.EOF) {
 			err = rd.fail(errors.New("there is no entry"))
 		}
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if s.row.Payload != nil {
-		if payload, err = rd.PayloadBytes(MaxEntry); err != nil {
-			return nil, nil, err
+		if payload, far, err = rd.PayloadIn(s.store, MaxEntry, s.stays); err != nil {
+			return nil, nil, nil, err
 		}
 	}
 	if _, err := rd.frame(); err == nil {
-		return nil, nil, rd.fail(errors.New("a second entry, and there should be one"))
+		return nil, nil, nil, rd.fail(errors.New("a second entry, and there should be one"))
 	} else if err != io.EOF {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return s.msg, payload, nil
+	return s.msg, payload, far, nil
 }
 
 // open is Open for a file that is short, as they are, in a directory that is checked.

@@ -32,14 +32,28 @@ func TestSingles(t *testing.T) {
 	checked, err := Check(plain)
 	check(t, err)
 	for _, s := range []Store{plain, checked} {
-		all := NewSingles(s, TCPStream)
+		all := NewSingles(s, TCPStream, func(int64) bool { return false })
+		far := NewSingles(s, TCPStream, func(int64) bool { return true })
 		for _, i := range []uint32{4, 0, 3, 3, 1} {
-			m, p, err := all.Read(i)
+			m, p, _, err := all.Read(i)
+			_, _, f, err2 := far.Read(i)
+			check(t, err2)
+			if f.Len() != len(p) {
+				t.Errorf("%d: %d bytes stay in the file, and there are %d", i, f.Len(), len(p))
+			}
+			if f != nil {
+				check(t, f.Use(func(b []byte) error {
+					if !bytes.Equal(b, p) {
+						t.Errorf("%d: %q in the file instead of %q", i, b, p)
+					}
+					return nil
+				}))
+			}
 			if err != nil || !proto.Equal(m, want[i]) || !bytes.Equal(p, payload(i)) {
 				t.Errorf("%d: %v, %q, %v instead of %v, %q", i, m, p, err, want[i], payload(i))
 			}
 		}
-		if m, p, err := all.Read(77); m != nil || p != nil || err != nil {
+		if m, p, _, err := all.Read(77); m != nil || p != nil || err != nil {
 			t.Errorf("%v, %q, %v of a file that is not there", m, p, err)
 		}
 	}
@@ -48,10 +62,10 @@ func TestSingles(t *testing.T) {
 	check(t, err)
 	for want, b := range map[string][]byte{"there is no entry": raw[:8], "second entry": append(bytes.Clone(raw), raw[8:]...), "is cut": raw[:len(raw)-1]} {
 		check(t, os.WriteFile(name, b, 0o600))
-		if _, _, err := NewSingles(plain, TCPStream).Read(2); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, _, err := NewSingles(plain, TCPStream, func(int64) bool { return false }).Read(2); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
-		if _, _, err := NewSingles(checked, TCPStream).Read(2); !errors.Is(err, ErrChecksum) {
+		if _, _, _, err := NewSingles(checked, TCPStream, func(int64) bool { return false }).Read(2); !errors.Is(err, ErrChecksum) {
 			t.Errorf("%v of a damaged file with a checksum", err)
 		}
 	}

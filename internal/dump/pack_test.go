@@ -80,9 +80,9 @@ func TestPutNow(t *testing.T) {
 				t.Fatalf("entry %d of %d is %v", i, len(all), e)
 			}
 		}
-		streams := image.NewSingles(d, image.TCPStream)
+		streams := image.NewSingles(d, image.TCPStream, func(int64) bool { return false })
 		for i := uint32(0); i < count; i += 20 {
-			m, payload, err := streams.Read(i)
+			m, payload, _, err := streams.Read(i)
 			must(t, err)
 			if e, ok := m.(*tcp_stream.TcpStreamEntry); !ok || e.GetInqSeq() != i || !bytes.Equal(payload, bytes.Repeat([]byte{byte(i)}, int(i%7))) {
 				t.Fatalf("stream %d: %v, payload %q", i, m, payload)

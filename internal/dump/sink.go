@@ -105,6 +105,9 @@ func (s *sink) queue(row *image.Row, ids []uint32) *queue {
 	return q
 }
 
+// Spill implements kind.Spiller.
+func (s *sink) Spill() error { return s.spill() }
+
 // spill writes what is held. A file that can have one entry only is closed.
 func (s *sink) spill() error {
 	s.held, s.loose = 0, 0

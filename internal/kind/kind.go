@@ -123,6 +123,9 @@ type Packer interface {
 	PutNow(row *image.Row, m proto.Message, payload []byte, ids ...uint32) error
 }
 
+// Spiller is a Sink that can write what it has, so that memory of payloads may be used again.
+type Spiller interface{ Spill() error }
+
 // PutNow is Put for a message that is to be used again.
 func PutNow(s Sink, row *image.Row, m proto.Message, payload []byte, ids ...uint32) error {
 	if p, ok := s.(Packer); ok {

@@ -177,7 +177,13 @@ type Raw interface {
 type Entry struct {
 	Message proto.Message
 	Payload []byte
+	// Far is the payload, in place of Payload, if it is in the image until a node needs it,
+	// because there is much; nil: it isn't.
+	Far *image.Far
 }
+
+// Size is how many bytes follow the entry.
+func (e *Entry) Size() int { return len(e.Payload) + e.Far.Len() }
 
 // Env is what nodes and facets have at hand while a tree is made again.
 type Env struct {

@@ -273,7 +273,7 @@ func lockable(store image.Store, moves []options.RemapAddr) ([]netlock.Flow, err
 	o := options.NewRestore()
 	o.TCPEstablished = true // else there is nothing to lock
 	o.RemapAddr = moves
-	p := plan.New(source{store}, o)
+	p := plan.New(Images(store), o)
 	if err := planFiles(p, &tree{}, store, kinds.New()); err != nil {
 		return nil, err
 	}

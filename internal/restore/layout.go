@@ -114,7 +114,7 @@ func (r *restore) makeRings(t *task) error {
 // machine has enough huge pages.
 func (r *restore) checkShared(env *plan.CheckEnv) error {
 	var err error
-	if r.segments, err = mem.PlanSegments(source{r.store}, r.tree.root.ids.GetIpcNsId(), r.tree.spaces()); err != nil {
+	if r.segments, err = mem.PlanSegments(Images(r.store), r.tree.root.ids.GetIpcNsId(), r.tree.spaces()); err != nil {
 		return err
 	}
 	if err := r.segments.Check(&env.Huge); err != nil {

@@ -26,7 +26,7 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 	if err := tr.checkSharing(); err != nil {
 		return nil, err
 	}
-	p := plan.New(source{store}, o)
+	p := plan.New(Images(store), o)
 	p.Expect(tr.expected())
 	if err := planFiles(p, tr, store, set); err != nil {
 		return nil, err

@@ -327,12 +327,34 @@ func readIDs(s image.Store, t *task) (*criu_core.TaskKobjIdsEntry, error) {
 }
 
 // Images returns what hands the images of a store to kinds while they plan.
-func Images(s image.Store) plan.Source { return source{s} }
+func Images(s image.Store) plan.Source { return &source{store: s} }
 
-type source struct{ store image.Store }
+type source struct {
+	store    image.Store
+	payloads atomic.Int64 // bytes that were read
+}
+
+// Payloads are kept in memory as long as they are few: up to fewPayloads bytes, and up to
+// somePayloads those that are short. Tiny ones take less than to say where they are.
+const (
+	fewPayloads  = 4 << 20
+	somePayloads = 24 << 20
+	shortPayload = 16 << 10
+	tinyPayload  = 1 << 10
+)
+
+// stays tells whether a payload is left in its file.
+func (s *source) stays(n int64) bool {
+	sum := s.payloads.Load() + n
+	if sum > fewPayloads && n >= shortPayload || sum > somePayloads && n >= tinyPayload {
+		return true
+	}
+	s.payloads.Add(n)
+	return false
+}
 
 // Entries implements plan.Source.
-func (s source) Entries(row *image.Row, ids ...uint32) ([]plan.Entry, error) {
+func (s *source) Entries(row *image.Row, ids ...uint32) ([]plan.Entry, error) {
 	rd, err := image.Open(s.store, row, ids...)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -341,20 +363,20 @@ func (s source) Entries(row *image.Row, ids ...uint32) ([]plan.Entry, error) {
 		return nil, err
 	}
 	defer rd.Close()
-	return allEntries(rd, row)
+	return s.all(rd, row)
 }
 
 // Singles implements plan.Singles.
-func (s source) Singles(row *image.Row) func(uint32) (plan.Entry, error) {
-	all := image.NewSingles(s.store, row)
+func (s *source) Singles(row *image.Row) func(uint32) (plan.Entry, error) {
+	all := image.NewSingles(s.store, row, s.stays)
 	return func(id uint32) (plan.Entry, error) {
-		m, payload, err := all.Read(id)
-		return plan.Entry{Message: m, Payload: payload}, err
+		m, payload, far, err := all.Read(id)
+		return plan.Entry{Message: m, Payload: payload, Far: far}, err
 	}
 }
 
 // Raw implements plan.Raw.
-func (s source) Raw(row *image.Row, f func(entry []byte) error) error {
+func (s *source) Raw(row *image.Row, f func(entry []byte) error) error {
 	err := image.EachRaw(s.store, row, f)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -366,7 +388,7 @@ func (s source) Raw(row *image.Row, f func(entry []byte) error) error {
 // read into memory.
 const maxPayload = 64 << 20
 
-func allEntries(rd *image.Reader, row *image.Row) ([]plan.Entry, error) {
+func (s *source) all(rd *image.Reader, row *image.Row) ([]plan.Entry, error) {
 	var out []plan.Entry
 	for {
 		m, err := rd.NextAny()
@@ -378,7 +400,7 @@ func allEntries(rd *image.Reader, row *image.Row) ([]plan.Entry, error) {
 		}
 		e := plan.Entry{Message: m}
 		if row.Payload != nil {
-			if e.Payload, err = rd.PayloadBytes(maxPayload); err != nil {
+			if e.Payload, e.Far, err = rd.PayloadIn(s.store, maxPayload, s.stays); err != nil {
 				return nil, err
 			}
 		}

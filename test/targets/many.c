@@ -1,5 +1,5 @@
-// Many of one thing: threads, processes, or connections to itself, as many as
-// argv[2] says.
+// Many of one thing: threads, processes, connections to itself, or sockets with a lot to
+// be read, as many as argv[2] says.
 #include "ctl.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -46,6 +46,56 @@ static void connections(int n) {
 	}
 }
 
+enum { each = 1 << 20 }; // bytes in a queue
+
+static int *queued; // ends with something to be read
+
+// fill queues bytes that tell where they are.
+static void fill(int fd, int i) {
+	static unsigned words[each / sizeof(unsigned)];
+	for (unsigned k = 0; k < sizeof words / sizeof *words; k++)
+		words[k] = (i * 1000003u + k) * 2654435761u;
+	for (size_t done = 0; done < each;)
+		done += CHECK(write(fd, (char *)words + done, each - done));
+}
+
+// still tells whether all queues have what fill put there.
+static int still(int n) {
+	static unsigned words[each / sizeof(unsigned)];
+	for (int i = 0; i < n; i++) {
+		if (CHECK(recv(queued[i], words, each, MSG_PEEK | MSG_WAITALL)) != each)
+			return 0;
+		for (unsigned k = 0; k < sizeof words / sizeof *words; k++)
+			if (words[k] != (i * 1000003u + k) * 2654435761u)
+				return 0;
+	}
+	return 1;
+}
+
+// Connections, and pairs of unix sockets, in turn, with a lot to be read.
+static void queues(int n) {
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof a;
+	int much = 4 * each, s[2];
+	int l = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+	CHECK(setsockopt(l, SOL_SOCKET, SO_RCVBUFFORCE, &much, sizeof much));
+	CHECK(bind(l, (void *)&a, len));
+	CHECK(listen(l, 16));
+	CHECK(getsockname(l, (void *)&a, &len));
+	queued = calloc(n, sizeof *queued);
+	for (int i = 0; i < n; i++) {
+		if (i % 2 == 0) {
+			s[0] = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+			CHECK(connect(s[0], (void *)&a, len));
+			s[1] = CHECK(accept(l, NULL, NULL));
+		} else
+			CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
+		CHECK(setsockopt(s[0], SOL_SOCKET, SO_SNDBUFFORCE, &much, sizeof much));
+		fill(s[0], i);
+		queued[i] = s[1];
+	}
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	int n = atoi(argv[2]);
@@ -53,10 +103,14 @@ int main(int argc, char **argv) {
 		threads(n);
 	else if (!strcmp(argv[1], "processes"))
 		processes(n);
+	else if (!strcmp(argv[1], "queues"))
+		queues(n);
 	else
 		connections(n);
-	do
+	do {
+		if (queued && !still(n))
+			return 1;
 		obs("%d %s", n, argv[1]);
-	while (savepoint());
+	} while (savepoint());
 	return 0;
 }

@@ -72,7 +72,7 @@ func (k *Fifo) read(src plan.Source) error {
 	for _, e := range all {
 		m := e.Message.(*pipedata.PipeDataEntry)
 		s := k.set(m.GetPipeId())
-		if err := s.pipe.take(m, e.Payload); err != nil {
+		if err := s.pipe.take(m, &e); err != nil {
 			return fmt.Errorf("fifo-data.img: FIFO %#x %w", m.GetPipeId(), err)
 		}
 	}
@@ -95,7 +95,7 @@ func (k *Fifo) Planned() error {
 
 // String implements plan.Node.
 func (n *fifoNode) String() string {
-	return fmt.Sprintf("FIFO %#x: by file %#x, with %d bytes in it", n.id, n.regf, len(n.set.pipe.queue.data))
+	return fmt.Sprintf("FIFO %#x: by file %#x, with %d bytes in it", n.id, n.regf, n.set.pipe.queue.size())
 }
 
 // Check implements plan.Checked.

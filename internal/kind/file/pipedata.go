@@ -17,6 +17,7 @@ import (
 // it has any.
 type pipeQueue struct {
 	data    []byte
+	far     *image.Far // at a restore, in place of data, if it is in the image until it is needed
 	packets []uint32
 }
 

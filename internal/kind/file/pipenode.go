@@ -84,7 +84,7 @@ func (k *Pipe) read(src plan.Source) error {
 	for _, e := range all {
 		m := e.Message.(*pipedata.PipeDataEntry)
 		s := k.set(m.GetPipeId())
-		if err := s.take(m, e.Payload); err != nil {
+		if err := s.take(m, &e); err != nil {
 			return fmt.Errorf("pipes-data.img: pipe %#x %w", m.GetPipeId(), err)
 		}
 	}
@@ -92,13 +92,13 @@ func (k *Pipe) read(src plan.Source) error {
 }
 
 // take takes the entry that says what is in the pipe.
-func (s *pipeSet) take(m *pipedata.PipeDataEntry, data []byte) (err error) {
+func (s *pipeSet) take(m *pipedata.PipeDataEntry, e *plan.Entry) (err error) {
 	if s.entry != nil || m.GetSize() > maxPipeSize {
 		return fmt.Errorf("is there twice, or has a size of %d bytes", m.GetSize())
 	}
-	s.entry, s.queue.data = m, data
+	s.entry, s.queue.data, s.queue.far = m, e.Payload, e.Far
 	_, _, s.outside = extra(m, pipeOutside)
-	if s.queue.packets, err = getPackets(m, len(data)); err != nil {
+	if s.queue.packets, err = getPackets(m, e.Size()); err != nil {
 		return fmt.Errorf("has %w", err)
 	}
 	return nil
@@ -114,7 +114,7 @@ type pipeNode struct {
 func (n *pipeNode) String() string {
 	s := fmt.Sprintf("pipe %#x: %s end of pipe %#x", n.id, [...]string{"read", "write", "read and write"}[access(n.flags)], n.set.id)
 	if n.first() {
-		s += fmt.Sprintf(", made with %d bytes in it", len(n.set.queue.data))
+		s += fmt.Sprintf(", made with %d bytes in it", n.set.queue.size())
 	}
 	return s
 }
@@ -278,8 +278,21 @@ func (s *pipeSet) own(w *fd.FD) error {
 	return nil
 }
 
+// size is how many bytes are in the queue.
+func (q *pipeQueue) size() int { return len(q.data) + q.far.Len() }
+
 // write puts the queue into an empty pipe.
 func (q *pipeQueue) write(w *fd.FD) error {
+	if q.far == nil {
+		return q.writeData(w)
+	}
+	return q.far.Use(func(b []byte) error {
+		near := pipeQueue{data: b, packets: q.packets}
+		return near.writeData(w)
+	})
+}
+
+func (q *pipeQueue) writeData(w *fd.FD) error {
 	pieces := q.packets
 	if pieces == nil {
 		pieces = []uint32{uint32(len(q.data))}

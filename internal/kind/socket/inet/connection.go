@@ -328,7 +328,11 @@ func (n *node) readStream(read func(ino uint32) (plan.Entry, error)) error {
 	if e.Message == nil {
 		return fmt.Errorf("the connection from %v to %v was not saved (%s is missing): was --tcp-close given to dump? give it to restore, too", n.at, n.peer, name())
 	}
-	n.stream, err = tcp.Parse(int(n.entry.state), e.Message.(*tcp_stream.TcpStreamEntry), e.Payload)
+	if m := e.Message.(*tcp_stream.TcpStreamEntry); e.Far != nil {
+		n.stream, err = tcp.ParseLater(int(n.entry.state), m, e.Far.Len(), e.Far.Use)
+	} else {
+		n.stream, err = tcp.Parse(int(n.entry.state), m, e.Payload)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", name(), err)
 	}

@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -213,8 +214,15 @@ func (n *node) endedOfCRIU(p *plan.Plan) (*ended, error) {
 		return &ended{}, err
 	}
 	size := all[0].Message.(*tcp_stream.TcpStreamEntry).GetInqLen()
-	if len(all) != 1 || uint64(size) > uint64(len(all[0].Payload)) {
-		return nil, fmt.Errorf("%s: %d entries, the first with %d bytes of which %d wait to be read: that can't be", image.TCPStream.FileName(n.entry.ino), len(all), len(all[0].Payload), size)
+	if len(all) != 1 || uint64(size) > uint64(all[0].Size()) {
+		return nil, fmt.Errorf("%s: %d entries, the first with %d bytes of which %d wait to be read: that can't be", image.TCPStream.FileName(n.entry.ino), len(all), all[0].Size(), size)
+	}
+	if far := all[0].Far; far != nil {
+		out := &ended{}
+		return out, far.Use(func(b []byte) error {
+			out.unread = bytes.Clone(b[:size])
+			return nil
+		})
 	}
 	return &ended{unread: all[0].Payload[:size]}, nil
 }

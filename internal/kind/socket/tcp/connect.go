@@ -3,6 +3,7 @@ package tcp
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"glis.dev/glis/image/proto"
@@ -24,26 +25,38 @@ const (
 
 // Parse checks the image of a connection, which is not trusted. Nothing of e is kept.
 func Parse(state int, e *tcp_stream.TcpStreamEntry, queues []byte) (*Stream, error) {
+	s := &Stream{State: state, Queues: queues}
+	return s, s.parse(e, len(queues))
+}
+
+// ParseLater is Parse of a connection whose queues, of so many bytes, are there later.
+func ParseLater(state int, e *tcp_stream.TcpStreamEntry, queued int, later func(use func(queues []byte) error) error) (*Stream, error) {
+	s := &Stream{State: state, Later: later}
+	return s, s.parse(e, queued)
+}
+
+// parse checks an entry and takes it.
+func (s *Stream) parse(e *tcp_stream.TcpStreamEntry, queued int) error {
 	e = compact(e)
-	s := &Stream{State: state, Entry: e, Queues: queues}
-	switch have := uint64(len(queues)); {
+	s.Entry = e
+	switch have := uint64(queued); {
 	case have != uint64(e.GetInqLen())+uint64(e.GetOutqLen()):
-		return nil, fmt.Errorf("queues of %d and %d bytes, and %d bytes behind them", e.GetInqLen(), e.GetOutqLen(), have)
+		return fmt.Errorf("queues of %d and %d bytes, and %d bytes behind them", e.GetInqLen(), e.GetOutqLen(), have)
 	case e.GetUnsqLen() > e.GetOutqLen():
-		return nil, fmt.Errorf("%d bytes were not sent yet, of %d that are queued", e.GetUnsqLen(), e.GetOutqLen())
+		return fmt.Errorf("%d bytes were not sent yet, of %d that are queued", e.GetUnsqLen(), e.GetOutqLen())
 	case e.GetSndWscale() > maxWscale || e.GetRcvWscale() > maxWscale:
-		return nil, fmt.Errorf("windows shifted by %d and %d can't be", e.GetSndWscale(), e.GetRcvWscale())
+		return fmt.Errorf("windows shifted by %d and %d can't be", e.GetSndWscale(), e.GetRcvWscale())
 	case e.GetMssClamp() == 0 || e.GetMssClamp() > maxMSS:
-		return nil, fmt.Errorf("segments of %d bytes can't be", e.GetMssClamp())
+		return fmt.Errorf("segments of %d bytes can't be", e.GetMssClamp())
 	}
-	if state == FinWait2 && e.GetOutqLen() != 0 {
-		return nil, fmt.Errorf("%d bytes are to be sent or acknowledged in state FIN_WAIT2: that can't be", e.GetOutqLen())
+	if s.State == FinWait2 && e.GetOutqLen() != 0 {
+		return fmt.Errorf("%d bytes are to be sent or acknowledged in state FIN_WAIT2: that can't be", e.GetOutqLen())
 	}
-	if state == SynSent && len(queues) != 0 {
-		return nil, fmt.Errorf("%d bytes are queued before there is a connection: that can't be", len(queues))
+	if s.State == SynSent && queued != 0 {
+		return fmt.Errorf("%d bytes are queued before there is a connection: that can't be", queued)
 	}
 	s.sendAgain()
-	return s, s.checkWindow()
+	return s.checkWindow()
 }
 
 // burst is how many segments a new connection may send at once (TCP_INIT_CWND).
@@ -116,7 +129,19 @@ func (s *Stream) Finish(h linux.Hand, fd int, p Path) error {
 	if err := h.Run(); err != nil {
 		return err
 	}
-	h = linux.Hand{}
+	if s.Later == nil {
+		return s.finishBusy(fd, p)
+	}
+	return s.Later(func(queues []byte) error {
+		s.Queues = queues
+		defer func() { s.Queues = nil }()
+		return s.finishBusy(fd, p)
+	})
+}
+
+// finishBusy is Finish for one that is not idle.
+func (s *Stream) finishBusy(fd int, p Path) error {
+	h := linux.Hand{}
 	steps := []func(int) error{func(fd int) error { return s.agree(h, fd) }, s.makeRoom, func(fd int) error { return s.sizeSegments(fd, p) }, func(fd int) error { return s.fill(fd, p) }}
 	for _, f := range steps {
 		if err := f(fd); err != nil {
@@ -132,7 +157,7 @@ func (s *Stream) Finish(h linux.Hand, fd int, p Path) error {
 // idle tells whether nothing is in the queues of a connection that both ends can
 // still use, which is as most are.
 func (s *Stream) idle() bool {
-	return s.State == Established && len(s.Queues) == 0 && s.Mark == nil && !s.timed()
+	return s.State == Established && len(s.Queues) == 0 && s.Later == nil && s.Mark == nil && !s.timed()
 }
 
 // finishIdle is Finish for one that is idle: with nothing to be sent its window
@@ -285,7 +310,13 @@ func (s *Stream) trim(peer *Stream) error {
 		unacknowledged -= fin
 	}
 	if in, drop := e.GetInqLen(), e.GetOutqLen()-unacknowledged; drop > 0 {
-		s.Queues = append(s.Queues[:in:in], s.Queues[in+drop:]...)
+		if later := s.Later; later != nil {
+			s.Later = func(use func([]byte) error) error {
+				return later(func(q []byte) error { return use(slices.Delete(q, int(in), int(in+drop))) })
+			}
+		} else {
+			s.Queues = append(s.Queues[:in:in], s.Queues[in+drop:]...)
+		}
 		s.Sent -= min(s.Sent, drop)
 	}
 	e.OutqLen, e.UnsqLen = &unacknowledged, proto.Uint32(unacknowledged)

@@ -35,7 +35,10 @@ type Stream struct {
 	// Queues is what waits to be read, and then what was not acknowledged yet;
 	// the end of that was not sent yet.
 	Queues []byte
-	Mark   *Mark // urgent data, nil if there is none
+	// Later is, at a restore, what gives Queues for as long as they are needed; nil: they
+	// are there.
+	Later func(use func(queues []byte) error) error
+	Mark  *Mark // urgent data, nil if there is none
 	// Sent is how many bytes of what was not acknowledged yet the urgent one is the
 	// last of, 0 if none is urgent.
 	Sent uint32

@@ -57,10 +57,10 @@ func (n *node) fits() bool {
 	}
 	took, length := uint32(0), 0
 	for _, m := range n.queue.messages {
-		if length += len(m.data); !m.plain() || length > coupleData {
+		if length += m.size(); !m.plain() || m.far != nil || length > coupleData {
 			return false
 		}
-		size, err := n.kind.size(uint8(n.typ), len(m.data))
+		size, err := n.kind.size(uint8(n.typ), m.size())
 		if err != nil {
 			return false
 		}

@@ -47,8 +47,8 @@ func (s *stream) cut() error {
 	if err != nil {
 		return fmt.Errorf("mmap: %w", err)
 	}
-	defer sys.Munmap(wall)           //nolint:errcheck // it was mapped
-	s.buf = make([]byte, len(s.buf)) // the other one has the messages
+	defer sys.Munmap(wall)                          //nolint:errcheck // it was mapped
+	s.buf = make([]byte, min(len(s.buf), maxPiece)) // the other one has the messages
 	c := &cutter{stream: s, wall: wall}
 	var out []*message
 	for _, m := range s.out {
@@ -81,6 +81,12 @@ type cutter struct {
 
 // length returns the length of the buffer at an offset, which is at most most.
 func (c *cutter) length(at, most int) (int, error) {
+	if whole := most; whole > maxPiece {
+		most = maxPiece
+		if n, err := c.fits(at, most); err != nil || n == 0 {
+			most = whole // of pages that were spliced it may be longer
+		}
+	}
 	if c.last > 1 && c.last <= most {
 		n, err := c.fits(at, c.last)
 		if err != nil {
@@ -107,6 +113,9 @@ func (c *cutter) length(at, most int) (int, error) {
 func (c *cutter) fits(at, n int) (int, error) {
 	if err := c.goTo(at); err != nil {
 		return 0, err
+	}
+	if n > len(c.buf) {
+		c.buf = make([]byte, n)
 	}
 	got, err := linux.PeekInto(c.fd, c.buf[:n], c.wall, peek)
 	if errors.Is(err, sys.EFAULT) {

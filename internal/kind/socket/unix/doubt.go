@@ -73,7 +73,7 @@ func specials(src plan.Source) (map[uint32]bool, error) {
 	}
 	packets, err := src.Entries(image.SkQueues)
 	for _, e := range packets {
-		if m := e.Message.(*sk_packet.SkPacketEntry); len(m.GetScm()) > 0 || len(m.Unknown()) > 0 || int(m.GetLength()) != len(e.Payload) {
+		if m := e.Message.(*sk_packet.SkPacketEntry); len(m.GetScm()) > 0 || len(m.Unknown()) > 0 || int(m.GetLength()) != e.Size() {
 			out[m.GetIdFor()] = true
 		}
 	}

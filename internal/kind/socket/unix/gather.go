@@ -109,9 +109,17 @@ func (k *Kind) gatherQueue(env *kind.DumpEnv, f *scan.File, u *sockdiag.Unix) er
 	seen := k.seen.of(f)
 	q := &peeker{look: l, fd: l.fd.Int(), rooms: &k.rooms, fresh: seen.seen && seen.options, count: func() (int, error) { return k.queued(l) }}
 	q.uneven = func(m []*message) (bool, error) { return k.uneven(u, m) }
+	q.far = u.Type == sys.SOCK_STREAM && k.isFar(int(u.RQueue))
 	q.lengths = func() ([]int, error) { return k.bufferLengths(l) }
 	defer q.drop()
 	messages, err := q.all()
+	switch {
+	case q.region == nil:
+	case err == nil:
+		err = q.forget(messages)
+	default:
+		err = errors.Join(err, q.release()) // what is read of it from elsewhere is in other memory
+	}
 	// Urgent data that became ordinary looks as if an outsider had sent it.
 	for _, why := range []error{errBetween, errBehind, errOutsider} {
 		if !errors.Is(err, why) {
@@ -129,14 +137,17 @@ func (k *Kind) gatherQueue(env *kind.DumpEnv, f *scan.File, u *sockdiag.Unix) er
 	case len(messages) == 0 && !q.counts:
 		return nil
 	}
-	k.queues[u.Ino] = &queued{messages: messages, inq: q.counts}
+	k.queues[u.Ino] = &queued{messages: messages, inq: q.counts, region: q.region, length: lengthOf(messages)}
+	q.region = nil
 	return nil
 }
 
 // queued is what was found in a queue.
 type queued struct {
 	messages []*message
-	inq      bool // SO_INQ is on
+	inq      bool   // SO_INQ is on
+	region   []byte // messages are there, once they were fetched; nil: they are in memory
+	length   int    // how many bytes
 }
 
 // message is one message, or a piece of a stream that one thing comes along

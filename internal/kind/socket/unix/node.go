@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	sk_packet "glis.dev/glis/image/criu/sk-packet"
 	sys "golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/extra"
@@ -93,7 +92,7 @@ func (n *node) join() error {
 // addQueue checks and takes what was queued at the socket.
 func (n *node) addQueue(entries []plan.Entry) error {
 	for i, e := range entries {
-		m, err := n.message(e.Message.(*sk_packet.SkPacketEntry), e.Payload)
+		m, err := n.message(e)
 		if err != nil {
 			return fmt.Errorf("message %d in its queue: %w", i+1, err)
 		}
@@ -152,7 +151,7 @@ func (n *node) String() string {
 	if len(n.queue.messages) > 0 {
 		size, files := 0, 0
 		for _, m := range n.queue.messages {
-			size += len(m.data)
+			size += m.size()
 			files += len(m.rights)
 		}
 		fmt.Fprintf(&b, ", %d bytes in %d messages", size, len(n.queue.messages))

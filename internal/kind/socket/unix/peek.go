@@ -52,6 +52,8 @@ type peeker struct {
 	home    bool // SO_PEEK_OFF was set to 0, and nothing was peeked at since
 	counts  bool // SO_INQ is on
 	buf     []byte
+	far     bool        // only lengths of a stream are to be kept
+	region  []byte      // buf if so, as it was mapped
 	room    *[4096]byte // for control messages
 	rooms   *sync.Pool
 }
@@ -110,6 +112,7 @@ func (q *peeker) drop() {
 	if q.rooms != nil && q.room != nil {
 		q.rooms.Put(q.room)
 	}
+	_ = q.release() // it was mapped
 	q.buf, q.room = nil, nil
 }
 

@@ -16,7 +16,11 @@ func (q *peeker) stream() ([]*message, error) {
 	total := int(q.look.u.RQueue)
 	// Messages are parts of it: what was peeked at is never peeked at again but as
 	// it was.
-	q.buf = make([]byte, total)
+	if !q.far {
+		q.buf = make([]byte, total)
+	} else if err := q.makeFar(total); err != nil {
+		return nil, err
+	}
 	s := &stream{peeker: q, total: total}
 	events, err := poll(q.fd, sys.POLLPRI)
 	if err != nil {

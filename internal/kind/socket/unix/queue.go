@@ -20,24 +20,31 @@ func (k *Kind) putQueue(l *look) error {
 	if q == nil {
 		return nil
 	}
+	if q.region != nil {
+		return k.putFar(l, q)
+	}
 	for _, m := range q.messages {
-		if !m.peer && m.sender == nil {
-			if err := k.lendable(l, m.name, "the name of who has sent it a message, and is closed or outside,"); err != nil {
-				return err
-			}
-		}
-		e := &sk_packet.SkPacketEntry{IdFor: &l.file.ID, Length: proto.Uint32(uint32(len(m.data)))}
-		if len(m.rights) > 0 {
-			e.Scm = []*sk_packet.ScmEntry{{Type: proto.Uint32(sys.SCM_RIGHTS), Rights: numbers(m.rights)}}
-		}
-		if err := m.putExtra(e, l); err != nil {
-			return err
-		}
-		if err := l.env.Images.Put(image.SkQueues, e, m.data); err != nil {
+		if err := k.putMessage(l, m); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (k *Kind) putMessage(l *look, m *message) error {
+	if !m.peer && m.sender == nil {
+		if err := k.lendable(l, m.name, "the name of who has sent it a message, and is closed or outside,"); err != nil {
+			return err
+		}
+	}
+	e := &sk_packet.SkPacketEntry{IdFor: &l.file.ID, Length: proto.Uint32(uint32(len(m.data)))}
+	if len(m.rights) > 0 {
+		e.Scm = []*sk_packet.ScmEntry{{Type: proto.Uint32(sys.SCM_RIGHTS), Rights: numbers(m.rights)}}
+	}
+	if err := m.putExtra(e, l); err != nil {
+		return err
+	}
+	return l.env.Images.Put(image.SkQueues, e, m.data)
 }
 
 func numbers(files []*scan.File) []uint32 {

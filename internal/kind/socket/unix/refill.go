@@ -9,6 +9,7 @@ import (
 	sk_packet "glis.dev/glis/image/criu/sk-packet"
 	sys "golang.org/x/sys/unix"
 
+	"glis.dev/glis/image"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
@@ -18,6 +19,7 @@ import (
 // queuedMessage is a message, or a piece of a stream, to be queued anew.
 type queuedMessage struct {
 	data   []byte
+	far    *image.Far // in place of data, if that is in the image until it is sent
 	rights []plan.ID
 	who    *sys.Ucred
 	urgent uint32
@@ -27,12 +29,24 @@ type queuedMessage struct {
 	sender *node   // the same, or one of the same name; nil if that is the peer, or closed
 }
 
-// message checks a message of an image.
-func (n *node) message(e *sk_packet.SkPacketEntry, data []byte) (*queuedMessage, error) {
-	if uint64(e.GetLength()) != uint64(len(data)) {
-		return nil, fmt.Errorf("%d bytes of %d are there", len(data), e.GetLength())
+// size is how many bytes it has.
+func (m *queuedMessage) size() int { return len(m.data) + m.far.Len() }
+
+// use calls f with what it has.
+func (m *queuedMessage) use(f func(data []byte) error) error {
+	if m.far != nil {
+		return m.far.Use(f)
 	}
-	m := &queuedMessage{data: data}
+	return f(m.data)
+}
+
+// message checks a message of an image.
+func (n *node) message(in plan.Entry) (*queuedMessage, error) {
+	e := in.Message.(*sk_packet.SkPacketEntry)
+	if uint64(e.GetLength()) != uint64(in.Size()) {
+		return nil, fmt.Errorf("%d bytes of %d are there", in.Size(), e.GetLength())
+	}
+	m := &queuedMessage{data: in.Payload, far: in.Far}
 	for _, s := range e.GetScm() {
 		if s.GetType() != sys.SCM_RIGHTS {
 			return nil, fmt.Errorf("what comes along is of type %d, which this Glis doesn't know", s.GetType())
@@ -64,11 +78,11 @@ func (m *queuedMessage) check(n *node) error {
 		return fmt.Errorf("%d files come along, more than %d", len(m.rights), fd.MaxRights)
 	case m.who != nil && (m.who.Pid <= 0 || m.who.Pid > maxPID || m.who.Uid == math.MaxUint32 || m.who.Gid == math.MaxUint32):
 		return fmt.Errorf("a sender with process %d, user %d, group %d can't be", m.who.Pid, m.who.Uid, m.who.Gid)
-	case m.urgent > urgentRead || m.urgent != 0 && (n.typ != sys.SOCK_STREAM || len(m.data) != int(2-m.urgent) || len(m.rights) > 0):
-		return fmt.Errorf("urgent data of state %d, %d bytes: that can't be", m.urgent, len(m.data))
+	case m.urgent > urgentRead || m.urgent != 0 && (n.typ != sys.SOCK_STREAM || m.size() != int(2-m.urgent) || len(m.rights) > 0):
+		return fmt.Errorf("urgent data of state %d, %d bytes: that can't be", m.urgent, m.size())
 	case len(m.name) > maxName || (m.gone || m.from != 0) && n.typ != sys.SOCK_DGRAM:
 		return fmt.Errorf("its sender can't be another than the peer")
-	case n.typ == sys.SOCK_STREAM && len(m.data) == 0 && (len(m.rights) > 0 || m.who != nil):
+	case n.typ == sys.SOCK_STREAM && m.size() == 0 && (len(m.rights) > 0 || m.who != nil):
 		return fmt.Errorf("something comes along with no data")
 	}
 	return nil
@@ -187,17 +201,17 @@ func (r *refill) padding(k *Kind, took uint32) (int, error) {
 	if !first.divisible() {
 		return 0, nil
 	}
-	own, err := k.size(sys.SOCK_STREAM, len(first.data))
+	own, err := k.size(sys.SOCK_STREAM, first.size())
 	if err != nil {
 		return 0, err
 	}
 	want := own + r.memory - took
 	n := sort.Search(maxPiece, func(n int) bool {
-		size, e := k.size(sys.SOCK_STREAM, len(first.data)+n)
+		size, e := k.size(sys.SOCK_STREAM, first.size()+n)
 		err = errors.Join(err, e)
 		return size >= want
 	})
-	if size, e := k.size(sys.SOCK_STREAM, len(first.data)+n); err != nil || e != nil || size != want {
+	if size, e := k.size(sys.SOCK_STREAM, first.size()+n); err != nil || e != nil || size != want {
 		return 0, errors.Join(err, e)
 	}
 	return n, nil
@@ -209,9 +223,15 @@ func (r *refill) sendBehind(env *plan.Env, from *sender, to, pad, piece int) err
 		return r.sendIn(env, from, to, piece)
 	}
 	padded, first := *r, *r.messages[0]
-	first.data = append(make([]byte, pad), first.data...)
+	err := first.use(func(data []byte) error {
+		first.data, first.far = append(make([]byte, pad), data...), nil
+		return nil
+	})
 	padded.messages = append([]*queuedMessage{&first}, r.messages[1:]...)
-	if err := padded.sendIn(env, from, to, piece); err != nil {
+	if err == nil {
+		err = padded.sendIn(env, from, to, piece)
+	}
+	if err != nil {
 		return err
 	}
 	if n, err := linux.Recvmsg(to, make([]byte, pad), nil, nil, sys.MSG_DONTWAIT); err != nil || n.N != pad {
@@ -236,17 +256,26 @@ func (r *refill) sendIn(env *plan.Env, from *sender, to, piece int) error {
 		if err != nil {
 			return err
 		}
-		data := m.data
-		for first := true; first || len(data) > 0; first = false {
-			n := len(data)
-			if r.typ == sys.SOCK_STREAM && m.divisible() {
-				n = min(n, piece)
-			}
-			if err := from.send(data[:n], control, r.typ == sys.SOCK_STREAM); err != nil {
-				return err
-			}
-			data = data[n:]
+		most := math.MaxInt
+		if r.typ == sys.SOCK_STREAM && m.divisible() {
+			most = piece
 		}
+		err = m.use(func(data []byte) error { return from.sendPieces(data, control, most, r.typ == sys.SOCK_STREAM) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendPieces sends one message, or in pieces of a size what may be divided.
+func (s *sender) sendPieces(data, control []byte, piece int, stream bool) error {
+	for first := true; first || len(data) > 0; first = false {
+		n := min(len(data), piece)
+		if err := s.send(data[:n], control, stream); err != nil {
+			return err
+		}
+		data = data[n:]
 	}
 	return nil
 }
@@ -275,14 +304,14 @@ func (r *refill) piece(k *Kind) (int, error) {
 	want, most := int64(r.memory), 0
 	for _, m := range r.messages {
 		if m.divisible() {
-			most = max(most, len(m.data))
+			most = max(most, m.size())
 			continue
 		}
 		if m.urgent != 0 {
 			// Linux 6.18 goes on counting urgent data that was stepped over.
 			return math.MaxInt, nil
 		}
-		size, err := k.size(sys.SOCK_STREAM, max(len(m.data), 1))
+		size, err := k.size(sys.SOCK_STREAM, max(m.size(), 1))
 		if err != nil {
 			return 0, err
 		}
@@ -295,7 +324,7 @@ func (r *refill) piece(k *Kind) (int, error) {
 	takes := func(n int) (sum int64) {
 		for _, m := range r.messages {
 			if m.divisible() {
-				size, err := k.inPieces(len(m.data), n)
+				size, err := k.inPieces(m.size(), n)
 				failed = errors.Join(failed, err)
 				sum += size
 			}

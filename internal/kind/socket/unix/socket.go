@@ -42,6 +42,7 @@ type Kind struct {
 
 	gathered   bool
 	ungathered error                 // why it failed
+	kept       int                   // bytes of long queues, see isFar
 	queues     map[uint32]*queued    // what is queued, by inode
 	ahead      map[uint32]bool       // it is known what is, see readAhead
 	arrived    map[uint32][]*arrived // connections to be accepted, by the listener's inode

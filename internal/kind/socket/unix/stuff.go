@@ -92,7 +92,7 @@ func (k *Kind) deliver(env *plan.Env, n *node, own *fd.FD, m *queuedMessage, s *
 		return err
 	}
 	if s.joined {
-		return s.send(m.data, control, false)
+		return m.use(func(data []byte) error { return s.send(data, control, false) })
 	}
 	at, done, err := addressTo(own.Int(), n.at.name)
 	if err != nil {
@@ -100,5 +100,5 @@ func (k *Kind) deliver(env *plan.Env, n *node, own *fd.FD, m *queuedMessage, s *
 	}
 	defer done()
 	s.to = at
-	return s.send(m.data, control, false)
+	return m.use(func(data []byte) error { return s.send(data, control, false) })
 }

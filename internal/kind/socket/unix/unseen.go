@@ -37,6 +37,9 @@ func (k *Kind) memory() (*kmem.Reader, error) {
 
 // Close implements kind.Closer.
 func (k *Kind) Close() error {
+	for _, q := range k.queues { // those that were not written
+		_ = q.release() // it was mapped
+	}
 	if !k.own {
 		return nil
 	}

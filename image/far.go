@@ -1,0 +1,78 @@
+package image
+
+import (
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Far is a payload that stays in its file until somebody wants it: connections and pipes
+// together may have more to be read than there is to be in memory.
+type Far struct {
+	store Store
+	name  string
+	at    int64
+	size  int
+}
+
+// muchAtOnce is from how many bytes on payloads are in memory one at a time.
+const muchAtOnce = 256 << 10
+
+// oneFar is held while such a payload is in memory.
+var oneFar sync.Mutex
+
+// Len is how many bytes there are; none if p is nil.
+func (p *Far) Len() int {
+	if p == nil {
+		return 0
+	}
+	return p.size
+}
+
+// Use calls f with the payload, which is valid until f returns. f must not use another one.
+func (p *Far) Use(f func([]byte) error) error {
+	if p.size < muchAtOnce {
+		b := make([]byte, p.size)
+		if err := p.read(b); err != nil {
+			return err
+		}
+		return f(b)
+	}
+	oneFar.Lock()
+	defer oneFar.Unlock()
+	// Not of the heap, where it would stay until garbage is collected.
+	b, err := unix.Mmap(-1, 0, p.size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return fmt.Errorf("%s: memory for a payload of %d bytes: %w", p.name, p.size, err)
+	}
+	defer unix.Munmap(b) //nolint:errcheck // it was mapped
+	if err := p.read(b); err != nil {
+		return err
+	}
+	return f(b)
+}
+
+// read fills b.
+func (p *Far) read(b []byte) error {
+	f, err := p.store.Open(p.name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	if n, err := f.ReadAt(b, p.at); n < len(b) {
+		return &Error{File: p.name, Offset: p.at + int64(n), Err: fmt.Errorf("payload of %d bytes: %w", len(b), readError(err))}
+	}
+	return nil
+}
+
+// PayloadIn returns what is left of the last entry's payload: bytes that are read now, or,
+// if stays says so of how many they are, where they are in s, in which the Reader reads.
+// More than limit bytes are an error.
+func (r *Reader) PayloadIn(s Store, limit int64, stays func(n int64) bool) ([]byte, *Far, error) {
+	if r.payload <= limit && r.payload > 0 && stays(r.payload) {
+		return nil, &Far{store: s, name: r.name, at: r.off, size: int(r.payload)}, nil
+	}
+	b, err := r.PayloadBytes(limit)
+	return b, nil, err
+}
