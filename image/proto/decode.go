@@ -162,8 +162,12 @@ func (d *Decoder) Sint64(at **int64) {
 
 // Number takes the value as a number, or one of a list of names.
 func Number[T number](d *Decoder, at **T) {
-	v := T(d.num)
-	*at = &v
+	if d.again {
+		*at = New[T](d)
+	} else {
+		*at = new(T)
+	}
+	**at = T(d.num)
 }
 
 // Numbers adds the value, a number or many of them, to a list.
