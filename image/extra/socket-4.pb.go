@@ -117,6 +117,7 @@ type SocketEntry struct {
 	Reflects           *bool        // it answers with the flow labels of its peer (IPV6_FL_F_REFLECT)
 	Met                *bool
 	PortFree           *bool // the port that its address tells isn't its any more (TCP)
+	PortOpen           *bool // who has SO_REUSEPORT may be beside it, though it has that off (TCP)
 
 	proto.Rest
 }
@@ -216,6 +217,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	b = proto.AppendBool(b, 55, m.Reflects)
 	b = proto.AppendBool(b, 56, m.Met)
 	b = proto.AppendBool(b, 57, m.PortFree)
+	b = proto.AppendBool(b, 58, m.PortOpen)
 	return append(b, m.Unknown()...)
 }
 
@@ -366,6 +368,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.Met)
 	case 456: // 57: port_free
 		d.Bool(&m.PortFree)
+	case 464: // 58: port_open
+		d.Bool(&m.PortOpen)
 	default:
 		return false
 	}

@@ -390,6 +390,14 @@ func (m *SocketEntry) GetPortFree() bool {
 	return false
 }
 
+// GetPortOpen returns port_open, or its default.
+func (m *SocketEntry) GetPortOpen() bool {
+	if m != nil && m.PortOpen != nil {
+		return *m.PortOpen
+	}
+	return false
+}
+
 // RingPart is glis.RingPart.
 type RingPart struct {
 	Offset  *uint64 // in bytes

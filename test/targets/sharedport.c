@@ -107,9 +107,34 @@ static void accept_all(int *fd) {
 	obs("%d accepted, options %d %d %d", count, options[0], options[1], options[2]);
 }
 
+// alone is a socket that nobody shares its port with, and that has SO_REUSEPORT off since it
+// was bound, if it was on then.
+static int alone(int listens, int on) {
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	int fd = CHECK(socket(AF_INET, SOCK_STREAM, 0)), off = 0;
+	CHECK(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on));
+	CHECK(bind(fd, (void *)&a, sizeof a));
+	if (listens)
+		CHECK(listen(fd, 1));
+	CHECK(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &off, sizeof off));
+	return fd;
+}
+
+// come tells whether somebody with an option may be beside a socket of TCP.
+static const char *come(int fd, int option) {
+	struct sockaddr_in a = name(fd);
+	int c = CHECK(socket(AF_INET, SOCK_STREAM, 0)), on = 1;
+	CHECK(setsockopt(c, SOL_SOCKET, option, &on, sizeof on));
+	const char *how = bind(c, (void *)&a, sizeof a) ? strerror(errno) : "ok";
+	CHECK(close(c));
+	return how;
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
-	int fd[GROUPS][SIZE];
+	int fd[GROUPS][SIZE], single[4];
+	for (int i = 0; i < 4; i++)
+		single[i] = alone(i & 1, i >> 1);
 	for (int i = 0; i < GROUPS; i++) {
 		make(&groups[i], fd[i]);
 		if (groups[i].listens || groups[i].type == SOCK_DGRAM)
@@ -122,5 +147,11 @@ int main(int argc, char **argv) {
 	for (int i = 0; i < GROUPS; i++)
 		if (groups[i].listens)
 			accept_all(fd[i]);
+	for (int i = 0; i < 4; i++)
+		obs("beside one that listens %d, and had SO_REUSEPORT %d: %s", i & 1, i >> 1, come(single[i], SO_REUSEPORT));
+	for (int i = 0; i < GROUPS; i++)
+		if (groups[i].type == SOCK_STREAM)
+			obs("beside group %d: with SO_REUSEPORT %s, with SO_REUSEADDR %s", i, come(fd[i][0], SO_REUSEPORT), come(fd[i][0], SO_REUSEADDR));
+	savepoint();
 	return 0;
 }

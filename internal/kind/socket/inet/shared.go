@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -13,6 +15,25 @@ import (
 // now: they had SO_REUSEADDR or SO_REUSEPORT on when they were bound, and have it
 // off since. They have it on again until the whole tree is there: the next to be
 // bound needs it of those before.
+
+// The kernel lets who has SO_REUSEPORT be beside TCP sockets that had it on, too, when they were
+// bound, and have it off since: what counts is what it has noted at the port.
+
+// readOpen finds out whether it has.
+func (l *look) readOpen(m *kmem.Reader) error {
+	if l.protocol != unix.IPPROTO_TCP || l.connected || l.at.port == 0 || l.loneOf() != nil || l.value("SO_REUSEPORT") != 0 || !m.Has("inet_bind_bucket.fastreuseport") || !m.Has("inet_connection_sock.icsk_bind_hash") {
+		return nil
+	}
+	at := l.inside.Pointer("inet_connection_sock.icsk_bind_hash")
+	if at == 0 {
+		return nil
+	}
+	port, err := m.Struct("inet_bind_bucket", at)
+	if err == nil && port.U8("inet_bind_bucket.fastreuseport") != 0 {
+		l.more.PortOpen = proto.Bool(true)
+	}
+	return err
+}
 
 // seat is an address of a socket, as far as others can be in its way.
 type seat struct {
@@ -25,6 +46,9 @@ type seat struct {
 // share notes which sockets could not be bound beside others as they are. With
 // SO_REUSEPORT listeners are not in each other's way, and what is of UDP.
 func (k *Kind) share() {
+	for _, n := range k.nodes {
+		n.beside = n.unseen.entry.GetPortOpen() && n.tcpLike() && n.takesSeat() && !n.option("SO_REUSEPORT")
+	}
 	crowded := k.crowded()
 	if len(crowded) == 0 {
 		return
@@ -50,7 +74,7 @@ func (k *Kind) share() {
 			taken = taken || count[s] > 1 && open[s] > 0
 		}
 		n.lenient = taken && !n.option("SO_REUSEADDR")
-		n.beside = taken && !n.option("SO_REUSEPORT") && (n.listens() || n.datagrams() && n.lenient)
+		n.beside = n.beside || taken && !n.option("SO_REUSEPORT") && (n.listens() || n.datagrams() && n.lenient)
 	}
 }
 

@@ -22,7 +22,7 @@ func unseenNames() []string {
 	return []string{
 		"inet_sock", "inet_sock.pinet6", "inet_sock.mc_index", "inet_sock.mc_addr",
 		"ipv6_pinfo", "ipv6_pinfo.sticky_pktinfo", "ipv6_pinfo.frag_size", "ipv6_pinfo.flow_label",
-		"?sock.sk_userlocks", "?sock_common.skc_num", "sock.sk_socket", "socket", "socket.state",
+		"?sock.sk_userlocks", "?sock_common.skc_num", "?inet_connection_sock.icsk_bind_hash", "?inet_bind_bucket", "?inet_bind_bucket.fastreuseport", "sock.sk_socket", "socket", "socket.state",
 		"tcp_sock", "tcp_sock.rx_opt", "tcp_options_received.user_mss",
 	}
 }
@@ -167,6 +167,9 @@ func (l *look) checkUnseen() error {
 	if err == nil {
 		err = l.readAutobound(m)
 	}
+	if err == nil {
+		err = l.readOpen(m)
+	}
 	if err == nil && l.lite() {
 		err = l.readCoverage(m)
 	}
@@ -191,7 +194,7 @@ func (l *look) checkUnseen() error {
 
 // unusual tells whether options don't tell all.
 func unusual(e *extra.SocketEntry) bool {
-	return rare(e) || e.LentAddress != nil || e.LentPort != nil
+	return rare(e) || e.LentAddress != nil || e.LentPort != nil || e.PortOpen != nil
 }
 
 // rare is unusual but for what each socket is asked for, see readLent.
