@@ -130,8 +130,8 @@ func (n *node) finishInbox(own *fd.FD, k *socket.Kernel) error {
 		touched = append(touched, "SO_RCVBUF")
 	}
 	connect, receive := func() error { return n.connect(num) }, func() error { return n.receive(num) }
-	if n.lite() { // it may have come from somebody else, before
-		connect, receive = receive, connect
+	if n.hearsLate() { // it may have come from somebody else, before
+		connect, receive = receive, func() error { return errors.Join(n.connect(num), n.hearOnly(num)) }
 	}
 	steps := []func() error{
 		connect, receive,

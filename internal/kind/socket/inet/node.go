@@ -227,7 +227,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 			return err
 		}
 	}
-	if err := errors.Join(n.hearOnly(own.Int()), n.bind(own.Int(), at)); err != nil {
+	if err := n.place(own.Int(), at); err != nil {
 		return err
 	}
 	if n.inbox != nil {
@@ -298,6 +298,16 @@ func (n *node) attachFilters(own int) error {
 // filtered tells whether it has a filter.
 func (n *node) filtered() bool {
 	return len(n.opts.Entry.GetSoFilter()) > 0 || n.unseen.entry.GetFilter() != nil
+}
+
+// place gives the socket what it hears, and its address.
+func (n *node) place(own int, at address) error {
+	if !n.hearsLate() {
+		if err := n.hearOnly(own); err != nil {
+			return err
+		}
+	}
+	return n.bind(own, at)
 }
 
 // bind gives the socket its address. Connections of the listener before it may

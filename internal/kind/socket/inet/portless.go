@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 )
@@ -96,16 +98,47 @@ func (n *node) planPortless() {
 // discard is a port that a socket is connected to for a moment. Nothing is sent there.
 const discard = 9
 
-// hearOnly has a new socket hear the address alone that it was connected to once.
+// hearOnly has a socket hear the address alone that it was connected to once. What may have
+// come since, and keeps it from there, it is without meanwhile.
 func (n *node) hearOnly(own int) error {
 	if !n.heard.set() {
 		return nil
 	}
-	zone, err := n.zone()
-	if err != nil {
-		return err
+	if n.opts.Entry.GetSoBoundDev() != "" { // who is disconnected belongs to none
+		if err := socket.BindToDevice(own, ""); err != nil {
+			return err
+		}
 	}
-	if err := n.unseen.connectTo(own, address{n.heard.ip, discard}, zone); err != nil {
+	lone := linux.SockOpt{Level: unix.IPPROTO_IPV6, Name: unix.IPV6_V6ONLY, Value: n.number("IPV6_V6ONLY")}
+	if !n.heard.ip.Is4In6() || lone.Value == 0 {
+		return errors.Join(n.meet(own), socket.AttachDevice(own, n.opts.Entry))
+	}
+	if err := unix.SetsockoptInt(own, lone.Level, lone.Name, 0); err != nil {
+		return fmt.Errorf("set IPV6_V6ONLY to 0: %w", err)
+	}
+	return errors.Join(n.meet(own), lone.Set(own), socket.AttachDevice(own, n.opts.Entry))
+}
+
+// meet connects the socket to that address, and disconnects it. By which interface it went
+// there nobody knows any more, and it doesn't matter.
+func (n *node) meet(own int) (err error) {
+	zones := []int{0}
+	if linkLocal(n.heard) {
+		all, err := net.Interfaces()
+		if err != nil {
+			return fmt.Errorf("list interfaces: %w", err)
+		}
+		zones = zones[:0]
+		for _, i := range all {
+			zones = append(zones, i.Index)
+		}
+	}
+	for _, zone := range zones {
+		if err = n.unseen.connectTo(own, address{n.heard.ip, discard}, zone); err == nil {
+			break
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("connect to %v, the only address that it heard, and there must be a route to: %w", n.heard.ip, err)
 	}
 	if err := linux.Connect(own, binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)); err != nil {
@@ -113,3 +146,7 @@ func (n *node) hearOnly(own int) error {
 	}
 	return nil
 }
+
+// hearsLate tells whether what waits at it comes by itself, from whomever, and before it
+// hears one address alone.
+func (n *node) hearsLate() bool { return n.inbox != nil && n.lite() }

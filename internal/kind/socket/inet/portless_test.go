@@ -1,12 +1,15 @@
 package inet
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
@@ -137,4 +140,77 @@ func TestPortlessAmongMany(t *testing.T) {
 			t.Errorf("%d: %v", n.ID(), n)
 		}
 	}
+}
+
+// What a socket got since it was disconnected doesn't keep it from hearing the address alone
+// that it was connected to, and stays: an interface, IPV6_V6ONLY, and what waited before.
+func TestPortlessSince(t *testing.T) {
+	aloneInNet(t)
+	testkit.Here().Address(t, "lo", "fd00::2/128")
+	testkit.Here().Address(t, "lo", "fe80::7/64")
+	lite := sort{family: unix.AF_INET6, protocol: unix.IPPROTO_UDPLITE}
+	at := func(ip string, port uint16) address { return address{netip.MustParseAddr(ip), port} }
+	port := uint16(7000)
+	for _, c := range []struct {
+		what string
+		sort
+		heard        string
+		zone         int
+		before, then func(*testing.T, *fd.FD)
+	}{
+		{"interface", udp6, "::1", 0, nil, func(t *testing.T, d *fd.FD) { must(t, socket.BindToDevice(d.Int(), "lo")) }},
+		{"link", udp6, "fe80::7", 1, nil, nil},
+		{"mapped", udp6, "::ffff:127.0.0.1", 0, nil, nil},
+		{"V6ONLY", udp6, "::ffff:127.0.0.1", 0, nil, func(t *testing.T, d *fd.FD) {
+			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1))
+		}},
+		{"queue", udp6, "::1", 0, hello, nil},
+		{"queue", lite, "::1", 0, hello, nil},
+	} {
+		port++
+		d := c.make(t)
+		bind := func() { must(t, unix.Bind(d.Int(), at("::", port).sockaddr(c.family, 0))) }
+		if c.before != nil {
+			bind()
+			c.before(t, d)
+		}
+		must(t, unix.Connect(d.Int(), at(c.heard, 9).sockaddr(c.family, c.zone)))
+		disconnected(t, d.Int())
+		if c.then != nil {
+			c.then(t, d)
+		}
+		if c.before == nil {
+			bind()
+		}
+		before := sinceThen(t, c.sort, d.Int())
+		in, err := dumped(t, options.NewDump(), d.Int())
+		must(t, errors.Join(err, d.Close()))
+		if got := sinceThen(t, c.sort, restored(t, in)[1]); got != before {
+			t.Errorf("%v, %s: %v, want %v", c.sort, c.what, got, before)
+		}
+	}
+}
+
+// hello has a datagram from elsewhere wait at a socket.
+func hello(t *testing.T, d *fd.FD) {
+	t.Helper()
+	protocol, err := unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	must(t, err)
+	s := sort{family: unix.AF_INET6, protocol: protocol}
+	sa, err := unix.Getsockname(d.Int())
+	must(t, err)
+	from := s.bound(t, "fd00::2").Int()
+	must(t, unix.Sendto(from, []byte("hello"), 0, address{netip.IPv6Loopback(), decode(sa).port}.sockaddr(s.family, 0)))
+}
+
+// sinceThen is what heardBy tells, and what a socket has besides.
+func sinceThen(t *testing.T, s sort, n int) string {
+	t.Helper()
+	device, err := unix.GetsockoptString(n, unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+	must(t, err)
+	only, err := unix.GetsockoptInt(n, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+	must(t, err)
+	waits, err := unix.IoctlGetInt(n, unix.SIOCINQ)
+	must(t, err)
+	return fmt.Sprintf("%v, of interface %q, V6ONLY %d, %d bytes wait", heardBy(t, s, n), device, only, waits)
 }
