@@ -180,6 +180,9 @@ func (s *Stream) open(h linux.Hand, fd int, p Path) error {
 	w, least := s.window(), one(s.timed())
 	w[1] += least
 	w[2] = max(w[1], w[2])
+	if s.timed() {
+		w[0] = s.Entry.GetInqSeq() - asked
+	}
 	if p.v6() && w[1] > 0 {
 		// What sizeSegments does needs IPv4. But a window that becomes larger
 		// than ever is another reason to work the size out anew.

@@ -94,6 +94,7 @@ func (q *Queues) heldOnce(sk kmem.Addr, p *sockmem.Picture, clock uint32) (*Stre
 	}
 	s.Entry.UnsqLen = &unsent
 	s.Queues = append(in.Queues, out...)
+	s.forgetAsked()
 	s.readSent(t)
 	return s, nil
 }

@@ -145,6 +145,7 @@ func readOnce(fd int, i *info, urgent bool) (*Stream, error) {
 			return nil, err
 		}
 	}
+	s.forgetAsked()
 	return s, nil
 }
 
