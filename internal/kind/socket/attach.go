@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	sk_opts "glis.dev/glis/image/criu/sk-opts"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -44,6 +45,9 @@ func ReadAttachment(fd int, filter bool) (Attachment, error) {
 	}
 	var name [unix.IFNAMSIZ]byte
 	n, err := linux.Getsockopt(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, name[:])
+	if errors.Is(err, unix.ENODEV) {
+		return a, fmt.Errorf("%w: it is bound to interface %d, which is gone, and another one may have its number at the restore; let the process bind it to another one, or to none (SO_BINDTODEVICE), or close it", kind.ErrUnsupported, index)
+	}
 	if err != nil {
 		return a, fmt.Errorf("read SO_BINDTODEVICE (interface %d): %w", index, err)
 	}
