@@ -1,9 +1,9 @@
 package dump
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -80,7 +80,11 @@ func (d *dump) readTask(t *scan.Task, own map[string]string) error {
 }
 
 // readXStates reads what only ptrace tells.
+//
+// What was forked, and threads that were made by one, mostly have the same: one is kept of
+// those in turn.
 func (d *dump) readXStates() error {
+	var last []byte
 	for _, th := range d.freezer.seized {
 		if err := d.ended(); err != nil {
 			return err
@@ -89,7 +93,11 @@ func (d *dump) readXStates() error {
 		if err != nil {
 			return err
 		}
-		th.XState = slices.Clone(arch.TrimXState(state))
+		if trimmed := arch.TrimXState(state); bytes.Equal(trimmed, last) {
+			th.XState = last // nobody writes to it
+		} else {
+			th.XState, last = trimmed, trimmed
+		}
 		if th.Rseq, err = tracee.Rseq(th.TID); err != nil {
 			return err
 		}

@@ -125,11 +125,14 @@ func (f *freezer) ended() error {
 // add opens the tasks of one level of the tree.
 func (f *freezer) add(pids []proc.PID) ([]*scan.Task, error) {
 	var out []*scan.Task
-	for _, pid := range pids {
+	for i, pid := range pids {
 		if err := f.ended(); err != nil {
 			return nil, err
 		}
 		t, err := f.open(pid)
+		if errors.Is(err, unix.EMFILE) {
+			return nil, noRoom(len(f.tree.Tasks)+len(pids)-i, err)
+		}
 		if errors.Is(err, proc.ErrGone) && f.tree.Root != nil {
 			continue // a child that ended before it was stopped
 		}
@@ -139,6 +142,22 @@ func (f *freezer) add(pids []proc.PID) ([]*scan.Task, error) {
 		out = append(out, t)
 	}
 	return out, nil
+}
+
+// perTask is how many descriptors Glis has of each process, and besides perDump.
+const (
+	perTask = 2
+	perDump = 256
+)
+
+// noRoom says what to do where Glis may not have as many descriptors as a tree of so many
+// processes, or more, needs.
+func noRoom(processes int, err error) error {
+	var l unix.Rlimit
+	if e := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); e != nil {
+		return errors.Join(err, e)
+	}
+	return fmt.Errorf("the tree has %d processes, if not more, and Glis has %d descriptors open of each: it needs %d, and may have %d (RLIMIT_NOFILE); raise its hard limit (ulimit -Hn): %w", processes, perTask, perTask*processes+perDump, l.Cur, err)
 }
 
 func (f *freezer) open(pid proc.PID) (*scan.Task, error) {
