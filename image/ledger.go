@@ -86,9 +86,15 @@ func (l *ledger) nameAt(at uint32) []byte {
 	return nameIn(b[entryHead : entryHead+binary.LittleEndian.Uint32(b)])
 }
 
-// remove takes a file out, which takes a while: that is seldom.
-func (l *ledger) remove(name string) {
-	l.at = slices.DeleteFunc(l.at, func(at uint32) bool { return string(l.nameAt(at)) == name })
+// drop takes out what gone says of entries by their names and numbers.
+func (l *ledger) drop(gone func(name []byte, i int) bool) {
+	kept := l.at[:0]
+	for i, at := range l.at {
+		if !gone(l.nameAt(at), i) {
+			kept = append(kept, at)
+		}
+	}
+	l.at = kept
 }
 
 // seen is what has been read of the files of a ledger.

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"testing"
@@ -47,6 +48,38 @@ func TestLittlePerFile(t *testing.T) {
 		t.Errorf("a file that was read takes %d bytes, want at most %d", per, mostPerFile)
 	}
 	check(t, c.Rest(context.Background()))
+}
+
+// Files that were removed are not in the manifest, others of the same name that were made
+// since are; and to remove all of very many takes no longer for each.
+func TestRemovedFiles(t *testing.T) {
+	for _, later := range []bool{false, true} {
+		store := memory{}
+		r := NewRecorder(store, later)
+		write := func(name, what string) {
+			f, err := r.Create(name)
+			check(t, err)
+			_, err = f.WriteAt([]byte(what), 0)
+			check(t, errors.Join(err, f.Close()))
+		}
+		write("a.img", "first")
+		write("b.img", "stays")
+		write("c.img", "goes")
+		check(t, errors.Join(r.Remove("a.img"), r.Remove("c.img"), r.Remove("d.img")))
+		write("a.img", "the second one")
+		check(t, r.Seal(context.Background(), someInventory()))
+		c, err := Check(store)
+		check(t, err)
+		got := ""
+		for i := range c.files.at {
+			f := c.files.entry(i)
+			got += fmt.Sprintf("%s %d, ", f.name, f.size)
+		}
+		if got != "a.img 14, b.img 5, " {
+			t.Errorf("%q", got)
+		}
+		check(t, c.Rest(context.Background()))
+	}
 }
 
 // heap is how much memory is in use, in bytes.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"sync"
 
 	"glis.dev/glis/image/criu/inventory"
@@ -25,6 +24,9 @@ type Recorder struct {
 	mu     sync.Mutex
 	files  ledger      // those that were closed
 	unread []*recorded // those of them whose checksums are taken later
+	// gone is how many there were of both when a file was removed that may be among them.
+	// They are looked through once, in list: all of a dump that fails are removed.
+	gone map[string][2]int
 }
 
 // recorded is a file that is being made.
@@ -53,8 +55,10 @@ func (r *Recorder) Create(name string) (WriteFile, error) {
 // Remove removes a file; the manifest will not have it.
 func (r *Recorder) Remove(name string) error {
 	r.mu.Lock()
-	r.files.remove(name)
-	r.unread = slices.DeleteFunc(r.unread, func(f *recorded) bool { return f.name == name })
+	if r.gone == nil {
+		r.gone = map[string][2]int{}
+	}
+	r.gone[name] = [2]int{len(r.files.at), len(r.unread)}
 	r.mu.Unlock()
 	return r.Store.Remove(name)
 }
@@ -139,8 +143,24 @@ func (r *Recorder) writeManifest(files *ledger) (m mark, err error) {
 	return m, errors.Join(err, f.Close())
 }
 
+// forget drops files that were removed.
+func (r *Recorder) forget() {
+	if len(r.gone) == 0 {
+		return
+	}
+	r.files.drop(func(name []byte, i int) bool { return i < r.gone[string(name)][0] })
+	kept := r.unread[:0]
+	for i, f := range r.unread {
+		if i >= r.gone[f.name][1] {
+			kept = append(kept, f)
+		}
+	}
+	r.unread, r.gone = kept, nil
+}
+
 // list returns what the manifest is to say, sorted.
 func (r *Recorder) list(ctx context.Context) (*ledger, error) {
+	r.forget()
 	for len(r.unread) > 0 {
 		f := r.unread[len(r.unread)-1]
 		if err := f.read(ctx, r.Store); err != nil {
