@@ -15,9 +15,9 @@ type fdTable struct {
 	low  int32            // every number below is in use
 }
 
-// fewWords is how many words few may have. Images may tell of any number, and then a
-// table of all would take more memory than the task's does.
-const fewWords = 1 << 14
+// fewWords is how many words few may have: 8 KiB for 65536 numbers. Images may tell of any
+// number, and of many tasks with tables of their own.
+const fewWords = 1 << 10
 
 func newFDTable(taken ...int32) *fdTable {
 	t := &fdTable{}

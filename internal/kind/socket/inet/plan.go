@@ -102,6 +102,9 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	if err == nil {
 		n.unseen, err = k.planUnseen(n.sort, x)
 	}
+	if err == nil && n.listens() && n.vacant() {
+		err = fmt.Errorf("a listener has port %d, which can't be free", n.at.port)
+	}
 	if err == nil {
 		err = n.planEnded(in, x)
 	}
