@@ -117,12 +117,12 @@ func TestFullDiskAtEveryWrite(t *testing.T) {
 	}
 }
 
-// asleep tells whether a process sleeps, and nobody traces it.
+// asleep tells whether a process sleeps, or is on its way there, and nobody traces it.
 func asleep(t *testing.T, pid int) bool {
 	d, err := proc.Open(proc.PID(pid))
 	must(t, err)
 	defer d.Close()
 	st, err := d.Status()
 	must(t, err)
-	return st.State == 'S' && st.TracerPid == 0 || st.State == 'R' && st.TracerPid == 0
+	return strings.ContainsRune("SRD", rune(st.State)) && st.TracerPid == 0
 }
