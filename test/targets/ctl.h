@@ -131,7 +131,7 @@ __attribute__((unused)) static int savepoint(void) {
 	return 1;
 }
 
-// ctl_asleep waits until every other thread sleeps in the kernel.
+// ctl_asleep waits until every other thread sleeps in the kernel, or has ended.
 __attribute__((unused)) static void ctl_asleep(void) {
 	char path[400], text[512];
 	DIR *d = opendir("/proc/self/task");
@@ -140,9 +140,14 @@ __attribute__((unused)) static void ctl_asleep(void) {
 			continue;
 		snprintf(path, sizeof path, "/proc/self/task/%s/stat", e->d_name);
 		for (char state = 0; state != 'S';) {
-			int fd = CHECK(open(path, O_RDONLY | O_CLOEXEC));
-			text[CHECK(read(fd, text, sizeof text - 1))] = 0;
+			int fd = open(path, O_RDONLY | O_CLOEXEC);
+			if (fd < 0 && errno == ENOENT)
+				break;
+			ssize_t len = read(CHECK(fd), text, sizeof text - 1);
 			close(fd);
+			if (len < 0 && errno == ESRCH)
+				break;
+			text[CHECK(len)] = 0;
 			state = strrchr(text, ')')[2];
 			nanosleep(&(struct timespec){0, 1000000}, NULL);
 		}

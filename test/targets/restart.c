@@ -86,6 +86,7 @@ int main(int argc, char **argv) {
 	do
 		obs("waiting");
 	while (savepoint());
+	ctl_asleep(); // else a futex is another one when its wait is made again
 	CHECK(write(p[1], "x", 1));
 	word = 1;
 	syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 100, NULL, NULL, 0);
