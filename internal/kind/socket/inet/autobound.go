@@ -46,6 +46,14 @@ func (n *node) autobound() bool {
 // vacant tells whether its address tells a port that it hasn't any more.
 func (n *node) vacant() bool { return n.autobound() && n.unseen.entry.GetPortFree() }
 
+// checkVacant refuses a listener without a port, which images may tell of.
+func (n *node) checkVacant() error {
+	if n.listens() && n.vacant() {
+		return fmt.Errorf("a listener has port %d, which can't be free", n.at.port)
+	}
+	return nil
+}
+
 // bindAuto leaves the kernel one port to choose.
 func (n *node) bindAuto(own int, at address, zone int) error {
 	port := uint32(n.at.port)

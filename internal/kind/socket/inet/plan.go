@@ -102,9 +102,6 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	if err == nil {
 		n.unseen, err = k.planUnseen(n.sort, x)
 	}
-	if err == nil && n.listens() && n.vacant() {
-		err = fmt.Errorf("a listener has port %d, which can't be free", n.at.port)
-	}
 	if err == nil {
 		err = n.planEnded(in, x)
 	}
@@ -115,7 +112,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		err = n.planConnection(p)
 	}
 	if err == nil {
-		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planSharing(x), n.planKeys(x), n.planBesides(x))
+		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planSharing(x), n.planKeys(x), n.planBesides(x), n.checkVacant())
 	}
 	n.forgetOptions()
 	return n, err
