@@ -199,7 +199,7 @@ func listOf[T number](d *Decoder) []T {
 			n++
 		}
 	}
-	list, of32 := any([]T(nil)).([]uint32)
+	_, of32 := any([]T(nil)).([]uint32)
 	switch {
 	case n == 0:
 		return nil
@@ -208,7 +208,8 @@ func listOf[T number](d *Decoder) []T {
 	case len(d.u32) < n:
 		d.u32 = make([]uint32, slab)
 	}
-	list, d.u32 = d.u32[:0:n], d.u32[n:]
+	list := d.u32[:0:n]
+	d.u32 = d.u32[n:]
 	return any(list).([]T)
 }
 
