@@ -60,13 +60,14 @@ type slowDisk struct {
 }
 
 func (s slowDisk) Open(name string) (ReadFile, error) {
+	defer s.done.Done()
 	s.begun <- struct{}{}
 	<-s.free
 	return s.Store.Open(name)
 }
 
 func (s slowDisk) Sync() error {
-	s.done.Done()
+	defer s.done.Done()
 	return s.Store.Sync()
 }
 
@@ -77,7 +78,7 @@ func TestSyncLeft(t *testing.T) {
 	check(t, err)
 	defer d.Close()
 	slow := slowDisk{d, make(chan struct{}, 4*syncing), make(chan struct{}), &sync.WaitGroup{}}
-	slow.done.Add(1)
+	slow.done.Add(syncing + 1) // files that are opened, and the directory
 	r := NewRecorder(slow, false)
 	for i := range 2 * syncing {
 		f, err := r.Create(fmt.Sprintf("pages-%d.img", i))
