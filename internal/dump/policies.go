@@ -18,8 +18,13 @@ import (
 
 // severalNodes tells whether memory is on several nodes.
 func severalNodes() bool {
-	b, err := linux.ReadFile("/sys/devices/system/node/has_memory")
-	return err == nil && bytes.ContainsAny(b, ",-") // a list, as 0-1,4
+	return several(linux.ReadFile("/sys/devices/system/node/has_memory"))
+}
+
+// several tells it by a list, as 0-1,4. Where there is none, as without sysfs, it may be so:
+// a kernel that has no nodes has no numa_maps either.
+func several(list []byte, err error) bool {
+	return err != nil || bytes.ContainsAny(list, ",-")
 }
 
 // noPolicies refuses processes with such parts.

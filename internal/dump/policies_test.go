@@ -62,3 +62,15 @@ func TestOwnPolicy(t *testing.T) {
 		}
 	}
 }
+
+// Where nobody tells how many nodes there are, policies are looked for.
+func TestSeveralNodes(t *testing.T) {
+	for list, want := range map[string]bool{"0\n": false, "0-1\n": true, "0,4\n": true} {
+		if got := several([]byte(list), nil); got != want {
+			t.Errorf("%q: %v", list, got)
+		}
+	}
+	if !several(nil, unix.ENOENT) {
+		t.Error("one node, if none is told of")
+	}
+}
