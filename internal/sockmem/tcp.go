@@ -34,8 +34,8 @@ type TCP struct {
 	// IPsec, and of IPv6. Charged is how much memory what is attached takes.
 	Policies, Headers, Charged Span
 	// Moving are what changes by itself when an option is set, and isn't one:
-	// timers, the route, how fast packets go and come; and what shares words with one,
-	// like ports. There may be none.
+	// timers, the route, how fast packets go and come; or when others come and go, which
+	// are in one list with it; and what shares words with one, like ports. There may be none.
 	Moving []Span
 	// Picture is where the state of a connection is; nil if that isn't known.
 	Picture *Places
@@ -83,6 +83,7 @@ func OpenTCP() (*TCPReader, error) {
 type place struct {
 	in     int // see tcpStructures
 	name   string
+	before int // it is so many bytes before that member
 	size   int
 	span   *Span
 	moving bool
@@ -145,6 +146,10 @@ func places(t *TCP) []place {
 		{in: inTCPSock, name: "sk_pacing_rate", size: 8, moving: true},
 		{in: inTCPSock, name: "sk_forward_alloc", size: 4, moving: true}, // SO_RESERVE_MEM adds to it
 		{in: inTCPCommon, name: "skc_refcnt", size: 4, moving: true},
+		// skc_node and skc_bind_node, which are in unions: who is beside it among all
+		// connections, and at its port.
+		{in: inTCPCommon, name: "skc_dontcopy_begin", size: 16, moving: true},
+		{in: inTCPCommon, name: "skc_prot", before: 16, size: 16, moving: true},
 		{in: inInet, name: "inet_sport", size: 2, moving: true},
 		{in: inConnection, name: "icsk_rto", size: 4, moving: true},
 		{in: inTCP, name: "srtt_us", size: 4, moving: true},
@@ -162,7 +167,7 @@ func findTCP(x *bpf.Types) (*TCP, error) {
 	all := places(t)
 	at := make([]int, len(all))
 	for i, p := range all {
-		at[i] = x.Member(&types[p.in], p.name)
+		at[i] = x.Member(&types[p.in], p.name) - p.before
 	}
 	if t.Size4 <= 0 || t.Size4 > t.Size || t.Size > maxStruct {
 		return nil, fmt.Errorf("%w: the kernel has no TCP over IPv6, or its sockets are too large", ErrUnavailable)

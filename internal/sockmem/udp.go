@@ -19,7 +19,7 @@ func findUDP(x *bpf.Types, types []bpf.Type, limit int) *TCP {
 	all = append(all, place{in: inInet, name: "mc_index", size: 4}, place{in: inInet, name: "mc_addr", size: 4})
 	at := make([]int, len(all))
 	for i, p := range all {
-		at[i] = x.Member(&types[p.in], p.name)
+		at[i] = x.Member(&types[p.in], p.name) - p.before
 	}
 	if u.note(all, at, int(types[inTimer].Size)) != nil {
 		return nil
