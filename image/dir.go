@@ -46,6 +46,16 @@ func (d *Dir) openDir(name string) (*Dir, error) {
 	return &Dir{f: os.NewFile(uintptr(fd), d.String()+"/"+name)}, nil
 }
 
+// ErrRemoved is that a directory was removed while it was in use, so that nothing can be
+// written into it any more.
+var ErrRemoved = errors.New("the directory was removed meanwhile")
+
+// removed tells whether the directory was.
+func (d *Dir) removed() bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(d.f.Fd()), &st) == nil && st.Nlink == 0
+}
+
 // openat is openat(2), close-on-exec, tried again when a signal interrupts it.
 func openat(dirfd int, name string, flags int, mode uint32) (int, error) {
 	for {
@@ -75,6 +85,9 @@ func (d *Dir) openFile(name string, flags int) (*os.File, error) {
 		return nil, d.pathError("open", name, err)
 	}
 	fd, err := d.openRaw(name, flags)
+	if flags&unix.O_CREAT != 0 && errors.Is(err, unix.ENOENT) && d.removed() {
+		err = ErrRemoved
+	}
 	if err != nil {
 		return nil, d.pathError("open", name, err)
 	}
@@ -156,7 +169,8 @@ func (d *Dir) Open(name string) (ReadFile, error) {
 	return dirFile{f: f, size: st.Size()}, nil
 }
 
-// List returns the names of the regular files, sorted.
+// List returns the names of the regular files, sorted. A directory that was removed
+// has none.
 func (d *Dir) List() ([]string, error) {
 	// A descriptor of its own: the position of d.f is shared.
 	fd, err := openat(int(d.f.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
@@ -166,6 +180,9 @@ func (d *Dir) List() ([]string, error) {
 	f := os.NewFile(uintptr(fd), d.String())
 	defer f.Close() //nolint:errcheck // only read from
 	entries, err := f.ReadDir(-1)
+	if errors.Is(err, unix.ENOENT) && d.removed() {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}

@@ -49,6 +49,9 @@ func (d *Dir) eachBelow(f func(name string, e fs.DirEntry) error) error {
 	if err := unix.Fstat(int(d.f.Fd()), &st); err != nil || st.Nlink == 2 {
 		return err
 	}
+	if st.Nlink == 0 {
+		return fmt.Errorf("list %v: %w", d, ErrRemoved)
+	}
 	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", d.f.Fd()))
 	if err != nil {
 		return d.pathError("open", ".", err)

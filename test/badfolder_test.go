@@ -37,6 +37,31 @@ func TestUnwritableFolder(t *testing.T) {
 	})
 }
 
+// A directory that is removed while the dump is at it, early or when all is written.
+func TestRemovedFolder(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	p := ticking(t)
+	for _, stage := range []string{"pre-dump", "post-dump"} {
+		dir := filepath.Join(testkit.NewDir(t), "img")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		script := filepath.Join(testkit.NewDir(t), "script")
+		text := "#!" + testkit.RequireProgram(t, "sh", "dash") + "\n[ $CRTOOLS_SCRIPT_ACTION != " + stage + " ] || rm -r $CRTOOLS_IMAGE_DIR\n"
+		if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		before := testkit.Look(t, p.PID)
+		refused(t, e, []string{"dump", "-t", strconv.Itoa(p.PID), "-D", dir, "--action-script", script}, dir, "the directory was removed meanwhile; give a directory that stays (-D)")
+		testkit.Unharmed(t, p.PID)
+		if diff := testkit.Diff(before, testkit.Look(t, p.PID), "/count "); diff != "" {
+			t.Errorf("%s: the dump changed the target:\n%s", stage, diff)
+		}
+		awaitCount(t, p, 3)
+	}
+}
+
 // A PID file that can't be made ends the restore, which can be tried again.
 func TestBadPidfile(t *testing.T) {
 	e := glisOnly(t)

@@ -8,12 +8,16 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
 )
 
 // advised adds to an error what the user can do, where that is the same wherever it
 // comes from.
 func advised(stage string, err error) error {
 	switch {
+	case errors.Is(err, image.ErrRemoved):
+		return fmt.Errorf("%w; give a directory that stays (-D)", err)
 	case stage == "dump" && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)):
 		return fmt.Errorf("%w; free some space, or give another directory (-D)", err)
 	case stage == "dump" && noImage(err):

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image"
 )
 
 // A full disk and a cut image are told with what to do; where the errno stands for
@@ -25,6 +27,7 @@ func TestAdvised(t *testing.T) {
 		{"restore", io.ErrUnexpectedEOF, "a whole copy"},
 		{"verify", io.ErrUnexpectedEOF, "a whole copy"},
 		{"dump", unix.EPERM, ""},
+		{"dump", image.ErrRemoved, "a directory that stays"},
 		{"dump", &fs.PathError{Op: "open", Path: "/proc/pages-1.img", Err: unix.ENOENT}, "another directory"},
 		{"dump", &fs.PathError{Op: "open", Path: "/proc/7/maps", Err: unix.ENOENT}, ""},
 	} {

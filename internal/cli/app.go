@@ -179,6 +179,6 @@ func writeError(w io.Writer, stage string, err error) {
 }
 
 // oneLine gives an error's text without line breaks: joined errors have them.
-func oneLine(err error) string {
-	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
-}
+func oneLine(err error) string { return joined(err.Error()) }
+
+func joined(text string) string { return strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ") }

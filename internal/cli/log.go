@@ -82,7 +82,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	reason := ""
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == "err" && h.prefix == "" {
-			reason = a.Value.Resolve().String()
+			reason = joined(a.Value.Resolve().String())
 			return true
 		}
 		line = appendAttr(line, h.prefix, a)

@@ -31,6 +31,7 @@ func TestLogForm(t *testing.T) {
 	record(l, after(-time.Second), slog.LevelInfo, "before the start")
 	record(l.With("pid", 3).WithGroup("fd").With("n", 2), after(0), slog.LevelInfo, "grouped", "k", "v", slog.Group("g", "x", ""))
 	record(l, after(0), slog.LevelInfo, "one\n(00.000000) Error two\x1b[2J", "comm", "a\nb", "name", "é")
+	record(l, after(0), slog.LevelWarn, "two", "err", errors.Join(errors.New("one"), errors.New("other\a")))
 	record(newLogger(&out, 3, start), after(0), slog.LevelError, "no stage")
 	want := strings.Join([]string{
 		`(00.012345) Error (dump): cannot read pid=7: no such file`,
@@ -40,6 +41,7 @@ func TestLogForm(t *testing.T) {
 		`(00.000000) before the start`,
 		`(00.000000) grouped pid=3 fd.n=2 fd.k=v fd.g.x=""`,
 		`(00.000000) one\n(00.000000) Error two\x1b[2J comm="a\nb" name=é`,
+		`(00.000000) Warn  (dump): two: one; other\a`,
 		`(00.000000) Error (): no stage`,
 		``,
 	}, "\n")

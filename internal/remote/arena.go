@@ -153,7 +153,8 @@ type Batch struct {
 	entries []arch.Entry // these three until it has run
 	feeds   []feed
 	names   []string
-	calls   int // how many there were, once it has run
+	reasons map[int]func(error) error // see Call.Explain
+	calls   int                       // how many there were, once it has run
 	fetched bool
 	sealed  bool
 	first   Addr // of the entries, once sealed
@@ -243,6 +244,15 @@ type feed struct{ from, to, arg int }
 // Feed has the result of the call, when it comes, be argument i of a later call of
 // the batch. One call feeds one other.
 func (c Call) Feed(later Call, i int) { c.b.feeds = append(c.b.feeds, feed{c.i, later.i, i}) }
+
+// Explain has f say what it means if the call fails, in place of its name and
+// arguments. The task is there then, in its batch's last stop.
+func (c Call) Explain(f func(error) error) {
+	if c.b.reasons == nil {
+		c.b.reasons = map[int]func(error) error{}
+	}
+	c.b.reasons[c.i] = f
+}
 
 // Expect makes room for n calls.
 func (b *Batch) Expect(n int) {
@@ -360,6 +370,9 @@ func (b *Batch) atEnd() (bool, error) {
 	}
 	c := Call{b, len(b.entries) - int(left)}
 	_, err = c.Result()
+	if f := b.reasons[c.i]; f != nil {
+		return true, fmt.Errorf("task %d: %w", b.thread.TID, f(err))
+	}
 	e := b.entries[c.i]
 	return true, fmt.Errorf("task %d: %s(%#x): %w", b.thread.TID, b.names[c.i], e.Args, err)
 }

@@ -3,14 +3,17 @@ package file
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
 	lockimg "glis.dev/glis/image/criu/file-lock"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -79,7 +82,8 @@ func breakLease(d *fd.FD, become, access uint32) error {
 		}
 	}
 	if _, err := unix.FcntlInt(uintptr(d.Int()), unix.F_SETLEASE, was); err != nil {
-		return fmt.Errorf("fcntl F_SETLEASE, which fails if another process has the file open by now: %w", err)
+		e := &lockimg.FileLockEntry{Flag: proto.Uint32(lockLease), Type: proto.Uint32(uint32(was)), Fd: proto.Int32(int32(d.Int()))}
+		return notTaken(proc.PID(os.Getpid()), e, err)
 	}
 	// Who takes a lease is its owner, if nobody else is.
 	if err := linux.FcntlSetOwnerEx(d.Int(), linux.FOwnerEx{}); err != nil {

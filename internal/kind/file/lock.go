@@ -17,6 +17,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -180,24 +181,25 @@ func (k *Locks) Restore(r *kind.Redo) error {
 // take queues the call that takes a lock, without waiting for whoever may have
 // it by now.
 func take(r *kind.Redo, e *lockimg.FileLockEntry) {
-	name := func(call string) string {
-		return fmt.Sprintf("%s on descriptor %d, a lock that another process may hold by now", call, e.GetFd())
-	}
-	n := uint64(e.GetFd())
+	n, host := uint64(e.GetFd()), r.Host
+	var c remote.Call
 	switch e.GetFlag() {
 	case lockFlock:
 		how := uint64(unix.LOCK_SH | unix.LOCK_NB)
 		if e.GetType() == unix.F_WRLCK {
 			how = unix.LOCK_EX | unix.LOCK_NB
 		}
-		r.Batch.Call(name("flock"), unix.SYS_FLOCK, n, how)
+		c = r.Batch.Call("flock", unix.SYS_FLOCK, n, how)
 	case lockLease:
-		r.Batch.Call(name("fcntl F_SETLEASE"), unix.SYS_FCNTL, n, unix.F_SETLEASE, uint64(e.GetType()))
+		c = r.Batch.Call("fcntl F_SETLEASE", unix.SYS_FCNTL, n, unix.F_SETLEASE, uint64(e.GetType()))
 	case lockPosix:
-		r.Batch.Call(name("fcntl F_SETLK"), unix.SYS_FCNTL, n, unix.F_SETLK, uint64(r.Batch.Bytes(flock(e))))
+		c = r.Batch.Call("fcntl F_SETLK", unix.SYS_FCNTL, n, unix.F_SETLK, uint64(r.Batch.Bytes(flock(e))))
 	case lockOFD:
-		r.Batch.Call(name("fcntl F_OFD_SETLK"), unix.SYS_FCNTL, n, unix.F_OFD_SETLK, uint64(r.Batch.Bytes(flock(e))))
+		c = r.Batch.Call("fcntl F_OFD_SETLK", unix.SYS_FCNTL, n, unix.F_OFD_SETLK, uint64(r.Batch.Bytes(flock(e))))
+	default:
+		return // checkLock knows no other one
 	}
+	c.Explain(func(err error) error { return notTaken(host, e, err) })
 }
 
 // flock is struct flock of fcntl(2).
