@@ -123,6 +123,7 @@ var targets = []target{
 	{name: "unixrebound", generations: 3, noCRIU: "clients that are closed are refused"},
 	{name: "unixdeserted", generations: 3, noCRIU: "names of closed peers are lost"},
 	{name: "unixlone", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
+	{name: "unixwatches", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixstandin", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "inetaway", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixaway", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},

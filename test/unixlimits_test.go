@@ -28,7 +28,7 @@ var unixRefusals = []struct {
 	{"heirpeer", "a unix socket with an abstract name that", "the name of its peer, which is closed", nil},
 	{"heirsender", "a unix socket with an abstract name that", "the name of who has sent it a message", nil},
 	{"senderoutside", "or is the name of who has sent what waits in the queue", "the name of who has sent it a message", nil},
-	{"waitlonely", "descriptors come along that nobody else in the tree has open", "nobody else in the tree has open", nil},
+	{"waitlonely", "descriptors come along that nobody else in the tree has open", "events wait in it", nil},
 	{"waithalved", "pipes with an end outside", "held outside of the tree", nil},
 	{"lonely", "an error (SO_ERROR) in front of messages", "nobody else in the tree has open", nil},
 	{"attribute", "has an ACL or an extended attribute", "trusted.glis", nil},

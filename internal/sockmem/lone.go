@@ -185,6 +185,43 @@ func (m *Memory) pathAt(at kmem.Addr) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return m.pathFrom(mnt, entry)
+}
+
+// MountPath returns where a mount is, a struct vfsmount; "" if that is nowhere.
+func (m *Memory) MountPath(mnt kmem.Addr) (string, error) {
+	root, err := m.follow(mnt, "vfsmount.mnt_root")
+	if err != nil {
+		return "", err
+	}
+	return m.pathFrom(mnt, root)
+}
+
+// Within returns the path of an inode from the root of its file system, by one of its
+// names, "" if it has none. The members inode.i_dentry and dentry.d_u must be known.
+func (m *Memory) Within(inode kmem.Addr) (string, error) {
+	alias, err := m.follow(inode, "inode.i_dentry")
+	if err != nil || alias == 0 {
+		return "", err
+	}
+	entry := alias - m.Off("dentry.d_u")
+	var parts []string
+	for range maxDepth {
+		part, parent, err := m.part(entry)
+		if err != nil {
+			return "", err
+		}
+		if parent == entry {
+			slices.Reverse(parts)
+			return "/" + strings.Join(parts, "/"), nil
+		}
+		parts, entry = append(parts, part), parent
+	}
+	return "", errGone
+}
+
+// pathFrom is pathAt for a mount and an entry in it.
+func (m *Memory) pathFrom(mnt, entry kmem.Addr) (string, error) {
 	var parts []string
 	for range maxDepth {
 		root, err := m.follow(mnt, "vfsmount.mnt_root")

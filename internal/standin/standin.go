@@ -32,6 +32,9 @@ type Maker struct {
 	// Held returns a file of the tree that the kernel has at an address; nil, if that
 	// is none. Who asked closes it.
 	Held func(kmem.Addr) (*fd.FD, error)
+	// Of returns a file of the tree that has an inode, likewise.
+	Of       func(kmem.Addr) (*fd.FD, error)
+	unlearnt error // of kinds that there is no example of
 }
 
 // original is what stand-ins of one inode are opened by.
@@ -59,6 +62,8 @@ func kinds() []kindOf {
 		{name: "timerfd", needs: timerNames(), example: func() (int, error) { return unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC) }, make: timer},
 		{name: "pidfd", needs: []string{"inode.i_private"}, example: func() (int, error) { return unix.PidfdOpen(os.Getpid(), 0) }, make: process, fresh: true},
 		{name: "epoll file", needs: epollNames(), example: func() (int, error) { return unix.EpollCreate1(unix.EPOLL_CLOEXEC) }, make: epoll},
+		{name: "inotify file", needs: inotifyNames(), example: func() (int, error) { return unix.InotifyInit1(unix.IN_CLOEXEC) }, make: inotify},
+		{name: "fanotify file", needs: fanotifyNames(), example: func() (int, error) { return unix.FanotifyInit(unix.FAN_CLOEXEC, unix.O_RDONLY) }, make: fanotify},
 	}
 }
 
@@ -99,7 +104,9 @@ func (k *Maker) learn(x *kindOf) error {
 	}
 	n, err := x.example()
 	if err != nil {
-		return fmt.Errorf("make a %s to learn from: %w", x.name, err)
+		// It may be missing, not allowed, or there are too many of them already.
+		k.unlearnt = errors.Join(k.unlearnt, fmt.Errorf("make one %s to learn from: %w", x.name, err))
+		return nil
 	}
 	own := fd.New(n)
 	defer own.Close()
@@ -163,6 +170,9 @@ func (k *Maker) make(x *sockmem.Lone) (*fd.FD, error) {
 		return k.byPath(x)
 	case kind != nil:
 		return kind.make(k, x)
+	}
+	if k.unlearnt != nil {
+		return nil, unlike("it is of a kind of which only itself tells all, or of which none can be made: %v", k.unlearnt)
 	}
 	return nil, unlike("it is of a kind of which only itself tells all")
 }

@@ -41,6 +41,7 @@ func maker(t *testing.T) (k *Maker, like func(int) (int, error)) {
 	}
 	t.Cleanup(func() { k.Close() })
 	k.Held = func(kmem.Addr) (*fd.FD, error) { return nil, nil }
+	k.Of = k.Held
 	return k, func(n int) (int, error) {
 		at, err := m.File(n)
 		must(t, err)
@@ -212,9 +213,11 @@ func TestUnlike(t *testing.T) {
 	defer unix.Close(e)
 	watched, _ := pair(t, 0)
 	must(t, unix.EpollCtl(e, unix.EPOLL_CTL_ADD, watched, &unix.EpollEvent{Events: unix.EPOLLIN}))
-	events, err := unix.InotifyInit1(unix.IN_CLOEXEC)
-	must(t, err)
-	defer unix.Close(events)
+	faults, _, no := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|1 /* UFFD_USER_MODE_ONLY */, 0, 0)
+	if no != 0 {
+		testkit.Lacks(t, "userfaultfd (CONFIG_USERFAULTFD)", no, unix.ENOSYS)
+	}
+	defer unix.Close(int(faults))
 	gone := open(unix.O_RDWR)
 	path, err := unix.Open(dir+"/file", unix.O_PATH|unix.O_CLOEXEC, 0)
 	must(t, err)
@@ -235,7 +238,7 @@ func TestUnlike(t *testing.T) {
 		n   int
 		why string
 	}{
-		"inotify": {events, "of a kind"}, "epoll": {e, "no task of the tree has open"}, "watched": {watched, "an epoll file watches it"}, "O_PATH": {path, "O_PATH"}, "deleted": {gone, "another file by now"}, "lock": {other, "a lock"}, "owner": {owned, "owner"},
+		"userfaultfd": {int(faults), "of a kind"}, "epoll": {e, "no task of the tree has open"}, "watched": {watched, "an epoll file watches it"}, "O_PATH": {path, "O_PATH"}, "deleted": {gone, "another file by now"}, "lock": {other, "a lock"}, "owner": {owned, "owner"},
 	} {
 		if _, err := like(x.n); !errors.Is(err, ErrUnlike) || !strings.Contains(err.Error(), x.why) {
 			t.Errorf("%s: %v, want %q", name, err, x.why)

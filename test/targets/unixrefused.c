@@ -95,6 +95,7 @@ static void sender_outside(void) { a = bound(SOCK_DGRAM, NAME("server")), outsid
 static void wait_lonely(void) {
 	a = listening(SOCK_STREAM, NAME("server")), b = client(SOCK_STREAM, NAME("server"));
 	int only = CHECK(inotify_init1(0));
+	CHECK(inotify_add_watch(only, ".", IN_CREATE)), CHECK(mkdir("event", 0755));
 	with(b, "files", 5, &only, 1, NULL);
 	close(only), text = "files", files = 1;
 }

@@ -12,6 +12,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
@@ -117,21 +118,15 @@ func (*Fanotify) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 		if err != nil {
 			return entryError(e, "a fanotify file: %v", err)
 		}
-		n.marks = append(n.marks, mark{name: name, mount: m.GetType() == fsnotify.MarkType_MOUNT, flags: m.GetMflags(), mask: m.GetMask(), ignored: m.GetIgnoredMask()})
+		n.marks = append(n.marks, linux.Mark{Name: name, Mount: m.GetType() == fsnotify.MarkType_MOUNT, Flags: m.GetMflags(), Mask: m.GetMask(), Ignored: m.GetIgnoredMask()})
 	}
 	return p.Add(n)
-}
-
-type mark struct {
-	name                 string
-	mount                bool
-	flags, mask, ignored uint32
 }
 
 type fanotifyNode struct {
 	inotifyNode
 	init, events uint32
-	marks        []mark
+	marks        []linux.Mark
 }
 
 // String implements plan.Node.
@@ -155,9 +150,10 @@ func (n *fanotifyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fanotify %#x, flags %#x: %w", n.id, n.init, err)
 	}
-	for _, m := range n.marks {
-		if err := m.add(d); err != nil {
-			return nil, errors.Join(fmt.Errorf("fanotify %#x: mark on %s: %w", n.id, m.name, err), d.Close())
+	for i := range n.marks {
+		m := &n.marks[i]
+		if err := missing(linux.AddMark(d.Int(), m, unix.FAN_MARK_DONT_FOLLOW)); err != nil {
+			return nil, errors.Join(fmt.Errorf("fanotify %#x: mark on %s: %w", n.id, m.Name, err), d.Close())
 		}
 	}
 	hold, err := unix.FcntlInt(uintptr(d.Int()), unix.F_DUPFD_CLOEXEC, 0)
@@ -166,27 +162,4 @@ func (n *fanotifyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	}
 	n.hold = fd.New(hold)
 	return n.ready(d)
-}
-
-// add makes a mark: what is watched, then what is ignored there.
-func (m *mark) add(d *fd.FD) error {
-	how := uint(unix.FAN_MARK_ADD | unix.FAN_MARK_DONT_FOLLOW)
-	if m.mount {
-		how |= unix.FAN_MARK_MOUNT
-	}
-	const kept = unix.FAN_MARK_EVICTABLE
-	if m.mask != 0 {
-		if err := unix.FanotifyMark(d.Int(), how|uint(m.flags)&kept, uint64(m.mask), unix.AT_FDCWD, m.name); err != nil {
-			return missing(err)
-		}
-	}
-	if m.ignored == 0 {
-		return nil
-	}
-	const ignoring = unix.FAN_MARK_IGNORED_MASK | unix.FAN_MARK_IGNORED_SURV_MODIFY | unix.FAN_MARK_IGNORE
-	how |= uint(m.flags) & (ignoring | kept)
-	if m.flags&unix.FAN_MARK_IGNORE == 0 {
-		how |= unix.FAN_MARK_IGNORED_MASK
-	}
-	return missing(unix.FanotifyMark(d.Int(), how, uint64(m.ignored), unix.AT_FDCWD, m.name))
 }

@@ -158,11 +158,7 @@ func (n *inotifyNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 	return n.ready(d)
 }
 
-// tries is how many numbers are passed over where the kernel can't be asked
-// for one.
-const tries = 1 << 20
-
-// add adds a watch with its number. Numbers are given in order.
+// add adds a watch with its number.
 func (w *inotifyWatch) add(env *plan.Env, d *fd.FD) error {
 	name, mask := w.name, w.mask&linux.IN_SETTABLE|unix.IN_DONT_FOLLOW
 	if w.ghost != 0 {
@@ -172,23 +168,7 @@ func (w *inotifyWatch) add(env *plan.Env, d *fd.FD) error {
 		}
 		name, mask = fmt.Sprintf("/proc/self/fd/%d", f.Int()), w.mask&linux.IN_SETTABLE
 	}
-	_ = unix.IoctlSetInt(d.Int(), linux.INOTIFY_IOC_SETNEXTWD, int(w.wd)) // Linux 4.18
-	for range tries {
-		got, err := unix.InotifyAddWatch(d.Int(), name, mask)
-		if err != nil {
-			return missing(err)
-		}
-		if uint32(got) == w.wd {
-			return nil
-		}
-		if uint32(got) > w.wd {
-			break
-		}
-		if _, err := unix.InotifyRmWatch(d.Int(), uint32(got)); err != nil {
-			return err
-		}
-	}
-	return errors.New("this kernel gives another number; another watch of the same file has it, or Linux 4.18 is needed")
+	return missing(linux.AddWatch(d.Int(), name, mask, w.wd))
 }
 
 // Late implements plan.Later: what the restore itself did is nothing to report.

@@ -32,7 +32,7 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 		if w.maker, err = standin.New(w.memory); err != nil {
 			return nil, err
 		}
-		w.maker.Held = w.held
+		w.maker.Held, w.maker.Of = w.held, w.ofInode
 	}
 	if err := w.introduce(x.Inode); err != nil {
 		return nil, err
@@ -64,26 +64,34 @@ func (w *waitingRoom) held(at kmem.Addr) (*fd.FD, error) {
 
 // introduce tells the maker of a file of the tree that has the same inode, if there is one.
 func (w *waitingRoom) introduce(inode kmem.Addr) error {
+	own, err := w.ofInode(inode)
+	if own == nil || err != nil {
+		return err
+	}
+	if w.maker.Knows(inode) {
+		return own.Close()
+	}
+	w.maker.Known(inode, own)
+	return nil
+}
+
+// ofInode returns a file of the tree that has an inode, nil if there is none.
+func (w *waitingRoom) ofInode(inode kmem.Addr) (*fd.FD, error) {
 	if w.inodes == nil {
 		w.inodes = map[kmem.Addr]*scan.File{}
 		for at, f := range w.files {
 			i, err := w.memory.Pointer(at + w.memory.Off("file.f_inode"))
 			if err != nil {
-				return err
+				return nil, err
 			}
 			w.inodes[i] = f
 		}
 	}
 	f := w.inodes[inode]
-	if f == nil || w.maker.Knows(inode) {
-		return nil
+	if f == nil {
+		return nil, nil
 	}
-	own, err := f.Borrow()
-	if err != nil {
-		return err
-	}
-	w.maker.Known(inode, own)
-	return nil
+	return f.Borrow()
 }
 
 // finish makes sure that stand-ins are whole.
