@@ -126,6 +126,14 @@ func (m *WaitingTCP) GetFlowInfo() uint32 {
 	return 0
 }
 
+// GetHops returns hops, or its default.
+func (m *WaitingTCP) GetHops() uint32 {
+	if m != nil && m.Hops != nil {
+		return *m.Hops
+	}
+	return 0
+}
+
 // Datagram is glis.Datagram.
 type Datagram struct {
 	Socket    *uint32 // in files.img

@@ -118,6 +118,7 @@ type SocketEntry struct {
 	Met                *bool
 	PortFree           *bool // the port that its address tells isn't its any more (TCP)
 	PortOpen           *bool // who has SO_REUSEPORT may be beside it, though it has that off (TCP)
+	Came               *Came // of a connection of IPv6
 
 	proto.Rest
 }
@@ -218,6 +219,9 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	b = proto.AppendBool(b, 56, m.Met)
 	b = proto.AppendBool(b, 57, m.PortFree)
 	b = proto.AppendBool(b, 58, m.PortOpen)
+	if m.Came != nil {
+		b = proto.AppendMessage(b, 59, m.Came)
+	}
 	return append(b, m.Unknown()...)
 }
 
@@ -370,6 +374,11 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 		d.Bool(&m.PortFree)
 	case 464: // 58: port_open
 		d.Bool(&m.PortOpen)
+	case 474: // 59: came
+		if m.Came == nil {
+			m.Came = proto.New[Came](d)
+		}
+		d.Message(m.Came)
 	default:
 		return false
 	}
@@ -452,6 +461,11 @@ func (m *SocketEntry) Missing() string {
 		}
 	}
 	for _, x := range m.GetLabels() {
+		if s := x.Missing(); s != "" {
+			return s
+		}
+	}
+	if x := m.GetCame(); x != nil {
 		if s := x.Missing(); s != "" {
 			return s
 		}

@@ -398,6 +398,14 @@ func (m *SocketEntry) GetPortOpen() bool {
 	return false
 }
 
+// GetCame returns came, or its default.
+func (m *SocketEntry) GetCame() *Came {
+	if m != nil {
+		return m.Came
+	}
+	return nil
+}
+
 // RingPart is glis.RingPart.
 type RingPart struct {
 	Offset  *uint64 // in bytes

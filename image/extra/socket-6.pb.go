@@ -6,6 +6,79 @@ import (
 	proto "glis.dev/glis/image/proto"
 )
 
+// Came is glis.Came.
+type Came struct {
+	FlowInfo  *uint32 // flow label and class (IPV6_FL_F_REMOTE)
+	Hops      *uint32 // hop limit (IPV6_MULTICAST_HOPS)
+	Interface *bool   // by which interface is known, too (IPV6_MULTICAST_IF)
+
+	proto.Rest
+}
+
+// ProtoName implements proto.Message.
+func (*Came) ProtoName() string { return "glis.Came" }
+
+// Reset implements proto.Message.
+func (m *Came) Reset() { *m = Came{} }
+
+// AppendFields implements proto.Message.
+func (m *Came) AppendFields(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	b = proto.AppendVarint(b, 1, m.FlowInfo)
+	b = proto.AppendVarint(b, 2, m.Hops)
+	b = proto.AppendBool(b, 3, m.Interface)
+	return append(b, m.Unknown()...)
+}
+
+// ReadField implements proto.Message.
+func (m *Came) ReadField(d *proto.Decoder) bool {
+	switch d.Tag {
+	case 8: // 1: flow_info
+		d.Uint32(&m.FlowInfo)
+	case 16: // 2: hops
+		d.Uint32(&m.Hops)
+	case 24: // 3: interface
+		d.Bool(&m.Interface)
+	default:
+		return false
+	}
+	return true
+}
+
+// Missing implements proto.Message.
+func (m *Came) Missing() string {
+	if m == nil || m.Hops == nil {
+		return "glis.Came.hops"
+	}
+	return ""
+}
+
+// GetFlowInfo returns flow_info, or its default.
+func (m *Came) GetFlowInfo() uint32 {
+	if m != nil && m.FlowInfo != nil {
+		return *m.FlowInfo
+	}
+	return 0
+}
+
+// GetHops returns hops, or its default.
+func (m *Came) GetHops() uint32 {
+	if m != nil && m.Hops != nil {
+		return *m.Hops
+	}
+	return 0
+}
+
+// GetInterface returns interface, or its default.
+func (m *Came) GetInterface() bool {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return false
+}
+
 // Pace is glis.Pace.
 type Pace struct {
 	Window    *uint32 // segments that may be on their way
@@ -446,92 +519,4 @@ func (m *QueuedMessage) Missing() string {
 		}
 	}
 	return ""
-}
-
-// GetSocket returns socket, or its default.
-func (m *QueuedMessage) GetSocket() uint32 {
-	if m != nil && m.Socket != nil {
-		return *m.Socket
-	}
-	return 0
-}
-
-// GetData returns data, or its default.
-func (m *QueuedMessage) GetData() []byte {
-	if m != nil {
-		return m.Data
-	}
-	return nil
-}
-
-// GetFrom returns from, or its default.
-func (m *QueuedMessage) GetFrom() uint32 {
-	if m != nil && m.From != nil {
-		return *m.From
-	}
-	return 0
-}
-
-// GetWho returns who, or its default.
-func (m *QueuedMessage) GetWho() *SocketCredentials {
-	if m != nil {
-		return m.Who
-	}
-	return nil
-}
-
-// GetHeader returns header, or its default.
-func (m *QueuedMessage) GetHeader() []byte {
-	if m != nil {
-		return m.Header
-	}
-	return nil
-}
-
-// GetInterface returns interface, or its default.
-func (m *QueuedMessage) GetInterface() string {
-	if m != nil && m.Interface != nil {
-		return *m.Interface
-	}
-	return ""
-}
-
-// GetLength returns length, or its default.
-func (m *QueuedMessage) GetLength() uint32 {
-	if m != nil && m.Length != nil {
-		return *m.Length
-	}
-	return 0
-}
-
-// GetOutgoing returns outgoing, or its default.
-func (m *QueuedMessage) GetOutgoing() bool {
-	if m != nil && m.Outgoing != nil {
-		return *m.Outgoing
-	}
-	return false
-}
-
-// GetVlan returns vlan, or its default.
-func (m *QueuedMessage) GetVlan() []byte {
-	if m != nil {
-		return m.Vlan
-	}
-	return nil
-}
-
-// GetUnsummed returns unsummed, or its default.
-func (m *QueuedMessage) GetUnsummed() uint32 {
-	if m != nil && m.Unsummed != nil {
-		return *m.Unsummed
-	}
-	return 0
-}
-
-// GetVerified returns verified, or its default.
-func (m *QueuedMessage) GetVerified() bool {
-	if m != nil && m.Verified != nil {
-		return *m.Verified
-	}
-	return false
 }

@@ -6,6 +6,94 @@ import (
 	proto "glis.dev/glis/image/proto"
 )
 
+// GetSocket returns socket, or its default.
+func (m *QueuedMessage) GetSocket() uint32 {
+	if m != nil && m.Socket != nil {
+		return *m.Socket
+	}
+	return 0
+}
+
+// GetData returns data, or its default.
+func (m *QueuedMessage) GetData() []byte {
+	if m != nil {
+		return m.Data
+	}
+	return nil
+}
+
+// GetFrom returns from, or its default.
+func (m *QueuedMessage) GetFrom() uint32 {
+	if m != nil && m.From != nil {
+		return *m.From
+	}
+	return 0
+}
+
+// GetWho returns who, or its default.
+func (m *QueuedMessage) GetWho() *SocketCredentials {
+	if m != nil {
+		return m.Who
+	}
+	return nil
+}
+
+// GetHeader returns header, or its default.
+func (m *QueuedMessage) GetHeader() []byte {
+	if m != nil {
+		return m.Header
+	}
+	return nil
+}
+
+// GetInterface returns interface, or its default.
+func (m *QueuedMessage) GetInterface() string {
+	if m != nil && m.Interface != nil {
+		return *m.Interface
+	}
+	return ""
+}
+
+// GetLength returns length, or its default.
+func (m *QueuedMessage) GetLength() uint32 {
+	if m != nil && m.Length != nil {
+		return *m.Length
+	}
+	return 0
+}
+
+// GetOutgoing returns outgoing, or its default.
+func (m *QueuedMessage) GetOutgoing() bool {
+	if m != nil && m.Outgoing != nil {
+		return *m.Outgoing
+	}
+	return false
+}
+
+// GetVlan returns vlan, or its default.
+func (m *QueuedMessage) GetVlan() []byte {
+	if m != nil {
+		return m.Vlan
+	}
+	return nil
+}
+
+// GetUnsummed returns unsummed, or its default.
+func (m *QueuedMessage) GetUnsummed() uint32 {
+	if m != nil && m.Unsummed != nil {
+		return *m.Unsummed
+	}
+	return 0
+}
+
+// GetVerified returns verified, or its default.
+func (m *QueuedMessage) GetVerified() bool {
+	if m != nil && m.Verified != nil {
+		return *m.Verified
+	}
+	return false
+}
+
 // SocketCredentials is glis.SocketCredentials.
 type SocketCredentials struct {
 	Pid *uint32 // as the images number it

@@ -337,6 +337,7 @@ type WaitingTCP struct {
 	Deferred   *bool
 	Options    []*SocketOption
 	FlowInfo   *uint32
+	Hops       *uint32
 
 	proto.Rest
 }
@@ -369,6 +370,7 @@ func (m *WaitingTCP) AppendFields(b []byte) []byte {
 		b = proto.AppendMessage(b, 15, x)
 	}
 	b = proto.AppendVarint(b, 16, m.FlowInfo)
+	b = proto.AppendVarint(b, 17, m.Hops)
 	return append(b, m.Unknown()...)
 }
 
@@ -407,6 +409,8 @@ func (m *WaitingTCP) ReadField(d *proto.Decoder) bool {
 		d.Message(x)
 	case 128: // 16: flow_info
 		d.Uint32(&m.FlowInfo)
+	case 136: // 17: hops
+		d.Uint32(&m.Hops)
 	default:
 		return false
 	}

@@ -59,6 +59,9 @@ const (
 	Pingpong      // how far it is in a dialogue, which decides about TCP_QUICKACK
 	V6Only        // of IPv6, like HopLimit
 	HopLimit
+	RcvFlowInfo // of IPv6, in the order of packets, like McastHops and McastIf what came last
+	McastHops
+	McastIf
 	words
 )
 
@@ -180,6 +183,8 @@ var memberOf = [words]member{
 	RcvWscale: {in: inOptions, name: "rcv_wscale", of: "rx_opt"}, EcnFlags: {in: inTCP, name: "ecn_flags", size: 1}, SynData: {in: inTCP, name: "syn_data"},
 	FastopenChild: {in: inTCP, name: "syn_fastopen_child", may: true}, UsecTS: {in: inTCP, name: "tcp_usec_ts", may: true},
 	V6Only: {in: inTCPCommon, name: "skc_ipv6only"}, HopLimit: {in: inIP6, name: "hop_limit", size: 2, of: "inet6"},
+	RcvFlowInfo: {in: inIP6, name: "rcv_flowinfo", size: 4, of: "inet6", may: true}, McastHops: {in: inIP6, name: "mcast_hops", size: 2, of: "inet6", may: true},
+	McastIf: {in: inIP6, name: "mcast_oif", size: 4, of: "inet6", may: true},
 }
 
 // pictures finds out where the words of a Picture are.

@@ -50,7 +50,22 @@ func (n *node) finishConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, at a
 		}
 		return n.endConnecting(own)
 	}
-	return n.endConnection(h, own, k)
+	if !n.stream.Came.Told() {
+		return n.endConnection(h, own, k, func() error { return nil })
+	}
+	if err := h.Run(); err != nil {
+		return err
+	}
+	back, err := n.stream.HearCame(num, n.path(), n.number)
+	if err != nil {
+		return err
+	}
+	return n.endConnection(h, own, k, back)
+}
+
+// path is where its packets come from and go to.
+func (n *node) path() tcp.Path {
+	return tcp.Path{Local: n.at.addrPort(), Remote: n.peer.addrPort(), Device: n.opts.Entry.GetSoBoundDev()}
 }
 
 // beginConnection gives a new socket its address and its numbers. Repair mode does not
@@ -87,10 +102,9 @@ func (n *node) askBack(h linux.Hand, num int, at address) error {
 }
 
 // endConnection gives a socket that is connected what is in its queues, and its
-// options.
-func (n *node) endConnection(h linux.Hand, own *fd.FD, k *socket.Kernel) error {
-	num := own.Int()
-	path := tcp.Path{Local: n.at.addrPort(), Remote: n.peer.addrPort(), Device: n.opts.Entry.GetSoBoundDev()}
+// options; heard is called when it has heard all that it is to.
+func (n *node) endConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, heard func() error) error {
+	num, path := own.Int(), n.path()
 	if err := n.stream.Finish(h, num, path); err != nil {
 		return err
 	}
@@ -98,6 +112,9 @@ func (n *node) endConnection(h linux.Hand, own *fd.FD, k *socket.Kernel) error {
 		if err := n.stream.Answer(num, path); err != nil {
 			return err
 		}
+	}
+	if err := heard(); err != nil {
+		return err
 	}
 	if n.filtered() {
 		if err := errors.Join(h.Run(), n.attachFilters(num)); err != nil {

@@ -210,7 +210,7 @@ func (l *look) putStream() error {
 
 // keepStream writes what was read of a connection.
 func (l *look) keepStream(s *tcp.Stream) error {
-	l.pace, l.mark = s.Pace, s.Mark
+	l.pace, l.mark, l.came = s.Pace, s.Mark, s.Came
 	if s.Sent != 0 {
 		l.sent = s.Sent
 	}
@@ -271,6 +271,9 @@ func (l *look) readStream() (*tcp.Stream, error) {
 	if err == nil && s.Pace.ECN != 0 {
 		m, _ := l.kind.memory() // nil where it can't be read, see docs/limits.md
 		err = s.ReadECN(m, l.fd.Int())
+	}
+	if err == nil {
+		s.Came, err = l.readCame()
 	}
 	if err != nil || !ok || !l.readable || l.urgent {
 		return s, err
@@ -345,15 +348,23 @@ type besides struct {
 	pace   *tcp.Pace
 	sent   uint32
 	urgent *extra.Urgent
+	came   tcp.Came
 }
 
 // planBesides checks what criu's entries have no place for of a connection.
 func (n *node) planBesides(x *extra.SocketEntry) error {
 	pace, err := tcp.ParsePace(x.GetPace())
-	if err != nil || pace == nil && x.GetSentUrgent() == 0 && x.GetUrgent() == nil {
+	if err != nil || pace == nil && x.GetSentUrgent() == 0 && x.GetUrgent() == nil && x.GetCame() == nil {
 		return err
 	}
-	n.besides = &besides{pace, x.GetSentUrgent(), x.GetUrgent()}
+	came, err := tcp.ParseCame(x.GetCame())
+	if err != nil {
+		return err
+	}
+	if came.Told() && (n.family != unix.AF_INET6 || !n.peer.addrPort().Addr().Is6()) {
+		return errors.New("that a segment of IPv6 came can't be")
+	}
+	n.besides = &besides{pace, x.GetSentUrgent(), x.GetUrgent(), came}
 	return nil
 }
 
@@ -362,7 +373,7 @@ func (t *besides) complete(s *tcp.Stream) error {
 	if t == nil {
 		return nil
 	}
-	s.Pace = t.pace
+	s.Pace, s.Came = t.pace, t.came
 	if s.Sent = t.sent; s.Sent > s.Entry.GetOutqLen() {
 		return fmt.Errorf("byte %d is urgent, and %d bytes are to be sent or acknowledged: that can't be", s.Sent, s.Entry.GetOutqLen())
 	}

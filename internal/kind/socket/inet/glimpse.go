@@ -234,7 +234,7 @@ func (k *Kind) dumpStill(env *kind.DumpEnv, f *scan.File, g *glimpse) (*fdinfo.F
 	}
 	l.at, l.peer = endsOf(&g.picture)
 	s := r.stream.From(&g.picture, k.alike.clock, g.queue)
-	g.queue, l.pace = nil, s.Pace
+	g.queue, l.pace, l.came = nil, s.Pace, s.Came
 	if err := env.Guard.Leave(f, tcp.Repair(), k.backOf(l)...); err != nil {
 		return nil, err
 	}

@@ -235,6 +235,7 @@ type seen struct {
 	UID, GID      uint32
 	Mode          uint32
 	Filter        int
+	Came          tcp.Came
 }
 
 func see(t testing.TB, s sort, n int) seen {
@@ -249,6 +250,10 @@ func see(t testing.TB, s sort, n int) seen {
 	}
 	if sa, err := unix.Getpeername(n); err == nil {
 		out.Peer = decode(sa).String()
+		if s.connected && decode(sa).addrPort().Addr().Is6() && !asksForMore(t, n) {
+			out.Came, err = tcp.ReadCame(n, 0)
+			must(t, err)
+		}
 	}
 	out.Flags, _ = unix.FcntlInt(uintptr(n), unix.F_GETFL, 0)
 	out.Signal, _ = unix.FcntlInt(uintptr(n), 11, 0)
@@ -268,6 +273,19 @@ func see(t testing.TB, s sort, n int) seen {
 	must(t, unix.Fstat(n, &st))
 	out.UID, out.GID, out.Mode = st.Uid, st.Gid, st.Mode
 	return out
+}
+
+// asksForMore tells whether what comes with any segment is noted, such as a peer that is back
+// answers with.
+func asksForMore(t testing.TB, n int) bool {
+	for _, opt := range []int{unix.IPV6_RECVTCLASS, ipv6Flowinfo, unix.IPV6_RECVHOPLIMIT, unix.IPV6_2292HOPLIMIT, unix.IPV6_RECVPKTINFO, unix.IPV6_2292PKTINFO} {
+		on, err := unix.GetsockoptInt(n, unix.IPPROTO_IPV6, opt)
+		must(t, err)
+		if on != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // same dumps sockets, closes them, and compares what is restored.

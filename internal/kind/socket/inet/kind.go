@@ -157,6 +157,7 @@ type look struct {
 	mark     *tcp.Mark // where
 	pace     *tcp.Pace // nil if it has none
 	sent     uint32    // how many bytes what is urgent of what was sent is the last of
+	came     tcp.Came  // what is known of what came
 	group    *socket.Group
 	put      putter             // nil: kind.Sink.Put
 	known    bool               // its group is of UDP
@@ -437,12 +438,12 @@ func (l *look) putExtra() error {
 	if l.mark != nil {
 		e.Urgent = &extra.Urgent{Offset: &l.mark.Offset, Read: &l.mark.Read}
 	}
-	e.Pace = l.pace.Entry()
+	e.Pace, e.Came = l.pace.Entry(), l.came.Entry()
 	if l.sent != 0 {
 		e.SentUrgent = &l.sent
 	}
 	e.Groups, e.Keys, e.Cookies = l.groups, l.keys, l.cookies
-	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil && e.SentUrgent == nil && e.Pace == nil && !unusual(e) {
+	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil && e.SentUrgent == nil && e.Pace == nil && e.Came == nil && !unusual(e) {
 		return nil
 	}
 	if l.put != nil {

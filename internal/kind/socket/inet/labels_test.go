@@ -233,15 +233,23 @@ func labelled(t *testing.T, reflects bool, clients []uint32) *fd.FD {
 	sa, err := unix.Getsockname(d.Int())
 	must(t, err)
 	for i, flow := range clients {
-		c := tcp6.make(t).Int()
-		must(t, unix.SetsockoptInt(c, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int(flow>>20)))
-		must(t, unix.SetsockoptInt(c, unix.IPPROTO_IPV6, unix.IPV6_AUTOFLOWLABEL, 0))
-		u := &unseen{sort: tcp6, entry: &extra.SocketEntry{FlowInfo: &flow}}
-		must(t, u.connectFlow(c, decode(sa), 0))
+		c := labelledClient(t, sa, flow)
 		if i == 0 {
-			must(t, unix.Sendmsg(c, []byte("hello"), nil, nil, 0))
+			must(t, unix.Sendmsg(c.Int(), []byte("hello"), nil, nil, 0))
 		}
 	}
+	return d
+}
+
+// labelledClient connects with a label and a class.
+func labelledClient(t *testing.T, to unix.Sockaddr, flow uint32) *fd.FD {
+	t.Helper()
+	d := tcp6.make(t)
+	c := d.Int()
+	must(t, unix.SetsockoptInt(c, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int(flow>>20)))
+	must(t, unix.SetsockoptInt(c, unix.IPPROTO_IPV6, unix.IPV6_AUTOFLOWLABEL, 0))
+	u := &unseen{sort: tcp6, entry: &extra.SocketEntry{FlowInfo: &flow}}
+	must(t, u.connectFlow(c, decode(to), 0))
 	return d
 }
 
@@ -249,32 +257,45 @@ func labelled(t *testing.T, reflects bool, clients []uint32) *fd.FD {
 // what it answers with, and the class that came.
 func labelsTold(t *testing.T, d *fd.FD, clients int) (all [][3]uint32) {
 	t.Helper()
-	const remote = 8 // IPV6_FL_F_REMOTE
 	for range clients {
 		n, _, err := unix.Accept4(d.Int(), unix.SOCK_CLOEXEC)
-		a := own(t, n, err).Int()
-		var told [3]uint32
-		for i, flags := range []uint16{remote, 0} {
-			request := flowRequest{flags: flags}.bytes()
-			if _, err := linux.Getsockopt(a, unix.IPPROTO_IPV6, ipv6FlowlabelMgr, request); err != unix.ENOENT {
-				must(t, err)
-			}
-			told[i] = binary.BigEndian.Uint32(request[16:])
-		}
-		must(t, unix.SetsockoptInt(a, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1))
-		control := make([]byte, 100)
-		size, err := linux.Getsockopt(a, unix.IPPROTO_IPV6, 6 /* IPV6_2292PKTOPTIONS */, control)
-		must(t, err)
-		messages, err := unix.ParseSocketControlMessage(control[:size])
-		must(t, err)
-		for _, m := range messages {
-			if m.Header.Type == unix.IPV6_TCLASS {
-				told[2] = binary.NativeEndian.Uint32(m.Data)
-			}
-		}
-		all = append(all, told)
+		all = append(all, labelTold(t, own(t, n, err).Int()))
 	}
 	return all
+}
+
+// labelTold is labelsTold of one connection.
+func labelTold(t *testing.T, a int) (told [3]uint32) {
+	t.Helper()
+	const remote = 8 // IPV6_FL_F_REMOTE
+	for i, flags := range []uint16{remote, 0} {
+		request := flowRequest{flags: flags}.bytes()
+		if _, err := linux.Getsockopt(a, unix.IPPROTO_IPV6, ipv6FlowlabelMgr, request); err != unix.ENOENT {
+			must(t, err)
+		}
+		told[i] = binary.BigEndian.Uint32(request[16:])
+	}
+	was, err := unix.GetsockoptInt(a, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS)
+	must(t, err)
+	must(t, unix.SetsockoptInt(a, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1))
+	for _, m := range pktOptions(t, a) {
+		if m.Header.Type == unix.IPV6_TCLASS {
+			told[2] = binary.NativeEndian.Uint32(m.Data)
+		}
+	}
+	must(t, unix.SetsockoptInt(a, unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, was))
+	return told
+}
+
+// pktOptions is what IPV6_2292PKTOPTIONS tells of a connection.
+func pktOptions(t *testing.T, n int) []unix.SocketControlMessage {
+	t.Helper()
+	control := make([]byte, 200)
+	size, err := linux.Getsockopt(n, unix.IPPROTO_IPV6, 6 /* IPV6_2292PKTOPTIONS */, control)
+	must(t, err)
+	messages, err := unix.ParseSocketControlMessage(control[:size])
+	must(t, err)
+	return messages
 }
 
 func TestLabelNonsense(t *testing.T) {

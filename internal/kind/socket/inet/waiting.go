@@ -229,8 +229,8 @@ func (l *look) putWaiting() error {
 		if w.Device != "" {
 			e.Interface = &w.Device
 		}
-		if w.Flow != 0 {
-			e.FlowInfo = &w.Flow
+		if w.Came.Told() {
+			e.FlowInfo, e.Hops = &w.Came.Flow, &w.Came.Hops
 		}
 		if w.Deferred {
 			e.Deferred = &w.Deferred
@@ -319,8 +319,9 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 	default:
 		return nil, fmt.Errorf("a connection in state %s that waits, with error %d, can't be", socket.StateName(state), e.GetError())
 	}
-	if e.GetFlowInfo() > mostFlowInfo || e.GetFlowInfo() != 0 && !remote.Is6() {
-		return nil, fmt.Errorf("a flow label and class of %#x can't be", e.GetFlowInfo())
+	came, err := n.parseCame(e, remote)
+	if err != nil {
+		return nil, err
 	}
 	stream := &tcp_stream.TcpStreamEntry{}
 	if err := proto.Unmarshal(e.GetStream(), stream); err != nil {
@@ -338,11 +339,12 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Came = came
 	options, err := n.kind.loader(n.sort).Table.ToldBy(e.GetOptions())
 	return &tcp.Waiting{
 		Options: options,
 		Stream:  s, Local: netip.AddrPortFrom(n.kind.moveIP(local), n.at.port), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
-		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(), Deferred: e.GetDeferred(), Flow: e.GetFlowInfo(),
+		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(), Deferred: e.GetDeferred(),
 	}, err
 }
 

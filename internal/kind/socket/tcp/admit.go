@@ -306,8 +306,7 @@ func (a *Admitter) tell(w *Waiting) {
 // segment is one as the peer would send it.
 func (w *Waiting) segment(flags uint8, seq uint32, data []byte) *segment {
 	e := w.Entry
-	s := &segment{Path: Path{Local: w.Local, Remote: w.Remote, Device: w.Device}, bound: true, flags: flags, seq: seq, ack: e.GetOutqSeq(), data: data}
-	s.flow = w.Flow
+	s := &segment{Path: Path{Local: w.Local, Remote: w.Remote, Device: w.Device}, bound: true, flags: flags, seq: seq, ack: e.GetOutqSeq(), data: data, came: &w.Came}
 	s.window = uint16(min(e.GetSndWnd()>>e.GetSndWscale(), 1<<16-1))
 	if e.GetOptMask()&optTimestamps != 0 {
 		const noOption, stampSize = 1, 10

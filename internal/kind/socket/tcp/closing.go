@@ -105,7 +105,7 @@ func (s *Stream) hear(fd int, p Path, flags uint8, ack uint32, states ...int) er
 	if err != nil {
 		return err
 	}
-	seg := segment{Path: p, flags: flags, seq: s.Entry.GetInqSeq() - one(s.peerFin()), ack: ack}
+	seg := segment{Path: p, flags: flags, seq: s.Entry.GetInqSeq() - one(s.peerFin()), ack: ack, came: &s.Came}
 	if err := seg.send(); err != nil {
 		return fmt.Errorf("send it a segment as if from its peer: %w", err)
 	}
@@ -130,7 +130,7 @@ func (s *Stream) Answer(fd int, p Path) error {
 	if e := s.Entry; s.hasWindow() && after(old, e.GetRcvWup()) {
 		old = e.GetRcvWup()
 	}
-	seg := segment{Path: p, flags: flagAck, seq: old - 1, ack: s.acknowledged()}
+	seg := segment{Path: p, flags: flagAck, seq: old - 1, ack: s.acknowledged(), came: &s.Came}
 	if err := seg.send(); err != nil {
 		return fmt.Errorf("send it a segment as if from its peer: %w", err)
 	}

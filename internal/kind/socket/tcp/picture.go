@@ -98,7 +98,7 @@ func (r *Room) From(p *sockmem.Picture, clock uint32, unread []byte) *Stream {
 	set(&e.InqLen, uint32(len(unread)))
 	set(&e.OutqLen, 0)
 	e.UnsqLen = e.OutqLen
-	r.stream = Stream{State: int(w[sockmem.State]), Entry: e, Queues: unread, Pace: &n.pace}
+	r.stream = Stream{State: int(w[sockmem.State]), Entry: e, Queues: unread, Pace: &n.pace, Came: CameBy(p)}
 	return &r.stream
 }
 
@@ -142,7 +142,7 @@ func (s *Stream) Same(o *Stream) bool {
 	}
 	later := int32(s.Entry.GetTimestamp() - o.Entry.GetTimestamp())
 	p, q := s.Pace, o.Pace
-	return later > -minute && later < minute && p.Window == q.Window && p.Threshold == q.Threshold && p.ECN == q.ECN
+	return later > -minute && later < minute && p.Window == q.Window && p.Threshold == q.Threshold && p.ECN == q.ECN && s.Came == o.Came
 }
 
 // minute is how long a dump may stand between two readings, in ms.

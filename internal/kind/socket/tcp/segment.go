@@ -26,7 +26,7 @@ type segment struct {
 	options  []byte // a multiple of 4
 	data     []byte
 	bound    bool   // the socket is to hear it on its interface
-	flow     uint32 // label and class of IPv6
+	came     *Came  // what else it is to tell; nil: nothing
 	urgent   uint16 // how many bytes of it come before what isn't urgent
 }
 
@@ -55,9 +55,8 @@ func (s *segment) packet() *socket.Packet {
 	be.PutUint16(h[14:], s.window)
 	be.PutUint16(h[18:], s.urgent)
 	p := &socket.Packet{From: s.Remote.Addr(), To: s.Local.Addr(), Protocol: unix.IPPROTO_TCP, Hops: hops}
-	if p.To.Is6() {
-		const label = 20 // bits
-		p.Class, p.Label = uint8(s.flow>>label), s.flow&(1<<label-1)
+	if s.came != nil && s.came.Told() {
+		p.Hops, p.Class, p.Label = uint8(s.came.Hops), uint8(s.came.Flow>>labelBits), s.came.Flow&(1<<labelBits-1)
 	}
 	if p.To.IsLinkLocalUnicast() || s.bound {
 		p.Device = s.Device

@@ -43,6 +43,7 @@ type Stream struct {
 	// last of, 0 if none is urgent.
 	Sent uint32
 	Pace *Pace // nil if it is that of a new connection
+	Came Came
 	// Cork is, at a restore, its TCP_CORK.
 	Cork int
 }

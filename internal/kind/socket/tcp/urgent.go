@@ -147,7 +147,7 @@ func (s *Stream) hearUrgent(fd int, p Path, seq uint32, b []byte) error {
 	if err != nil {
 		return err
 	}
-	seg := segment{Path: p, flags: flagAck | flagUrg, seq: seq, ack: s.acknowledged(), data: b, urgent: 1}
+	seg := segment{Path: p, flags: flagAck | flagUrg, seq: seq, ack: s.acknowledged(), data: b, urgent: 1, came: &s.Came}
 	if err := seg.send(); err != nil {
 		return fmt.Errorf("send it a segment as if from its peer: %w", err)
 	}

@@ -24,7 +24,6 @@ type Waiting struct {
 	Echo          uint32        // the peer's last time stamp
 	Device        string        // the interface that it belongs to, "" if to none
 	Deferred      bool          // the listener was not shown it yet (TCP_DEFER_ACCEPT)
-	Flow          uint32        // label and class of IPv6 that came from the client
 	Options       []socket.Told // that its listener had when it came, and hasn't now
 }
 
@@ -47,7 +46,7 @@ type Queues struct {
 func QueueNames() []string {
 	return append(append(requestNames(), heldNames()...),
 		"inet_connection_sock.icsk_accept_queue", "request_sock_queue.rskq_accept_head", "request_sock_queue.qlen", "?mptcp_sock", "?mptcp_sock.first", "request_sock.dl_next", "request_sock.sk",
-		"tcp_sock", "?tcp6_sock", "?tcp6_sock.inet6", "ipv6_pinfo.flow_label", "?ipv6_pinfo.rcv_flowinfo", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
+		"tcp_sock", "?tcp6_sock", "?tcp6_sock.inet6", "ipv6_pinfo.flow_label", "?ipv6_pinfo.rcv_flowinfo", "?ipv6_pinfo.mcast_hops", "?inet_sock.mc_ttl", "?inet_sock.rcv_tos", "sock_common.skc_family", "sock_common.skc_state", "sock_common.skc_dport",
 		"sock_common.skc_daddr", "sock_common.skc_rcv_saddr", "sock_common.skc_v6_daddr", "sock_common.skc_v6_rcv_saddr", "sock_common.skc_bound_dev_if",
 		"sock.sk_err", "sock.sk_filter", "sock.sk_receive_queue", "inet_connection_sock.icsk_ulp_ops", "inet_sock.inet_sport",
 		"tcp_sock.rcv_nxt", "tcp_sock.copied_seq", "tcp_sock.rcv_wup", "tcp_sock.rcv_wnd", "tcp_sock.snd_una", "tcp_sock.write_seq",
@@ -157,7 +156,7 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 	if err := w.readOptions(q, t); err != nil {
 		return nil, err
 	}
-	if err := w.readFlow(q, t); err != nil {
+	if err := w.readCame(q, t); err != nil {
 		return nil, err
 	}
 	if err := w.readQueue(q.mem, t); err != nil {
@@ -173,18 +172,27 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 	return w, err
 }
 
-// readFlow reads the label and class that came from the client, by which it is answered if
-// its listener reflects labels (IPV6_FL_F_REFLECT).
-func (w *Waiting) readFlow(q *Queues, t *kmem.Struct) error {
-	if q.Struct != tcp6Sock || !w.Remote.Addr().Is6() || !q.mem.Has("ipv6_pinfo.rcv_flowinfo") {
+// readCame reads what is known of the segment that came from the client; by its label the
+// client is answered if its listener reflects labels (IPV6_FL_F_REFLECT).
+func (w *Waiting) readCame(q *Queues, t *kmem.Struct) error {
+	if !w.Remote.Addr().Is6() {
+		if q.mem.Has("inet_sock.mc_ttl") && q.mem.Has("inet_sock.rcv_tos") {
+			w.Came = Came{Flow: uint32(t.U8("inet_sock.rcv_tos")) << labelBits, Hops: uint32(t.U8("inet_sock.mc_ttl"))}
+		}
+		return nil
+	}
+	if q.Struct != tcp6Sock || !q.mem.Has("ipv6_pinfo.rcv_flowinfo") {
 		return nil
 	}
 	six := t.In("tcp6_sock.inet6")
-	w.Flow = binary.BigEndian.Uint32(six.Raw("ipv6_pinfo.rcv_flowinfo", 4))
+	w.Came = Came{Flow: binary.BigEndian.Uint32(six.Raw("ipv6_pinfo.rcv_flowinfo", 4)), Hops: hops}
+	if q.mem.Has("ipv6_pinfo.mcast_hops") {
+		w.Came.Hops = six.Bits("ipv6_pinfo.mcast_hops") & mostHops
+	}
 	answers := binary.BigEndian.Uint32(six.Raw("ipv6_pinfo.flow_label", 4))
-	const label = 1<<20 - 1
-	if q.Reflects && answers != w.Flow&label {
-		return fmt.Errorf("%w: that of %v: it is to be answered with flow label %#x (IPV6_FL_F_REFLECT), and %#x is told", ErrWaiting, w.Remote, answers, w.Flow&label)
+	const label = 1<<labelBits - 1
+	if q.Reflects && answers != w.Came.Flow&label {
+		return fmt.Errorf("%w: that of %v: it is to be answered with flow label %#x (IPV6_FL_F_REFLECT), and %#x is told", ErrWaiting, w.Remote, answers, w.Came.Flow&label)
 	}
 	return nil
 }
