@@ -230,3 +230,29 @@ func TestInventoryVersions(t *testing.T) {
 		}
 	}
 }
+
+// A part of a file is the same whether all of it was read before or not.
+func TestRange(t *testing.T) {
+	file := append(words(CommonMagic, magicMM), "0123456789"...)
+	for name, f := range map[string]ReadFile{"read as a whole": &bytesFile{file}, "not": &memFile{file}} {
+		rd := newReader(f, MM, "mm-1.img")
+		check(t, rd.header())
+		for _, c := range []struct {
+			off  int64
+			n    int
+			want string
+		}{{8, 10, "0123456789"}, {10, 3, "234"}, {18, 0, ""}} {
+			if b, err := rd.Range(c.off, c.n); err != nil || string(b) != c.want {
+				t.Errorf("%s: %d bytes at %d: %q, %v", name, c.n, c.off, b, err)
+			}
+		}
+		for _, c := range []struct {
+			off int64
+			n   int
+		}{{8, 11}, {18, 1}, {19, 1}, {-1, 1}} {
+			if b, err := rd.Range(c.off, c.n); err == nil {
+				t.Errorf("%s: %d bytes at %d: %q", name, c.n, c.off, b)
+			}
+		}
+	}
+}

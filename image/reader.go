@@ -161,6 +161,19 @@ func (r *Reader) full(p []byte) error {
 	return nil
 }
 
+// Range returns n bytes of the file from off on, which are not to be changed: they are
+// where they are if all of it was read. Less is an error.
+func (r *Reader) Range(off int64, n int) ([]byte, error) {
+	if end := off + int64(n); r.br == nil && 0 <= off && off <= end && end <= int64(len(r.mem)) {
+		return r.mem[off:end:end], nil
+	}
+	b := make([]byte, n)
+	if got, err := r.f.ReadAt(b, off); got < n {
+		return nil, readError(err)
+	}
+	return b, nil
+}
+
 // left is what remains of the file.
 func (r *Reader) left() int64 { return r.f.Size() - r.off }
 

@@ -58,37 +58,54 @@ func rawEntry(store image.Store, pid uint32) ([]byte, error) {
 	case n < left:
 		return nil, &image.Error{File: name, Offset: off, Err: fmt.Errorf("%d bytes behind the entry, there must be exactly one", left-n)}
 	}
-	raw := make([]byte, n)
-	if _, err := rd.File().ReadAt(raw, off+int64(len(head))); err != nil && err != io.EOF {
+	raw, err := rd.Range(off+int64(len(head)), int(n))
+	if err != nil {
 		return nil, &image.Error{File: name, Offset: off, Err: err}
 	}
 	return raw, nil
 }
 
-// splitEntry decodes an MmEntry, but for its mappings, which it returns as
-// they are.
-func splitEntry(raw []byte) (*mm.MmEntry, [][]byte, error) {
+// splitEntry decodes an MmEntry, but for its mappings, which it counts: a list of
+// them would take as much memory as they.
+func splitEntry(raw []byte) (e *mm.MmEntry, vmas int, err error) {
 	var rest []byte
-	var vmas [][]byte
+	err = eachPart(raw, func(field, vma []byte) error {
+		if vma != nil {
+			vmas++
+		} else {
+			rest = append(rest, field...)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	e = &mm.MmEntry{}
+	return e, vmas, proto.Unmarshal(rest, e)
+}
+
+// eachPart calls f with each field of an MmEntry, and with the VmaEntry in it if it is
+// a mapping.
+func eachPart(raw []byte, f func(field, vma []byte) error) error {
 	for len(raw) > 0 {
 		n, typ, size := protowire.ConsumeTag(raw)
 		if size < 0 {
-			return nil, nil, protowire.ParseError(size)
+			return protowire.ParseError(size)
 		}
 		value := protowire.ConsumeFieldValue(n, typ, raw[size:])
 		if value < 0 {
-			return nil, nil, protowire.ParseError(value)
+			return protowire.ParseError(value)
 		}
+		var vma []byte
 		if n == mmVmas && typ == protowire.BytesType {
-			b, _ := protowire.ConsumeBytes(raw[size:])
-			vmas = append(vmas, b)
-		} else {
-			rest = append(rest, raw[:size+value]...)
+			vma, _ = protowire.ConsumeBytes(raw[size:])
+		}
+		if err := f(raw[:size+value], vma); err != nil {
+			return err
 		}
 		raw = raw[size+value:]
 	}
-	e := &mm.MmEntry{}
-	return e, vmas, proto.Unmarshal(rest, e)
+	return nil
 }
 
 var errVMA = errors.New("vma_entry without one of its required fields")

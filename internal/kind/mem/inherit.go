@@ -94,8 +94,8 @@ func (s *Space) splitAt(others []area) {
 // into the next area. It returns an address that is in none, or that belongs
 // to an area without pages of its own.
 func (s *Space) assign() (stray uint64, ok bool) {
-	all := s.pieces
-	s.pieces = make([]piece, 0, len(all)+len(s.areas))
+	all, split := s.pieces, false
+	s.pieces = all[:0] // which are read before they are written, until one is split
 	for i := range s.areas {
 		a := &s.areas[i]
 		a.first = len(s.pieces)
@@ -107,6 +107,9 @@ func (s *Space) assign() (stray uint64, ok bool) {
 			if p.End <= a.End {
 				s.pieces, all = append(s.pieces, *p), all[1:]
 				continue
+			}
+			if !split {
+				s.pieces, split = append(make([]piece, 0, len(s.pieces)+len(all)+len(s.areas)), s.pieces...), true
 			}
 			s.pieces = append(s.pieces, piece{pages.Span{Start: p.Start, End: a.End}, p.off, p.up})
 			p.off += int64(a.End - p.Start)

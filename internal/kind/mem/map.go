@@ -85,6 +85,7 @@ const mostTaken = 2048
 // taken appends where the task has something, or close by.
 func (s *Space) taken(to []pages.Span) []pages.Span {
 	defer s.unfold()()
+	from := len(to)
 	for i := range s.areas {
 		a := s.areas[i].Span
 		a.End += page
@@ -93,7 +94,11 @@ func (s *Space) taken(to []pages.Span) []pages.Span {
 		} else {
 			a.Start -= min(a.Start, page)
 		}
-		to = append(to, a)
+		if n := len(to); n > from && to[n-1].Start <= a.Start && a.Start <= to[n-1].End {
+			to[n-1].End = max(to[n-1].End, a.End)
+		} else {
+			to = append(to, a)
+		}
 	}
 	return to
 }

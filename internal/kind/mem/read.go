@@ -88,23 +88,30 @@ func (s *Space) readEntry(raw []byte) error {
 	}
 	s.Entry = e
 	switch {
-	case len(vmas) > mostAreas:
-		return fmt.Errorf("%d mappings are more than a task can have", len(vmas))
-	case len(vmas) == 0:
+	case vmas > mostAreas:
+		return fmt.Errorf("%d mappings are more than a task can have", vmas)
+	case vmas == 0:
 		return errors.New("no mappings in it (written by criu before 2.0?)")
 	}
 	if err := s.readAuxv(); err != nil {
 		return err
 	}
-	s.areas = make([]area, 0, len(vmas))
-	for _, b := range vmas {
-		a, err := decodeArea(b)
+	s.areas = make([]area, 0, vmas)
+	err = eachPart(raw, func(_, vma []byte) error {
+		if vma == nil {
+			return nil
+		}
+		a, err := decodeArea(vma)
 		if err == nil {
 			err = s.readArea(&a)
 		}
 		if err != nil {
 			return fmt.Errorf("mapping %x-%x: %w", a.Start, a.End, err)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if err := s.checkRings(); err != nil {
 		return err

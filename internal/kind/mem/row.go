@@ -44,6 +44,7 @@ func (s *Space) mapRow(b *remote.Batch, i, n int) {
 	whole.End = s.areas[i+n-1].End
 	whole.prot = unix.PROT_READ | unix.PROT_WRITE
 	whole.mmap(b, nil)
+	b.Expect(s.protects(i, n))
 	for j := i + n - 1; j >= i; j-- {
 		a := &s.areas[j]
 		a.now, a.advised = a.writable(), whole.advised
@@ -51,6 +52,16 @@ func (s *Space) mapRow(b *remote.Batch, i, n int) {
 			b.Call("mprotect", unix.SYS_MPROTECT, a.Start, a.Len(), uint64(a.now))
 		}
 	}
+}
+
+// protects is how many of the n areas from area i on are to be protected.
+func (s *Space) protects(i, n int) (calls int) {
+	for j := i; j < i+n; j++ {
+		if s.areas[j].writable() != unix.PROT_READ|unix.PROT_WRITE {
+			calls++
+		}
+	}
+	return calls
 }
 
 // writable is the protection of an area while contents are still to come.

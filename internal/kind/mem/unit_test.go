@@ -1,6 +1,7 @@
 package mem
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,6 +67,41 @@ func TestHole(t *testing.T) {
 	}
 	if _, err := Hole(spaces, arch.TaskSize, 0x10000); err == nil {
 		t.Error("a hole as large as all user space")
+	}
+}
+
+// What lies side by side, and a stack that begins below what is before it as the kernel
+// keeps room there, is one place that is taken; what another task has is its own.
+func TestTaken(t *testing.T) {
+	s := &Space{areas: []area{anon(10, 11), anon(11, 12), anon(12, 20), anon(500, 501), anon(600, 601)}}
+	s.areas[4].flags |= unix.MAP_GROWSDOWN
+	before := []pages.Span{{Start: 9 * page, End: 15 * page}}
+	got := s.taken(slices.Clone(before))
+	want := append(before, pages.Span{Start: 9 * page, End: 21 * page}, pages.Span{Start: 499 * page, End: 502 * page}, pages.Span{Start: 344 * page, End: 602 * page})
+	if !slices.Equal(got, want) {
+		t.Errorf("taken: %v, want %v", got, want)
+	}
+}
+
+// Stored pages that reach into the next mapping are split there, others stay as they are.
+func TestAssign(t *testing.T) {
+	areas := []area{anon(0, 10), anon(10, 20), anon(20, 30), anon(40, 50)}
+	s := spaceOf(areas, [2]uint64{1, 2}, [2]uint64{3, 5}, [2]uint64{8, 23}, [2]uint64{24, 26}, [2]uint64{41, 42})
+	want := [][][2]uint64{{{1, 2}, {3, 5}, {8, 10}}, {{10, 20}}, {{20, 23}, {24, 26}}, {{41, 42}}}
+	for i, a := range s.areas {
+		var got [][2]uint64
+		for _, p := range s.pieces[a.first:a.last] {
+			got = append(got, [2]uint64{p.Start / page, p.End / page})
+		}
+		if !slices.Equal(got, want[i]) {
+			t.Errorf("%v has %v, want %v", &a, got, want[i])
+		}
+	}
+	for _, stray := range [][2]uint64{{30, 31}, {39, 41}, {60, 61}} {
+		s := &Space{areas: slices.Clone(areas), planned: planned{pieces: []piece{{Span: pages.Span{Start: 1 * page, End: 2 * page}}, {Span: pages.Span{Start: stray[0] * page, End: stray[1] * page}}}}}
+		if at, ok := s.assign(); ok || at != stray[0]*page {
+			t.Errorf("pages %v are in no mapping: %#x, %v", stray, at, ok)
+		}
 	}
 }
 
