@@ -25,6 +25,7 @@ var unixRefusals = []struct {
 	{"waitserver", "the client or the server is outside", "hasn't accepted it yet", nil},
 	{"waitrenamed", "its abstract name belongs to a socket outside", "outside of the tree (process", nil},
 	{"heiraccepted", "a unix socket with an abstract name that", "the name of the listener that it was accepted from", nil},
+	{"heirclient", "a unix socket with an abstract name that", "the name of the listener that it was accepted from", nil},
 	{"heirpeer", "a unix socket with an abstract name that", "the name of its peer, which is closed", nil},
 	{"heirsender", "a unix socket with an abstract name that", "the name of who has sent it a message", nil},
 	{"senderoutside", "or is the name of who has sent what waits in the queue", "the name of who has sent it a message", nil},

@@ -75,6 +75,16 @@ static void heir_accepted(void) {
 	b = client(SOCK_STREAM, HEIR), a = CHECK(accept(l, NULL, NULL));
 	CHECK(write(b, "hello", 5)), close(l), outsider(inherit_out), text = "hello";
 }
+// It is connected itself by now, so that it might have the name from its listener.
+static void inherit_client(void) {
+	int l = listening(SOCK_STREAM, NAME("elsewhere"));
+	to(bound(SOCK_STREAM, HEIR), NAME("elsewhere")), CHECK(accept(l, NULL, NULL));
+}
+static void heir_client(void) {
+	int l = listening(SOCK_STREAM, HEIR);
+	b = client(SOCK_STREAM, HEIR), a = CHECK(accept(l, NULL, NULL));
+	CHECK(write(b, "hello", 5)), close(l), outsider(inherit_client), text = "hello";
+}
 static void heir_peer(void) {
 	int l = listening(SOCK_STREAM, HEIR);
 	a = client(SOCK_STREAM, HEIR), b = CHECK(accept(l, NULL, NULL));
@@ -189,7 +199,7 @@ static void path_only(void) {
 static struct {
 	const char *name;
 	void (*make)(void);
-} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"heiraccepted", heir_accepted}, {"heirpeer", heir_peer}, {"heirsender", heir_sender}, {"senderoutside", sender_outside}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitoptions", wait_options}, {"waitended", wait_ended}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
+} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"heiraccepted", heir_accepted}, {"heirclient", heir_client}, {"heirpeer", heir_peer}, {"heirsender", heir_sender}, {"senderoutside", sender_outside}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitoptions", wait_options}, {"waitended", wait_ended}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
 
 // intact checks that the queue is as it was made.
 static void intact(void) {

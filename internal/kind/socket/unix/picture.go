@@ -36,7 +36,7 @@ type picture struct {
 	files     map[uint32]*scan.File // the sockets of the tree
 	listeners map[string]bool       // by type and name
 	abroad    map[uint32]role       // of sockets whose peer is outside, and may be
-	strangers map[string]uint32     // see stranger; by type and name
+	strangers map[string]uint32     // see bearer; by type and name
 	waiting   map[uint32]uint32     // listeners, by their clients that wait
 	aims      map[uint32][]uint32   // datagram sockets of the tree, by the one that they are connected to
 }
@@ -118,55 +118,4 @@ func (p *picture) add(u *sockdiag.Unix) error {
 		return nil
 	}
 	return p.check()
-}
-
-// stranger returns the socket outside of the tree that is bound to an abstract name, and
-// whose it is; 0 if there is none.
-func (p *picture) stranger(typ uint8, name []byte) (uint32, string, error) {
-	key := nameKey(int(typ), name)
-	ino, known := p.strangers[key]
-	if !known {
-		var err error
-		if ino, err = p.findStranger(typ, name); err != nil {
-			return 0, "", err
-		}
-		if p.strangers == nil {
-			p.strangers = map[string]uint32{}
-		}
-		p.strangers[key] = ino
-	}
-	if ino == 0 {
-		return 0, "", nil
-	}
-	who := processOf(ino)
-	if who == "" {
-		who = "of no process that is visible here"
-	}
-	return ino, who, nil
-}
-
-func (p *picture) findStranger(typ uint8, name []byte) (uint32, error) {
-	if err := p.all(); err != nil {
-		return 0, err
-	}
-	inside, perhaps := false, uint32(0)
-	for ino, u := range p.socks {
-		switch {
-		case u == nil || ino == 0 || u.Type != typ || !bytes.Equal(u.Name, name):
-		case p.files[ino] != nil:
-			inside = true
-		case u.State != established || typ == sys.SOCK_DGRAM:
-			return ino, nil
-		default:
-			perhaps = ino // or it has the name of its listener
-		}
-	}
-	if inside || perhaps == 0 {
-		return 0, nil
-	}
-	held, err := taken(typ, name)
-	if !held {
-		perhaps = 0
-	}
-	return perhaps, err
 }

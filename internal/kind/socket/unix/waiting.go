@@ -115,9 +115,9 @@ func (w *waitingRoom) mayBeNamed(l *look, a *arrived) error {
 	if a.client != nil || len(a.name) == 0 || isPath(a.name) {
 		return nil
 	}
-	ino, who, err := w.kind.picture.stranger(l.u.Type, a.name)
+	ino, who, err := w.kind.bearer(l, a.name)
 	if err != nil || ino == 0 {
-		return l.fail(err)
+		return err
 	}
 	return l.refuse("a connection to %s waits to be accepted whose client is closed, and its name %s belongs by now to socket %d outside of the tree (%s), so that nobody could connect by it once more; let the server accept it, or end that program", nameString(l.u.Name), nameString(a.name), ino, who)
 }
