@@ -30,6 +30,7 @@ type files struct {
 	same map[fileKey][]*scan.File
 	// files that are no descriptors, by inode and flags.
 	linked map[fileKey]*scan.File
+	leases []*scan.File          // open files with a lease; nil: not looked for yet
 	tables map[uint32]*scan.Task // who was read first, by shared table
 	// files that came with messages, and the engine, which has them
 	received []*fd.FD
@@ -206,11 +207,41 @@ func (f *files) Mapped(t *scan.Task, v *proc.VMA, flags uint32) (*scan.File, err
 	if known := f.linked[key]; known != nil {
 		return known, nil
 	}
-	file, err := f.Linked(t, fmt.Sprintf("map_files/%x-%x", v.Start, v.End), flags)
+	path := fmt.Sprintf("map_files/%x-%x", v.Start, v.End)
+	file, err := f.leased(t, path, flags)
+	if file == nil && err == nil {
+		file, err = f.Linked(t, path, flags)
+	}
 	if err == nil {
 		f.linked[key] = file
 	}
 	return file, err
+}
+
+// leased returns the open file by which what is mapped has a lease, nil if it has none.
+// It was mapped by that one, as nobody else may have the file open, nor may a restore.
+func (f *files) leased(t *scan.Task, path string, flags uint32) (*scan.File, error) {
+	if f.leases == nil {
+		f.leases = []*scan.File{}
+		for _, o := range f.tree.Files {
+			if slices.ContainsFunc(o.Info.Locks, func(l proc.Lock) bool { return l.Kind == "LEASE" }) {
+				f.leases = append(f.leases, o)
+			}
+		}
+	}
+	if len(f.leases) == 0 {
+		return nil, nil
+	}
+	var st unix.Stat_t
+	if err := statAt(t, path, &st); err != nil {
+		return nil, err
+	}
+	for _, o := range f.leases {
+		if has := o.Flags & unix.O_ACCMODE; o.Stat.Dev == st.Dev && o.Stat.Ino == st.Ino && (has == unix.O_RDWR || has == flags) {
+			return o, nil
+		}
+	}
+	return nil, nil
 }
 
 // dumpFiles hands every open file to its kind. Kinds may make further files

@@ -36,6 +36,34 @@ static void waiting(int sig) {
 	obs("told %d, signal %d waits: %d", told, sig, sigismember(&s, sig));
 }
 
+// mapped has leases on files that are mapped, which nobody else may have open for writing:
+// a restore that opened them once more, to map them, could not take the leases again.
+static void mapped(int fds[3], char *mem[3]) {
+	static const char *names[] = {"shared", "private"};
+	for (int i = 0; i < 2; i++) {
+		char path[400];
+		snprintf(path, sizeof path, "%s/l.%s", ctl_dir, names[i]);
+		fds[i] = CHECK(open(path, O_RDWR | O_CREAT, 0600));
+	}
+	fds[2] = CHECK(memfd_create("leased", 0));
+	for (int i = 0; i < 3; i++) {
+		CHECK(write(fds[i], "data", 4));
+		mem[i] = mmap(NULL, 4096, PROT_READ | PROT_WRITE, i == 1 ? MAP_PRIVATE : MAP_SHARED, fds[i], 0);
+		if (mem[i] == MAP_FAILED)
+			die("mmap: %s", strerror(errno));
+		CHECK(fcntl(fds[i], F_SETLEASE, i == 2 ? F_RDLCK : F_WRLCK));
+	}
+}
+
+static void lookMapped(int fds[3], char *mem[3]) {
+	for (int i = 0; i < 3; i++) {
+		char b[5] = "";
+		mem[i][0]++;
+		CHECK(pread(fds[i], b, 4, 0));
+		obs("mapped %d: lease %d, memory %.4s, file %s", i, fcntl(fds[i], F_GETLEASE), mem[i], b);
+	}
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	sigset_t blocked;
@@ -57,7 +85,11 @@ int main(int argc, char **argv) {
 	int read = asked("read", O_RDONLY, F_RDLCK, O_WRONLY, SIGIO);
 	int part = asked("part", O_RDONLY, F_WRLCK, O_RDONLY, SIGIO);
 	int both = asked("both", O_RDWR, F_WRLCK, O_WRONLY, held);
+	int fds[3];
+	char *mem[3];
+	mapped(fds, mem);
 	do {
+		lookMapped(fds, mem);
 		look("read", read, O_WRONLY), look("part", part, O_RDONLY), look("both", both, O_WRONLY);
 		waiting(held);
 	} while (savepoint());

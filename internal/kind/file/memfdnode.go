@@ -119,18 +119,26 @@ func (n *memfdNode) Create(ctx context.Context, env *plan.Env) (*fd.FD, error) {
 
 // open returns a file description with the node's flags. The original one of
 // memfd_create(2) is the only one that execveat(2) takes while the file is
-// open for writing, so it is given to the first node it fits.
+// open for writing, and that a lease may be beside, so it is given to the first node it
+// fits, and mapped, too.
 func (n *memfdNode) open() (*fd.FD, error) {
-	if n.set.given || access(n.flags) != unix.O_RDWR {
+	if !n.mapped() && (n.set.given || access(n.flags) != unix.O_RDWR) {
 		return reopen(n.set.hold, n.flags)
 	}
 	num, err := unix.FcntlInt(uintptr(n.set.hold.Int()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
+	if n.mapped() {
+		return fd.New(num), nil
+	}
 	n.set.given = true
 	return n.ready(fd.New(num))
 }
+
+// mapped tells whether it is what a task has mapped for writing: what is open has
+// O_LARGEFILE besides.
+func (n *memfdNode) mapped() bool { return n.flags == unix.O_RDWR }
 
 // seals returns what is still to be sealed. F_SEAL_SEAL alone comes from how
 // the memfd is made.
