@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/options"
 )
 
 // byPath opens what a descriptor is with O_PATH.
@@ -145,4 +147,22 @@ func TestHostilePipeByPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustFail(t, k.Planned(), "no file is an end")
+}
+
+// The file of a slave is there as long as its master is, which a restore has to make first.
+func TestSlaveByPath(t *testing.T) {
+	m, s := newTerminal(t)
+	g := self(t)
+	path := g.add(byPath(t, s))
+	master := g.add(m)
+	g.add(s)
+	g.mustDump()
+	p, err := planAll(g.im, &options.Restore{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := p.Node(plan.ID(path.ID)).(*regularNode)
+	if needs := n.Needs(); !slices.Equal(needs, []plan.ID{plan.ID(master.ID)}) || n.Independent() {
+		t.Errorf("%v needs %v, and not %d alone", n, needs, master.ID)
+	}
 }

@@ -66,6 +66,7 @@ func (k *TTY) planPair(p *plan.Plan, e *fdinfo.FileEntry, b base) (plan.Node, er
 			return nil, fmt.Errorf("terminal %d has two masters", index)
 		}
 		s.master = n
+		p.Binds(fmt.Sprintf("/dev/pts/%d", index), n.id) // whose file in devpts is there as long as it is
 	}
 	return n, nil
 }

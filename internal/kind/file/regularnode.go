@@ -113,17 +113,24 @@ func (n *regularNode) String() string {
 	return fmt.Sprintf("file %#x: %s, flags %#o, at %d", n.id, n.entry.GetName(), n.flags, int64(n.entry.GetPos()))
 }
 
-// Needs implements plan.Node: the file of a socket is made anew when that is bound again.
+// Needs implements plan.Node: the file of a socket is made anew when that is bound again, that
+// of a pseudo-terminal (opened with O_PATH) with its master.
 func (n *regularNode) Needs() []plan.ID {
-	if n.entry.GetMode()&unix.S_IFMT != unix.S_IFSOCK {
+	if !n.made() {
 		return nil
 	}
 	return n.plan.Bound(n.entry.GetName())
 }
 
+// made tells whether a file may be made by another node.
+func (n *regularNode) made() bool {
+	mode := n.entry.GetMode() & unix.S_IFMT
+	return mode == unix.S_IFSOCK || mode == unix.S_IFCHR && n.flags&unix.O_PATH != 0
+}
+
 // Independent implements plan.Independent: a file that is found by its path.
 func (n *regularNode) Independent() bool {
-	return n.remap == nil && n.entry.GetMode()&unix.S_IFMT != unix.S_IFSOCK
+	return n.remap == nil && !n.made()
 }
 
 // Streamed implements plan.Streamed: a lease that somebody waits for would have who
