@@ -67,7 +67,24 @@ func (l *look) checkClosed() error {
 		}
 		return nil
 	}
-	return l.hasEnded(failure, func() ([]byte, error) { return tcp.Unread(l.fd.Int()) })
+	return l.hasEnded(failure, l.unread)
+}
+
+// unread returns what waits to be read from an ended connection. Where peeking begins
+// behind what was peeked at, and goes on from there (SO_PEEK_OFF), the kernel's memory tells.
+func (l *look) unread() ([]byte, error) {
+	if off, ok := l.peekOff(); !ok || off < 0 {
+		return tcp.Unread(l.fd.Int())
+	}
+	m, err := l.kind.memory()
+	if err != nil {
+		return nil, err
+	}
+	sk, err := m.Sock(l.fd.Int())
+	if err != nil {
+		return nil, err
+	}
+	return tcp.NewQueues(m).Left(sk)
 }
 
 // hasEnded notes what is left of a connection. unread returns what was not read.

@@ -45,6 +45,14 @@ func TestEnded(t *testing.T) {
 			p.await(t, 1, tcp.Closed)
 			return p.ends[1], 1000
 		}, unix.ECONNRESET},
+		{"peeked at", tcp4, func(t *testing.T) (*fd.FD, int) {
+			p := paired(t, tcp4, "127.0.0.1")
+			p.send(t, 0, 1000)
+			p.set(t, 1, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 40)
+			abort(t, p.ends[0])
+			p.await(t, 1, tcp.Closed)
+			return p.ends[1], 1000
+		}, unix.ECONNRESET},
 		{"reset of IPv6", tcp6, func(t *testing.T) (*fd.FD, int) {
 			p := paired(t, tcp6, "::1")
 			p.set(t, 0, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
