@@ -124,6 +124,7 @@ var targets = []target{
 	{name: "unixdeserted", generations: 3, noCRIU: "names of closed peers are lost"},
 	{name: "unixlone", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixwatches", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
+	{name: "unixsharing", generations: 3, dump: established, restore: established, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixstandin", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "inetaway", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixaway", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},

@@ -173,7 +173,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	if !d.stays() {
 		d.env.Away = func(f netlock.Flow) { d.away = append(d.away, f) }
 	}
-	d.env.Lone = d.lone
+	d.env.Lone, d.env.Discover = d.lone, d.discover
 	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(proc.PID(tree.Root.Via()), clock) }
 	d.freezer.known = func(t *scan.Task) error {
 		t.Dir.Until(d.ended)

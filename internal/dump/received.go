@@ -46,6 +46,18 @@ func (d *dump) lone(m *sockmem.Memory, x *sockmem.Lone) (own *fd.FD, why string,
 	return nil, why, nil
 }
 
+// discover asks the kinds for all files that are in others.
+func (d *dump) discover() error {
+	for _, k := range d.kinds.Files {
+		if x, ok := k.(kind.Discoverer); ok {
+			if err := x.Discover(d.env); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // openSelf makes the engine a task whose descriptors can be looked at.
 func (f *files) openSelf() error {
 	if f.self != nil {

@@ -71,6 +71,9 @@ type DumpEnv struct {
 	Ended func() error
 	// Lone asks all Loners for a socket, which why says of that none can tell. May be nil.
 	Lone func(m *sockmem.Memory, x *sockmem.Lone) (own *fd.FD, why string, err error)
+	// Discover has all files be known that are only in others, which may make Tree.Files
+	// grow. May be nil.
+	Discover func() error
 	// Undo adds a step that takes back what was done outside of the images;
 	// it runs if the dump fails.
 	Undo func(what string, f func() error)
@@ -237,6 +240,12 @@ type Ender interface {
 	// to files of the tree what can't be taken back, and is not called if the engine
 	// dies then.
 	End() error
+}
+
+// Discoverer is a File that finds files within its own ones.
+type Discoverer interface {
+	// Discover makes them known, see Files, if that isn't done yet.
+	Discover(env *DumpEnv) error
 }
 
 // Loner is a File that can tell of some sockets from the kernel's memory alone, which only

@@ -32,7 +32,9 @@ func besideNames() []string {
 }
 
 // BesideNames are what BesideConnected needs of a Reader that others have opened.
-func BesideNames() []string { return optional(append(besideNames(), connectedNames()...)) }
+func BesideNames() []string {
+	return optional(append(append(besideNames(), connectedNames()...), "sock.sk_reuseport_cb"))
+}
 
 // Beside has a socket's memory tell what another's does that is no option, and in one word
 // with some: its state, whether it is bound, and how it is freed.
@@ -45,11 +47,15 @@ func (m *Memory) Beside() (func(is, other []byte), error) {
 	const bound = 4 | 8 // SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
 	locks, state, flags := m.Field("sock.sk_userlocks"), m.Off("sock_common.skc_state"), m.Off("sock_common.skc_flags")
 	free := uint32(1) << m.Off("sock_flags.SOCK_RCU_FREE")
+	share := m.Field("sock.sk_reuseport_cb")
 	ne := binary.NativeEndian
 	take := func(is, other []byte, mask uint32) { ne.PutUint32(is, ne.Uint32(is)&^mask|ne.Uint32(other)&mask) }
 	return func(is, other []byte) {
 		take(is[locks.At:], other[locks.At:], bound<<locks.Bit)
 		take(is[flags:], other[flags:], free)
 		is[state] = other[state]
+		if m.Has("sock.sk_reuseport_cb") { // a place among those that share a port
+			copy(is[share.At:share.At+8], other[share.At:])
+		}
 	}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockmem"
 )
 
@@ -177,7 +178,7 @@ func (k *Kind) likeLone(s sort, r *sockmem.TCPReader, layout *sockmem.TCP, m *so
 	}
 	n, err := f.Try()
 	if err == nil && n < 0 {
-		err = noLone("a socket of %s with options, filters, keys or groups that aren't found by trying, that shares its port, or is of another network namespace", s.name())
+		err = noLone("a socket of %s with options, filters, keys or groups that aren't found by trying, or of another network namespace", s.name())
 	}
 	if err != nil {
 		return nil, err
@@ -359,11 +360,13 @@ func (f *fitted) confirm(own int) error {
 
 // loneOf returns what is known of a socket that is dumped in another one's place, nil of
 // one that is there itself.
-func (l *look) loneOf() *lone {
-	if l.file.Within == nil {
+func (l *look) loneOf() *lone { return l.kind.loneIn(l.file) }
+
+func (k *Kind) loneIn(f *scan.File) *lone {
+	if f.Within == nil {
 		return nil
 	}
-	return l.kind.lones[l.file.Stat.Ino]
+	return k.lones[f.Stat.Ino]
 }
 
 var _ kind.Loner = (*Kind)(nil)

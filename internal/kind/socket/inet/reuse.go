@@ -41,9 +41,13 @@ func (l *look) checkSharing() error {
 			return l.fail(err)
 		}
 	}
-	at := l.inside.Pointer("sock.sk_reuseport_cb")
-	if at == 0 {
-		return nil
+	own := l.inside.At
+	if o := l.loneOf(); o != nil {
+		own = o.sk
+	}
+	at, err := m.Pointer(own + m.Off("sock.sk_reuseport_cb"))
+	if err != nil || at == 0 {
+		return l.fail(err)
 	}
 	g, err := m.Struct("sock_reuseport", at)
 	if err != nil {
@@ -57,11 +61,11 @@ func (l *look) checkSharing() error {
 	for ; len(list) > 0; list = list[8:] {
 		members = append(members, kmem.Addr(binary.LittleEndian.Uint64(list)))
 	}
-	return l.share(m, at, members, g.Pointer("sock_reuseport.prog"))
+	return l.share(m, at, members, slices.Index(members, own), g.Pointer("sock_reuseport.prog"))
 }
 
-func (l *look) share(m *kmem.Reader, group kmem.Addr, members []kmem.Addr, program kmem.Addr) error {
-	index := slices.Index(members, l.inside.At)
+// share notes the place of a socket among the members of a group.
+func (l *look) share(m *kmem.Reader, group kmem.Addr, members []kmem.Addr, index int, program kmem.Addr) error {
 	if index < 0 || len(members) == 1 && program == 0 {
 		return nil
 	}
@@ -98,14 +102,29 @@ func (l *look) share(m *kmem.Reader, group kmem.Addr, members []kmem.Addr, progr
 	return nil
 }
 
-// allInTree tells whether the tree has all of these sockets as descriptors.
+// allInTree tells whether the tree has all of these sockets, as descriptors or in messages.
 func (l *look) allInTree(m *kmem.Reader, members []kmem.Addr) (bool, error) {
+	all, err := l.inTree(m, members)
+	if all || err != nil || l.env.Discover == nil {
+		return all, err
+	}
+	if err := l.env.Discover(); err != nil {
+		return false, err
+	}
+	return l.inTree(m, members)
+}
+
+func (l *look) inTree(m *kmem.Reader, members []kmem.Addr) (bool, error) {
 	missing := map[kmem.Addr]bool{}
 	for _, a := range members {
 		missing[a] = true
 	}
 	for _, f := range l.env.Tree.Files {
 		if f.FD < 0 || !l.kind.Match(f) {
+			continue
+		}
+		if o := l.kind.loneIn(f); o != nil {
+			delete(missing, o.sk)
 			continue
 		}
 		d, err := f.Borrow()

@@ -21,12 +21,16 @@ import (
 
 // readOpen finds out whether it has.
 func (l *look) readOpen(m *kmem.Reader) error {
-	if l.protocol != unix.IPPROTO_TCP || l.connected || l.at.port == 0 || l.loneOf() != nil || l.value("SO_REUSEPORT") != 0 || !m.Has("inet_bind_bucket.fastreuseport") || !m.Has("inet_connection_sock.icsk_bind_hash") {
+	if l.protocol != unix.IPPROTO_TCP || l.connected || l.at.port == 0 || l.value("SO_REUSEPORT") != 0 || !m.Has("inet_bind_bucket.fastreuseport") || !m.Has("inet_connection_sock.icsk_bind_hash") {
 		return nil
 	}
-	at := l.inside.Pointer("inet_connection_sock.icsk_bind_hash")
-	if at == 0 {
-		return nil
+	own := l.inside.At
+	if o := l.loneOf(); o != nil {
+		own = o.sk
+	}
+	at, err := m.Pointer(own + m.Off("inet_connection_sock.icsk_bind_hash"))
+	if err != nil || at == 0 {
+		return err
 	}
 	port, err := m.Struct("inet_bind_bucket", at)
 	if err == nil && port.U8("inet_bind_bucket.fastreuseport") != 0 {

@@ -26,6 +26,9 @@ func (k *Kind) gather(env *kind.DumpEnv) error {
 	return k.ungathered
 }
 
+// Discover implements kind.Discoverer.
+func (k *Kind) Discover(env *kind.DumpEnv) error { return k.gather(env) }
+
 func (k *Kind) gatherAll(env *kind.DumpEnv) error {
 	p := &k.picture
 	p.abroad, p.check = map[uint32]role{}, env.Check
