@@ -202,6 +202,8 @@ func (k *Kernel) set(h linux.Hand, fd, i int, v Value) error {
 		return fmt.Errorf("%s: this kernel doesn't have it", o.Name)
 	case o.Force != 0:
 		return k.setSize(h, fd, i, uint32(v.Lo))
+	case k.markOfTCP(o):
+		return k.setMark(h, fd, o, v)
 	case o.Opt == unix.SO_LINGER && o.Level == unix.SOL_SOCKET && uint32(v.Lo) == 0:
 		// The seconds of a lingering that is off stay from when it was on.
 		if err := o.set(h, fd, o.Opt, Value{Lo: v.Lo | 1}); err != nil {
