@@ -74,6 +74,7 @@ const (
 	BytesReceived
 	CongestionOps // address of what belongs to the name of its congestion control
 	Dst           // address of the route
+	FastopenKeys  // address of its own ones (TCP_FASTOPEN_KEY)
 	daddr6
 	daddr6End
 	saddr6
@@ -212,6 +213,11 @@ func findPicture(x *bpf.Types, found []bpf.Type, t *TCP) (*Places, error) {
 	} {
 		p.out.long[l] = p.check(x.Member(&found[m.in], m.name), 16)
 	}
+	queue, fast, keys := x.Member(&found[inConnection], "icsk_accept_queue"), x.Member(&found[inRequests], "fastopenq"), x.Member(&found[inFastopen], "ctx")
+	if queue < 0 || fast < 0 || keys < 0 {
+		return nil, nil
+	}
+	p.out.long[FastopenKeys] = p.check(queue+fast+keys, 8)
 	p.out.long[daddr6End], p.out.long[saddr6End] = p.out.long[daddr6]+8, p.out.long[saddr6]+8
 	if err := p.unnamed(); err != nil || !p.sound {
 		return nil, err

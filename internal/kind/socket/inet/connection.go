@@ -136,7 +136,7 @@ func (l *look) checkConnection() error {
 		return l.refuse("a connection that came with its first data and isn't made yet (TCP_FASTOPEN) can't be saved; wait until it is")
 	}
 	if o := l.loneOf(); o != nil {
-		return l.checkLoneLive(o)
+		return errors.Join(l.checkLoneLive(o), l.checkLoneCookies(o))
 	}
 	p := []unix.PollFd{{Fd: int32(l.fd.Int()), Events: unix.POLLIN | unix.POLLRDHUP | unix.POLLPRI}}
 	if _, err := linux.PollNow(p); err != nil {
@@ -159,7 +159,10 @@ func (l *look) checkConnection() error {
 	if err == nil && why != "" {
 		return l.refuse("%s", why)
 	}
-	return l.fail(err)
+	if err != nil {
+		return l.fail(err)
+	}
+	return l.readCookies()
 }
 
 // errChanged says that a socket is in another state than before.

@@ -1,12 +1,14 @@
 package inet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/sockmem"
 )
 
 // TCP_FASTOPEN_CONNECT has connect(2) wait for the first data, if the kernel has a
@@ -33,6 +35,46 @@ func (n *node) connectAtOnce(own int) error {
 	}
 	if err := unix.SetsockoptInt(own, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 0); err != nil {
 		return fmt.Errorf("reset TCP_FASTOPEN_CONNECT: %w", err)
+	}
+	return nil
+}
+
+// readCookies finds out which keys of TCP_FASTOPEN are the socket's own.
+func (l *look) readCookies() error {
+	if o := l.loneOf(); o != nil {
+		return l.checkLoneCookies(o)
+	}
+	own, err := tcp.CookieKey(l.fd.Int())
+	if err != nil || own == nil {
+		return l.fail(err)
+	}
+	s := sort{family: l.family, protocol: l.protocol}
+	common, known := l.kind.cookies[s]
+	if !known {
+		n, err := s.like()
+		if err != nil {
+			return l.fail(fmt.Errorf("make a socket to compare with: %w", err))
+		}
+		defer unix.Close(n)
+		if common, err = tcp.CookieKey(n); err != nil {
+			return l.fail(err)
+		}
+		l.kind.cookies[s] = common
+	}
+	if !bytes.Equal(own, common) {
+		l.cookies = own
+	}
+	return nil
+}
+
+// checkLoneCookies refuses keys of a socket that only a message has, which nobody can ask.
+func (l *look) checkLoneCookies(o *lone) error {
+	var p sockmem.Picture
+	if err := l.kind.picture(o.sk, &p); err != nil {
+		return l.fail(err)
+	}
+	if p.Long[sockmem.FastopenKeys] != 0 {
+		return l.refuse("it is only in a message that nobody can receive, and has keys of its own (TCP_FASTOPEN_KEY); let the server accept the connection")
 	}
 	return nil
 }

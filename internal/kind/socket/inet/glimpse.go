@@ -58,7 +58,7 @@ func usual(p *sockmem.Picture) bool {
 	rare := w[sockmem.Err] | w[sockmem.Errors] | w[sockmem.Shutdown] | w[sockmem.UrgData] | w[sockmem.Repair] |
 		w[sockmem.UsecTS] | tcp.AccurateECN(w[sockmem.EcnFlags]) | w[sockmem.SynData] | w[sockmem.FastopenChild]
 	in := unread(p)
-	return w[sockmem.State] == tcp.Established && rare == 0 && p.Quiet() && w[sockmem.WriteSeq] == w[sockmem.SndUna] &&
+	return w[sockmem.State] == tcp.Established && rare == 0 && p.Quiet() && p.Long[sockmem.FastopenKeys] == 0 && w[sockmem.WriteSeq] == w[sockmem.SndUna] &&
 		w[sockmem.SndNxt] == w[sockmem.SndUna] && in <= shortQueue && (in == 0 || int32(w[sockmem.PeekOff]) < 0) && hasEnds(p)
 }
 

@@ -115,7 +115,7 @@ type secret struct {
 
 // planKeys checks the keys of a socket.
 func (n *node) planKeys(x *extra.SocketEntry) error {
-	if (len(x.GetKeys()) > 0 || len(x.GetCookies()) > 0) && n.protocol != unix.IPPROTO_TCP {
+	if len(x.GetKeys()) > 0 && n.protocol != unix.IPPROTO_TCP || len(x.GetCookies()) > 0 && !n.tcpLike() {
 		return errors.New("keys of a socket that isn't TCP can't be")
 	}
 	n.cookies = x.GetCookies()

@@ -9,7 +9,9 @@ import (
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/sockmem"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
@@ -77,18 +79,68 @@ func TestKeysHostile(t *testing.T) {
 }
 
 func TestFastOpenKey(t *testing.T) {
-	d := tcp4.bound(t, "127.0.0.1")
-	must(t, unix.Listen(d.Int(), 5))
+	for _, s := range []sort{tcp4, tcp6, {family: unix.AF_INET, protocol: unix.IPPROTO_MPTCP}} {
+		if !possible(t, s) {
+			continue
+		}
+		d := s.bound(t, s.loopback())
+		must(t, unix.Listen(d.Int(), 5))
+		key := giveCookies(t, d.Int())
+		in, err := dumped(t, &options.Dump{}, d.Int())
+		must(t, err)
+		must(t, d.Close())
+		if got, err := tcp.CookieKey(restored(t, in)[1]); err != nil || !bytes.Equal(got, key) {
+			t.Errorf("%v: %q, %v", s, got, err)
+		}
+	}
+}
+
+// giveCookies gives a socket a key of its own.
+func giveCookies(t *testing.T, n int) []byte {
+	t.Helper()
 	key := []byte("0123456789abcdef")
-	if err := linux.Setsockopt(d.Int(), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, key); err != nil {
+	if err := linux.Setsockopt(n, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, key); err != nil {
 		testkit.Lacks(t, "TCP_FASTOPEN_KEY", err, unix.ENOPROTOOPT)
 	}
-	in, err := dumped(t, &options.Dump{}, d.Int())
-	must(t, err)
-	must(t, d.Close())
-	got := make([]byte, 32)
-	n, err := linux.Getsockopt(restored(t, in)[1], unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, got)
-	if err != nil || !bytes.Equal(got[:n], key) {
-		t.Errorf("%q, %v", got[:n], err)
+	return key
+}
+
+// A connection has its key for when it is disconnected, also where others are told of by
+// memory alone.
+func TestFastOpenKeyOfConnection(t *testing.T) {
+	var fds []int
+	for range 24 {
+		p := paired(t, tcp4, "127.0.0.1")
+		fds = append(fds, p.ends[0].Int(), p.ends[1].Int())
+	}
+	key := giveCookies(t, fds[21])
+	o := &options.Dump{}
+	o.TCPEstablished = true
+	ways := []*Kind{New()}
+	if r, err := sockmem.OpenTCP(); err == nil {
+		t.Cleanup(func() { r.Close() })
+		k := New()
+		k.PrepareFor(severalDescriptors, r)
+		ways = append(ways, k)
+	}
+	for _, k := range ways {
+		in, err := dumpedBy(t, k, o, fds...)
+		must(t, err)
+		var got []byte
+		for _, e := range in[of(extra.Sockets)] {
+			if x := e.Message.(*extra.SocketEntry); len(x.GetCookies()) > 0 {
+				got = append(got, x.GetCookies()...)
+			}
+		}
+		if !bytes.Equal(got, key) {
+			t.Errorf("found %q", got)
+		}
+	}
+	p := paired(t, tcp4, "127.0.0.1")
+	giveCookies(t, p.ends[1].Int())
+	p.notAlone = true
+	p.move(t, 1)
+	if got, err := tcp.CookieKey(p.ends[1].Int()); err != nil || !bytes.Equal(got, key) {
+		t.Errorf("afterwards %q, %v", got, err)
 	}
 }

@@ -67,6 +67,7 @@ type Kind struct {
 	devices  map[netip.Addr]string                // interfaces by address; nil: not asked yet
 	net      uint64                               // cookie of Glis's network namespace; 0: not asked yet
 	inside   map[*scan.Task]map[int32]sockmem.Socket
+	cookies  map[sort][]byte           // keys of TCP_FASTOPEN that sockets have which have none of their own
 	foreign  map[abroad]bool           // addresses that this machine doesn't have
 	ports    map[kmem.Addr]uint32      // numbers of groups that share a port
 	alike    *alikes                   // prepared before the freeze; may be nil
@@ -118,7 +119,7 @@ type Kind struct {
 
 // New returns the kind for one dump or restore.
 func New() *Kind {
-	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, usual: map[sort]*unseen{}, sharing: map[sharing]int{}, lones: map[uint64]*lone{}, lonely: map[sort]*socket.Alike{}, choosers: map[sharing]*extra.SocketProgram{}, admits: sync.OnceValue(tcp.Admits)}
+	return &Kind{kernels: map[sort]*socket.Kernel{}, udp: map[sort]map[uint32]uint8{}, bare: map[string]map[uint64]proc.NetSocket{}, load: map[sort]*socket.Loader{}, usual: map[sort]*unseen{}, sharing: map[sharing]int{}, cookies: map[sort][]byte{}, lones: map[uint64]*lone{}, lonely: map[sort]*socket.Alike{}, choosers: map[sharing]*extra.SocketProgram{}, admits: sync.OnceValue(tcp.Admits)}
 }
 
 // Type implements kind.File.
@@ -401,8 +402,8 @@ func (l *look) checkState() error {
 		}
 	}
 	why, err := tcp.Refusal(l.fd.Int(), info, l.protocol)
-	if err == nil && l.protocol == unix.IPPROTO_TCP {
-		l.cookies, err = tcp.CookieKey(l.fd.Int(), l.like)
+	if err == nil {
+		err = l.readCookies()
 	}
 	if err != nil {
 		return l.fail(err)

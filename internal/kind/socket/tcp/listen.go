@@ -1,7 +1,6 @@
 package tcp
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
@@ -78,26 +77,9 @@ func KeptSyn(fd int) (string, error) {
 	return "", nil
 }
 
-// CookieKey returns the keys for fast open that are a socket's own, nil if it has
-// none. like makes a new socket of its family.
-func CookieKey(fd int, like func() (int, error)) ([]byte, error) {
-	own, err := readKey(fd)
-	if err != nil || len(own) == 0 {
-		return nil, err
-	}
-	fresh, err := like()
-	if err != nil {
-		return nil, fmt.Errorf("make a socket to compare with: %w", err)
-	}
-	defer unix.Close(fresh)
-	common, err := readKey(fresh)
-	if err != nil || bytes.Equal(own, common) {
-		return nil, err
-	}
-	return own, nil
-}
-
-func readKey(fd int) ([]byte, error) {
+// CookieKey returns the keys for fast open of a socket, nil if there are none: its own, or
+// those of its network namespace.
+func CookieKey(fd int) ([]byte, error) {
 	var key [32]byte // two of TCP_FASTOPEN_KEY_LENGTH
 	n, err := linux.Getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, key[:])
 	if errors.Is(err, unix.ENOPROTOOPT) {
