@@ -147,6 +147,9 @@ func tellsAlert(fd, family int) bool {
 func alerted(fd, family int) (bool, error) {
 	level, opt, off := unix.IPPROTO_IP, unix.IP_ROUTER_ALERT, 0
 	if family == unix.AF_INET6 {
+		if is, known, err := alertedByNone(fd); known || err != nil {
+			return is, err
+		}
 		level, opt, off = unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, -1
 	}
 	const number = 0xfffe // of an alert that nobody has
@@ -163,6 +166,29 @@ func alerted(fd, family int) (bool, error) {
 		return false, fmt.Errorf("have it get no packets with a router alert again: %w", err)
 	}
 	return false, nil
+}
+
+// alertedByNone is alerted for IPv6 where the socket tells 0, if it does. What is told is only
+// whether the number that was set last, or -1 to have none, was another than 0: a look by any
+// other number would have it tell 1 for ever. So who tells 0 has none, and says so when it is
+// to be taken off, or number 0, which can be given back. See ip6_ra_control() in
+// net/ipv6/ipv6_sockglue.c.
+func alertedByNone(fd int) (is, known bool, err error) {
+	const level, opt, off = unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, -1
+	if v, err := unix.GetsockoptInt(fd, level, opt); err != nil || v != 0 {
+		return false, false, nil //nolint:nilerr // some kernels don't tell it
+	}
+	switch err := unix.SetsockoptInt(fd, level, opt, off); {
+	case err == nil:
+	case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOPROTOOPT): // there is none, or can't be
+		return false, true, nil
+	default:
+		return false, false, fmt.Errorf("does it get packets with a router alert? IPV6_ROUTER_ALERT: %w", err)
+	}
+	if err := undo.Again(func() error { return unix.SetsockoptInt(fd, level, opt, 0) }); err != nil {
+		return true, true, fmt.Errorf("have it get packets with router alert 0 again: %w", err)
+	}
+	return true, true, nil
 }
 
 func (l *bareLook) entry() (*sk_inet.InetSkEntry, error) {

@@ -71,7 +71,30 @@ func TestBareRefused(t *testing.T) {
 	six := rawSocket(t, unix.AF_INET6, unix.IPPROTO_RAW)
 	must(t, unix.SetsockoptInt(six.Int(), unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, 5))
 	refused(t, options.NewDump(), six.Int(), "IP_ROUTER_ALERT")
-	// A look for alerts leaves none.
+	must(t, unix.SetsockoptInt(six.Int(), unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, -1))
+	if gets, err := alerted(six.Int(), unix.AF_INET6); gets || err != nil {
+		t.Errorf("gets alerts: %v, %v", gets, err)
+	}
+	// A look for alerts leaves none, and neither does what is told of them change.
+	told := func(six *fd.FD) int {
+		v, err := unix.GetsockoptInt(six.Int(), unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT)
+		must(t, err)
+		return v
+	}
+	six = rawSocket(t, unix.AF_INET6, unix.IPPROTO_RAW)
+	for _, want := range []bool{false, true} {
+		for range 2 {
+			if gets, err := alerted(six.Int(), unix.AF_INET6); gets != want || err != nil || told(six) != 0 {
+				t.Errorf("gets alerts: %v, %v, and tells %d", gets, err, told(six))
+			}
+		}
+		if !want {
+			must(t, unix.SetsockoptInt(six.Int(), unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, 0))
+		}
+	}
+	if err := unix.SetsockoptInt(six.Int(), unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, 7); err != unix.EADDRINUSE {
+		t.Errorf("it had an alert, and takes another: %v", err)
+	}
 	plain := rawSocket(t, unix.AF_INET, experiment)
 	for range 2 {
 		if gets, err := alerted(plain.Int(), unix.AF_INET); gets || err != nil {
