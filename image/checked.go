@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,8 +54,8 @@ func Check(s Store) (*Checked, error) {
 	}
 	c := &checkedFiles{top: s, files: files, seen: newSeen(len(files.at)), inside: map[string]string{}, inventory: raw}
 	for i := range files.at {
-		if dir, _ := path.Split(string(files.name(i))); dir != "" {
-			c.within(path.Clean(dir))
+		if dir := bytes.LastIndexByte(files.name(i), '/'); dir >= 0 {
+			c.within(path.Clean(string(files.name(i)[:dir])))
 		}
 	}
 	return &Checked{Store: s, checkedFiles: c}, nil
@@ -81,7 +82,7 @@ func (c *Checked) Open(name string) (ReadFile, error) {
 	if c.prefix == "" && name == Inventory.FileName() {
 		return &bytesFile{b: c.inventory}, nil
 	}
-	if b, ok, err := c.short(name, nil); ok {
+	if b, ok, err := c.short(name, nil, new(int)); ok {
 		if err != nil {
 			return nil, err
 		}
@@ -107,55 +108,58 @@ func (c *Checked) Open(name string) (ReadFile, error) {
 	return checked, err
 }
 
-// short tells whether a file is read as a whole when it is opened.
-func (f *listed) short() bool { return f.size <= ChunkSize && !isPages(f.name) }
+// short tells whether a file is read as a whole when it is opened. It has one checksum,
+// or is empty.
+func (f *listing) short() bool { return f.size <= ChunkSize && !isPages(string(f.name)) }
 
 // short is Open for a short file of a directory; false: it is another one. It reads
-// into room, if there is enough of it.
-func (c *Checked) short(name string, room []byte) (b []byte, ok bool, err error) {
+// into room, if there is enough of it. at is the number of the file that was read before,
+// and becomes this one's.
+func (c *Checked) short(name string, room []byte, at *int) (b []byte, ok bool, err error) {
 	full := name
 	if c.prefix != "" {
 		full = path.Join(c.prefix, name)
 	}
-	i, ok := c.files.find(full)
+	i, ok := c.files.findNear(full, *at)
 	d, plain := c.Store.(*Dir)
 	if !ok || !plain {
 		return nil, false, nil
 	}
-	want := c.files.entry(i)
+	*at = i
+	want := c.files.listing(i)
 	if !want.short() {
 		return nil, false, nil
 	}
 	b, size, err := d.whole(name, want.size, room)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, true, missing(want.name)
+		return nil, true, missing(full)
 	case err != nil:
 		return nil, true, err
 	case size != want.size:
-		return nil, true, wrongSize(want, size)
+		return nil, true, wrongSize(&want, size)
 	}
 	return b, true, c.readWhole(i, &want, b)
 }
 
 // readWhole takes note of all of a short file.
-func (c *Checked) readWhole(i int, want *listed, b []byte) error {
-	var state checking
-	state.begin(want.name, want.size, want.sums)
-	if err := state.read(b, 0); err != nil {
-		return err
+func (c *Checked) readWhole(i int, want *listing, b []byte) error {
+	if len(b) > 0 {
+		if sum := checksum(0, b); sum != want.sum(0) {
+			return wrongSum(string(want.name), 0, len(b), sum, want.sum(0))
+		}
 	}
 	c.seen.done(i)
 	return nil
 }
 
 // wrongSize says that a file is longer or shorter than it was.
-func wrongSize(want listed, got int64) error {
+func wrongSize(want *listing, got int64) error {
 	what := "file is cut"
 	if got > want.size {
 		what = "something was appended"
 	}
-	return &Error{File: want.name, Offset: min(got, want.size), Err: fmt.Errorf("%s, %d bytes instead of %d: %w", what, got, want.size, ErrChecksum)}
+	return &Error{File: string(want.name), Offset: min(got, want.size), Err: fmt.Errorf("%s, %d bytes instead of %d: %w", what, got, want.size, ErrChecksum)}
 }
 
 func notOurs(name string) error {
@@ -169,14 +173,15 @@ func missing(name string) error {
 }
 
 func (c *Checked) checked(f ReadFile, i int) (ReadFile, error) {
-	want := c.files.entry(i)
+	want := c.files.listing(i)
 	if got := f.Size(); got != want.size {
-		return nil, wrongSize(want, got)
+		return nil, wrongSize(&want, got)
 	}
 	if want.short() {
 		return c.readChecked(f, i, &want)
 	}
-	return &checkedFile{f, c.seen, i, c.seen.checking(i, &want)}, nil
+	long := want.listed()
+	return &checkedFile{f, c.seen, i, c.seen.checking(i, &long)}, nil
 }
 
 // isPages tells whether a file holds pages; all others are metadata.
@@ -186,11 +191,11 @@ func isPages(name string) bool {
 }
 
 // readChecked reads a short file and closes it.
-func (c *Checked) readChecked(f ReadFile, i int, want *listed) (ReadFile, error) {
+func (c *Checked) readChecked(f ReadFile, i int, want *listing) (ReadFile, error) {
 	b := make([]byte, f.Size())
 	n, err := f.ReadAt(b, 0)
 	if n < len(b) {
-		return nil, &Error{File: want.name, Offset: int64(n), Err: readError(err)}
+		return nil, &Error{File: string(want.name), Offset: int64(n), Err: readError(err)}
 	}
 	if err := c.readWhole(i, want, b); err != nil {
 		return nil, err

@@ -40,12 +40,18 @@ func (l *ledger) name(i int) []byte { return nameIn(l.raw(i)[entryHead:]) }
 // entry returns what the i-th entry says, and for a link how large that is and what sums it
 // has that it leads to. The entry was made by add, or checked by parseManifest.
 func (l *ledger) entry(i int) listed {
-	f, _ := parseListed(l.raw(i)[entryHead:])
-	if f.link == "" {
+	f := l.listing(i)
+	return f.listed()
+}
+
+// listing is entry, valid as long as nothing is added.
+func (l *ledger) listing(i int) listing {
+	f, _ := parseListing(l.raw(i)[entryHead:])
+	if len(f.link) == 0 {
 		return f
 	}
-	if to, ok := l.find(f.link); ok {
-		target, _ := parseListed(l.raw(to)[entryHead:])
+	if to, ok := l.find(string(f.link)); ok {
+		target, _ := parseListing(l.raw(to)[entryHead:])
 		f.size, f.sums = target.size, target.sums
 	}
 	return f
@@ -54,6 +60,20 @@ func (l *ledger) entry(i int) listed {
 // find returns the number of a file's entry. The ledger must be sorted.
 func (l *ledger) find(name string) (int, bool) {
 	return sort.Find(len(l.at), func(i int) int { return cmp.Compare(name, string(l.name(i))) })
+}
+
+// near is how many entries findNear looks at.
+const near = 4
+
+// findNear is find of a file that is likely to be among the next ones behind the i-th, as
+// those of sockets are that were made one after the other.
+func (l *ledger) findNear(name string, i int) (int, bool) {
+	for at := i + 1; at <= i+near && at < len(l.at); at++ {
+		if string(l.name(at)) == name {
+			return at, true
+		}
+	}
+	return l.find(name)
 }
 
 // sort puts the entries in order of names. If a file was there before, what was added

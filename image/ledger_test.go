@@ -50,6 +50,25 @@ func TestLittlePerFile(t *testing.T) {
 	check(t, c.Rest(context.Background()))
 }
 
+// A file is found whichever was found before.
+func TestFindNear(t *testing.T) {
+	var l ledger
+	for i := range 20 {
+		l.add(listed{name: fmt.Sprintf("tcp-stream-%02d.img", i)})
+	}
+	l.sort()
+	for before := -1; before < 25; before++ {
+		for i := range 20 {
+			if got, ok := l.findNear(fmt.Sprintf("tcp-stream-%02d.img", i), before); got != i || !ok {
+				t.Errorf("behind %d: %d, %v; want %d", before, got, ok, i)
+			}
+		}
+		if _, ok := l.findNear("tcp-stream-1.img", before); ok {
+			t.Errorf("behind %d: what isn't there is found", before)
+		}
+	}
+}
+
 // Files that were removed are not in the manifest, others of the same name that were made
 // since are; and to remove all of very many takes no longer for each.
 func TestRemovedFiles(t *testing.T) {

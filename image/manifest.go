@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
 
 	"glis.dev/glis/image/protowire"
 )
@@ -32,6 +31,26 @@ type listed struct {
 	size int64
 	sums []uint32
 	link string // size and sums are those of the file of this name
+}
+
+// listing is a listed as it is encoded, in the manifest's own bytes: there may be very
+// many files, of which most are only looked for.
+type listing struct {
+	name, link []byte
+	size       int64
+	sums       []byte // four bytes each
+}
+
+// sum returns the checksum of chunk n.
+func (f *listing) sum(n int) uint32 { return binary.LittleEndian.Uint32(f.sums[4*n:]) }
+
+// listed returns a copy that needs the manifest no more.
+func (f *listing) listed() listed {
+	out := listed{name: string(f.name), size: f.size, link: string(f.link)}
+	for n := range len(f.sums) / 4 {
+		out.sums = append(out.sums, f.sum(n))
+	}
+	return out
 }
 
 // mostDeep is how many directories a name in the manifest leads through.
@@ -80,16 +99,18 @@ func parseManifest(b []byte) (*ledger, error) {
 	if len(b) < head || !bytes.Equal(b[:head], manifest.header(nil)) {
 		return nil, &Error{File: ManifestName, Err: ErrMagic}
 	}
-	l, sorted := &ledger{b: b}, true
+	l, sorted, links := &ledger{b: b, at: make([]uint32, 0, len(b)/shortEntry)}, true, false
 	for at := head; at < len(b); {
 		rest := b[at:]
 		if len(rest) < entryHead || uint64(binary.LittleEndian.Uint32(rest)) > uint64(len(rest)-entryHead) {
 			return nil, &Error{File: ManifestName, Offset: int64(at), Err: errors.New("file is cut")}
 		}
 		n := entryHead + int(binary.LittleEndian.Uint32(rest))
-		if err := checkListing(rest[entryHead:n]); err != nil {
+		f, err := checkListing(rest[entryHead:n])
+		if err != nil {
 			return nil, &Error{File: ManifestName, Offset: int64(at), Err: err}
 		}
+		links = links || len(f.link) > 0
 		l.at = append(l.at, uint32(at))
 		if i := len(l.at) - 1; i > 0 {
 			sorted = sorted && bytes.Compare(l.name(i-1), l.name(i)) < 0
@@ -102,16 +123,22 @@ func parseManifest(b []byte) (*ledger, error) {
 	if i := l.twice(); i >= 0 {
 		return nil, &Error{File: ManifestName, Offset: int64(l.at[i]), Err: fmt.Errorf("%.80q is there twice", l.name(i))}
 	}
+	if !links {
+		return l, nil
+	}
 	return l, l.checkLinks()
 }
 
+// shortEntry is about how long the entry of a small file is, in bytes.
+const shortEntry = 32
+
 // checkListing checks one entry, without links.
-func checkListing(b []byte) error {
-	f, err := parseListed(b)
-	if err == nil && string(nameIn(b)) != f.name {
+func checkListing(b []byte) (listing, error) {
+	f, err := parseListing(b)
+	if err == nil && !bytes.Equal(nameIn(b), f.name) {
 		err = fmt.Errorf("%.80q: its name is not what comes first", f.name)
 	}
-	return err
+	return f, err
 }
 
 // nameIn returns the name in an entry that was checked: what comes first.
@@ -124,13 +151,13 @@ func nameIn(b []byte) []byte {
 	return name
 }
 
-func parseListed(b []byte) (f listed, err error) {
+func parseListing(b []byte) (f listing, err error) {
 	err = eachWire(b, func(n protowire.Number, v uint64, field []byte) error {
 		switch n {
 		case entryName:
-			f.name = string(field)
+			f.name = field
 		case entryLink:
-			f.link = string(field)
+			f.link = field
 		case entrySize:
 			if f.size = int64(v); f.size < 0 || f.size > 1<<62 {
 				return fmt.Errorf("size of %d bytes", v)
@@ -139,35 +166,33 @@ func parseListed(b []byte) (f listed, err error) {
 			if len(field)%4 != 0 {
 				return fmt.Errorf("checksums of %d bytes", len(field))
 			}
-			for ; len(field) > 0; field = field[4:] {
-				f.sums = append(f.sums, binary.LittleEndian.Uint32(field))
-			}
+			f.sums = field
 		}
 		return nil
 	})
 	if err == nil {
-		err = checkListed(&f)
+		err = f.check()
 	}
 	return f, err
 }
 
-func checkListed(f *listed) error {
-	if n := strings.Count(f.name, "/") + 1; n > mostDeep {
+func (f *listing) check() error {
+	if n := bytes.Count(f.name, []byte("/")) + 1; n > mostDeep {
 		return fmt.Errorf("a name of %d parts", n)
 	}
-	for p := range strings.SplitSeq(f.name, "/") {
+	for p := range bytes.SplitSeq(f.name, []byte("/")) {
 		if err := checkName(p); err != nil {
 			return err
 		}
 	}
-	if f.link != "" {
-		if f.size != 0 || len(f.sums) > 0 || f.link == f.name {
+	if len(f.link) > 0 {
+		if f.size != 0 || len(f.sums) > 0 || bytes.Equal(f.link, f.name) {
 			return fmt.Errorf("%.80q is a link and a file", f.name)
 		}
 		return nil
 	}
-	if want := chunksOf(f.size); int64(len(f.sums)) != want {
-		return fmt.Errorf("%.80q: %d checksums for %d bytes, there must be %d", f.name, len(f.sums), f.size, want)
+	if want := chunksOf(f.size); int64(len(f.sums)/4) != want {
+		return fmt.Errorf("%.80q: %d checksums for %d bytes, there must be %d", f.name, len(f.sums)/4, f.size, want)
 	}
 	return nil
 }
@@ -175,14 +200,14 @@ func checkListed(f *listed) error {
 // checkLinks makes sure that links lead to files.
 func (l *ledger) checkLinks() error {
 	for i := range l.at {
-		f, _ := parseListed(l.raw(i)[entryHead:]) // it was checked
-		if f.link == "" {
+		f, _ := parseListing(l.raw(i)[entryHead:]) // it was checked
+		if len(f.link) == 0 {
 			continue
 		}
-		to, ok := l.find(f.link)
+		to, ok := l.find(string(f.link))
 		if ok {
-			target, _ := parseListed(l.raw(to)[entryHead:])
-			ok = target.link == ""
+			target, _ := parseListing(l.raw(to)[entryHead:])
+			ok = len(target.link) == 0
 		}
 		if !ok {
 			return fileError(ManifestName, fmt.Errorf("%.80q leads to %.80q, which is no file in it", f.name, f.link))

@@ -66,25 +66,41 @@ func (r *Row) FileName(ids ...uint32) string {
 
 // FileName64 is FileName for ids that may be wider: a pagemap-shmem file is
 // named after an inode number.
-func (r *Row) FileName64(id uint64) string { return fmt.Sprintf(r.Pattern, id) }
+func (r *Row) FileName64(id uint64) string {
+	before, base, after, verb := r.parts()
+	if !verb {
+		return fmt.Sprintf(r.Pattern, id)
+	}
+	var digits [64]byte
+	return before + string(strconv.AppendUint(digits[:0], id, base)) + after
+}
+
+// parts returns what is before the id in a name, in which base it is, and what is behind;
+// false: there is none.
+func (r *Row) parts() (before string, base int, after string, ok bool) {
+	before, after, ok = strings.Cut(r.Pattern, "%")
+	if !ok {
+		return before, 0, "", false
+	}
+	if after[0] == 'x' {
+		return before, 16, after[1:], true
+	}
+	return before, 10, after[1:], true
+}
 
 func (r *Row) idCount() int { return strings.Count(r.Pattern, "%") }
 
 // match returns the id in fileName if it is of this row.
 func (r *Row) match(fileName string) (ids []uint64, ok bool) {
-	before, after, verb := strings.Cut(r.Pattern, "%")
+	before, base, after, verb := r.parts()
 	if !verb {
 		return nil, fileName == r.Pattern
-	}
-	base := 10
-	if after[0] == 'x' {
-		base = 16
 	}
 	digits, ok := strings.CutPrefix(fileName, before)
 	if !ok {
 		return nil, false
 	}
-	digits, ok = strings.CutSuffix(digits, after[1:])
+	digits, ok = strings.CutSuffix(digits, after)
 	if !ok {
 		return nil, false
 	}

@@ -20,6 +20,7 @@ type Singles struct {
 	file  bytesFile
 	nums  [32]uint32
 	stays func(n int64) bool
+	at    int // the number of the last file in the manifest
 }
 
 // NewSingles returns a Singles of a row. stays tells of a payload's length whether it is to
@@ -65,7 +66,7 @@ func (s *Singles) open(name string) (*Reader, error) {
 	if !checked {
 		return open(s.store, s.row, name)
 	}
-	b, ok, err := c.short(name, s.room)
+	b, ok, err := c.short(name, s.room, &s.at)
 	if !ok {
 		return open(s.store, s.row, name)
 	}

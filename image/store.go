@@ -53,10 +53,10 @@ type ReadFile interface {
 var errBadName = errors.New("not a plain file name")
 
 // checkName refuses what is not one component of a path.
-func checkName(name string) error {
+func checkName[T string | []byte](name T) error {
 	const nameMax = 255 // NAME_MAX, linux/limits.h
-	if name == "" || name == "." || name == ".." || len(name) > nameMax ||
-		strings.ContainsAny(name, "/\x00") {
+	if n := string(name); n == "" || n == "." || n == ".." || len(n) > nameMax ||
+		strings.IndexByte(n, '/') >= 0 || strings.IndexByte(n, 0) >= 0 {
 		return fmt.Errorf("file name %q: %w", name, errBadName)
 	}
 	return nil

@@ -188,12 +188,16 @@ func (c *checking) part(n int64, p part) error {
 	return c.compare(n, sum)
 }
 
+// wrongSum says that chunk n of a file, of so many bytes, is not what it was.
+func wrongSum(file string, n int64, size int, got, want uint32) error {
+	return &Error{File: file, Offset: n * ChunkSize, Err: fmt.Errorf("checksum of %d bytes is %08x instead of %08x: %w", size, got, want, ErrChecksum)}
+}
+
 func (c *checking) compare(n int64, sum uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if sum != c.want[n] {
-		size := chunkLen(c.size, n)
-		return &Error{File: c.name, Offset: n * ChunkSize, Err: fmt.Errorf("checksum of %d bytes is %08x instead of %08x: %w", size, sum, c.want[n], ErrChecksum)}
+		return wrongSum(c.name, n, chunkLen(c.size, n), sum, c.want[n])
 	}
 	if !c.good[n] {
 		c.good[n], c.chunks[n] = true, nil
