@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -67,7 +68,8 @@ func (k *Kernel) encode(values []Value) Saved {
 type Loader struct {
 	Table Table
 	last  []Value
-	from  source // of last, if it was decoded from entries alone
+	from  source // of last
+	more  []*extra.SocketOption
 	next  []Value
 	index map[string]int
 }
@@ -97,8 +99,8 @@ func (l *Loader) Load(e Entries, more []*extra.SocketOption) (Saved, error) {
 		return Saved{}, fmt.Errorf("socket filter of %d instructions, more than %d", n, maxFilter)
 	}
 	from := sourceOf(e)
-	if len(more) == 0 && from == l.from && l.last != nil {
-		return Saved{Values: l.last, Entry: e.Sock, Inet: e.Inet}, nil
+	if l.last != nil && from == l.from && slices.EqualFunc(more, l.more, sameOption) {
+		return Saved{Values: l.last, Entry: e.Sock, Inet: e.Inet, Options: l.more}, nil
 	}
 	if l.next == nil {
 		l.next = make([]Value, len(l.Table))
@@ -109,10 +111,13 @@ func (l *Loader) Load(e Entries, more []*extra.SocketOption) (Saved, error) {
 	if l.last == nil || !slices.Equal(l.last, l.next) {
 		l.last = slices.Clone(l.next)
 	}
-	if l.from = from; len(more) > 0 {
-		l.from = source{}
-	}
+	l.from, l.more = from, more
 	return Saved{Values: l.last, Entry: e.Sock, Inet: e.Inet, Options: more}, nil
+}
+
+// sameOption tells whether two options of an image are the same, with the same value.
+func sameOption(a, b *extra.SocketOption) bool {
+	return a == b || a.GetLevel() == b.GetLevel() && a.GetName() == b.GetName() && bytes.Equal(a.GetValue(), b.GetValue())
 }
 
 // source is all that options are decoded from: entries that are alike share it
