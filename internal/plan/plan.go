@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/proto"
@@ -121,6 +122,14 @@ type Resumer interface {
 	// Resumes tells whether there are any.
 	Resumes() bool
 	Resume() []linux.SockOpt
+}
+
+// Begun is a Node of which something can be made before packets are held back, since nobody
+// notices: a socket without an address. What fails is left to Create, what Create doesn't
+// use to Drop.
+type Begun interface {
+	Dropper
+	Begin()
 }
 
 // Together is a Node that is made sooner along with others of its sort.
@@ -237,6 +246,9 @@ type Plan struct {
 	// Else returns a file that is there, but isn't planned; may be nil. See
 	// restore.Rehearse.
 	Else func(ID) Node
+	// Beside is what kinds do beside the planning. Who makes a plan waits for it, also if
+	// the plan fails.
+	Beside sync.WaitGroup
 }
 
 // planned is a file.

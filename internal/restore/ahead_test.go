@@ -111,6 +111,42 @@ func TestAhead(t *testing.T) {
 	}
 }
 
+// begunNode counts what is begun of it, and dropped.
+type begunNode struct {
+	quickNode
+	begun, dropped int
+}
+
+func (n *begunNode) Begin() { n.begun++ }
+func (n *begunNode) Drop()  { n.dropped++ }
+
+// Files are begun with as long as there is time for it, and none if the engine may not have
+// all at a time.
+func TestBegin(t *testing.T) {
+	for _, c := range []struct{ room, want int }{{10 + spareFiles, 4}, {9 + spareFiles, 0}} {
+		p := plan.New(nil, nil)
+		var nodes []*begunNode
+		for i := range 10 {
+			nodes = append(nodes, &begunNode{quickNode: quickNode{id: plan.ID(i)}})
+			must(t, p.Add(nodes[i]))
+		}
+		f, err := newFiles(p, &plan.Env{})
+		must(t, err)
+		f.room = c.room
+		asked, begun := 0, 0
+		f.begin(func() bool { asked++; return asked > 4 })
+		f.close()
+		for _, n := range nodes {
+			if begun += n.begun; n.dropped != 1 {
+				t.Errorf("file %d was dropped %d times", n.id, n.dropped)
+			}
+		}
+		if begun != c.want {
+			t.Errorf("room for %d: %d were begun with, want %d", c.room, begun, c.want)
+		}
+	}
+}
+
 // Of files that can't be made each is told, and nothing stays open.
 func TestAheadFails(t *testing.T) {
 	f, nodes, own := quickFiles(t, 200, true)

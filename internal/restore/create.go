@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,7 @@ import (
 	"glis.dev/glis/internal/kind/mem"
 	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/stub"
@@ -58,6 +60,22 @@ func (r *restore) createTree(ctx context.Context) error {
 	var before relay
 	err = r.build(ctx, root, &before)
 	return errors.Join(err, before.end())
+}
+
+// createLocked makes the processes, and holds packets back meanwhile: before both are done
+// none of them has a socket. Begin is called of files as long as there is time for it.
+func (r *restore) createLocked(ctx context.Context) error {
+	var locked atomic.Bool
+	return par.Besides(func() error {
+		defer locked.Store(true)
+		return r.lock()
+	}, func() error {
+		if err := r.timeForking(ctx); err != nil {
+			return err
+		}
+		r.files.begin(locked.Load)
+		return nil
+	})
 }
 
 // timeForking is createTree with its time taken, for the statistics.

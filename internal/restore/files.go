@@ -12,6 +12,7 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/mem"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
 )
@@ -130,7 +131,7 @@ func (f *files) created(n plan.Node, d *fd.FD, err error) (*fd.FD, uint64, error
 		return d, 0, err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(d.Int(), &st); err != nil {
+	if err := linux.QuickFstat(d.Int(), &st); err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("fstat: %w", err), d.Close())
 	}
 	return d, st.Ino, nil
@@ -208,6 +209,22 @@ func (f *files) letGo() {
 
 // spareFiles is how many descriptors the engine needs besides those of files.
 const spareFiles = 1000
+
+// begin has files begun with, as long as it is not to stop, if the engine may have all of
+// them at a time.
+func (f *files) begin(stop func() bool) {
+	if !f.plenty() {
+		return
+	}
+	for _, n := range f.nodes {
+		if stop() {
+			return
+		}
+		if b, ok := n.(plan.Begun); ok {
+			b.Begin()
+		}
+	}
+}
 
 // count counts the nodes that are a T, too.
 func count[T any](nodes []plan.Node) (n int) {

@@ -48,6 +48,7 @@ func planFiles(p *plan.Plan, tr *tree, store image.Store, set *kinds.Set) error 
 
 // planEach plans all files that each calls its argument with.
 func planEach(p *plan.Plan, tr *tree, set *kinds.Set, each func(func(*fdinfo.FileEntry) error) error) error {
+	defer p.Beside.Wait()
 	byType := map[fdinfo.FdTypes]kind.File{}
 	for _, k := range set.Files {
 		if byType[k.Type()] == nil {

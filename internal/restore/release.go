@@ -3,6 +3,7 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -123,17 +124,24 @@ func setAll(all []resumption) error {
 		tasks[s.pid] = n
 	}
 	var mu sync.Mutex
-	_ = par.Do(len(all), func(i int) error {
-		if err := undo.Again(func() error { return all[i].set(tasks[all[i].pid]) }); err != nil {
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
+	chunks := slices.Collect(slices.Chunk(all, setAtOnce))
+	_ = par.Do(len(chunks), func(i int) error {
+		for j := range chunks[i] {
+			s := &chunks[i][j]
+			if err := undo.Again(func() error { return s.set(tasks[s.pid]) }); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
 		}
+		closeOwn(chunks[i])
 		return nil
 	})
-	closeOwn(all)
 	return errors.Join(errs...)
 }
+
+// setAtOnce is how many sockets are closed at a time.
+const setAtOnce = 64
 
 // closeOwn closes what the engine has: the tree is to be the last to close it.
 func closeOwn(all []resumption) {

@@ -213,10 +213,9 @@ func (r *restore) run(ctx context.Context) error {
 		name string
 		f    func() error
 	}{
-		{"lock", r.lock},
 		{"segments", func() error { return r.makeSegments(ctx) }},
 		{"cgroups", r.makeCgroups},
-		{"create", func() error { return r.timeForking(ctx) }},
+		{"create", func() error { return r.createLocked(ctx) }},
 		{"groups", r.makeGroups},
 		{"descriptors", func() error { return r.descriptorsFirst(ctx) }},
 		{"zombies", r.makeZombies},

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync"
 
-	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
@@ -18,7 +16,6 @@ import (
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
-	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockdiag"
@@ -294,55 +291,6 @@ func (n *node) planConnection(p *plan.Plan) error {
 		return fmt.Errorf("%s from %v to %v in image, consider using --tcp-established option", socket.StateName(int(n.entry.state)), n.at, n.peer)
 	}
 	return nil
-}
-
-// readStreams reads the images of all connections, one each, on all CPUs.
-func (k *Kind) readStreams() error {
-	live := slices.DeleteFunc(slices.Clone(k.nodes), func(n *node) bool { return !n.live() })
-	readers := sync.Pool{New: func() any { return k.streams() }}
-	return par.Do(len(live), func(i int) error {
-		read := readers.Get().(func(uint32) (plan.Entry, error))
-		defer readers.Put(read)
-		if err := live[i].readStream(read); err != nil {
-			return fmt.Errorf("file %#x: inet socket: %w", live[i].id, err)
-		}
-		return nil
-	})
-}
-
-// streams returns what reads images of connections, for one goroutine.
-func (k *Kind) streams() func(ino uint32) (plan.Entry, error) {
-	if s, ok := k.source.(plan.Singles); ok {
-		return s.Singles(image.TCPStream)
-	}
-	return func(ino uint32) (plan.Entry, error) {
-		all, err := k.source.Entries(image.TCPStream, ino)
-		if len(all) == 0 || err != nil {
-			return plan.Entry{}, err
-		}
-		return all[0], nil
-	}
-}
-
-// readStream reads and checks the image of a connection.
-func (n *node) readStream(read func(ino uint32) (plan.Entry, error)) error {
-	e, err := read(n.entry.ino)
-	if err != nil {
-		return err
-	}
-	name := func() string { return image.TCPStream.FileName(n.entry.ino) }
-	if e.Message == nil {
-		return fmt.Errorf("the connection from %v to %v was not saved (%s is missing): was --tcp-close given to dump? give it to restore, too", n.at, n.peer, name())
-	}
-	if m := e.Message.(*tcp_stream.TcpStreamEntry); e.Far != nil {
-		n.stream, err = tcp.ParseLater(int(n.entry.state), m, e.Far.Len(), e.Far.Use)
-	} else {
-		n.stream, err = tcp.Parse(int(n.entry.state), m, e.Payload)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", name(), err)
-	}
-	return n.besides.complete(n.stream)
 }
 
 // besides is what is known of a connection besides its stream's image. Most have

@@ -87,6 +87,7 @@ type Kind struct {
 	admits func() error          // why connections can't be put into the queues of listeners: some 5 ms, the first time
 
 	extras    *socket.Extras // nil: not read yet
+	streams   streams
 	usual     map[sort]*unseen
 	moves     map[netip.Addr]netip.Addr // --remap-addr
 	moved     map[netip.Addr]bool       // of these, that a socket has

@@ -48,6 +48,7 @@ type node struct {
 	atOnce   bool             // it is connected without TCP_FASTOPEN_CONNECT
 	over     bool             // it was bound by bindOver
 	freely   bool             // it is made by createReleased now
+	begun    *fd.FD           // it, without an address; nil: see begin
 	cut      bool             // it was connected, and comes back as a closed socket (--tcp-close)
 }
 
@@ -81,6 +82,9 @@ func (n *node) Independent() bool {
 	}
 	return n.live() && n.stream.State == tcp.Established && n.stream.Mark == nil
 }
+
+// Streamed implements plan.Streamed: nothing is put into it by Fill.
+func (n *node) Streamed() bool { return true }
 
 // String implements plan.Node.
 func (n *node) String() string {
@@ -179,8 +183,18 @@ func (n *node) create(env *plan.Env, at address) (*fd.FD, error) {
 // costs as much as some of them.
 var fewTogether = 32
 
+// Begin implements plan.Begun: of connections, of which there may be thousands.
+func (n *node) Begin() {
+	if n.live() && n.Independent() && n.unseen.entry == nil {
+		n.begun, _ = n.unseen.socket() // createBy tries again, and tells why not
+	}
+}
+
 func (n *node) createBy(h linux.Hand, at address) (*fd.FD, error) {
-	own, err := n.unseen.socket()
+	own, err := n.begun, error(nil)
+	if n.begun = nil; own == nil {
+		own, err = n.unseen.socket()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,9 @@ func (k *Kind) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 		return fmt.Errorf("files.img: file %#x: inet socket: %w", e.GetId(), err)
 	}
 	k.nodes = append(k.nodes, n)
+	if n.live() {
+		k.expectStream(p, n)
+	}
 	if n.unseen.ofOthers() {
 		return p.Add(tenant{n})
 	}

@@ -474,6 +474,9 @@ func (n *node) shares() sharing {
 
 // Drop implements plan.Dropper.
 func (n *node) Drop() {
+	if n.begun != nil {
+		n.begun.Close()
+	}
 	if f := n.kind.feeder; f != nil {
 		n.kind.feeder = nil
 		f.Close() //nolint:errcheck // nothing can be done about it
