@@ -65,6 +65,12 @@ func (r *restore) createTree(ctx context.Context) error {
 // createLocked makes the processes, and holds packets back meanwhile: before both are done
 // none of them has a socket. Begin is called of files as long as there is time for it.
 func (r *restore) createLocked(ctx context.Context) error {
+	if len(r.flows) < manyFlows {
+		if err := r.lock(); err != nil {
+			return err
+		}
+		return r.timeForking(ctx)
+	}
 	var locked atomic.Bool
 	return par.Besides(func() error {
 		defer locked.Store(true)
@@ -77,6 +83,10 @@ func (r *restore) createLocked(ctx context.Context) error {
 		return nil
 	})
 }
+
+// manyFlows is from how many on it takes longer to hold packets back than to wake another
+// thread, which may take 4 ms.
+const manyFlows = 1000
 
 // timeForking is createTree with its time taken, for the statistics.
 func (r *restore) timeForking(ctx context.Context) error {

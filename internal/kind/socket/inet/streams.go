@@ -25,16 +25,19 @@ type streams struct {
 	readers sync.Pool
 }
 
-// streamsAtOnce is how many are read before it is asked for more: it pays to wake another
-// thread for them.
-const streamsAtOnce = 64
+const (
+	// streamsAtOnce is how many are read before it is asked for more.
+	streamsAtOnce = 64
+	// fewStreams is up to how many take less time than to wake another thread.
+	fewStreams = 256
+)
 
 // expectStream has the image of a connection be read.
 func (k *Kind) expectStream(p *plan.Plan, n *node) {
 	s := &k.streams
 	s.lock.Lock()
 	s.live = append(s.live, n)
-	begin := !s.busy && len(s.live)-s.begun >= streamsAtOnce && k.readsBeside()
+	begin := !s.busy && len(s.live)-s.begun > fewStreams && k.readsBeside()
 	s.busy = s.busy || begin
 	s.lock.Unlock()
 	if !begin {

@@ -41,7 +41,7 @@ func TestStreams(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	for _, cpus := range []int{1, 2} {
 		runtime.GOMAXPROCS(cpus)
-		for _, count := range []uint32{1, streamsAtOnce, 10*streamsAtOnce + 3} {
+		for _, count := range []uint32{1, fewStreams, fewStreams + 10*streamsAtOnce + 3} {
 			for _, bad := range []uint32{count, 0, count - 1} {
 				src := &oneByOne{bad: bad, reads: make([]atomic.Int32, count)}
 				k, p := &Kind{source: src}, plan.New(src, nil)
