@@ -77,37 +77,66 @@ func Besides(f, g func() error) error {
 	return err
 }
 
-// Ahead calls f, in order, for all that each gives, which is got on another goroutine
-// meanwhile: some of them ahead, not all, so that no more than that is in memory. On
-// one CPU it is each(f).
-func Ahead[T any](each func(func(T) error) error, f func(T) error) error {
+// Coming is what is got on another goroutine ahead of its use: some of it, not all, so
+// that no more than that is in memory.
+type Coming[T any] struct {
+	each   func(func(T) error) error
+	pieces chan []T // nil: nobody gets it ahead
+	stop   chan struct{}
+	done   chan error
+	over   bool
+}
+
+// Begin begins to get all that each gives, while its caller has something else to do.
+// Each, or Stop, must follow. On one CPU nothing is got before it is wanted.
+func Begin[T any](each func(func(T) error) error) *Coming[T] {
+	c := &Coming[T]{each: each}
 	if runtime.GOMAXPROCS(0) == 1 {
-		return each(f)
+		return c
 	}
-	pieces, stop, done := make(chan []T, piecesAhead), make(chan struct{}), make(chan error, 1)
+	c.pieces, c.stop, c.done = make(chan []T, piecesAhead), make(chan struct{}), make(chan error, 1)
 	var apart Seats
 	apart.Sit()
 	go func() {
 		apart.Sit()
-		done <- inPieces(each, pieces, stop)
-		close(pieces)
+		c.done <- inPieces(each, c.pieces, c.stop)
+		close(c.pieces)
 	}()
+	return c
+}
+
+// Each calls f, in order, for all that comes, until it fails. It is called once.
+func (c *Coming[T]) Each(f func(T) error) error {
+	if c.pieces == nil {
+		return c.each(f)
+	}
 	var failed error
-	for p := range pieces {
+	for p := range c.pieces {
 		for i := 0; i < len(p) && failed == nil; i++ {
 			if failed = f(p[i]); failed != nil {
-				close(stop)
+				close(c.stop)
 			}
 		}
 	}
-	if err := <-done; failed == nil {
+	c.over = true
+	if err := <-c.done; failed == nil {
 		failed = err
 	}
 	return failed
 }
 
+// Stop ends what Begin began, unless Each has come to its end.
+func (c *Coming[T]) Stop() {
+	if c.pieces == nil || c.over {
+		return
+	}
+	c.over = true
+	close(c.stop)
+	<-c.done
+}
+
 const (
-	piecesAhead = 4
+	piecesAhead = 12
 	// The first piece is small, so that both have something to do soon. The larger the
 	// others are the less often one waits for the other, which takes 50 µs each time.
 	firstPiece   = 64

@@ -59,8 +59,8 @@ func TestBesidesTogether(t *testing.T) {
 	}
 }
 
-// TestAhead: all comes, in order; what fails on either side ends both.
-func TestAhead(t *testing.T) {
+// TestComing: all comes, in order; what fails on either side ends both.
+func TestComing(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	bad := errors.New("bad")
 	each := func(n int, end error) func(func(int) error) error {
@@ -73,10 +73,10 @@ func TestAhead(t *testing.T) {
 			return end
 		}
 	}
-	for _, n := range []int{0, 1, 63, 64, 65, 5000} {
+	for _, n := range []int{0, 1, 63, 64, 65, 50000} {
 		for _, end := range []error{nil, bad} {
 			next := 0
-			err := Ahead(each(n, end), func(i int) error {
+			err := Begin(each(n, end)).Each(func(i int) error {
 				if i != next {
 					t.Errorf("%d instead of %d", i, next)
 				}
@@ -91,8 +91,39 @@ func TestAhead(t *testing.T) {
 			continue
 		}
 		calls := 0
-		if err := Ahead(each(n, nil), func(int) error { calls++; return bad }); err != bad || calls != 1 {
+		if err := Begin(each(n, nil)).Each(func(int) error { calls++; return bad }); err != bad || calls != 1 {
 			t.Errorf("%d calls, error %v", calls, err)
 		}
+	}
+}
+
+// TestBegin: what was begun with is there when somebody wants it, and ends if nobody does.
+func TestBegin(t *testing.T) {
+	for _, cpus := range []int{1, 2} {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cpus))
+		given := 0
+		begin := func() *Coming[int] {
+			given = 0
+			return Begin(func(f func(int) error) error {
+				for ; given < 1<<20; given++ {
+					if err := f(given); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		c := begin()
+		sum := 0
+		if err := c.Each(func(i int) error { sum += i; return nil }); err != nil || sum != (1<<20-1)<<19 {
+			t.Errorf("sum %d, error %v", sum, err)
+		}
+		c.Stop()
+		c = begin()
+		c.Stop()
+		if given == 1<<20 {
+			t.Error("all is got though nobody wants it")
+		}
+		c.Stop()
 	}
 }

@@ -274,7 +274,7 @@ func lockable(store image.Store, moves []options.RemapAddr) ([]netlock.Flow, err
 	o.TCPEstablished = true // else there is nothing to lock
 	o.RemapAddr = moves
 	p := plan.New(Images(store), o)
-	if err := planFiles(p, &tree{}, store, kinds.New()); err != nil {
+	if err := planEach(p, &tree{}, kinds.New(), beginFiles(store).Each); err != nil {
 		return nil, err
 	}
 	return flowsOf(p)

@@ -19,7 +19,7 @@ import (
 
 // makePlan decides from images alone how the tree comes back, and refuses
 // what can't. No process exists yet.
-func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, env *plan.CheckEnv) (*plan.Plan, error) {
+func makePlan(tr *tree, store image.Store, files fileEntries, o *options.Restore, set *kinds.Set, env *plan.CheckEnv) (*plan.Plan, error) {
 	if err := tr.planBirths(o); err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 	}
 	p := plan.New(Images(store), o)
 	p.Expect(tr.expected())
-	if err := planFiles(p, tr, store, set); err != nil {
+	if err := planEach(p, tr, set, files.Each); err != nil {
 		return nil, err
 	}
 	for _, g := range p.LeftOver() {
@@ -40,10 +40,6 @@ func makePlan(tr *tree, store image.Store, o *options.Restore, set *kinds.Set, e
 	}
 	wantHuge(tr, env)
 	return p, errors.Join(checkUses(p, tr), checkFiles(p, env), check(tr, set, env))
-}
-
-func planFiles(p *plan.Plan, tr *tree, store image.Store, set *kinds.Set) error {
-	return planEach(p, tr, set, func(f func(*fdinfo.FileEntry) error) error { return eachFile(store, f) })
 }
 
 // planEach plans all files that each calls its argument with.

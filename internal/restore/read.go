@@ -117,16 +117,19 @@ func read(s image.Store) (*tree, error) {
 	return tr, tr.readTasks(s)
 }
 
-// eachFile calls f for each open file of a checkpoint. There may be very many, of
-// which few are in memory at a time.
-func eachFile(s image.Store, f func(*fdinfo.FileEntry) error) error {
-	err := par.Ahead(func(f func(*fdinfo.FileEntry) error) error {
-		return image.Each(s, image.Files, f)
-	}, f)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // criu writes none if there are none
-	}
-	return err
+// fileEntries are the open files of a checkpoint. There may be very many, of which
+// some are decoded before they are wanted, not all.
+type fileEntries = *par.Coming[*fdinfo.FileEntry]
+
+// beginFiles begins to decode them. Somebody must want them, or Stop it.
+func beginFiles(s image.Store) fileEntries {
+	return par.Begin(func(f func(*fdinfo.FileEntry) error) error {
+		err := image.Each(s, image.Files, f)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // criu writes none if there are none
+		}
+		return err
+	})
 }
 
 // expected is how many open files a task has, about: their numbers are small, one

@@ -30,7 +30,9 @@ func planOf(s image.Store) (*tree, *plan.Plan, error) {
 		return nil, nil, err
 	}
 	env := &plan.CheckEnv{Options: o, Store: s, Capable: func(int) bool { return true }, Bounded: bounded}
-	pl, err := makePlan(tr, s, o, kinds.New(), env)
+	files := beginFiles(s)
+	defer files.Stop()
+	pl, err := makePlan(tr, s, files, o, kinds.New(), env)
 	return tr, pl, err
 }
 

@@ -127,19 +127,8 @@ func (r *restore) check() error {
 // prepare is all that needs no process: images, plan, and whether the numbers
 // of the tree are free.
 func (r *restore) prepare(ctx context.Context) error {
-	var err error
-	if r.tree, err = read(r.store); err != nil {
-		return err
-	}
-	if err := r.checkParent(); err != nil {
-		return err
-	}
-	env, err := r.checkEnv()
+	env, err := r.readAndPlan(ctx)
 	if err != nil {
-		return err
-	}
-	env.Ended = func() error { return context.Cause(ctx) }
-	if r.plan, err = makePlan(r.tree, r.store, r.opts, r.kinds, env); err != nil {
 		return err
 	}
 	// Behind the plan, which has read most of it.
@@ -185,6 +174,27 @@ func (r *restore) prepare(ctx context.Context) error {
 	}
 	r.transport, err = newTransport(number)
 	return err
+}
+
+// readAndPlan makes the plan from the images. Open files are decoded while the rest is
+// read, since the plan begins with them.
+func (r *restore) readAndPlan(ctx context.Context) (*plan.CheckEnv, error) {
+	files := beginFiles(r.store)
+	defer files.Stop()
+	var err error
+	if r.tree, err = read(r.store); err != nil {
+		return nil, err
+	}
+	if err := r.checkParent(); err != nil {
+		return nil, err
+	}
+	env, err := r.checkEnv()
+	if err != nil {
+		return nil, err
+	}
+	env.Ended = func() error { return context.Cause(ctx) }
+	r.plan, err = makePlan(r.tree, r.store, files, r.opts, r.kinds, env)
+	return env, err
 }
 
 // raiseFileLimit raises the engine's soft limit of open files to the hard one
