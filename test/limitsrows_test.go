@@ -58,7 +58,7 @@ var elsewhere = map[string]string{
 	"a netlink socket that packets are queued for":        "internal/kind/socket/netlink: TestNetfilter",
 	"a filter of SO_ATTACH_BPF":                           "needs a machine without a BPF file system",
 	"the end of a kernel's tunnel":                        "internal/kind/socket/inet: TestRefused",
-	"a socket that is bound to an interface which":        "internal/kind/socket: TestInterfaceGone",
+	"a socket of IPv4 or IPv6 that is bound to an":        "internal/kind/socket/inet: TestGone",
 	"several unix sockets that are called by one":         "needs a kernel whose memory can't be read",
 	"AF_ALG, CAN, Bluetooth":                              "internal/kind/socket: TestOthersRefuse",
 	"a process of another PID namespace sent":             "needs another PID namespace than that of the test",

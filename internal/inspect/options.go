@@ -55,7 +55,9 @@ func socketOptions(o *skopts.SkOptsEntry) []Option {
 	if n := o.GetSoRcvlowat(); o.GetSoRcvlowat() > 1 {
 		set = append(set, Option{"SO_RCVLOWAT", strconv.FormatUint(uint64(n), 10)})
 	}
-	if dev := o.GetSoBoundDev(); dev != "" && checkName(dev) == nil {
+	if n, gone := strings.CutPrefix(o.GetSoBoundDev(), "/"); gone && checkName(n) == nil {
+		set = append(set, Option{"SO_BINDTOIFINDEX", n + ", which was gone"})
+	} else if dev := o.GetSoBoundDev(); dev != "" && checkName(dev) == nil {
 		set = append(set, Option{"SO_BINDTODEVICE", dev})
 	}
 	if n := len(o.GetSoFilter()); n > 0 {

@@ -3,12 +3,13 @@ package socket
 import (
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	sk_opts "glis.dev/glis/image/criu/sk-opts"
-	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -18,7 +19,22 @@ const maxFilter = 4096 // BPF_MAXINSNS
 type Attachment struct {
 	Filter []unix.SockFilter // classic BPF
 	EBPF   bool              // its filter is eBPF
-	Device string            // SO_BINDTODEVICE
+	Device string            // SO_BINDTODEVICE; of an interface that is gone see Gone
+}
+
+// goneDevice begins the name that we give an interface which is gone, of which the kernel
+// tells its number only: it is none that an interface can have (dev_valid_name()).
+const goneDevice = "/"
+
+// Gone returns the number of the interface that a socket is bound to, if it is called as one
+// that is gone.
+func Gone(device string) (index int, gone bool) {
+	digits, gone := strings.CutPrefix(device, goneDevice)
+	if !gone {
+		return 0, false
+	}
+	n, err := strconv.Atoi(digits)
+	return n, err == nil && n > 0 && n <= math.MaxInt32
 }
 
 // Empty tells whether nothing is attached.
@@ -46,7 +62,8 @@ func ReadAttachment(fd int, filter bool) (Attachment, error) {
 	var name [unix.IFNAMSIZ]byte
 	n, err := linux.Getsockopt(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, name[:])
 	if errors.Is(err, unix.ENODEV) {
-		return a, fmt.Errorf("%w: it is bound to interface %d, which is gone, and another one may have its number at the restore; let the process bind it to another one, or to none (SO_BINDTODEVICE), or close it", kind.ErrUnsupported, index)
+		a.Device = goneDevice + strconv.Itoa(index)
+		return a, nil
 	}
 	if err != nil {
 		return a, fmt.Errorf("read SO_BINDTODEVICE (interface %d): %w", index, err)
@@ -92,6 +109,9 @@ func AttachDevice(fd int, e *sk_opts.SkOptsEntry) error {
 
 // BindToDevice binds a socket to an interface, or to none if that is "": socket(7).
 func BindToDevice(fd int, name string) error {
+	if n, gone := Gone(name); gone {
+		return bindToGone(fd, n)
+	}
 	err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, name)
 	switch {
 	case err == nil:
@@ -100,6 +120,22 @@ func BindToDevice(fd int, name string) error {
 		return fmt.Errorf("set SO_BINDTODEVICE to none: %w", err)
 	}
 	return fmt.Errorf("set SO_BINDTODEVICE to %q (is that interface there?): %w", name, err)
+}
+
+// bindToGone binds a socket to an interface that is gone, as it is still: another may have its
+// number by now.
+func bindToGone(fd, index int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, index); err != nil {
+		return fmt.Errorf("set SO_BINDTOIFINDEX to %d: %w", index, err)
+	}
+	switch name, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE); {
+	case errors.Is(err, unix.ENODEV):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read SO_BINDTODEVICE (interface %d): %w", index, err)
+	default:
+		return fmt.Errorf("it was bound to interface %d, which was gone, and now %q has that number: remove that one", index, name)
+	}
 }
 
 // AttachFilter is the part of Attach that comes behind what is queued.

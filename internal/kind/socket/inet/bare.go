@@ -197,7 +197,7 @@ func (l *bareLook) entry() (*sk_inet.InetSkEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.checkForeign(ends.Local.Addr()); err != nil {
+	if err := errors.Join(l.checkGone(ends), l.checkForeign(ends.Local.Addr())); err != nil {
 		return nil, err
 	}
 	number := func(n int) *uint32 { return proto.Uint32(uint32(n)) }

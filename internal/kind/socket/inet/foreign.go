@@ -39,7 +39,7 @@ func (k *Kind) isForeign(a abroad) (bool, error) {
 		return false, fmt.Errorf("make a socket to look for an address with: %w", err)
 	}
 	defer unix.Close(n)
-	if a.device != "" {
+	if _, gone := socket.Gone(a.device); a.device != "" && !gone {
 		if err := socket.BindToDevice(n, a.device); err != nil {
 			return false, err
 		}

@@ -402,10 +402,10 @@ func (n *node) bindTo(own int, at address, zone int) error {
 }
 
 // bindAside binds a socket of IPv6 that belongs to an interface which has not its
-// address: it was bound before it came to belong there, which the kernel lets be.
+// address, or is gone: it was bound before it came to belong there, which the kernel lets be.
 func (n *node) bindAside(own int, at address, zone int) error {
 	err := n.unseen.bindAt(own, at, zone)
-	if !errors.Is(err, unix.EADDRNOTAVAIL) || n.family != unix.AF_INET6 || n.opts.Entry.GetSoBoundDev() == "" {
+	if !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) || n.family != unix.AF_INET6 || n.opts.Entry.GetSoBoundDev() == "" {
 		return err
 	}
 	if err := socket.BindToDevice(own, ""); err != nil {
