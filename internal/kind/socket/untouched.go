@@ -318,8 +318,12 @@ func (l *lesson) conclude(u *Untouched) error {
 			differ(fileNoise, s.file, base.file)
 		}
 	}
-	addresses(sockNoise, base.sock)
-	addresses(fileNoise, base.file)
+	bits, err := linux.KernelAddressBits()
+	if err != nil {
+		return err
+	}
+	addresses(sockNoise, base.sock, bits)
+	addresses(fileNoise, base.file, bits)
 	for _, s := range l.all {
 		if s.twin == nil {
 			continue
@@ -344,12 +348,13 @@ func differ(into, a, b []byte) {
 	}
 }
 
-// addresses makes noise of all bits of words that are addresses in the kernel and differ:
+// addresses makes noise of all bits of words that are addresses in the kernel, of which so
+// many bits aren't all ones, and differ:
 // that some of them were the same in a few sockets is chance, and others are elsewhere.
-func addresses(noise, base []byte) {
+func addresses(noise, base []byte, bits int) {
 	for at := 0; at+8 <= len(base); at += 8 {
 		differs := binary.LittleEndian.Uint64(noise[at:]) != 0
-		if differs && int64(binary.LittleEndian.Uint64(base[at:]))>>47 == -1 {
+		if differs && int64(binary.LittleEndian.Uint64(base[at:]))>>bits == -1 {
 			binary.LittleEndian.PutUint64(noise[at:], math.MaxUint64)
 		}
 	}

@@ -174,9 +174,16 @@ func TestAddressesDontCount(t *testing.T) {
 	base = binary.LittleEndian.AppendUint64(base, 0xffffffff81000000)
 	noise := make([]byte, len(base))
 	noise[0], noise[8] = 0xf0, 0x0f
-	addresses(noise, base)
+	addresses(noise, base, 47)
 	want := append(bytes.Repeat([]byte{0xff}, 8), 0x0f)
 	if !bytes.Equal(noise, append(want, make([]byte, 15)...)) {
 		t.Errorf("%x", noise)
+	}
+	five := binary.LittleEndian.AppendUint64(nil, 0xff110001ab859230) // with page tables of five levels
+	for bits, want := range map[int][]byte{47: {0, 0xf0, 7: 0}, 56: bytes.Repeat([]byte{0xff}, 8)} {
+		noise := []byte{0, 0xf0, 7: 0}
+		if addresses(noise, five, bits); !bytes.Equal(noise, want) {
+			t.Errorf("%d bits: %x", bits, noise)
+		}
 	}
 }
