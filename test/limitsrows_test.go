@@ -52,6 +52,7 @@ var elsewhere = map[string]string{
 	"keys of TCP-AO":                                      "internal/kind/socket/inet: TestRefused",
 	"connections of Multipath TCP":                        "internal/kind/socket/inet: TestRefused",
 	"datagrams in a UDP queue":                            "internal/kind/socket/inet: TestRefused",
+	"a UDP socket of IPv6 that was disconnected":          "internal/kind/socket/inet: TestHeardAway",
 	"datagrams in the queue of a UDP-Lite socket":         "internal/kind/socket/inet: TestLiteRefused",
 	"what a UDP socket hasn't sent yet":                   "internal/kind/socket/inet: TestRefused",
 	"errors that wait at a UDP, ping or raw socket":       "internal/kind/socket/inet: TestRefused, TestRawErrors",

@@ -165,6 +165,14 @@ func (n *Net) Up(t testing.TB, name string) {
 	n.links(t, unix.RTM_NEWLINK, 0, withIndex(n.Index(t, name), unix.IFF_UP), func(*netlink.AttributeEncoder) {})
 }
 
+// Down takes an interface down.
+func (n *Net) Down(t testing.TB, name string) {
+	t.Helper()
+	head := withIndex(n.Index(t, name), unix.IFF_UP)
+	clear(head[8:12]) // the flags; what follows is which of them change
+	n.links(t, unix.RTM_NEWLINK, 0, head, func(*netlink.AttributeEncoder) {})
+}
+
 // Address gives an interface an address, which can be used at once.
 func (n *Net) Address(t testing.TB, name, prefix string) {
 	t.Helper()

@@ -122,27 +122,57 @@ func (n *node) hearOnly(own int) error {
 // meet connects the socket to that address, and disconnects it. By which interface it went
 // there nobody knows any more, and it doesn't matter.
 func (n *node) meet(own int) (err error) {
-	zones := []int{0}
-	if linkLocal(n.heard) {
-		all, err := net.Interfaces()
-		if err != nil {
-			return fmt.Errorf("list interfaces: %w", err)
-		}
-		zones = zones[:0]
-		for _, i := range all {
-			zones = append(zones, i.Index)
-		}
-	}
-	for _, zone := range zones {
-		if err = n.unseen.connectTo(own, address{n.heard.ip, discard}, zone); err == nil {
-			break
-		}
-	}
+	err = n.heard.anywhere(func(zone int) error {
+		return n.unseen.connectTo(own, address{n.heard.ip, discard}, zone)
+	})
 	if err != nil {
 		return fmt.Errorf("connect to %v, the only address that it heard, and there must be a route to: %w", n.heard.ip, err)
 	}
 	if err := linux.Connect(own, binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)); err != nil {
 		return fmt.Errorf("disconnect from %v: %w", n.heard.ip, err)
+	}
+	return nil
+}
+
+// anywhere tries a call with each interface that an address may be by, until one works.
+func (a address) anywhere(try func(zone int) error) (err error) {
+	if !linkLocal(a) {
+		return try(0)
+	}
+	all, err := net.Interfaces()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	err = unix.ENODEV
+	for _, i := range all {
+		if err = try(i.Index); err == nil {
+			break
+		}
+	}
+	return err
+}
+
+// checkHeard refuses a socket that couldn't meet the only address that it hears, as there is
+// no route to that by now.
+func (l *look) checkHeard() error {
+	if !l.heard.set() {
+		return nil
+	}
+	n, err := unix.Socket(l.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return l.fail(fmt.Errorf("make a socket to look for a route with: %w", err))
+	}
+	defer unix.Close(n)
+	if mark := l.value("SO_MARK"); mark != 0 {
+		if err := unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+			return l.fail(fmt.Errorf("set SO_MARK: %w", err))
+		}
+	}
+	err = l.heard.anywhere(func(zone int) error {
+		return unix.Connect(n, address{l.heard.ip, discard}.sockaddr(l.family, zone))
+	})
+	if err != nil {
+		return l.refuse("it was disconnected, and hears %v alone, to which there is no route by now (%v), so that it couldn't be brought to that again; add one, or let the process close it", l.heard.ip, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
@@ -213,4 +215,16 @@ func sinceThen(t *testing.T, s sort, n int) string {
 	waits, err := unix.IoctlGetInt(n, unix.SIOCINQ)
 	must(t, err)
 	return fmt.Sprintf("%v, of interface %q, V6ONLY %d, %d bytes wait", heardBy(t, s, n), device, only, waits)
+}
+
+// One that hears an address alone is refused while there is no route to that.
+func TestHeardAway(t *testing.T) {
+	aloneInNet(t)
+	d := udp6.make(t)
+	must(t, unix.Connect(d.Int(), address{netip.IPv6Loopback(), discard}.sockaddr(unix.AF_INET6, 0)))
+	must(t, linux.Connect(d.Int(), binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)))
+	_, err := dumped(t, options.NewDump(), d.Int())
+	must(t, err)
+	testkit.Here().Down(t, "lo")
+	refused(t, options.NewDump(), d.Int(), "no route")
 }
