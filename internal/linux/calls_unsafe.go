@@ -65,3 +65,13 @@ func RtTgsigqueueinfo(tgid, tid, sig int, info *Siginfo) error {
 	}
 	return nil
 }
+
+// SchedGetaffinity reads the CPUs that a thread may run on, as a set for which there is
+// room for all that the kernel could have, and returns how many bytes it has.
+func SchedGetaffinity(tid int, set []byte) (int, error) {
+	n, _, e := unix.RawSyscall(unix.SYS_SCHED_GETAFFINITY, uintptr(tid), uintptr(len(set)), uintptr(unsafe.Pointer(unsafe.SliceData(set))))
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}

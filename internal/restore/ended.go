@@ -7,6 +7,7 @@ import (
 	"glis.dev/glis/image"
 	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/tracee"
 )
 
 // The first thread of a process that had ended while others went on is made like
@@ -15,8 +16,8 @@ import (
 
 // mayEnd checks that who is to end so is the first of several threads.
 func (th *thread) mayEnd() error {
-	ends, err := facets.Ended(th.extra)
-	th.ends = ends
+	ends, blocked, err := facets.Ended(th.extra)
+	th.ends, th.blocked = ends, blocked
 	if err == nil && ends && (th.tid != th.task.pid || len(th.task.threads) < 2) {
 		err = fmt.Errorf("it ends before the others of its process go on, but isn't the first of several threads")
 	}
@@ -28,6 +29,24 @@ func (th *thread) mayEnd() error {
 
 // firstEnds tells whether the first thread of a task is to end.
 func (t *task) firstEnds() bool { return t.images[0].ends }
+
+// endFirst lets the first thread of a task go, which its registers have exit, and waits
+// until it has. What it had blocked others can read for as long as the process lives,
+// but no signal of the process is to reach it any more: so it gets that in the middle of
+// exit(2). What goes wrong of this changes nothing but that.
+func endFirst(t *task) error {
+	tid := t.live.threads[0].TID
+	if err := tracee.ContSyscall(tid); err == nil {
+		if s, err := tracee.Wait(tid); err == nil && s.Syscall() {
+			_ = tracee.SetSigmask(tid, t.images[0].blocked)
+		}
+	}
+	err := tracee.Detach(tid, 0)
+	if err == nil {
+		awaitFirst(t.pid)
+	}
+	return err
+}
 
 // awaitFirst waits until the first thread of a task has ended, which was let go, so
 // that the others never meet it. Nobody tells.

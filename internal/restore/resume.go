@@ -122,17 +122,15 @@ func (r *restore) release(ctx context.Context) error {
 func letGo(t *task, sig unix.Signal) error {
 	var errs []error
 	for i, th := range t.live.threads {
-		ends := i == 0 && t.firstEnds()
-		own := sig
-		if ends {
-			own = 0
+		var err error
+		if i == 0 && t.firstEnds() {
+			err = endFirst(t)
 		} else {
+			err = tracee.Detach(th.TID, sig)
 			sig = 0
 		}
-		if err := tracee.Detach(th.TID, own); err != nil && !errors.Is(err, tracee.ErrGone) {
+		if err != nil && !errors.Is(err, tracee.ErrGone) {
 			errs = append(errs, fmt.Errorf("%v: %w", t, err))
-		} else if ends {
-			awaitFirst(t.pid)
 		}
 	}
 	return errors.Join(errs...)

@@ -23,6 +23,7 @@ type thread struct {
 	waiting uint64
 	heeds   bool                 // its parent's end: it has PR_SET_PDEATHSIG
 	ends    bool                 // see firstEnds
+	blocked uint64               // by one that ends so, when it has
 	mask    uint64               // of blocked signals
 	slept   bool                 // see facets.Wake.Slept
 	core    *criu_core.CoreEntry // nil, as the two below, if it is kept as its entry

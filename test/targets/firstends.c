@@ -1,10 +1,12 @@
 // Processes whose first threads have ended while others go on: one with a child
 // like it, with descriptors, a signal that waits for the process, a name, a
-// priority and ids of the first thread's own.
+// priority, ids, CPUs, a personality, a timer slack and blocked signals of the first
+// thread's own.
 #include "ctl.h"
 #include <pthread.h>
 #include <sched.h>
 #include <sys/epoll.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -25,9 +27,19 @@ static char state(int *code) {
 	return *at;
 }
 
+// noted notes a file that says one thing of the first thread.
+static void noted(const char *what) {
+	char path[64], text[100];
+	snprintf(path, sizeof path, "/proc/%d/%s", getpid(), what);
+	int fd = CHECK(open(path, O_RDONLY));
+	ssize_t n = CHECK(read(fd, text, sizeof text));
+	close(fd);
+	obs("%s %.*s", what, (int)n - 1, text);
+}
+
 // first notes what /proc and system calls tell of the process by its first thread.
 static void first(void) {
-	static const char *want[] = {"Name", "State", "Uid", "Gid", "Groups", "CapEff", "CapBnd", "NoNewPrivs", "Threads", "ShdPnd"};
+	static const char *want[] = {"Name", "State", "Uid", "Gid", "Groups", "CapEff", "CapBnd", "NoNewPrivs", "Threads", "ShdPnd", "SigBlk", "Cpus_allowed"};
 	char path[64], line[4096];
 	int code, n = 0;
 	char is = state(&code);
@@ -38,7 +50,7 @@ static void first(void) {
 	while (fgets(line, sizeof line, f))
 		for (size_t i = 0; i < sizeof want / sizeof *want; i++)
 			if (!strncmp(line, want[i], strlen(want[i])) && line[strlen(want[i])] == ':')
-				obs("%.*s", (int)strcspn(line, "\n"), line);
+				obs("%s%.*s", *want[i] == 'C' && want[i][1] == 'p' ? "=" : "", (int)strcspn(line, "\n"), line);
 	fclose(f);
 	DIR *d = opendir("/proc/self/task");
 	MUST(d);
@@ -49,6 +61,7 @@ static void first(void) {
 	errno = 0;
 	obs("nice %d, policy %d", getpriority(PRIO_PROCESS, getpid()), sched_getscheduler(getpid()));
 	MUST(errno == 0);
+	noted("personality"), noted("timerslack_ns");
 }
 
 static void *other(void *arg) {
@@ -134,6 +147,17 @@ int main(int argc, char **argv) {
 	begin();
 	CHECK(prctl(PR_SET_NAME, "first"));
 	CHECK(setpriority(PRIO_PROCESS, 0, 3));
+	CHECK(sched_setscheduler(0, SCHED_BATCH | SCHED_RESET_ON_FORK, &(struct sched_param){0}));
+	cpu_set_t cpus;
+	CPU_ZERO(&cpus);
+	CPU_SET(CHECK(sched_getcpu()), &cpus); // which one, each run has for itself
+	CHECK(sched_setaffinity(0, sizeof cpus, &cpus));
+	CHECK(personality(ADDR_NO_RANDOMIZE | UNAME26));
+	CHECK(prctl(PR_SET_TIMERSLACK, 123456));
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	OK(pthread_sigmask(SIG_BLOCK, &set, NULL));
 	CHECK(syscall(SYS_setgroups, 2, (gid_t[]){5, 6}));
 	syscall(SYS_exit, 0);
 }

@@ -49,12 +49,18 @@ func (a Affinity) Dump(q *kind.Question) (kind.Answer, error) {
 			return err
 		}
 		set, err := q.Batch.Output(at, min(int(n), room))
-		if err != nil || bytes.Equal(trimSet(set), a.cpus().online) {
-			return err
+		if err == nil {
+			a.put(c, set)
 		}
-		putExtra(c, extraAffinity, trimSet(set))
-		return nil
+		return err
 	}, nil
+}
+
+// put notes the CPUs that a thread may run on, unless those are all.
+func (a Affinity) put(c *core.CoreEntry, set []byte) {
+	if !bytes.Equal(trimSet(set), a.cpus().online) {
+		putExtra(c, extraAffinity, trimSet(set))
+	}
 }
 
 // Restore implements kind.Facet.

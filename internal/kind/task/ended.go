@@ -2,6 +2,7 @@ package task
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -10,6 +11,8 @@ import (
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -32,7 +35,9 @@ func EndedCore(t *scan.Task, other *core.CoreEntry) (*core.CoreEntry, error) {
 	}
 	c.ThreadCore.Comm = &t.Stat.Comm
 	c.ThreadCore.Creds = endedCreds(first, other.GetThreadCore().GetCreds())
-	putEndedSched(c.ThreadCore, t)
+	if err := putEndedRest(c, t); err != nil {
+		return nil, kind.About(t, err)
+	}
 	putExtra(c, extraEnded, binary.LittleEndian.AppendUint32(nil, uint32(status.ExitStatus())))
 	return c, nil
 }
@@ -57,23 +62,79 @@ func endedCreds(first *scan.Thread, other *creds.CredsEntry) *creds.CredsEntry {
 	return e
 }
 
-// putEndedSched fills in how the thread is scheduled: getpriority(2) and
-// sched_getscheduler(2) tell it of a process by its first thread. One with a deadline
-// has none any more.
-func putEndedSched(c *core.ThreadCoreEntry, t *scan.Task) {
-	policy, nice := t.Stat.Policy, int32(t.Stat.Nice)
-	switch {
-	case realtime(policy):
-		c.SchedPrio = &t.Stat.RTPriority
-	case policy > unix.SCHED_IDLE:
-		policy = unix.SCHED_NORMAL
+// putEndedRest fills in what others can ask of the thread by the process's number: how
+// it is scheduled, on which CPUs, its personality, its timer slack, and which signals it
+// had blocked. Its I/O priority went with it, and nobody can ask for its securebits.
+func putEndedRest(c *core.CoreEntry, t *scan.Task) error {
+	pid := int(t.PID)
+	if err := putEndedSched(c, t); err != nil {
+		return err
 	}
-	c.SchedPolicy, c.SchedNice = &policy, &nice
+	a := newAffinity()
+	set := make([]byte, a.cpus().room)
+	n, err := linux.SchedGetaffinity(pid, set)
+	if err != nil {
+		return fmt.Errorf("sched_getaffinity: %w", err)
+	}
+	a.put(c, set[:n])
+	dir, err := proc.Open(t.PID)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // only read from
+	own, err := dir.Personality()
+	if err != nil {
+		return err
+	}
+	putPersonality(c, own)
+	slack, err := dir.TimerSlack()
+	if err == nil {
+		putEndedSlack(c, slack)
+	} else if !errors.Is(err, unix.EPERM) { // without CAP_SYS_NICE
+		return err
+	}
+	if m := t.Ended.Status.SigBlk; m != 0 {
+		putExtra(c, extraEndedMask, binary.LittleEndian.AppendUint64(nil, m))
+	}
+	return nil
+}
+
+// putEndedSlack notes a timer slack, as Attributes does.
+func putEndedSlack(c *core.CoreEntry, slack uint64) {
+	a := attributes()[0]
+	if a.special(slack) {
+		putExtra(c, a.name, binary.LittleEndian.AppendUint64(nil, slack))
+	}
+}
+
+// putEndedSched fills in how the thread is scheduled. One with a deadline has none any
+// more.
+func putEndedSched(c *core.CoreEntry, t *scan.Task) error {
+	is, err := unix.SchedGetAttr(int(t.PID), 0)
+	if err != nil {
+		return fmt.Errorf("sched_getattr: %w", err)
+	}
+	if is.Policy > unix.SCHED_IDLE {
+		is = &unix.SchedAttr{Flags: is.Flags & schedResetOnFork}
+	}
+	attr := make([]byte, schedAttrSize)
+	if _, err := binary.Encode(attr, binary.LittleEndian, is); err != nil {
+		return err
+	}
+	newSched().put(c, attr, int32(t.Stat.Nice))
+	return nil
 }
 
 // Ended tells of a first thread, by ReadExtra's answer, whether it is to end before
-// the others of its process go on.
-func Ended(x kind.Extra) (bool, error) {
+// the others of its process go on, and which signals it then is to have blocked.
+func Ended(x kind.Extra) (ends bool, mask uint64, err error) {
 	b, err := sized(x, extraEnded, 4)
-	return b != nil, err
+	if err != nil {
+		return false, 0, err
+	}
+	m, err := sized(x, extraEndedMask, 8)
+	if m != nil {
+		mask = binary.LittleEndian.Uint64(m)
+	}
+	return b != nil, mask, err
 }

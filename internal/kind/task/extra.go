@@ -32,12 +32,13 @@ const (
 	extraAutogroup   = "autogroup"
 	extraKeyring     = "session-keyring"
 	extraEnded       = "ended"
+	extraEndedMask   = "ended-mask"
 	extraFutureLock  = "future-lock"
 )
 
 func knownExtra(name string) bool {
 	switch name {
-	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup, extraKeyring, extraEnded, extraFutureLock:
+	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup, extraKeyring, extraEnded, extraEndedMask, extraFutureLock:
 		return true
 	}
 	return attributeNamed(name)

@@ -26,15 +26,18 @@ func (Personality) Dump(q *kind.Question) (kind.Answer, error) {
 		if err != nil {
 			return err
 		}
-		own := uint32(v)
-		if c.Tc != nil {
-			c.Tc.Personality = &own
-		}
-		if own != usualPersonality {
-			putExtra(c, extraPersonality, binary.LittleEndian.AppendUint32(nil, own))
-		}
+		putPersonality(c, uint32(v))
 		return nil
 	}, nil
+}
+
+func putPersonality(c *core.CoreEntry, own uint32) {
+	if c.Tc != nil {
+		c.Tc.Personality = &own
+	}
+	if own != usualPersonality {
+		putExtra(c, extraPersonality, binary.LittleEndian.AppendUint32(nil, own))
+	}
 }
 
 const usualPersonality = 0 // PER_LINUX

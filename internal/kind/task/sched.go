@@ -100,15 +100,20 @@ func (s Sched) Dump(q *kind.Question) (kind.Answer, error) {
 		if err != nil {
 			return err
 		}
-		putSched(c.ThreadCore, attr, niceOffset-int32(v))
-		if fair(attr) && binary.LittleEndian.Uint64(attr[schedRuntimeAt:]) == s.slice() {
-			clear(attr[schedRuntimeAt : schedRuntimeAt+8])
-		}
-		if !plainSched(attr) {
-			putExtra(c, extraSched, attr)
-		}
+		s.put(c, attr, niceOffset-int32(v))
 		return nil
 	}, nil
+}
+
+// put notes how a thread is scheduled.
+func (s Sched) put(c *core.CoreEntry, attr []byte, nice int32) {
+	putSched(c.ThreadCore, attr, nice)
+	if fair(attr) && binary.LittleEndian.Uint64(attr[schedRuntimeAt:]) == s.slice() {
+		clear(attr[schedRuntimeAt : schedRuntimeAt+8])
+	}
+	if !plainSched(attr) {
+		putExtra(c, extraSched, attr)
+	}
 }
 
 // putSched fills in criu's fields: the policy as sched_getscheduler(2) has it.
