@@ -24,6 +24,9 @@ type App struct {
 	Engine Engine
 	System System
 	Start  time.Time // log lines count from here
+	Last   bool      // the process ends with Run, so that what it does with signals stays
+
+	calm func() os.Signal // see interruptible; nil if there was no need to
 }
 
 // System is what the command line does with the process it runs in.
@@ -49,12 +52,25 @@ func Main(engine Engine) int {
 		Engine: engine,
 		System: System{Privileges: ownPrivileges, Exec: become},
 		Start:  time.Now(),
+		Last:   true,
 	}
 	return app.Run(os.Args[1:])
 }
 
-// Run does what the arguments say and returns the exit status.
+// Run does what the arguments say and returns the exit status. Unless the process ends
+// with it, signals do afterwards what they did before; one that came too late to end
+// anything does it then.
 func (a *App) Run(args []string) int {
+	status := a.run(args)
+	if a.calm != nil && !a.Last {
+		if late := a.calm(); status == exitOK {
+			endBy(late)
+		}
+	}
+	return status
+}
+
+func (a *App) run(args []string) int {
 	if len(args) == 0 {
 		a.printUsage()
 		return exitError

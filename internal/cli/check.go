@@ -19,7 +19,7 @@ func (a *App) check(c *call) int {
 	if !ok {
 		return exitError
 	}
-	ctx, _ := interruptible()
+	ctx, _ := a.interruptible()
 	report, err := a.Engine.Check(ctx, o, s.log)
 	if err != nil {
 		return s.fail(stopped(ctx, err), "")

@@ -15,7 +15,7 @@ func (a *App) demo(c *call) int {
 	if err := a.checkPrivileges(c.verb.name, o.Unprivileged); err != nil {
 		return a.fail(c.verb.name, err)
 	}
-	ctx, _ := interruptible()
+	ctx, _ := a.interruptible()
 	if err := a.Engine.Demo(ctx, o, a.Stdout); err != nil {
 		return a.fail(c.verb.name, stopped(ctx, err))
 	}

@@ -25,7 +25,7 @@ func (a *App) dump(c *call) int {
 	if !ok {
 		return exitError
 	}
-	ctx, _ := interruptible()
+	ctx, _ := a.interruptible()
 	p := a.progress(c.verb.name, s.quiet())
 	stats, err := a.Engine.Dump(ctx, o, s.log, append(p.observers(), scripts(&o.Common, o.Scripts, s.log)...))
 	p.end()

@@ -36,7 +36,7 @@ func (a *App) look(c *call, common *options.Common, f func(context.Context, *ses
 	if !ok {
 		return exitError
 	}
-	ctx, _ := interruptible()
+	ctx, _ := a.interruptible()
 	if err := f(ctx, s); err != nil {
 		return s.fail(stopped(ctx, err), "")
 	}

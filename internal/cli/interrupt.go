@@ -5,8 +5,30 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 )
+
+// interruptible is the function of that name, of which stop may be called more than once:
+// later ones return nil. Run has it undone if the process does not end.
+func (a *App) interruptible() (ctx context.Context, stop func() os.Signal) {
+	pipe := signal.Ignored(syscall.SIGPIPE)
+	ctx, first := interruptible()
+	var once sync.Once
+	stop = func() (sig os.Signal) {
+		once.Do(func() { sig = first() })
+		return sig
+	}
+	a.calm = func() os.Signal {
+		if !pipe {
+			// Go goes on to ignore one until somebody has asked for it.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+			signal.Reset(syscall.SIGPIPE)
+		}
+		return stop()
+	}
+	return ctx, stop
+}
 
 // interruptible returns a context that ends when somebody stops the program,
 // so that the engine takes back what it did. Signals that were ignored when

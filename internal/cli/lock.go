@@ -34,7 +34,7 @@ func (a *App) lockWith(c *call, act func(context.Context, *options.Lock, *slog.L
 	if !ok {
 		return exitError
 	}
-	ctx, _ := interruptible()
+	ctx, _ := a.interruptible()
 	n, err := act(ctx, o, s.log)
 	if err != nil {
 		return s.fail(stopped(ctx, err), "")

@@ -49,7 +49,7 @@ func restoreConflicts(o *options.Restore) error {
 
 // restoreIn restores, and then waits or becomes another program.
 func (a *App) restoreIn(s *session, o *options.Restore) int {
-	ctx, stop := interruptible()
+	ctx, stop := a.interruptible()
 	p := a.progress(s.stage, s.quiet())
 	r, err := a.Engine.Restore(ctx, o, s.log, append(p.observers(), scripts(&o.Common, o.Scripts, s.log)...))
 	p.end()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +19,8 @@ import (
 	"glis.dev/glis/options"
 )
 
-// childEnv makes the test binary the program under test.
+// childEnv makes the test binary the program under test. If it is the number of a
+// signal, other than 1, the program sends itself that afterwards.
 const childEnv = "GLIS_CLI_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -30,7 +32,26 @@ func TestMain(m *testing.M) {
 		Getenv: func(string) string { return "" },
 		System: System{Privileges: func() (Privileges, error) { return Privileges{true, ^uint64(0)}, nil }, Exec: become},
 	}
-	os.Exit(app.Run(os.Args[1:]))
+	status := app.Run(os.Args[1:])
+	if sig, err := strconv.Atoi(os.Getenv(childEnv)); err == nil && sig != 1 {
+		end(syscall.Signal(sig))
+		time.Sleep(time.Minute) // it has ended long before
+	}
+	os.Exit(status)
+}
+
+// end has a signal end the program; a Go program ends by SIGPIPE when it writes to a
+// standard output that nobody reads, and else never.
+func end(sig syscall.Signal) {
+	if sig != syscall.SIGPIPE {
+		_ = syscall.Kill(os.Getpid(), sig)
+		return
+	}
+	var p [2]int
+	_ = syscall.Pipe(p[:])
+	_ = syscall.Close(p[0])
+	_ = syscall.Dup3(p[1], 1, 0)
+	fmt.Println()
 }
 
 // blockingEngine says that it is there and then waits for the end.
@@ -125,6 +146,20 @@ func TestSignalWhileWaiting(t *testing.T) {
 	_ = cmd.Wait()
 	if st, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() || st.Signal() != syscall.SIGTERM {
 		t.Errorf("%v", cmd.ProcessState)
+	}
+}
+
+// TestSignalsAfterwards: a program that calls Run and goes on ends by signals as before.
+func TestSignalsAfterwards(t *testing.T) {
+	all := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE}
+	noticed(t, all)
+	for _, sig := range all {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "restore", "-d", "-D", t.TempDir())
+		cmd.Env = append(os.Environ(), childEnv+"="+strconv.Itoa(int(sig)))
+		out, _ := cmd.CombinedOutput()
+		if st, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() || st.Signal() != sig {
+			t.Errorf("%v: %v, %s", sig, cmd.ProcessState, out)
+		}
 	}
 }
 
