@@ -101,6 +101,33 @@ func TestRemovedFiles(t *testing.T) {
 	}
 }
 
+// Of files that were made in each other's place, without being removed before, the
+// manifest has the last.
+func TestMadeTwice(t *testing.T) {
+	for _, later := range []bool{false, true} {
+		store := memory{}
+		r := NewRecorder(store, later)
+		for _, what := range []string{"the first one", "2nd", "third"} {
+			for _, name := range []string{"a.img", "b.img"} {
+				delete(store, name) // as Overwrite does
+				f, err := r.Create(name)
+				check(t, err)
+				_, err = f.WriteAt([]byte(what+name), 0)
+				check(t, errors.Join(err, f.Close()))
+			}
+		}
+		check(t, r.Seal(context.Background(), someInventory()))
+		c, err := Check(store)
+		check(t, err)
+		for _, name := range []string{"a.img", "b.img"} {
+			f, err := c.Open(name)
+			check(t, err)
+			check(t, f.Close())
+		}
+		check(t, c.Rest(context.Background()))
+	}
+}
+
 // heap is how much memory is in use, in bytes.
 func heap() int64 {
 	var m runtime.MemStats

@@ -1,10 +1,12 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"glis.dev/glis/image/criu/inventory"
@@ -161,13 +163,18 @@ func (r *Recorder) forget() {
 // list returns what the manifest is to say, sorted.
 func (r *Recorder) list(ctx context.Context) (*ledger, error) {
 	r.forget()
-	for len(r.unread) > 0 {
+	// Of a name that was made more than once only the last file is there.
+	slices.SortStableFunc(r.unread, func(a, b *recorded) int { return cmp.Compare(a.name, b.name) })
+	for read := ""; len(r.unread) > 0; r.unread = r.unread[:len(r.unread)-1] {
 		f := r.unread[len(r.unread)-1]
+		if f.name == read {
+			continue
+		}
 		if err := f.read(ctx, r.Store); err != nil {
 			return nil, err
 		}
 		r.files.add(f.listed)
-		r.unread = r.unread[:len(r.unread)-1]
+		read = f.name
 	}
 	r.files.sort()
 	if d, ok := DirOf(r.Store); ok {

@@ -30,8 +30,8 @@ func (s *Seats) Sit() {
 	}
 }
 
-// move leaves the CPUs that are taken. It only spares time, so that errors have no
-// consequence.
+// move leaves the CPUs that are taken. It only spares time, so that an error to leave has
+// no consequence; that the thread may run everywhere again is tried until it is so.
 func (s *Seats) move() {
 	var all unix.CPUSet
 	if unix.SchedGetaffinity(0, &all) != nil {
@@ -42,6 +42,13 @@ func (s *Seats) move() {
 		free[i] &^= s.taken[i]
 	}
 	if free.Count() > 0 && unix.SchedSetaffinity(0, &free) == nil {
-		_ = unix.SchedSetaffinity(0, &all) // where it may be, not where it is
+		for range tries {
+			if unix.SchedSetaffinity(0, &all) == nil { // where it may be, not where it is
+				return
+			}
+		}
 	}
 }
+
+// tries is how often the kernel may lack memory for a set of CPUs.
+const tries = 10
