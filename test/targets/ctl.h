@@ -155,6 +155,27 @@ __attribute__((unused)) static void ctl_asleep(void) {
 	closedir(d);
 }
 
+// ctl_interrupt stops the process for a moment, as by SIGSTOP and SIGCONT.
+__attribute__((unused)) static void ctl_interrupt(void) {
+	pid_t child = CHECK(fork());
+	if (!child) {
+		CHECK(kill(getppid(), SIGSTOP));
+		char path[64], text[512], state = 0;
+		snprintf(path, sizeof path, "/proc/%d/stat", getppid());
+		while (state != 'T') {
+			int fd = CHECK(open(path, O_RDONLY | O_CLOEXEC));
+			text[CHECK(read(fd, text, sizeof text - 1))] = 0;
+			close(fd);
+			state = strrchr(text, ')')[2];
+			usleep(1000);
+		}
+		CHECK(kill(getppid(), SIGCONT));
+		_exit(0);
+	}
+	while (waitpid(child, NULL, 0) < 0)
+		MUST(errno == EINTR);
+}
+
 // fnv hashes memory, to note much of it in one line.
 __attribute__((unused)) static uint64_t fnv(const void *p, size_t n) {
 	uint64_t h = 0xcbf29ce484222325;

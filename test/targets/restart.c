@@ -44,23 +44,7 @@ static int again(const char *tid) {
 
 // interrupt stops the process, and has it go on until all others wait once more.
 static void interrupt(void) {
-	pid_t child = CHECK(fork());
-	if (!child) {
-		CHECK(kill(getppid(), SIGSTOP));
-		char path[64], text[512], state = 0;
-		snprintf(path, sizeof path, "/proc/%d/stat", getppid());
-		while (state != 'T') {
-			int fd = CHECK(open(path, O_RDONLY | O_CLOEXEC));
-			text[CHECK(read(fd, text, sizeof text - 1))] = 0;
-			close(fd);
-			state = strrchr(text, ')')[2];
-			usleep(1000);
-		}
-		CHECK(kill(getppid(), SIGCONT));
-		_exit(0);
-	}
-	while (waitpid(child, NULL, 0) < 0)
-		MUST(errno == EINTR);
+	ctl_interrupt();
 	for (int others = 1; others; usleep(1000)) {
 		others = 0;
 		DIR *d = opendir("/proc/self/task");

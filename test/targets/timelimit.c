@@ -53,27 +53,6 @@ static void limit(const char *what, int fd) {
 	look(what, fd);
 }
 
-// interrupt stops the process for a moment.
-static void interrupt(void) {
-	pid_t child = CHECK(fork());
-	if (!child) {
-		CHECK(kill(getppid(), SIGSTOP));
-		char path[64], text[512], state = 0;
-		snprintf(path, sizeof path, "/proc/%d/stat", getppid());
-		while (state != 'T') {
-			int fd = CHECK(open(path, O_RDONLY | O_CLOEXEC));
-			text[CHECK(read(fd, text, sizeof text - 1))] = 0;
-			close(fd);
-			state = strrchr(text, ')')[2];
-			usleep(1000);
-		}
-		CHECK(kill(getppid(), SIGCONT));
-		_exit(0);
-	}
-	while (waitpid(child, NULL, 0) < 0)
-		MUST(errno == EINTR);
-}
-
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	listener = bound(0);
@@ -96,7 +75,7 @@ int main(int argc, char **argv) {
 		obs("waiting");
 	while (savepoint());
 	if (__atomic_load_n(&ended, __ATOMIC_SEQ_CST) == 0)
-		interrupt();
+		ctl_interrupt();
 	OK(pthread_mutex_unlock(&end));
 	const char *name[] = {"connect", "accept", "recv", "send"};
 	for (int i = 0; i < 4; i++) {
