@@ -31,6 +31,8 @@ var refusals = []struct {
 	{"threadkeys", "a thread or process keyring", "thread keyring"},
 	{"threadring", "that only a thread has", "thread keyring"},
 	{"landlock", "a Landlock sandbox", "landlock_restrict_self(2)"},
+	{"landlockadmin", "a Landlock sandbox", "landlock_restrict_self(2)"},
+	{"landlockadminthread", "a Landlock sandbox", "landlock_restrict_self(2)"},
 	{"landlockthread", "a Landlock sandbox", "landlock_restrict_self(2)"},
 	{"ports", "I/O ports (ioperm, iopl)", "ioperm(2)"},
 	{"allports", "I/O ports (ioperm, iopl)", "iopl(2)"},

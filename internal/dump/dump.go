@@ -311,6 +311,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		{"collect", d.collect},
 		{"restarted", d.seeRestarted},
 		{"ask", d.askAround},
+		{"sandboxes", d.noConfined},
 		{"requests", func() error { return mem.Settle(ctx, d.memoryOf, d.spaces) }},
 		{"memory", d.putMemory},
 		{"tree", d.putTree},

@@ -1,6 +1,8 @@
 package dump
 
 import (
+	"slices"
+
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/proc"
@@ -10,7 +12,8 @@ import (
 
 // A Landlock sandbox is seen in the kernel's memory only. To prepare for that takes
 // milliseconds, so it is looked for where a thread may get no new privileges, which
-// all must say who restrict themselves without CAP_SYS_ADMIN.
+// all must say who restrict themselves without CAP_SYS_ADMIN; and where one may not mount
+// in spite of that capability.
 
 // openLandlock prepares for a tree of which a task may be in one.
 func (d *dump) openLandlock(pids []proc.PID) {
@@ -55,12 +58,37 @@ func (d *dump) noLandlock() error {
 		if d.loadLandlock(); d.sandboxes == nil {
 			return nil
 		}
-		in, err := d.inLandlock(t)
-		if err != nil {
-			return kind.About(t, err)
+		if err := d.notIn(t); err != nil {
+			return err
 		}
-		if in {
-			return kind.Unsupported(t, "it is in a Landlock sandbox (landlock_restrict_self(2)), which a restored task would not have; start it without, or end it")
+	}
+	return nil
+}
+
+// notIn refuses a task that is in one.
+func (d *dump) notIn(t *scan.Task) error {
+	in, err := d.inLandlock(t)
+	if err != nil {
+		return kind.About(t, err)
+	}
+	if in {
+		return kind.Unsupported(t, "it is in a Landlock sandbox (landlock_restrict_self(2)), which a restored task would not have; start it without, or end it")
+	}
+	return nil
+}
+
+// noConfined refuses tasks that are in one without having said that they get no new
+// privileges, once threads were asked what they may do.
+func (d *dump) noConfined() error {
+	for _, t := range d.tree.Tasks {
+		if !slices.ContainsFunc(t.Threads, func(th *scan.Thread) bool { return th.Confined }) {
+			continue
+		}
+		if d.loadLandlock(); d.sandboxes == nil {
+			return kind.Unsupported(t, "it may not mount in spite of CAP_SYS_ADMIN, as in a Landlock sandbox (landlock_restrict_self(2)), which a restored task would not have, and whether it is in one can't be looked at (CAP_BPF, BTF); start it without, or end it")
+		}
+		if err := d.notIn(t); err != nil {
+			return err
 		}
 	}
 	return nil

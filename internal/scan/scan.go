@@ -77,12 +77,14 @@ type Thread struct {
 	Task *Task
 	// Status is of this thread; of threads that are alike, and where no signals tell
 	// them apart, that of one of them but for their names and numbers.
-	Status  *proc.Status
-	Rseq    linux.RseqConfig
-	Filter  uint32          // number of its oldest seccomp filter, if it has any
-	Joined  bool            // its seccomp filters are in images as its leader's alone
-	Pending []linux.Siginfo // thread-directed
-	Shared  []linux.Siginfo // process-directed; only in the leader
+	Status *proc.Status
+	Rseq   linux.RseqConfig
+	Filter uint32 // number of its oldest seccomp filter, if it has any
+	// Confined says that it may not mount in spite of its capabilities.
+	Confined bool
+	Joined   bool            // its seccomp filters are in images as its leader's alone
+	Pending  []linux.Siginfo // thread-directed
+	Shared   []linux.Siginfo // process-directed; only in the leader
 
 	// Seen is what the kernel's memory told of it, nil if nobody looked. Like is then
 	// another thread of the task that the same is true of, but for what Seen says,

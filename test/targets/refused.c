@@ -176,32 +176,41 @@ static void files(void) {
 	two_children();
 }
 
-static void landlock(void) {
+static void restricted(void) {
 	uint64_t handled = 1 << 11; // LANDLOCK_ACCESS_FS_MAKE_BLOCK
 	int n = syscall(444, &handled, sizeof handled, 0); // landlock_create_ruleset
 	CHECK(n);
-	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	CHECK(syscall(446, n, 0)); // landlock_restrict_self
 	CHECK(close(n));
 }
 
+static void landlock(void) {
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	restricted();
+}
+
 static volatile int alone;
 
-static void *landlock_alone(void *arg) {
-	landlock();
+static void *in_sandbox(void *arg) {
+	if (arg)
+		landlock();
+	else
+		restricted();
 	alone = 1;
 	for (;;)
 		pause();
 	return arg;
 }
 
-static void landlock_thread(void) {
+static void sandboxed_thread(void *privileges) {
 	pthread_t t;
-	if (pthread_create(&t, NULL, landlock_alone, NULL))
+	if (pthread_create(&t, NULL, in_sandbox, privileges))
 		abort();
 	while (!alone)
 		usleep(1000);
 }
+static void landlock_thread(void) { sandboxed_thread(""); }
+static void restricted_thread(void) { sandboxed_thread(NULL); }
 
 // aio leaves a request under way: a poll of a pipe that nothing comes through.
 static void aio(void) {
@@ -517,7 +526,7 @@ static struct {
 	const char *name;
 	void (*make)(void);
 } all[] = {
-    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"landlock", landlock}, {"landlockthread", landlock_thread}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
+    {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"landlock", landlock}, {"landlockadmin", restricted}, {"landlockadminthread", restricted_thread}, {"landlockthread", landlock_thread}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"mountfile", mount_file}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},

@@ -2,6 +2,7 @@ package task
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"golang.org/x/sys/unix"
 
@@ -10,12 +11,14 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/taskmem"
 )
 
 // Unseen is what a thread can be asked for and no image has a word for: a
 // thread that has any of it is refused.
 type Unseen struct {
-	ports bool // processes can have I/O ports here
+	ports    bool // processes can have I/O ports here
+	landlock bool // threads can be in Landlock sandboxes
 }
 
 // Name implements kind.Facet.
@@ -27,6 +30,23 @@ func (u *Unseen) Learn() {
 	if arch.SysIopl != 0 {
 		_, _, e := unix.RawSyscall(arch.SysIopl, 0, 0, 0)
 		u.ports = e != unix.ENOSYS
+	}
+	u.landlock = taskmem.HasLandlock()
+}
+
+// mounts queues a question for a Landlock sandbox of who may mount: nobody in one that
+// restricts files may (security_sb_mount). There is nothing to bind, so that nothing is
+// mounted. A thread without CAP_SYS_ADMIN must have said that it gets no new privileges,
+// unless it gave that up since.
+func (u *Unseen) mounts(q *kind.Question) func() {
+	st := q.Thread.Status
+	if !u.landlock || st.NoNewPrivs || st.CapEff&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		return func() {}
+	}
+	c := q.Batch.Try("mount", unix.SYS_MOUNT, 0, uint64(q.Batch.String("/")), 0, unix.MS_BIND, 0)
+	return func() {
+		_, err := c.Result()
+		q.Thread.Confined = errors.Is(err, unix.EPERM)
 	}
 }
 
@@ -59,11 +79,13 @@ func (u *Unseen) Dump(q *kind.Question) (kind.Answer, error) {
 	if askPorts {
 		ports = allPorts(q)
 	}
+	mayMount := u.mounts(q)
 	var noRing func() error
 	if others && q.Thread != q.Task.Leader() {
 		noRing = noThreadRing(q)
 	}
 	return func(*core.CoreEntry) error {
+		mayMount()
 		if noRing != nil {
 			if err := noRing(); err != nil {
 				return err
