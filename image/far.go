@@ -1,9 +1,10 @@
 package image
 
 import (
+	"context"
 	"fmt"
-	"sync"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,11 +17,15 @@ type Far struct {
 	size  int
 }
 
-// muchAtOnce is from how many bytes on payloads are in memory one at a time.
-const muchAtOnce = 256 << 10
+// muchAtOnce is from how many bytes on payloads are counted, and mostAtOnce how many of
+// these bytes there are in memory at a time, unless one payload has more.
+const (
+	muchAtOnce = 256 << 10
+	mostAtOnce = 4 << 20
+)
 
-// oneFar is held while such a payload is in memory.
-var oneFar sync.Mutex
+// farRoom is had by who uses such payloads.
+var farRoom = semaphore.NewWeighted(mostAtOnce)
 
 // Len is how many bytes there are; none if p is nil.
 func (p *Far) Len() int {
@@ -39,8 +44,11 @@ func (p *Far) Use(f func([]byte) error) error {
 		}
 		return f(b)
 	}
-	oneFar.Lock()
-	defer oneFar.Unlock()
+	room := int64(min(p.size, mostAtOnce))
+	if err := farRoom.Acquire(context.Background(), room); err != nil {
+		return err
+	}
+	defer farRoom.Release(room)
 	// Not of the heap, where it would stay until garbage is collected.
 	b, err := unix.Mmap(-1, 0, p.size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
