@@ -40,9 +40,16 @@ int main(int argc, char **argv) {
 		else if (kinds[i].advice != -3)
 			CHECK(mlock2(m[i], 16384, kinds[i].advice == -2 ? MLOCK_ONFAULT : 0));
 	}
-	do
+	// Locked as well, though there is nothing to be found behind the end of the file.
+	int fd = CHECK(memfd_create("short", 0));
+	CHECK(ftruncate(fd, 4096));
+	char *beyond = CHECK(mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0));
+	if (!mlock(beyond, 16384))
+		die("memory behind the end of a file was found");
+	do {
 		for (int i = 0; i < n; i++)
 			flags(kinds[i].name, m[i]);
-	while (savepoint());
+		flags("beyond", beyond);
+	} while (savepoint());
 	return 0;
 }

@@ -38,13 +38,17 @@ func (s *Space) finishLocks(b *remote.Batch) {
 		if a.flags&unix.MAP_LOCKED == 0 || !a.mapped() {
 			continue
 		}
-		how, call := uint64(0), b.Call
-		if a.extra&extraLockOnFault != 0 {
-			how = unix.MLOCK_ONFAULT
-		} else if a.prot == unix.PROT_NONE {
-			call = b.Try // it is locked, and then filling it fails
+		onFault, whole := a.extra&extraLockOnFault != 0, a.private() && a.file == 0 && a.prot != unix.PROT_NONE
+		if onFault || !whole {
+			b.Call("mlock2", unix.SYS_MLOCK2, a.Start, a.Len(), unix.MLOCK_ONFAULT)
 		}
-		call("mlock2", unix.SYS_MLOCK2, a.Start, a.Len(), how)
+		switch {
+		case onFault:
+		case whole:
+			b.Call("mlock2", unix.SYS_MLOCK2, a.Start, a.Len(), 0)
+		default: // it may be locked by now; to fill what is behind the end of a file fails
+			b.Try("mlock2", unix.SYS_MLOCK2, a.Start, a.Len(), 0)
+		}
 	}
 	for i := range s.areas {
 		if a := &s.areas[i]; a.extra&extraSealed != 0 {

@@ -38,9 +38,9 @@ func (s *Space) Files() []Use {
 func (a *area) use() Use { return Use{ID: a.file, Access: a.access} }
 
 // Room that a task's batches need, in bytes: for each mapping at most one
-// entry to map it, one to lock it, one to seal it, and some for advice.
+// entry to map it, two to lock it, one to seal it, and some for advice.
 const (
-	callsPerArea = 6
+	callsPerArea = 7
 	roomPerDrop  = arch.EntrySize
 )
 
