@@ -101,6 +101,7 @@ var targets = []target{
 	{name: "semaphore", src: "eventfd", args: []string{"more"}, noCRIU: "EFD_SEMAPHORE and the upper half of a counter are lost"},
 	{name: "epoll", args: []string{"base"}},
 	{name: "epollmore", src: "epoll", args: []string{"more"}, noCRIU: "a member whose number was closed gets another one"},
+	{name: "epollshared", noCRIU: "it watches what the first process has closed"},
 	{name: "epollsent", noCRIU: "a member whose number was closed gets another one"},
 	{name: "timerfd", changing: true},
 	{name: "signalfd"},

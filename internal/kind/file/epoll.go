@@ -73,18 +73,26 @@ func members(env *kind.DumpEnv, f *scan.File) ([]*eventpoll.EventpollTfdEntry, *
 		return queued(env, f)
 	}
 	u := f.Users[0]
-	out, err := watches(f, u.Task, u.Task.Via(), int(u.FD))
+	w := watched{file: f, own: u.Task, pid: u.Task.Via(), fd: int(u.FD)}
+	if env != nil {
+		w.all = env.Tree.Files
+	}
+	out, err := w.watches()
 	return out, u.Task, err
 }
 
-// watches returns what an epoll file watches, by numbers of a task. Process pid has
-// the file as descriptor n.
-func watches(f *scan.File, own *scan.Task, pid, n int) ([]*eventpoll.EventpollTfdEntry, error) {
-	w := watched{file: f, own: own, pid: pid, fd: n, nth: map[int32]uint32{}, used: map[int32]bool{}}
+// watches returns what an epoll file watches, by numbers of a task.
+func (w *watched) watches() ([]*eventpoll.EventpollTfdEntry, error) {
+	w.nth, w.used = map[int32]uint32{}, map[int32]bool{}
+	f := w.file
 	out := make([]*eventpoll.EventpollTfdEntry, 0, len(f.Info.Epoll))
 	for i := range f.Info.Epoll {
 		m := &f.Info.Epoll[i]
 		n, err := w.find(m)
+		var other *scan.File
+		if errors.Is(err, kind.ErrUnsupported) {
+			n, other, err = w.elsewhere(m, err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -94,6 +102,9 @@ func watches(f *scan.File, own *scan.Task, pid, n int) ([]*eventpoll.EventpollTf
 		}
 		if n != m.FD {
 			putVarint(e, tfdNumber, uint64(m.FD))
+		}
+		if other != nil {
+			putVarint(e, tfdFile, uint64(other.ID))
 		}
 		out = append(out, e)
 	}
@@ -106,6 +117,7 @@ type watched struct {
 	own  *scan.Task
 	pid  int              // of who has the epoll file
 	fd   int              // as which descriptor
+	all  []*scan.File     // where else to look
 	nth  map[int32]uint32 // how many members were added under this number so far
 	used map[int32]bool   // numbers that stand for a member
 }
@@ -130,23 +142,52 @@ func (w *watched) find(m *proc.EpollTarget) (int32, error) {
 		}
 	}
 	if found < 0 {
-		return 0, kind.Unsupported(w.file, "it watches what was descriptor %d (inode %d), which %v has closed or replaced while somebody else still has it; remove it from the epoll file before closing it", m.FD, m.Ino, w.own)
+		return 0, kind.Unsupported(w.file, "it watches what was descriptor %d (inode %d), which %v has closed or replaced while somebody else, outside of the tree or in a message, still has it; remove it from the epoll file before closing it", m.FD, m.Ino, w.own)
 	}
 	w.used[found] = true
 	return found, nil
+}
+
+// nobody is a number that no descriptor has (fs.nr_open), for a member that own doesn't
+// have: CRIU, which has to add it by its number, says so.
+const nobody = maxFD
+
+// elsewhere finds a member among the files that others have, and those that are in
+// messages.
+func (w *watched) elsewhere(m *proc.EpollTarget, missing error) (int32, *scan.File, error) {
+	for _, f := range w.all {
+		if f.FD < 0 || f.Flags&unix.O_PATH != 0 {
+			continue
+		}
+		same, err := w.same(f.Task, f.FD, &f.Stat, m, w.nth[m.FD]-1)
+		if err != nil {
+			return 0, nil, err
+		}
+		if same {
+			return nobody, f, nil
+		}
+	}
+	return 0, nil, missing
 }
 
 // is tells whether descriptor n is the member. A socket has an inode of its
 // own, so that there is no need to ask the kernel, which has to search.
 func (w *watched) is(n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
 	t := w.own.Find(n)
-	if t == nil || t.Stat.Ino != m.Ino {
+	if t == nil {
 		return false, nil
 	}
-	if t.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
+	return w.same(w.own, n, &t.Stat, m, nth)
+}
+
+func (w *watched) same(has *scan.Task, n int32, st *unix.Stat_t, m *proc.EpollTarget, nth uint32) (bool, error) {
+	if st.Ino != m.Ino {
+		return false, nil
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return true, nil
 	}
-	same, err := linux.KcmpEpoll(w.own.Via(), int(n), w.pid, w.fd, m.FD, nth)
+	same, err := linux.KcmpEpoll(has.Via(), int(n), w.pid, w.fd, m.FD, nth)
 	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}

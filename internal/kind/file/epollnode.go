@@ -30,14 +30,17 @@ func (*Epoll) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if v, _, ok := extra(in, epollTask); ok {
 		n.task = uint32(min(v, math.MaxUint32))
 	}
-	seen := map[[2]int32]bool{}
+	seen := map[[3]uint64]bool{}
 	for _, t := range in.GetTfd() {
 		number, _, moved := extra(t, tfdNumber)
 		if !moved {
 			number = uint64(t.GetTfd())
 		}
 		m := member{at: int32(t.GetTfd()), number: int32(number), events: t.GetEvents(), data: t.GetData()}
-		key := [2]int32{m.at, m.number}
+		if v, _, ok := extra(t, tfdFile); ok {
+			m.file = plan.ID(min(v, math.MaxUint32))
+		}
+		key := [3]uint64{uint64(t.GetTfd()), number, uint64(m.file)}
 		if t.GetTfd() > maxFD || number > maxFD || seen[key] {
 			return entryError(e, "an epoll file that watches descriptor %d, added as %d: it can't, or is there twice", t.GetTfd(), number)
 		}
@@ -53,6 +56,7 @@ type member struct {
 	number int32 // the one it was added under
 	events uint32
 	data   uint64
+	file   plan.ID // which one it is, if the task doesn't have it; 0: it has
 }
 
 type epollNode struct {
@@ -95,6 +99,9 @@ func (n *epollNode) Finish(b plan.Batcher, own int32) error {
 	at := b.Put(events)
 	for i, m := range n.members {
 		event := at + uint64(i)*size
+		if m.file != 0 { // see Stuff
+			continue
+		}
 		if m.at == m.number {
 			add(b, own, m.number, event)
 			continue

@@ -25,7 +25,8 @@ func queued(env *kind.DumpEnv, f *scan.File) ([]*eventpoll.EventpollTfdEntry, *s
 		if t.Zombie {
 			continue
 		}
-		out, err := watches(f, t, f.Task.Via(), int(f.FD))
+		w := watched{file: f, own: t, pid: f.Task.Via(), fd: int(f.FD)}
+		out, err := w.watches()
 		if err == nil || !errors.Is(err, kind.ErrUnsupported) {
 			return out, t, err
 		}
@@ -38,11 +39,42 @@ func queued(env *kind.DumpEnv, f *scan.File) ([]*eventpoll.EventpollTfdEntry, *s
 
 // Check implements plan.Checked.
 func (n *epollNode) Check(*plan.CheckEnv) error {
+	for _, m := range n.members {
+		if m.file != 0 && n.plan.Node(m.file) == nil {
+			return fmt.Errorf("epoll %#x watches file %#x, which is missing", n.id, m.file)
+		}
+	}
 	if len(n.plan.Users(n.id)) > 0 {
 		return nil
 	}
 	_, err := n.watched()
 	return err
+}
+
+// others returns those members that the first task which has the file does not have.
+func (n *epollNode) others() (ids []plan.ID, all []*member) {
+	for i := range n.members {
+		if m := &n.members[i]; m.file != 0 {
+			ids, all = append(ids, m.file), append(all, m)
+		}
+	}
+	return ids, all
+}
+
+// stuffed returns the members that the engine adds, and which files they are.
+func (n *epollNode) stuffed() ([]plan.ID, []*member) {
+	if len(n.plan.Users(n.id)) > 0 {
+		return n.others()
+	}
+	ids, err := n.watched()
+	if err != nil { // which Check has said
+		return nil, nil
+	}
+	all := make([]*member, 0, len(ids))
+	for i := range ids {
+		all = append(all, &n.members[i])
+	}
+	return ids, all
 }
 
 // watched returns the files that an epoll file watches which no task has.
@@ -84,30 +116,28 @@ func (n *epollNode) watched() ([]plan.ID, error) {
 
 // Held implements plan.Stuffed.
 func (n *epollNode) Held() []plan.ID {
-	if len(n.members) == 0 || len(n.plan.Users(n.id)) > 0 {
+	if len(n.members) == 0 {
 		return nil
 	}
-	ids, err := n.watched()
-	if err != nil { // which Check has said
-		return nil
-	}
+	ids, _ := n.stuffed()
 	return ids
 }
 
 // Stuff implements plan.Stuffed: it adds what is watched by an epoll file that no
-// task has.
+// task has, or what is not had by the one that has it.
 func (n *epollNode) Stuff(_ context.Context, env *plan.Env) error {
 	own, err := env.File(n.id)
 	if err != nil {
 		return err
 	}
 	all := make([]fd.Watched, 0, len(n.members))
-	for i, id := range n.Held() {
+	ids, members := n.stuffed()
+	for i, id := range ids {
 		f, err := env.File(id)
 		if err != nil {
 			return err
 		}
-		m := &n.members[i]
+		m := members[i]
 		all = append(all, fd.Watched{File: f, Number: m.number, Events: m.events, Data: m.data})
 	}
 	return fd.WatchAll(own, all)

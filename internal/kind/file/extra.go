@@ -32,6 +32,7 @@ const (
 
 	// In EventpollTfdEntry. CRIU has a number the file has now.
 	tfdNumber protowire.Number = 1500 // varint: the number it was added under
+	tfdFile   protowire.Number = 1501 // varint: which file it is, of one that the first task has under no number
 	epollTask protowire.Number = 1500 // varint, of an epoll file that is only in a message: whose numbers its members have
 
 	// In RemapFilePathEntry of a deleted file. What is behind that is not followed.
