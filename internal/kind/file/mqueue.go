@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -57,6 +58,9 @@ func (k Mqueue) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	if f.Stat.Nlink == 0 {
 		return nil, kind.Unsupported(f, "it is a message queue whose name was removed (mq_unlink), so that it ends with its last descriptor, and what is in it would be lost; let the program close it, or keep its name")
 	}
+	if hasLease(env.Tree, f) {
+		return nil, kind.Unsupported(f, "it is a message queue that has a lease (F_SETLEASE), which opening the queue, to see what it tells, would break, and wait for; let the program give it up")
+	}
 	if err := notifies(env.Tree, f); err != nil {
 		return nil, err
 	}
@@ -77,6 +81,13 @@ func (k Mqueue) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 		putVarint(e.GetReg(), regQueue, how)
 	}
 	return e, err
+}
+
+// hasLease tells whether the tree has a lease on a file.
+func hasLease(t *scan.Tree, f *scan.File) bool {
+	return slices.ContainsFunc(t.Files, func(o *scan.File) bool {
+		return o.Stat.Dev == f.Stat.Dev && o.Stat.Ino == f.Stat.Ino && slices.ContainsFunc(o.Info.Locks, func(l proc.Lock) bool { return l.Kind == "LEASE" })
+	})
 }
 
 // found makes sure that a queue is found by its name, as it is unless it is of

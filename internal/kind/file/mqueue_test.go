@@ -11,6 +11,7 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/criu/regfile"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -32,5 +33,22 @@ func TestMqueueGone(t *testing.T) {
 	p := plan.New(nil, nil)
 	if err := planQueue(p, &fdinfo.FileEntry{}, reg(mqueueRoot+"/a"), queueOpen|queueCloexec); err != nil || p.Node(0).(*mqueueNode).cloexec != unix.O_CLOEXEC {
 		t.Errorf("a queue: %v", err)
+	}
+}
+
+// A queue that has a lease is refused before anybody opens it, which would break that.
+func TestMqueueLeased(t *testing.T) {
+	name := fmt.Sprintf("glis-leased-%d", os.Getpid())
+	n, err := linux.MqOpen(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC)
+	own(t, n, err)
+	defer os.Remove(mqueueRoot + "/" + name)
+	if _, err := unix.FcntlInt(uintptr(n), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Fatal(err)
+	}
+	g := self(t)
+	_, err = Mqueue{&Regular{}}.Dump(t.Context(), g.env, g.add(n))
+	mustFail(t, err, "a message queue that has a lease")
+	if lease, err := unix.FcntlInt(uintptr(n), unix.F_GETLEASE, 0); lease != unix.F_WRLCK || err != nil {
+		t.Errorf("lease %d, %v", lease, err)
 	}
 }
