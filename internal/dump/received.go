@@ -33,14 +33,19 @@ func (f *files) Received(n *fd.FD, at *scan.File) (*scan.File, error) {
 	return file, nil
 }
 
-// lone asks the kinds for a socket like one that only messages have.
+// lone asks the kinds for a file like one that only messages have.
 func (d *dump) lone(m *sockmem.Memory, x *sockmem.Lone) (own *fd.FD, why string, err error) {
-	why = "a socket of a kind of which only itself tells all"
 	for _, k := range d.kinds.Files {
-		if l, ok := k.(kind.Loner); ok {
-			if own, why, err = l.Lone(m, x); own != nil || err != nil {
-				return own, why, err
-			}
+		l, ok := k.(kind.Loner)
+		if !ok {
+			continue
+		}
+		own, reason, err := l.Lone(m, x)
+		if own != nil || err != nil {
+			return own, "", err
+		}
+		if reason != "" {
+			why = reason
 		}
 	}
 	return nil, why, nil

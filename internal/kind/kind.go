@@ -69,7 +69,8 @@ type DumpEnv struct {
 	// Ended fails if the tree must not stand still any longer, see Check. May be
 	// nil.
 	Ended func() error
-	// Lone asks all Loners for a socket, which why says of that none can tell. May be nil.
+	// Lone asks all Loners for a file; why says why there is none, and is empty if it is of
+	// none's kind. May be nil.
 	Lone func(m *sockmem.Memory, x *sockmem.Lone) (own *fd.FD, why string, err error)
 	// Discover has all files be known that are only in others, which may make Tree.Files
 	// grow. May be nil.
@@ -248,11 +249,12 @@ type Discoverer interface {
 	Discover(env *DumpEnv) error
 }
 
-// Loner is a File that can tell of some sockets from the kernel's memory alone, which only
+// Loner is a File that can tell of some files from the kernel's memory alone, which only
 // messages have that nobody can receive.
 type Loner interface {
-	// Lone returns a socket with the options of one, which Dump is given in its place, with
-	// its inode, and Within; or why there is none.
+	// Lone returns a file that is like one, which Dump is given in its place, with its flags,
+	// a socket's inode, and Within; or why there is none. Of a file of another kind it says
+	// nothing.
 	Lone(m *sockmem.Memory, x *sockmem.Lone) (own *fd.FD, why string, err error)
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -75,7 +76,7 @@ func Names() (all []string) {
 			all = append(all, "?"+n)
 		}
 	}
-	for _, n := range append(queueNames(), busyNames[:]...) {
+	for _, n := range slices.Concat(queueNames(), busyNames[:], terminalNames(), []string{ptyLockName}) {
 		all = append(all, "?"+n)
 	}
 	return all

@@ -31,11 +31,11 @@ const minorPTMX = 2
 
 // mastersOf finds the masters of the tree, by the number of their terminal.
 func (k *TTY) mastersOf(t *scan.Tree) map[uint32]*scan.File {
-	if k.masters == nil {
-		k.masters = map[uint32]*scan.File{}
+	if k.masters == nil || k.among != len(t.Files) {
+		k.masters, k.among = map[uint32]*scan.File{}, len(t.Files)
 		for _, f := range t.Files {
 			if k.Match(f) && isMaster(f) {
-				k.masters[uint32(*f.Info.TTYIndex)] = f
+				k.masters[k.indexOf(f)] = f
 			}
 		}
 	}
@@ -44,23 +44,30 @@ func (k *TTY) mastersOf(t *scan.Tree) map[uint32]*scan.File {
 
 // pair returns the master of a terminal's other end, if it is in the tree, and
 // the terminal's number. d is the terminal, borrowed.
-func (k *TTY) pair(t *scan.Tree, f *scan.File, d *fd.FD) (*scan.File, uint32) {
+func (k *TTY) pair(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*scan.File, uint32, error) {
 	index := uint32(0)
 	switch {
 	case isMaster(f):
-		index = uint32(*f.Info.TTYIndex)
+		index = k.indexOf(f)
 	case isSlave(f.Stat.Rdev):
 		index = unix.Minor(f.Stat.Rdev)
 	case isCTTY(f.Stat.Rdev):
 		dev, err := unix.IoctlGetUint32(d.Int(), unix.TIOCGDEV)
 		if err != nil || dev>>8&0xfff != slaveMajor {
-			return nil, 0
+			return nil, 0, nil
 		}
 		index = dev&0xff | dev>>12&0xfff00
 	default:
-		return nil, 0
+		return nil, 0, nil
 	}
-	return k.mastersOf(t)[index], index
+	master := k.mastersOf(env.Tree)[index]
+	if master == nil && env.Discover != nil { // it may be in a message
+		if err := env.Discover(); err != nil {
+			return nil, 0, err
+		}
+		master = k.mastersOf(env.Tree)[index]
+	}
+	return master, index, nil
 }
 
 // dumpPair dumps one file of a pseudo-terminal that is whole in the tree.
@@ -119,6 +126,9 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 	}
 	if *e.Sid, *e.Pgrp, err = session(env.Tree, master, index); err != nil {
 		return err
+	}
+	if l := k.loneOf(master); l != nil && l.was.Controls && *e.Sid == 0 {
+		return kind.Unsupported(master, "its terminal /dev/pts/%d controls a session that is outside of the tree; dump that, too", index)
 	}
 	st, err := slaveInode(index, e)
 	if err != nil {

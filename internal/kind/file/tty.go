@@ -22,9 +22,11 @@ import (
 // --shell-job, the one that the tree was started from. The terminal of whoever
 // restores takes that one's place.
 type TTY struct {
-	pts     *scan.File            // of a dump: the one terminal from outside there may be
-	masters map[uint32]*scan.File // of a dump: masters in the tree, by number
-	pairs   map[uint32]*scan.File // of a dump: those that are written down
+	pts     *scan.File             // of a dump: the one terminal from outside there may be
+	masters map[uint32]*scan.File  // of a dump: masters in the tree, by number
+	among   int                    // of so many files
+	lones   map[uint32]*loneMaster // of a dump: masters that are only in messages, by the number of what stands for them
+	pairs   map[uint32]*scan.File  // of a dump: those that are written down
 	infos   map[uint32]*tty.TtyInfoEntry
 	vt      *scan.File                 // of a dump: the one virtual terminal there may be
 	hung    map[uint32]*hungSet        // of a restore: slaves without a master, by number
@@ -84,7 +86,10 @@ func (k *TTY) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 		return nil, err
 	}
 	defer d.Close()
-	master, index := k.pair(env.Tree, f, d)
+	master, index, err := k.pair(env, f, d)
+	if err != nil {
+		return nil, err
+	}
 	if isSlave(f.Stat.Rdev) && isHungUp(d) {
 		if master != nil {
 			return nil, kind.Unsupported(f, "the terminal was hung up (vhangup), and its master is there; let the program close it")

@@ -40,6 +40,9 @@ func noLone(why string, args ...any) error { return errLone{fmt.Errorf(why, args
 
 // Lone implements kind.Loner.
 func (k *Kind) Lone(m *sockmem.Memory, x *sockmem.Lone) (*fd.FD, string, error) {
+	if x.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil, "", nil
+	}
 	own, err := k.lone(m, x)
 	if why := (errLone{}); errors.As(err, &why) {
 		return nil, why.Error(), nil

@@ -9,6 +9,7 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockmem"
 	"glis.dev/glis/internal/standin"
 )
 
@@ -28,6 +29,11 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 	if x.Mode&sys.S_IFMT == sys.S_IFSOCK {
 		return w.unheldSocket(l, x)
 	}
+	if x.Mode&sys.S_IFMT == sys.S_IFCHR && !x.Bound {
+		if own, err := w.device(x); own != nil || err != nil {
+			return w.received(l, x, own, err)
+		}
+	}
 	if w.maker == nil {
 		if w.maker, err = standin.New(w.memory); err != nil {
 			return nil, err
@@ -39,8 +45,26 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 	}
 	own, err := w.maker.Make(x)
 	if errors.Is(err, standin.ErrUnlike) {
-		return nil, fmt.Errorf("%w: %w", errLonely, err)
+		err = fmt.Errorf("%w: %w", errLonely, err)
 	}
+	return w.received(l, x, own, err)
+}
+
+// device returns a device that is like one which can't just be opened again; nil, if it is
+// of no kind that knows more.
+func (w *waitingRoom) device(x *sockmem.Lone) (*fd.FD, error) {
+	if w.env.Lone == nil {
+		return nil, nil
+	}
+	own, why, err := w.env.Lone(w.memory, x)
+	if why != "" && err == nil {
+		err = fmt.Errorf("%w: %s", errLonely, why)
+	}
+	return own, err
+}
+
+// received makes a file known that stands for another one.
+func (w *waitingRoom) received(l *look, x *sockmem.Lone, own *fd.FD, err error) (*scan.File, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +73,7 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 		return nil, err
 	}
 	f.Flags = x.Flags &^ sys.O_CLOEXEC // see standin: the end of a pipe may have one more
-	w.files[at], w.waits = f, l
+	w.files[x.At], w.waits = f, l
 	return f, nil
 }
 

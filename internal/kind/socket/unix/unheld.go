@@ -76,6 +76,9 @@ func (w *waitingRoom) otherSocket(l *look, x *sockmem.Lone, err error) (*scan.Fi
 	}
 	own, why, err := w.env.Lone(w.memory, x)
 	if err == nil && own == nil {
+		if why == "" {
+			why = "a socket of a kind of which only itself tells all"
+		}
 		err = fmt.Errorf("%w: %s", errLonely, why)
 	}
 	if err != nil {
