@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -131,23 +130,11 @@ func halfOpen(t *testing.T, server, gateway, far, nobody string) {
 	}
 	syn := connecting(t, there, far, server, port)
 	defer unix.Close(syn)
-	again := func(n uint8) {
-		t.Helper()
-		for end := time.Now().Add(testkit.Patience); ; time.Sleep(time.Millisecond) {
-			info, err := unix.GetsockoptTCPInfo(syn, unix.IPPROTO_TCP, unix.TCP_INFO)
-			if code, _ := unix.GetsockoptInt(syn, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 || time.Now().After(end) {
-				t.Fatalf("the client: %v, error %v", err, unix.Errno(code))
-			}
-			if info.Retransmits >= n {
-				return
-			}
-		}
-	}
-	again(1)
+	tries(t, syn, 1)
 	img := testkit.NewDir(t)
 	e.Save(t, p.PID, img, established...)
 	here.Route(t, far+"/32", gateway, true)
-	again(2)
+	tries(t, syn, 2)
 	e.Restore(t, img, established...)
 	connected := []unix.PollFd{{Fd: int32(syn), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(connected, int(testkit.Patience.Milliseconds())); n != 1 || err != nil {

@@ -122,6 +122,7 @@ type dump struct {
 	guard           *guard
 	flows           []netlock.Flow // that are locked
 	away            []netlock.Flow // that are to be dropped until the restore
+	shuts           bool           // listeners: nobody gets through to them any more
 	brakes          brakes
 	self            int
 	runID           string
@@ -172,6 +173,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	d.env.Undo, d.env.Hold = d.undo.Push, d.hold
 	if !d.stays() {
 		d.env.Away = func(f netlock.Flow) { d.away = append(d.away, f) }
+		d.env.Shut = d.shut
 	}
 	d.env.Lone, d.env.Discover = d.lone, d.discover
 	d.env.Now = func(clock int32) (uint64, error) { return ns.Now(proc.PID(tree.Root.Via()), clock) }
@@ -256,7 +258,9 @@ func (d *dump) run(ctx context.Context) error {
 	// Past this point there is no way back: the images are whole.
 	d.committed = true
 	d.endKinds()
-	return d.freezer.kill()
+	err = d.freezer.kill()
+	d.keepComers()
+	return err
 }
 
 // endKinds lets kinds see to what their files leave behind.
@@ -276,7 +280,7 @@ func (d *dump) endKinds() {
 func (d *dump) seal(ctx context.Context) error {
 	d.obs.Stage("write")
 	for _, f := range []func() error{
-		func() error { return d.writeImages(ctx) }, d.lateSignals,
+		d.lastLook, func() error { return d.writeImages(ctx) }, d.lateSignals,
 		func() error { return d.obs.Notify(ctx, event.PostDump, d.opts.Tree) },
 		func() error { return d.commit(ctx) }, d.keepLock, d.guard.Alive, d.leaveSockets,
 		func() error { return d.guard.Phase(guardian.Committed) },

@@ -149,7 +149,7 @@ const (
 )
 
 func (d *dump) lockMethod() uint32 {
-	if len(d.flows)+len(d.away) == 0 || d.opts.LeaveRunning || d.skipsLock() {
+	if len(d.flows)+len(d.away) == 0 && !d.shuts || d.opts.LeaveRunning || d.skipsLock() {
 		return networkLockSkip
 	}
 	return networkLockNftables

@@ -66,6 +66,9 @@ type DumpEnv struct {
 	// Away tells what is to be dropped while the tree is away: from when it is
 	// killed until it is restored. May be nil.
 	Away func(netlock.Flow)
+	// Shut has who begins to connect to listeners, of which it is told the ports, try
+	// again: from now until the tree is dead. Nil if it isn't to be killed.
+	Shut func(listeners []netlock.Flow) error
 	// Ended fails if the tree must not stand still any longer, see Check. May be
 	// nil.
 	Ended func() error
@@ -233,6 +236,13 @@ type MemoryUser interface {
 	// UseMemory is called once, before the freeze; it is open as long as the
 	// dump lasts.
 	UseMemory(m *kmem.Shared)
+}
+
+// LastLooker is a File to which somebody outside may come while the tree stands still.
+type LastLooker interface {
+	// LastLook is called if the tree is to be killed, when all else is dumped: it dumps who
+	// has come since Dump, and sees to it that nobody comes after that.
+	LastLook(env *DumpEnv) error
 }
 
 // Ender is a File that has something to see to when the tree is about to be killed.

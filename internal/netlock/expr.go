@@ -42,6 +42,21 @@ func equal(value []byte) expr {
 	})
 }
 
+// masked keeps these bits of the first register.
+func masked(bits []byte) expr {
+	return expression("bitwise", func(e *netlink.AttributeEncoder) {
+		e.Uint32(unix.NFTA_BITWISE_SREG, unix.NFT_REG_1)
+		e.Uint32(unix.NFTA_BITWISE_DREG, unix.NFT_REG_1)
+		e.Uint32(unix.NFTA_BITWISE_LEN, uint32(len(bits)))
+		for typ, v := range map[uint16][]byte{unix.NFTA_BITWISE_MASK: bits, unix.NFTA_BITWISE_XOR: make([]byte, len(bits))} {
+			e.Nested(typ, func(e *netlink.AttributeEncoder) error {
+				e.Bytes(unix.NFTA_DATA_VALUE, v)
+				return nil
+			})
+		}
+	})
+}
+
 // payload loads a part of a header into a register.
 func payload(base, offset, size, register uint32) expr {
 	return expression("payload", func(e *netlink.AttributeEncoder) {
@@ -58,6 +73,16 @@ func lookup(f *family) expr {
 		e.String(unix.NFTA_LOOKUP_SET, f.set)
 		e.Uint32(unix.NFTA_LOOKUP_SREG, unix.NFT_REG32_00)
 		e.Uint32(unix.NFTA_LOOKUP_SET_ID, f.id)
+	})
+}
+
+// note puts what the registers hold into the set.
+func note(f *family) expr {
+	return expression("dynset", func(e *netlink.AttributeEncoder) {
+		e.String(unix.NFTA_DYNSET_SET_NAME, f.set)
+		e.Uint32(unix.NFTA_DYNSET_SET_ID, f.id)
+		e.Uint32(unix.NFTA_DYNSET_OP, unix.NFT_DYNSET_OP_ADD)
+		e.Uint32(unix.NFTA_DYNSET_SREG_KEY, unix.NFT_REG32_00)
 	})
 }
 

@@ -110,16 +110,7 @@ func holdsAny(c *linux.Netlink, table string, f *family, keys [][]byte) (held bo
 	for _, k := range keys {
 		wanted[string(k)] = true
 	}
-	e := netlink.NewAttributeEncoder()
-	e.String(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-	e.String(unix.NFTA_SET_ELEM_LIST_SET, f.set)
-	b, err := e.Encode()
-	if err != nil {
-		return false, err
-	}
-	err = c.Ask(message(unix.NFT_MSG_GETSETELEM), netlink.Dump, bytes.Join([][]byte{inet, b}, nil), func(_ uint16, body []byte) error {
-		return eachKey(body[min(nfgenmsg, len(body)):], func(k []byte) { held = held || wanted[string(k)] })
-	})
+	err = eachElement(c, table, f.set, func(k []byte) { held = held || wanted[string(k)] })
 	if errors.Is(err, unix.ENOENT) { // it isn't there any more
 		return false, nil
 	}

@@ -18,6 +18,7 @@ type Lock struct {
 	sock  *fd.FD
 	name  string // of the table, "" if there is none
 	holds bool   // something
+	shut  bool   // Shut was called
 	// The answer of the kernel did not come, so there may be a table all the same: it is gone
 	// when the socket is closed, and that is waited for.
 	unsure bool
@@ -114,7 +115,7 @@ func (l *Lock) Release() error {
 	if err := remove(l.sock.Int(), l.name); err != nil {
 		return err
 	}
-	l.name, l.holds = "", false
+	l.name, l.holds, l.shut = "", false, false
 	return nil
 }
 

@@ -111,6 +111,11 @@ func (b *batch) ports(table string, keys [2][][]byte, look bool) {
 		b.rule(table, away, meta(unix.NFT_META_L4PROTO), equal([]byte{unix.IPPROTO_UDP}), socketOf(), verdict(nfAccept))
 	}
 	b.rule(table, away, verdict(nfDrop))
+	b.atPorts(table, away, keys)
+}
+
+// atPorts has what comes to ports go through a chain.
+func (b *batch) atPorts(table, chain string, keys [2][][]byte) {
 	for i := range portSets {
 		if len(keys[i]) == 0 {
 			continue
@@ -118,14 +123,14 @@ func (b *batch) ports(table string, keys [2][][]byte, look bool) {
 		f := &portSets[i]
 		b.setOf(table, f, 8+f.size, len(keys[i]))
 		for _, every := range []bool{false, true} {
-			b.toAway(table, f, every)
+			b.atPort(table, chain, f, every)
 		}
 		b.elements(table, f, keys[i])
 	}
 }
 
-// toAway has what is in a set go through that chain.
-func (b *batch) toAway(table string, f *family, every bool) {
+// atPort has what is in a set go through a chain.
+func (b *batch) atPort(table, chain string, f *family, every bool) {
 	address := payload(unix.NFT_PAYLOAD_NETWORK_HEADER, f.dest, f.size, unix.NFT_REG32_00+1)
 	if every {
 		address = constant(make([]byte, f.size), unix.NFT_REG32_00+1)
@@ -136,7 +141,7 @@ func (b *batch) toAway(table string, f *family, every bool) {
 		address,
 		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, unix.NFT_REG32_00+1+f.size/4),
 		lookup(f),
-		jump(away))
+		jump(chain))
 }
 
 // socketOf goes on if somebody has a socket that would get the packet.

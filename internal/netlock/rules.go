@@ -207,10 +207,15 @@ func (b *batch) set(table string, f *family, n int) { b.setOf(table, f, f.keySiz
 
 // setOf adds a set of keys of this size, that so many will be put into.
 func (b *batch) setOf(table string, f *family, size uint32, n int) {
+	b.setWith(table, f, size, 0, n)
+}
+
+// setWith adds one with flags (NFT_SET_*).
+func (b *batch) setWith(table string, f *family, size, flags uint32, n int) {
 	b.table(unix.NFT_MSG_NEWSET, netlink.Create, func(e *netlink.AttributeEncoder) {
 		e.String(unix.NFTA_SET_TABLE, table)
 		e.String(unix.NFTA_SET_NAME, f.set)
-		e.Uint32(unix.NFTA_SET_FLAGS, 0)
+		e.Uint32(unix.NFTA_SET_FLAGS, flags)
 		e.Uint32(unix.NFTA_SET_KEY_TYPE, f.keyType)
 		e.Uint32(unix.NFTA_SET_KEY_LEN, size)
 		e.Uint32(unix.NFTA_SET_ID, f.id)
@@ -259,17 +264,20 @@ func (b *batch) pass(table, chain string) {
 
 // drop drops what is in the set of a family.
 func (b *batch) drop(table, chain string, f *family) {
+	is := []expr{meta(unix.NFT_META_NFPROTO), equal([]byte{f.proto}), meta(unix.NFT_META_L4PROTO), equal([]byte{unix.IPPROTO_TCP})}
+	b.rule(table, chain, append(append(is, between(f)...), lookup(f), verdict(nfDrop))...)
+}
+
+// between loads the key of a packet of that family: both its ends.
+func between(f *family) []expr {
 	port := uint32(unix.NFT_REG32_00) + f.size/4
 	dest := port + 1
-	b.rule(table, chain,
-		meta(unix.NFT_META_NFPROTO), equal([]byte{f.proto}),
-		meta(unix.NFT_META_L4PROTO), equal([]byte{unix.IPPROTO_TCP}),
+	return []expr{
 		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, f.source, f.size, unix.NFT_REG32_00),
 		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, port),
 		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, f.dest, f.size, dest),
 		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, dest+f.size/4),
-		lookup(f),
-		verdict(nfDrop))
+	}
 }
 
 // elementsAtOnce keeps the attribute that has them below 64 KiB.

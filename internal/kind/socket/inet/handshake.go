@@ -8,26 +8,28 @@ import (
 	"glis.dev/glis/internal/sockdiag"
 )
 
-// leaveHandshakes has what comes from clients whose handshake is not over dropped
+// holdHandshakes holds back what comes from clients whose handshake is not over, also
 // while the listener is away. They try again and again, and would be told that nobody
 // is there.
-func (l *look) leaveHandshakes() error {
-	if l.env.Away == nil || l.env.Options.TCPClose || !l.mayHaveRequests() {
+func (l *look) holdHandshakes() error {
+	if !l.mayHaveRequests() {
 		return nil
 	}
-	return l.diag(func(c *sockdiag.Conn) error {
+	var some []netlock.Flow
+	err := l.diag(func(c *sockdiag.Conn) error {
 		all, err := tcp.HalfOpen(c, l.at.port)
-		if err != nil {
-			return l.fail(err)
-		}
 		for _, ends := range all {
 			f, at := netlock.Flow{Protocol: unix.IPPROTO_TCP, Local: ends[0], Remote: ends[1]}, l.at.ip.Unmap()
-			if (at.IsUnspecified() || at == f.Local.Addr()) && !l.kind.held[f] {
-				l.env.Away(f)
+			if at.IsUnspecified() || at == f.Local.Addr() {
+				some = append(some, f)
 			}
 		}
-		return nil
+		return l.fail(err)
 	})
+	if some = l.kind.unheld(some); err != nil || len(some) == 0 {
+		return err
+	}
+	return l.fail(l.env.Hold(some))
 }
 
 // mayHaveRequests tells whether the listener has requests, or, where the kernel's

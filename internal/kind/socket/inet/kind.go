@@ -82,6 +82,7 @@ type Kind struct {
 	mem    *kmem.Shared          // nil: not there yet
 	own    bool                  // it is this kind's own
 	held   map[netlock.Flow]bool // flows of waiting connections that are locked
+	awaits []*look               // listeners, see LastLook
 	feeds  bool                  // datagrams can be put into the queues of sockets
 	gates  bool                  // packets can be put into the queues of bare sockets
 	admits func() error          // why connections can't be put into the queues of listeners: some 5 ms, the first time
@@ -149,7 +150,10 @@ type look struct {
 	optmem   uint32 // bytes that the kernel keeps for it
 	ended    *ended // its connection has
 	waiting  []*tcp.Waiting
-	deferred int // clients that a listener isn't shown yet
+	written  map[netlock.Flow]bool // of waiting
+	deferred int                   // clients that a listener isn't shown yet
+	// A program decides who gets whom of those that share the port, and no other one can.
+	decided  bool
 	inbox    *inbox
 	groups   []*extra.Membership
 	keys     []*extra.SocketKey
@@ -224,7 +228,7 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 		l.group = k.udpGroupOf(env, f)
 		l.known = l.group.Known() // of the same type and network namespace
 	}
-	steps := []func() error{l.classify, l.addresses, l.readPortless, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.checkGone, l.checkHeard, l.checkForeign, l.learn, l.learnIdle, l.putStream, l.putExtra}
+	steps := []func() error{l.classify, l.addresses, l.readPortless, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.checkGone, l.checkHeard, l.checkForeign, l.learn, l.learnIdle, l.putStream, l.putExtra, l.expect}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -398,7 +402,7 @@ func (l *look) checkState() error {
 		}
 	}
 	if l.state == tcp.Listening {
-		if err := errors.Join(l.dumpWaiting(), l.leaveHandshakes()); err != nil {
+		if err := l.dumpWaiting(); err != nil {
 			return err
 		}
 	}

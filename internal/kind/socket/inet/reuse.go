@@ -79,8 +79,9 @@ func (l *look) share(m *kmem.Reader, group kmem.Addr, members []kmem.Addr, index
 	if program != 0 && !whole {
 		return l.refuse("a program spreads the load among those that share its port (SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF), and of these %d sockets some are outside of the tree, or they are more than %d: dump them together", len(members), mostSharing)
 	}
-	if program != 0 && l.tcp.Waiting > 0 && !l.leavesOut() && l.value("SO_LOCK_FILTER") != 0 {
-		return l.refuse("%s, but a program spreads the load among those that share its port, and another one, which would have them wait where they do, can't be attached (SO_LOCK_FILTER); let the server accept them, or give --skip-in-flight", socket.Unaccepted(l.tcp.Waiting))
+	l.decided = program != 0 && l.value("SO_LOCK_FILTER") != 0
+	if err := l.checkDecided(); err != nil {
+		return err
 	}
 	if l.kind.ports == nil {
 		l.kind.ports = map[kmem.Addr]uint32{}
@@ -100,6 +101,14 @@ func (l *look) share(m *kmem.Reader, group kmem.Addr, members []kmem.Addr, index
 	}
 	l.more.ReusePort = r
 	return nil
+}
+
+// checkDecided refuses clients that wait where they couldn't be put back.
+func (l *look) checkDecided() error {
+	if !l.decided || l.tcp.Waiting == 0 || l.leavesOut() {
+		return nil
+	}
+	return l.refuse("%s, but a program spreads the load among those that share its port, and another one, which would have them wait where they do, can't be attached (SO_LOCK_FILTER); let the server accept them, or give --skip-in-flight", socket.Unaccepted(l.tcp.Waiting))
 }
 
 // allInTree tells whether the tree has all of these sockets, as descriptors or in messages.

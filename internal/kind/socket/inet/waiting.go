@@ -209,8 +209,12 @@ func (k *Kind) hold(f netlock.Flow) {
 	k.held[f] = true
 }
 
+// putWaiting writes those that aren't written yet.
 func (l *look) putWaiting() error {
 	for _, w := range l.waiting {
+		if l.written[flowOf(w)] {
+			continue
+		}
 		stream, err := proto.Marshal(w.Entry)
 		if err != nil {
 			return l.fail(err)
@@ -244,6 +248,10 @@ func (l *look) putWaiting() error {
 		if err := l.env.Images.Put(extra.TCPWaiting, e, nil); err != nil {
 			return err
 		}
+		if l.written == nil {
+			l.written = map[netlock.Flow]bool{}
+		}
+		l.written[flowOf(w)] = true
 	}
 	return nil
 }
