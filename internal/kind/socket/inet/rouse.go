@@ -19,7 +19,8 @@ import (
 // gets no answer. RFC 6069 has it take that back when it is told by ICMP, about the
 // segment that it sends again and again, that the host could not be reached, as was
 // true: it goes on at once, or after the first of these times. To a connection this is
-// no error.
+// no error; who asks for one (SO_ERROR) is told of it all the same, until the next word of
+// this end. So that comes right behind.
 
 // mostRoused is how many peers are told.
 const mostRoused = 1000
@@ -62,7 +63,11 @@ func (n *node) rouse() error {
 		return nil
 	}
 	r.peers++
-	if err := n.sendUnreachable(r.times); err != nil {
+	err := n.sendUnreachable(r.times)
+	if err == nil {
+		err = n.stream.Repeat(n.path(), true)
+	}
+	if err != nil {
 		r.peers = mostRoused
 		return fmt.Errorf("tell %v that it was not reached: it and others go on by their own timers: %w", n.peer, err)
 	}

@@ -90,6 +90,35 @@ func rouse(t *testing.T, there *testkit.Net, s sort, ip string) {
 	}
 }
 
+// A peer that has sent nothing, and is told that nobody could be reached, has no error
+// (SO_ERROR) of that: it hears of its connection right afterwards.
+func TestRouseIdle(t *testing.T) {
+	for _, s := range []sort{tcp4, tcp6} {
+		p := paired(t, s, map[int]string{unix.AF_INET: "127.0.0.1", unix.AF_INET6: "::1"}[s.family])
+		peer, o := p.ends[0], &options.Dump{}
+		o.TCPEstablished = true
+		in, err := dumped(t, o, p.ends[1].Int())
+		must(t, err)
+		nodes, err := planned(in)
+		must(t, err)
+		heard := func() uint32 {
+			info, err := unix.GetsockoptTCPInfo(peer.Int(), unix.IPPROTO_TCP, unix.TCP_INFO)
+			must(t, err)
+			return info.Segs_in
+		}
+		before := heard()
+		must(t, nodes[0].(*node).rouse())
+		for end := time.Now().Add(testkit.Patience); heard() == before; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the peer hears nothing of its connection")
+			}
+		}
+		if code, err := unix.GetsockoptInt(peer.Int(), unix.SOL_SOCKET, unix.SO_ERROR); code != 0 || err != nil {
+			t.Errorf("the peer has error %v, %v", unix.Errno(code), err)
+		}
+	}
+}
+
 func TestDoublings(t *testing.T) {
 	for away, want := range map[time.Duration]int{
 		0: 0, 199 * time.Millisecond: 0, 200 * time.Millisecond: 1, 599 * time.Millisecond: 1, 600 * time.Millisecond: 2,

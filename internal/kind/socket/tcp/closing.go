@@ -126,16 +126,26 @@ func (s *Stream) Answer(fd int, p Path) error {
 	if err != nil {
 		return err
 	}
+	if err := s.Repeat(p, false); err != nil {
+		return err
+	}
+	answered := func(i *info) bool { return i.segsOut != before.segsOut }
+	return errors.Join(awaitInfo(fd, "it isn't answered", answered), back())
+}
+
+// Repeat sends a connection a segment as if from its peer, which it has had already, so that it
+// tells the peer how far it is. It belongs to its interface if it is bound, or that was taken
+// off meanwhile.
+func (s *Stream) Repeat(p Path, bound bool) error {
 	old := s.start()
 	if e := s.Entry; s.hasWindow() && after(old, e.GetRcvWup()) {
 		old = e.GetRcvWup()
 	}
-	seg := segment{Path: p, flags: flagAck, seq: old - 1, ack: s.acknowledged(), came: &s.Came}
+	seg := segment{Path: p, flags: flagAck, seq: old - 1, ack: s.acknowledged(), came: &s.Came, bound: bound}
 	if err := seg.send(); err != nil {
 		return fmt.Errorf("send it a segment as if from its peer: %w", err)
 	}
-	answered := func(i *info) bool { return i.segsOut != before.segsOut }
-	return errors.Join(awaitInfo(fd, "it isn't answered", answered), back())
+	return nil
 }
 
 // unbind takes a socket from its interface, as it couldn't be reached from
