@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -17,17 +18,20 @@ import (
 
 // Who begins to connect to a server whose images are written, and that is about to be
 // killed, isn't let in and reset then, and isn't told that nobody is there: it tries again,
-// and finds the restored server, or, if the dump fails after all, the one that it was.
+// and finds the restored server, or, if the dump fails after all or the engine is killed, the
+// one that it was.
 func TestComers(t *testing.T) {
 	e := glisOnly(t)
 	c := testkit.BuildC(t, "targets/echo.c")
 	for _, x := range []struct {
-		name, host   string
-		args         []string
-		idle, failed bool
+		name, host string
+		args       []string
+		idle       bool
+		end        string // of the dump, if it doesn't come to its own
 	}{
 		{name: "alone", host: "127.0.0.1"}, {name: "beside a connection", host: "127.0.0.1", idle: true},
-		{name: "IPv6", host: "::1", args: []string{"6"}}, {name: "failed", host: "127.0.0.1", failed: true},
+		{name: "IPv6", host: "::1", args: []string{"6"}}, {name: "failed", host: "127.0.0.1", end: "false"},
+		{name: "killed", host: "127.0.0.1", end: "kill -KILL $PPID"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			testkit.NoLeaks(t)
@@ -42,15 +46,18 @@ func TestComers(t *testing.T) {
 				clients = append(clients, talk(t, conn, 64))
 			}
 			before, img := tables(t), testkit.NewDir(t)
-			script, begun := connectsLate(t, x.host, port, x.failed)
+			script, begun := connectsLate(t, x.host, port, x.end)
 			args := []string{"--tcp-established", "--action-script", script}
-			if x.failed {
-				refused(t, e, append([]string{"dump", "-t", strconv.Itoa(p.PID), "-D", img}, args...), "post-dump")
+			if x.end != "" {
+				c := exec.Command(e.Path, append([]string{"dump", "-t", strconv.Itoa(p.PID), "-D", img}, args...)...)
+				if err := c.Run(); err == nil {
+					t.Error("the dump says that it has come to its end")
+				}
 			} else {
 				e.Save(t, p.PID, img, args...)
 			}
 			syn := begun()
-			if !x.failed {
+			if x.end == "" {
 				tries(t, syn, 1)
 				e.Restore(t, img, established...)
 			}
@@ -69,8 +76,8 @@ func TestComers(t *testing.T) {
 }
 
 // connectsLate makes a script for a dump, which has a client begin to connect when the
-// images are written, and fails then if it is to. begun returns the client.
-func connectsLate(t *testing.T, host, port string, fails bool) (script string, begun func() int) {
+// images are written, and ends as it is told to. begun returns the client.
+func connectsLate(t *testing.T, host, port, end string) (script string, begun func() int) {
 	t.Helper()
 	dir := testkit.NewDir(t)
 	script = filepath.Join(dir, "script")
@@ -80,7 +87,7 @@ func connectsLate(t *testing.T, host, port string, fails bool) (script string, b
 			t.Fatal(err)
 		}
 	}
-	text := fmt.Sprintf("#!%s\n[ $CRTOOLS_SCRIPT_ACTION = post-dump ] || exit 0\necho >%s\nread line <%s\n%v\n", testkit.RequireProgram(t, "sh", "dash"), ask, answer, !fails)
+	text := fmt.Sprintf("#!%s\n[ $CRTOOLS_SCRIPT_ACTION = post-dump ] || exit 0\necho >%s\nread line <%s\n%s\n", testkit.RequireProgram(t, "sh", "dash"), ask, answer, end)
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
