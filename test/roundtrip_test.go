@@ -126,6 +126,7 @@ var targets = []target{
 	{name: "unixlone", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixwatches", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixsharing", generations: 3, dump: established, restore: established, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
+	{name: "unixfitted", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixpty", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixstandin", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "inetaway", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},

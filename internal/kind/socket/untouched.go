@@ -96,6 +96,24 @@ func (u *Untouched) Alike(a, b []byte) bool {
 	return true
 }
 
+// Fitting returns the search for the options of a socket whose memory is given. read reads
+// that of a new one.
+func (u *Untouched) Fitting(k *Kernel, want []byte, fresh func() (int, error), read func(int) ([]byte, error)) *Fitting {
+	a := &Alike{kernel: k, size: u.Size(), words: make([][]sockmem.Span, len(k.Table))}
+	for at, m := range u.sock.mask {
+		if m != 0 {
+			a.parts = append(a.parts, sockmem.Span{At: at, Size: 1})
+		}
+	}
+	return &Fitting{Alike: a, Want: want, New: fresh, Read: func(own int) ([]byte, error) {
+		is, err := read(own)
+		for i := range is { // what doesn't count is the same
+			is[i] = is[i]&u.sock.mask[i] | want[i]&^u.sock.mask[i]
+		}
+		return is, err
+	}}
+}
+
 // Close frees what the kernel keeps for it.
 func (u *Untouched) Close() error { return u.reader.Close() }
 

@@ -111,29 +111,51 @@ func (w *waitingRoom) unixSocket(x *sockmem.Lone) (uint32, *sockdiag.Unix, error
 	return uint32(ino), u, err
 }
 
-// socketLike makes a socket that has the same options.
+// socketLike makes a socket that has the same options: what sockets that are sent have
+// mostly, or what is found by trying.
 func (w *waitingRoom) socketLike(x *sockmem.Lone, u *sockdiag.Unix, h *sockmem.Held) (*fd.FD, error) {
+	if err := w.learnOptions(); err != nil {
+		return nil, err
+	}
+	was, err := w.optionsAt(h.Sock)
+	if err != nil {
+		return nil, err
+	}
+	search := w.options.Fitting(w.kind.kernel, was, func() (int, error) { return w.socketFor(x, u, h) }, func(own int) ([]byte, error) {
+		at, err := w.memory.Sock(own)
+		if err != nil {
+			return nil, err
+		}
+		return w.optionsAt(at)
+	})
+	n, err := search.Try()
+	if err == nil && n < 0 {
+		err = fmt.Errorf("%w: a socket that has options or a filter which aren't found by trying", errLonely)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fd.New(n), nil
+}
+
+// socketFor makes a socket with what its memory tells by name.
+func (w *waitingRoom) socketFor(x *sockmem.Lone, u *sockdiag.Unix, h *sockmem.Held) (int, error) {
 	n, err := sys.Socket(sys.AF_UNIX, int(u.Type)|sys.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
+		return -1, fmt.Errorf("socket: %w", err)
 	}
-	own := fd.New(n)
 	if err = w.giveOptions(n, u, h); err == nil {
 		_, err = sys.FcntlInt(uintptr(n), sys.F_SETFL, int(x.Flags)&^sys.O_ACCMODE)
 	}
-	if err == nil {
-		err = w.compareOptions(n, h)
-	}
 	if err != nil {
-		return nil, errors.Join(err, own.Close())
+		return -1, errors.Join(err, sys.Close(n))
 	}
-	return own, nil
+	return n, nil
 }
 
-// giveOptions sets what sockets that are sent have mostly. compareOptions sees whether
-// there is more.
+// giveOptions sets what sockets that are sent have mostly.
 func (w *waitingRoom) giveOptions(own int, u *sockdiag.Unix, h *sockmem.Held) error {
-	if err := setPassing(own, h.Passing); err != nil {
+	if err := errors.Join(setPassing(own, h.Passing), w.giveInq(own, h)); err != nil {
 		return err
 	}
 	for _, x := range []struct {
@@ -151,28 +173,37 @@ func (w *waitingRoom) giveOptions(own int, u *sockdiag.Unix, h *sockmem.Held) er
 	return nil
 }
 
-func (w *waitingRoom) compareOptions(own int, h *sockmem.Held) error {
-	if w.options == nil {
-		if err := w.kind.learn(); err != nil {
-			return err
-		}
-		var err error
-		if w.options, err = socket.LearnUntouched(w.kind.kernel); err != nil {
-			return fmt.Errorf("%w: a socket, whose options can't be told (%w)", errLonely, err)
-		}
-	}
-	at, err := w.memory.Sock(own)
-	if err != nil {
+// giveInq sets SO_INQ, which can't be asked for.
+func (w *waitingRoom) giveInq(own int, h *sockmem.Held) error {
+	m, err := w.kind.memory()
+	if err != nil || !m.Has("unix_sock.recvmsg_inq") {
 		return err
 	}
-	is, was := make([]byte, w.options.Size()), make([]byte, w.options.Size())
-	if err := errors.Join(w.memory.ReadAt(is, at), w.memory.ReadAt(was, h.Sock)); err != nil {
+	var b [1]byte
+	if err := m.ReadAt(b[:], h.Sock+m.Off("unix_sock.recvmsg_inq")); err != nil || b[0] == 0 {
 		return err
 	}
-	if !w.options.Alike(is, was) {
-		return fmt.Errorf("%w: a socket that has options but SO_PASSCRED and the like, and sizes of buffers", errLonely)
+	return sys.SetsockoptInt(own, sys.SOL_SOCKET, soInq, 1)
+}
+
+// learnOptions finds out, once, what of a socket's memory is options.
+func (w *waitingRoom) learnOptions() error {
+	if w.options != nil {
+		return nil
+	}
+	if err := w.kind.learn(); err != nil {
+		return err
+	}
+	var err error
+	if w.options, err = socket.LearnUntouched(w.kind.kernel); err != nil {
+		return fmt.Errorf("%w: a socket, whose options can't be told (%w)", errLonely, err)
 	}
 	return nil
+}
+
+func (w *waitingRoom) optionsAt(sk kmem.Addr) ([]byte, error) {
+	b := make([]byte, w.options.Size())
+	return b, w.memory.ReadAt(b, sk)
 }
 
 // putUnheld makes queues of what is queued at sockets that only messages have, once all
