@@ -52,20 +52,11 @@ type PagemapFile struct {
 // OpenPagemap reads and checks the pagemap with the given id (a PID, or a shmid)
 // and opens its pages file. Close the result after use.
 func OpenPagemap(s Store, r *Row, id uint64) (*PagemapFile, error) {
-	name := r.FileName64(id)
-	rd, err := open(s, r, name)
+	p, rd, err := startPagemap(s, r, id)
 	if err != nil {
 		return nil, err
 	}
 	defer rd.Close() //nolint:errcheck // only read from
-	var head pagemap.PagemapHead
-	if err := rd.Next(&head); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = fileError(name, io.ErrUnexpectedEOF)
-		}
-		return nil, err
-	}
-	p := &PagemapFile{Name: name, PagesID: head.GetPagesId(), store: s, row: r, id: id}
 	if err := p.readRanges(rd); err != nil {
 		return nil, err
 	}
@@ -75,36 +66,70 @@ func OpenPagemap(s Store, r *Row, id uint64) (*PagemapFile, error) {
 	return p, nil
 }
 
+// startPagemap opens a pagemap and reads its head.
+func startPagemap(s Store, r *Row, id uint64) (*PagemapFile, *Reader, error) {
+	name := r.FileName64(id)
+	rd, err := open(s, r, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	var head pagemap.PagemapHead
+	if err := rd.Next(&head); err != nil {
+		_ = rd.Close() // the first error is the one that matters
+		if errors.Is(err, io.EOF) {
+			err = fileError(name, io.ErrUnexpectedEOF)
+		}
+		return nil, nil, err
+	}
+	return &PagemapFile{Name: name, PagesID: head.GetPagesId(), store: s, row: r, id: id}, rd, nil
+}
+
 // readRanges reads the entries behind the head. A page's place in the pages file
 // follows from the order of the entries in the file, so sorting comes last: criu
 // writes lazy and other pages of a task in separate runs.
 func (p *PagemapFile) readRanges(rd *Reader) error {
 	const usual, most = 16, 1 << 16 // bytes of an entry; entries allocated on the word of a file's size
 	p.Ranges = make([]Range, 0, min(rd.left()/usual, most))
+	err := rd.eachRange(func(r Range) error {
+		p.Ranges = append(p.Ranges, r)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return p.sort()
+}
+
+// eachRange calls f for what is left of the entries of a pagemap that have pages, in the
+// order of the file.
+func (r *Reader) eachRange(f func(Range) error) error {
 	var offset int64
 	for {
-		b, err := rd.frame()
+		b, err := r.frame()
 		if errors.Is(err, io.EOF) {
-			return p.sort()
+			return nil
 		}
 		if err != nil {
 			return err
 		}
-		r, err := decodeRange(b)
+		x, err := decodeRange(b)
 		if err == nil {
-			err = checkRange(r)
+			err = checkRange(x)
 		}
 		if err != nil {
-			return rd.fail(err)
+			return r.fail(err)
 		}
-		if r.Flags&PagePresent != 0 {
-			r.Offset = offset
-			if offset += int64(r.Pages * PageSize); offset > 1<<62 {
-				return rd.fail(errors.New("more pages than a file can hold"))
+		if x.Flags&PagePresent != 0 {
+			x.Offset = offset
+			if offset += int64(x.Pages * PageSize); offset > 1<<62 {
+				return r.fail(errors.New("more pages than a file can hold"))
 			}
 		}
-		if r.Pages > 0 {
-			p.Ranges = append(p.Ranges, r)
+		if x.Pages == 0 {
+			continue
+		}
+		if err := f(x); err != nil {
+			return err
 		}
 	}
 }

@@ -27,8 +27,11 @@ type Resolved struct {
 }
 
 // Close closes the pages files of parent checkpoints. Those of the pagemap that
-// was resolved are closed with that.
+// was resolved are closed with that. There may be none.
 func (r *Resolved) Close() error {
+	if r == nil {
+		return nil
+	}
 	var errs []error
 	for _, p := range r.levels {
 		errs = append(errs, p.Close())

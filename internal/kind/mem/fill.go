@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/pages"
@@ -50,21 +51,29 @@ func (s *Space) fillOwn(ctx context.Context, pid proc.PID, store image.Store, to
 		return err
 	}
 	defer f.Close() //nolint:errcheck // only read from
-	out := make([]pages.Piece, 0, len(todo))
 	from := s.pieces
-	for _, t := range todo {
-		st.Restored += t.Len() / page
-		for t.Start < t.End {
-			for from[0].End <= t.Start {
-				from = from[1:]
+	for some := range slices.Chunk(todo, runsAtOnce) {
+		out := make([]pages.Piece, 0, len(some))
+		for _, t := range some {
+			st.Restored += t.Len() / page
+			for t.Start < t.End {
+				for from[0].End <= t.Start {
+					from = from[1:]
+				}
+				end := min(t.End, from[0].End)
+				out = append(out, pages.Piece{Span: pages.Span{Start: t.Start, End: end}, From: f, Offset: from[0].off + int64(t.Start-from[0].Start)})
+				t.Start = end
 			}
-			end := min(t.End, from[0].End)
-			out = append(out, pages.Piece{Span: pages.Span{Start: t.Start, End: end}, From: f, Offset: from[0].off + int64(t.Start-from[0].Start)})
-			t.Start = end
+		}
+		if err := pages.Fill(ctx, pid, out); err != nil {
+			return err
 		}
 	}
-	return pages.Fill(ctx, pid, out)
+	return nil
 }
+
+// runsAtOnce is how many runs of pages are made ready at a time: there may be a million.
+const runsAtOnce = 1 << 15
 
 // toWrite returns the parts of memory to write, ascending: all that is stored
 // but the vdso, which is the kernel's, and what is known to be the parent's. up

@@ -297,18 +297,12 @@ func (s *Space) at(addr uint64) *area {
 
 // readPagemap reads which pages are stored.
 func (s *Space) readPagemap() error {
-	m, err := image.OpenPagemap(s.store, image.Pagemap, uint64(s.PID))
-	if err != nil {
-		return err
-	}
-	defer m.Close() //nolint:errcheck // only read from
-	s.pagesID = m.PagesID
-	s.pieces = make([]piece, 0, len(m.Ranges))
+	name := image.Pagemap.FileName(s.PID)
 	var vdso []image.Piece // that its contents are in
 	code, _ := s.kernels()
 	take := func(p image.Piece) error {
 		if p.Source == nil {
-			return kind.Unsupported(fmt.Sprintf("%s: pages at %#x that are in no file", m.Name, p.Vaddr), "they were to be fetched later from a page server")
+			return kind.Unsupported(fmt.Sprintf("%s: pages at %#x that are in no file", name, p.Vaddr), "they were to be fetched later from a page server")
 		}
 		s.addPiece(piece{pages.Span{Start: p.Vaddr, End: p.End()}, p.Offset, p.Depth > 0})
 		if code != nil && p.Vaddr < code.End && p.End() > code.Start {
@@ -316,24 +310,44 @@ func (s *Space) readPagemap() error {
 		}
 		return nil
 	}
-	ok, err := m.Whole(take)
-	if err == nil && !ok {
-		var r *image.Resolved
-		if r, err = m.Resolve(); err != nil {
-			return err
-		}
-		defer r.Close() //nolint:errcheck // only read from
-		for _, p := range r.Pieces {
-			err = errors.Join(err, take(p))
-		}
-	}
+	m, r, err := s.eachPiece(take)
 	if err != nil {
 		return err
 	}
+	defer m.Close() //nolint:errcheck // only read from
+	defer r.Close() //nolint:errcheck // only read from
+	s.pagesID = m.PagesID
 	if stray, ok := s.assign(); !ok {
-		return fmt.Errorf("%s: page at %#x is in no mapping that has pages of its own", m.Name, stray)
+		return fmt.Errorf("%s: page at %#x is in no mapping that has pages of its own", name, stray)
 	}
 	return s.readVdso(vdso)
+}
+
+// eachPiece calls take for all pieces of the task's pagemap, by address. What it returns
+// has their files open.
+func (s *Space) eachPiece(take func(image.Piece) error) (*image.PagemapFile, *image.Resolved, error) {
+	ready := func(n int) { s.pieces = make([]piece, 0, n) }
+	r := &image.Resolved{}
+	m, err := image.StreamPagemap(s.store, image.Pagemap, uint64(s.PID), ready, take)
+	if m != nil || err != nil {
+		return m, r, err
+	}
+	if m, err = image.OpenPagemap(s.store, image.Pagemap, uint64(s.PID)); err != nil {
+		return nil, nil, err
+	}
+	ready(len(m.Ranges))
+	ok, err := m.Whole(take)
+	if err == nil && !ok {
+		if r, err = m.Resolve(); err == nil {
+			for _, p := range r.Pieces {
+				err = errors.Join(err, take(p))
+			}
+		}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, r.Close(), m.Close())
+	}
+	return m, r, nil
 }
 
 // addPiece adds a piece behind all others, or makes the last one longer.

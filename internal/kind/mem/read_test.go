@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"io/fs"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -119,6 +121,78 @@ func TestReadGood(t *testing.T) {
 	}
 	if a := s.areas[1]; a.first != 1 || a.last != 3 {
 		t.Errorf("the second mapping has pieces %d to %d", a.first, a.last)
+	}
+}
+
+// large is a store of which a file is as long as it says, and empty.
+type large struct {
+	store
+	name string
+	size int64
+}
+
+func (l large) Open(name string) (image.ReadFile, error) {
+	if name == l.name {
+		return emptyFile(l.size), nil
+	}
+	return l.store.Open(name)
+}
+
+type emptyFile int64
+
+func (f emptyFile) Size() int64                           { return int64(f) }
+func (f emptyFile) Close() error                          { return nil }
+func (f emptyFile) File() *os.File                        { return nil }
+func (f emptyFile) ReadAt(b []byte, _ int64) (int, error) { return len(b), nil }
+
+// Memory in very many pieces takes little more than the list of them while it is read.
+func TestReadManyPieces(t *testing.T) {
+	const n = 300_000
+	runs := make([][2]uint64, n)
+	for i := range runs {
+		runs[i] = [2]uint64{0x10000 + uint64(i)*3*page, 1}
+	}
+	wide := func(v *vma.VmaEntry) { v.End = proto.Uint64(0x10000 + n*3*page) }
+	s := large{storeOf(t, mmOf(vmaOf(wide))), "pages-1.img", n * page}
+	s.store["pagemap-1.img"] = pagemapOf(t, runs...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	space, err := Read(s, 1)
+	runtime.ReadMemStats(&after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(space.pieces) != n {
+		t.Errorf("%d pieces, want %d", len(space.pieces), n)
+	}
+	checkSpace(t, space)
+	if got, most := after.TotalAlloc-before.TotalAlloc, uint64(n*32*5/4); got > most {
+		t.Errorf("it took %d bytes, at most %d are enough", got, most)
+	}
+}
+
+// Pieces are cut where mappings end, wherever that is.
+func TestAssignCuts(t *testing.T) {
+	s := spaceOf([]area{anon(10, 20), anon(20, 22), anon(22, 40), anon(41, 50)}, [2]uint64{11, 12}, [2]uint64{15, 30}, [2]uint64{31, 40}, [2]uint64{41, 50})
+	var got [][2]uint64
+	for i, p := range s.pieces {
+		got = append(got, [2]uint64{p.Start / page, p.End / page})
+		if want := int64(p.Start - 15*page); i >= 1 && i <= 3 && p.off != want {
+			t.Errorf("piece %d is at %d, want %d", i, p.off, want)
+		}
+	}
+	if want := [][2]uint64{{11, 12}, {15, 20}, {20, 22}, {22, 30}, {31, 40}, {41, 50}}; !slices.Equal(got, want) {
+		t.Errorf("pieces %d, want %d", got, want)
+	}
+	checkSpace(t, s)
+	for _, c := range []struct {
+		stored [2]uint64
+		stray  uint64
+	}{{[2]uint64{38, 42}, 40}, {[2]uint64{40, 41}, 40}, {[2]uint64{9, 11}, 9}, {[2]uint64{45, 60}, 50}, {[2]uint64{5, 6}, 5}} {
+		s.pieces = []piece{{Span: pages.Span{Start: c.stored[0] * page, End: c.stored[1] * page}}}
+		if at, ok := s.assign(); ok || at != c.stray*page {
+			t.Errorf("pages %d: a stray one at %d, %v; want %d", c.stored, at/page, ok, c.stray)
+		}
 	}
 }
 
