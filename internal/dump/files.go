@@ -25,11 +25,14 @@ import (
 // refer to it.
 type files struct {
 	tree *scan.Tree
-	// descriptors that may be the same open file description: same device,
-	// inode and flags. Within a bucket they are ordered by kcmp(2).
-	same map[fileKey][]*scan.File
+	// The number of the first descriptor of those that may be the same open file
+	// description: same device, inode and flags. Where there are several, all are in
+	// several, ordered by kcmp(2).
+	same    map[fileKey]uint32
+	several map[fileKey][]*scan.File
+	devices map[uint64]uint32 // numbers for fileKey
 	// files that are no descriptors, by inode and flags.
-	linked map[fileKey]*scan.File
+	linked map[linkKey]*scan.File
 	leases []*scan.File          // open files with a lease; nil: not looked for yet
 	tables map[uint32]*scan.Task // who was read first, by shared table
 	// files that came with messages, and the engine, which has them
@@ -40,13 +43,19 @@ type files struct {
 	memory   *kmem.Shared // the kernel's, if it is open; nil: it is not read
 }
 
+// fileKey is small: there may be very many.
 type fileKey struct {
+	ino        uint64
+	dev, flags uint32 // dev as devices has it
+}
+
+type linkKey struct {
 	dev, ino uint64
 	flags    uint32
 }
 
 func newFiles(tree *scan.Tree) *files {
-	return &files{tree: tree, same: map[fileKey][]*scan.File{}, linked: map[fileKey]*scan.File{}, tables: map[uint32]*scan.Task{}}
+	return &files{tree: tree, same: map[fileKey]uint32{}, several: map[fileKey][]*scan.File{}, devices: map[uint64]uint32{}, linked: map[linkKey]*scan.File{}, tables: map[uint32]*scan.Task{}}
 }
 
 // scanAll reads the descriptor tables of all tasks, until ended says that there
@@ -75,7 +84,7 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 	}
 	t.FDs = make([]scan.Ref, 0, len(fds))
 	f.grow(len(fds))
-	known, plain := f.sockets.of(t, len(fds), ended), map[int32]*scan.File(nil)
+	known, plain := f.sockets.of(t, len(fds), ended), []*scan.File(nil)
 	if len(fds)-len(known) >= fewPlain {
 		plain = f.plain.of(t, ended)
 	}
@@ -85,7 +94,7 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 		}
 		file := fileOf(known, n)
 		if file == nil {
-			file = plain[n]
+			file = fileOf(plain, n)
 		}
 		if file == nil {
 			if file, err = describe(t, n); errors.Is(err, kind.ErrUnsupported) {
@@ -109,22 +118,22 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 func (f *files) grow(n int) {
 	f.tree.Files = slices.Grow(f.tree.Files, n)
 	if len(f.same) == 0 && n >= manyDescriptors {
-		f.same = make(map[fileKey][]*scan.File, n)
+		f.same = make(map[fileKey]uint32, n)
 	}
 }
 
 // describe reads what /proc tells of one descriptor.
 func describe(t *scan.Task, n int32) (*scan.File, error) {
-	f := &scan.File{Task: t, FD: n, Path: fmt.Sprintf("fd/%d", n)}
-	var err error
-	if err = readLink(f); err != nil {
+	f := &scan.File{Task: t, FD: n}
+	if err := readLink(f); err != nil {
 		return nil, err
 	}
-	if f.Info, err = t.Dir.FDInfo(n); err != nil {
+	info, err := t.Dir.FDInfo(n)
+	if err != nil {
 		return nil, err
 	}
-	f.Pos, f.Flags, f.MntID = f.Info.Pos, f.Info.Flags, f.Info.MntID
-	err = statAt(t, f.Path, &f.Stat)
+	f.Told, f.Pos, f.Flags, f.MntID = &info, info.Pos, info.Flags, info.MntID
+	err = statAt(t, f.Path(), &f.Stat)
 	if errors.Is(err, unix.ENOENT) && strings.HasPrefix(f.Link, "/proc/") {
 		return nil, kind.Unsupported(f, "it is a directory of descriptors of a process that has ended, of which the kernel tells nothing any more; close it")
 	}
@@ -133,7 +142,7 @@ func describe(t *scan.Task, n int32) (*scan.File, error) {
 
 // readLink fills in where a file is.
 func readLink(f *scan.File) (err error) {
-	f.Link, err = f.Task.Dir.Link(f.Path)
+	f.Link, err = f.Task.Dir.Link(f.Path())
 	if errors.Is(err, unix.ENAMETOOLONG) {
 		f.Link = "a long path"
 		return kind.Unsupported(f, "its path is longer than 4095 bytes, and the kernel tells no such; close it, or rename directories that it leads through")
@@ -141,8 +150,8 @@ func readLink(f *scan.File) (err error) {
 	return err
 }
 
-func statAt(t *scan.Task, path string, st *unix.Stat_t) error {
-	if err := unix.Fstatat(t.Dir.Fd(), path, st, 0); err != nil {
+func statAt(t *scan.Task, path string, to *scan.Stat) error {
+	if err := to.At(t.Dir.Fd(), path); err != nil {
 		return fmt.Errorf("/proc/%d/%s: stat: %w", t.PID, path, err)
 	}
 	return nil
@@ -151,9 +160,19 @@ func statAt(t *scan.Task, path string, st *unix.Stat_t) error {
 // once returns the file that this is, if it is known already, or makes it
 // known.
 func (f *files) once(file *scan.File) (*scan.File, error) {
-	key := fileKey{file.Stat.Dev, file.Stat.Ino, file.Flags}
+	key := f.keyOf(file)
+	first, ok := f.same[key]
+	if !ok {
+		f.number(file)
+		f.same[key] = file.ID
+		return file, nil
+	}
+	all := f.several[key]
+	if all == nil {
+		all = []*scan.File{f.tree.Files[first-1]}
+	}
 	var failed error
-	i, same := slices.BinarySearchFunc(f.same[key], file, func(a, b *scan.File) int {
+	i, same := slices.BinarySearchFunc(all, file, func(a, b *scan.File) int {
 		r, err := linux.Kcmp(a.Task.Via(), b.Task.Via(), linux.KCMP_FILE, uintptr(a.FD), uintptr(b.FD))
 		if err != nil {
 			failed = fmt.Errorf("%v: compare with %v: %w", b, a, err)
@@ -164,13 +183,26 @@ func (f *files) once(file *scan.File) (*scan.File, error) {
 		return nil, failed
 	}
 	if same {
-		known := f.same[key][i]
-		known.Info.Locks = append(known.Info.Locks, file.Info.Locks...) // each task shows its own
+		known := all[i]
+		if more := file.Info().Locks; len(more) > 0 { // each task shows its own
+			info := *known.Info()
+			info.Locks = append(slices.Clip(info.Locks), more...)
+			known.Told = &info
+		}
 		return known, nil
 	}
 	f.number(file)
-	f.same[key] = slices.Insert(f.same[key], i, file)
+	f.several[key] = slices.Insert(all, i, file)
 	return file, nil
+}
+
+func (f *files) keyOf(file *scan.File) fileKey {
+	dev, ok := f.devices[file.Stat.Dev]
+	if !ok {
+		dev = uint32(len(f.devices))
+		f.devices[file.Stat.Dev] = dev
+	}
+	return fileKey{file.Stat.Ino, dev, file.Flags}
 }
 
 func (f *files) number(file *scan.File) {
@@ -183,11 +215,11 @@ func (f *files) Named(file *scan.File) { f.number(file) }
 
 // Linked implements kind.Files.
 func (f *files) Linked(t *scan.Task, path string, flags uint32) (*scan.File, error) {
-	file := &scan.File{Task: t, FD: -1, Path: path, Flags: flags, MntID: -1}
+	file := &scan.File{Task: t, FD: -1, Beside: path, Flags: flags, MntID: -1}
 	if err := statAt(t, path, &file.Stat); err != nil {
 		return nil, err
 	}
-	key := fileKey{file.Stat.Dev, file.Stat.Ino, flags}
+	key := linkKey{file.Stat.Dev, file.Stat.Ino, flags}
 	if known := f.linked[key]; known != nil {
 		return known, nil
 	}
@@ -203,7 +235,7 @@ func (f *files) Linked(t *scan.Task, path string, flags uint32) (*scan.File, err
 // differ from what stat(2) does (btrfs, overlayfs), so it is part of a key of
 // its own and the file is looked at once.
 func (f *files) Mapped(t *scan.Task, v *proc.VMA, flags uint32) (*scan.File, error) {
-	key := fileKey{1<<63 | uint64(v.DevMajor)<<32 | uint64(v.DevMinor), v.Inode, flags}
+	key := linkKey{1<<63 | uint64(v.DevMajor)<<32 | uint64(v.DevMinor), v.Inode, flags}
 	if known := f.linked[key]; known != nil {
 		return known, nil
 	}
@@ -224,7 +256,7 @@ func (f *files) leased(t *scan.Task, path string, flags uint32) (*scan.File, err
 	if f.leases == nil {
 		f.leases = []*scan.File{}
 		for _, o := range f.tree.Files {
-			if slices.ContainsFunc(o.Info.Locks, func(l proc.Lock) bool { return l.Kind == "LEASE" }) {
+			if slices.ContainsFunc(o.Info().Locks, func(l proc.Lock) bool { return l.Kind == "LEASE" }) {
 				f.leases = append(f.leases, o)
 			}
 		}
@@ -232,7 +264,7 @@ func (f *files) leased(t *scan.Task, path string, flags uint32) (*scan.File, err
 	if len(f.leases) == 0 {
 		return nil, nil
 	}
-	var st unix.Stat_t
+	var st scan.Stat
 	if err := statAt(t, path, &st); err != nil {
 		return nil, err
 	}
@@ -282,16 +314,20 @@ func (d *dump) dumpFile(ctx context.Context, f *scan.File) error {
 	if err := d.kinds.DumpLocks(d.env, f); err != nil {
 		return err
 	}
-	if r, ok := k.(kind.Reuser); ok && r.Reused(e) {
+	if r, ok := k.(kind.Reuser); ok && r.Reused(e) || len(d.tree.Files) >= manyFiles {
 		return d.sink.PutNow(image.Files, e, nil)
 	}
 	return d.sink.Put(image.Files, e, nil)
 }
 
+// manyFiles is from how many files on all their entries are encoded at once: of so many
+// what is known has to be small.
+const manyFiles = 20_000
+
 // taken is what became of an open file.
 type taken struct {
-	kind kind.File // nil: nobody has asked yet
-	done bool      // it is being dumped, or was
+	kind uint8 // its place in the list of kinds, from 1 on; 0: nobody has asked yet
+	done bool  // it is being dumped, or was
 }
 
 // kindOf returns the first kind that an open file is of; the last one takes
@@ -301,11 +337,10 @@ func (d *dump) kindOf(f *scan.File) kind.File {
 		d.taken = append(d.taken, make([]taken, n)...)
 	}
 	t := &d.taken[f.ID-1]
-	if t.kind == nil {
-		i := slices.IndexFunc(d.kinds.Files, func(k kind.File) bool { return k.Match(f) })
-		t.kind = d.kinds.Files[i]
+	if t.kind == 0 {
+		t.kind = uint8(1 + slices.IndexFunc(d.kinds.Files, func(k kind.File) bool { return k.Match(f) }))
 	}
-	return t.kind
+	return d.kinds.Files[t.kind-1]
 }
 
 // putFdinfo writes who has which file under which number.
@@ -332,11 +367,15 @@ func (d *dump) putTable(t *scan.Task) error {
 		}
 		return errors.Join(d.ended(), d.sink.putAll(image.FdInfo, all, t.IDs.Files))
 	}
+	put := d.sink.Put
+	if len(d.tree.Files) >= manyFiles {
+		put = d.sink.PutNow
+	}
 	for _, r := range t.FDs {
 		if err := d.ended(); err != nil {
 			return err
 		}
-		if err := d.sink.Put(image.FdInfo, d.fdinfo(r), nil, t.IDs.Files); err != nil {
+		if err := put(image.FdInfo, d.fdinfo(r), nil, t.IDs.Files); err != nil {
 			return err
 		}
 	}

@@ -75,7 +75,7 @@ func running(pid proc.PID, number, link string, ino uint64, f func(*scan.File) e
 		defer dir.Close()
 		t.Stat, _ = dir.Stat() // for its name
 	}
-	s := &scan.File{Task: t, FD: int32(n), Path: "fd/" + number, Link: link}
+	s := &scan.File{Task: t, FD: int32(n), Link: link}
 	s.Stat.Ino, s.Stat.Mode = ino, unix.S_IFSOCK
 	return f(s)
 }

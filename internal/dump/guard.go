@@ -214,7 +214,12 @@ func keepFor(f *scan.File, some []promise) error {
 // lock holds back the packets of the tree's connections, and brakes the tree
 // while their state is read.
 func (d *dump) lock() error {
-	n := min(len(d.tree.Files), d.descriptorsSeen) // as many as there may be
+	n := 0 // as many as there may be
+	for _, f := range d.tree.Files {
+		if _, ok := d.kindOf(f).(kind.Locker); ok {
+			n++
+		}
+	}
 	d.flows, d.guard.leave, d.guard.later = make([]netlock.Flow, 0, n), make([]promise, 0, n), make([]promise, 0, n)
 	for _, f := range d.tree.Files {
 		l, ok := d.kindOf(f).(kind.Locker)

@@ -34,7 +34,7 @@ func die(images string) error {
 		return err
 	}
 	f := &scan.File{Task: &scan.Task{}, FD: 3, Within: &scan.File{}}
-	if err := unix.Fstat(3, &f.Stat); err != nil {
+	if err := f.Stat.At(3, ""); err != nil {
 		return err
 	}
 	if err := g.Back(f, linux.SockOpt{Level: unix.SOL_SOCKET, Name: unix.SO_PASSCRED, Value: 0}); err != nil {

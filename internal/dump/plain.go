@@ -1,14 +1,12 @@
 package dump
 
 import (
-	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/filemem"
 	"glis.dev/glis/internal/par"
-	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -37,48 +35,56 @@ func (d *dump) openPlain(descriptors int) {
 	d.files.plain = &plain{r}
 }
 
-// of returns what is known of a task's files, by descriptor; nothing if it can't
+// of returns what is known of a task's files, in the order of descriptors; nothing if it can't
 // be known this way, or ended says that there is no more time. Whatever is not where its path leads is left to a closer
 // look, as are locked files, whose locks only fdinfo tells.
-func (p *plain) of(t *scan.Task, ended func() error) map[int32]*scan.File {
+func (p *plain) of(t *scan.Task, ended func() error) (found []*scan.File) {
 	if p == nil {
 		return nil
 	}
-	var all []*filemem.File
+	some := make([]filemem.File, 0, plainAtOnce)
 	err := p.reader.Each(t.Pidfd.Int(), func(m *filemem.File) error {
 		typ := m.Mode & unix.S_IFMT
 		if (typ == unix.S_IFREG || typ == unix.S_IFDIR) && !m.Locked && m.Flags&unix.O_PATH == 0 && strings.HasPrefix(m.Path, "/") && !strings.HasSuffix(m.Path, " (deleted)") {
-			all = append(all, m)
+			some = append(some, *m)
+		}
+		if len(some) == cap(some) {
+			found, some = describeAll(found, t, some, ended), some[:0]
 		}
 		return ended()
 	})
 	if err != nil {
 		return nil
 	}
-	files := make([]*scan.File, len(all))
-	_ = par.Do(len(all), func(i int) error { // what fails is looked at again
-		files[i] = describePlain(t, all[i])
+	return describeAll(found, t, some, ended)
+}
+
+// plainAtOnce is how many files are described at a time.
+const plainAtOnce = 512
+
+// describeAll appends what is found of some of a task's files.
+func describeAll(found []*scan.File, t *scan.Task, some []filemem.File, ended func() error) []*scan.File {
+	files := make([]scan.File, len(some))
+	_ = par.Do(len(some), func(i int) error { // what fails is looked at again
+		describePlain(&files[i], t, &some[i])
 		return ended()
 	})
-	found := make(map[int32]*scan.File, len(files))
-	for _, f := range files {
-		if f != nil {
-			found[f.FD] = f
+	for i := range files {
+		if files[i].Task != nil {
+			found = append(found, &files[i])
 		}
 	}
 	return found
 }
 
-// describePlain is the function describe for a file that its path leads to; nil
-// if it does not.
-func describePlain(t *scan.Task, m *filemem.File) *scan.File {
-	f := &scan.File{Task: t, FD: m.FD, Link: m.Path, Flags: m.Flags, Pos: m.Pos, MntID: -1, Found: true, Unowned: m.Unowned}
-	if unix.Lstat(m.Path, &f.Stat) != nil || f.Stat.Dev != m.Dev || f.Stat.Ino != m.Ino || f.Stat.Mode != uint32(m.Mode) {
-		return nil
+// describePlain is the function describe for a file that its path leads to. If it
+// does not, it leaves f as it is.
+func describePlain(f *scan.File, t *scan.Task, m *filemem.File) {
+	var st unix.Stat_t
+	if unix.Lstat(m.Path, &st) != nil || st.Dev != m.Dev || st.Ino != m.Ino || st.Mode != uint32(m.Mode) {
+		return
 	}
-	f.Path = fmt.Sprintf("fd/%d", m.FD)
-	f.Info = proc.FDInfo{Flags: m.Flags, Pos: m.Pos, Ino: m.Ino}
-	return f
+	*f = scan.File{Task: t, FD: m.FD, Link: m.Path, Stat: scan.StatOf(&st), Flags: m.Flags, Pos: m.Pos, MntID: -1, Found: true, Unowned: m.Unowned}
 }
 
 func (p *plain) close() error {

@@ -6,7 +6,6 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/fdinfo"
-	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/restore"
@@ -81,34 +80,67 @@ func (d *dump) rehearse(ctx context.Context) error {
 	if q == nil {
 		return nil
 	}
-	files := make([]*fdinfo.FileEntry, 0, len(q.entries))
+	return d.rehearseWith(ctx, memory{d.sink}, &entries{each: q.eachFile})
+}
+
+// entries are those of files.img: messages, or encoded.
+type entries struct {
+	each func(f func(m *fdinfo.FileEntry, encoded []byte) error) error
+}
+
+// eachFile calls f with each entry of files.img.
+func (q *queue) eachFile(f func(m *fdinfo.FileEntry, encoded []byte) error) error {
 	for _, e := range q.entries {
+		var err error
 		if e.run == nil {
-			files = append(files, e.m.(*fdinfo.FileEntry))
-			continue
+			err = f(e.m.(*fdinfo.FileEntry), nil)
+		} else {
+			err = e.run.each(func(b []byte) error { return f(nil, b) })
 		}
-		more, err := outlines(e.run)
 		if err != nil {
 			return err
 		}
-		files = append(files, more...)
 	}
-	return d.rehearseWith(ctx, memory{d.sink}, files)
+	return nil
 }
 
-// outlines returns what a rehearsal has to know of files that are encoded: sockets
-// that are too many to be planned.
-func outlines(r *run) (out []*fdinfo.FileEntry, err error) {
-	socket := &sk_inet.InetSkEntry{}
-	err = r.each(func(b []byte) error {
+// Outlines implements restore.Entries. Of sockets that were encoded only what all files have
+// in common is read.
+func (s *entries) Outlines(f func(*fdinfo.FileEntry) error) error {
+	var room fdinfo.FileEntry
+	return s.each(func(m *fdinfo.FileEntry, b []byte) error {
+		if m != nil {
+			return f(m)
+		}
 		var o outline
 		if err := proto.Unmarshal(b, &o); err != nil {
 			return err
 		}
-		out = append(out, &fdinfo.FileEntry{Type: o.typ, Id: o.id, Isk: socket})
-		return nil
+		if room = (fdinfo.FileEntry{Type: o.typ, Id: o.id}); room.GetType() != fdinfo.FdTypes_INETSK {
+			room.Reset()
+			if err := proto.Unmarshal(b, &room); err != nil {
+				return err
+			}
+		}
+		return f(&room)
 	})
-	return out, err
+}
+
+// Some implements restore.Entries.
+func (s *entries) Some(want func(int) bool, f func(*fdinfo.FileEntry) error) error {
+	at := -1
+	return s.each(func(m *fdinfo.FileEntry, b []byte) error {
+		if at++; !want(at) {
+			return nil
+		}
+		if m == nil {
+			m = &fdinfo.FileEntry{}
+			if err := proto.Unmarshal(b, m); err != nil {
+				return err
+			}
+		}
+		return f(m)
+	})
 }
 
 // outline is what files have in common of a fdinfo.FileEntry.
@@ -149,14 +181,13 @@ func (o *outline) ReadField(d *proto.Decoder) bool {
 
 // rehearseWritten is rehearse for images that did not fit into memory.
 func (d *dump) rehearseWritten(ctx context.Context) error {
-	files, err := image.ReadOptional[*fdinfo.FileEntry](d.store, image.Files)
-	if err != nil {
-		return err
-	}
-	return d.rehearseWith(ctx, restore.Images(d.store), files)
+	src := restore.Images(d.store)
+	return d.rehearseWith(ctx, src, &entries{each: func(f func(*fdinfo.FileEntry, []byte) error) error {
+		return src.(plan.Raw).Raw(image.Files, func(b []byte) error { return f(nil, b) })
+	}})
 }
 
-func (d *dump) rehearseWith(ctx context.Context, src plan.Source, files []*fdinfo.FileEntry) error {
+func (d *dump) rehearseWith(ctx context.Context, src plan.Source, files restore.Entries) error {
 	if len(d.opts.External) > 0 {
 		return nil // what is handed in then isn't known
 	}

@@ -159,13 +159,9 @@ func (s *sockets) of(t *scan.Task, n int, ended func() error) []*scan.File {
 // describe is the function describe for a socket.
 func (s *sockets) describe(f *scan.File, t *scan.Task, m *sockmem.Socket) {
 	var room [64]byte
-	text := strconv.AppendInt(append(room[:0], "fd/"...), int64(m.FD), 10)
-	path := len(text)
-	text = append(strconv.AppendUint(append(text, "socket:["...), m.Ino, 10), ']')
-	both := string(text)
-	*f = scan.File{Task: t, FD: m.FD, Path: both[:path], Link: both[path:], Flags: m.Flags, Family: int(m.Family)}
-	f.Stat = unix.Stat_t{Dev: s.dev, Ino: m.Ino, Mode: uint32(m.Mode), Uid: m.UID, Gid: m.GID, Nlink: 1}
-	f.Info = proc.FDInfo{Flags: m.Flags, Ino: m.Ino}
+	link := append(strconv.AppendUint(append(room[:0], "socket:["...), m.Ino, 10), ']')
+	*f = scan.File{Task: t, FD: m.FD, Link: string(link), Flags: m.Flags, Family: int32(m.Family)}
+	f.Stat = scan.Stat{Dev: s.dev, Ino: m.Ino, Mode: uint32(m.Mode), UID: m.UID, GID: m.GID, Nlink: 1}
 }
 
 // fileOf returns the file of a descriptor among those of a task, which are in order,

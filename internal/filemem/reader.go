@@ -78,8 +78,8 @@ func (r *Reader) Close() error {
 }
 
 // Each calls fn with every file of the process behind a pidfd that has a path,
-// which only means something while the process stands still. An error of fn's
-// ends it.
+// which only means something while the process stands still. What fn is given is valid
+// until it returns; an error of it ends it.
 func (r *Reader) Each(pidfd int, fn func(*File) error) error {
 	it, err := linux.BPFTaskIterator(r.program, pidfd)
 	if err != nil {
@@ -92,6 +92,7 @@ func (r *Reader) Each(pidfd int, fn func(*File) error) error {
 // records hands on the whole records in b and returns how many bytes are left.
 func (r *Reader) records(b []byte, fn func(*File) error) (left int, err error) {
 	ne, path := binary.NativeEndian, r.layout.pathAt()
+	var f File // one for all: there may be very many
 	for len(b) >= path {
 		size := ne.Uint64(b[recordLength:])
 		if size == 0 || size > maxPath {
@@ -101,7 +102,7 @@ func (r *Reader) records(b []byte, fn func(*File) error) (left int, err error) {
 			break
 		}
 		file := b[recordHead : recordHead+r.layout.file]
-		f := File{
+		f = File{
 			FD: int32(ne.Uint32(b)), Path: string(b[path : path+int(size)-1]), Ino: ne.Uint64(b[recordInode:]), Mode: ne.Uint16(b[recordMode:]),
 			Locked: ne.Uint64(b[recordLocks:]) != 0, Pos: int64(ne.Uint64(file[r.layout.pos:])),
 		}

@@ -277,11 +277,20 @@ type Planner interface{ Planned() error }
 
 // Doubter is a File that need not plan all of its entries to know that a restore can.
 type Doubter interface {
-	// Undoubted marks those of the entries of files.img, some of its type among them,
-	// that need not be planned when a restore is rehearsed, by a dump that is about to
-	// end the tree: since it is plain that they can be, or there are so many that it
-	// would take too long.
-	Undoubted(src plan.Source, all []*fdinfo.FileEntry, sure []bool) error
+	// Doubt returns what looks at the entries of files.img when a restore is rehearsed,
+	// by a dump that is about to end the tree.
+	Doubt(src plan.Source) (Doubt, error)
+}
+
+// Doubt looks at all entries of files.img, of whatever types, of which there may be very
+// many.
+type Doubt interface {
+	// See is given each, at its place. It may be valid no longer than the call. Of
+	// internet sockets that were encoded at once it may be empty but for its type.
+	See(at int, e *fdinfo.FileEntry)
+	// Sure marks those that need not be planned: since it is plain that they can be, or
+	// there are so many that it would take too long.
+	Sure(sure []bool)
 }
 
 // Facet is one part of a task's or thread's own state.

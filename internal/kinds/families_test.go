@@ -48,18 +48,18 @@ func TestEveryFamily(t *testing.T) {
 func look(t *testing.T, self *scan.Task, family, n int) {
 	t.Helper()
 	f := &scan.File{Task: self, FD: int32(n), Link: "socket:[1]"}
-	if err := unix.Fstat(n, &f.Stat); err != nil {
+	if err := f.Stat.At(n, ""); err != nil {
 		t.Fatal(err)
 	}
 	all := New().Files
 	k := all[slices.IndexFunc(all, func(k kind.File) bool { return k.Match(f) })]
-	name := socket.FamilyName(f.Family)
+	name := socket.FamilyName(int(f.Family))
 	switch {
 	case name == fmt.Sprintf("address family %d", f.Family):
 		t.Errorf("address family %d has no name: is it carried over?", family)
-	case k.Type() != fdinfo.FdTypes_UND && !slices.Contains(carried, f.Family):
+	case k.Type() != fdinfo.FdTypes_UND && !slices.Contains(carried, int(f.Family)):
 		t.Errorf("%s: %v takes it, and no round trip shows that", name, k.Type())
-	case k.Type() == fdinfo.FdTypes_UND && slices.Contains(carried, f.Family):
+	case k.Type() == fdinfo.FdTypes_UND && slices.Contains(carried, int(f.Family)):
 		t.Errorf("%s: nothing takes it", name)
 	case k.Type() == fdinfo.FdTypes_UND:
 		if _, err := k.Dump(context.Background(), nil, f); !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), name) {
@@ -79,8 +79,8 @@ func TestOtherFamilies(t *testing.T) {
 		if slices.Contains(carried, family) {
 			continue
 		}
-		f := &scan.File{FD: int32(n), Link: "socket:[1]", Family: family}
-		if err := unix.Fstat(n, &f.Stat); err != nil {
+		f := &scan.File{FD: int32(n), Link: "socket:[1]", Family: int32(family)}
+		if err := f.Stat.At(n, ""); err != nil {
 			t.Fatal(err)
 		}
 		all := New().Files

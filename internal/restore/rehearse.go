@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -14,31 +13,51 @@ import (
 	"glis.dev/glis/options"
 )
 
+// Entries are those of files.img, as a dump is about to write them. There may be very many.
+type Entries interface {
+	// Outlines calls f with each, which is valid until f returns, and may be as
+	// kind.Doubt takes it.
+	Outlines(f func(e *fdinfo.FileEntry) error) error
+	// Some calls f with those at the places that want is true for.
+	Some(want func(at int) bool, f func(e *fdinfo.FileEntry) error) error
+}
+
 // Rehearse plans the open files of a tree from what its images are about to say, as a
 // restore with these options would. A dump asks before it ends the tree: what can't be
 // planned could not come back. It makes nothing, and doesn't ask what the machine is
 // like, since the restore may be on another one. ended returns why there is no more
 // time.
-func Rehearse(src plan.Source, files []*fdinfo.FileEntry, both options.Both, ended func() error) error {
+func Rehearse(src plan.Source, files Entries, both options.Both, ended func() error) error {
 	o := options.NewRestore()
 	o.Both = both
 	p, set := plan.New(src, o), kinds.New()
-	some, err := doubts(src, set, files)
-	if err != nil || len(some) == 0 {
+	ids, sure, err := undoubted(src, set, files, ended)
+	if err != nil {
 		return err
 	}
-	p.Expect(len(some))
-	if byNumber := func(a, b *fdinfo.FileEntry) int { return cmp.Compare(a.GetId(), b.GetId()) }; !slices.IsSortedFunc(files, byNumber) {
-		files = slices.SortedFunc(slices.Values(files), byNumber)
+	n := 0
+	for _, s := range sure {
+		if !s {
+			n++
+		}
 	}
-	p.Else = func(id plan.ID) plan.Node { return undoubted(files, id) }
-	err = planEach(p, &tree{}, set, func(f func(*fdinfo.FileEntry) error) error {
-		for _, e := range some {
-			if err := errors.Join(ended(), f(e)); err != nil {
-				return err
-			}
+	if n == 0 {
+		return nil
+	}
+	p.Expect(n)
+	if !slices.IsSorted(ids) {
+		slices.Sort(ids)
+	}
+	p.Else = func(id plan.ID) plan.Node {
+		if _, ok := slices.BinarySearch(ids, uint32(id)); ok {
+			return unplanned(id)
 		}
 		return nil
+	}
+	err = planEach(p, &tree{}, set, func(f func(*fdinfo.FileEntry) error) error {
+		return files.Some(func(at int) bool { return !sure[at] }, func(e *fdinfo.FileEntry) error {
+			return errors.Join(ended(), f(e))
+		})
 	})
 	if err != nil {
 		return err
@@ -47,29 +66,33 @@ func Rehearse(src plan.Source, files []*fdinfo.FileEntry, both options.Both, end
 	return err
 }
 
-// doubts returns the files that have to be planned.
-func doubts(src plan.Source, set *kinds.Set, files []*fdinfo.FileEntry) (out []*fdinfo.FileEntry, err error) {
-	sure := make([]bool, len(files))
+// undoubted returns the numbers of all files, and which of them need not be planned.
+func undoubted(src plan.Source, set *kinds.Set, files Entries, ended func() error) (ids []uint32, sure []bool, err error) {
+	var all []kind.Doubt
 	for _, k := range set.Files {
 		if d, ok := k.(kind.Doubter); ok {
-			err = errors.Join(err, d.Undoubted(src, files, sure))
+			doubt, err := d.Doubt(src)
+			if err != nil {
+				return nil, nil, err
+			}
+			all = append(all, doubt)
 		}
 	}
-	for i, e := range files {
-		if !sure[i] {
-			out = append(out, e)
+	err = files.Outlines(func(e *fdinfo.FileEntry) error {
+		for _, d := range all {
+			d.See(len(ids), e)
 		}
+		ids = append(ids, e.GetId())
+		return ended()
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	return out, err
-}
-
-// undoubted returns a file that a rehearsal doesn't plan, nil if there is no such file.
-func undoubted(files []*fdinfo.FileEntry, id plan.ID) plan.Node {
-	_, ok := slices.BinarySearchFunc(files, uint32(id), func(e *fdinfo.FileEntry, id uint32) int { return cmp.Compare(e.GetId(), id) })
-	if !ok {
-		return nil
+	sure = make([]bool, len(ids))
+	for _, d := range all {
+		d.Sure(sure)
 	}
-	return unplanned(id)
+	return ids, sure, nil
 }
 
 // unplanned is a file that a rehearsal need not plan.

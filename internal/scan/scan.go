@@ -5,7 +5,9 @@ package scan
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -141,30 +143,71 @@ type Ref struct {
 }
 
 // File is an open file description (or a file that is only mapped, or a
-// task's exe, cwd or root).
+// task's exe, cwd or root). There may be very many.
 type File struct {
+	Task  *Task // through which we look at it
 	ID    uint32
-	Task  *Task  // through which we look at it
 	FD    int32  // its number there, -1 if it is no descriptor
-	Path  string // below /proc/PID: "fd/3", "map_files/…", "exe", "cwd", "root"
-	Link  string // what readlink(2) says of Path
-	Stat  unix.Stat_t
 	Flags uint32 // O_*, without O_CLOEXEC
-	Pos   int64
 	MntID int32
-	Info  proc.FDInfo // zero if it is no descriptor
-	// Found says that Link leads to it, Unowned that nobody was ever to be told
-	// of I/O on it (F_SETOWN, F_SETSIG). They may be false for all that.
-	Found, Unowned bool
-	Users          []User // every descriptor that refers to it, in task order
-	// Family is the address family of a socket, once somebody has asked for it;
-	// 0 (AF_UNSPEC, which no socket has) before. NoFamily is why it could not be
-	// told.
-	Family   int
+	Pos   int64
+	// Beside is where it is below /proc/PID, "" if that is where descriptors are:
+	// "map_files/…", "exe", "cwd", "root".
+	Beside string
+	Link   string // what readlink(2) says of Path
+	Stat   Stat
+	// Told is what else fdinfo tells, nil if it is nothing; see Info.
+	Told  *proc.FDInfo
+	Users []User // every descriptor that refers to it, in task order
+	// NoFamily is why Family could not be told.
 	NoFamily error
 	// Within is the socket in whose queue it is, if no task has it as a
 	// descriptor. Task is the engine then, which has got it.
 	Within *File
+	// Family is the address family of a socket, once somebody has asked for it;
+	// 0 (AF_UNSPEC, which no socket has) before.
+	Family int32
+	// Found says that Link leads to it, Unowned that nobody was ever to be told
+	// of I/O on it (F_SETOWN, F_SETSIG). They may be false for all that.
+	Found, Unowned bool
+}
+
+// Path is where a file is below /proc/PID: "fd/3", "map_files/…", "exe", "cwd", "root".
+func (f *File) Path() string {
+	if f.Beside == "" && f.FD >= 0 {
+		return "fd/" + strconv.Itoa(int(f.FD))
+	}
+	return f.Beside
+}
+
+// Info is what fdinfo tells, but for what fields of the file say; empty if the file is no
+// descriptor. It is only read.
+func (f *File) Info() *proc.FDInfo {
+	if f.Told == nil {
+		return &proc.FDInfo{}
+	}
+	return f.Told
+}
+
+// Stat is what is wanted of what stat(2) tells.
+type Stat struct {
+	Dev, Ino, Rdev        uint64
+	Size                  int64
+	Mode, Nlink, UID, GID uint32
+}
+
+// StatOf returns what is wanted of st.
+func StatOf(st *unix.Stat_t) Stat {
+	return Stat{Dev: st.Dev, Ino: st.Ino, Rdev: st.Rdev, Size: st.Size, Mode: st.Mode, Nlink: uint32(min(uint64(st.Nlink), math.MaxUint32)), UID: st.Uid, GID: st.Gid}
+}
+
+// At fills it in from a file below a directory of the engine's, or from that itself if path
+// is "".
+func (s *Stat) At(dir int, path string) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir, path, &st, unix.AT_EMPTY_PATH)
+	*s = StatOf(&st)
+	return err
 }
 
 // User is a descriptor of a task that refers to a file.
@@ -181,7 +224,7 @@ func (f *File) String() string {
 	if f.FD >= 0 {
 		return fmt.Sprintf("%v, descriptor %d (%s)", f.Task, f.FD, f.Link)
 	}
-	return fmt.Sprintf("%v, %s (%s)", f.Task, f.Path, f.Link)
+	return fmt.Sprintf("%v, %s (%s)", f.Task, f.Path(), f.Link)
 }
 
 // Borrow duplicates the descriptor into the engine. The duplicate shares the

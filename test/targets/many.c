@@ -1,4 +1,4 @@
-// Many of one thing: threads, processes, connections to itself, or sockets with a lot to
+// Many of one thing: threads, processes, files, connections to itself, or sockets with a lot to
 // be read, as many as argv[2] says.
 #include "ctl.h"
 #include <arpa/inet.h>
@@ -29,6 +29,30 @@ static void processes(int n) {
 			CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL));
 			idle(NULL);
 		}
+}
+
+// Files of several processes, since one may not have so many.
+static void files(int n, const char *dir) {
+	enum { per = 10000 };
+	int s[2];
+	CHECK(pipe(s));
+	for (int from = 0; from < n; from += per) {
+		if (CHECK(fork()) == 0) {
+			CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL));
+			CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){per + 50, per + 50}));
+			for (int i = from; i < from + per && i < n; i++) {
+				char name[300];
+				snprintf(name, sizeof name, "%s/file-%d", dir, i);
+				int fd = CHECK(open(name, O_RDWR | O_CREAT, 0600));
+				CHECK(write(fd, name, i % 7));
+			}
+			CHECK(write(s[1], "", 1));
+			idle(NULL);
+		}
+	}
+	char c;
+	for (int from = 0; from < n; from += per)
+		CHECK(read(s[0], &c, 1));
 }
 
 static void connections(int n) {
@@ -103,6 +127,8 @@ int main(int argc, char **argv) {
 		threads(n);
 	else if (!strcmp(argv[1], "processes"))
 		processes(n);
+	else if (!strcmp(argv[1], "files"))
+		files(n, argv[3]);
 	else if (!strcmp(argv[1], "queues"))
 		queues(n);
 	else

@@ -25,8 +25,8 @@ func (k *Regular) buildID(f *scan.File, e *regfile.RegFileEntry) error {
 	if f.Stat.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil
 	}
-	addr, mapped := mapAddress(f.Path)
-	if !mapped && f.Path != "exe" {
+	addr, mapped := mapAddress(f.Path())
+	if !mapped && f.Path() != "exe" {
 		return nil
 	}
 	id, err := k.askBuildID(f, addr, mapped)
@@ -53,7 +53,7 @@ func (k *Regular) askBuildID(f *scan.File, addr uint64, mapped bool) ([]byte, er
 		}
 		k.noQuery = true
 	}
-	n, err := f.Task.Dir.Open(f.Path, unix.O_RDONLY)
+	n, err := f.Task.Dir.Open(f.Path(), unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

@@ -85,9 +85,9 @@ func members(env *kind.DumpEnv, f *scan.File) ([]*eventpoll.EventpollTfdEntry, *
 func (w *watched) watches() ([]*eventpoll.EventpollTfdEntry, error) {
 	w.nth, w.used = map[int32]uint32{}, map[int32]bool{}
 	f := w.file
-	out := make([]*eventpoll.EventpollTfdEntry, 0, len(f.Info.Epoll))
-	for i := range f.Info.Epoll {
-		m := &f.Info.Epoll[i]
+	out := make([]*eventpoll.EventpollTfdEntry, 0, len(f.Info().Epoll))
+	for i := range f.Info().Epoll {
+		m := &f.Info().Epoll[i]
 		n, err := w.find(m)
 		var other *scan.File
 		if errors.Is(err, kind.ErrUnsupported) {
@@ -180,7 +180,7 @@ func (w *watched) is(n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
 	return w.same(w.own, n, &t.Stat, m, nth)
 }
 
-func (w *watched) same(has *scan.Task, n int32, st *unix.Stat_t, m *proc.EpollTarget, nth uint32) (bool, error) {
+func (w *watched) same(has *scan.Task, n int32, st *scan.Stat, m *proc.EpollTarget, nth uint32) (bool, error) {
 	if st.Ino != m.Ino {
 		return false, nil
 	}

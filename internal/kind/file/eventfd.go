@@ -38,7 +38,7 @@ func (*Eventfd) Match(f *scan.File) bool { return f.Link == "anon_inode:[eventfd
 
 // Dump implements kind.File.
 func (*Eventfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	info := f.Info.Eventfd
+	info := f.Info().Eventfd
 	if info == nil {
 		return nil, fmt.Errorf("%v: /proc/%d/fdinfo/%d tells no eventfd-count", f, f.Task.PID, f.FD)
 	}

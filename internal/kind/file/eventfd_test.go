@@ -48,7 +48,7 @@ func TestEventfd(t *testing.T) {
 			}
 			g := self(t)
 			f := g.add(n)
-			if c.flags&unix.EFD_SEMAPHORE != 0 && !f.Info.Eventfd.Semaphore && testkit.Kernel(t).Less(testkit.Version{Major: 6, Minor: 5}) {
+			if c.flags&unix.EFD_SEMAPHORE != 0 && !f.Info().Eventfd.Semaphore && testkit.Kernel(t).Less(testkit.Version{Major: 6, Minor: 5}) {
 				t.Skip("this kernel does not tell EFD_SEMAPHORE (before Linux 6.5)")
 			}
 			got := g.roundTrip()[1].Int()

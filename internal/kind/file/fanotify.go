@@ -32,7 +32,7 @@ const fanotifyClass = unix.FAN_CLASS_CONTENT | unix.FAN_CLASS_PRE_CONTENT
 
 // Dump implements kind.File.
 func (k *Fanotify) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	info := f.Info.Fanotify
+	info := f.Info().Fanotify
 	switch {
 	case info == nil:
 		return nil, fmt.Errorf("%v: /proc/%d/fdinfo/%d tells nothing of fanotify", f, f.Task.PID, f.FD)

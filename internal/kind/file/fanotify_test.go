@@ -20,8 +20,8 @@ func TestFanotifyFlags(t *testing.T) {
 		f := g.add(n)
 		d := g.roundTrip()[1].Int()
 		is := g.add(d)
-		if is.Info.Fanotify.Flags != f.Info.Fanotify.Flags || flagsOf(t, d) != flagsOf(t, n) {
-			t.Errorf("flags %#x and %#o, were %#x and %#o", is.Info.Fanotify.Flags, flagsOf(t, d), f.Info.Fanotify.Flags, flagsOf(t, n))
+		if is.Info().Fanotify.Flags != f.Info().Fanotify.Flags || flagsOf(t, d) != flagsOf(t, n) {
+			t.Errorf("flags %#x and %#o, were %#x and %#o", is.Info().Fanotify.Flags, flagsOf(t, d), f.Info().Fanotify.Flags, flagsOf(t, n))
 		}
 		if how, err := unix.FcntlInt(uintptr(d), unix.F_GETFD, 0); how != unix.FD_CLOEXEC || err != nil {
 			t.Errorf("the descriptor has %d, %v", how, err)

@@ -76,7 +76,7 @@ func (p *pipeEnds) completeFifo(f *scan.File, d *fd.FD) (unwritten bool, err err
 	if outside == nil || len(p.writers) > 0 || !errors.Is(outside, kind.ErrUnsupported) {
 		return false, outside
 	}
-	n, err := f.Task.Dir.Open(f.Path, unix.O_RDONLY|unix.O_NONBLOCK)
+	n, err := f.Task.Dir.Open(f.Path(), unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return false, err
 	}

@@ -51,14 +51,18 @@ func (k *Regular) dumpGhost(env *kind.DumpEnv, f *scan.File) (string, error) {
 
 // putGhost writes the image of a ghost.
 func putGhost(env *kind.DumpEnv, f *scan.File, id uint32) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(f.Task.Dir.Fd(), f.Path(), &st, 0); err != nil {
+		return fmt.Errorf("%v: stat: %w", f, err)
+	}
 	e := &ghost.GhostFileEntry{
-		Uid: proto.Uint32(f.Stat.Uid), Gid: proto.Uint32(f.Stat.Gid), Mode: proto.Uint32(f.Stat.Mode),
+		Uid: proto.Uint32(f.Stat.UID), Gid: proto.Uint32(f.Stat.GID), Mode: proto.Uint32(f.Stat.Mode),
 		Dev: proto.Uint32(unix.Major(f.Stat.Dev)<<20 | unix.Minor(f.Stat.Dev)), Ino: proto.Uint64(f.Stat.Ino),
-		Atim: timeval(f.Stat.Atim), Mtim: timeval(f.Stat.Mtim),
+		Atim: timeval(st.Atim), Mtim: timeval(st.Mtim),
 	}
 	switch f.Stat.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		return putContents(env, f, e, id)
+		return putContents(env, f, e, id, uint64(st.Blocks)*blockSize)
 	case unix.S_IFDIR, unix.S_IFIFO:
 	case unix.S_IFCHR:
 		e.Rdev = proto.Uint32(uint32(f.Stat.Rdev)) // as stat(2) has it, other than Dev
@@ -99,12 +103,12 @@ const blockSize = 512
 // chunk is how much of a ghost is kept in memory at once, in bytes.
 const chunk = 1 << 20
 
-// putContents writes a regular file without a name: its data, and where.
-func putContents(env *kind.DumpEnv, f *scan.File, e *ghost.GhostFileEntry, id uint32) error {
-	if size := uint64(f.Stat.Blocks) * blockSize; size > uint64(env.Options.GhostLimit) {
+// putContents writes a regular file without a name: its data, and where. It takes size bytes.
+func putContents(env *kind.DumpEnv, f *scan.File, e *ghost.GhostFileEntry, id uint32, size uint64) error {
+	if size > uint64(env.Options.GhostLimit) {
 		return kind.Unsupported(f, "it was deleted while it was open and takes %d bytes, more than the %d that --ghost-limit allows; raise that, or keep a name for the file", size, env.Options.GhostLimit)
 	}
-	n, err := f.Task.Dir.Open(f.Path, unix.O_RDONLY|unix.O_NOATIME)
+	n, err := f.Task.Dir.Open(f.Path(), unix.O_RDONLY|unix.O_NOATIME)
 	if err != nil {
 		return err
 	}

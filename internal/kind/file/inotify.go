@@ -49,7 +49,7 @@ func (k *Inotify) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*f
 	}
 	defer k.paths.close()
 	e := &fsnotify.InotifyFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own}
-	for _, m := range f.Info.Inotify {
+	for _, m := range f.Info().Inotify {
 		name := ""
 		if !ghostly(env.Tree, m.Dev, m.Ino) {
 			if name, err = k.paths.find(ctx, env, f, m.Dev, m.Ino, m.Handle); err != nil {

@@ -46,8 +46,8 @@ var lockTypes = map[string]uint32{"READ": unix.F_RDLCK, "WRITE": unix.F_WRLCK, "
 
 // DumpFile writes down the locks on a file that the tree holds.
 func (*Locks) DumpFile(env *kind.DumpEnv, f *scan.File) error {
-	for i, l := range f.Info.Locks {
-		if slices.Contains(f.Info.Locks[:i], l) {
+	for i, l := range f.Info().Locks {
+		if slices.Contains(f.Info().Locks[:i], l) {
 			continue // by another descriptor
 		}
 		if !env.Options.FileLocks {

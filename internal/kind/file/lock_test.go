@@ -25,7 +25,7 @@ func TestLocks(t *testing.T) {
 	}
 	g := self(t)
 	f := g.add(n)
-	f.Info.Locks = append(f.Info.Locks, f.Info.Locks...) // as another descriptor shows them
+	f.Info().Locks = append(f.Info().Locks, f.Info().Locks...) // as another descriptor shows them
 	err := (&Locks{}).DumpFile(g.env, f)
 	mustFail(t, err, "--file-locks", name, "descriptor")
 	if !errors.Is(err, kind.ErrUnsupported) {
@@ -48,11 +48,11 @@ func TestLocks(t *testing.T) {
 			t.Error(m)
 		}
 	}
-	f.Info.Locks[0].Kind, f.Info.Locks[0].Mode = "LEASE", "BREAKING"
+	f.Info().Locks[0].Kind, f.Info().Locks[0].Mode = "LEASE", "BREAKING"
 	if err := (&Locks{}).DumpFile(g.env, f); err == nil {
 		t.Error("a lease for writing can't be what one is asked to become")
 	}
-	f.Info.Locks[0].Kind, f.Info.Locks[0].PID = "POSIX", 1<<22+1
+	f.Info().Locks[0].Kind, f.Info().Locks[0].PID = "POSIX", 1<<22+1
 	mustFail(t, (&Locks{}).DumpFile(g.env, f), "not in the tree")
 }
 

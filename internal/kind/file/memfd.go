@@ -96,7 +96,7 @@ func (k *Memfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinf
 // mapped, or was opened with O_PATH, has no owner.
 func look(env *kind.DumpEnv, f *scan.File) (*fd.FD, *fown.FownEntry, error) {
 	if f.FD < 0 || f.Flags&unix.O_PATH != 0 {
-		n, err := f.Task.Dir.Open(f.Path, unix.O_RDONLY)
+		n, err := f.Task.Dir.Open(f.Path(), unix.O_RDONLY)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -128,7 +128,7 @@ func (k *Memfd) dumpInode(env *kind.DumpEnv, f *scan.File, d *fd.FD, id uint32) 
 	name := strings.TrimSuffix(f.Link, deletedSuffix)
 	name = strings.TrimPrefix(name, memfdPrefix)
 	e := &memfd.MemfdInodeEntry{
-		Name: proto.String(name), Uid: proto.Uint32(f.Stat.Uid), Gid: proto.Uint32(f.Stat.Gid), Size: proto.Uint64(uint64(f.Stat.Size)),
+		Name: proto.String(name), Uid: proto.Uint32(f.Stat.UID), Gid: proto.Uint32(f.Stat.GID), Size: proto.Uint64(uint64(f.Stat.Size)),
 		Shmid: proto.Uint32(uint32(f.Stat.Ino)), Seals: proto.Uint32(uint32(seals)), InodeId: proto.Uint64(uint64(id)), Mode: proto.Uint32(f.Stat.Mode),
 	}
 	if f.Stat.Dev != dev {

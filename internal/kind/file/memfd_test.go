@@ -289,7 +289,7 @@ func TestMemfdString(t *testing.T) {
 func TestMemfdUntold(t *testing.T) {
 	n := newMemfd(t, "x", 0)
 	f := &scan.File{FD: int32(n), Link: memfdPrefix + "x" + deletedSuffix}
-	if err := unix.Fstat(n, &f.Stat); err != nil {
+	if err := f.Stat.At(n, ""); err != nil {
 		t.Fatal(err)
 	}
 	var limit unix.Rlimit

@@ -111,13 +111,10 @@ func (NSFile) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	return entryError(e, "a namespace of a sort that Glis does not know (%#x)", in.GetNsCflag())
 }
 
-// Undoubted implements kind.Doubter. What namespaces the tree has is written last, and
+// Doubt implements kind.Doubter. What namespaces the tree has is written last, and
 // was looked at when it was frozen.
-func (NSFile) Undoubted(_ plan.Source, all []*fdinfo.FileEntry, sure []bool) error {
-	for i, e := range all {
-		sure[i] = sure[i] || e.GetNsf() != nil
-	}
-	return nil
+func (NSFile) Doubt(plan.Source) (kind.Doubt, error) {
+	return &alone{plain: func(e *fdinfo.FileEntry) bool { return e.GetNsf() != nil }}, nil
 }
 
 // hostIDs returns the numbers of the namespaces that the dump was made from.

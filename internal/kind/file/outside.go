@@ -48,7 +48,7 @@ func outside(env *kind.DumpEnv, f *scan.File) (string, error) {
 
 // mountOf returns the number of the mount that a file was opened below.
 func mountOf(f *scan.File) (uint64, error) {
-	n, err := f.Task.Dir.Open(f.Path, unix.O_PATH)
+	n, err := f.Task.Dir.Open(f.Path(), unix.O_PATH)
 	if err != nil {
 		return 0, err
 	}

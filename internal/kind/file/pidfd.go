@@ -47,7 +47,7 @@ const noPID = -1
 
 // Dump implements kind.File.
 func (*Pidfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	info := f.Info.Pidfd
+	info := f.Info().Pidfd
 	if info == nil {
 		return nil, fmt.Errorf("%v: /proc/%d/fdinfo/%d tells no process", f, f.Task.PID, f.FD)
 	}

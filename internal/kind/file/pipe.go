@@ -178,11 +178,11 @@ func heldOutside(f *scan.File, end string) error {
 // putInode notes owner and mode if they are not what a restore gives anyway:
 // a program reopens /dev/stdout only if it may.
 func putInode(e *pipedata.PipeDataEntry, f *scan.File) {
-	if f.Stat.Uid == 0 && f.Stat.Gid == 0 && f.Stat.Mode&0o7777 == pipeMode {
+	if f.Stat.UID == 0 && f.Stat.GID == 0 && f.Stat.Mode&0o7777 == pipeMode {
 		return
 	}
-	putVarint(e, pipeUser, uint64(f.Stat.Uid))
-	putVarint(e, pipeGroup, uint64(f.Stat.Gid))
+	putVarint(e, pipeUser, uint64(f.Stat.UID))
+	putVarint(e, pipeGroup, uint64(f.Stat.GID))
 	putVarint(e, pipeAccess, uint64(f.Stat.Mode&0o7777))
 }
 

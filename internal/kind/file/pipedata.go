@@ -82,7 +82,7 @@ func (p *pipeEnds) reader(f *scan.File) (*fd.FD, error) {
 	if len(p.readers) > 0 {
 		return p.readers[0].Borrow()
 	}
-	n, err := f.Task.Dir.Open(f.Path, unix.O_RDONLY|unix.O_NONBLOCK)
+	n, err := f.Task.Dir.Open(f.Path(), unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ import (
 
 // isMaster tells whether a file is the master of a pseudo-terminal.
 func isMaster(f *scan.File) bool {
-	return unix.Major(f.Stat.Rdev) == auxMajor && unix.Minor(f.Stat.Rdev) == minorPTMX && f.Info.TTYIndex != nil
+	return unix.Major(f.Stat.Rdev) == auxMajor && unix.Minor(f.Stat.Rdev) == minorPTMX && f.Info().TTYIndex != nil
 }
 
 const minorPTMX = 2
@@ -85,7 +85,7 @@ func (k *TTY) dumpPair(env *kind.DumpEnv, f, master *scan.File, index uint32, d 
 			return nil, fmt.Errorf("%v: %w", master, err)
 		}
 	}
-	reg, err := env.Files.Linked(f.Task, f.Path, f.Flags)
+	reg, err := env.Files.Linked(f.Task, f.Path(), f.Flags)
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", f, err)
 	}

@@ -40,7 +40,7 @@ func (k *TTY) dumpHungUp(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.Fil
 			Id: &id, Type: tty.TtyType_PTY.Enum(), Pty: &tty.TtyPtyEntry{Index: &index},
 			Locked: proto.Bool(false), Exclusive: proto.Bool(false), PacketMode: proto.Bool(false),
 			Sid: proto.Uint32(0), Pgrp: proto.Uint32(0), Rdev: proto.Uint32(uint32(f.Stat.Rdev)), Dev: proto.Uint32(uint32(f.Stat.Dev)),
-			Uid: proto.Uint32(f.Stat.Uid), Gid: proto.Uint32(f.Stat.Gid),
+			Uid: proto.Uint32(f.Stat.UID), Gid: proto.Uint32(f.Stat.GID),
 		}
 		putVarint(e, ttyMode, uint64(f.Stat.Mode&0o7777))
 		k.mark(e)
@@ -48,7 +48,7 @@ func (k *TTY) dumpHungUp(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.Fil
 			return nil, err
 		}
 	}
-	reg, err := env.Files.Linked(f.Task, f.Path, f.Flags)
+	reg, err := env.Files.Linked(f.Task, f.Path(), f.Flags)
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", f, err)
 	}

@@ -218,10 +218,10 @@ func (k *TTY) note(master *fd.FD, l *loneMaster) error {
 
 // loneOf returns what is known of a master that is only in messages; nil of others.
 func (k *TTY) loneOf(f *scan.File) *loneMaster {
-	if f.Within == nil || f.Info.TTYIndex == nil {
+	if f.Within == nil || f.Info().TTYIndex == nil {
 		return nil
 	}
-	return k.lones[uint32(*f.Info.TTYIndex)]
+	return k.lones[uint32(*f.Info().TTYIndex)]
 }
 
 // indexOf returns the number of a master's terminal.
@@ -229,7 +229,7 @@ func (k *TTY) indexOf(f *scan.File) uint32 {
 	if l := k.loneOf(f); l != nil {
 		return l.was.Index
 	}
-	return uint32(*f.Info.TTYIndex)
+	return uint32(*f.Info().TTYIndex)
 }
 
 // Close implements kind.Closer.

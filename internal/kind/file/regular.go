@@ -27,6 +27,7 @@ type Regular struct {
 	dirOf   *scan.Task
 	maps    *os.File // /proc/PID/maps of mapsOf
 	mapsOf  *scan.Task
+	room    *regEntry            // of a dump of many files, for each in turn
 	noQuery bool                 // this kernel has no PROCMAP_QUERY
 	ghosts  map[inodeKey]uint32  // of a dump: numbers of files without a name
 	links   map[inodeKey]uint32  // of a dump: numbers of the names that --link-remap gave
@@ -111,7 +112,8 @@ func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	if err != nil {
 		return nil, err
 	}
-	e := &regEntry{id: f.ID, flags: f.Flags, mode: f.Stat.Mode, pos: position(f), name: name}
+	e := k.entry(env)
+	*e = regEntry{id: f.ID, flags: f.Flags, mode: f.Stat.Mode, pos: position(f), name: name}
 	e.reg = regfile.RegFileEntry{Id: &e.id, Flags: &e.flags, Pos: &e.pos, Name: &e.name, Mode: &e.mode, Fown: &e.fown}
 	e.fown = fown.FownEntry{Uid: &e.uid, Euid: &e.euid, Signum: &e.sig, PidType: &e.typ, Pid: &e.to}
 	e.file.Reg = &e.reg
@@ -127,6 +129,23 @@ func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	}
 	return &e.file, k.dumpOwner(env, f, &e.reg)
 }
+
+// manyRegular is from how many files on there is one entry for all of this kind.
+const manyRegular = 2000
+
+// entry returns the entry to be filled in.
+func (k *Regular) entry(env *kind.DumpEnv) *regEntry {
+	if len(env.Tree.Files) < manyRegular {
+		return new(regEntry)
+	}
+	if k.room == nil {
+		k.room = new(regEntry)
+	}
+	return k.room
+}
+
+// Reused implements kind.Reuser.
+func (k *Regular) Reused(e *fdinfo.FileEntry) bool { return k.room != nil && e == &k.room.file }
 
 // dumpOwner fills in the owner of a descriptor. With O_PATH there is none.
 func (k *Regular) dumpOwner(env *kind.DumpEnv, f *scan.File, e *regfile.RegFileEntry) error {

@@ -45,7 +45,7 @@ func (k *Regular) linkRemap(env *kind.DumpEnv, f *scan.File) (string, error) {
 			return "", fmt.Errorf("%v: --link-remap: %w", f, err)
 		}
 		env.Undo("the name "+name, func() error { return unlinkAt(name) })
-		link := &scan.File{Task: f.Task, FD: -1, Path: f.Path, Link: name, Stat: f.Stat, Flags: unix.O_RDONLY, MntID: -1}
+		link := &scan.File{Task: f.Task, FD: -1, Beside: f.Path(), Link: name, Stat: f.Stat, Flags: unix.O_RDONLY, MntID: -1}
 		env.Files.Named(link)
 		if k.links == nil {
 			k.links = map[inodeKey]uint32{}
@@ -90,7 +90,7 @@ func addLink(env *kind.DumpEnv, f *scan.File, dir string) (string, error) {
 		return "", err
 	}
 	defer d.Close()
-	from := fmt.Sprintf("%s/%s", f.Task.Dir.Path(), f.Path)
+	from := fmt.Sprintf("%s/%s", f.Task.Dir.Path(), f.Path())
 	for i := range 1000 {
 		name := fmt.Sprintf("%s/%s%d", dir, linkName, int(f.ID)+i)
 		if err := env.Guard.Name(name, f.Stat.Dev, f.Stat.Ino); err != nil {

@@ -27,14 +27,14 @@ func (*Signalfd) Match(f *scan.File) bool { return f.Link == "anon_inode:[signal
 
 // Dump implements kind.File.
 func (*Signalfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	if f.Info.Sigmask == nil {
+	if f.Info().Sigmask == nil {
 		return nil, fmt.Errorf("%v: /proc/%d/fdinfo/%d tells no sigmask", f, f.Task.PID, f.FD)
 	}
 	own, err := borrowOwner(env, f)
 	if err != nil {
 		return nil, err
 	}
-	return &fdinfo.FileEntry{Sgfd: &signalfd.SignalfdEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own, Sigmask: f.Info.Sigmask}}, nil
+	return &fdinfo.FileEntry{Sgfd: &signalfd.SignalfdEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own, Sigmask: f.Info().Sigmask}}, nil
 }
 
 // Plan implements kind.File.

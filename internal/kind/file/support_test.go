@@ -87,12 +87,12 @@ func self(t *testing.T) *target { return newTarget(t, os.Getpid()) }
 // add makes a descriptor of the target known.
 func (g *target) add(n int) *scan.File {
 	g.t.Helper()
-	f := &scan.File{Task: g.task, FD: int32(n), Path: fmt.Sprintf("fd/%d", n)}
-	var err error
-	if f.Info, err = g.task.Dir.FDInfo(f.FD); err != nil {
+	f := &scan.File{Task: g.task, FD: int32(n)}
+	info, err := g.task.Dir.FDInfo(f.FD)
+	if err != nil {
 		g.t.Fatal(err)
 	}
-	f.Pos, f.Flags, f.MntID = f.Info.Pos, f.Info.Flags&^unix.O_CLOEXEC, f.Info.MntID
+	f.Told, f.Pos, f.Flags, f.MntID = &info, info.Pos, info.Flags&^unix.O_CLOEXEC, info.MntID
 	f.Users = []scan.User{{Task: g.task, FD: f.FD}}
 	g.finish(f)
 	g.task.FDs = append(g.task.FDs, scan.Ref{FD: f.FD, File: f})
@@ -103,10 +103,10 @@ func (g *target) add(n int) *scan.File {
 func (g *target) finish(f *scan.File) {
 	g.t.Helper()
 	var err error
-	if f.Link, err = g.task.Dir.Link(f.Path); err != nil {
+	if f.Link, err = g.task.Dir.Link(f.Path()); err != nil {
 		g.t.Fatal(err)
 	}
-	if err := unix.Fstatat(g.task.Dir.Fd(), f.Path, &f.Stat, 0); err != nil {
+	if err := f.Stat.At(g.task.Dir.Fd(), f.Path()); err != nil {
 		g.t.Fatal(err)
 	}
 	f.ID = uint32(len(g.tree.Files)) + 1
@@ -115,7 +115,7 @@ func (g *target) finish(f *scan.File) {
 
 // Linked implements kind.Files.
 func (g *target) Linked(_ *scan.Task, path string, flags uint32) (*scan.File, error) {
-	f := &scan.File{Task: g.task, FD: -1, Path: path, Flags: flags, MntID: -1}
+	f := &scan.File{Task: g.task, FD: -1, Beside: path, Flags: flags, MntID: -1}
 	g.finish(f)
 	return f, nil
 }

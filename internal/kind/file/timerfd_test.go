@@ -94,8 +94,8 @@ func TestSignalfd(t *testing.T) {
 	g := self(t)
 	f := g.add(n)
 	made := g.roundTrip()
-	if again := g.add(made[plan.ID(f.ID)].Int()); *again.Info.Sigmask != set.Val[0] || again.Flags != f.Flags {
-		t.Errorf("%#x with flags %#o", *again.Info.Sigmask, again.Flags)
+	if again := g.add(made[plan.ID(f.ID)].Int()); *again.Info().Sigmask != set.Val[0] || again.Flags != f.Flags {
+		t.Errorf("%#x with flags %#o", *again.Info().Sigmask, again.Flags)
 	}
 }
 

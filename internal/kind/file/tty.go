@@ -113,7 +113,7 @@ func (k *TTY) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.
 	if err != nil {
 		return nil, err
 	}
-	reg, err := env.Files.Linked(f.Task, f.Path, f.Flags)
+	reg, err := env.Files.Linked(f.Task, f.Path(), f.Flags)
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", f, err)
 	}
@@ -203,7 +203,7 @@ func ttyInfo(f *scan.File, d *fd.FD) (*tty.TtyInfoEntry, error) {
 	e := &tty.TtyInfoEntry{
 		Locked: proto.Bool(false), Exclusive: proto.Bool(false), PacketMode: proto.Bool(false),
 		Sid: proto.Uint32(0), Pgrp: proto.Uint32(0), Rdev: proto.Uint32(uint32(f.Stat.Rdev)), Dev: proto.Uint32(uint32(f.Stat.Dev)),
-		Uid: proto.Uint32(f.Stat.Uid), Gid: proto.Uint32(f.Stat.Gid),
+		Uid: proto.Uint32(f.Stat.UID), Gid: proto.Uint32(f.Stat.GID),
 		Termios: packTermios(t), TermiosLocked: packTermios(locked),
 		Winsize: &tty.WinsizeEntry{WsRow: proto.Uint32(uint32(win.Row)), WsCol: proto.Uint32(uint32(win.Col)), WsXpixel: proto.Uint32(uint32(win.Xpixel)), WsYpixel: proto.Uint32(uint32(win.Ypixel))},
 	}

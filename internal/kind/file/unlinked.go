@@ -21,7 +21,7 @@ import (
 // returns the path it had.
 func (k *Regular) unlinked(env *kind.DumpEnv, f *scan.File) (string, error) {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(f.Task.Dir.Path()+"/"+f.Path, &fs); err != nil {
+	if err := unix.Statfs(f.Task.Dir.Path()+"/"+f.Path(), &fs); err != nil {
 		return "", fmt.Errorf("%v: which file system is it on? statfs: %w", f, err)
 	}
 	switch fs.Type {

@@ -359,7 +359,7 @@ func (d *drainer) shared(f *scan.File) error {
 	if f.Stat.Size == 0 {
 		return nil
 	}
-	n, err := f.Task.Dir.Open(f.Path, unix.O_RDONLY)
+	n, err := f.Task.Dir.Open(f.Path(), unix.O_RDONLY)
 	if err != nil {
 		return err
 	}

@@ -71,8 +71,8 @@ func (f files) Received(*fd.FD, *scan.File) (*scan.File, error) {
 func (f files) Named(*scan.File) {}
 
 func (f files) Linked(t *scan.Task, path string, flags uint32) (*scan.File, error) {
-	file := &scan.File{ID: uint32(len(f.tree.Files)) + 1, Task: t, FD: -1, Path: path, Flags: flags}
-	if err := unix.Fstatat(t.Dir.Fd(), path, &file.Stat, 0); err != nil {
+	file := &scan.File{ID: uint32(len(f.tree.Files)) + 1, Task: t, FD: -1, Beside: path, Flags: flags}
+	if err := file.Stat.At(t.Dir.Fd(), path); err != nil {
 		return nil, err
 	}
 	for _, k := range f.tree.Files {
@@ -342,7 +342,7 @@ func (c *copyOf) make(f *frozen, parent *Space) error {
 
 func (c *copyOf) open(b *remote.Batch, f *frozen, u Use) {
 	file := f.env.Tree.Files[u.ID-1]
-	path := fmt.Sprintf("/proc/%d/%s", file.Task.PID, file.Path)
+	path := fmt.Sprintf("/proc/%d/%s", file.Task.PID, file.Path())
 	b.Call("openat", unix.SYS_OPENAT, 0, uint64(b.String(path)), uint64(u.Access), 0) // absolute: no folder needed
 }
 

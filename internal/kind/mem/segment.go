@@ -184,5 +184,5 @@ func (b *area) continues(a *area, end uint64) bool {
 
 // shared stores what a segment holds.
 func (g *segment) shared() *scan.File {
-	return &scan.File{Task: g.task, FD: -1, Path: g.path, Stat: unix.Stat_t{Ino: uint64(g.id), Size: int64(g.ds.Segsz)}}
+	return &scan.File{Task: g.task, FD: -1, Beside: g.path, Stat: scan.Stat{Ino: uint64(g.id), Size: int64(g.ds.Segsz)}}
 }

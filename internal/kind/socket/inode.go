@@ -7,6 +7,7 @@ import (
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/scan"
 )
 
 // AllPermissions are those of a new socket.
@@ -16,12 +17,12 @@ const AllPermissions = 0o777
 // root's with all of them. The kernel lets sockets of one user share a port,
 // firewalls look at the user, and a path that the socket is bound to gets its
 // permissions.
-func InodeOf(st *unix.Stat_t) *extra.SocketInode {
+func InodeOf(st *scan.Stat) *extra.SocketInode {
 	mode := st.Mode &^ unix.S_IFMT
-	if st.Uid == 0 && st.Gid == 0 && mode == AllPermissions {
+	if st.UID == 0 && st.GID == 0 && mode == AllPermissions {
 		return nil
 	}
-	return &extra.SocketInode{Uid: proto.Uint32(st.Uid), Gid: proto.Uint32(st.Gid), Mode: proto.Uint32(mode)}
+	return &extra.SocketInode{Uid: proto.Uint32(st.UID), Gid: proto.Uint32(st.GID), Mode: proto.Uint32(mode)}
 }
 
 // RootsInode is what InodeOf returns nil for.

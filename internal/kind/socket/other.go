@@ -75,7 +75,7 @@ func IsFamily(f *scan.File, families ...int) bool {
 	if f.Family == unix.AF_UNSPEC {
 		f.Family, f.NoFamily = askFamily(f)
 	}
-	return f.NoFamily == nil && slices.Contains(families, f.Family)
+	return f.NoFamily == nil && slices.Contains(families, int(f.Family))
 }
 
 // NoFamily is the error of a socket of which that can't be told.
@@ -83,7 +83,7 @@ func NoFamily(f *scan.File) error {
 	return fmt.Errorf("%s: which family the socket has can't be told: %w", f, f.NoFamily)
 }
 
-func askFamily(f *scan.File) (int, error) {
+func askFamily(f *scan.File) (int32, error) {
 	d, err := f.Borrow()
 	if err != nil {
 		return unix.AF_UNSPEC, err
@@ -93,7 +93,7 @@ func askFamily(f *scan.File) (int, error) {
 	if err != nil {
 		return unix.AF_UNSPEC, fmt.Errorf("read SO_DOMAIN: %w", err)
 	}
-	return family, nil
+	return int32(family), nil
 }
 
 // Describe says which family, type, protocol and state a socket has, and the

@@ -29,7 +29,7 @@ func scanned(t *testing.T, n int) *scan.File {
 	t.Cleanup(func() { d.Close() })
 	task := &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: d, Stat: proc.Stat{Comm: "test"}}
 	f := &scan.File{Task: task, FD: int32(n)}
-	if err := unix.Fstat(n, &f.Stat); err != nil {
+	if err := f.Stat.At(n, ""); err != nil {
 		t.Fatal(err)
 	}
 	f.Link = fmt.Sprintf("socket:[%d]", f.Stat.Ino)

@@ -39,7 +39,7 @@ type bareLook struct {
 
 // dumpBare is Dump for bare sockets.
 func (k *Kind) dumpBare(env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	l := &bareLook{sort: sort{family: f.Family}, kind: k}
+	l := &bareLook{sort: sort{family: int(f.Family)}, kind: k}
 	p, err := socket.LookAt(env, f, k.shared(), func(typ, protocol int) (*socket.Kernel, error) {
 		l.bare, l.protocol = typ, protocol
 		return k.kernel(l.sort)

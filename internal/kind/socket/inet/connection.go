@@ -42,7 +42,7 @@ func (k *Kind) Flows(env *kind.DumpEnv, f *scan.File) ([]netlock.Flow, error) {
 	}
 	defer d.Close()
 	l := &look{kind: k, env: env, file: f, fd: d}
-	l.family = f.Family
+	l.family = int(f.Family)
 	if l.protocol, err = k.protocolOf(l); err != nil {
 		return nil, l.fail(fmt.Errorf("read SO_PROTOCOL: %w", err))
 	}

@@ -2,23 +2,33 @@ package inet
 
 import (
 	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
 )
 
 // mostRehearsed is of how many sockets a restore is rehearsed.
 const mostRehearsed = 500
 
-// Undoubted implements kind.Doubter. Sockets hardly depend on each other, so that of
+// Doubt implements kind.Doubter. Sockets hardly depend on each other, so that of
 // many it is not worth the time that the tree stands still.
-func (k *Kind) Undoubted(_ plan.Source, all []*fdinfo.FileEntry, sure []bool) error {
-	n := 0
-	for _, e := range all {
-		if e.GetIsk() != nil {
-			n++
-		}
+func (k *Kind) Doubt(plan.Source) (kind.Doubt, error) { return &doubt{}, nil }
+
+// doubt is where the entries of internet sockets are.
+type doubt struct{ all []uint32 }
+
+// See implements kind.Doubt.
+func (d *doubt) See(at int, e *fdinfo.FileEntry) {
+	if e.GetType() == fdinfo.FdTypes_INETSK {
+		d.all = append(d.all, uint32(at))
 	}
-	for i, e := range all {
-		sure[i] = sure[i] || n > mostRehearsed && e.GetIsk() != nil
+}
+
+// Sure implements kind.Doubt.
+func (d *doubt) Sure(sure []bool) {
+	if len(d.all) <= mostRehearsed {
+		return
 	}
-	return nil
+	for _, at := range d.all {
+		sure[at] = true
+	}
 }

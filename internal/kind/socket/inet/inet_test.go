@@ -79,7 +79,7 @@ func environment(t testing.TB, o *options.Dump, out images, fds ...int) (*kind.D
 	tree.Add(task)
 	for i, n := range fds {
 		f := &scan.File{ID: uint32(i + 1), Task: task, FD: int32(n)}
-		if err := unix.Fstat(n, &f.Stat); err != nil {
+		if err := f.Stat.At(n, ""); err != nil {
 			t.Fatal(err)
 		}
 		flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFL, 0)

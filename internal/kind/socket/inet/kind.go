@@ -244,7 +244,7 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 // classify finds out what the socket is, and refuses what is neither TCP nor
 // UDP.
 func (l *look) classify() error {
-	l.family = l.file.Family
+	l.family = int(l.file.Family)
 	if l.known {
 		l.typ, l.protocol = unix.SOCK_DGRAM, unix.IPPROTO_UDP
 		return nil

@@ -76,7 +76,7 @@ func toldByMemory(t testing.TB, m *sockmem.Memory, o *options.Dump, n int) image
 	env, f := environment(t, o, got, own.Int())
 	var st unix.Stat_t
 	must(t, unix.Fstat(n, &st))
-	f.Within, f.Stat, f.Flags = &scan.File{Task: f.Task, FD: int32(n)}, st, x.Flags&^unix.O_CLOEXEC
+	f.Within, f.Stat, f.Flags = &scan.File{Task: f.Task, FD: int32(n)}, scan.StatOf(&st), x.Flags&^unix.O_CLOEXEC
 	if !k.Match(f) {
 		t.Fatalf("%v: no match", f)
 	}

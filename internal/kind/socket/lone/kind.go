@@ -110,7 +110,7 @@ func (k *Kind) kernel(f *family, typ, protocol int) (*socket.Kernel, error) {
 
 // Dump implements kind.File.
 func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
-	its := k.of(f.Family)
+	its := k.of(int(f.Family))
 	p, err := socket.LookAt(env, f, k.mem, func(typ, protocol int) (*socket.Kernel, error) { return k.kernel(its, typ, protocol) })
 	if err != nil {
 		return nil, err

@@ -106,7 +106,7 @@ func unread(t *testing.T, protocol int, want string, receive func(n int) error) 
 	self := fd.New(p)
 	defer self.Close()
 	f := &scan.File{Task: &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: self}, FD: int32(n), Link: "socket:[1]"}
-	if err := unix.Fstat(n, &f.Stat); err != nil {
+	if err := f.Stat.At(n, ""); err != nil {
 		t.Fatal(err)
 	}
 	k := New()

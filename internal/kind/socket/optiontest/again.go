@@ -71,7 +71,7 @@ func dumped(t *testing.T, k kind.File, n int) (images, error) {
 	defer self.Close()
 	task := &scan.Task{PID: proc.PID(os.Getpid()), VPID: 1, Pidfd: self, Stat: proc.Stat{Comm: "test"}}
 	f := &scan.File{ID: 1, Task: task, FD: int32(n), Flags: unix.O_RDWR}
-	if err := unix.Fstat(n, &f.Stat); err != nil {
+	if err := f.Stat.At(n, ""); err != nil {
 		return nil, err
 	}
 	f.Link = fmt.Sprintf("socket:[%d]", f.Stat.Ino)

@@ -61,7 +61,7 @@ func dumped(t *testing.T, n int) (*fdinfo.FileEntry, error) {
 	self := fd.New(p)
 	defer self.Close()
 	f := &scan.File{Task: &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: self}, FD: int32(n), Link: "socket:[1]"}
-	if err := unix.Fstat(n, &f.Stat); err != nil {
+	if err := f.Stat.At(n, ""); err != nil {
 		t.Fatal(err)
 	}
 	k := New()

@@ -59,7 +59,7 @@ func dumpAt(t *testing.T, n int, path string) (*fdinfo.FileEntry, *promises, err
 	self := fd.New(pidfd)
 	defer self.Close()
 	f := &scan.File{Task: &scan.Task{PID: proc.PID(os.Getpid()), Pidfd: self}, FD: int32(n), Link: path, ID: 1}
-	if err := unix.Fstat(n, &f.Stat); err != nil {
+	if err := f.Stat.At(n, ""); err != nil {
 		t.Fatal(err)
 	}
 	k := New()

@@ -10,28 +10,50 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/plan"
 )
 
-// Undoubted implements kind.Doubter: pairs without names, of which both ends are there
+// Doubt implements kind.Doubter: pairs without names, of which both ends are there
 // and nothing is special, are no question.
-func (k *Kind) Undoubted(src plan.Source, all []*fdinfo.FileEntry, sure []bool) error {
+func (k *Kind) Doubt(src plan.Source) (kind.Doubt, error) {
 	special, err := specials(src)
-	if err != nil {
-		return err
+	return &doubt{special: special}, err
+}
+
+// doubt is where plain ends of pairs are.
+type doubt struct {
+	special map[uint32]bool
+	mates   []uint32 // the first of two that come one after the other, as they mostly do
+	last    end      // that may be the first of two
+	rest    []end    // in another order
+}
+
+// See implements kind.Doubt.
+func (d *doubt) See(at int, e *fdinfo.FileEntry) {
+	if !isPlain(e.GetUsk()) || d.special[e.GetId()] {
+		return
 	}
-	plain := func(i int) bool { return i < len(all) && isPlain(all[i].GetUsk()) && !special[all[i].GetId()] }
-	var rest []end
-	for i := 0; i < len(all); i++ {
-		switch {
-		case !plain(i):
-		case plain(i+1) && newEnd(all[i], i).mate(newEnd(all[i+1], i+1)): // as they mostly come
-			sure[i], sure[i+1] = true, true
-			i++
-		default:
-			rest = append(rest, newEnd(all[i], i))
-		}
+	x := newEnd(e, at)
+	switch {
+	case d.last.pair == 0:
+		d.last = x
+	case d.last.at+1 == x.at && d.last.mate(x):
+		d.mates, d.last = append(d.mates, d.last.at), end{}
+	default:
+		d.rest, d.last = append(d.rest, d.last), x
+	}
+}
+
+// Sure implements kind.Doubt.
+func (d *doubt) Sure(sure []bool) {
+	for _, at := range d.mates {
+		sure[at], sure[at+1] = true, true
+	}
+	rest := d.rest
+	if d.last.pair != 0 {
+		rest = append(rest, d.last)
 	}
 	slices.SortFunc(rest, func(a, b end) int { return cmp.Compare(a.pair, b.pair) })
 	for i := 0; i+1 < len(rest); i++ {
@@ -40,19 +62,18 @@ func (k *Kind) Undoubted(src plan.Source, all []*fdinfo.FileEntry, sure []bool) 
 			i++
 		}
 	}
-	return nil
 }
 
 // end is one of a pair of sockets.
 type end struct {
 	pair  uint64 // both inodes
+	at    uint32 // its place among all entries
 	first bool   // its own is the lower one
-	at    int    // its place among all entries
 }
 
 func newEnd(e *fdinfo.FileEntry, at int) end {
 	a, b := e.GetUsk().GetIno(), e.GetUsk().GetPeer()
-	return end{uint64(min(a, b))<<32 | uint64(max(a, b)), a < b, at}
+	return end{uint64(min(a, b))<<32 | uint64(max(a, b)), uint32(at), a < b}
 }
 
 // mate tells whether two are each other's peers.

@@ -27,9 +27,14 @@ func TestUndoubted(t *testing.T) {
 	}
 	in := images{image.SkQueues: {packet(13, "data")}, extra.Sockets: {plan.Entry{Message: &extra.SocketEntry{Id: proto.Uint32(11)}}}}
 	sure := make([]bool, len(all))
-	if err := New().Undoubted(in, all, sure); err != nil {
+	d, err := New().Doubt(in)
+	if err != nil {
 		t.Fatal(err)
 	}
+	for i, e := range all {
+		d.See(i, e)
+	}
+	d.Sure(sure)
 	got := ""
 	for i, e := range all {
 		if !sure[i] {

@@ -69,8 +69,8 @@ func scanned(t testing.TB, fds ...int) *scan.Tree {
 	tree := &scan.Tree{Root: task}
 	tree.Add(task)
 	for i, n := range fds {
-		f := &scan.File{ID: uint32(i + 1), Task: task, FD: int32(n), Path: fmt.Sprintf("fd/%d", n)}
-		if err := sys.Fstat(n, &f.Stat); err != nil {
+		f := &scan.File{ID: uint32(i + 1), Task: task, FD: int32(n)}
+		if err := f.Stat.At(n, ""); err != nil {
 			t.Fatal(err)
 		}
 		flags, err := sys.FcntlInt(uintptr(n), sys.F_GETFL, 0)
@@ -350,7 +350,7 @@ func (r *received) Received(n *fd.FD, at *scan.File) (*scan.File, error) {
 		}
 	}
 	r.t.Cleanup(func() { n.Close() })
-	f := &scan.File{ID: uint32(len(r.tree.Files) + 1), Task: at.Task, FD: int32(n.Int()), Within: at, Stat: st, Link: "queued"}
+	f := &scan.File{ID: uint32(len(r.tree.Files) + 1), Task: at.Task, FD: int32(n.Int()), Within: at, Stat: scan.StatOf(&st), Link: "queued"}
 	r.tree.Files = append(r.tree.Files, f)
 	return f, nil
 }

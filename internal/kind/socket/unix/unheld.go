@@ -48,7 +48,7 @@ func (w *waitingRoom) unheldSocket(l *look, x *sockmem.Lone) (*scan.File, error)
 	if err != nil {
 		return nil, err
 	}
-	f.Stat.Ino, f.Stat.Mode, f.Stat.Uid, f.Stat.Gid = uint64(ino), x.Mode, x.UID, x.GID
+	f.Stat.Ino, f.Stat.Mode, f.Stat.UID, f.Stat.GID = uint64(ino), x.Mode, x.UID, x.GID
 	f.Link, f.Flags = fmt.Sprintf("socket:[%d]", ino), x.Flags&^sys.O_CLOEXEC
 	p := &w.kind.picture
 	p.tree[ino], p.files[ino], w.files[x.At] = true, f, f
@@ -92,7 +92,7 @@ func (w *waitingRoom) otherSocket(l *look, x *sockmem.Lone, err error) (*scan.Fi
 	if err != nil {
 		return nil, err
 	}
-	f.Stat.Ino, f.Stat.Mode, f.Stat.Uid, f.Stat.Gid = ino, x.Mode, x.UID, x.GID
+	f.Stat.Ino, f.Stat.Mode, f.Stat.UID, f.Stat.GID = ino, x.Mode, x.UID, x.GID
 	f.Link, f.Flags = fmt.Sprintf("socket:[%d]", ino), x.Flags&^sys.O_CLOEXEC
 	w.files[x.At] = f
 	return f, nil
