@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
@@ -45,7 +44,7 @@ const (
 // ahead begins to make files whose needs are there, on all CPUs, before get asks for
 // them. If others must not be made while one of them is filled, all are made when it
 // returns.
-func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
+func (f *files) ahead(ctx context.Context, own []descriptor) error {
 	if len(own) < someAhead {
 		return nil
 	}
@@ -76,10 +75,10 @@ func (f *files) ahead(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
 
 // makable queues the files of descriptors that are not made yet, and can be. It makes
 // what they need.
-func (f *files) makable(ctx context.Context, own []*fdinfo.FdinfoEntry) ([]plan.Node, error) {
+func (f *files) makable(ctx context.Context, own []descriptor) ([]plan.Node, error) {
 	out := make([]plan.Node, 0, len(own))
 	for _, e := range own {
-		id := plan.ID(e.GetId())
+		id := e.id
 		at, n := f.all.At(id), f.plan.Node(id)
 		if at.open != nil || at.queued {
 			continue
@@ -150,13 +149,13 @@ func (c *crew) finish() {
 
 // settle has the files made that these descriptors are of, as far as ahead began
 // with them, and fills them.
-func (f *files) settle(ctx context.Context, own []*fdinfo.FdinfoEntry) error {
+func (f *files) settle(ctx context.Context, own []descriptor) error {
 	c := f.crew
 	if c == nil {
 		return nil
 	}
 	for _, e := range own {
-		for at := f.all.At(plan.ID(e.GetId())); at.queued && at.open == nil && c.at < len(c.jobs); {
+		for at := f.all.At(e.id); at.queued && at.open == nil && c.at < len(c.jobs); {
 			if err := c.handOver(ctx); err != nil {
 				return err
 			}

@@ -10,8 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"glis.dev/glis/image/criu/fdinfo"
-	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
 )
@@ -49,12 +47,12 @@ func (n *quickNode) Fill(context.Context, *plan.Env, *fd.FD) error {
 
 // quickFiles makes a plan of many such nodes, each with one descriptor. The last is
 // used twice, and the first, which two others are needed for, is needed for one.
-func quickFiles(t *testing.T, count int, streamed bool) (*files, []*quickNode, []*fdinfo.FdinfoEntry) {
+func quickFiles(t *testing.T, count int, streamed bool) (*files, []*quickNode, []descriptor) {
 	t.Helper()
 	p := plan.New(nil, nil)
 	p.Expect(count)
 	var nodes []*quickNode
-	var own []*fdinfo.FdinfoEntry
+	var own []descriptor
 	for i := range count {
 		n := &quickNode{id: plan.ID(i), streamed: streamed}
 		switch i {
@@ -69,7 +67,7 @@ func quickFiles(t *testing.T, count int, streamed bool) (*files, []*quickNode, [
 	for i := range count + 1 {
 		id := min(i, count-1)
 		p.Use(plan.ID(id), plan.Use{FD: int32(i)})
-		own = append(own, &fdinfo.FdinfoEntry{Id: proto.Uint32(uint32(id)), Fd: proto.Uint32(uint32(i))})
+		own = append(own, descriptor{id: plan.ID(id), fd: int32(i)})
 	}
 	f, err := newFiles(p, &plan.Env{})
 	must(t, err)
@@ -96,8 +94,8 @@ func TestAhead(t *testing.T) {
 			some := own[at:min(at+100, len(own))]
 			must(t, f.settle(t.Context(), some))
 			for _, e := range some {
-				if !f.isOpen(plan.ID(e.GetId())) {
-					t.Fatalf("file %d is not there", e.GetId())
+				if !f.isOpen(e.id) {
+					t.Fatalf("file %d is not there", e.id)
 				}
 			}
 			f.releaseAll(some)

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	"glis.dev/glis/image/criu/fdinfo"
 	fsimg "glis.dev/glis/image/criu/fs"
 	"glis.dev/glis/image/criu/mm"
 	"glis.dev/glis/image/proto"
@@ -210,7 +209,7 @@ func TestLargeTrees(t *testing.T) {
 func planLarge(t *testing.T, tr *tree) {
 	t.Helper()
 	one := proto.Uint32(1)
-	fds := []*fdinfo.FdinfoEntry{{Id: one, Fd: one}}
+	fds := []descriptor{{id: 1, fd: 1}}
 	place, space := &fsimg.FsEntry{CwdId: one, RootId: one}, &mem.Space{Entry: &mm.MmEntry{ExeFileId: one}}
 	for _, k := range tr.tasks {
 		k.fds, k.fs, k.space = fds, place, space

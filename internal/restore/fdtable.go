@@ -82,8 +82,8 @@ func (tr *tree) transport(limit int32) (int32, error) {
 	used, top := newFDTable(), int32(2)
 	for _, t := range tr.tasks {
 		for _, e := range t.fds {
-			used.take(int32(e.GetFd()))
-			top = max(top, int32(e.GetFd()))
+			used.take(e.fd)
+			top = max(top, e.fd)
 		}
 	}
 	if top >= limit {

@@ -4,9 +4,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-
-	"glis.dev/glis/image/criu/fdinfo"
-	"glis.dev/glis/image/proto"
 )
 
 func TestFDTable(t *testing.T) {
@@ -97,7 +94,7 @@ func withFDs(t *testing.T, tasks ...[]uint32) *tree {
 	for _, fds := range tasks {
 		k := &task{}
 		for _, n := range fds {
-			k.fds = append(k.fds, &fdinfo.FdinfoEntry{Fd: proto.Uint32(n)})
+			k.fds = append(k.fds, descriptor{fd: int32(n)})
 		}
 		tr.tasks = append(tr.tasks, k)
 	}

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/mem"
 	"glis.dev/glis/internal/linux"
@@ -38,9 +37,9 @@ type file struct {
 	// descriptor that is kept for that.
 	inode  uint64
 	kept   *fd.FD
-	placed bool                // the task that uses it makes it
-	queued bool                // a crew makes it, or has made it
-	end    *fdinfo.FdinfoEntry // while couples looks for pairs: it may be one, as this descriptor
+	placed bool        // the task that uses it makes it
+	queued bool        // a crew makes it, or has made it
+	end    *descriptor // while couples looks for pairs: it may be one, as this descriptor
 }
 
 func newFiles(p *plan.Plan, env *plan.Env) (*files, error) {
@@ -167,10 +166,10 @@ func (f *files) release(id plan.ID) {
 
 // releaseAll counts one use of each as done. Descriptors that were made one
 // after the other are closed by one call.
-func (f *files) releaseAll(uses []*fdinfo.FdinfoEntry) {
+func (f *files) releaseAll(uses []descriptor) {
 	var done []*fd.FD
 	for _, e := range uses {
-		if d := f.used(plan.ID(e.GetId())); d != nil {
+		if d := f.used(e.id); d != nil {
 			done = append(done, d)
 		}
 	}
@@ -276,19 +275,19 @@ func (f *files) close() {
 
 // ordered returns a task's own descriptors in ascending order; none if its
 // parent's are its own.
-func (t *task) ordered() []*fdinfo.FdinfoEntry {
+func (t *task) ordered() []descriptor {
 	if t.sharesFiles() {
 		return nil
 	}
 	own := slices.Clone(t.fds)
-	slices.SortFunc(own, func(a, b *fdinfo.FdinfoEntry) int { return cmp.Compare(a.GetFd(), b.GetFd()) })
+	slices.SortFunc(own, func(a, b descriptor) int { return cmp.Compare(a.fd, b.fd) })
 	return own
 }
 
 // descriptors gives a task descriptors: they arrive at the lowest numbers, in
 // ascending order of where they belong, and are then moved there from the
 // highest on, so that no move hits one that still has to move.
-func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task, own []*fdinfo.FdinfoEntry) error {
+func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task, own []descriptor) error {
 	at := make([]int32, len(own))
 	for i := range own {
 		at[i] = t.live.table.alloc()
@@ -298,14 +297,14 @@ func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task, own
 	}
 	for i := len(own) - 1; i >= 0; i-- {
 		e := own[i]
-		move(b, t.live.table, at[i], int32(e.GetFd()), e.GetFlags()&unix.FD_CLOEXEC != 0)
+		move(b, t.live.table, at[i], e.fd, e.flags&unix.FD_CLOEXEC != 0)
 	}
 	return nil
 }
 
 // sendOwn sends a task's descriptors in messages that are either all
 // close-on-exec or not.
-func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.FdinfoEntry) error {
+func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []descriptor) error {
 	defer r.files.dismiss()
 	for made := 0; len(own) > 0; {
 		if made <= 0 {
@@ -318,8 +317,8 @@ func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.Fd
 			return err
 		}
 		n, fds := 0, []int(nil)
-		for n < len(own) && n < fd.MaxRights && own[n].GetFlags() == own[0].GetFlags() {
-			f, err := r.files.get(ctx, plan.ID(own[n].GetId()))
+		for n < len(own) && n < fd.MaxRights && own[n].flags == own[0].flags {
+			f, err := r.files.get(ctx, own[n].id)
 			if err != nil {
 				return err
 			}
@@ -327,7 +326,7 @@ func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.Fd
 			n++
 		}
 		flags := uint64(0)
-		if own[0].GetFlags()&unix.FD_CLOEXEC != 0 {
+		if own[0].flags&unix.FD_CLOEXEC != 0 {
 			flags = unix.MSG_CMSG_CLOEXEC
 		}
 		if err := r.transport.send(b, fds, flags); err != nil {
@@ -341,15 +340,15 @@ func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []*fdinfo.Fd
 
 // finishMembers lets files that keep numbers of descriptors (epoll) be
 // finished by the first task that has them.
-func (r *restore) finishMembers(b *remote.Batch, t *task, own []*fdinfo.FdinfoEntry) error {
+func (r *restore) finishMembers(b *remote.Batch, t *task, own []descriptor) error {
 	for _, e := range own {
-		id := plan.ID(e.GetId())
+		id := e.id
 		m, ok := r.plan.Node(id).(plan.Member)
 		if !ok || r.finished[id] {
 			continue
 		}
 		r.finished[id] = true
-		if err := m.Finish(batcher{b, t.live.table}, int32(e.GetFd())); err != nil {
+		if err := m.Finish(batcher{b, t.live.table}, e.fd); err != nil {
 			return fmt.Errorf("file %#x: %w", id, err)
 		}
 	}

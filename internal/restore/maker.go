@@ -306,7 +306,7 @@ func (r *restore) giveTo(ctx context.Context, t *task) error {
 	r.log.Debug("pairs that the task makes by itself", "task", t.pid, "pairs", len(pairs), "other descriptors", len(own))
 	var ids []plan.ID
 	for _, e := range own {
-		ids = append(ids, plan.ID(e.GetId()))
+		ids = append(ids, e.id)
 	}
 	if err := r.files.prepare(ctx, ids); err != nil {
 		return err

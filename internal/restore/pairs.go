@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
 )
@@ -26,35 +25,37 @@ type couple struct {
 
 // couples returns, of a task's descriptors in ascending order, the pairs that
 // it makes by itself, and the other descriptors.
-func (r *restore) couples(t *task, all []*fdinfo.FdinfoEntry) (pairs []couple, rest []*fdinfo.FdinfoEntry) {
+func (r *restore) couples(t *task, all []descriptor) (pairs []couple, rest []descriptor) {
 	many := 0
-	for _, e := range all {
-		at := r.files.all.At(plan.ID(e.GetId()))
-		if _, ok := r.plan.Node(plan.ID(e.GetId())).(plan.Coupled); ok {
+	for i := range all {
+		e := &all[i]
+		at := r.files.all.At(e.id)
+		if _, ok := r.plan.Node(e.id).(plan.Coupled); ok {
 			at.end = e
 			many++
 		}
 	}
-	pairs, rest = make([]couple, 0, many/2), make([]*fdinfo.FdinfoEntry, 0, len(all)-many)
-	for _, e := range all {
-		id := plan.ID(e.GetId())
+	pairs, rest = make([]couple, 0, many/2), make([]descriptor, 0, len(all)-many)
+	for i := range all {
+		e := &all[i]
+		id := e.id
 		if r.files.all.At(id).end == e && r.files.opened(id) == nil {
 			if c, ok := r.couple(t, e); ok {
 				pairs = append(pairs, c)
 			}
 		}
 		if !r.files.all.At(id).placed {
-			rest = append(rest, e)
+			rest = append(rest, *e)
 		}
 	}
 	for _, e := range all {
-		r.files.all.At(plan.ID(e.GetId())).end = nil
+		r.files.all.At(e.id).end = nil
 	}
 	return pairs, rest
 }
 
-func (r *restore) couple(t *task, e *fdinfo.FdinfoEntry) (c couple, ok bool) {
-	id := plan.ID(e.GetId())
+func (r *restore) couple(t *task, e *descriptor) (c couple, ok bool) {
+	id := e.id
 	if r.files.all.At(id).placed {
 		return c, false
 	}
@@ -64,11 +65,11 @@ func (r *restore) couple(t *task, e *fdinfo.FdinfoEntry) (c couple, ok bool) {
 		return c, false
 	}
 	o := r.files.all.At(other).end
-	if o == nil || who.PID != t.pid || e.GetFlags() != o.GetFlags() || !r.files.alone(id, other) {
+	if o == nil || who.PID != t.pid || e.flags != o.flags || !r.files.alone(id, other) {
 		return c, false
 	}
 	r.files.all.At(id).placed, r.files.all.At(other).placed = true, true
-	return couple{n, who, int32(e.GetFd()), int32(o.GetFd()), e.GetFlags()&unix.FD_CLOEXEC != 0}, true
+	return couple{n, who, e.fd, o.fd, e.flags&unix.FD_CLOEXEC != 0}, true
 }
 
 // alone tells whether each of two files is used once, and needed by nothing but

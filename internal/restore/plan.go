@@ -95,7 +95,7 @@ func planUses(p *plan.Plan, tr *tree) {
 			continue
 		}
 		for _, e := range t.fds {
-			p.Use(plan.ID(e.GetId()), plan.Use{Task: t.pid, FD: int32(e.GetFd()), Cloexec: e.GetFlags()&unix.FD_CLOEXEC != 0})
+			p.Use(e.id, plan.Use{Task: t.pid, FD: e.fd, Cloexec: e.flags&unix.FD_CLOEXEC != 0})
 		}
 	}
 }
@@ -108,7 +108,7 @@ func checkUses(p *plan.Plan, tr *tree) error {
 		}
 		ids := []uint32{t.fs.GetCwdId(), t.fs.GetRootId(), t.space.Entry.GetExeFileId()}
 		for _, e := range t.fds {
-			ids = append(ids, e.GetId())
+			ids = append(ids, uint32(e.id))
 		}
 		for _, u := range t.space.Files() {
 			ids = append(ids, uint32(u.ID))

@@ -17,6 +17,7 @@ import (
 	"glis.dev/glis/image/criu/inventory"
 	"glis.dev/glis/image/criu/pstree"
 	"glis.dev/glis/image/criu/seccomp"
+	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind/mem"
 	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/par"
@@ -43,7 +44,7 @@ type task struct {
 	images               []thread // of the threads, in the same order
 	ids                  *criu_core.TaskKobjIdsEntry
 	fs                   *fsimg.FsEntry
-	fds                  []*fdinfo.FdinfoEntry
+	fds                  []descriptor
 	space                *mem.Space
 	signal               unix.Signal // that ends batches
 
@@ -54,6 +55,13 @@ type task struct {
 	birth   birth
 	live    *live
 	entered bool // it has its root and working directory already
+}
+
+// descriptor is one of a task's. There may be very many.
+type descriptor struct {
+	id    plan.ID // of its file
+	fd    int32
+	flags uint32 // FD_CLOEXEC
 }
 
 func (t *task) String() string { return fmt.Sprintf("task %d (%s)", t.pid, t.comm) }
@@ -138,7 +146,7 @@ func (tr *tree) expected() int {
 	most := 0
 	for _, t := range tr.tasks {
 		for _, e := range t.fds {
-			most = max(most, int(e.GetId()))
+			most = max(most, int(uint32(e.id)))
 		}
 	}
 	return min(most, 2*tr.nfds) + 2*len(tr.tasks)
@@ -288,7 +296,7 @@ func readLiving(s image.Store, t *task, all *common) error {
 
 // readTables reads every table of descriptors once, whoever shares it.
 func (tr *tree) readTables(s image.Store) error {
-	tables := map[uint32][]*fdinfo.FdinfoEntry{}
+	tables := map[uint32][]descriptor{}
 	for _, t := range tr.tasks {
 		if t.zombie {
 			continue
@@ -305,19 +313,31 @@ func (tr *tree) readTables(s image.Store) error {
 	return nil
 }
 
-func readTable(s image.Store, id uint32) ([]*fdinfo.FdinfoEntry, error) {
-	fds, err := image.ReadOptional[*fdinfo.FdinfoEntry](s, image.FdInfo, id)
-	if err != nil {
-		return nil, err
-	}
+func readTable(s image.Store, id uint32) ([]descriptor, error) {
+	var fds []descriptor
+	var e fdinfo.FdinfoEntry
+	var wrong error
 	numbers := newFDTable()
-	for _, e := range fds {
+	err := image.EachRaw(s, image.FdInfo, func(b []byte) error {
+		e.Reset()
+		if err := proto.Unmarshal(b, &e); err != nil {
+			return err
+		}
 		if e.GetFd() > maxFD || numbers.has(int32(e.GetFd())) {
-			return nil, fmt.Errorf("%s: descriptor %d is there twice or can't be", image.FdInfo.FileName(id), e.GetFd())
+			wrong = fmt.Errorf("%s: descriptor %d is there twice or can't be", image.FdInfo.FileName(id), e.GetFd())
+			return wrong
 		}
 		numbers.take(int32(e.GetFd()))
+		fds = append(fds, descriptor{plan.ID(e.GetId()), int32(e.GetFd()), e.GetFlags()})
+		return nil
+	}, id)
+	if wrong != nil {
+		return nil, wrong
 	}
-	return fds, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // criu writes none if there are none
+	}
+	return fds, err
 }
 
 // readIDs reads what a task shares; older images have it in the core entry.

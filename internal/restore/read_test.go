@@ -83,8 +83,8 @@ func TestRead(t *testing.T) {
 		t.Errorf("it is called %q", got)
 	}
 	for _, e := range tr.root.fds {
-		if users := p.Users(plan.ID(e.GetId())); len(users) == 0 {
-			t.Errorf("descriptor %d is used by nobody", e.GetFd())
+		if users := p.Users(e.id); len(users) == 0 {
+			t.Errorf("descriptor %d is used by nobody", e.fd)
 		}
 	}
 }

@@ -34,6 +34,7 @@ type alikes struct {
 	plain    map[*scan.Task]udpGlimpses
 	surveyed bool
 	idle     int                // UDP sockets that were dumped by memory alone
+	still    int                // connections that were
 	spare    *extra.SocketEntry // see empty
 
 	watched    bool // see watch

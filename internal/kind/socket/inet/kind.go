@@ -193,6 +193,8 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 	}
 	if g := k.stillOf(env, f); g != nil {
 		if e, err := k.dumpStill(env, f, g); e != nil || err != nil {
+			k.alike.still++
+			delete(k.alike.tasks[f.Task], f.FD) // nobody looks at it again, and there may be very many
 			return e, err
 		}
 	}

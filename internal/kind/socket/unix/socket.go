@@ -388,7 +388,12 @@ func (k *Kind) putExtra(l *look, at *address) error {
 		return nil
 	}
 	e.Id = &l.file.ID
-	return l.env.Images.Put(extra.Sockets, e, nil)
+	if err := kind.PutNow(l.env.Images, extra.Sockets, e, nil); err != nil {
+		return err
+	}
+	e.Reset()
+	k.spare = e
+	return nil
 }
 
 // putWho adds who the peer is, unless that is the first of all.
