@@ -37,7 +37,7 @@ func Run(f func() error) error {
 // other, not side by side. It takes 2 µs for a thread where nobody is in its way, and 3 to
 // 11 as those that were let go run on other CPUs meanwhile, each of which takes the lock
 // of its process's signals (siglock), as the loop does. Of 10,000 threads in futex(2) on two
-// CPUs the last has run after 78 to 129 ms. To keep the other CPU busy with a thread that
+// CPUs the last has run after 84 to 129 ms. To keep the other CPU busy with a thread that
 // comes first (SCHED_FIFO) until the loop is over makes that 64 to 97, of which the loop is 38
 // to 79, at the cost of all else that runs, and on many CPUs of all of them; it makes nothing
 // certain. The kernel's own way, SIGCONT after SIGSTOP, takes 49 to 69 ms for as many.
