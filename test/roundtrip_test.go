@@ -94,6 +94,7 @@ var targets = []target{
 	{name: "ghostsmore", src: "ghosts", args: []string{"more"}, noCRIU: "O_TMPFILE and symbolic links without a name"},
 	{name: "linkremap", dump: []string{"--link-remap"}},
 	{name: "pipes", args: []string{"base"}},
+	{name: "pipemixed", generations: 3, noCRIU: "no packet mode of pipes"},
 	{name: "packets", src: "pipes", args: []string{"more"}, noCRIU: "no packet mode of pipes, si_fd is another one"},
 	{name: "fifo", args: []string{"base"}},
 	{name: "fifomore", src: "fifo", args: []string{"more"}, noCRIU: "a reader that never had a writer is told that it has gone"},

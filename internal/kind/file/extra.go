@@ -42,7 +42,7 @@ const (
 	pipeUser    protowire.Number = 1500 // varint: owner of the pipe, as the two below
 	pipeGroup   protowire.Number = 1501
 	pipeAccess  protowire.Number = 1502 // varint: mode, without the type
-	pipePackets protowire.Number = 1503 // bytes: lengths of the packets, each a varint
+	pipePackets protowire.Number = 1503 // bytes: lengths of the packets, each a varint, and of plain data among them, each after a zero
 	pipeOutside protowire.Number = 1504 // varint: 1: an end is held outside of the tree
 )
 

@@ -139,7 +139,7 @@ func (p *pipeEnds) contents(f *scan.File, d *fd.FD) (*pipedata.PipeDataEntry, *p
 		return nil, nil, fmt.Errorf("%v: %w", f, err)
 	}
 	e := &pipedata.PipeDataEntry{PipeId: proto.Uint32(uint32(f.Stat.Ino)), Bytes: proto.Uint32(uint32(len(q.data))), Size: proto.Uint32(uint32(size))}
-	q.putPackets(e)
+	q.putPieces(e)
 	return e, q, nil
 }
 

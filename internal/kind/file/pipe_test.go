@@ -3,6 +3,7 @@ package file
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"glis.dev/glis/image/criu/pipe"
 	pipedata "glis.dev/glis/image/criu/pipe-data"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/testkit"
 )
@@ -154,6 +156,74 @@ func TestPipePacketsLeft(t *testing.T) {
 	}
 	if got, _ := readAll(t, made[1].Int()); fmt.Sprint(got) != "[one two]" {
 		t.Errorf("packets are %q", got)
+	}
+}
+
+// What waits stays what it was when it was written, whatever the writer's mode
+// is by now.
+func TestPipeMixed(t *testing.T) {
+	const packet, plain = true, false
+	for _, c := range []struct {
+		n    []int
+		mode []bool
+		want []pipePiece
+	}{
+		{[]int{3, 12513}, []bool{packet, plain}, []pipePiece{{3, false}, {12513, true}}},
+		{[]int{4094, 10, 7}, []bool{plain, packet, plain}, []pipePiece{{4094, true}, {10, false}, {7, true}}},
+		{[]int{1, 1}, []bool{packet, plain}, []pipePiece{{1, false}, {1, true}}},
+		{[]int{9, 8, 1}, []bool{plain, packet, plain}, nil},
+		{[]int{4095, 8, 1}, []bool{plain, packet, plain}, []pipePiece{{4095, true}, {8, false}, {1, true}}},
+		{[]int{1}, []bool{packet}, []pipePiece{{1, false}}},
+		{[]int{5}, []bool{packet}, []pipePiece{{5, false}}},
+		{[]int{1}, []bool{plain}, nil},
+		{[]int{65536}, []bool{plain}, nil},
+		{[]int{65536 - 4096, 4096}, []bool{plain, packet}, []pipePiece{{65536 - 4096, true}, {4096, false}}},
+		{[]int{65536 - 4096, 1}, []bool{plain, packet}, []pipePiece{{65536 - 4096, true}, {1, false}}},
+		// A write of any mode fills up the last page.
+		{[]int{5, 3}, []bool{plain, packet}, nil},
+	} {
+		for _, last := range []bool{packet, plain} {
+			r, w := newPipeFDs(t, 0)
+			for i, n := range c.n {
+				setPackets(t, w, c.mode[i])
+				write(t, w, strings.Repeat(string(rune('a'+i)), n))
+			}
+			setPackets(t, w, last)
+			g := self(t)
+			g.add(r)
+			g.add(w)
+			made := g.roundTrip()
+			for _, end := range []int{r, made[1].Int()} {
+				n, err := unix.IoctlGetInt(end, unix.TIOCINQ)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q, err := lookInto(fd.New(end), n, defaultPipeSize)
+				if err != nil || !slices.Equal(q.pieces, c.want) {
+					t.Errorf("%v, then packets %t: there is %v, want %v, %v", c.n, last, q.pieces, c.want, err)
+				}
+				// Buffer by buffer.
+				want := c.want
+				if want == nil {
+					want = []pipePiece{{uint32(n), true}}
+				}
+				each, err := piecesOf(fd.New(end), n, defaultPipeSize)
+				if err != nil || !slices.Equal(each.pieces, want) || !bytes.Equal(each.data, q.data) {
+					t.Errorf("%v, then packets %t: one by one there is %v, want %v, %v", c.n, last, each.pieces, want, err)
+				}
+			}
+		}
+	}
+}
+
+func setPackets(t *testing.T, w int, packets bool) {
+	t.Helper()
+	mode := 0
+	if packets {
+		mode = unix.O_DIRECT
+	}
+	if _, err := unix.FcntlInt(uintptr(w), unix.F_SETFL, mode); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -310,6 +380,9 @@ func TestPipeHostile(t *testing.T) {
 		{withPackets(2), "leave 1 bytes over"},
 		{withPackets(1, 0), "a packet of 0 bytes"},
 		{withPackets(0x80), "a packet of 0 bytes"},
+		{withPackets(0, 0), "a packet of 0 bytes"},
+		{withPackets(0, 4), "a packet of 4 bytes where 3 are left"},
+		{withPackets(0, 2), "leave 1 bytes over"},
 		{pipeImages(7, 3), "flags 03"},
 	} {
 		_, err := planAll(c.im, nil)

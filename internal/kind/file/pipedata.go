@@ -13,39 +13,55 @@ import (
 	"glis.dev/glis/internal/scan"
 )
 
-// pipeQueue is the data in a pipe. packets are the lengths of its pieces if
-// it has any.
+// pipeQueue is the data in a pipe. pieces are what it is made of, if there are
+// packets in it; if not, it is plain.
 type pipeQueue struct {
-	data    []byte
-	far     *image.Far // at a restore, in place of data, if it is in the image until it is needed
-	packets []uint32
+	data   []byte
+	far    *image.Far // at a restore, in place of data, if it is in the image until it is needed
+	pieces []pipePiece
 }
 
-// putPackets adds the lengths of the packets to a pipe's entry.
-func (q *pipeQueue) putPackets(e *pipedata.PipeDataEntry) {
-	if q.packets == nil {
+// pipePiece is a packet, which one read takes, or plain data up to the next
+// packet or the end. Both are in a pipe whose writer turned O_DIRECT on or off
+// while data waited.
+type pipePiece struct {
+	n     uint32
+	plain bool
+}
+
+// putPieces adds the lengths of the pieces to a pipe's entry: that of plain
+// data comes after a zero, as no packet is empty.
+func (q *pipeQueue) putPieces(e *pipedata.PipeDataEntry) {
+	if q.pieces == nil {
 		return
 	}
 	var b []byte
-	for _, n := range q.packets {
-		b = protowire.AppendVarint(b, uint64(n))
+	for _, p := range q.pieces {
+		if p.plain {
+			b = append(b, 0)
+		}
+		b = protowire.AppendVarint(b, uint64(p.n))
 	}
 	putBytes(e, pipePackets, b)
 }
 
-// getPackets reads the lengths of the packets of a pipe with n bytes in it.
-func getPackets(e *pipedata.PipeDataEntry, n int) ([]uint32, error) {
+// getPieces reads the pieces of a pipe with n bytes in it.
+func getPieces(e *pipedata.PipeDataEntry, n int) ([]pipePiece, error) {
 	_, b, ok := extra(e, pipePackets)
 	if !ok {
 		return nil, nil
 	}
-	var out []uint32
+	var out []pipePiece
 	for left := uint64(n); len(b) > 0; {
+		most, plain := min(maxPacket, left), b[0] == 0
+		if plain {
+			most, b = min(maxPipeSize, left), b[1:]
+		}
 		v, size := protowire.ConsumeVarint(b)
-		if size < 0 || v == 0 || v > min(maxPacket, left) {
+		if size < 0 || v == 0 || v > most {
 			return nil, fmt.Errorf("a packet of %d bytes where %d are left", v, left)
 		}
-		b, left, out = b[size:], left-v, append(out, uint32(v))
+		b, left, out = b[size:], left-v, append(out, pipePiece{uint32(v), plain})
 		if len(b) == 0 && left > 0 {
 			return nil, fmt.Errorf("its packets leave %d bytes over", left)
 		}
@@ -68,12 +84,7 @@ func (p *pipeEnds) queue(f *scan.File, d *fd.FD, size int) (*pipeQueue, error) {
 		return nil, err
 	}
 	defer r.Close()
-	copied, err := tee(r, n, size)
-	if err != nil {
-		return nil, err
-	}
-	defer copied.Close()
-	return drain(copied, n, p.packets())
+	return lookInto(r, n, size)
 }
 
 // reader returns a descriptor to look at the data with. If nobody can read the
@@ -89,28 +100,17 @@ func (p *pipeEnds) reader(f *scan.File) (*fd.FD, error) {
 	return fd.New(n), nil
 }
 
-// packets tells whether what is written now becomes packets (O_DIRECT).
-func (p *pipeEnds) packets() bool {
-	for _, w := range p.writers {
-		if w.Flags&unix.O_DIRECT != 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // defaultPipeSize is what a new pipe holds, in bytes (PIPE_DEF_BUFFERS of
 // linux/pipe_fs_i.h).
 const defaultPipeSize = 16 * image.PageSize
 
 // tee copies the n bytes in a pipe of this size into a new one, see tee(2),
-// and returns that one's end for reading.
-func tee(from *fd.FD, n, size int) (*fd.FD, error) {
-	r, w, err := newPipe()
+// and returns that one's ends.
+func tee(from *fd.FD, n, size int) (r, w *fd.FD, err error) {
+	r, w, err = newPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer w.Close()
 	if size > defaultPipeSize {
 		_, err = unix.FcntlInt(uintptr(w.Int()), unix.F_SETPIPE_SZ, size)
 	}
@@ -127,10 +127,9 @@ func tee(from *fd.FD, n, size int) (*fd.FD, error) {
 		err = fmt.Errorf("copy the data in it: %d of %d bytes only", got, n)
 	}
 	if err != nil {
-		r.Close()
-		return nil, err
+		return nil, nil, errors.Join(err, r.Close(), w.Close())
 	}
-	return r, nil
+	return r, w, nil
 }
 
 // newPipe makes a pipe of the engine's.
@@ -140,27 +139,6 @@ func newPipe() (r, w *fd.FD, err error) {
 		return nil, nil, fmt.Errorf("make a pipe: %w", err)
 	}
 	return fd.New(p[0]), fd.New(p[1]), nil
-}
-
-// drain reads the n bytes in a pipe. A read ends where a packet ends; if all
-// comes in one, there are no packets unless the caller knows better.
-func drain(r *fd.FD, n int, packets bool) (*pipeQueue, error) {
-	q := &pipeQueue{data: make([]byte, 0, n)}
-	for len(q.data) < n {
-		got, err := unix.Read(r.Int(), q.data[len(q.data):n])
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil || got == 0 {
-			return nil, fmt.Errorf("read the copy of its data: %d of %d bytes, then: %w", len(q.data), n, errors.Join(err, errShort))
-		}
-		q.packets = append(q.packets, uint32(got))
-		q.data = q.data[:len(q.data)+got]
-	}
-	if len(q.packets) == 1 && !packets {
-		q.packets = nil
-	}
-	return q, nil
 }
 
 var errShort = errors.New("there is less than the kernel said")

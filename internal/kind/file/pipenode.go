@@ -98,7 +98,7 @@ func (s *pipeSet) take(m *pipedata.PipeDataEntry, e *plan.Entry) (err error) {
 	}
 	s.entry, s.queue.data, s.queue.far = m, e.Payload, e.Far
 	_, _, s.outside = extra(m, pipeOutside)
-	if s.queue.packets, err = getPackets(m, e.Size()); err != nil {
+	if s.queue.pieces, err = getPieces(m, e.Size()); err != nil {
 		return fmt.Errorf("has %w", err)
 	}
 	return nil
@@ -287,30 +287,69 @@ func (q *pipeQueue) write(w *fd.FD) error {
 		return q.writeData(w)
 	}
 	return q.far.Use(func(b []byte) error {
-		near := pipeQueue{data: b, packets: q.packets}
+		near := pipeQueue{data: b, pieces: q.pieces}
 		return near.writeData(w)
 	})
 }
 
+// writeData puts the pieces into an empty pipe, one after the other.
 func (q *pipeQueue) writeData(w *fd.FD) error {
-	pieces := q.packets
-	if pieces == nil {
-		pieces = []uint32{uint32(len(q.data))}
-	} else if _, err := unix.FcntlInt(uintptr(w.Int()), unix.F_SETFL, unix.O_NONBLOCK|unix.O_DIRECT); err != nil {
-		return fmt.Errorf("set packet mode: %w", err)
+	if q.pieces == nil {
+		return q.piece(w, q.data)
 	}
 	rest := q.data
-	for _, n := range pieces {
-		for n > 0 {
-			done, err := unix.Write(w.Int(), rest[:n])
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("put its %d bytes back, %d are left: %w", len(q.data), len(rest), err)
-			}
-			rest, n = rest[done:], n-uint32(done)
+	for i, p := range q.pieces {
+		mode := unix.O_NONBLOCK
+		if !p.plain {
+			mode |= unix.O_DIRECT
 		}
+		if _, err := unix.FcntlInt(uintptr(w.Int()), unix.F_SETFL, mode); err != nil {
+			return fmt.Errorf("set packet mode: %w", err)
+		}
+		put := q.piece
+		if p.plain && i < len(q.pieces)-1 {
+			put = q.sealed
+		}
+		if err := put(w, rest[:p.n]); err != nil {
+			return err
+		}
+		rest = rest[p.n:]
+	}
+	return nil
+}
+
+// piece writes a piece of the queue.
+func (q *pipeQueue) piece(w *fd.FD, b []byte) error {
+	for len(b) > 0 {
+		n, err := unix.Write(w.Int(), b)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("put its %d bytes back, %d of a piece are left: %w", len(q.data), len(b), err)
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// sealed writes plain data that a packet follows. A write fills up the last
+// page of plain data, also one that makes a packet, and the packet would be
+// lost in it. tee(2) copies pages that are not filled up any more.
+func (q *pipeQueue) sealed(to *fd.FD, b []byte) error {
+	for len(b) > 0 {
+		part := b[:min(len(b), 2*image.PageSize)] // any pipe has room for that
+		r, w, err := newPipe()
+		if err != nil {
+			return err
+		}
+		if err = q.piece(w, part); err == nil {
+			err = teeAll(r, to, len(part))
+		}
+		if err := errors.Join(err, r.Close(), w.Close()); err != nil {
+			return err
+		}
+		b = b[len(part):]
 	}
 	return nil
 }
