@@ -115,6 +115,7 @@ var targets = []target{
 	{name: "pty", noCRIU: "children of a session lose its terminal"},
 	{name: "ptyfull", generations: 3, noCRIU: "a terminal that was locked again can't be opened, and what is on the way in full ones is lost"},
 	{name: "inotify", noCRIU: "one-shot watches do not end"},
+	{name: "fanotifyunpriv", generations: 3, needs: kernelMemory, noCRIU: "afterwards it is told who did something"},
 	{name: "nsfile"},
 	{name: "queues", noCRIU: "descriptors of POSIX message queues are refused"},
 	{name: "sharedfd"},

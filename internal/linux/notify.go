@@ -2,6 +2,7 @@ package linux
 
 import (
 	"errors"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +39,49 @@ func AddWatch(inotify int, name string, mask, wd uint32) error {
 		}
 	}
 	return errors.New("this kernel gives another number; another watch of the same file has it, or Linux 4.18 is needed")
+}
+
+// FANOTIFY_UNPRIV is a flag of include/linux/fanotify.h that the kernel gives a fanotify file
+// which somebody without CAP_SYS_ADMIN makes (Linux 5.13): who reads it is not told which other
+// process did something. fdinfo doesn't show it.
+const FANOTIFY_UNPRIV = 1 << 31
+
+// FanotifyInit is fanotify_init(2) for flags as the kernel has them: with FANOTIFY_UNPRIV the
+// file is made without CAP_SYS_ADMIN, which is the only way to come by that flag.
+func FanotifyInit(flags, events uint32) (n int, err error) {
+	if flags&FANOTIFY_UNPRIV == 0 {
+		return unix.FanotifyInit(uint(flags), uint(events))
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n, err = fanotifyUnprivileged(uint(flags&^FANOTIFY_UNPRIV), uint(events))
+	}()
+	<-done
+	return n, err
+}
+
+// fanotifyUnprivileged calls fanotify_init(2) in a thread that lacks CAP_SYS_ADMIN meanwhile.
+// It must have a goroutine of its own: a thread that can't have it back ends with that.
+func fanotifyUnprivileged(flags, events uint) (int, error) {
+	runtime.LockOSThread()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var all, less [2]unix.CapUserData
+	if err := unix.Capget(&header, &all[0]); err != nil {
+		runtime.UnlockOSThread()
+		return -1, err
+	}
+	less = all
+	less[unix.CAP_SYS_ADMIN/32].Effective &^= 1 << (unix.CAP_SYS_ADMIN % 32)
+	err := unix.Capset(&header, &less[0])
+	n := -1
+	if err == nil {
+		n, err = unix.FanotifyInit(flags, events)
+	}
+	if unix.Capset(&header, &all[0]) == nil {
+		runtime.UnlockOSThread()
+	}
+	return n, err
 }
 
 // Mark is what fanotify(7) reports of a file, or of a mount.

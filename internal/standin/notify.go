@@ -157,11 +157,8 @@ func inotify(k *Maker, x *sockmem.Lone) (*fd.FD, error) {
 	})
 }
 
-// Flags of a fanotify file, see include/uapi/linux/fanotify.h and fanotify.h.
-const (
-	fanotifyClasses      = unix.FAN_CLASS_CONTENT | unix.FAN_CLASS_PRE_CONTENT
-	fanotifyUnprivileged = 1 << 31 // FANOTIFY_UNPRIV: who made it was told less
-)
+// fanotifyClasses is the bits of a class that may forbid what others do.
+const fanotifyClasses = unix.FAN_CLASS_CONTENT | unix.FAN_CLASS_PRE_CONTENT
 
 // fanotify makes a fanotify file with the same marks.
 func fanotify(k *Maker, x *sockmem.Lone) (*fd.FD, error) {
@@ -182,12 +179,9 @@ func (k *Maker) initFanotify(g *group) (int, error) {
 	if flags&fanotifyClasses != 0 {
 		return 0, unlike("it is a fanotify file that decides what others may do (FAN_CLASS_CONTENT)")
 	}
-	if flags&fanotifyUnprivileged != 0 {
-		return 0, unlike("it is a fanotify file of somebody without CAP_SYS_ADMIN")
-	}
 	syscall.ForkLock.RLock() // FAN_CLOEXEC is told, so it is not given
 	defer syscall.ForkLock.RUnlock()
-	n, err := unix.FanotifyInit(uint(flags), uint(data.U32("fanotify_group_private_data.f_flags")))
+	n, err := linux.FanotifyInit(flags, data.U32("fanotify_group_private_data.f_flags"))
 	if err == nil {
 		unix.CloseOnExec(n)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -132,5 +133,25 @@ func TestFanotify(t *testing.T) {
 	defer unix.Close(decides)
 	if _, err := like(decides); !errors.Is(err, ErrUnlike) || !strings.Contains(err.Error(), "decides") {
 		t.Errorf("one that decides: %v", err)
+	}
+}
+
+// A fanotify file of somebody without CAP_SYS_ADMIN, who is told less, is like another such one.
+func TestFanotifyUnprivileged(t *testing.T) {
+	k, like := maker(t)
+	n, err := linux.FanotifyInit(unix.FAN_REPORT_FID|unix.FAN_NONBLOCK|linux.FANOTIFY_UNPRIV, unix.O_RDONLY)
+	if err != nil {
+		testkit.Lacks(t, "fanotify (CONFIG_FANOTIFY)", err, unix.ENOSYS)
+	}
+	defer unix.Close(n)
+	must(t, unix.FanotifyMark(n, unix.FAN_MARK_ADD, unix.FAN_CREATE, unix.AT_FDCWD, folder(t)("")))
+	own, err := like(n)
+	must(t, err)
+	at, err := k.memory.File(own)
+	must(t, err)
+	is, err := k.groupAt(at, false)
+	must(t, err)
+	if flags := is.In("fsnotify_group.fanotify_data").U32("fanotify_group_private_data.flags"); flags&linux.FANOTIFY_UNPRIV == 0 {
+		t.Errorf("it has flags %#x", flags)
 	}
 }

@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -12,6 +13,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
@@ -19,7 +21,13 @@ import (
 )
 
 // Fanotify is fanotify(7) with marks on files and on mounts.
-type Fanotify struct{ paths watchedPaths }
+type Fanotify struct {
+	paths  watchedPaths
+	memory *kmem.Shared // the kernel's
+}
+
+// Close implements kind.Closer.
+func (k *Fanotify) Close() error { return k.memory.Close() }
 
 // Type implements kind.File.
 func (*Fanotify) Type() fdinfo.FdTypes { return fdinfo.FdTypes_FANOTIFY }
@@ -29,6 +37,47 @@ func (*Fanotify) Match(f *scan.File) bool { return f.Link == "anon_inode:[fanoti
 
 // fanotifyClass is the bits of a class that may forbid what others do.
 const fanotifyClass = unix.FAN_CLASS_CONTENT | unix.FAN_CLASS_PRE_CONTENT
+
+// fanotifyOpen is the flags of files that only somebody with CAP_SYS_ADMIN can make, if it
+// has no others: without it something like FAN_REPORT_FID must be told.
+const fanotifyOpen = 0x1ff
+
+// fanotifyNames are the members of the kernel's structures that tell who made a file. They
+// are not with those of other kinds, as few files need them.
+var fanotifyNames = []string{"fsnotify_group.fanotify_data", "fanotify_group_private_data.flags"}
+
+// flags returns the flags of a file with FANOTIFY_UNPRIV, which only the kernel's memory tells.
+// fanotify_init(2) fails with that, so that whoever does not know it loses nothing silently.
+func (k *Fanotify) flags(f *scan.File, d *fd.FD, told uint32) (uint32, error) {
+	if told&^fanotifyOpen == 0 {
+		return told, nil
+	}
+	if k.memory == nil {
+		k.memory = kmem.Share(fanotifyNames...)
+	}
+	has, err := fanotifyFlags(k.memory, d)
+	if err != nil {
+		return 0, kind.Unsupported(f, "nobody tells whether it was made without CAP_SYS_ADMIN (FAN_REPORT_FID), so that it doesn't tell who did something: %v; let the program close it", err)
+	}
+	return told | has&linux.FANOTIFY_UNPRIV, nil
+}
+
+func fanotifyFlags(memory *kmem.Shared, d *fd.FD) (uint32, error) {
+	r, err := memory.Reader()
+	if err != nil {
+		return 0, err
+	}
+	at, err := r.File(d.Int())
+	if err == nil {
+		at, err = r.Pointer(at + r.Off("file.private_data"))
+	}
+	if err != nil {
+		return 0, err
+	}
+	var b [4]byte
+	err = r.ReadAt(b[:], at+r.Off("fsnotify_group.fanotify_data")+r.Off("fanotify_group_private_data.flags"))
+	return binary.NativeEndian.Uint32(b[:]), err
+}
 
 // Dump implements kind.File.
 func (k *Fanotify) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
@@ -51,8 +100,12 @@ func (k *Fanotify) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*
 	if err := noEvents(f, d); err != nil {
 		return nil, err
 	}
+	flags, err := k.flags(f, d, info.Flags)
+	if err != nil {
+		return nil, err
+	}
 	defer k.paths.close()
-	e := &fsnotify.FanotifyFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own, Faflags: proto.Uint32(info.Flags), Evflags: proto.Uint32(info.EventFlags)}
+	e := &fsnotify.FanotifyFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own, Faflags: proto.Uint32(flags), Evflags: proto.Uint32(info.EventFlags)}
 	for i := range info.Marks {
 		m, err := k.mark(ctx, env, f, &info.Marks[i])
 		if err != nil {
@@ -136,7 +189,7 @@ func (n *fanotifyNode) String() string {
 
 // Check implements plan.Checked.
 func (n *fanotifyNode) Check(env *plan.CheckEnv) error {
-	if env.Capable(unix.CAP_SYS_ADMIN) {
+	if n.init&linux.FANOTIFY_UNPRIV != 0 || env.Capable(unix.CAP_SYS_ADMIN) {
 		return nil
 	}
 	return fmt.Errorf("fanotify %#x: it needs CAP_SYS_ADMIN", n.id)
@@ -145,7 +198,7 @@ func (n *fanotifyNode) Check(env *plan.CheckEnv) error {
 // Create implements plan.Node.
 func (n *fanotifyNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	d, err := closedOnExec(func() (int, error) {
-		return unix.FanotifyInit(uint(n.init), uint(n.events)) // it tells them all later, also those of its first descriptor
+		return linux.FanotifyInit(n.init, n.events) // it tells them all later, also those of its first descriptor
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fanotify %#x, flags %#x: %w", n.id, n.init, err)
