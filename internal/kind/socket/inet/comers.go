@@ -1,6 +1,8 @@
 package inet
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind"
@@ -43,36 +45,46 @@ func (k *Kind) shut(env *kind.DumpEnv) error {
 	if len(k.awaits) == 0 {
 		return nil
 	}
-	own := map[uint32]bool{}
-	for _, f := range env.Tree.Files {
-		if f.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
-			own[uint32(f.Stat.Ino)] = true
-		}
+	others, err := k.othersAt(env)
+	if err != nil {
+		return err
 	}
 	var ports []netlock.Flow
 	for _, l := range k.awaits {
-		other, err := l.besideOthers(own)
-		if err != nil {
-			return err
+		if l.shares() && others[l.at.port] {
+			continue // the kernel decides who of them gets a client
 		}
-		if f, ok := portFlow(sort{family: l.family, protocol: unix.IPPROTO_TCP}, l.at, func(name string) int { return int(l.value(name)) }); ok && !other {
+		if f, ok := portFlow(sort{family: l.family, protocol: unix.IPPROTO_TCP}, l.at, func(name string) int { return int(l.value(name)) }); ok {
 			ports = append(ports, f)
 		}
 	}
 	return env.Shut(ports)
 }
 
-// besideOthers tells whether somebody outside of the tree listens at the same port: the
-// kernel decides who of them gets a client. own are the tree's sockets.
-func (l *look) besideOthers(own map[uint32]bool) (other bool, err error) {
-	if l.value("SO_REUSEPORT") == 0 && l.opts.Entry.GetSoBoundDev() == "" {
-		return false, nil
+// shares tells whether somebody else may listen at the same port.
+func (l *look) shares() bool {
+	return l.value("SO_REUSEPORT") != 0 || l.opts.Entry.GetSoBoundDev() != ""
+}
+
+// othersAt returns the ports at which somebody outside of the tree listens, if that matters.
+func (k *Kind) othersAt(env *kind.DumpEnv) (map[uint16]bool, error) {
+	at := slices.IndexFunc(k.awaits, (*look).shares)
+	if at < 0 {
+		return nil, nil
 	}
-	err = l.diag(func(c *sockdiag.Conn) error {
+	own, ports := map[uint32]bool{}, map[uint16]bool{}
+	for _, f := range env.Tree.Files {
+		if f.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
+			own[uint32(f.Stat.Ino)] = true
+		}
+	}
+	err := k.awaits[at].diag(func(c *sockdiag.Conn) error { // once for all: they may be many
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			q := sockdiag.InetQuery{Family: family, Protocol: unix.IPPROTO_TCP, States: 1 << tcp.Listening, Port: l.at.port}
+			q := sockdiag.InetQuery{Family: family, Protocol: unix.IPPROTO_TCP, States: 1 << tcp.Listening}
 			err := c.EachInet(q, func(s *sockdiag.Inet) error {
-				other = other || !own[s.Ino]
+				if !own[s.Ino] {
+					ports[s.Src.Port()] = true
+				}
 				return nil
 			})
 			if err != nil {
@@ -81,7 +93,7 @@ func (l *look) besideOthers(own map[uint32]bool) (other bool, err error) {
 		}
 		return nil
 	})
-	return other, err
+	return ports, err
 }
 
 // again dumps who has come since the listener was dumped.
