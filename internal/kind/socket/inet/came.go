@@ -2,13 +2,16 @@ package inet
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/kind/socket/tcp"
+	"glis.dev/glis/internal/linux"
 )
 
 // readCame finds out what an end of a connection of IPv6 knows of what came from its peer.
@@ -58,4 +61,31 @@ func (n *node) parseCame(e *extra.WaitingTCP, from netip.Addr) (tcp.Came, error)
 	}
 	c.Hops = max(c.Hops, uint32(least)&mostHops)
 	return c, nil
+}
+
+// hearCame has a connection hear of what came, and returns what takes back what that needs.
+// Where nothing gets there, as behind a firewall, it tells what a new one does: that is no
+// reason to be without it. Others need not wait for that once more.
+func (n *node) hearCame(h linux.Hand, num int) (back func() error, err error) {
+	nothing := func() error { return nil }
+	if !n.stream.Came.Told() || n.kind.unheard.Load() != nil {
+		return nothing, nil
+	}
+	if err := h.Run(); err != nil {
+		return nil, err
+	}
+	back, err = n.stream.HearCame(num, n.path(), n.number)
+	if errors.Is(err, tcp.ErrUnheard) {
+		why := err
+		n.kind.unheard.CompareAndSwap(nil, &why)
+		return nothing, back()
+	}
+	return back, err
+}
+
+// sayUnheard says, once, that connections don't tell what they did.
+func (k *Kind) sayUnheard(log *slog.Logger) {
+	if why := k.unheard.Load(); why != nil && k.saidUnheard.CompareAndSwap(false, true) {
+		log.Warn("Connections of IPv6 no longer tell of the segments that made them (IPV6_FL_F_REMOTE, IPV6_2292PKTOPTIONS)", "err", *why)
+	}
 }

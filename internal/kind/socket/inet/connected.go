@@ -50,13 +50,7 @@ func (n *node) finishConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, at a
 		}
 		return n.endConnecting(own)
 	}
-	if !n.stream.Came.Told() {
-		return n.endConnection(h, own, k, func() error { return nil })
-	}
-	if err := h.Run(); err != nil {
-		return err
-	}
-	back, err := n.stream.HearCame(num, n.path(), n.number)
+	back, err := n.hearCame(h, num)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -87,20 +88,22 @@ type Kind struct {
 	gates  bool                  // packets can be put into the queues of bare sockets
 	admits func() error          // why connections can't be put into the queues of listeners: some 5 ms, the first time
 
-	extras    *socket.Extras // nil: not read yet
-	streams   streams
-	usual     map[sort]*unseen
-	moves     map[netip.Addr]netip.Addr // --remap-addr
-	moved     map[netip.Addr]bool       // of these, that a socket has
-	waiting   map[plan.ID][]*extra.WaitingTCP
-	datagrams map[plan.ID]*inbox
-	received  map[plan.ID][]*extra.QueuedMessage
-	pings     map[plan.ID]bool // at which errors wait
-	feeder    *feeder
-	sharing   map[sharing]int // listeners made so far
-	choosers  map[sharing]*extra.SocketProgram
-	admitter  *tcp.Admitter
-	pacing    pacing
+	extras      *socket.Extras // nil: not read yet
+	streams     streams
+	unheard     atomic.Pointer[error] // why connections don't hear of what came, see hearCame
+	saidUnheard atomic.Bool
+	usual       map[sort]*unseen
+	moves       map[netip.Addr]netip.Addr // --remap-addr
+	moved       map[netip.Addr]bool       // of these, that a socket has
+	waiting     map[plan.ID][]*extra.WaitingTCP
+	datagrams   map[plan.ID]*inbox
+	received    map[plan.ID][]*extra.QueuedMessage
+	pings       map[plan.ID]bool // at which errors wait
+	feeder      *feeder
+	sharing     map[sharing]int // listeners made so far
+	choosers    map[sharing]*extra.SocketProgram
+	admitter    *tcp.Admitter
+	pacing      pacing
 	// sockets that only messages have, by inode, and what knows where things are in
 	// them if nobody else does
 	lones      map[uint64]*lone

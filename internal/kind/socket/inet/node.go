@@ -131,6 +131,7 @@ func (n *node) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.kind.sayUnheard(env.Log)
 	if err := n.setPace(env, own); err != nil {
 		return nil, errors.Join(err, own.Close())
 	}

@@ -111,7 +111,8 @@ func ReadCame(fd int, flow uint32) (c Came, err error) {
 }
 
 // HearCame has a connection that was just made, in repair mode, hear of what came. option
-// tells what its options are by now. It returns what takes them back when all is heard.
+// tells what its options are by now. It returns what takes them back when all is heard, also
+// with ErrUnheard.
 func (s *Stream) HearCame(fd int, p Path, option func(name string) int) (back func() error, err error) {
 	back, err = s.Came.listen(fd, option)
 	if err != nil {
@@ -122,12 +123,18 @@ func (s *Stream) HearCame(fd int, p Path, option func(name string) int) (back fu
 		return nil, err
 	}
 	seg := segment{Path: p, flags: flagAck, seq: s.start(), ack: s.acknowledged(), came: &s.Came}
-	if err := seg.send(); err != nil {
-		return nil, fmt.Errorf("send it a segment as if from its peer: %w", err)
+	err = seg.send()
+	if err == nil {
+		err = awaitInfo(fd, "it isn't heard", func(i *info) bool { return i.segsIn != 0 })
 	}
-	heard := func(i *info) bool { return i.segsIn != 0 }
-	return back, errors.Join(awaitInfo(fd, "it isn't heard", heard), bound())
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrUnheard, err)
+	}
+	return back, errors.Join(err, bound())
 }
+
+// ErrUnheard is that nothing gets to a connection as if from its peer.
+var ErrUnheard = errors.New("it isn't told of what came with a segment")
 
 // Told tells whether anything is known to have come.
 func (c *Came) Told() bool { return *c != Came{} }
