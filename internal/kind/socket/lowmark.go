@@ -15,6 +15,10 @@ import (
 // more than it would take by now, from before the buffer got its size. It is given that
 // while its buffer is large, and locked.
 
+// lowest is the least that can be set. A connection of a listener of Multipath TCP that is
+// one of TCP alone has 0, which means the same: sock_rcvlowat() in include/net/sock.h.
+const lowest = 1
+
 // markOfTCP tells whether an option is SO_RCVLOWAT of a TCP socket.
 func (k *Kernel) markOfTCP(o *Option) bool {
 	return o.Opt == unix.SO_RCVLOWAT && o.Level == unix.SOL_SOCKET && k.Table.named("TCP_NODELAY") >= 0
@@ -22,6 +26,9 @@ func (k *Kernel) markOfTCP(o *Option) bool {
 
 // setMark sets it, and leaves the size of the buffer and its lock as they are.
 func (k *Kernel) setMark(h linux.Hand, fd int, o *Option, v Value) error {
+	if v.Lo == 0 {
+		v.Lo = lowest
+	}
 	if err := h.Run(); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
@@ -48,5 +49,21 @@ func TestLowWaterMark(t *testing.T) {
 			p.move(t, 0, 1)
 			sameOptions(t, tcp4, "connected", want, optionsOf(t, s, p.ends[0].Int()))
 		})
+	}
+}
+
+// A connection of a listener of Multipath TCP whose client doesn't speak that has a mark of 0,
+// which can't be set, and means the same as 1.
+func TestLowWaterMarkOfNone(t *testing.T) {
+	d := tcp4.bound(t, "127.0.0.1")
+	k, err := socket.NewKernel(table(tcp4), d.Int())
+	must(t, err)
+	values := make([]socket.Value, len(k.Table))
+	k.Know(values, "SO_RCVLOWAT", socket.Uint(0))
+	must(t, k.Set(d.Int(), values, socket.Early, socket.Last))
+	n, err := unix.GetsockoptInt(d.Int(), unix.SOL_SOCKET, unix.SO_RCVLOWAT)
+	must(t, err)
+	if n != 1 {
+		t.Errorf("SO_RCVLOWAT is %d afterwards", n)
 	}
 }
