@@ -256,7 +256,7 @@ func (f *files) leased(t *scan.Task, path string, flags uint32) (*scan.File, err
 	if f.leases == nil {
 		f.leases = []*scan.File{}
 		for _, o := range f.tree.Files {
-			if slices.ContainsFunc(o.Info().Locks, func(l proc.Lock) bool { return l.Kind == "LEASE" }) {
+			if o.Info().Leased() {
 				f.leases = append(f.leases, o)
 			}
 		}

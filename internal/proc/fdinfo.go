@@ -1,6 +1,9 @@
 package proc
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // FDInfo is /proc/PID/fdinfo/N, see proc_pid_fdinfo(5). Of the pointers at
 // most the one of the file's kind is set.
@@ -24,6 +27,11 @@ type FDInfo struct {
 	// Lines that nothing above stands for, such as those of io_uring, BPF
 	// maps, dma-buf and drm.
 	Rest []string
+}
+
+// Leased tells whether a file has a lease (F_SETLEASE), which whoever else opens it breaks.
+func (i *FDInfo) Leased() bool {
+	return slices.ContainsFunc(i.Locks, func(l Lock) bool { return l.Kind == "LEASE" })
 }
 
 // Eventfd is what fdinfo says of an eventfd(2).

@@ -86,7 +86,7 @@ func (k Mqueue) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 // hasLease tells whether the tree has a lease on a file.
 func hasLease(t *scan.Tree, f *scan.File) bool {
 	return slices.ContainsFunc(t.Files, func(o *scan.File) bool {
-		return o.Stat.Dev == f.Stat.Dev && o.Stat.Ino == f.Stat.Ino && slices.ContainsFunc(o.Info().Locks, func(l proc.Lock) bool { return l.Kind == "LEASE" })
+		return o.Stat.Dev == f.Stat.Dev && o.Stat.Ino == f.Stat.Ino && o.Info().Leased()
 	})
 }
 
