@@ -52,7 +52,8 @@ func (f *freezer) forget(th *scan.Thread) {
 }
 
 // isOurs tells whether a thread that can't be seized is: by the number that it had before
-// it executed a program. It was asked to stop, or will at the end of that.
+// it executed a program. It may not have been asked to stop, since that number was nobody's
+// by then, and the end of execve(2) passed, at which it would have.
 func isOurs(t *scan.Task, tid proc.TID) bool {
 	st, err := t.Dir.ThreadStatus(tid)
 	return err == nil && int(st.TracerPid) == unix.Gettid()

@@ -52,17 +52,13 @@ func (f *freezer) take(t *scan.Task, tid proc.TID) (*scan.Thread, error) {
 		f.doubted[t] = true
 		return nil, nil // if it was the first thread, settled sees what is left
 	}
-	asked := errors.Is(err, unix.EPERM) && isOurs(t, tid)
-	if err != nil && !asked {
+	if err != nil && (!errors.Is(err, unix.EPERM) || !isOurs(t, tid)) {
 		return nil, f.whyNot(t, tid, err)
 	}
 	th := &scan.Thread{Thread: remote.Thread{Tgid: t.PID, TID: tid}, Task: t, Status: &f.unread}
 	f.seen[tid] = true
 	f.seized = append(f.seized, th)
 	f.moving[th] = true
-	if asked {
-		return th, nil
-	}
 	if err := tracee.Interrupt(tid); err != nil && !errors.Is(err, tracee.ErrGone) {
 		return nil, err
 	}

@@ -41,6 +41,13 @@ const (
 // WALL makes wait4(2) see every kind of child and tracee (__WALL).
 const WALL = 0x40000000
 
+// What waitid(2) says of an end in si_code: include/uapi/asm-generic/siginfo.h.
+const (
+	CLD_EXITED = 1
+	CLD_KILLED = 2
+	CLD_DUMPED = 3
+)
+
 // PeekSiginfoArgs is struct ptrace_peeksiginfo_args.
 type PeekSiginfoArgs struct {
 	Off   uint64

@@ -11,16 +11,16 @@ import (
 
 // Leased returns a program of which the execution takes as long as it is not let, in a
 // folder of its own: its interpreter has a lease, and who executes it waits in the
-// kernel (WaitsToExecute) where nobody can seize one of its process.
+// kernel (WaitsToExecute) where nobody can seize one of its process. It does not end.
 func Leased(t testing.TB) (program string, let func()) {
 	t.Helper()
 	at := t.TempDir()
-	sleep, err := os.ReadFile("/bin/sleep")
+	tail, err := os.ReadFile("/usr/bin/tail")
 	if err != nil {
 		t.Fatal(err)
 	}
 	interpreter, program := filepath.Join(at, "interpreter"), filepath.Join(at, "script")
-	if err := errors.Join(os.WriteFile(interpreter, sleep, 0o700), os.WriteFile(program, []byte("#!"+interpreter+"\n"), 0o700)); err != nil {
+	if err := errors.Join(os.WriteFile(interpreter, tail, 0o700), os.WriteFile(program, []byte("#!"+interpreter+" -f\n"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(interpreter)

@@ -130,6 +130,53 @@ func TestStopsUnderAnotherNumber(t *testing.T) {
 	})
 }
 
+// A thread that was seized by the number it had while it executed a program, and is another
+// one's since, or nobody's, can't be asked to stop by that; it stops nevertheless.
+func TestStopsSeizedByOldNumber(t *testing.T) {
+	p, let := executesLong(t)
+	onTracer(t, func() {
+		noSignals(t)
+		seizeAll(t, p.tids[:1])
+		p.waits(t)
+		onceSeizing(t, let)
+		defer ReapOthers(p.tids[0])()
+		// Without PTRACE_O_TRACEEXEC, as if it was seized after the stop that this is for.
+		if err := NewSeizing().Seize(p.tids[4], 0); err != nil {
+			t.Error(err)
+		}
+		if err := Interrupt(p.tids[4]); !errors.Is(err, ErrGone) {
+			t.Errorf("asked by the old number: %v", err)
+		}
+		p.executed(t)
+		if err := Still(p.tids[0], untilPatience()); err != nil {
+			t.Error(err)
+		}
+		if _, err := Regs(p.tids[0]); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A report of a thread that lives is left to its waiter.
+func TestReapsDeadOnly(t *testing.T) {
+	p := startExecuting(t)
+	onTracer(t, func() {
+		seizeAll(t, p.tids[:1])
+		if err := Interrupt(p.tids[0]); err != nil {
+			t.Error(err)
+		}
+		testkit.Poll(t, "it stops", func() bool {
+			reapOne(p.tids[0])
+			_, err := Regs(p.tids[0])
+			return err == nil
+		})
+		reapOne(p.tids[0])
+		if s, ok, err := TryWait(p.tids[0]); err != nil || !ok || !s.Trap() {
+			t.Errorf("%v, %v, %v", s, ok, err)
+		}
+	})
+}
+
 // executesLong has the last thread of a process execute a program, and wait where nobody
 // can seize one of its process, until it is let.
 func executesLong(t *testing.T) (p *executing, let func()) {
@@ -174,18 +221,24 @@ func onceSeizing(t *testing.T, f func()) {
 	}()
 }
 
+// noSignals blocks the signals of this thread: one would have a seize that waits look anew,
+// when there is nobody to seize.
+func noSignals(t *testing.T) {
+	all := unix.Sigset_t{}
+	for i := range all.Val {
+		all.Val[i] = ^uint64(0)
+	}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // To seize a thread beside one that is about to execute a program lasts until it has,
 // and it waits for the ends of the others.
 func TestSeizedWhileItExecutes(t *testing.T) {
 	p, let := executesLong(t)
 	onTracer(t, func() {
-		all := unix.Sigset_t{}
-		for i := range all.Val {
-			all.Val[i] = ^uint64(0)
-		}
-		if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil); err != nil {
-			t.Error(err) // a signal would have it look anew, when there is nobody to seize
-		}
+		noSignals(t)
 		seizeAll(t, p.tids[:3])
 		p.waits(t)
 		onceSeizing(t, let)

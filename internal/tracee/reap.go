@@ -56,7 +56,19 @@ func reapDead(tid proc.TID) {
 		if st, err := dir.ThreadStat(other); other == tid || err != nil || st.State != 'Z' {
 			continue
 		}
-		_, _ = unix.Wait4(int(other), nil, linux.WALL|unix.WNOHANG, nil) // not ours, or gone: as good
+		reapOne(other)
+	}
+}
+
+// reapOne takes the report of a thread's end, if it has ended: by now the number may be that
+// of the thread that has executed the program, whose report of that is its waiter's. If it
+// is not ours, or gone, that is as good. waitid(2) tells of the stops of tracees as well,
+// whatever it is asked for.
+func reapOne(tid proc.TID) {
+	var said unix.Siginfo
+	err := unix.Waitid(unix.P_PID, int(tid), &said, linux.WALL|unix.WNOHANG|unix.WEXITED|unix.WNOWAIT, nil)
+	if err == nil && (said.Code == linux.CLD_EXITED || said.Code == linux.CLD_KILLED || said.Code == linux.CLD_DUMPED) {
+		_, _ = unix.Wait4(int(tid), nil, linux.WALL|unix.WNOHANG, nil)
 	}
 }
 

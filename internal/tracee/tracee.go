@@ -314,6 +314,8 @@ func Still(tid proc.TID, stop func() error) error {
 		if trapped, err := handOn(tid, s); trapped || err != nil {
 			return err
 		}
+	} else if err := Interrupt(tid); err != nil {
+		return err // asking for it under the number that it had has asked nobody
 	}
 	_, err = WaitTrapUntil(tid, stop)
 	return err
