@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
@@ -24,6 +25,9 @@ func (f *freezer) sure(tasks []*scan.Task) (lost bool, err error) {
 			continue
 		}
 		delete(f.doubted, t)
+		if lives, err := unseen(t); lives || err != nil {
+			return true, err
+		}
 		for _, th := range slices.Clone(t.Threads) {
 			if err := f.ended(); err != nil {
 				return lost, err
@@ -68,16 +72,26 @@ func (f *freezer) again(tasks []*scan.Task) ([]proc.PID, error) {
 	return f.newChildren()
 }
 
-// stat reads what /proc says of a task. While a thread takes over the number of the
-// first that may be of the first still, which has ended: it has no threads then.
+// stat reads what /proc says of a task.
 func (f *freezer) stat(dir *proc.Dir) (proc.Stat, error) {
-	for {
-		st, err := dir.Stat()
-		if err != nil || st.NumThreads > 0 {
-			return st, err
-		}
-		if err := f.ended(); err != nil {
-			return st, err
+	return lasting(dir.Stat, func(st *proc.Stat) bool { return st.NumThreads > 0 })
+}
+
+// unseen tells whether none of the threads of a task in doubt was to be had, since one took
+// over the number of the first just then, but the task has not ended. The first is looked
+// at after the others: it may be one of them by then.
+func unseen(t *scan.Task) (bool, error) {
+	if len(t.Threads) > 0 {
+		return false, nil
+	}
+	tids, err := t.Dir.Threads()
+	for _, tid := range append(tids, proc.TID(t.PID)) {
+		if err == nil && !ended(t, tid) {
+			return true, nil
 		}
 	}
+	if errors.Is(err, proc.ErrGone) {
+		return false, nil
+	}
+	return false, kind.About(t, err)
 }

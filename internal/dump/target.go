@@ -24,7 +24,7 @@ func (d *dump) checkTarget() error {
 		return err
 	}
 	defer dir.Close()
-	st, err := dir.Status()
+	st, err := lasting(dir.Status, func(st *proc.Status) bool { return st.Threads > 0 })
 	if err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
@@ -149,4 +149,16 @@ func newRunID() string {
 	_ = linux.Random(b[:]) // can only wait
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// lasting asks again what /proc says of a process as long as that has no threads. While a
+// thread that executes a program takes over the number of the first, it may be of the first
+// still, which has ended; who is asked next is the other one, or nobody.
+func lasting[T any](ask func() (T, error), has func(*T) bool) (T, error) {
+	for {
+		st, err := ask()
+		if err != nil || has(&st) {
+			return st, err
+		}
+	}
 }
