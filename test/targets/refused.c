@@ -342,7 +342,8 @@ static char queue_name[64];
 static void queue_unlink(void) { CHECK(mq_unlink(queue_name)); }
 static mqd_t queue(void) {
 	snprintf(queue_name, sizeof queue_name, "/glis-refused-%d", getpid());
-	return CHECK(mq_open(queue_name, O_RDWR | O_CREAT | O_EXCL, 0600, NULL));
+	struct mq_attr small = {.mq_maxmsg = 1, .mq_msgsize = 1}; // it counts against RLIMIT_MSGQUEUE of all that the user runs
+	return CHECK(mq_open(queue_name, O_RDWR | O_CREAT | O_EXCL, 0600, &small));
 }
 static void queue_gone(void) { queue(), queue_unlink(); }
 static void queue_elsewhere(void) {
