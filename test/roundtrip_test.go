@@ -45,6 +45,7 @@ var targets = []target{
 	{name: "restart", changing: true, noCRIU: "EINTR from calls with a restart block"},
 	{name: "restartbefore", src: "restart", args: []string{"before"}, changing: true, needs: threadMemory, noCRIU: "EINTR from calls with a restart block"},
 	{name: "timelimit", flags: []string{"-pthread"}, generations: 3, changing: true, dump: established, restore: established, noCRIU: "connections that nobody accepted are refused"},
+	{name: "connectlate", dump: established, restore: established, noCRIU: "connect(2) says EISCONN"},
 	{name: "comm"},
 	{name: "stopped", noCRIU: "SIGTTIN and SIGTTOU stop nobody in a restored group"},
 	{name: "creds", args: []string{"root"}},

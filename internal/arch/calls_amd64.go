@@ -52,6 +52,7 @@ func RestartCode(r *Regs) (code int64, ok bool) {
 
 // Numbers of the kernel's own errors for SetInterrupted.
 const (
+	RestartSys    = eRESTARTSYS
 	RestartNoHand = eRESTARTNOHAND
 	RestartBlock  = eRESTART_RESTARTBLOCK
 )
@@ -86,24 +87,30 @@ func SetInterrupted(r *Regs, nr uint64, code int64, folded bool) {
 // Finish makes the thread stand after its system call with this result.
 func Finish(r *Regs, result int64) { r.Rax, r.Orig_rax = uint64(result), ^uint64(0) }
 
-// Endless tells whether a system call that ends with EINTR whenever its thread
-// is stopped (signal(7), last section) has no timeout, so that making it again
-// changes nothing.
-func Endless(nr uint64, a [6]uint64) bool {
+// Renewable tells whether a system call that ends with EINTR whenever its thread is
+// stopped (signal(7), last section) can be made again, since it has done nothing yet: it has
+// no timeout, or its socket has the limit (SO_RCVTIMEO, SO_SNDTIMEO), and read(2) and others
+// end so only at such a one, and where a driver says that nothing was read or written.
+func Renewable(nr uint64, a [6]uint64) bool {
 	switch nr {
 	case unix.SYS_EPOLL_WAIT, unix.SYS_EPOLL_PWAIT:
 		return int32(a[3]) < 0
 	case unix.SYS_EPOLL_PWAIT2, unix.SYS_SEMTIMEDOP:
 		return a[3] == 0
-	case unix.SYS_SEMOP:
-		return true
 	case unix.SYS_RT_SIGTIMEDWAIT:
 		return a[2] == 0
 	case unix.SYS_IO_GETEVENTS, unix.SYS_IO_PGETEVENTS:
 		return a[4] == 0
+	case unix.SYS_SEMOP, unix.SYS_CONNECT, unix.SYS_ACCEPT, unix.SYS_ACCEPT4,
+		unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_RECVMMSG, unix.SYS_READ, unix.SYS_READV,
+		unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG, unix.SYS_WRITE, unix.SYS_WRITEV, unix.SYS_SENDFILE:
+		return true
 	}
 	return false
 }
+
+// IsConnect tells whether a system call is connect(2).
+func IsConnect(nr uint64) bool { return nr == unix.SYS_CONNECT }
 
 // SleepArgs tells which arguments of a sleeping call (by index) are the time to
 // sleep and where the kernel leaves the rest.

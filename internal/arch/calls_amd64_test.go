@@ -80,7 +80,7 @@ func TestCallOf(t *testing.T) {
 	}
 }
 
-func TestEndless(t *testing.T) {
+func TestRenewable(t *testing.T) {
 	tests := []struct {
 		nr   uint64
 		args [6]uint64
@@ -96,10 +96,14 @@ func TestEndless(t *testing.T) {
 		{unix.SYS_RT_SIGTIMEDWAIT, [6]uint64{1, 1, 1}, false},
 		{unix.SYS_SEMOP, [6]uint64{}, true},
 		{unix.SYS_SEMTIMEDOP, [6]uint64{0, 0, 0, 9}, false},
-		{unix.SYS_READ, [6]uint64{}, false},
+		{unix.SYS_READ, [6]uint64{}, true},
+		{unix.SYS_CONNECT, [6]uint64{}, true},
+		{unix.SYS_RECVMMSG, [6]uint64{0, 0, 0, 0, 9}, true},
+		{unix.SYS_PAUSE, [6]uint64{}, false},
+		{unix.SYS_CLOSE, [6]uint64{}, false},
 	}
 	for _, x := range tests {
-		if got := Endless(x.nr, x.args); got != x.want {
+		if got := Renewable(x.nr, x.args); got != x.want {
 			t.Errorf("call %d %v: %v", x.nr, x.args, got)
 		}
 	}

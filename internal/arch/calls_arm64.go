@@ -7,6 +7,7 @@ const (
 	SysModifyLDT  = 0 // nor this
 	SysIoperm     = 0 // nor this
 	SysIopl       = 0 // nor this
+	RestartSys    = -512
 	RestartNoHand = -514
 	RestartBlock  = -516
 )
@@ -18,7 +19,8 @@ func Again(r *Regs, nr uint64)                                   {}
 func AtCall(r *Regs, nr uint64) bool                             { return false }
 func SetInterrupted(r *Regs, nr uint64, code int64, folded bool) {}
 func Finish(r *Regs, result int64)                               {}
-func Endless(nr uint64, a [6]uint64) bool                        { return false }
+func Renewable(nr uint64, a [6]uint64) bool                      { return false }
+func IsConnect(nr uint64) bool                                   { return false }
 func SleepArgs(nr uint64) (request, rest int, ok bool)           { return 0, 0, false }
 func CallOf(a [6]uint64, block [2]uint64) (nr uint64, ok bool)   { return 0, false }
 func Timed(nr uint64, a [6]uint64) bool                          { return false }

@@ -172,5 +172,5 @@ func (t *Thread) Mend(pending bool) {
 // can be made again without any difference.
 func Again(r *arch.Regs, pending bool) bool {
 	nr, ok := arch.InSyscall(r)
-	return ok && !pending && arch.Interrupted(r) && arch.Endless(nr, arch.CallArgs(r))
+	return ok && !pending && arch.Interrupted(r) && arch.Renewable(nr, arch.CallArgs(r))
 }

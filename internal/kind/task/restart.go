@@ -40,10 +40,15 @@ import (
 //     on after a dump keeps its time to the nanosecond.
 //   - epoll_wait and a few others end with EINTR by being stopped. If they
 //     have no timeout they are made again too (Thaw does the same for a task
-//     that runs on), else EINTR it is, as after SIGSTOP and SIGCONT. The
-//     rest of that time is in a timer on the stack of the thread in the kernel,
-//     which is gone as soon as it is stopped, and calls on sockets take their
-//     limit from the socket (SO_RCVTIMEO, SO_SNDTIMEO), which others have, too.
+//     that runs on), else EINTR it is, as after SIGSTOP and SIGCONT: who waits
+//     so reckons its time anew then. Calls on sockets with a limit of time
+//     (SO_RCVTIMEO, SO_SNDTIMEO) end like that, too, of which programs know
+//     less; they are made again, with the whole limit. The rest of either time is in a
+//     timer on the stack of the thread in the kernel, which is gone as soon as
+//     it is stopped, and the limit is the socket's, which others have, too.
+//   - connect(2) that is made again tells EISCONN if the connection was made
+//     meanwhile, since restored ones are connected. So its code is kept, and
+//     Rearm ends it as the kernel would have.
 
 // restart is what an image says beyond the registers about a thread that was
 // interrupted in a system call.
@@ -130,12 +135,15 @@ func foldRestart(t *scan.Thread) (arch.Regs, *restart, error) {
 	switch {
 	case remote.Again(&r, pending):
 		arch.Rewind(&r)
+		if arch.IsConnect(nr) {
+			return r, &restart{Nr: nr, Code: arch.RestartSys}, nil
+		}
 	case !interrupted:
 	case arch.NeedsBlock(&r):
 		return foldBlock(t, r, pending)
 	default:
 		arch.FoldRestart(&r, false)
-		if pending {
+		if pending || arch.IsConnect(nr) {
 			return r, &restart{Nr: nr, Code: code}, nil
 		}
 	}

@@ -42,6 +42,7 @@ func TestInterruptedCalls(t *testing.T) {
 		{"polltime", sysPoll, again, false},
 		{"futex", unix.SYS_FUTEX, again, false},
 		{"read", unix.SYS_READ, again, false},
+		{"recvtime", unix.SYS_RECVFROM, again, false},
 		{"pause", sysPause, again, false},
 		{"epoll", sysEpollWait, again, false},
 		{"sigwait", unix.SYS_RT_SIGTIMEDWAIT, again, false},

@@ -6,8 +6,11 @@ import (
 	"math"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
@@ -72,7 +75,13 @@ func (w *Wake) unfold(r *restart) error {
 }
 
 // Slept tells whether it enters its call again, so that Rearm changes what it begins with.
-func (w *Wake) Slept() bool { return w.restart != nil }
+func (w *Wake) Slept() bool { return w.restart != nil || w.connects() }
+
+// connects tells whether it makes connect(2) again.
+func (w *Wake) connects() bool {
+	nr, ok := arch.InSyscall(&w.Regs)
+	return ok && arch.IsConnect(nr)
+}
 
 // Prepare lays what Rearm needs into a batch of the thread. Call it while
 // building the thread's last batch.
@@ -88,11 +97,45 @@ func (w *Wake) Prepare(b *remote.Batch) {
 // every thread when the batch given to Prepare has run, and before the
 // registers are set; what else the thread still does must not sleep.
 func Rearm(t *remote.Thread, arena *remote.Arena, w *Wake) error {
+	if w.connects() {
+		return w.connected(t)
+	}
 	if w.restart == nil {
 		return nil
 	}
 	if err := w.sleep(t, arena); err != nil {
 		return fmt.Errorf("thread %d: sleep for the rest of its time: %w", t.TID, err)
+	}
+	return nil
+}
+
+// connected ends the call of a thread that was in connect(2), if its connection was made
+// before it could hear of that: a restored one is connected, to which EISCONN is the answer.
+func (w *Wake) connected(t *remote.Thread) error {
+	pidfd, err := fd.Task(int(t.TID))
+	if errors.Is(err, unix.EINVAL) {
+		return nil // of a thread but the first, before Linux 6.9
+	}
+	if err != nil {
+		return fmt.Errorf("thread %d: %w", t.TID, err)
+	}
+	defer pidfd.Close()
+	sock, err := fd.Borrow(pidfd.Int(), int32(arch.CallArgs(&w.Regs)[0]))
+	if errors.Is(err, unix.EBADF) {
+		return nil // connect(2) will say so, too
+	}
+	if err != nil {
+		return fmt.Errorf("thread %d: %w", t.TID, err)
+	}
+	defer sock.Close()
+	info, err := unix.GetsockoptTCPInfo(sock.Int(), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return nil //nolint:nilerr // it is no socket of TCP
+	}
+	switch info.State {
+	case unix.BPF_TCP_SYN_SENT, unix.BPF_TCP_SYN_RECV, unix.BPF_TCP_CLOSE, unix.BPF_TCP_LISTEN:
+	default:
+		arch.Finish(&w.Regs, 0)
 	}
 	return nil
 }

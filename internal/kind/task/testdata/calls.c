@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,7 +43,13 @@ int main(int argc, char **argv) {
 		r = syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &hour, NULL, 0);
 	else if (!strcmp(c, "read"))
 		r = syscall(SYS_read, fds[0], &ev, 1);
-	else if (!strcmp(c, "epoll"))
+	else if (!strcmp(c, "recvtime")) {
+		struct timeval limit = {3600};
+		int sock[2];
+		socketpair(AF_UNIX, SOCK_STREAM, 0, sock);
+		setsockopt(sock[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+		r = syscall(SYS_recvfrom, sock[0], &ev, 1, 0, NULL, NULL);
+	} else if (!strcmp(c, "epoll"))
 		r = syscall(SYS_epoll_wait, ep, &ev, 1, -1);
 	else if (!strcmp(c, "epolltime"))
 		r = syscall(SYS_epoll_wait, ep, &ev, 1, 3600000);
