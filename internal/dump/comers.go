@@ -29,7 +29,7 @@ func (d *dump) shut(listeners []netlock.Flow) error {
 		return nil
 	}
 	if err := d.guard.Lock().Shut(d.lockName(), listeners); err != nil {
-		d.log.Debug("who begins to connect in the last instant is told of it", "why", err)
+		d.log.Warn("Clients that begin to connect in the last instant are reset", "err", err)
 		return nil
 	}
 	d.shuts = true

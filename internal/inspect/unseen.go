@@ -78,6 +78,7 @@ func unseenOptions(e *extra.SocketEntry) []Option {
 			set = append(set, Option{name, value})
 		}
 	}
+	text("came with a segment", cameWord(e.GetCame()))
 	text("multicast interface", e.GetMulticastInterface())
 	if p := e.GetPacketInfo(); p != nil {
 		set = append(set, Option{"IPV6_PKTINFO", fmt.Sprintf("%x %s", p.GetAddress(), p.GetInterface())})
@@ -99,6 +100,21 @@ func unseenOptions(e *extra.SocketEntry) []Option {
 	text("SO_ATTACH_REUSEPORT", programWord(e.GetReusePort().GetProgram()))
 	text("PACKET_FANOUT_DATA", programWord(e.GetFanout()))
 	return set
+}
+
+// cameWord is what a connection of IPv6 knows of what came from its peer.
+func cameWord(c *extra.Came) string {
+	if c == nil {
+		return ""
+	}
+	s := fmt.Sprintf("hop limit %d", c.GetHops())
+	if f := c.GetFlowInfo(); f != 0 {
+		s += fmt.Sprintf(", flow label and class %#x", f)
+	}
+	if c.GetInterface() {
+		s += ", by which interface"
+	}
+	return s
 }
 
 func programWord(p *extra.SocketProgram) string {

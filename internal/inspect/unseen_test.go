@@ -125,6 +125,7 @@ func TestUnseenIsTold(t *testing.T) {
 		x.BusyPollBudget, x.Inq, x.MaxSegment, x.FanoutMembers, x.FullCoverage = u32(7), proto.Bool(true), u32(900), u32(9), u32(1)
 		x.Reflects, x.Labels = proto.Bool(true), []*extra.FlowLabel{{Label: u32(1), Peer: make([]byte, 16), Share: u32(1), Linger: u32(6)}}
 		x.PacketSize, x.FlowInfo = u32(1400), u32(0x12345)
+		x.Came = &extra.Came{Hops: u32(64), FlowInfo: u32(0x12345), Interface: proto.Bool(true)}
 		x.MulticastInterface, x.PacketInfo = text("lo"), &extra.PacketInfo{Address: make([]byte, 16), Interface: text("lo")}
 		x.Long = []*extra.SocketOption{{Level: u32(41), Name: u32(59), Value: make([]byte, 8)}}
 		x.Ring = []*extra.RingPart{{Offset: proto.Uint64(0), Content: []byte{1}}}
@@ -136,7 +137,7 @@ func TestUnseenIsTold(t *testing.T) {
 		x.ReusePort = &extra.ReusePort{Group: u32(1), Index: u32(0), Program: &extra.SocketProgram{Classic: []uint64{1}}}
 	})
 	for _, name := range []string{
-		"ICMPV6_FILTER", "SO_BUSY_POLL_BUDGET", "SO_INQ", "TCP_MAXSEG", "IPV6_MTU", "sin6_flowinfo", "IPV6_FL_F_REFLECT", "IPV6_FLOWLABEL_MGR", "PACKET_FANOUT members", "coverages of 0 (UDP-Lite)", "multicast interface", "IPV6_PKTINFO", "IPV6_DSTOPTS", "ring", "next frame of the ring", "next frame to send", "blocks begun", "waits for a block",
+		"ICMPV6_FILTER", "SO_BUSY_POLL_BUDGET", "SO_INQ", "TCP_MAXSEG", "IPV6_MTU", "sin6_flowinfo", "IPV6_FL_F_REFLECT", "IPV6_FLOWLABEL_MGR", "came with a segment", "PACKET_FANOUT members", "coverages of 0 (UDP-Lite)", "multicast interface", "IPV6_PKTINFO", "IPV6_DSTOPTS", "ring", "next frame of the ring", "next frame to send", "blocks begun", "waits for a block",
 		"IP_XFRM_POLICY", "TCP_MD5SIG", "TCP_FASTOPEN_KEY", "groups", "SO_ATTACH_BPF", "SO_ATTACH_REUSEPORT", "PACKET_FANOUT_DATA",
 	} {
 		if !slices.ContainsFunc(f.Options, func(o Option) bool { return o.Name == name }) {
