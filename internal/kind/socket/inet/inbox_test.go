@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -267,6 +268,40 @@ func TestUnsentGiven(t *testing.T) {
 			must(t, err)
 			if got := unsentOf(second); len(got.GetGiven()) < 3 || !proto.Equal(got, want) {
 				t.Errorf("%v: got %v, want %v", s, got, want)
+			}
+		}
+	}
+}
+
+// What isn't sent yet by a socket that was disconnected, and lost its port by that, goes
+// where it was to, and from no port.
+func TestUnsentParted(t *testing.T) {
+	testkit.RequireRoot(t)
+	insideOf(t, udp4, udp4.make(t).Int()) // or skip
+	for _, s := range []sort{udp4, udp6} {
+		ip := map[int]string{unix.AF_INET: "127.0.0.1", unix.AF_INET6: "::1"}[s.family]
+		to, d := s.bound(t, ip), s.make(t)
+		at, err := unix.Getsockname(to.Int())
+		must(t, err)
+		must(t, unix.Connect(d.Int(), at))
+		must(t, unix.Send(d.Int(), []byte("part"), unix.MSG_MORE))
+		must(t, linux.Connect(d.Int(), binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)))
+		name, err := unix.Getsockname(d.Int())
+		must(t, err)
+		first, err := dumped(t, &options.Dump{}, d.Int())
+		must(t, err)
+		must(t, d.Close())
+		for _, n := range restored(t, first) {
+			got, err := unix.Getsockname(n)
+			must(t, err)
+			if !reflect.DeepEqual(got, name) {
+				t.Errorf("%v: its name is %v, want %v", s, got, name)
+			}
+			must(t, unix.Send(n, []byte("s"), 0))
+			b := make([]byte, 9)
+			k, _, err := unix.Recvfrom(to.Int(), b, 0)
+			if err != nil || string(b[:k]) != "parts" {
+				t.Errorf("%v: what comes is %q, %v", s, b[:k], err)
 			}
 		}
 	}

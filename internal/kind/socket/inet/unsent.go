@@ -13,6 +13,7 @@ import (
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 )
@@ -299,11 +300,32 @@ func (n *node) keepUnsent(own int) error {
 		target = n.peer.addrPort()
 	}
 	control, err := u.control(target.Addr().Unmap().Is4())
-	if err == nil {
-		err = unix.Sendmsg(own, u.data, control, to, unix.MSG_MORE|unix.MSG_NOSIGNAL)
-	}
 	if err != nil {
+		return fmt.Errorf("what it sends later: %w", err)
+	}
+	if u.to.IsValid() && n.at.port == 0 {
+		return n.keepParted(own, control)
+	}
+	if err := unix.Sendmsg(own, u.data, control, to, unix.MSG_MORE|unix.MSG_NOSIGNAL); err != nil {
 		return fmt.Errorf("give it %d bytes to send later: %w", len(u.data), err)
 	}
 	return nil
+}
+
+// keepParted is keepUnsent for a socket that was disconnected meanwhile: that took its port,
+// which it would have if it was given an address.
+func (n *node) keepParted(own int, control []byte) error {
+	u := n.inbox.unsent
+	to := n.addressOf(u.to)
+	err := to.anywhere(func(zone int) error { return n.unseen.connectTo(own, to, zone) })
+	if err != nil {
+		return fmt.Errorf("connect to %v, which it was connected to: %w", to, err)
+	}
+	if err := unix.Sendmsg(own, u.data, control, nil, unix.MSG_MORE|unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("give it %d bytes to send later: %w", len(u.data), err)
+	}
+	if err := linux.Connect(own, binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)); err != nil {
+		return fmt.Errorf("disconnect from %v: %w", to, err)
+	}
+	return errors.Join(socket.AttachDevice(own, n.opts.Entry), n.hearOnly(own)) // who is disconnected belongs to none
 }
