@@ -5,7 +5,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -51,17 +50,5 @@ func TestMqueueLeased(t *testing.T) {
 	mustFail(t, err, "a message queue that has a lease")
 	if lease, err := unix.FcntlInt(uintptr(n), unix.F_GETLEASE, 0); lease != unix.F_WRLCK || err != nil {
 		t.Errorf("lease %d, %v", lease, err)
-	}
-}
-
-// unlinkQueue is mq_unlink(2): there need not be a file system of mqueue at mqueueRoot, and a
-// name that stays counts against RLIMIT_MSGQUEUE of every program of the user.
-func unlinkQueue(t *testing.T, name string) {
-	p, err := unix.BytePtrFromString(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, e := unix.Syscall(unix.SYS_MQ_UNLINK, uintptr(unsafe.Pointer(p)), 0, 0); e != 0 {
-		t.Error(e)
 	}
 }
