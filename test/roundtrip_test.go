@@ -127,6 +127,7 @@ var targets = []target{
 	{name: "unixrebound", generations: 3, noCRIU: "clients that are closed are refused"},
 	{name: "unixdeserted", generations: 3, noCRIU: "names of closed peers are lost"},
 	{name: "unixlone", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
+	{name: "unixhanging", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixwatches", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixsharing", generations: 3, dump: established, restore: established, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixfitted", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},

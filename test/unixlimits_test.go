@@ -31,6 +31,7 @@ var unixRefusals = []struct {
 	{"senderoutside", "or is the name of who has sent what waits in the queue", "the name of who has sent it a message", nil},
 	{"waitlonely", "descriptors come along that nobody else in the tree has open", "events wait in it", nil},
 	{"waithalved", "pipes with an end outside", "held outside of the tree", nil},
+	{"waitwatched", "what an epoll file watches that no task", "an epoll file watches which no task", nil},
 	{"lonely", "an error (SO_ERROR) in front of messages", "nobody else in the tree has open", nil},
 	{"attribute", "has an ACL or an extended attribute", "trusted.glis", nil},
 	{"hardlink", "has other names (hard links)", "hard links", nil},

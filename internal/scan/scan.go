@@ -15,6 +15,7 @@ import (
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/sockmem"
 	"glis.dev/glis/internal/taskmem"
 )
 
@@ -164,12 +165,28 @@ type File struct {
 	// Within is the socket in whose queue it is, if no task has it as a
 	// descriptor. Task is the engine then, which has got it.
 	Within *File
+	// Hangs is what hangs on it, if another file is dumped in its place (package
+	// standin): what that tells of itself is not it. Nil of all others.
+	Hangs *Hanging
 	// Family is the address family of a socket, once somebody has asked for it;
 	// 0 (AF_UNSPEC, which no socket has) before.
 	Family int32
 	// Found says that Link leads to it, Unowned that nobody was ever to be told
 	// of I/O on it (F_SETOWN, F_SETSIG). They may be false for all that.
 	Found, Unowned bool
+}
+
+// Hanging is what hangs on an open file that nobody can be asked for.
+type Hanging struct {
+	Owner   *sockmem.Owner // who is told of I/O, nil if there is nobody
+	Watched []Watched
+}
+
+// Watched is that an epoll file watches another one.
+type Watched struct {
+	By     *File
+	Number int32  // the descriptor by which the other one was added
+	Nth    uint32 // how many others that were added by that number come before it, see kcmp(2)
 }
 
 // Path is where a file is below /proc/PID: "fd/3", "map_files/…", "exe", "cwd", "root".

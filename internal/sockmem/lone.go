@@ -19,8 +19,12 @@ type Lone struct {
 	UID   uint32 // of who owns it
 	GID   uint32
 	Ops   kmem.Addr // what makes it the kind that it is
-	// Bound says that more hangs on it than it tells: who is told of I/O, locks or
-	// leases on the file, an epoll file, or who watches it or its directory (inotify).
+	// Owner is who is told of I/O on it, nil if there is nobody.
+	Owner *Owner
+	// Watches are the epoll files that watch it.
+	Watches []Watch
+	// Bound says that more hangs on it than it tells: locks or leases on the file, or who
+	// watches it or its directory (inotify).
 	Bound bool
 	Path  string // from the root of all, "" if no path leads to it
 }
@@ -28,11 +32,11 @@ type Lone struct {
 // loneNames are what Lone reads. Where one is missing it tells nothing.
 func loneNames() []string {
 	names := []string{
-		"file.f_flags", "file.f_pos", "file.f_op", "file.f_path", "file.f_owner", "file.f_ep", "fown_struct.pid",
+		"file.f_flags", "file.f_pos", "file.f_op", "file.f_path",
 		"inode.i_uid", "inode.i_gid", "inode.i_flctx", "inode.i_fsnotify_mask", "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_inode", "dentry.d_name", "qstr.name", "qstr.len",
 		"vfsmount.mnt_root", "mount.mnt", "mount.mnt_parent", "mount.mnt_mountpoint", "eventfd_ctx.count", "eventfd_ctx.flags", "unix_sock.path", "sock_common.skc_family",
 	}
-	return append(names, lockLists[:]...)
+	return slices.Concat(names, lockLists[:], ownerNames(), watchNames())
 }
 
 // optional marks members that may be missing.
@@ -78,6 +82,12 @@ func (m *Memory) Lone(file kmem.Addr) (*Lone, error) {
 	if x.Ops, err = m.follow(file, "file.f_op"); err != nil {
 		return nil, err
 	}
+	if x.Owner, err = m.owner(file); err != nil {
+		return nil, err
+	}
+	if x.Watches, err = m.watches(file); err != nil {
+		return nil, err
+	}
 	if x.Bound, err = m.bound(file, x.Inode); err != nil {
 		return nil, err
 	}
@@ -87,17 +97,6 @@ func (m *Memory) Lone(file kmem.Addr) (*Lone, error) {
 
 // bound tells whether something hangs on a file.
 func (m *Memory) bound(file, inode kmem.Addr) (bool, error) {
-	owner, err := m.follow(file, "file.f_owner")
-	if !m.Has("fown_struct.file") { // before Linux 6.12 it is in the file
-		owner, err = m.Pointer(file + m.Off("file.f_owner") + m.Off("fown_struct.pid"))
-	}
-	if err != nil || owner != 0 {
-		return true, err
-	}
-	ep, err := m.follow(file, "file.f_ep")
-	if err != nil || ep != 0 {
-		return true, err
-	}
 	locked, err := m.locked(inode)
 	if err != nil || locked {
 		return true, err

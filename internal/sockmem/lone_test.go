@@ -2,10 +2,14 @@ package sockmem
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
 )
 
 // The kernel's memory tells what open files are, and what hangs on them.
@@ -47,19 +51,14 @@ func TestLone(t *testing.T) {
 	if y.At == x.At {
 		t.Errorf("two open files are both at %#x", x.At)
 	}
-	if y.At = x.At; *y != *x {
+	if y.At = x.At; !reflect.DeepEqual(y, x) {
 		t.Errorf("opened once more %+v, before %+v", y, x)
 	}
-	for name, bind := range map[string]func(n int) error{
-		"a lock":   func(n int) error { return unix.Flock(n, unix.LOCK_EX) },
-		"an owner": func(n int) error { _, err := unix.FcntlInt(uintptr(n), unix.F_SETOWN, os.Getpid()); return err },
-	} {
-		must(t, os.Remove(path))
-		n := open()
-		must(t, bind(n))
-		if x := look(n); !x.Bound {
-			t.Errorf("%s isn't seen: %+v", name, x)
-		}
+	must(t, os.Remove(path))
+	locked := open()
+	must(t, unix.Flock(locked, unix.LOCK_EX))
+	if x := look(locked); !x.Bound {
+		t.Errorf("a lock isn't seen: %+v", x)
 	}
 	e, err := unix.Eventfd(9, unix.EFD_SEMAPHORE|unix.EFD_CLOEXEC)
 	must(t, err)
@@ -68,5 +67,85 @@ func TestLone(t *testing.T) {
 	must(t, err)
 	if count, semaphore, err := m.Counter(file); err != nil || count != 9 || !semaphore || look(e).Bound {
 		t.Errorf("eventfd: %d, semaphore %v, %v, %+v", count, semaphore, err, look(e))
+	}
+}
+
+// So it tells who is told of I/O on them, and by which signal. Who has ended is nobody.
+func TestOwner(t *testing.T) {
+	m := memory(t)
+	for _, n := range ownerNames() {
+		if !m.Has(n) {
+			t.Fatalf("the kernel has no %s", n)
+		}
+	}
+	if unix.Getpgrp() == 0 { // that of who started it, outside of its PID namespace
+		must(t, unix.Setpgid(0, 0))
+	}
+	gone := exec.Command("/bin/true")
+	must(t, gone.Start())
+	for name, x := range map[string]struct {
+		who linux.FOwnerEx
+		sig int
+	}{
+		"nobody": {}, "a signal": {sig: 12}, "itself": {who: linux.FOwnerEx{Type: linux.F_OWNER_PID, PID: int32(os.Getpid())}}, "a thread": {linux.FOwnerEx{Type: linux.F_OWNER_TID, PID: int32(unix.Gettid())}, 40},
+		"a group": {linux.FOwnerEx{Type: linux.F_OWNER_PGRP, PID: int32(unix.Getpgrp())}, 10}, "who ends": {linux.FOwnerEx{Type: linux.F_OWNER_PID, PID: int32(gone.Process.Pid)}, 11},
+	} {
+		n, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+		must(t, err)
+		defer unix.Close(n)
+		if x.who.PID != 0 {
+			must(t, linux.FcntlSetOwnerEx(n, x.who))
+		}
+		if x.sig != 0 {
+			_, err = unix.FcntlInt(uintptr(n), linux.F_SETSIG, x.sig)
+			must(t, err)
+		}
+		if name == "who ends" {
+			must(t, gone.Wait())
+			x.who.PID = 0
+		}
+		file, err := m.File(n)
+		must(t, err)
+		is, err := m.Lone(file)
+		must(t, err)
+		switch o := is.Owner; {
+		case name == "nobody":
+			if o != nil {
+				t.Errorf("%s: %+v", name, o)
+			}
+		case o == nil || o.FOwnerEx != x.who || int(o.Signal) != x.sig || o.UID != uint32(unix.Getuid()) && x.who.PID != 0:
+			t.Errorf("%s: %+v, want %+v", name, o, x)
+		}
+	}
+}
+
+// And which epoll files watch them, under which number.
+func TestWatches(t *testing.T) {
+	m := memory(t)
+	watched, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	must(t, err)
+	defer unix.Close(watched)
+	want := map[Watch]bool{}
+	for range 3 {
+		e, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		must(t, err)
+		defer unix.Close(e)
+		at, err := m.File(e)
+		must(t, err)
+		must(t, unix.EpollCtl(e, unix.EPOLL_CTL_ADD, watched, &unix.EpollEvent{}))
+		want[Watch{at, int32(watched)}] = true
+	}
+	file, err := m.File(watched)
+	must(t, err)
+	x, err := m.Lone(file)
+	must(t, err)
+	for _, w := range x.Watches {
+		if !want[w] {
+			t.Errorf("it is watched by %+v, want %v", w, want)
+		}
+		delete(want, w)
+	}
+	if len(want) > 0 {
+		t.Errorf("that it is watched by %v isn't seen", want)
 	}
 }

@@ -14,6 +14,8 @@ import (
 // busyNames are how an epoll file polls its sockets (EPIOCSPARAMS), since Linux 6.9.
 var busyNames = [...]string{"eventpoll.busy_poll_usecs", "eventpoll.busy_poll_budget", "eventpoll.prefer_busy_poll"}
 
+const epollName = "epoll file"
+
 func epollNames() []string {
 	return []string{
 		"eventpoll", "eventpoll.rbr", "rb_node", "rb_node.rb_right", "rb_node.rb_left",
@@ -42,7 +44,7 @@ func epoll(k *Maker, x *sockmem.Lone) (*fd.FD, error) {
 	}
 	w := &watches{maker: k}
 	defer w.close()
-	if err := w.below(s.Pointer("eventpoll.rbr"), 0); err != nil {
+	if err := w.read(s); err != nil {
 		return nil, err
 	}
 	n, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -72,45 +74,105 @@ func (w *watches) close() {
 	}
 }
 
+// read finds the files that a struct eventpoll watches.
+func (w *watches) read(s *kmem.Struct) error {
+	items, err := w.maker.items(s)
+	if err != nil {
+		return err
+	}
+	for _, i := range items {
+		x := i.Watched
+		if x.File, err = w.maker.Held(i.file); err != nil {
+			return err
+		}
+		if x.File == nil {
+			return unlike("it is an epoll file, and what it watches as descriptor %d no task of the tree has open", x.Number)
+		}
+		w.all = append(w.all, x)
+	}
+	return nil
+}
+
+// item is something that an epoll file watches.
+type item struct {
+	fd.Watched           // without the file
+	file       kmem.Addr // where the kernel has that
+}
+
+// Nth is how many files an epoll file watches that were added by the same number as one,
+// and come before that in the kernel's order, as kcmp(2) counts.
+func (k *Maker) Nth(x sockmem.Watch, file kmem.Addr) (n uint32, err error) {
+	at, err := k.memory.Pointer(x.By + k.memory.Off("file.private_data"))
+	if err != nil {
+		return 0, err
+	}
+	s, err := k.memory.Struct("eventpoll", at)
+	if err != nil {
+		return 0, err
+	}
+	all, err := k.items(s)
+	for _, i := range all {
+		if i.file == file && i.Number == x.Number {
+			return n, nil
+		}
+		if i.Number == x.Number {
+			n++
+		}
+	}
+	if err == nil {
+		err = unlike("the kernel's memory of an epoll file that watches it has changed while it was read")
+	}
+	return 0, err
+}
+
+// items reads what a struct eventpoll watches, in the kernel's order.
+func (k *Maker) items(s *kmem.Struct) ([]item, error) {
+	t := &itemTree{maker: k}
+	err := t.below(s.Pointer("eventpoll.rbr"), 0)
+	return t.all, err
+}
+
+// itemTree is the kernel's tree of them.
+type itemTree struct {
+	maker *Maker
+	all   []item
+}
+
 // mostDeep is more than how deep a tree of so many is.
 const mostDeep = 64
 
-// below reads what is below a node of the kernel's tree, in its order.
-func (w *watches) below(node kmem.Addr, deep int) error {
+// below reads what is below a node.
+func (t *itemTree) below(node kmem.Addr, deep int) error {
 	if node == 0 {
 		return nil
 	}
-	m := w.maker.memory
-	if deep > mostDeep || len(w.all) > mostWatched {
+	m := t.maker.memory
+	if deep > mostDeep || len(t.all) > mostWatched {
 		return unlike("the kernel's memory of it has changed while it was read, or it watches more than %d files", mostWatched)
 	}
 	n, err := m.Struct("rb_node", node)
 	if err != nil {
 		return err
 	}
-	if err := w.below(n.Pointer("rb_node.rb_left"), deep+1); err != nil {
+	if err := t.below(n.Pointer("rb_node.rb_left"), deep+1); err != nil {
 		return err
 	}
-	if err := w.read(node - m.Off("epitem.rbn")); err != nil {
+	if err := t.read(node - m.Off("epitem.rbn")); err != nil {
 		return err
 	}
-	return w.below(n.Pointer("rb_node.rb_right"), deep+1)
+	return t.below(n.Pointer("rb_node.rb_right"), deep+1)
 }
 
 // read reads a struct epitem.
-func (w *watches) read(at kmem.Addr) error {
-	s, err := w.maker.memory.Struct("epitem", at)
+func (t *itemTree) read(at kmem.Addr) error {
+	s, err := t.maker.memory.Struct("epitem", at)
 	if err != nil {
 		return err
 	}
 	file, event := s.In("epitem.ffd"), s.In("epitem.event")
-	x := fd.Watched{Number: int32(file.U32("epoll_filefd.fd")), Events: event.U32("epoll_event.events"), Data: uint64(event.Pointer("epoll_event.data"))}
-	if x.File, err = w.maker.Held(file.Pointer("epoll_filefd.file")); err != nil {
-		return err
-	}
-	if x.File == nil {
-		return unlike("it is an epoll file, and what it watches as descriptor %d no task of the tree has open", x.Number)
-	}
-	w.all = append(w.all, x)
+	t.all = append(t.all, item{
+		file:    file.Pointer("epoll_filefd.file"),
+		Watched: fd.Watched{Number: int32(file.U32("epoll_filefd.fd")), Events: event.U32("epoll_event.events"), Data: uint64(event.Pointer("epoll_event.data"))},
+	})
 	return nil
 }

@@ -62,7 +62,7 @@ func kinds() []kindOf {
 		{name: "memfd", needs: memfdNames(), example: func() (int, error) { return unix.MemfdCreate("glis", unix.MFD_CLOEXEC) }, make: memfdLike, fresh: true},
 		{name: "timerfd", needs: timerNames(), example: func() (int, error) { return unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC) }, make: timer},
 		{name: "pidfd", needs: []string{"inode.i_private"}, example: func() (int, error) { return unix.PidfdOpen(os.Getpid(), 0) }, make: process, fresh: true},
-		{name: "epoll file", needs: epollNames(), example: func() (int, error) { return unix.EpollCreate1(unix.EPOLL_CLOEXEC) }, make: epoll},
+		{name: epollName, needs: epollNames(), example: func() (int, error) { return unix.EpollCreate1(unix.EPOLL_CLOEXEC) }, make: epoll},
 		{name: "inotify file", needs: inotifyNames(), example: func() (int, error) { return unix.InotifyInit1(unix.IN_CLOEXEC) }, make: inotify},
 		{name: "fanotify file", needs: fanotifyNames(), example: func() (int, error) { return unix.FanotifyInit(unix.FAN_CLOEXEC, unix.O_RDONLY) }, make: fanotify},
 	}
@@ -137,10 +137,16 @@ func (k *Maker) Known(inode kmem.Addr, own *fd.FD) { k.same[inode] = &original{f
 // Knows tells whether stand-ins of an inode were made, or it was told of one.
 func (k *Maker) Knows(inode kmem.Addr) bool { return k.same[inode] != nil }
 
+// IsEpoll tells whether a file is an epoll file.
+func (k *Maker) IsEpoll(x *sockmem.Lone) bool {
+	kind := k.kinds[x.Ops]
+	return kind != nil && kind.name == epollName
+}
+
 // Make makes a file like one. What can't be made is ErrUnlike.
 func (k *Maker) Make(x *sockmem.Lone) (*fd.FD, error) {
 	if x.Bound {
-		return nil, unlike("a lock or a lease is on it, an owner of its signals (F_SETOWN), an epoll file watches it, or somebody its name (inotify)")
+		return nil, unlike("a lock or a lease is on it, or somebody watches its name (inotify)")
 	}
 	own, err := k.make(x)
 	if err != nil {

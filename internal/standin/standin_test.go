@@ -231,14 +231,11 @@ func TestUnlike(t *testing.T) {
 	must(t, os.Remove(dir+"/file"))
 	other := open(unix.O_RDWR)
 	must(t, unix.Flock(other, unix.LOCK_EX))
-	owned, _ := pair(t, 0)
-	_, err = unix.FcntlInt(uintptr(owned), unix.F_SETOWN, os.Getpid())
-	must(t, err)
 	for name, x := range map[string]struct {
 		n   int
 		why string
 	}{
-		"userfaultfd": {int(faults), "of a kind"}, "epoll": {e, "no task of the tree has open"}, "watched": {watched, "an epoll file watches it"}, "O_PATH": {path, "O_PATH"}, "deleted": {gone, "another file by now"}, "lock": {other, "a lock"}, "owner": {owned, "owner"},
+		"userfaultfd": {int(faults), "of a kind"}, "epoll": {e, "no task of the tree has open"}, "O_PATH": {path, "O_PATH"}, "deleted": {gone, "another file by now"}, "lock": {other, "a lock"},
 	} {
 		if _, err := like(x.n); !errors.Is(err, ErrUnlike) || !strings.Contains(err.Error(), x.why) {
 			t.Errorf("%s: %v, want %q", name, err, x.why)
@@ -282,4 +279,39 @@ func TestQueue(t *testing.T) {
 		open(unix.O_RDWR)
 	}
 	must(t, os.Remove(path))
+}
+
+// Files that were added to an epoll file by one number are counted as kcmp(2) does.
+func TestNth(t *testing.T) {
+	k, _ := maker(t)
+	e, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	must(t, err)
+	defer unix.Close(e)
+	by, err := k.memory.File(e)
+	must(t, err)
+	var all []int
+	for range 20 {
+		r, _ := pair(t, 0)
+		n, err := unix.FcntlInt(uintptr(r), unix.F_DUPFD_CLOEXEC, 900)
+		must(t, err)
+		must(t, unix.EpollCtl(e, unix.EPOLL_CTL_ADD, n, &unix.EpollEvent{}))
+		must(t, unix.Close(n))
+		if n != 900 {
+			t.Fatalf("the number is %d", n)
+		}
+		all = append(all, r)
+	}
+	for _, n := range all {
+		at, err := k.memory.File(n)
+		must(t, err)
+		nth, err := k.Nth(sockmem.Watch{By: by, Number: 900}, at)
+		must(t, err)
+		same, err := linux.KcmpEpoll(os.Getpid(), n, os.Getpid(), e, 900, nth)
+		if err != nil || !same {
+			t.Errorf("descriptor %d is not number %d: %v", n, nth, err)
+		}
+	}
+	if _, err := k.Nth(sockmem.Watch{By: by, Number: 901}, by); !errors.Is(err, ErrUnlike) {
+		t.Errorf("what isn't watched: %v", err)
+	}
 }

@@ -2,6 +2,7 @@
 // everything is still in its queue.
 #include "unix.h"
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <linux/filter.h>
@@ -119,6 +120,17 @@ static void wait_halved(void) {
 	with(b, "files", 5, only, 1, NULL);
 	close(only[0]), close(only[1]), text = "files", files = 1;
 }
+// What is watched by an epoll file that is outside.
+static void watch_out(void) {
+	CHECK(epoll_ctl(CHECK(epoll_create1(0)), EPOLL_CTL_ADD, only[0], &(struct epoll_event){.events = EPOLLIN}));
+	close(only[0]), close(only[1]), close(a), close(b);
+}
+static void wait_watched(void) {
+	a = listening(SOCK_STREAM, NAME("server")), b = client(SOCK_STREAM, NAME("server"));
+	CHECK(pipe(only)), outsider(watch_out);
+	with(b, "files", 5, only, 2, NULL);
+	close(only[0]), close(only[1]), text = "files", files = 1;
+}
 // An error is in front of what waits, and can't be looked behind.
 static void lonely(void) {
 	pair(SOCK_DGRAM);
@@ -201,7 +213,7 @@ static void path_only(void) {
 static struct {
 	const char *name;
 	void (*make)(void);
-} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"heiraccepted", heir_accepted}, {"heirclient", heir_client}, {"heirpeer", heir_peer}, {"heirsender", heir_sender}, {"senderoutside", sender_outside}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitoptions", wait_options}, {"waitended", wait_ended}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
+} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"heiraccepted", heir_accepted}, {"heirclient", heir_client}, {"heirpeer", heir_peer}, {"heirsender", heir_sender}, {"senderoutside", sender_outside}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitwatched", wait_watched}, {"waitoptions", wait_options}, {"waitended", wait_ended}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
 
 // intact checks that the queue is as it was made.
 static void intact(void) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -159,7 +160,7 @@ func (w *watched) elsewhere(m *proc.EpollTarget, missing error) (int32, *scan.Fi
 		if f.FD < 0 || f.Flags&unix.O_PATH != 0 {
 			continue
 		}
-		same, err := w.same(f.Task, f.FD, &f.Stat, m, w.nth[m.FD]-1)
+		same, err := w.isFile(f, m, w.nth[m.FD]-1)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -168,6 +169,18 @@ func (w *watched) elsewhere(m *proc.EpollTarget, missing error) (int32, *scan.Fi
 		}
 	}
 	return 0, nil, missing
+}
+
+// isFile tells whether a file is the member. Of one that is dumped in another's place it is
+// known who watches that, unless the epoll file is such a one, too.
+func (w *watched) isFile(f *scan.File, m *proc.EpollTarget, nth uint32) (bool, error) {
+	switch {
+	case f.Hangs == nil:
+		return w.same(f.Task, f.FD, &f.Stat, m, nth)
+	case w.file.Hangs == nil:
+		return slices.Contains(f.Hangs.Watched, scan.Watched{By: w.file, Number: m.FD, Nth: nth}), nil
+	}
+	return w.compare(f.Task, f.FD, m, nth)
 }
 
 // is tells whether descriptor n is the member. A socket has an inode of its
@@ -187,6 +200,11 @@ func (w *watched) same(has *scan.Task, n int32, st *scan.Stat, m *proc.EpollTarg
 	if st.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return true, nil
 	}
+	return w.compare(has, n, m, nth)
+}
+
+// compare has the kernel tell whether descriptor n of a task is the member.
+func (w *watched) compare(has *scan.Task, n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
 	same, err := linux.KcmpEpoll(has.Via(), int(n), w.pid, w.fd, m.FD, nth)
 	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.ENOENT) {
 		return false, nil

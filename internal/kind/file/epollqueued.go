@@ -18,20 +18,24 @@ import (
 // a task that has all of it, and the engine adds it under them.
 
 // queued finds a task that has what an epoll file watches which is only in a
-// message, and returns that with its numbers.
+// message, and returns that with its numbers. If none has all of it, the rest is of
+// others, or in messages as well.
 func queued(env *kind.DumpEnv, f *scan.File) ([]*eventpoll.EventpollTfdEntry, *scan.Task, error) {
 	var first error
-	for _, t := range env.Tree.Tasks {
-		if t.Zombie {
-			continue
-		}
-		w := watched{file: f, own: t, pid: f.Task.Via(), fd: int(f.FD)}
-		out, err := w.watches()
-		if err == nil || !errors.Is(err, kind.ErrUnsupported) {
-			return out, t, err
-		}
-		if first == nil {
-			first = err
+	for _, all := range [][]*scan.File{nil, env.Tree.Files} {
+		first = nil
+		for _, t := range env.Tree.Tasks {
+			if t.Zombie {
+				continue
+			}
+			w := watched{file: f, own: t, pid: f.Task.Via(), fd: int(f.FD), all: all}
+			out, err := w.watches()
+			if err == nil || !errors.Is(err, kind.ErrUnsupported) {
+				return out, t, err
+			}
+			if first == nil {
+				first = err
+			}
 		}
 	}
 	return nil, nil, first
@@ -103,7 +107,9 @@ func (n *epollNode) watched() ([]plan.ID, error) {
 	for _, t := range tasks {
 		ids := make([]plan.ID, 0, len(n.members))
 		for _, m := range n.members {
-			if id, ok := at[t][m.at]; ok {
+			if m.file != 0 {
+				ids = append(ids, m.file)
+			} else if id, ok := at[t][m.at]; ok {
 				ids = append(ids, id)
 			}
 		}

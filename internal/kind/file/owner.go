@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockmem"
 )
 
 // noOwner is the entry of a file whose signals go nowhere.
@@ -40,28 +41,42 @@ func borrowOwner(env *kind.DumpEnv, f *scan.File) (*fown.FownEntry, error) {
 
 // fillOwner is readOwner into an entry that has all its values.
 func fillOwner(env *kind.DumpEnv, f *scan.File, d *fd.FD, e *fown.FownEntry) error {
-	sig, err := unix.FcntlInt(uintptr(d.Int()), linux.F_GETSIG, 0)
-	if err != nil {
-		return fmt.Errorf("%v: ask for its signal: %w", f, err)
+	o, err := ownerOf(f, d)
+	if err != nil || o == nil {
+		return err
 	}
-	who, err := linux.FcntlGetOwnerEx(d.Int())
-	if err != nil {
-		return fmt.Errorf("%v: ask for its owner: %w", f, err)
-	}
-	*e.Signum = uint32(sig)
-	if who.PID == 0 {
+	*e.Signum = o.Signal
+	if o.PID == 0 {
 		return nil
 	}
-	pid, err := ownerNumber(env.Tree, f, who)
+	pid, err := ownerNumber(env.Tree, f, o.FOwnerEx)
 	if err != nil {
 		return err
 	}
-	uid, euid, err := linux.FcntlGetOwnerUIDs(d.Int())
-	if err != nil {
-		return fmt.Errorf("%v: ask for the user of its owner (needs a kernel with CONFIG_CHECKPOINT_RESTORE): %w", f, err)
-	}
-	*e.Pid, *e.PidType, *e.Uid, *e.Euid = pid, uint32(who.Type), uid, euid
+	*e.Pid, *e.PidType, *e.Uid, *e.Euid = pid, uint32(o.Type), o.UID, o.EUID
 	return nil
+}
+
+// ownerOf returns who is told of I/O on a file; of one that can't be asked it is known.
+func ownerOf(f *scan.File, d *fd.FD) (*sockmem.Owner, error) {
+	if f.Hangs != nil {
+		return f.Hangs.Owner, nil
+	}
+	sig, err := unix.FcntlInt(uintptr(d.Int()), linux.F_GETSIG, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%v: ask for its signal: %w", f, err)
+	}
+	o := &sockmem.Owner{Signal: uint32(sig)}
+	if o.FOwnerEx, err = linux.FcntlGetOwnerEx(d.Int()); err != nil {
+		return nil, fmt.Errorf("%v: ask for its owner: %w", f, err)
+	}
+	if o.PID == 0 {
+		return o, nil
+	}
+	if o.UID, o.EUID, err = linux.FcntlGetOwnerUIDs(d.Int()); err != nil {
+		return nil, fmt.Errorf("%v: ask for the user of its owner (needs a kernel with CONFIG_CHECKPOINT_RESTORE): %w", f, err)
+	}
+	return o, nil
 }
 
 // ownerNumber returns the owner's number in the tree's own namespace. An owner

@@ -172,7 +172,7 @@ func (k *Kind) likeLone(s sort, r *sockmem.TCPReader, layout *sockmem.TCP, m *so
 	if err != nil {
 		return nil, noLone("a socket, whose options can't be told (%w)", err)
 	}
-	f := &fitted{Fitting: socket.Fitting{Alike: learnt, Want: was}, sort: s, layout: layout, kernel: kernel}
+	f := &fitted{Fitting: socket.Fitting{Alike: learnt, Want: was}, sort: s, layout: layout, kernel: kernel, async: int(flags) & unix.O_ASYNC}
 	if err := k.toldInside(f); err != nil {
 		return nil, noLone("a socket, whose options can't be told (%w)", err)
 	}
@@ -223,6 +223,7 @@ type fitted struct {
 	layout *sockmem.TCP
 	kernel *socket.Kernel
 	device uint32 // number of the interface that it is bound to, 0 if to none
+	async  int    // O_ASYNC, of which a socket's memory tells
 	// Of TCP: TCP_MAXSEG of a connection, and the name of its congestion control.
 	segment    uint16
 	congestion socket.Value
@@ -270,11 +271,17 @@ func (f *fitted) begin() (n int, err error) {
 	} else if n, err = f.like(); err != nil {
 		err = fmt.Errorf("socket: %w", err)
 	}
-	if err != nil || f.device == 0 {
+	if err != nil {
 		return n, err
 	}
-	if err := unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, int(f.device)); err != nil {
-		return -1, errors.Join(fmt.Errorf("set SO_BINDTOIFINDEX to %d: %w", f.device, err), unix.Close(n))
+	if f.async != 0 {
+		_, err = unix.FcntlInt(uintptr(n), unix.F_SETFL, f.async)
+	}
+	if err == nil && f.device != 0 {
+		err = unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, int(f.device))
+	}
+	if err != nil {
+		return -1, errors.Join(fmt.Errorf("set SO_BINDTOIFINDEX to %d, or O_ASYNC: %w", f.device, err), unix.Close(n))
 	}
 	return n, nil
 }

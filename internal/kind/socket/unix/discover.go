@@ -24,6 +24,9 @@ type waitingRoom struct {
 	options *socket.Untouched        // likewise, of sockets
 	inodes  map[kmem.Addr]*scan.File // of the tree
 	waits   *look                    // where the last one waits that a stand-in was made of
+	stands  []stand
+	epolls  map[kmem.Addr]*look // epoll files that stand-ins are to be made of, and where they wait
+	late    bool                // now
 }
 
 // pending is a connection that waits at a listener.
@@ -62,6 +65,12 @@ func (w *waitingRoom) readAll(all []*look) error {
 				return err
 			}
 		}
+	}
+	if err := w.standInEpolls(); err != nil {
+		return err
+	}
+	if err := w.findWatching(); err != nil {
+		return err
 	}
 	for _, p := range w.pending {
 		if err := w.take(p); err != nil {

@@ -16,6 +16,13 @@ import (
 // A descriptor that is only in messages of connections that nobody has accepted can't
 // be had: accepting one can't be taken back. Another one like it is dumped in its place.
 
+// stand is a file that is dumped in another one's place.
+type stand struct {
+	file *scan.File
+	x    *sockmem.Lone
+	at   *look // the listener at which it waits
+}
+
 // standIn returns a file like the one that the kernel has at an address, for the listener
 // at which it waits.
 func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
@@ -34,11 +41,12 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 			return w.received(l, x, own, err)
 		}
 	}
-	if w.maker == nil {
-		if w.maker, err = standin.New(w.memory); err != nil {
-			return nil, err
-		}
-		w.maker.Held, w.maker.Of = w.held, w.ofInode
+	if err := w.hire(); err != nil {
+		return nil, err
+	}
+	if w.maker.IsEpoll(x) && !w.late {
+		w.epolls[at] = l
+		return nil, nil
 	}
 	if err := w.introduce(x.Inode); err != nil {
 		return nil, err
@@ -48,6 +56,36 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 		err = fmt.Errorf("%w: %w", errLonely, err)
 	}
 	return w.received(l, x, own, err)
+}
+
+// hire gets a maker.
+func (w *waitingRoom) hire() (err error) {
+	if w.maker != nil {
+		return nil
+	}
+	if w.maker, err = standin.New(w.memory); err == nil {
+		w.maker.Held, w.maker.Of = w.held, w.ofInode
+	}
+	return err
+}
+
+// standInEpolls makes stand-ins of epoll files, once what they watch is known: that may be
+// such a one, too.
+func (w *waitingRoom) standInEpolls() error {
+	w.late = true
+	for at, l := range w.epolls {
+		if f, err := w.fileAt(at); f != nil || err != nil {
+			continue // another one watches it
+		}
+		_, err := w.standIn(l, at)
+		if isReason(err) {
+			return l.refuseWaiting(err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // device returns a device that is like one which can't just be opened again; nil, if it is
@@ -73,17 +111,59 @@ func (w *waitingRoom) received(l *look, x *sockmem.Lone, own *fd.FD, err error) 
 		return nil, err
 	}
 	f.Flags = x.Flags &^ sys.O_CLOEXEC // see standin: the end of a pipe may have one more
-	w.files[x.At], w.waits = f, l
+	f.Hangs = &scan.Hanging{Owner: x.Owner}
+	w.files[x.At], w.waits, w.stands = f, l, append(w.stands, stand{f, x, l})
 	return f, nil
 }
 
+// receivedSocket is received for a socket, of which it says which one it is.
+func (w *waitingRoom) receivedSocket(l *look, x *sockmem.Lone, own *fd.FD, ino uint64) (*scan.File, error) {
+	f, err := w.received(l, x, own, nil)
+	if err == nil {
+		f.Stat.Ino, f.Stat.Mode, f.Stat.UID, f.Stat.GID = ino, x.Mode, x.UID, x.GID
+		f.Link = fmt.Sprintf("socket:[%d]", ino)
+	}
+	return f, err
+}
+
 // held returns the file of the tree that the kernel has at an address, nil if it is none.
+// It may be an epoll file that is still to be made.
 func (w *waitingRoom) held(at kmem.Addr) (*fd.FD, error) {
 	f, err := w.fileAt(at)
+	if l := w.epolls[at]; f == nil && l != nil && err == nil {
+		f, err = w.standIn(l, at)
+	}
 	if f == nil || err != nil {
 		return nil, err
 	}
 	return f.Borrow()
+}
+
+// findWatching finds the epoll files of the tree that watch files which others stand for.
+func (w *waitingRoom) findWatching() error {
+	for _, s := range w.stands {
+		for _, x := range s.x.Watches {
+			by, err := w.fileAt(x.By)
+			if err != nil {
+				return err
+			}
+			if by == nil {
+				return s.at.refuseWaiting(fmt.Errorf("%w: a file that an epoll file watches which no task of the tree has open", errLonely))
+			}
+			if err := w.hire(); err != nil {
+				return err
+			}
+			nth, err := w.maker.Nth(x, s.x.At)
+			if errors.Is(err, standin.ErrUnlike) {
+				return s.at.refuseWaiting(fmt.Errorf("%w: %w", errLonely, err))
+			}
+			if err != nil {
+				return err
+			}
+			s.file.Hangs.Watched = append(s.file.Hangs.Watched, scan.Watched{By: by, Number: x.Number, Nth: nth})
+		}
+	}
+	return nil
 }
 
 // introduce tells the maker of a file of the tree that has the same inode, if there is one.

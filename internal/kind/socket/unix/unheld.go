@@ -38,20 +38,18 @@ func (w *waitingRoom) unheldSocket(l *look, x *sockmem.Lone) (*scan.File, error)
 		return nil, err
 	}
 	if h.Err != 0 || x.Bound {
-		return nil, fmt.Errorf("%w: a socket at which an error waits, with an owner of its signals, or that an epoll file watches", errLonely)
+		return nil, fmt.Errorf("%w: a socket at which an error waits, or that is locked", errLonely)
 	}
 	own, err := w.socketLike(x, u, h)
 	if err != nil {
 		return nil, err
 	}
-	f, err := w.env.Files.Received(own, l.file)
+	f, err := w.receivedSocket(l, x, own, uint64(ino))
 	if err != nil {
 		return nil, err
 	}
-	f.Stat.Ino, f.Stat.Mode, f.Stat.UID, f.Stat.GID = uint64(ino), x.Mode, x.UID, x.GID
-	f.Link, f.Flags = fmt.Sprintf("socket:[%d]", ino), x.Flags&^sys.O_CLOEXEC
 	p := &w.kind.picture
-	p.tree[ino], p.files[ino], w.files[x.At] = true, f, f
+	p.tree[ino], p.files[ino] = true, f
 	n := &unheld{Held: h, file: x.At}
 	w.kind.unheld[ino] = n
 	at := &look{env: w.env, file: f, u: u, unheld: n}
@@ -72,7 +70,7 @@ func (w *waitingRoom) otherSocket(l *look, x *sockmem.Lone, err error) (*scan.Fi
 		return nil, err
 	}
 	if x.Bound || w.env.Lone == nil {
-		return nil, fmt.Errorf("%w: a socket with an owner of its signals, or that an epoll file watches", errLonely)
+		return nil, fmt.Errorf("%w: a socket that is locked", errLonely)
 	}
 	own, why, err := w.env.Lone(w.memory, x)
 	if err == nil && own == nil {
@@ -88,14 +86,7 @@ func (w *waitingRoom) otherSocket(l *look, x *sockmem.Lone, err error) (*scan.Fi
 	if err != nil {
 		return nil, errors.Join(err, own.Close())
 	}
-	f, err := w.env.Files.Received(own, l.file)
-	if err != nil {
-		return nil, err
-	}
-	f.Stat.Ino, f.Stat.Mode, f.Stat.UID, f.Stat.GID = ino, x.Mode, x.UID, x.GID
-	f.Link, f.Flags = fmt.Sprintf("socket:[%d]", ino), x.Flags&^sys.O_CLOEXEC
-	w.files[x.At] = f
-	return f, nil
+	return w.receivedSocket(l, x, own, ino)
 }
 
 // unixSocket returns what sock_diag tells of a unix socket.

@@ -59,7 +59,7 @@ func (k *Kind) gatherWaiting(env *kind.DumpEnv) error {
 		return err
 	}
 	defer m.Close()
-	w := &waitingRoom{kind: k, env: env, memory: m}
+	w := &waitingRoom{kind: k, env: env, memory: m, epolls: map[kmem.Addr]*look{}}
 	if err := w.readAll(all); err != nil {
 		return errors.Join(err, w.close())
 	}
