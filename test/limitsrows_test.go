@@ -34,6 +34,7 @@ var elsewhere = map[string]string{
 	"the kernel's code in the task (vdso)":                "needs another kernel; internal/kind/mem",
 	"file that was deleted on NFS":                        "needs NFS",
 	"deleted file on a hugetlbfs":                         "internal/kind/file",
+	"eventfd that a cgroup of version 1":                  "internal/kind/file: TestCgroupEvent",
 	"file of pressure (PSI":                               "needs a kernel whose memory can't be read",
 	"anonymous file that was opened with O_PATH":          "internal/kind/file: TestPathOnly",
 	"record lock that a process outside":                  "internal/kind/file",

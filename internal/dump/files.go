@@ -33,7 +33,6 @@ type files struct {
 	devices map[uint64]uint32 // numbers for fileKey
 	// files that are no descriptors, by inode and flags.
 	linked map[linkKey]*scan.File
-	leases []*scan.File          // open files with a lease; nil: not looked for yet
 	tables map[uint32]*scan.Task // who was read first, by shared table
 	// files that came with messages, and the engine, which has them
 	received []*fd.FD
@@ -163,7 +162,7 @@ func (f *files) once(file *scan.File) (*scan.File, error) {
 	key := f.keyOf(file)
 	first, ok := f.same[key]
 	if !ok {
-		f.number(file)
+		f.tree.AddFile(file)
 		f.same[key] = file.ID
 		return file, nil
 	}
@@ -187,11 +186,11 @@ func (f *files) once(file *scan.File) (*scan.File, error) {
 		if more := file.Info().Locks; len(more) > 0 { // each task shows its own
 			info := *known.Info()
 			info.Locks = append(slices.Clip(info.Locks), more...)
-			known.Told = &info
+			known.Told = &info // whoever has a lease is shown it in all tasks
 		}
 		return known, nil
 	}
-	f.number(file)
+	f.tree.AddFile(file)
 	f.several[key] = slices.Insert(all, i, file)
 	return file, nil
 }
@@ -205,13 +204,8 @@ func (f *files) keyOf(file *scan.File) fileKey {
 	return fileKey{file.Stat.Ino, dev, file.Flags}
 }
 
-func (f *files) number(file *scan.File) {
-	file.ID = uint32(len(f.tree.Files)) + 1
-	f.tree.Files = append(f.tree.Files, file)
-}
-
 // Named implements kind.Files.
-func (f *files) Named(file *scan.File) { f.number(file) }
+func (f *files) Named(file *scan.File) { f.tree.AddFile(file) }
 
 // Linked implements kind.Files.
 func (f *files) Linked(t *scan.Task, path string, flags uint32) (*scan.File, error) {
@@ -227,7 +221,7 @@ func (f *files) Linked(t *scan.Task, path string, flags uint32) (*scan.File, err
 		return nil, err
 	}
 	f.linked[key] = file
-	f.number(file)
+	f.tree.AddFile(file)
 	return file, nil
 }
 
@@ -253,22 +247,14 @@ func (f *files) Mapped(t *scan.Task, v *proc.VMA, flags uint32) (*scan.File, err
 // leased returns the open file by which what is mapped has a lease, nil if it has none.
 // It was mapped by that one, as nobody else may have the file open, nor may a restore.
 func (f *files) leased(t *scan.Task, path string, flags uint32) (*scan.File, error) {
-	if f.leases == nil {
-		f.leases = []*scan.File{}
-		for _, o := range f.tree.Files {
-			if o.Info().Leased() {
-				f.leases = append(f.leases, o)
-			}
-		}
-	}
-	if len(f.leases) == 0 {
+	if len(f.tree.Leased) == 0 {
 		return nil, nil
 	}
 	var st scan.Stat
 	if err := statAt(t, path, &st); err != nil {
 		return nil, err
 	}
-	for _, o := range f.leases {
+	for _, o := range f.tree.Leased {
 		if has := o.Flags & unix.O_ACCMODE; o.Stat.Dev == st.Dev && o.Stat.Ino == st.Ino && (has == unix.O_RDWR || has == flags) {
 			return o, nil
 		}

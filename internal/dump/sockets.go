@@ -33,7 +33,7 @@ type sockets struct {
 // openSockets prepares the quick way to look at sockets, and kinds that have
 // something to prepare, before the freeze.
 func (d *dump) openSockets() {
-	n, any := d.descriptors()
+	n, any, asked := d.descriptors()
 	d.anySocket, d.descriptorsSeen = any, n
 	var m *sockmem.TCPReader
 	if n >= manyDescriptors {
@@ -47,13 +47,13 @@ func (d *dump) openSockets() {
 			d.files.sockets.watchers = append(d.files.sockets.watchers, w)
 		}
 	}
-	d.shareMemory(any)
+	d.shareMemory(any || asked)
 	d.openPlain(n)
 }
 
 // shareMemory lets kinds read the kernel's memory. It takes 4 ms to open, so
-// that is done here if the tree has sockets.
-func (d *dump) shareMemory(sockets bool) {
+// that is done here if the tree has sockets, or other files that it is asked about.
+func (d *dump) shareMemory(wanted bool) {
 	names := mem.KernelNames()
 	var users []kind.MemoryUser
 	for _, k := range d.kinds.Files {
@@ -65,7 +65,7 @@ func (d *dump) shareMemory(sockets bool) {
 	for _, u := range users {
 		u.UseMemory(d.memoryOf)
 	}
-	if !sockets {
+	if !wanted {
 		return
 	}
 	if _, err := d.memoryOf.Reader(); err != nil {
@@ -86,30 +86,50 @@ func (d *dump) openMemory() *sockmem.TCPReader {
 	return s.reader
 }
 
-// descriptors returns how many descriptors the tree has, about, and whether
-// there may be sockets among them. Before Linux 6.2 a directory of them doesn't
-// tell how many.
-func (d *dump) descriptors() (n int, sockets bool) {
+// descriptors returns how many descriptors the tree has, about, and whether there may be
+// sockets among them, or others that the kernel's memory is asked about. Before Linux 6.2 a
+// directory of them doesn't tell how many.
+func (d *dump) descriptors() (n int, sockets, asked bool) {
+	askers := d.memoryAskers()
 	pids, _, _ := look(proc.PID(d.opts.Tree))
 	for _, pid := range pids {
 		dir := fmt.Sprintf("/proc/%d/fd", pid)
 		if st, err := os.Stat(dir); err == nil {
 			n += int(st.Size())
 		}
-		sockets = sockets || n >= manyDescriptors || hasSocket(dir)
-	}
-	return n, sockets
-}
-
-// hasSocket tells whether a directory of descriptors has a socket.
-func hasSocket(dir string) bool {
-	all, err := os.ReadDir(dir)
-	for _, e := range all {
-		if to, err := os.Readlink(dir + "/" + e.Name()); err == nil && strings.HasPrefix(to, "socket:") {
-			return true
+		if sockets = sockets || n >= manyDescriptors; !sockets {
+			has, asks := hasSocket(dir, askers)
+			sockets, asked = has, asked || asks
 		}
 	}
-	return err != nil
+	return n, sockets, asked
+}
+
+// memoryAskers are the kinds that ask the kernel's memory about other files than sockets.
+func (d *dump) memoryAskers() (all []kind.MemoryAsker) {
+	for _, k := range d.kinds.Files {
+		if a, ok := k.(kind.MemoryAsker); ok {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// hasSocket tells whether a directory of descriptors has a socket, or, unless it does,
+// anything that one of these asks about.
+func hasSocket(dir string, askers []kind.MemoryAsker) (sockets, asked bool) {
+	all, err := os.ReadDir(dir)
+	for _, e := range all {
+		to, err := os.Readlink(dir + "/" + e.Name())
+		if err != nil {
+			continue
+		}
+		if strings.HasPrefix(to, "socket:") {
+			return true, asked
+		}
+		asked = asked || slices.ContainsFunc(askers, func(a kind.MemoryAsker) bool { return a.AsksMemory(to) })
+	}
+	return err != nil, asked
 }
 
 func newSockets() (*sockets, error) {

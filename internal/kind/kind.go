@@ -238,6 +238,13 @@ type MemoryUser interface {
 	UseMemory(m *kmem.Shared)
 }
 
+// MemoryAsker is a MemoryUser for other files than sockets.
+type MemoryAsker interface {
+	// AsksMemory tells whether it reads there about a file that a descriptor links to. It is
+	// called before the freeze.
+	AsksMemory(link string) bool
+}
+
 // LastLooker is a File to which somebody outside may come while the tree stands still.
 type LastLooker interface {
 	// LastLook is called if the tree is to be killed, when all else is dumped: it dumps who

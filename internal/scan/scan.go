@@ -28,7 +28,18 @@ type Tree struct {
 	Root  *Task
 	Tasks []*Task // parents before children
 	Files []*File // open file descriptions, each once; IDs start at 1
-	byPID map[proc.PID]*Task
+	// Leased are those with a lease (F_SETLEASE), of which there are few; see AddFile.
+	Leased []*File
+	byPID  map[proc.PID]*Task
+}
+
+// AddFile makes an open file known, and gives it its ID.
+func (t *Tree) AddFile(f *File) {
+	t.Files = append(t.Files, f)
+	f.ID = uint32(len(t.Files))
+	if f.Info().Leased() {
+		t.Leased = append(t.Leased, f)
+	}
 }
 
 // Task is one process of the tree.

@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 )
@@ -23,7 +24,10 @@ import (
 // An eventfd is always open for reading and writing, so the lowest bit of its
 // flags in the image says nothing; there Glis keeps EFD_SEMAPHORE, which has
 // the same value. CRIU ignores it and restores a plain counter.
-type Eventfd struct{}
+type Eventfd struct {
+	memory *kmem.Shared // the kernel's
+	v1     func() bool  // see cgroupsWrite
+}
 
 const semaphore = unix.EFD_SEMAPHORE
 
@@ -34,10 +38,12 @@ const maxCount = math.MaxUint64 - 1
 func (*Eventfd) Type() fdinfo.FdTypes { return fdinfo.FdTypes_EVENTFD }
 
 // Match implements kind.File.
-func (*Eventfd) Match(f *scan.File) bool { return f.Link == "anon_inode:[eventfd]" }
+func (*Eventfd) Match(f *scan.File) bool { return f.Link == eventfdLink }
+
+const eventfdLink = "anon_inode:[eventfd]"
 
 // Dump implements kind.File.
-func (*Eventfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
+func (k *Eventfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
 	info := f.Info().Eventfd
 	if info == nil {
 		return nil, fmt.Errorf("%v: /proc/%d/fdinfo/%d tells no eventfd-count", f, f.Task.PID, f.FD)
@@ -51,6 +57,9 @@ func (*Eventfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinf
 	}
 	defer d.Close()
 	own, err := readOwner(env, f, d)
+	if err == nil {
+		err = k.notWritten(f, d)
+	}
 	if err != nil {
 		return nil, err
 	}

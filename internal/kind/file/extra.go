@@ -27,6 +27,9 @@ const (
 	ttyHungUp protowire.Number = 1501 // varint: 1: it has had slaves, and has none
 	ttyHeld   protowire.Number = 1502 // varint: a ttyFlow
 
+	// In InotifyFileEntry.
+	inotifyNext protowire.Number = 1500 // varint: the number of its next watch
+
 	// In PidfdEntry, of a process that was dead.
 	pidfdStatus protowire.Number = 1500 // varint: how it ended, see wait(2)
 

@@ -3,9 +3,11 @@ package file
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +17,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
@@ -25,13 +28,57 @@ import (
 type Inotify struct {
 	Regular *Regular // of the same dump or restore: files without a name
 	paths   watchedPaths
+	memory  *kmem.Shared // the kernel's
 }
 
 // Type implements kind.File.
 func (*Inotify) Type() fdinfo.FdTypes { return fdinfo.FdTypes_INOTIFY }
 
 // Match implements kind.File.
-func (*Inotify) Match(f *scan.File) bool { return f.Link == "anon_inode:inotify" }
+func (*Inotify) Match(f *scan.File) bool { return f.Link == inotifyLink }
+
+const inotifyLink = "anon_inode:inotify"
+
+// watchNames are the members of the kernel's structures that tell which number the next
+// watch gets, if a higher one than there is was removed.
+var watchNames = []string{
+	"?fsnotify_group", "?fsnotify_group.inotify_data", "?inotify_group_private_data", "?inotify_group_private_data.idr", "?idr", "?idr.idr_next",
+}
+
+// KernelNames implements kind.MemoryUser.
+func (*Inotify) KernelNames() []string { return watchNames }
+
+// UseMemory implements kind.MemoryUser.
+func (k *Inotify) UseMemory(m *kmem.Shared) { k.memory = m }
+
+// AsksMemory implements kind.MemoryAsker.
+func (*Inotify) AsksMemory(link string) bool { return link == inotifyLink }
+
+// next returns the number that the next watch gets, 0 if nobody tells.
+func (k *Inotify) next(d *fd.FD) (uint32, error) {
+	if !k.memory.Open() {
+		return 0, nil
+	}
+	r, err := k.memory.Reader()
+	if err != nil {
+		return 0, err
+	}
+	for _, n := range watchNames {
+		if !r.Has(n[1:]) {
+			return 0, nil
+		}
+	}
+	at, err := r.File(d.Int())
+	if err == nil {
+		at, err = r.Pointer(at + r.Off("file.private_data"))
+	}
+	if err != nil {
+		return 0, err
+	}
+	var b [4]byte
+	err = r.ReadAt(b[:], at+r.Off("fsnotify_group.inotify_data")+r.Off("inotify_group_private_data.idr")+r.Off("idr.idr_next"))
+	return binary.NativeEndian.Uint32(b[:]), err
+}
 
 // Dump implements kind.File.
 func (k *Inotify) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo.FileEntry, error) {
@@ -47,6 +94,10 @@ func (k *Inotify) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*f
 	if err := noEvents(f, d); err != nil {
 		return nil, err
 	}
+	next, err := k.next(d)
+	if err != nil {
+		return nil, fmt.Errorf("%v: which number does its next watch get? %w", f, err)
+	}
 	defer k.paths.close()
 	e := &fsnotify.InotifyFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(f.Flags), Fown: own}
 	for _, m := range f.Info().Inotify {
@@ -60,6 +111,9 @@ func (k *Inotify) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*f
 			Id: proto.Uint32(f.ID), IIno: proto.Uint64(m.Ino), Mask: proto.Uint32(m.Mask), IgnoredMask: proto.Uint32(0), SDev: proto.Uint32(m.Dev),
 			Wd: proto.Uint32(uint32(m.WD)), FHandle: handleEntry(m.Handle, name),
 		})
+	}
+	if next > 0 && next <= math.MaxInt32 {
+		putVarint(e, inotifyNext, uint64(next))
 	}
 	return &fdinfo.FileEntry{Ify: e}, nil
 }
@@ -87,7 +141,11 @@ func (k *Inotify) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err != nil {
 		return err
 	}
-	n := &inotifyNode{base: b}
+	next, _, _ := extra(in, inotifyNext)
+	if next > math.MaxInt32 {
+		return entryError(e, "an inotify file whose next watch is %d: it can't be", next)
+	}
+	n := &inotifyNode{base: b, next: uint32(next)}
 	if n.ghosts, err = k.Regular.ghostFiles(p.Source); err != nil {
 		return err
 	}
@@ -121,6 +179,7 @@ type inotifyWatch struct {
 type inotifyNode struct {
 	base
 	watches []inotifyWatch
+	next    uint32                // number of the next one; 0: not known
 	ghosts  map[*ghostSet]plan.ID // files that a watch without a name may be on
 	hold    *fd.FD
 }
@@ -149,6 +208,9 @@ func (n *inotifyNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 		if err := w.add(env, d); err != nil {
 			return nil, errors.Join(fmt.Errorf("inotify %#x: watch %d on %s: %w", n.id, w.wd, w.name, err), d.Close())
 		}
+	}
+	if n.next > 0 {
+		_ = unix.IoctlSetInt(num, linux.INOTIFY_IOC_SETNEXTWD, int(n.next)) // Linux 4.18
 	}
 	hold, err := unix.FcntlInt(uintptr(num), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

@@ -37,6 +37,8 @@ func TestInotifyHostile(t *testing.T) {
 	}
 	noPath := entry(1)
 	noPath.Ify.Wd[0].FHandle = nil
+	never := entry(1)
+	putVarint(never.Ify, inotifyNext, 1<<31)
 	relative := entry(1)
 	relative.Ify.Wd[0].FHandle.Path = proto.String("x")
 	decides := &fdinfo.FileEntry{Type: fdinfo.FdTypes_FANOTIFY.Enum(), Id: proto.Uint32(1), Ffy: &fsnotify.FanotifyFileEntry{Id: proto.Uint32(1), Fown: noOwner(), Faflags: proto.Uint32(unix.FAN_CLASS_CONTENT)}}
@@ -47,6 +49,7 @@ func TestInotifyHostile(t *testing.T) {
 		{"watch 0", entry(0)},
 		{"watch 2147483648", entry(1 << 31)},
 		{"there twice", entry(3, 3)},
+		{"next watch is 2147483648", never},
 		{"without a path", noPath},
 		{"no absolute path", relative},
 		{"without its entry", &fdinfo.FileEntry{Type: fdinfo.FdTypes_INOTIFY.Enum(), Id: proto.Uint32(1)}},

@@ -85,8 +85,8 @@ func (k Mqueue) Dump(ctx context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 
 // hasLease tells whether the tree has a lease on a file.
 func hasLease(t *scan.Tree, f *scan.File) bool {
-	return slices.ContainsFunc(t.Files, func(o *scan.File) bool {
-		return o.Stat.Dev == f.Stat.Dev && o.Stat.Ino == f.Stat.Ino && o.Info().Leased()
+	return slices.ContainsFunc(t.Leased, func(o *scan.File) bool {
+		return o.Stat.Dev == f.Stat.Dev && o.Stat.Ino == f.Stat.Ino
 	})
 }
 

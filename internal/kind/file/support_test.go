@@ -109,8 +109,7 @@ func (g *target) finish(f *scan.File) {
 	if err := f.Stat.At(g.task.Dir.Fd(), f.Path()); err != nil {
 		g.t.Fatal(err)
 	}
-	f.ID = uint32(len(g.tree.Files)) + 1
-	g.tree.Files = append(g.tree.Files, f)
+	g.tree.AddFile(f)
 }
 
 // Linked implements kind.Files.
@@ -131,8 +130,7 @@ func (g *target) Received(*fd.FD, *scan.File) (*scan.File, error) {
 }
 
 func (g *target) Named(f *scan.File) {
-	f.ID = uint32(len(g.tree.Files)) + 1
-	g.tree.Files = append(g.tree.Files, f)
+	g.tree.AddFile(f)
 }
 
 // dump dumps all files, as internal/dump does.
