@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	lockimg "glis.dev/glis/image/criu/file-lock"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -62,22 +63,42 @@ func inTheWay(mine string, host proc.PID, e *lockimg.FileLockEntry) string {
 		return "another process"
 	}
 	want := textOf(e)
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*") // who can't be looked at isn't found
-	for _, name := range fds {
-		var st unix.Stat_t
-		if unix.Stat(name, &st) != nil || st.Dev != own.Dev || st.Ino != own.Ino {
-			continue
-		}
-		pid, n := numbersOf(name)
-		if pid == os.Getpid() || pid == int(host) {
-			continue
-		}
-		if e.GetFlag() == lockLease || bars(proc.PID(pid), n, want) {
-			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-			return fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(string(comm)))
+	for _, where := range append(lockers(own.Ino), "/proc/[0-9]*") {
+		fds, _ := filepath.Glob(where + "/fd/*") // who can't be looked at isn't found
+		for _, name := range fds {
+			var st unix.Stat_t
+			if unix.Stat(name, &st) != nil || st.Dev != own.Dev || st.Ino != own.Ino {
+				continue
+			}
+			pid, n := numbersOf(name)
+			if pid == os.Getpid() || pid == int(host) {
+				continue
+			}
+			if e.GetFlag() == lockLease || bars(proc.PID(pid), n, want) {
+				comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+				return fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(string(comm)))
+			}
 		}
 	}
 	return "a process that is not visible here"
+}
+
+// lockers are the directories in /proc of who has locked a file with this inode number, or
+// another one: who is likely to be in the way, so that not all of a machine's descriptors
+// need be looked at. See proc_locks(5).
+func lockers(ino uint64) (dirs []string) {
+	all, _ := linux.ReadFile("/proc/locks")
+	for line := range strings.Lines(string(all)) {
+		f := strings.Fields(line)
+		at := slices.IndexFunc(f, func(w string) bool { return strings.HasSuffix(w, fmt.Sprintf(":%d", ino)) })
+		if at < 1 {
+			continue
+		}
+		if pid, err := strconv.Atoi(f[at-1]); err == nil && pid > 0 {
+			dirs = append(dirs, fmt.Sprintf("/proc/%d", pid))
+		}
+	}
+	return dirs
 }
 
 // numbersOf returns the numbers in /proc/PID/fd/N.
