@@ -5,23 +5,25 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/testkit"
 )
 
-// A dump that is killed at any moment leaves every queue as it was, with all
-// that is in it, and every connection that waits.
+// A dump that is killed, or told to end (as --timeout does), at any moment leaves every queue
+// as it was, with all that is in it, and every connection that waits.
 func TestKilledQueues(t *testing.T) {
 	testkit.RequireRoot(t)
 	e := glisOnly(t)
 	for _, x := range targets {
 		switch x.name {
-		case "unixdgram", "unixqueue", "unixwaiting", "unixstandin", "unixunheld", "tcpsent":
+		case "unixdgram", "unixqueue", "unixwaiting", "unixstandin", "unixunheld", "unixhanging", "unixattached", "tcpsent":
 		default:
 			continue
 		}
@@ -29,8 +31,15 @@ func TestKilledQueues(t *testing.T) {
 			p := x.program(t)
 			p.Generations = 1
 			testkit.Compared(t, p, func(t *testing.T, proc *testkit.Proc, n int) {
+				begun := time.Now()
+				e.Save(t, proc.PID, testkit.NewDir(t), slices.Concat(x.dump, []string{"--leave-running"})...)
+				within := time.Since(begun) // to the end of what is made for what only messages have
 				for i := range kills() {
-					killQuietly(t, e, proc.PID, i%2 == 0, x.dump...)
+					sig := unix.SIGKILL
+					if i%4 > 1 {
+						sig = unix.SIGTERM
+					}
+					endQuietly(t, e, proc.PID, rand.N(within), sig, i%2 == 0, x.dump...)
 				}
 			})
 		})
@@ -40,13 +49,19 @@ func TestKilledQueues(t *testing.T) {
 // killQuietly kills a dump; what is complete then is restored.
 func killQuietly(t *testing.T, e testkit.Engine, pid int, running bool, flags ...string) {
 	t.Helper()
+	endQuietly(t, e, pid, rand.N(2*longest), unix.SIGKILL, running, flags...)
+}
+
+// endQuietly is killQuietly after a time, by a signal.
+func endQuietly(t *testing.T, e testkit.Engine, pid int, after time.Duration, sig unix.Signal, running bool, flags ...string) {
+	t.Helper()
 	img := testkit.NewDir(t)
 	args := append([]string{"dump", "-t", strconv.Itoa(pid), "-D", img}, flags...)
 	if running {
 		args = append(args, "--leave-running")
 	}
 	tree := testkit.Tree(pid)
-	killedRun(t, e, rand.N(2*longest), unix.SIGKILL, args...)
+	killedRun(t, e, after, sig, args...)
 	if _, err := os.Stat(filepath.Join(img, "inventory.img")); err == nil && !running {
 		testkit.Reap(t, tree)
 		e.Restore(t, img, flags...)

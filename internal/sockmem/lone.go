@@ -97,29 +97,61 @@ func (m *Memory) Lone(file kmem.Addr) (*Lone, error) {
 
 // bound tells whether something hangs on a file.
 func (m *Memory) bound(file, inode kmem.Addr) (bool, error) {
-	locked, err := m.locked(inode)
+	locked, err := m.locked(file, inode)
 	if err != nil || locked {
 		return true, err
 	}
 	return m.watched(file)
 }
 
-// lockLists are the locks and leases of a file.
-var lockLists = [...]string{"file_lock_context.flc_flock", "file_lock_context.flc_posix", "file_lock_context.flc_lease"}
+// lockLists are the locks of a file, flock(2) and record locks, and its leases.
+var lockLists = [...]string{"file_lock_context.flc_flock", "file_lock_context.flc_posix", leases}
 
-// locked tells whether there are locks on a file: one that ever had any keeps its lists.
-func (m *Memory) locked(inode kmem.Addr) (bool, error) {
+const leases = "file_lock_context.flc_lease"
+
+// lockNames are what a lock is told by: since Linux 6.9, and before.
+var lockNames = [...][2]string{{"file_lock_core.flc_list", "file_lock_core.flc_file"}, {"file_lock.fl_list", "file_lock.fl_file"}}
+
+// mostLocks is more than are looked at on one file.
+const mostLocks = 1 << 16
+
+// locked tells whether there is a lock on an open file, or a lease on its inode: that would
+// be broken by who opens the file. One that ever had any keeps its lists.
+func (m *Memory) locked(file, inode kmem.Addr) (bool, error) {
 	lists, err := m.follow(inode, "inode.i_flctx")
 	if err != nil || lists == 0 {
 		return false, err
 	}
 	for _, name := range lockLists {
 		list := lists + m.Off(name)
-		if first, err := m.Pointer(list); err != nil || first != list {
+		at, err := m.Pointer(list)
+		for n := 0; err == nil && at != list; n++ {
+			by, err := m.lockedBy(at)
+			if err != nil || name == leases || by == file || by == 0 {
+				return true, err
+			}
+			if n == mostLocks {
+				return true, errGone
+			}
+			if at, err = m.Pointer(at); err != nil {
+				return true, err
+			}
+		}
+		if err != nil {
 			return true, err
 		}
 	}
 	return false, nil
+}
+
+// lockedBy returns the open file that a lock is of, 0 if that can't be told.
+func (m *Memory) lockedBy(at kmem.Addr) (kmem.Addr, error) {
+	for _, names := range lockNames {
+		if m.Has(names[0]) && m.Has(names[1]) {
+			return m.follow(at-m.Off(names[0]), names[1])
+		}
+	}
+	return 0, nil
 }
 
 // opening is what those hear of who watch a file that is opened and closed: FS_OPEN,

@@ -1,6 +1,7 @@
 package sockmem
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,12 +55,6 @@ func TestLone(t *testing.T) {
 	if y.At = x.At; !reflect.DeepEqual(y, x) {
 		t.Errorf("opened once more %+v, before %+v", y, x)
 	}
-	must(t, os.Remove(path))
-	locked := open()
-	must(t, unix.Flock(locked, unix.LOCK_EX))
-	if x := look(locked); !x.Bound {
-		t.Errorf("a lock isn't seen: %+v", x)
-	}
 	e, err := unix.Eventfd(9, unix.EFD_SEMAPHORE|unix.EFD_CLOEXEC)
 	must(t, err)
 	defer unix.Close(e)
@@ -67,6 +62,44 @@ func TestLone(t *testing.T) {
 	must(t, err)
 	if count, semaphore, err := m.Counter(file); err != nil || count != 9 || !semaphore || look(e).Bound {
 		t.Errorf("eventfd: %d, semaphore %v, %v, %+v", count, semaphore, err, look(e))
+	}
+}
+
+// Of locks it tells those alone that are an open file's own.
+func TestLoneLocked(t *testing.T) {
+	m := memory(t)
+	path := filepath.Join(t.TempDir(), "file")
+	open := func() int {
+		n, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(n) })
+		return n
+	}
+	look := func(n int) *Lone {
+		file, err := m.File(n)
+		must(t, err)
+		x, err := m.Lone(file)
+		must(t, err)
+		return x
+	}
+	locked := open()
+	must(t, unix.Flock(locked, unix.LOCK_EX))
+	if x := look(locked); !x.Bound {
+		t.Errorf("a lock isn't seen: %+v", x)
+	}
+	if x := look(open()); x.Bound {
+		t.Errorf("a lock of another open file is taken for its own: %+v", x)
+	}
+	record := &unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
+	must(t, errors.Join(unix.Flock(locked, unix.LOCK_UN), unix.FcntlFlock(uintptr(locked), unix.F_OFD_SETLK, record)))
+	if x, y := look(locked), look(open()); !x.Bound || y.Bound {
+		t.Errorf("a record lock isn't seen, or another one's: %+v, %+v", x, y)
+	}
+	must(t, unix.Flock(locked, unix.LOCK_UN))
+	record.Type = unix.F_UNLCK
+	must(t, unix.FcntlFlock(uintptr(locked), unix.F_OFD_SETLK, record))
+	if x := look(locked); x.Bound {
+		t.Errorf("a lock that is gone is seen: %+v", x)
 	}
 }
 

@@ -21,7 +21,7 @@ type Memory struct {
 // don't allow it, it fails with ErrUnavailable. more is further members of structures,
 // as kmem.Open has them, that are to be found.
 func OpenMemory(more ...string) (*Memory, error) {
-	more = append(more, optional(slices.Concat(loneNames(), besideNames(), connectedNames(), []string{"fown_struct.file", "sock.sk_reuseport_cb"}))...)
+	more = append(more, optional(slices.Concat(loneNames(), besideNames(), connectedNames(), []string{"fown_struct.file", "sock.sk_reuseport_cb"}, lockNames[0][:], lockNames[1][:]))...)
 	r, err := kmem.Open(append(more,
 		"sock.sk_receive_queue", "sock.sk_socket", "sock.sk_peer_pid", "sock.sk_peer_cred", "sock.sk_shutdown", "sock.sk_err", "?sock.sk_scm_recv_flags",
 		"unix_sock.addr", "unix_sock.peer", "?unix_sock.oob_skb", "unix_address.len", "unix_address.name",

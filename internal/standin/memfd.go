@@ -44,7 +44,7 @@ func memfdLike(k *Maker, x *sockmem.Lone) (*fd.FD, error) {
 		return nil, err
 	}
 	if mapped != 0 {
-		return nil, unlike("it is a memfd that is mapped somewhere")
+		return k.mappedMemfd(x)
 	}
 	n, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -56,6 +56,19 @@ func memfdLike(k *Maker, x *sockmem.Lone) (*fd.FD, error) {
 		return nil, err
 	}
 	return o.again(x)
+}
+
+// mappedMemfd opens a memfd by way of who has mapped it.
+func (k *Maker) mappedMemfd(x *sockmem.Lone) (*fd.FD, error) {
+	own, err := k.Mapped(x.Inode)
+	if err != nil {
+		return nil, err
+	}
+	if own == nil {
+		return nil, unlike("it is a memfd that is mapped by no task of the tree, but elsewhere")
+	}
+	k.Known(x.Inode, own)
+	return k.same[x.Inode].again(x)
 }
 
 // fillMemfd gives a memfd the contents of another one, and all that its inode has.

@@ -18,7 +18,7 @@ const (
 // byPath opens a file by its path once more: compare sees whether it is the same one.
 func (k *Maker) byPath(x *sockmem.Lone) (*fd.FD, error) {
 	if x.Flags&unix.O_PATH != 0 {
-		return nil, unlike("it was opened with O_PATH")
+		return pathOnly(x)
 	}
 	at, err := unix.Open(x.Path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -37,6 +37,18 @@ func (k *Maker) byPath(x *sockmem.Lone) (*fd.FD, error) {
 		return nil, err
 	}
 	return o.again(x)
+}
+
+// pathOnly opens a path as with O_PATH, of which nobody hears, whatever it leads to.
+func pathOnly(x *sockmem.Lone) (*fd.FD, error) {
+	if x.Path == "" {
+		return nil, unlike("it was opened with O_PATH, and has no path")
+	}
+	n, err := unix.Open(x.Path, int(x.Flags)|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, unlike("its path, %q, leads nowhere (%v)", x.Path, err)
+	}
+	return fd.New(n), nil
 }
 
 // harmless refuses what does something when it is opened.

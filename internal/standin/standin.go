@@ -34,7 +34,9 @@ type Maker struct {
 	// is none. Who asked closes it.
 	Held func(kmem.Addr) (*fd.FD, error)
 	// Of returns a file of the tree that has an inode, likewise.
-	Of       func(kmem.Addr) (*fd.FD, error)
+	Of func(kmem.Addr) (*fd.FD, error)
+	// Mapped returns a file that is mapped in the tree and has an inode (O_PATH), likewise.
+	Mapped   func(kmem.Addr) (*fd.FD, error)
 	unlearnt error // of kinds that there is no example of
 }
 
@@ -145,7 +147,7 @@ func (k *Maker) IsEpoll(x *sockmem.Lone) bool {
 
 // Make makes a file like one. What can't be made is ErrUnlike.
 func (k *Maker) Make(x *sockmem.Lone) (*fd.FD, error) {
-	if x.Bound {
+	if x.Bound && x.Flags&unix.O_PATH == 0 {
 		return nil, unlike("a lock or a lease is on it, or somebody watches its name (inotify)")
 	}
 	own, err := k.make(x)
@@ -171,9 +173,11 @@ func (k *Maker) make(x *sockmem.Lone) (*fd.FD, error) {
 	switch o := k.same[x.Inode]; {
 	case queue:
 		return k.queue(x)
-	case o != nil && x.Inode != k.anon:
+	case o != nil && !o.made && x.Inode != k.anon && x.Flags&unix.O_PATH != 0 && x.Flags&unix.O_NOFOLLOW == 0:
+		return o.pathOnly()
+	case o != nil && x.Inode != k.anon && x.Flags&unix.O_PATH == 0:
 		return o.again(x)
-	case x.Path != "":
+	case x.Path != "" || x.Flags&unix.O_PATH != 0:
 		return k.byPath(x)
 	case kind != nil:
 		return kind.make(k, x)
@@ -228,6 +232,15 @@ func (k *Maker) Close() error {
 		delete(k.same, inode)
 	}
 	return errors.Join(errs...)
+}
+
+// pathOnly opens a file once more as with O_PATH.
+func (o *original) pathOnly() (*fd.FD, error) {
+	n, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", o.file.Int()), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, unlike("it can't be opened again (%v)", err)
+	}
+	return fd.New(n), nil
 }
 
 // opening are flags of open(2) that F_GETFL tells and that mean nothing, or something

@@ -41,7 +41,7 @@ func maker(t *testing.T) (k *Maker, like func(int) (int, error)) {
 	}
 	t.Cleanup(func() { k.Close() })
 	k.Held = func(kmem.Addr) (*fd.FD, error) { return nil, nil }
-	k.Of = k.Held
+	k.Of, k.Mapped = k.Held, k.Held
 	return k, func(n int) (int, error) {
 		at, err := m.File(n)
 		must(t, err)
@@ -235,7 +235,7 @@ func TestUnlike(t *testing.T) {
 		n   int
 		why string
 	}{
-		"userfaultfd": {int(faults), "of a kind"}, "epoll": {e, "no task of the tree has open"}, "O_PATH": {path, "O_PATH"}, "deleted": {gone, "another file by now"}, "lock": {other, "a lock"},
+		"userfaultfd": {int(faults), "of a kind"}, "epoll": {e, "no task of the tree has open"}, "O_PATH": {path, "another file by now"}, "deleted": {gone, "another file by now"}, "lock": {other, "a lock"},
 	} {
 		if _, err := like(x.n); !errors.Is(err, ErrUnlike) || !strings.Contains(err.Error(), x.why) {
 			t.Errorf("%s: %v, want %q", name, err, x.why)
@@ -313,5 +313,52 @@ func TestNth(t *testing.T) {
 	}
 	if _, err := k.Nth(sockmem.Watch{By: by, Number: 901}, by); !errors.Is(err, ErrUnlike) {
 		t.Errorf("what isn't watched: %v", err)
+	}
+}
+
+// What was opened with O_PATH is by its path once more, whatever that is, and watched by
+// whomever: nobody hears of it.
+func TestPathOnly(t *testing.T) {
+	k, like := maker(t)
+	dir := t.TempDir()
+	must(t, errors.Join(os.WriteFile(dir+"/file", nil, 0o600), os.Symlink("file", dir+"/link"), unix.Mkfifo(dir+"/fifo", 0o600), os.WriteFile(dir+"/gone", nil, 0o600)))
+	in, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	must(t, err)
+	defer unix.Close(in)
+	_, err = unix.InotifyAddWatch(in, dir, unix.IN_OPEN|unix.IN_CLOSE)
+	must(t, err)
+	open := func(name string, flags int) int {
+		n, err := unix.Open(name, flags|unix.O_PATH|unix.O_CLOEXEC, 0)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(n) })
+		return n
+	}
+	gone := open(dir+"/gone", 0)
+	must(t, os.Remove(dir+"/gone"))
+	at, err := k.memory.File(gone)
+	must(t, err)
+	x, err := k.memory.Lone(at)
+	must(t, err)
+	held, err := unix.FcntlInt(uintptr(gone), unix.F_DUPFD_CLOEXEC, 0)
+	must(t, err)
+	k.Known(x.Inode, fd.New(held)) // the tree has it otherwise
+	for name, n := range map[string]int{
+		"file": open(dir+"/file", 0), "link": open(dir+"/link", unix.O_NOFOLLOW), "directory": open(dir, unix.O_DIRECTORY), "FIFO": open(dir+"/fifo", 0), "device": open("/dev/null", 0), "gone": gone,
+	} {
+		own, err := like(n)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var a, b unix.Stat_t
+		must(t, errors.Join(unix.Fstat(n, &a), unix.Fstat(own, &b)))
+		was, err1 := unix.FcntlInt(uintptr(n), unix.F_GETFL, 0)
+		is, err2 := unix.FcntlInt(uintptr(own), unix.F_GETFL, 0)
+		if a != b || was != is || err1 != nil || err2 != nil {
+			t.Errorf("%s: flags %#x, not %#x, or another file: %+v, %+v", name, is, was, b, a)
+		}
+	}
+	if n, err := unix.Read(in, make([]byte, 1000)); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("who watches has heard of it: %d bytes, %v", n, err)
 	}
 }

@@ -3,6 +3,7 @@
 #include "unix.h"
 #include <sys/signalfd.h>
 #include <mqueue.h>
+#include <sys/file.h>
 
 static int fds[32], n;
 
@@ -60,6 +61,14 @@ int main(int argc, char **argv) {
 	keep(mq_open(only, O_WRONLY));
 	int queue = CHECK(mq_open(mine_too, O_RDWR | O_CREAT | O_NONBLOCK, 0640, &room));
 	keep(mq_open(mine_too, O_RDONLY | O_NONBLOCK));
+	// 20: a memfd that is mapped here; 21: the same anew.
+	m = keep(CHECK(memfd_create("mapped", 0)));
+	CHECK(ftruncate(m, 8192)), CHECK(lseek(m, 4096, SEEK_SET)), keep(again(m, O_RDONLY));
+	char *map = CHECK(mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, m, 0));
+	strcpy(map + 4096, "by memory");
+	// 22: a file that is locked by another open one of this process.
+	int locked = CHECK(open("locked", O_RDWR | O_CREAT, 0600));
+	CHECK(flock(locked, LOCK_EX)), CHECK(fcntl(locked, F_SETLK, &(struct flock){.l_type = F_WRLCK, .l_len = 5})), keep(open("locked", O_RDWR));
 	with(c, "files", 5, fds, n, NULL);
 	// An end in one connection, and one in another.
 	int d = add("second", client(SOCK_STREAM, NAME("door"))), e = add("third", client(SOCK_STREAM, NAME("door")));
@@ -69,7 +78,7 @@ int main(int argc, char **argv) {
 	for (int i = 0; i < n; i++)
 		CHECK(close(fds[i]));
 	do
-		look_all();
+		look_all(), obs("mapped: %s", map + 4096);
 	while (savepoint());
 
 	int s = CHECK(accept(l, NULL, NULL)), got[32];
@@ -89,6 +98,8 @@ int main(int argc, char **argv) {
 	CHECK(write(got[4], "+", 1)), CHECK(write(got[5], "!", 1)), show("held", held[0]), close(held[1]), close(got[4]), show("held", held[0]), close(got[5]), show("held", held[0]);
 	show("memfd", got[6]), show("again", got[7]), CHECK(pwrite(got[6], "B", 1, 0)), CHECK(lseek(got[7], 0, SEEK_SET)), show("again", got[7]);
 	CHECK(pwrite(got[8], "M", 1, 0)), CHECK(lseek(mine, 0, SEEK_SET)), show("mine", mine);
+	show("mapped", got[20]), CHECK(pwrite(got[20], "By", 2, 4096)), obs("mapped: %s", map + 4096), strcpy(map, "again"), show("anew", got[21]);
+	errno = 0, obs("locked: %d %d", flock(got[22], LOCK_SH | LOCK_NB), errno), CHECK(flock(locked, LOCK_UN)), CHECK(flock(got[22], LOCK_SH | LOCK_NB));
 	show("sealed", got[9]), obs("seals %x, write %zd", fcntl(got[9], F_GET_SEALS), write(got[9], "x", 1));
 	show("fifo", got[10]), CHECK(write(got[11], "more", 4)), show("fifo", got[10]);
 	CHECK(pwrite(gone, "!", 1, 9)), show("gone", got[12]);

@@ -49,6 +49,32 @@ func readFilter(s *kmem.Struct, m *kmem.Reader) (*extra.SocketProgram, error) {
 	return p, nil
 }
 
+// FilterAt reads the filter of a socket that the kernel has at an address, whatever it is;
+// nil if there is none.
+func FilterAt(m *kmem.Reader, sk kmem.Addr) (*extra.SocketProgram, error) {
+	at, err := m.Pointer(sk + m.Off("sock.sk_filter"))
+	if err != nil || at == 0 {
+		return nil, err
+	}
+	if at, err = m.Pointer(at + m.Off("sk_filter.prog")); err != nil || at == 0 {
+		return nil, err
+	}
+	return ReadProgram(m, at)
+}
+
+// AttachSame attaches to a socket the filter of another one, that FilterAt has read.
+func AttachSame(own int, p *extra.SocketProgram) error {
+	if p == nil || p.Id == nil {
+		return attachFilter(own, p.GetClassic())
+	}
+	n, err := linux.BPFProgByID(p.GetId())
+	if err != nil {
+		return fmt.Errorf("open BPF program %d (it needs CAP_SYS_ADMIN): %w", p.GetId(), err)
+	}
+	defer unix.Close(n)
+	return wrap(fmt.Sprintf("attach BPF program %d", p.GetId()), unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, n))
+}
+
 // ReadProgram reads what a struct bpf_prog is.
 func ReadProgram(m *kmem.Reader, at kmem.Addr) (*extra.SocketProgram, error) {
 	s, err := m.Struct("bpf_prog", at)

@@ -64,6 +64,11 @@ func (r *groupReader) read(fd, family int) error {
 	if err != nil {
 		return err
 	}
+	return r.readAt(sk, family)
+}
+
+// readAt is read for a socket that the kernel has at an address.
+func (r *groupReader) readAt(sk kmem.Addr, family int) error {
 	if err := r.read4(sk + r.mem.Off("inet_sock.mc_list")); err != nil || family == unix.AF_INET {
 		return err
 	}

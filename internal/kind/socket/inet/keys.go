@@ -65,27 +65,35 @@ func (l *look) checkKeys() error {
 func (l *look) readKeys(m *kmem.Reader) (size uint32, err error) {
 	at, err := m.Sock(l.fd.Int())
 	if err == nil {
-		at, err = m.Pointer(at + m.Off("tcp_sock.md5sig_info"))
-	}
-	if err != nil || at == 0 {
-		return 0, err
-	}
-	at, err = m.Pointer(at + m.Off("tcp_md5sig_info.head"))
-	for err == nil && at != 0 && len(l.keys) < mostKeys {
-		var s *kmem.Struct
-		if s, err = m.Struct("tcp_md5sig_key", at-m.Off("tcp_md5sig_key.node")); err != nil {
-			return 0, err
-		}
-		if err := l.addKey(s); err != nil {
-			return 0, err
-		}
-		size += uint32(len(s.Bytes))
-		at = s.Pointer("tcp_md5sig_key.node") // next comes first
+		l.keys, size, err = keysAt(m, at)
 	}
 	return size, err
 }
 
-func (l *look) addKey(s *kmem.Struct) error {
+// keysAt is readKeys for a socket that the kernel has at an address.
+func keysAt(m *kmem.Reader, at kmem.Addr) (keys []*extra.SocketKey, size uint32, err error) {
+	if at, err = m.Pointer(at + m.Off("tcp_sock.md5sig_info")); err != nil || at == 0 {
+		return nil, 0, err
+	}
+	at, err = m.Pointer(at + m.Off("tcp_md5sig_info.head"))
+	for err == nil && at != 0 && len(keys) < mostKeys {
+		var s *kmem.Struct
+		if s, err = m.Struct("tcp_md5sig_key", at-m.Off("tcp_md5sig_key.node")); err != nil {
+			return nil, 0, err
+		}
+		k, err := keyOf(s)
+		if err != nil {
+			return nil, 0, err
+		}
+		// The kernel shows the last first.
+		keys = append([]*extra.SocketKey{k}, keys...)
+		size += uint32(len(s.Bytes))
+		at = s.Pointer("tcp_md5sig_key.node") // next comes first
+	}
+	return keys, size, err
+}
+
+func keyOf(s *kmem.Struct) (*extra.SocketKey, error) {
 	n := 4
 	if s.U8("tcp_md5sig_key.family") == unix.AF_INET6 {
 		n = 16
@@ -97,13 +105,11 @@ func (l *look) addKey(s *kmem.Struct) error {
 	if s.U8("tcp_md5sig_key.flags")&keyIndex != 0 {
 		i, err := net.InterfaceByIndex(int(s.U32("tcp_md5sig_key.l3index")))
 		if err != nil {
-			return fmt.Errorf("a key for peers at interface %d: %w", s.U32("tcp_md5sig_key.l3index"), err)
+			return nil, fmt.Errorf("a key for peers at interface %d: %w", s.U32("tcp_md5sig_key.l3index"), err)
 		}
 		k.Interface = &i.Name
 	}
-	// The kernel shows the last first.
-	l.keys = append([]*extra.SocketKey{k}, l.keys...)
-	return nil
+	return k, nil
 }
 
 // secret is a key to be set.
@@ -119,15 +125,22 @@ func (n *node) planKeys(x *extra.SocketEntry) error {
 		return errors.New("keys of a socket that isn't TCP can't be")
 	}
 	n.cookies = x.GetCookies()
-	for _, e := range x.GetKeys() {
+	var err error
+	n.keys, err = n.secrets(x.GetKeys())
+	return err
+}
+
+// secrets checks keys.
+func (s sort) secrets(keys []*extra.SocketKey) (all []*secret, err error) {
+	for _, e := range keys {
 		ip, ok := netip.AddrFromSlice(e.GetAddress())
 		k := &secret{peers: netip.PrefixFrom(ip, int(min(e.GetBits(), maxKey*8))), bytes: e.GetKey(), device: e.GetInterface()}
-		if !ok || !k.peers.IsValid() || ip.Is6() && n.family == unix.AF_INET || len(k.bytes) == 0 || len(k.bytes) > maxKey {
-			return fmt.Errorf("a key of %d bytes for %d bits of an address of %d bytes can't be", len(k.bytes), e.GetBits(), len(e.GetAddress()))
+		if !ok || !k.peers.IsValid() || ip.Is6() && s.family == unix.AF_INET || len(k.bytes) == 0 || len(k.bytes) > maxKey {
+			return nil, fmt.Errorf("a key of %d bytes for %d bits of an address of %d bytes can't be", len(k.bytes), e.GetBits(), len(e.GetAddress()))
 		}
-		n.keys = append(n.keys, k)
+		all = append(all, k)
 	}
-	return nil
+	return all, nil
 }
 
 // setKeys gives a socket its keys. Connections get theirs when they are whole:

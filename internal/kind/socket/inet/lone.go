@@ -80,7 +80,11 @@ func (k *Kind) lone(m *sockmem.Memory, x *sockmem.Lone) (*fd.FD, error) {
 	}
 	l.sk = sk
 	s.connected = l.connected()
-	own, err := k.likeLone(s, r, layout, m, was, x.Flags)
+	has, err := k.attachedAt(s, sk)
+	if err != nil {
+		return nil, err
+	}
+	own, err := k.likeLone(s, r, layout, m, has, was, x.Flags)
 	if err == nil {
 		k.lones[ino] = l
 	}
@@ -163,7 +167,7 @@ func (k *Kind) listens(l *lone, sk kmem.Addr) error {
 }
 
 // likeLone makes a socket with the same options as one whose memory is given.
-func (k *Kind) likeLone(s sort, r *sockmem.TCPReader, layout *sockmem.TCP, m *sockmem.Memory, was []byte, flags uint32) (*fd.FD, error) {
+func (k *Kind) likeLone(s sort, r *sockmem.TCPReader, layout *sockmem.TCP, m *sockmem.Memory, has *attached, was []byte, flags uint32) (*fd.FD, error) {
 	kernel, err := k.kernel(s)
 	if err != nil {
 		return nil, err
@@ -172,7 +176,7 @@ func (k *Kind) likeLone(s sort, r *sockmem.TCPReader, layout *sockmem.TCP, m *so
 	if err != nil {
 		return nil, noLone("a socket, whose options can't be told (%w)", err)
 	}
-	f := &fitted{Fitting: socket.Fitting{Alike: learnt, Want: was}, sort: s, layout: layout, kernel: kernel, async: int(flags) & unix.O_ASYNC}
+	f := &fitted{Fitting: socket.Fitting{Alike: learnt, Want: was}, sort: s, layout: layout, kernel: kernel, has: has, async: int(flags) & unix.O_ASYNC}
 	if err := k.toldInside(f); err != nil {
 		return nil, noLone("a socket, whose options can't be told (%w)", err)
 	}
@@ -181,13 +185,16 @@ func (k *Kind) likeLone(s sort, r *sockmem.TCPReader, layout *sockmem.TCP, m *so
 	}
 	n, err := f.Try()
 	if err == nil && n < 0 {
-		err = noLone("a socket of %s with options, filters, keys or groups that aren't found by trying, or of another network namespace", s.name())
+		err = noLone("a socket of %s with options that aren't found by trying, or of another network namespace", s.name())
 	}
 	if err != nil {
 		return nil, err
 	}
 	own := fd.New(n)
 	if err = f.confirm(n); err == nil {
+		err = k.finishAttached(has, s, n)
+	}
+	if err == nil {
 		_, err = unix.FcntlInt(uintptr(n), unix.F_SETFL, int(flags)&^unix.O_ACCMODE)
 	}
 	if err != nil {
@@ -223,7 +230,9 @@ type fitted struct {
 	layout *sockmem.TCP
 	kernel *socket.Kernel
 	device uint32 // number of the interface that it is bound to, 0 if to none
-	async  int    // O_ASYNC, of which a socket's memory tells
+	has    *attached
+	inside *kmem.Reader
+	async  int // O_ASYNC, of which a socket's memory tells
 	// Of TCP: TCP_MAXSEG of a connection, and the name of its congestion control.
 	segment    uint16
 	congestion socket.Value
@@ -243,6 +252,7 @@ func (f *fitted) prepare(m *sockmem.Memory) error {
 		is := make([]byte, len(f.Want))
 		err = m.ReadAt(is, at)
 		beside(is, f.Want)
+		f.has.pretend(f.inside, is, f.Want)
 		return is, err
 	}
 	told, err := f.known()
@@ -280,8 +290,11 @@ func (f *fitted) begin() (n int, err error) {
 	if err == nil && f.device != 0 {
 		err = unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, int(f.device))
 	}
+	if err == nil {
+		err = f.has.begin(f.sort, n)
+	}
 	if err != nil {
-		return -1, errors.Join(fmt.Errorf("set SO_BINDTOIFINDEX to %d, or O_ASYNC: %w", f.device, err), unix.Close(n))
+		return -1, errors.Join(fmt.Errorf("set SO_BINDTOIFINDEX to %d, O_ASYNC, or what is attached: %w", f.device, err), unix.Close(n))
 	}
 	return n, nil
 }

@@ -62,6 +62,7 @@ func (k *Kind) toldInside(f *fitted) error {
 	if err != nil {
 		return err
 	}
+	f.inside = m
 	f.device = binary.NativeEndian.Uint32(f.Want[m.Off("sock_common.skc_bound_dev_if"):])
 	if f.datagrams() {
 		return nil

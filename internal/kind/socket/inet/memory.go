@@ -11,7 +11,7 @@ import (
 
 // KernelNames implements kind.MemoryUser.
 func (k *Kind) KernelNames() []string {
-	return slices.Concat(tcp.QueueNames(), datagramNames(), unsentNames(), liteNames(), groupNames(), keyNames(), unseenNames(), portlessNames(), labelNames(), []string{"sock.sk_ack_backlog", "sock.sk_max_ack_backlog"}, routerNames(), reuseNames(), socket.KernelNames(), passedNames())
+	return slices.Concat(tcp.QueueNames(), datagramNames(), unsentNames(), liteNames(), groupNames(), keyNames(), unseenNames(), portlessNames(), labelNames(), []string{"sock.sk_ack_backlog", "sock.sk_max_ack_backlog"}, routerNames(), attachedNames(), reuseNames(), socket.KernelNames(), passedNames())
 }
 
 // UseMemory implements kind.MemoryUser.

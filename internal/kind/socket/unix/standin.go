@@ -8,6 +8,7 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/sockmem"
 	"glis.dev/glis/internal/standin"
@@ -33,10 +34,11 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if x.Mode&sys.S_IFMT == sys.S_IFSOCK {
+	path := x.Flags&sys.O_PATH != 0
+	if x.Mode&sys.S_IFMT == sys.S_IFSOCK && !path {
 		return w.unheldSocket(l, x)
 	}
-	if x.Mode&sys.S_IFMT == sys.S_IFCHR && !x.Bound {
+	if x.Mode&sys.S_IFMT == sys.S_IFCHR && !x.Bound && !path {
 		if own, err := w.device(x); own != nil || err != nil {
 			return w.received(l, x, own, err)
 		}
@@ -64,7 +66,7 @@ func (w *waitingRoom) hire() (err error) {
 		return nil
 	}
 	if w.maker, err = standin.New(w.memory); err == nil {
-		w.maker.Held, w.maker.Of = w.held, w.ofInode
+		w.maker.Held, w.maker.Of, w.maker.Mapped = w.held, w.ofInode, w.mapped
 	}
 	return err
 }
@@ -196,6 +198,49 @@ func (w *waitingRoom) ofInode(inode kmem.Addr) (*fd.FD, error) {
 		return nil, nil
 	}
 	return f.Borrow()
+}
+
+// mapped returns what a task of the tree has mapped that has an inode, nil if none has.
+func (w *waitingRoom) mapped(inode kmem.Addr) (*fd.FD, error) {
+	number, err := w.memory.Pointer(inode + w.memory.Off("inode.i_ino"))
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range w.env.Tree.Tasks {
+		if t.Zombie {
+			continue
+		}
+		all, err := t.Dir.Maps()
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", t, err)
+		}
+		for i := range all {
+			if all[i].Inode != uint64(number) {
+				continue
+			}
+			if own, err := w.mappedAt(t, &all[i], inode); own != nil || err != nil {
+				return own, err
+			}
+		}
+	}
+	return nil, nil
+}
+
+// mappedAt returns what is mapped at a place, nil if it has another inode.
+func (w *waitingRoom) mappedAt(t *scan.Task, v *proc.VMA, inode kmem.Addr) (*fd.FD, error) {
+	n, err := t.Dir.Open(v.MapFile(), sys.O_PATH)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", t, err)
+	}
+	own := fd.New(n)
+	at, err := w.memory.File(n)
+	if err == nil {
+		at, err = w.memory.Pointer(at + w.memory.Off("file.f_inode"))
+	}
+	if err == nil && at == inode {
+		return own, nil
+	}
+	return nil, errors.Join(err, own.Close())
 }
 
 // finish makes sure that stand-ins are whole.

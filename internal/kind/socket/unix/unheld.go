@@ -3,9 +3,11 @@ package unix
 import (
 	"errors"
 	"fmt"
+	"reflect"
 
 	sys "golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kmem"
@@ -21,6 +23,7 @@ type unheld struct {
 	*sockmem.Held
 	file    kmem.Addr
 	buffers []sockmem.Buffer // in its queue
+	filter  *extra.SocketProgram
 }
 
 // unheldSocket makes a socket known that is only in messages, for the listener at which
@@ -40,7 +43,8 @@ func (w *waitingRoom) unheldSocket(l *look, x *sockmem.Lone) (*scan.File, error)
 	if h.Err != 0 || x.Bound {
 		return nil, fmt.Errorf("%w: a socket at which an error waits, or that is locked", errLonely)
 	}
-	own, err := w.socketLike(x, u, h)
+	n := &unheld{Held: h, file: x.At}
+	own, err := w.socketLike(x, u, n)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +54,6 @@ func (w *waitingRoom) unheldSocket(l *look, x *sockmem.Lone) (*scan.File, error)
 	}
 	p := &w.kind.picture
 	p.tree[ino], p.files[ino] = true, f
-	n := &unheld{Held: h, file: x.At}
 	w.kind.unheld[ino] = n
 	at := &look{env: w.env, file: f, u: u, unheld: n}
 	if u.State == listening {
@@ -104,7 +107,7 @@ func (w *waitingRoom) unixSocket(x *sockmem.Lone) (uint32, *sockdiag.Unix, error
 
 // socketLike makes a socket that has the same options: what sockets that are sent have
 // mostly, or what is found by trying.
-func (w *waitingRoom) socketLike(x *sockmem.Lone, u *sockdiag.Unix, h *sockmem.Held) (*fd.FD, error) {
+func (w *waitingRoom) socketLike(x *sockmem.Lone, u *sockdiag.Unix, h *unheld) (*fd.FD, error) {
 	if err := w.learnOptions(); err != nil {
 		return nil, err
 	}
@@ -112,16 +115,23 @@ func (w *waitingRoom) socketLike(x *sockmem.Lone, u *sockdiag.Unix, h *sockmem.H
 	if err != nil {
 		return nil, err
 	}
+	if h.filter, err = w.filterAt(h.Sock); err != nil {
+		return nil, err
+	}
 	search := w.options.Fitting(w.kind.kernel, was, func() (int, error) { return w.socketFor(x, u, h) }, func(own int) ([]byte, error) {
 		at, err := w.memory.Sock(own)
 		if err != nil {
 			return nil, err
 		}
-		return w.optionsAt(at)
+		is, err := w.optionsAt(at)
+		if err == nil {
+			err = w.compareFilter(h, at, is, was)
+		}
+		return is, err
 	})
 	n, err := search.Try()
 	if err == nil && n < 0 {
-		err = fmt.Errorf("%w: a socket that has options or a filter which aren't found by trying", errLonely)
+		err = fmt.Errorf("%w: a socket that has options which aren't found by trying", errLonely)
 	}
 	if err != nil {
 		return nil, err
@@ -130,7 +140,7 @@ func (w *waitingRoom) socketLike(x *sockmem.Lone, u *sockdiag.Unix, h *sockmem.H
 }
 
 // socketFor makes a socket with what its memory tells by name.
-func (w *waitingRoom) socketFor(x *sockmem.Lone, u *sockdiag.Unix, h *sockmem.Held) (int, error) {
+func (w *waitingRoom) socketFor(x *sockmem.Lone, u *sockdiag.Unix, h *unheld) (int, error) {
 	n, err := sys.Socket(sys.AF_UNIX, int(u.Type)|sys.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
@@ -144,9 +154,32 @@ func (w *waitingRoom) socketFor(x *sockmem.Lone, u *sockdiag.Unix, h *sockmem.He
 	return n, nil
 }
 
+// filterAt reads the filter of a socket, nil if there is none.
+func (w *waitingRoom) filterAt(sk kmem.Addr) (*extra.SocketProgram, error) {
+	m, err := w.kind.memory()
+	if err != nil {
+		return nil, err
+	}
+	return socket.FilterAt(m, sk)
+}
+
+// compareFilter has the memory of a socket tell of another one's filter if it has such a
+// one, too.
+func (w *waitingRoom) compareFilter(h *unheld, sk kmem.Addr, is, was []byte) error {
+	m, err := w.kind.memory()
+	if err != nil || h.filter == nil {
+		return err
+	}
+	own, err := socket.FilterAt(m, sk)
+	if at := int(m.Off("sock.sk_filter")); err == nil && reflect.DeepEqual(own, h.filter) && at+8 <= len(is) {
+		copy(is[at:at+8], was[at:])
+	}
+	return err
+}
+
 // giveOptions sets what sockets that are sent have mostly.
-func (w *waitingRoom) giveOptions(own int, u *sockdiag.Unix, h *sockmem.Held) error {
-	if err := errors.Join(setPassing(own, h.Passing), w.giveInq(own, h)); err != nil {
+func (w *waitingRoom) giveOptions(own int, u *sockdiag.Unix, h *unheld) error {
+	if err := errors.Join(setPassing(own, h.Passing), w.giveInq(own, h), socket.AttachSame(own, h.filter)); err != nil {
 		return err
 	}
 	for _, x := range []struct {
@@ -165,7 +198,7 @@ func (w *waitingRoom) giveOptions(own int, u *sockdiag.Unix, h *sockmem.Held) er
 }
 
 // giveInq sets SO_INQ, which can't be asked for.
-func (w *waitingRoom) giveInq(own int, h *sockmem.Held) error {
+func (w *waitingRoom) giveInq(own int, h *unheld) error {
 	m, err := w.kind.memory()
 	if err != nil || !m.Has("unix_sock.recvmsg_inq") {
 		return err
