@@ -86,7 +86,7 @@ func (c *Checked) Open(name string) (ReadFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &bytesFile{b: b}, nil
+		return &bytesFile{b: b, kept: true}, nil
 	}
 	i, ok := c.files.find(path.Join(c.prefix, name))
 	f, err := c.Store.Open(name)
@@ -204,7 +204,10 @@ func (c *Checked) readChecked(f ReadFile, i int, want *listing) (ReadFile, error
 }
 
 // bytesFile is a file that was read as a whole.
-type bytesFile struct{ b []byte }
+type bytesFile struct {
+	b    []byte
+	kept bool // b stays as it is
+}
 
 func (f *bytesFile) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > int64(len(f.b)) {

@@ -26,7 +26,7 @@ func FuzzReader(f *testing.F) {
 			return
 		}
 		all, err := readFrom(&memFile{b}, r)
-		whole, err2 := readFrom(&bytesFile{b}, r) // is read in another way
+		whole, err2 := readFrom(&bytesFile{b: b}, r) // is read in another way
 		if fmt.Sprint(err) != fmt.Sprint(err2) || len(whole) != len(all) {
 			t.Fatalf("%d entries, %v; of a file that was read as a whole %d, %v", len(all), err, len(whole), err2)
 		}

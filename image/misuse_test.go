@@ -209,6 +209,36 @@ func TestPayloadLimit(t *testing.T) {
 	}
 }
 
+// TestPayloadInPlace: of a file that is read as a whole and stays, payloads are where they
+// are, and whoever appends to one changes none that follows; of one that doesn't they are not.
+func TestPayloadInPlace(t *testing.T) {
+	s := memory{}
+	writeEntries(t, s, PipesData, []entry{
+		{&pipedata.PipeDataEntry{PipeId: proto.Uint32(1), Bytes: proto.Uint32(5)}, []byte("12345")},
+		{&pipedata.PipeDataEntry{PipeId: proto.Uint32(2), Bytes: proto.Uint32(2)}, []byte("67")},
+	})
+	for _, kept := range []bool{true, false} {
+		b := bytes.Clone(s[PipesData.FileName()].b)
+		rd := newReader(&bytesFile{b: b, kept: kept}, PipesData, PipesData.FileName())
+		check(t, rd.header())
+		var all [2][]byte
+		for i := range all {
+			check(t, rd.Next(&pipedata.PipeDataEntry{}))
+			var err error
+			all[i], err = rd.PayloadBytes(10)
+			check(t, err)
+			_ = append(all[i], "xxxxxxxxxxxx"...)
+		}
+		if string(all[0]) != "12345" || string(all[1]) != "67" || !bytes.Equal(b, s[PipesData.FileName()].b) {
+			t.Errorf("%q", all)
+		}
+		clear(b)
+		if in := all[0][0] == 0; in != kept {
+			t.Errorf("kept %v, in place %v", kept, in)
+		}
+	}
+}
+
 func TestInventoryVersions(t *testing.T) {
 	for _, tt := range []struct {
 		version uint32
@@ -234,7 +264,7 @@ func TestInventoryVersions(t *testing.T) {
 // A part of a file is the same whether all of it was read before or not.
 func TestRange(t *testing.T) {
 	file := append(words(CommonMagic, magicMM), "0123456789"...)
-	for name, f := range map[string]ReadFile{"read as a whole": &bytesFile{file}, "not": &memFile{file}} {
+	for name, f := range map[string]ReadFile{"read as a whole": &bytesFile{b: file}, "not": &memFile{file}} {
 		rd := newReader(f, MM, "mm-1.img")
 		check(t, rd.header())
 		for _, c := range []struct {

@@ -20,6 +20,7 @@ type Reader struct {
 	name string
 	f    ReadFile
 	mem  []byte // all of the file, if it was read as a whole; there is no br then
+	kept bool   // mem is used for nothing else later
 	sec  *io.SectionReader
 	br   *bufio.Reader
 	off  int64 // of the next byte to be read
@@ -56,7 +57,7 @@ func open(s Store, r *Row, name string) (*Reader, error) {
 
 func newReader(f ReadFile, r *Row, name string) *Reader {
 	if m, ok := f.(*bytesFile); ok {
-		return &Reader{name: name, f: f, mem: m.b, seq: sequence{row: r}}
+		return &Reader{name: name, f: f, mem: m.b, kept: m.kept, seq: sequence{row: r}}
 	}
 	sec := io.NewSectionReader(f, 0, f.Size())
 	size := min(max(f.Size(), 16), bufferSize)
@@ -281,11 +282,16 @@ func (r *Reader) Payload() (io.Reader, int64) {
 	return payloadReader{r}, r.payload
 }
 
-// PayloadBytes reads what is left of the last entry's payload. More than limit
-// bytes are an error.
+// PayloadBytes reads what is left of the last entry's payload, which is not to be changed:
+// it is where it is if all of the file was read. More than limit bytes are an error.
 func (r *Reader) PayloadBytes(limit int64) ([]byte, error) {
 	if r.payload > limit {
 		return nil, r.fail(fmt.Errorf("payload of %d bytes: %w, the limit is %d", r.payload, ErrTooLarge, limit))
+	}
+	if end := r.off + r.payload; r.kept && end <= int64(len(r.mem)) {
+		b := r.mem[r.off:end:end]
+		r.off, r.payload = end, 0
+		return b, nil
 	}
 	b := make([]byte, r.payload)
 	if err := r.full(b); err != nil {

@@ -138,6 +138,8 @@ var targets = []target{
 	{name: "unixaway", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixunheld", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixpair"},
+	{name: "unixpairs", args: []string{"300", "6000"}, generations: 3},
+	{name: "unixpairslong", src: "unixpairs", args: []string{"20", "30000"}},
 	{name: "unixnames", generations: 3, noCRIU: "names and credentials of connected sockets are lost"},
 	{name: "unixdgram", generations: 3, noCRIU: "senders and names are lost"},
 	{name: "unixqueue", generations: 3, noCRIU: "credentials, urgent data, and what is in sockets in queues are lost"},

@@ -9,8 +9,6 @@ type Coupled interface {
 	// about by one call and some more on their descriptors, and in no other way
 	// yet.
 	Couple(env *Env) (other ID, who Identity, ok bool)
-	// Weight is how much memory in a task the making of both takes, in bytes.
-	Weight() int
 	// Make queues the call that makes both, with O_CLOEXEC if that is wanted, and
 	// writes their numbers, of 4 bytes each, to an address. From then on they
 	// count as made.

@@ -118,6 +118,14 @@ func (a *Arena) Reset() { a.top, a.gen = a.begin(), a.gen+1 }
 // Room is how many bytes are free for new batches.
 func (a *Arena) Room() uint64 { return a.size - a.top }
 
+// Top is where the next batch begins, and Rewind says so: what was built from there on
+// has run, and is asked for nothing any more. Unlike Reset it may be called while a batch
+// runs that is elsewhere.
+func (a *Arena) Top() uint64 { return a.top }
+
+// Rewind undoes what has happened to Top since it was top, or later.
+func (a *Arena) Rewind(top uint64) { a.top = top }
+
 // Unmap takes the arena away by an injected munmap(2). The thread must not
 // use it any more; insn must be outside of it.
 func (a *Arena) Unmap(t *Thread, insn Addr) error {
@@ -159,6 +167,14 @@ type Batch struct {
 	sealed  bool
 	first   Addr // of the entries, once sealed
 	left    uint64
+	memory  *Memory // nil: its own
+}
+
+// Memory is what one batch after the other is built in. The zero value is ready.
+type Memory struct {
+	data    []byte
+	entries []arch.Entry
+	names   []string
 }
 
 // Call is one system call of a batch.
@@ -170,10 +186,23 @@ type Call struct {
 // Batch begins a batch for a thread of the arena's process.
 func (a *Arena) Batch(t *Thread) *Batch {
 	b := &Batch{arena: a, thread: t, at: a.base + Addr((a.top+15)&^15)}
+	b.begin()
+	return b
+}
+
+// BatchIn is Batch that is built in memory which no other batch has that runs, or that
+// is asked for something.
+func (a *Arena) BatchIn(t *Thread, m *Memory) *Batch {
+	b := &Batch{arena: a, thread: t, at: a.base + Addr((a.top+15)&^15), memory: m, data: m.data[:0], entries: m.entries[:0], names: m.names[:0]}
+	b.begin()
+	return b
+}
+
+func (b *Batch) begin() {
+	t, a := b.thread, b.arena
 	if b.control = t.control; t.control == 0 || t.arena != a || t.gen != a.gen {
 		b.control = b.layControl()
 	}
-	return b
 }
 
 // layControl lays down the thread's arch.Control, and the frame from which it
@@ -260,6 +289,9 @@ func (b *Batch) Expect(n int) {
 	b.data = slices.Grow(b.data, n*arch.EntrySize)
 }
 
+// Size is how many bytes of the arena the batch takes so far.
+func (b *Batch) Size() int { return len(b.data) + len(b.entries)*arch.EntrySize }
+
 // Len returns the number of calls so far.
 func (b *Batch) Len() int { return len(b.entries) }
 
@@ -304,6 +336,9 @@ func (b *Batch) Seal() error {
 		return fmt.Errorf("task %d: batch of %d calls: %w", b.arena.pid, len(b.entries), ErrArenaFull)
 	}
 	b.arena.top, b.sealed, b.first = end, true, entries
+	if m := b.memory; m != nil {
+		m.data, m.entries, m.names = b.data, b.entries, b.names
+	}
 	return Write(b.arena.pid, b.at, b.data)
 }
 

@@ -169,6 +169,65 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestBatchesInTurn has one batch run while the next one is built, in memory of the engine
+// and in places of the arena that earlier ones had.
+func TestBatchesInTurn(t *testing.T) {
+	needRoot(t)
+	pid, _ := child(t)
+	err := tracee.Run(func() error {
+		th, insn, err := stop(pid)
+		if err != nil {
+			return err
+		}
+		a, err := remote.MapArena(th, insn, 0, 1<<16)
+		if err != nil {
+			return err
+		}
+		var memory [2]remote.Memory
+		var before *remote.Batch
+		var top uint64
+		for i := range 9 {
+			if i > 0 {
+				a.Rewind(top + uint64(i%2)<<14)
+			}
+			b := a.BatchIn(th, &memory[i%2])
+			for range i {
+				b.Call("getpid", unix.SYS_GETPID)
+			}
+			open := b.Call("memfd_create", unix.SYS_MEMFD_CREATE, uint64(b.String(strings.Repeat("x", i))), 0)
+			done := b.Call("close", unix.SYS_CLOSE, ^uint64(0))
+			open.Feed(done, 0)
+			if size := b.Size(); size < (i+2)*arch.EntrySize || size > 1<<14 {
+				t.Errorf("batch %d has %d bytes", i, size)
+			}
+			if err := b.Seal(); err != nil {
+				return err
+			}
+			if before != nil {
+				if err := before.Wait(); err != nil {
+					return err
+				}
+			}
+			if err := b.Start(); err != nil {
+				return err
+			}
+			if before = b; i == 0 {
+				top = a.Top()
+			}
+		}
+		if err := before.Wait(); err != nil {
+			return err
+		}
+		if err := a.Unmap(th, insn); err != nil {
+			return err
+		}
+		return th.Release()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestTracerDies lets the tracer's thread end while a batch is under way: the
 // child must go on from where it was, with its own registers and mask.
 func TestTracerDies(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
 )
@@ -93,47 +94,83 @@ func (f *files) alone(a, b plan.ID) bool {
 // Limits of what one batch of pairs has: the task is at one while the engine makes
 // ready the next.
 const (
-	coupleCalls = 1024
-	coupleBytes = 64 << 10
-	coupleRoom  = 256 << 10 // what it takes in memory, at most, but for groups
+	firstCouples = 16 << 10 // bytes of the first; of each that follows twice as many, up to
+	coupleBytes  = 160 << 10
+	coupleRoom   = 256 << 10 // what it takes in memory, at most, but for groups
 )
+
+// coupling is a task that makes pairs.
+type coupling struct {
+	r      *restore
+	t      *task
+	before relay
+	made   int              // batches
+	memory [2]remote.Memory // of the batch that runs, and of the next
+	room   uint64           // in the arena for each of them
+	top    uint64           // of the arena behind the first batch
+}
 
 // makeCouples has a task make its pairs. All other descriptors are where they
 // belong.
 func (r *restore) makeCouples(ctx context.Context, t *task, pairs []couple) error {
-	var before relay
-	for len(pairs) > 0 {
-		if err := context.Cause(ctx); err != nil {
-			return errors.Join(err, before.end())
-		}
-		if t.live.arena.Room() < coupleRoom+4*uint64(len(pairs[0].who.Groups)) {
-			if err := before.end(); err != nil {
-				return err
-			}
-			t.live.arena.Reset()
-		}
-		b, n := r.someCouples(t, pairs)
-		if err := before.next(t, b, func() error { return nil }); err != nil {
-			return err
-		}
-		pairs = pairs[n:]
+	c := coupling{r: r, t: t, room: coupleRoom}
+	for i := range pairs {
+		c.room = max(c.room, coupleRoom+4*uint64(len(pairs[i].who.Groups)))
 	}
-	if err := before.end(); err != nil {
+	err := c.makeAll(ctx, pairs)
+	if err := errors.Join(err, c.before.end()); err != nil {
 		return err
 	}
 	t.live.arena.Reset()
 	return nil
 }
 
-// someCouples returns a batch that makes the first n of pairs.
-func (r *restore) someCouples(t *task, pairs []couple) (b *remote.Batch, n int) {
-	b = t.live.arena.Batch(t.live.thread)
-	back := r.makers.become(b, t.live, pairs[0].who)
-	b.Expect(min(2*len(pairs), coupleCalls))
+func (c *coupling) makeAll(ctx context.Context, pairs []couple) error {
+	for most := firstCouples; len(pairs) > 0; most = min(2*most, coupleBytes) {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if err := c.place(); err != nil {
+			return err
+		}
+		b, n := c.some(pairs, most)
+		if err := c.before.next(c.t, b, func() error { return nil }); err != nil {
+			return err
+		}
+		if c.made++; c.made == 1 {
+			c.top = c.t.live.arena.Top()
+		}
+		pairs = pairs[n:]
+	}
+	return nil
+}
+
+// place makes sure of room in the arena for a batch: where the one before the last was,
+// whose pages are there. What the thread goes on from is in the first one.
+func (c *coupling) place() error {
+	a := c.t.live.arena
+	if c.made > 0 && c.top+2*c.room <= a.Size() {
+		a.Rewind(c.top + uint64(c.made%2)*c.room)
+		return nil
+	}
+	if a.Room() < c.room {
+		if err := c.before.end(); err != nil {
+			return err
+		}
+		a.Reset()
+	}
+	return nil
+}
+
+// some returns a batch that makes the first n of pairs, of some bytes.
+func (c *coupling) some(pairs []couple, most int) (b *remote.Batch, n int) {
+	t := c.t
+	b = t.live.arena.BatchIn(t.live.thread, &c.memory[c.made%2])
+	back := c.r.makers.become(b, t.live, pairs[0].who)
+	b.Expect(min(2*len(pairs), most/(2*arch.EntrySize)))
 	both, _ := b.Alloc(8)
-	for weight := 0; n < len(pairs) && b.Len() < coupleCalls && weight < coupleBytes && pairs[n].sameMaker(&pairs[0]); n++ {
+	for ; n < len(pairs) && (n == 0 || b.Size() < most) && pairs[n].sameMaker(&pairs[0]); n++ {
 		pairs[n].make(b, t.live.table, uint64(both))
-		weight += pairs[n].node.Weight()
 	}
 	back()
 	return b, n

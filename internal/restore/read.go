@@ -316,11 +316,12 @@ func (tr *tree) readTables(s image.Store) error {
 func readTable(s image.Store, id uint32) ([]descriptor, error) {
 	var fds []descriptor
 	var e fdinfo.FdinfoEntry
+	var decoder proto.Decoder
 	var wrong error
 	numbers := newFDTable()
 	err := image.EachRaw(s, image.FdInfo, func(b []byte) error {
 		e.Reset()
-		if err := proto.Unmarshal(b, &e); err != nil {
+		if err := decoder.Unmarshal(b, &e); err != nil {
 			return err
 		}
 		if e.GetFd() > maxFD || numbers.has(int32(e.GetFd())) {

@@ -1,8 +1,6 @@
 package unix
 
 import (
-	"slices"
-
 	sys "golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/kind/file"
@@ -67,14 +65,6 @@ func (n *node) fits() bool {
 		took += size
 	}
 	return n.typ != sys.SOCK_STREAM || took >= n.peer.sent || length == 0
-}
-
-// Weight implements plan.Coupled.
-func (n *node) Weight() (sum int) {
-	for _, m := range slices.Concat(n.queue.messages, n.peer.queue.messages) {
-		sum += len(m.data)
-	}
-	return sum
 }
 
 // Make implements plan.Coupled.
