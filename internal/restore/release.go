@@ -71,7 +71,7 @@ func (r *restore) letThrough() error {
 	if r.kept != "" {
 		errs = append(errs, undo.Again(func() error { return netlock.Unlock(r.kept) }))
 	}
-	errs = append(errs, setAll(r.resumptions), undo.Again(r.guard.TakeBack))
+	errs = append(errs, setAll(r.resumptions, &r.files.env.Rings), undo.Again(r.guard.TakeBack))
 	r.files.letGo()
 	return errors.Join(errs...)
 }
@@ -102,7 +102,7 @@ func (r *restore) takenBack(why error) error {
 }
 
 // setAll sets the options of all sockets, on all CPUs, whatever becomes of some.
-func setAll(all []resumption) error {
+func setAll(all []resumption, rings *linux.Rings) error {
 	tasks := map[proc.PID]int{}
 	defer func() {
 		for _, n := range tasks {
@@ -126,6 +126,10 @@ func setAll(all []resumption) error {
 	var mu sync.Mutex
 	chunks := slices.Collect(slices.Chunk(all, setAtOnce))
 	_ = par.Do(len(chunks), func(i int) error {
+		if setTogether(chunks[i], rings) {
+			closeOwn(chunks[i])
+			return nil
+		}
 		for j := range chunks[i] {
 			s := &chunks[i][j]
 			if err := undo.Again(func() error { return s.set(tasks[s.pid]) }); err != nil {
@@ -142,6 +146,35 @@ func setAll(all []resumption) error {
 
 // setAtOnce is how many sockets are closed at a time.
 const setAtOnce = 64
+
+// setTogether sets the options of many sockets that the engine has by a few system calls.
+// It tells whether that is done: what was may be done again.
+func setTogether(all []resumption, rings *linux.Rings) bool {
+	if len(all) < setAtOnce {
+		return false
+	}
+	h := rings.Take()
+	defer rings.Give(h)
+	if !h.Waits() {
+		return false
+	}
+	for _, s := range all {
+		if s.own == nil || slices.ContainsFunc(s.opts, func(o linux.SockOpt) bool { return o.Level == linux.LevelIoctl }) {
+			return false
+		}
+		for _, o := range s.opts {
+			set := func() error { return h.SetsockoptInt(s.own.Int(), o.Level, o.Name, o.Value) }
+			err := set()
+			if errors.Is(err, unix.ENOBUFS) { // there is no room for more
+				err = errors.Join(h.Run(), set())
+			}
+			if err != nil {
+				return false
+			}
+		}
+	}
+	return h.Run() == nil
+}
 
 // closeOwn closes what the engine has: the tree is to be the last to close it.
 func closeOwn(all []resumption) {

@@ -22,7 +22,7 @@ type Kernel struct {
 	last    Saved  // what Save returned last
 	fresh   Saved  // what New returns
 	plain   *Value // the first of some that Default has found to be a new socket's
-	// unlike is what SetBy looked at last: most sockets have what others have.
+	// unlike is what SetBut looked at last: most sockets have what others have.
 	unlike atomic.Pointer[unlike]
 }
 
@@ -123,15 +123,16 @@ func (t Table) Value(values []Value, name string) (Value, bool) {
 // and that a new socket has otherwise. touched are names of options that the
 // restore itself has changed since the socket was new.
 func (k *Kernel) Set(fd int, want []Value, from, to When, touched ...string) error {
-	return k.SetBy(linux.Hand{}, fd, want, from, to, touched...)
+	return k.SetBut(linux.Hand{}, fd, want, "", from, to, touched...)
 }
 
-// SetBy is Set by a hand, for which the kernel's answers may have to wait.
-func (k *Kernel) SetBy(h linux.Hand, fd int, want []Value, from, to When, touched ...string) error {
+// SetBut is Set by a hand, for which the kernel's answers may have to wait, but for one
+// option, which is left as it is; "": for none.
+func (k *Kernel) SetBut(h linux.Hand, fd int, want []Value, but string, from, to When, touched ...string) error {
 	sized := false
 	for _, i := range k.differing(want, touched) {
 		o := &k.Table[i]
-		if o.When < from || o.When > to || !want[i].OK {
+		if o.When < from || o.When > to || !want[i].OK || o.Name == but {
 			continue
 		}
 		locks := sized && o.locks()

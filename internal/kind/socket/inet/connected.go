@@ -115,7 +115,7 @@ func (n *node) endConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, heard f
 			return err
 		}
 	}
-	if err := k.SetBy(h, num, n.opts.Values, socket.Late, socket.Opened, n.stream.Touched()...); err != nil {
+	if err := n.setConnected(h, num, k); err != nil {
 		return err
 	}
 	if err := h.Run(); err != nil {

@@ -90,6 +90,7 @@ type Kind struct {
 
 	extras      *socket.Extras // nil: not read yet
 	streams     streams
+	given       atomic.Pointer[[]clamped]
 	unheard     atomic.Pointer[error] // why connections don't hear of what came, see hearCame
 	saidUnheard atomic.Bool
 	usual       map[sort]*unseen

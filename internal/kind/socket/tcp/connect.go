@@ -196,7 +196,8 @@ func (s *Stream) open(h linux.Hand, fd int, p Path) error {
 // nothing yet takes them.
 func (s *Stream) agree(h linux.Hand, fd int) error {
 	e := s.Entry
-	opts := []uint32{segMSS, e.GetMssClamp()}
+	var room [8]uint32
+	opts := append(room[:0], segMSS, e.GetMssClamp())
 	if e.GetOptMask()&optWscale != 0 {
 		opts = append(opts, segWscale, e.GetSndWscale()|e.GetRcvWscale()<<16)
 	}
@@ -206,11 +207,8 @@ func (s *Stream) agree(h linux.Hand, fd int) error {
 	if e.GetOptMask()&optTimestamps != 0 {
 		opts = append(opts, segTimestamps, 0)
 	}
-	var b []byte
-	for _, v := range opts {
-		b = binary.NativeEndian.AppendUint32(b, v)
-	}
-	if err := h.Setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_OPTIONS, b); err != nil {
+	var bytes [4 * len(room)]byte
+	if err := h.Setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_OPTIONS, appendWords(bytes[:0], opts)); err != nil {
 		return fmt.Errorf("set TCP_REPAIR_OPTIONS: %w", err)
 	}
 	if e.GetOptMask()&optTimestamps == 0 {
@@ -229,14 +227,18 @@ func (s *Stream) window() [5]uint32 {
 }
 
 func setWindow(h linux.Hand, fd int, w [5]uint32) error {
-	var b []byte
-	for _, v := range w {
-		b = binary.NativeEndian.AppendUint32(b, v)
-	}
-	if err := h.Setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_WINDOW, b); err != nil {
+	var room [windowSize]byte
+	if err := h.Setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_WINDOW, appendWords(room[:0], w[:])); err != nil {
 		return fmt.Errorf("set TCP_REPAIR_WINDOW to %v: %w", w, err)
 	}
 	return nil
+}
+
+func appendWords(b []byte, words []uint32) []byte {
+	for _, v := range words {
+		b = binary.NativeEndian.AppendUint32(b, v)
+	}
+	return b
 }
 
 // sizeSegments has the kernel work out anew how large a segment can be: it did
@@ -322,7 +324,8 @@ func (s *Stream) trim(peer *Stream) error {
 		}
 		s.Sent -= min(s.Sent, drop)
 	}
-	e.OutqLen, e.UnsqLen = &unacknowledged, proto.Uint32(unacknowledged)
+	put(&e.OutqLen, unacknowledged)
+	put(&e.UnsqLen, unacknowledged)
 	return nil
 }
 
@@ -336,13 +339,26 @@ func (s *Stream) widen(peer *Stream) {
 	if wnd > maxWindow { // it took more than it had offered
 		wnd = 0
 	}
-	s.Entry.SndWnd, s.Entry.SndWl1 = &wnd, proto.Uint32(s.Entry.GetInqSeq())
-	s.Entry.MaxWindow = proto.Uint32(max(wnd, s.Entry.GetMaxWindow()))
+	put(&s.Entry.SndWnd, wnd)
+	put(&s.Entry.SndWl1, s.Entry.GetInqSeq())
+	put(&s.Entry.MaxWindow, max(wnd, s.Entry.GetMaxWindow()))
+}
+
+// put gives a number of an entry that was parsed, which has memory of its own for each,
+// another value.
+func put(at **uint32, v uint32) {
+	if *at == nil {
+		*at = new(uint32)
+	}
+	**at = v
 }
 
 // Touched names the options that Finish has changed, or may have: a peer's end that
-// comes resets TCP_QUICKACK.
+// comes resets TCP_QUICKACK, and so may a segment that it is told of.
 func (s *Stream) Touched() []string {
+	if s.idle() && !s.Came.Told() {
+		return nil
+	}
 	t := []string{"TCP_QUICKACK"}
 	if s.Entry.GetInqLen() > 0 {
 		t = append(t, "SO_RCVBUF")

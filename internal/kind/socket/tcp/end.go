@@ -44,7 +44,11 @@ type End struct {
 }
 
 // Touched names the options that Make has changed.
-func (e *End) Touched() []string { return e.stream().Touched() }
+func (e *End) Touched() []string {
+	s := e.stream()
+	s.State = CloseWait // as its peer's end came, too
+	return s.Touched()
+}
 
 // stream is a connection with nothing but what wasn't read.
 func (e *End) stream() *Stream {
