@@ -168,30 +168,11 @@ func errnoErr(e unix.Errno) error {
 	return e
 }
 
-// sigaction is the kernel's struct sigaction.
-type sigaction struct {
-	handler, flags, restorer uintptr
-	mask                     uint64
-}
-
-// From include/uapi/asm-generic/signal-defs.h and arch/x86/include/uapi/asm/signal.h.
-const (
-	saNocldstop = 1          // SA_NOCLDSTOP
-	saRestorer  = 0x04000000 // SA_RESTORER
-	saOnstack   = 0x08000000 // SA_ONSTACK
-	saRestart   = 0x10000000 // SA_RESTART
-)
-
-func (a *sigaction) set(sig unix.Signal, old *sigaction) error {
-	_, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(a)), uintptr(unsafe.Pointer(old)), linux.KernelSigsetSize, 0, 0)
-	return errnoErr(e)
-}
-
 // endingAction is how endSignal is handled while a call is ended; no handler where there
 // is none.
-func endingAction() sigaction {
+func endingAction() linux.Sigaction {
 	ours, restorer := arch.EndSeize()
-	return sigaction{handler: ours, flags: saRestorer | saOnstack | saRestart, restorer: restorer}
+	return linux.Sigaction{Handler: ours, Flags: linux.SA_RESTORER | linux.SA_ONSTACK | linux.SA_RESTART, Restorer: restorer}
 }
 
 // getTIDAgain enters the kernel and comes out of it: signals that were sent to this
@@ -211,11 +192,11 @@ func unblock(sig unix.Signal) {
 // more than the stop. It concerns the whole process, so it is for a program
 // whose business this is, not for a library.
 func QuietStops() error {
-	var a sigaction
-	err := (*sigaction)(nil).set(unix.SIGCHLD, &a)
+	var a linux.Sigaction
+	err := (*linux.Sigaction)(nil).Set(unix.SIGCHLD, &a)
 	if err == nil {
-		a.flags |= saNocldstop
-		err = a.set(unix.SIGCHLD, nil)
+		a.Flags |= linux.SA_NOCLDSTOP
+		err = a.Set(unix.SIGCHLD, nil)
 	}
 	return wrap("quiet the stops of", 0, err)
 }

@@ -254,8 +254,8 @@ func TestSeizedWhileItExecutes(t *testing.T) {
 // A seize that waits for a long execve(2) can be ended. Nothing is left of that: the
 // program is executed as it would have been, and the signal has the handler it had.
 func TestSeizeEnded(t *testing.T) {
-	var was, is sigaction
-	if err := (*sigaction)(nil).set(endSignal, &was); err != nil {
+	var was, is linux.Sigaction
+	if err := (*linux.Sigaction)(nil).Set(endSignal, &was); err != nil {
 		t.Fatal(err)
 	}
 	p, let := executesLong(t)
@@ -273,7 +273,7 @@ func TestSeizeEnded(t *testing.T) {
 		}
 		<-ended
 	})
-	if err := (*sigaction)(nil).set(endSignal, &is); err != nil || is != was {
+	if err := (*linux.Sigaction)(nil).Set(endSignal, &is); err != nil || is != was {
 		t.Errorf("the signal is handled by %+v, %v, and was by %+v", is, err, was)
 	}
 	let()
@@ -284,10 +284,10 @@ func TestSeizeEnded(t *testing.T) {
 // has it otherwise: here that would be the end of the program, as it is where the program
 // is not Go's.
 func TestSeizesEnded(t *testing.T) {
-	var deadly, was, is sigaction
+	var deadly, was, is linux.Sigaction
 	p, let := executesLong(t)
 	p.waits(t)
-	if err := deadly.set(endSignal, &was); err != nil {
+	if err := deadly.Set(endSignal, &was); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
@@ -305,7 +305,7 @@ func TestSeizesEnded(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := was.set(endSignal, &is); err != nil || is != deadly {
+	if err := was.Set(endSignal, &is); err != nil || is != deadly {
 		t.Errorf("the signal is handled by %+v, %v, and was by %+v", is, err, deadly)
 	}
 	let()

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -82,7 +83,7 @@ var ending borrowed
 type borrowed struct {
 	mu  sync.Mutex
 	by  map[*Seizing]bool
-	was sigaction // before the first
+	was linux.Sigaction // before the first
 }
 
 // borrow has endSignal be handled by us, also if somebody else took it meanwhile, and
@@ -90,11 +91,11 @@ type borrowed struct {
 func (b *borrowed) borrow(s *Seizing) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	ours, was := endingAction(), sigaction{}
-	if ours.handler == 0 || ours.set(endSignal, &was) != nil {
+	ours, was := endingAction(), linux.Sigaction{}
+	if ours.Handler == 0 || ours.Set(endSignal, &was) != nil {
 		return false
 	}
-	if was.handler != ours.handler {
+	if was.Handler != ours.Handler {
 		b.was = was
 	}
 	if b.by == nil {
@@ -112,6 +113,6 @@ func (b *borrowed) giveBack(s *Seizing) {
 		return
 	}
 	if delete(b.by, s); len(b.by) == 0 {
-		_ = b.was.set(endSignal, nil) // it can't fail: it was there
+		_ = b.was.Set(endSignal, nil) // it can't fail: it was there
 	}
 }
