@@ -117,7 +117,7 @@ func (n *deadNode) Check(*plan.CheckEnv) error {
 		return err
 	}
 	if err := unix.Kill(int(n.remap.dead), 0); !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("file %#x, %s: its process had ended, and another has its number now; end that, or restore in another PID namespace", n.id, n.entry.GetName())
+		return fmt.Errorf("file %#x, %s: its process had ended, and another has its number now; end that, or restore in another PID namespace", n.id, n.name)
 	}
 	return nil
 }
@@ -139,10 +139,10 @@ func (n *deadNode) Prepare(ctx context.Context, env *plan.Env, _ []plan.Node) (e
 		return nil
 	}
 	if err = env.Alive(ctx, n.remap.dead); err == nil {
-		n.hold, err = n.openBy(env, n.entry.GetName())
+		n.hold, err = n.openBy(env, n.name)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", n.entry.GetName(), err)
+		return fmt.Errorf("%s: %w", n.name, err)
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func (n *deadNode) Prepare(ctx context.Context, env *plan.Env, _ []plan.Node) (e
 // Create implements plan.Node.
 func (n *deadNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
 	if n.hold == nil {
-		return nil, fmt.Errorf("%s: its process has ended before it was opened", n.entry.GetName())
+		return nil, fmt.Errorf("%s: its process has ended before it was opened", n.name)
 	}
 	num, err := unix.FcntlInt(uintptr(n.hold.Int()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

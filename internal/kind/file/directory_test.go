@@ -9,8 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"glis.dev/glis/image/criu/regfile"
-	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
 )
@@ -27,16 +25,16 @@ func TestDirectories(t *testing.T) {
 			if err := os.WriteFile(name, []byte(name), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			nodes = append(nodes, &regularNode{entry: &regfile.RegFileEntry{Name: proto.String(name)}, dir: set.of(name)})
+			nodes = append(nodes, &regularNode{name: name, dir: set.of(name)})
 		}
-		if err := os.Remove(nodes[1].entry.GetName()); err != nil {
+		if err := os.Remove(nodes[1].name); err != nil {
 			t.Fatal(err)
 		}
 		for i, n := range nodes {
 			if d, err := n.Create(context.Background(), &plan.Env{}); i == 1 {
-				mustFail(t, err, nodes[1].entry.GetName()+": the file is missing")
+				mustFail(t, err, nodes[1].name+": the file is missing")
 			} else {
-				checkFile(t, d, err, n.entry.GetName())
+				checkFile(t, d, err, n.name)
 			}
 			if i == 0 && (n.dir.own != nil) != (count >= manyFiles) {
 				t.Errorf("the directory of %d files is open: %v", count, n.dir.own != nil)

@@ -269,9 +269,9 @@ func readNotices(e *regfile.RegFileEntry) ([]asking, error) {
 
 // checkNotices makes sure that who asks has the descriptor that it asks by.
 func (n *regularNode) checkNotices() error {
-	for _, a := range n.asks {
+	for _, a := range n.has().asks {
 		if !slices.ContainsFunc(n.plan.Users(n.id), func(u plan.Use) bool { return u.Task == a.task && u.FD == a.fd }) {
-			return entryError(&fdinfo.FileEntry{Id: (*uint32)(&n.id)}, "%s: process %d asks for signals by descriptor %d, which is not that", n.entry.GetName(), a.task, a.fd)
+			return entryError(&fdinfo.FileEntry{Id: (*uint32)(&n.id)}, "%s: process %d asks for signals by descriptor %d, which is not that", n.name, a.task, a.fd)
 		}
 	}
 	return nil
@@ -280,7 +280,7 @@ func (n *regularNode) checkNotices() error {
 // Asked implements plan.Asker.
 func (n *regularNode) Asked() []plan.Use {
 	var out []plan.Use
-	for _, a := range n.asks {
+	for _, a := range n.has().asks {
 		out = append(out, plan.Use{Task: a.task, FD: a.fd})
 	}
 	return out
@@ -288,6 +288,6 @@ func (n *regularNode) Asked() []plan.Use {
 
 // Ask implements plan.Asker. The owner is there already, and stays.
 func (n *regularNode) Ask(b plan.Batcher, i int) {
-	a := n.asks[i]
-	b.Add(fmt.Sprintf("fcntl(%d, F_NOTIFY, %#x) at %s", a.fd, a.args, n.entry.GetName()), unix.SYS_FCNTL, uint64(a.fd), unix.F_NOTIFY, uint64(a.args))
+	a := n.has().asks[i]
+	b.Add(fmt.Sprintf("fcntl(%d, F_NOTIFY, %#x) at %s", a.fd, a.args, n.name), unix.SYS_FCNTL, uint64(a.fd), unix.F_NOTIFY, uint64(a.args))
 }

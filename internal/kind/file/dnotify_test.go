@@ -43,8 +43,8 @@ func TestNotices(t *testing.T) {
 			t.Fatal(err)
 		}
 		node := p.Node(plan.ID(f.ID)).(*regularNode)
-		if want := []asking{{uint32(unix.Getpid()), int32(n), uint32(args)}}; !slices.Equal(node.asks, want) {
-			t.Errorf("%#x: %v", args, node.asks)
+		if want := []asking{{uint32(unix.Getpid()), int32(n), uint32(args)}}; !slices.Equal(node.has().asks, want) {
+			t.Errorf("%#x: %v", args, node.has().asks)
 		}
 		mustFail(t, node.Check(nil), "asks for signals by descriptor")
 		p.Use(node.id, plan.Use{Task: uint32(unix.Getpid()), FD: int32(n)})

@@ -84,7 +84,7 @@ func (k *Fifo) Planned() error {
 	for _, s := range k.sets {
 		for _, n := range s.nodes {
 			path, ok := k.plan.Node(n.regf).(*regularNode)
-			if !ok || path.entry.GetMode()&unix.S_IFMT != unix.S_IFIFO && path.entry.GetMode() != 0 {
+			if !ok || path.mode&unix.S_IFMT != unix.S_IFIFO && path.mode != 0 {
 				return fmt.Errorf("file %#x: a FIFO whose path, file %#x, is missing or no FIFO's", n.id, n.regf)
 			}
 			n.path, n.flags, n.owner = path, path.flags, path.owner
@@ -110,12 +110,12 @@ func (n *fifoNode) Check(env *plan.CheckEnv) error {
 func (n *fifoNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 	if n.set.hold == nil {
 		if err := n.set.open(n, env); err != nil {
-			return nil, fmt.Errorf("%s: %w", n.path.entry.GetName(), err)
+			return nil, fmt.Errorf("%s: %w", n.path.name, err)
 		}
 	}
 	d, err := reopen(n.set.hold, n.flags|unix.O_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", n.path.entry.GetName(), err)
+		return nil, fmt.Errorf("%s: %w", n.path.name, err)
 	}
 	return n.ready(d)
 }

@@ -263,7 +263,7 @@ func TestGhostSwapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	n := &regularNode{entry: &regfile.RegFileEntry{Name: &name}}
+	n := &regularNode{name: name}
 	n.flags = unix.O_RDWR | unix.O_NOFOLLOW
 	s := &ghostSet{nodes: []*regularNode{n}, head: &ghost.GhostFileEntry{Mode: proto.Uint32(unix.S_IFREG)}}
 	if err := s.places.find(name, unix.PathMax); err != nil {
@@ -295,7 +295,7 @@ func TestGhostSwapped(t *testing.T) {
 // So is what somebody puts in the place of another sort of file.
 func TestGhostOtherSwapped(t *testing.T) {
 	name := t.TempDir() + "/fifo"
-	n := &regularNode{entry: &regfile.RegFileEntry{Name: &name}}
+	n := &regularNode{name: name}
 	s := &ghostSet{nodes: []*regularNode{n}, head: &ghost.GhostFileEntry{Mode: proto.Uint32(unix.S_IFIFO | 0o600)}, holds: map[string]*fd.FD{}}
 	for _, uid := range []int{1, os.Geteuid()} {
 		if err := errors.Join(unix.Mkfifo(name, 0o600), os.Chown(name, uid, -1)); err != nil {

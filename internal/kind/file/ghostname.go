@@ -59,7 +59,7 @@ func unname(d *fd.FD, at string, remove func(string) error) error {
 func (s *ghostSet) early(n *regularNode, name string) bool {
 	mode := s.head.GetMode() & unix.S_IFMT
 	simple := mode == unix.S_IFREG || mode == unix.S_IFDIR || n.flags&unix.O_PATH != 0
-	return n.flags&unix.O_NOFOLLOW != 0 && n.entry.GetName() == name && simple
+	return n.flags&unix.O_NOFOLLOW != 0 && n.name == name && simple
 }
 
 // openEarly opens a file, of which there is a descriptor, by its name for those who want
@@ -74,7 +74,7 @@ func (s *ghostSet) openEarly(d *fd.FD, name, at string) error {
 			flags |= unix.O_NONBLOCK // ready sets it as it was
 		}
 		var err error
-		if n.early, err = openSame(d, at, flags); err != nil {
+		if n.also().early, err = openSame(d, at, flags); err != nil {
 			return err
 		}
 	}

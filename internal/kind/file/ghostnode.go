@@ -58,7 +58,7 @@ func (s *ghostSet) check(store image.Store) error {
 func (s *ghostSet) open(store image.Store) (*image.Reader, *ghost.GhostFileEntry, error) {
 	rd, err := image.Open(store, image.GhostFile, s.id)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%s is missing: the contents of %s, which was deleted", image.GhostFile.FileName(s.id), s.nodes[0].entry.GetName())
+		return nil, nil, fmt.Errorf("%s is missing: the contents of %s, which was deleted", image.GhostFile.FileName(s.id), s.nodes[0].name)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -68,7 +68,7 @@ func (s *ghostSet) open(store image.Store) (*image.Reader, *ghost.GhostFileEntry
 	if err == nil && head.GetSize() > ghostSize {
 		err = fmt.Errorf("%s: a file of %d bytes can't be", rd.Name(), head.GetSize())
 	}
-	if was := s.nodes[0].entry.GetMode(); err == nil && was != 0 && was&unix.S_IFMT != head.GetMode()&unix.S_IFMT {
+	if was := s.nodes[0].mode; err == nil && was != 0 && was&unix.S_IFMT != head.GetMode()&unix.S_IFMT {
 		err = fmt.Errorf("%s: it is %s, and %s in files.img", rd.Name(), typeName(head.GetMode()), typeName(was))
 	}
 	if err != nil {
@@ -91,12 +91,11 @@ func (s *ghostSet) get(n *regularNode, env *plan.Env) (*fd.FD, error) {
 		s.unborn = nil
 		return d, nil
 	}
-	if n.early != nil {
-		d := n.early
-		n.early = nil
+	if d := n.has().early; d != nil {
+		n.more.early = nil
 		return d, nil
 	}
-	return reopen(s.holds[n.entry.GetName()], n.again())
+	return reopen(s.holds[n.name], n.again())
 }
 
 // unborn tells whether a node is of a file that never had a name.
@@ -118,9 +117,9 @@ func (s *ghostSet) drop() {
 		d.Close()
 	}
 	for _, n := range s.nodes {
-		if n.early != nil {
-			n.early.Close()
-			n.early = nil
+		if d := n.has().early; d != nil {
+			d.Close()
+			n.more.early = nil
 		}
 	}
 	if s.unborn != nil {
@@ -139,7 +138,7 @@ func (s *ghostSet) create(env *plan.Env) error {
 	defer rd.Close()
 	s.head, s.holds, s.places = head, map[string]*fd.FD{}, ghostPlaces{}
 	for _, n := range s.nodes {
-		if err := s.places.find(n.entry.GetName(), n.remap.stood); err != nil {
+		if err := s.places.find(n.name, n.remap.stood); err != nil {
 			return errors.Join(err, s.places.leave())
 		}
 	}
@@ -155,7 +154,7 @@ func (s *ghostSet) create(env *plan.Env) error {
 func (s *ghostSet) names() []string {
 	var out []string
 	for _, n := range s.nodes {
-		if name := n.entry.GetName(); !slices.Contains(out, name) {
+		if name := n.name; !slices.Contains(out, name) {
 			out = append(out, name)
 		}
 	}
@@ -164,7 +163,7 @@ func (s *ghostSet) names() []string {
 
 // createRegular makes a regular file, with its contents before its names.
 func (s *ghostSet) createRegular(rd *image.Reader) error {
-	d, temp, err := newNameless(s.places.of(s.nodes[0].entry.GetName()), s.unbornFlags())
+	d, temp, err := newNameless(s.places.of(s.nodes[0].name), s.unbornFlags())
 	if err != nil {
 		return err
 	}
@@ -271,7 +270,7 @@ func timespec(t *timeimg.Timeval) unix.Timespec {
 // createOther makes a directory, link or device. It gets its name, or one like
 // it if somebody else's file has that by now, and loses it at once.
 func (s *ghostSet) createOther() error {
-	name := s.places.of(s.nodes[0].entry.GetName())
+	name := s.places.of(s.nodes[0].name)
 	mode := s.head.GetMode()
 	add, remove := unix.Mkdir, unix.Rmdir
 	if mode&unix.S_IFMT != unix.S_IFDIR {

@@ -162,7 +162,7 @@ type mqueueNode struct {
 
 // Create implements plan.Node.
 func (n *mqueueNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
-	name := n.entry.GetName()[len(mqueueRoot)+1:]
+	name := n.name[len(mqueueRoot)+1:]
 	num, err := linux.MqOpen(name, int(n.flags)&(unix.O_ACCMODE|unix.O_NONBLOCK)|n.cloexec)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, fmt.Errorf("the POSIX message queue /%s is gone, which belongs to the IPC namespace and does not come back with the tree; restore where it is, or make it again (mq_open) first: %w", name, err)
@@ -183,7 +183,7 @@ func (n *mqueueNode) same(d *fd.FD) error {
 	if err := unix.Fstat(d.Int(), &st); err != nil {
 		return err
 	}
-	if was := n.entry.GetMode(); was != 0 && was != st.Mode {
+	if was := n.mode; was != 0 && was != st.Mode {
 		return fmt.Errorf("the message queue has mode %#o now, and had %#o at the dump; it is another one", st.Mode&permissions, was&permissions)
 	}
 	return nil
@@ -191,9 +191,9 @@ func (n *mqueueNode) same(d *fd.FD) error {
 
 // planQueue is Plan of what Mqueue has dumped.
 func planQueue(p *plan.Plan, e *fdinfo.FileEntry, n *regularNode, how uint64) error {
-	name, ok := strings.CutPrefix(n.entry.GetName(), mqueueRoot+"/")
+	name, ok := strings.CutPrefix(n.name, mqueueRoot+"/")
 	if !ok || name == "" || strings.ContainsRune(name, '/') {
-		return entryError(e, "%.80q is no message queue", n.entry.GetName())
+		return entryError(e, "%.80q is no message queue", n.name)
 	}
 	q := &mqueueNode{regularNode: n}
 	if how&queueCloexec != 0 {

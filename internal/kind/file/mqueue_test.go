@@ -9,8 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/criu/fdinfo"
-	"glis.dev/glis/image/criu/regfile"
-	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )
@@ -19,7 +17,7 @@ import (
 // queue has are refused.
 func TestMqueueGone(t *testing.T) {
 	reg := func(name string) *regularNode {
-		return &regularNode{entry: &regfile.RegFileEntry{Name: proto.String(name)}}
+		return &regularNode{name: name}
 	}
 	n := &mqueueNode{regularNode: reg(fmt.Sprintf("%s/glis-none-%d", mqueueRoot, os.Getpid()))}
 	if _, err := n.Create(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "is gone") {

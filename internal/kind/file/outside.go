@@ -91,7 +91,7 @@ func (k *Regular) planOutside(p *plan.Plan, e *fdinfo.FileEntry, b base) error {
 	if g == nil {
 		return entryError(e, "the file was outside of the checkpoint (--external); hand in another one: --inherit-fd 'fd[N]:%s'", key)
 	}
-	n := &regularNode{base: b, entry: in, size: in.GetSize(), plan: p, locks: k.Locks}
+	n := k.node(p, b, in)
 	return p.Add(&outsideNode{regularNode: n, given: *g})
 }
 
@@ -115,7 +115,7 @@ type outsideNode struct {
 
 // String implements plan.Node.
 func (n *outsideNode) String() string {
-	return fmt.Sprintf("file %#x: %s, which is descriptor %d of Glis (--inherit-fd), flags %#o, at %d", n.id, n.given.Key, n.given.FD, n.flags, int64(n.entry.GetPos()))
+	return fmt.Sprintf("file %#x: %s, which is descriptor %d of Glis (--inherit-fd), flags %#o, at %d", n.id, n.given.Key, n.given.FD, n.flags, int64(n.pos))
 }
 
 // Independent implements plan.Independent.

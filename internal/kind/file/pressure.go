@@ -144,15 +144,16 @@ func readPressure(e *regfile.RegFileEntry) (string, error) {
 // press writes to a file of pressure what was written to it. The position is set
 // afterwards.
 func (n *regularNode) press(d *fd.FD) error {
-	if n.pressure == "" {
+	pressure := n.has().pressure
+	if pressure == "" {
 		return nil
 	}
-	if ok, err := pressureFile(n.entry.GetName(), d); !ok {
+	if ok, err := pressureFile(n.name, d); !ok {
 		return errors.Join(err, errors.New("it is no file of pressure (PSI) any more"))
 	}
 	// The kernel has the last byte be 0.
-	if _, err := unix.Write(d.Int(), append([]byte(n.pressure), 0)); err != nil {
-		return fmt.Errorf("ask to be told of pressure (%s; without CAP_SYS_RESOURCE in windows of a multiple of 2 s only): %w", n.pressure, err)
+	if _, err := unix.Write(d.Int(), append([]byte(pressure), 0)); err != nil {
+		return fmt.Errorf("ask to be told of pressure (%s; without CAP_SYS_RESOURCE in windows of a multiple of 2 s only): %w", pressure, err)
 	}
 	_, err := unix.Seek(d.Int(), 0, unix.SEEK_SET)
 	return err

@@ -89,6 +89,6 @@ func TestPressureHostile(t *testing.T) {
 	// One that is called so, and is on another file system, is not written to.
 	name := t.TempDir() + "/x.pressure"
 	d := borrowSelf(t, open(t, name, unix.O_CREAT|unix.O_RDWR))
-	n := &regularNode{entry: &regfile.RegFileEntry{Name: &name}, pressure: "some 1 2"}
+	n := &regularNode{name: name, more: &moreOfRegular{pressure: "some 1 2"}}
 	mustFail(t, errors.Join(n.press(d)), "no file of pressure")
 }

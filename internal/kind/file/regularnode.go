@@ -43,15 +43,13 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if err := k.readRemaps(p.Source); err != nil {
 		return err
 	}
-	n := &regularNode{base: b, entry: in, size: in.GetSize(), remap: k.remaps[in.GetId()], plan: p, locks: k.Locks}
+	n := k.node(p, b, in)
+	n.remap = k.remaps[in.GetId()]
 	n.remap.join(n)
 	if size, _, ok := extra(in, regSize); ok {
 		n.size = size
 	}
-	if n.asks, err = readNotices(in); err == nil {
-		n.pressure, err = readPressure(in)
-	}
-	if err != nil {
+	if err := n.readMore(in); err != nil {
 		return entryError(e, "%v", err)
 	}
 	if how, _, ok := extra(in, regQueue); ok {
@@ -94,23 +92,74 @@ func checkRegular(e *regfile.RegFileEntry) error {
 	return fmt.Errorf("%s is neither file nor directory (mode %#o), which Glis can't open yet", name, e.GetMode())
 }
 
+// regularNode keeps of the entry what it needs: a hundred thousand of them are to find room.
 type regularNode struct {
 	base
-	entry *regfile.RegFileEntry
-	size  uint64     // that the file must have at least
+	name  string
+	pos   uint64
+	size  uint64 // that the file must have at least
+	mode  uint32
 	remap *remapped  // nil: it comes back by its path
 	dir   *directory // that it is in
-	early *fd.FD     // of a deleted file: what was opened while it had its name
 	plan  *plan.Plan
 	locks *Locks
-	asks  []asking // who asks for signals of changes
-	// pressure is what was written to a file of that; "": nothing, or it is none.
-	pressure string
+	more  *moreOfRegular // nil: no more is known
+}
+
+// moreOfRegular is what few files have.
+type moreOfRegular struct {
+	build    []uint32 // the build-id, as in the image
+	early    *fd.FD   // of a deleted file: what was opened while it had its name
+	asks     []asking // who asks for signals of changes
+	pressure string   // what was written to a file of that; "": nothing, or it is none
+}
+
+// node returns the node of an entry.
+func (k *Regular) node(p *plan.Plan, b base, in *regfile.RegFileEntry) *regularNode {
+	n := &regularNode{
+		base: b, name: in.GetName(), pos: in.GetPos(), size: in.GetSize(), mode: in.GetMode(), plan: p, locks: k.Locks,
+	}
+	if build := in.GetBuildId(); len(build) > 0 {
+		n.also().build = build
+	}
+	return n
+}
+
+// has returns what few files have, to be read.
+func (n *regularNode) has() moreOfRegular {
+	if n.more == nil {
+		return moreOfRegular{}
+	}
+	return *n.more
+}
+
+// also returns what few files have, to be set.
+func (n *regularNode) also() *moreOfRegular {
+	if n.more == nil {
+		n.more = &moreOfRegular{}
+	}
+	return n.more
+}
+
+// readMore reads what few files have.
+func (n *regularNode) readMore(in *regfile.RegFileEntry) error {
+	asks, err := readNotices(in)
+	if err != nil {
+		return err
+	}
+	pressure, err := readPressure(in)
+	if err != nil {
+		return err
+	}
+	if len(asks) > 0 || pressure != "" {
+		n.also().asks, n.also().pressure = asks, pressure
+	}
+	return nil
 }
 
 // String implements plan.Node.
 func (n *regularNode) String() string {
-	return fmt.Sprintf("file %#x: %s, flags %#o, at %d", n.id, n.entry.GetName(), n.flags, int64(n.entry.GetPos()))
+	return fmt.Sprintf("file %#x: %s, flags %#o, at %d", n.id, n.name, n.flags, int64(n.pos))
 }
 
 // Needs implements plan.Node: the file of a socket is made anew when that is bound again, that
@@ -119,12 +168,12 @@ func (n *regularNode) Needs() []plan.ID {
 	if !n.made() {
 		return nil
 	}
-	return n.plan.Bound(n.entry.GetName())
+	return n.plan.Bound(n.name)
 }
 
 // made tells whether a file may be made by another node.
 func (n *regularNode) made() bool {
-	mode := n.entry.GetMode() & unix.S_IFMT
+	mode := n.mode & unix.S_IFMT
 	return mode == unix.S_IFSOCK || mode == unix.S_IFCHR && n.flags&unix.O_PATH != 0
 }
 
@@ -149,7 +198,7 @@ func (n *regularNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 	}
 	d, err := open(env)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", n.entry.GetName(), err)
+		return nil, fmt.Errorf("%s: %w", n.name, err)
 	}
 	return d, nil
 }
@@ -168,7 +217,7 @@ func (n *regularNode) Fill(ctx context.Context, env *plan.Env, own *fd.FD) error
 // place could have an effect, or wait for ever. Whoever may replace the file in
 // between may do it any time, so it isn't looked at once more.
 func (n *regularNode) open(env *plan.Env) (*fd.FD, error) {
-	at, name := n.dir.place(n.entry.GetName())
+	at, name := n.dir.place(n.name)
 	defer n.dir.done()
 	return n.openAt(env, at, name)
 }
@@ -203,7 +252,7 @@ func (n *regularNode) openAt(env *plan.Env, at int, name string) (*fd.FD, error)
 // look makes sure that it is the file that it was. If it is one that can be opened in
 // any case that is left to opened.
 func (n *regularNode) look(env *plan.Env, at int, name string) (seen bool, err error) {
-	if n.entry.GetMode()&unix.S_IFMT == unix.S_IFREG && n.dir.plain(at, name) {
+	if n.mode&unix.S_IFMT == unix.S_IFREG && n.dir.plain(at, name) {
 		return false, nil
 	}
 	var st unix.Stat_t
@@ -291,7 +340,7 @@ func (n *regularNode) openFlags() int {
 // tells nobody of its I/O, where that means nothing.
 func (n *regularNode) again() uint32 {
 	flags := n.flags &^ notForOpen
-	switch n.entry.GetMode() & unix.S_IFMT {
+	switch n.mode & unix.S_IFMT {
 	case unix.S_IFREG, unix.S_IFDIR:
 		flags |= n.flags & unix.O_ASYNC
 	}
@@ -303,7 +352,7 @@ const permissions = 0o777
 
 // check compares the file with what it was. It may have grown.
 func (n *regularNode) check(env *plan.Env, st *unix.Stat_t) error {
-	now, was := st.Mode, n.entry.GetMode()
+	now, was := st.Mode, n.mode
 	if was == 0 {
 		was = now // older images don't tell
 	}
@@ -344,7 +393,7 @@ func typeName(mode uint32) string {
 
 // position moves a new file to where it was.
 func (n *regularNode) position(d *fd.FD) error {
-	pos := n.entry.GetPos()
+	pos := n.pos
 	if pos == 0 || pos == noPosition || n.flags&unix.O_PATH != 0 {
 		return nil
 	}
@@ -362,7 +411,7 @@ func (n *regularNode) position(d *fd.FD) error {
 
 // sameBuild compares the build-id, where the dump noted one.
 func (n *regularNode) sameBuild(d *fd.FD) error {
-	want := n.entry.GetBuildId()
+	want := n.has().build
 	if len(want) == 0 {
 		return nil
 	}

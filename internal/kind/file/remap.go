@@ -236,7 +236,7 @@ func (n *regularNode) openGhost(env *plan.Env) (*fd.FD, error) {
 // openLinked opens a file whose name was deleted: by that name, if nobody else
 // has it by now, so that it is known by it again. It gets that beside the one it has.
 func (n *regularNode) openLinked(env *plan.Env) (*fd.FD, error) {
-	link, name := path.Base(n.remap.link), path.Base(n.entry.GetName())
+	link, name := path.Base(n.remap.link), path.Base(n.name)
 	dir, err := openAt(path.Dir(n.remap.link), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)
 	if err == nil {
 		defer dir.Close()

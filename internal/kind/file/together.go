@@ -34,7 +34,7 @@ func (n *regularNode) CreateAll(ctx context.Context, env *plan.Env, all []plan.N
 // together tells whether a file may be opened by a ring, which says at first that it
 // will not wait (O_NONBLOCK): a device, or who serves a file system, would see that.
 func (n *regularNode) together() bool {
-	mode := n.entry.GetMode() & unix.S_IFMT
+	mode := n.mode & unix.S_IFMT
 	return n.remap == nil && n.dir != nil && (mode == unix.S_IFREG || mode == unix.S_IFDIR)
 }
 
@@ -61,7 +61,7 @@ func (o *opening) add(i int, r *regularNode) {
 	if o.n == len(o.list) {
 		o.run()
 	}
-	at, name := r.dir.place(r.entry.GetName())
+	at, name := r.dir.place(r.name)
 	seen, err := r.look(o.env, at, name)
 	near := at != unix.AT_FDCWD && r.dir.near
 	if err == nil && near {
@@ -91,7 +91,7 @@ func (o *opening) run() {
 		num, err := -1, error(nil)
 		switch {
 		case len(results) != o.n: // the ring itself failed
-			at, name := w.node.dir.place(w.node.entry.GetName())
+			at, name := w.node.dir.place(w.node.name)
 			num, err = unix.Openat(at, name, w.node.openFlags(), 0)
 		case results[k] < 0:
 			err = unix.Errno(-results[k])
@@ -107,7 +107,7 @@ func (o *opening) run() {
 
 func (o *opening) tell(i int, r *regularNode, d *fd.FD, err error) {
 	if err != nil {
-		err = fmt.Errorf("%s: %w", r.entry.GetName(), err)
+		err = fmt.Errorf("%s: %w", r.name, err)
 	}
 	o.made(i, d, err)
 }

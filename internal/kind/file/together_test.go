@@ -10,8 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"glis.dev/glis/image/criu/regfile"
-	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/plan"
 )
@@ -33,7 +31,7 @@ func TestTogether(t *testing.T) {
 			defer env.Rings.Close()
 			told := map[int]bool{}
 			nodes[0].CreateAll(context.Background(), env, asNodes(nodes), func(i int, d *fd.FD, err error) {
-				name := nodes[i].entry.GetName()
+				name := nodes[i].name
 				if told[i] {
 					t.Errorf("%s is told of twice", name)
 				}
@@ -42,7 +40,7 @@ func TestTogether(t *testing.T) {
 					mustFail(t, err, name+": ", want)
 					return
 				}
-				if at, seek := unix.Seek(d.Int(), 0, unix.SEEK_CUR); seek != nil || at != int64(nodes[i].entry.GetPos()) {
+				if at, seek := unix.Seek(d.Int(), 0, unix.SEEK_CUR); seek != nil || at != int64(nodes[i].pos) {
 					t.Errorf("%s is at %d, %v", name, at, seek)
 				}
 				checkFile(t, d, err, filepath.Base(name))
@@ -62,14 +60,13 @@ func variousFiles(t *testing.T, begin string, count int) ([]*regularNode, map[in
 	for i := range count {
 		name := begin + fmt.Sprint(i)
 		must(t, os.WriteFile(name, []byte(filepath.Base(name)), 0o600))
-		e := &regfile.RegFileEntry{Name: proto.String(name), Pos: proto.Uint64(uint64(i % 3)), Mode: proto.Uint32(unix.S_IFREG | 0o600)}
-		nodes = append(nodes, &regularNode{entry: e, dir: set.of(name)})
+		nodes = append(nodes, &regularNode{name: name, pos: uint64(i % 3), mode: unix.S_IFREG | 0o600, dir: set.of(name)})
 	}
-	must(t, os.Remove(nodes[0].entry.GetName()))
+	must(t, os.Remove(nodes[0].name))
 	nodes[17].size = 10_000
-	must(t, os.Chmod(nodes[18].entry.GetName(), 0o640))
-	must(t, os.Remove(nodes[20].entry.GetName()))
-	must(t, unix.Mkfifo(nodes[20].entry.GetName(), 0o600))
+	must(t, os.Chmod(nodes[18].name, 0o640))
+	must(t, os.Remove(nodes[20].name))
+	must(t, unix.Mkfifo(nodes[20].name, 0o600))
 	nodes[30].flags = unix.O_DIRECTORY
 	return nodes, map[int]string{
 		0: "the file is missing", 17: "shorter than the 10000", 18: "its mode is 0640 now", 20: "it is a FIFO now", 30: "not a directory",
