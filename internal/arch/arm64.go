@@ -41,6 +41,7 @@ func CallArgs(r *Regs) [6]uint64                                         { retur
 func AfterSyscall(r *Regs) uint64                                        { return r.Pc }
 func Interrupted(r *Regs) bool                                           { return false }
 func Rewind(r *Regs)                                                     {}
+func Undecided(r *Regs)                                                  {}
 func SigFrameSize(xstate []byte) int                                     { return 0 }
 func SigFrame(buf []byte, at uint64, r *Regs, m uint64, x []byte) uint64 { return 0 }
 func FrameLeadsTo(stack []byte, start, end, mask uint64) bool            { return false }

@@ -68,3 +68,10 @@ func Rewind(r *Regs) {
 	r.Rip -= syscallSize
 	r.Orig_rax = ^uint64(0)
 }
+
+// Undecided makes the kernel decide, when the thread goes on, whether it enters its system
+// call again or ends it with EINTR: a signal with a handler may come until then.
+func Undecided(r *Regs) {
+	code := int64(eRESTARTNOHAND)
+	r.Rax = uint64(code)
+}

@@ -1,9 +1,9 @@
 #include "textflag.h"
 
 // A handler of a signal, whose number is in DI.
-TEXT tell<>(SB), NOSPLIT|NOFRAME, $0
+TEXT heard<>(SB), NOSPLIT|NOFRAME, $0
 	PUSHQ DI
-	MOVL ·told(SB), DI
+	MOVL told<>(SB), DI
 	MOVQ SP, SI
 	MOVL $1, DX
 	MOVL $1, AX // write
@@ -17,10 +17,15 @@ TEXT back<>(SB), NOSPLIT|NOFRAME, $0
 	SYSCALL
 	INT  $3
 
-// func teller() (handler, restorer uintptr)
-TEXT ·teller(SB), NOSPLIT, $0-16
-	LEAQ tell<>(SB), AX
-	MOVQ AX, handler+0(FP)
+// func tell(to int32) (handler, restorer uintptr)
+TEXT ·tell(SB), NOSPLIT, $0-24
+	MOVL to+0(FP), AX
+	MOVL AX, told<>(SB)
+	LEAQ heard<>(SB), AX
+	MOVQ AX, handler+8(FP)
 	LEAQ back<>(SB), AX
-	MOVQ AX, restorer+8(FP)
+	MOVQ AX, restorer+16(FP)
 	RET
+
+// The descriptor that the handler writes to.
+GLOBL told<>(SB), NOPTR, $4

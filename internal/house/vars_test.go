@@ -7,9 +7,7 @@ import (
 )
 
 // changing are package variables that do change ("dir:name"), with the reason.
-var changing = map[string]string{
-	"internal/arch:told": "a handler of a signal finds nothing else; signals are the program's, and only its command line takes them",
-}
+var changing = map[string]string{}
 
 // Two dumps at once in one program must not meet in a variable: what changes
 // travels in the environment that every stage gets.

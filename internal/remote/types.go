@@ -163,7 +163,7 @@ func (t *Thread) Release() error {
 // waits that it does not block. Call it once for each stop.
 func (t *Thread) Mend(pending bool) {
 	if Again(&t.Regs, pending) {
-		arch.Rewind(&t.Regs)
+		arch.Undecided(&t.Regs)
 		t.mended = true
 	}
 }

@@ -46,9 +46,12 @@ import (
 //     less; they are made again, with the whole limit. The rest of either time is in a
 //     timer on the stack of the thread in the kernel, which is gone as soon as
 //     it is stopped, and the limit is the socket's, which others have, too.
+//   - a signal may come at any time until a thread runs, as of a timer, and its
+//     handler before the call has begun: an EINTR that the program waits for would not
+//     come. So registers say that a call is to be made again, which is what criu
+//     knows, and the kernel's code is kept beside, by which it decides then.
 //   - connect(2) that is made again tells EISCONN if the connection was made
-//     meanwhile, since restored ones are connected. So its code is kept, and
-//     Rearm ends it as the kernel would have.
+//     meanwhile, since restored ones are connected. Rearm ends it as the kernel would have.
 
 // restart is what an image says beyond the registers about a thread that was
 // interrupted in a system call.
@@ -135,17 +138,13 @@ func foldRestart(t *scan.Thread) (arch.Regs, *restart, error) {
 	switch {
 	case remote.Again(&r, pending):
 		arch.Rewind(&r)
-		if arch.IsConnect(nr) {
-			return r, &restart{Nr: nr, Code: arch.RestartSys}, nil
-		}
+		return r, &restart{Nr: nr, Code: arch.RestartNoHand}, nil
 	case !interrupted:
 	case arch.NeedsBlock(&r):
 		return foldBlock(t, r, pending)
 	default:
 		arch.FoldRestart(&r, false)
-		if pending || arch.IsConnect(nr) {
-			return r, &restart{Nr: nr, Code: code}, nil
-		}
+		return r, &restart{Nr: nr, Code: code}, nil
 	}
 	return r, nil, nil
 }
@@ -172,11 +171,8 @@ func foldBlock(t *scan.Thread, r arch.Regs, pending bool) (arch.Regs, *restart, 
 	if rest, ok := blockRest(t, nr, args); ok {
 		return r, &restart{Nr: nr, Code: arch.RestartBlock, Rest: rest}, nil
 	}
-	if pending {
-		// A handler turns this code into EINTR, as it does with the other.
-		return r, &restart{Nr: nr, Code: arch.RestartNoHand}, nil
-	}
-	return r, nil, nil
+	// A handler turns this code into EINTR, as it does with the other.
+	return r, &restart{Nr: nr, Code: arch.RestartNoHand}, nil
 }
 
 // blockCall finds out which system call a thread with a restart block made.

@@ -62,8 +62,11 @@ func TestInterruptedCalls(t *testing.T) {
 					t.Errorf("ax is %d, want EINTR for criu", int64(g.GetAx()))
 				}
 				r := restartOf(t, c)
-				if (r != nil) != x.rest {
+				if rest := r != nil && r.Code == arch.RestartBlock; rest != x.rest {
 					t.Errorf("rest %+v", r)
+				}
+				if x.again && (r == nil || r.Nr != uint64(x.nr)) {
+					t.Errorf("%+v: the kernel is not to decide", r)
 				}
 				if x.rest && (r.Nr != uint64(x.nr) || r.Rest.Sec < 3000 || r.Rest.Sec > 3600) {
 					t.Errorf("rest %+v of an hour, in call %d", r, x.nr)
@@ -266,6 +269,50 @@ func TestSignalWaiting(t *testing.T) {
 			t.Errorf("%s: code %d, %v, call %d", name, code, ok, in)
 		}
 		awaitIn(t, pid, nr) // nothing handled it: the call goes on
+	}
+}
+
+// A signal that comes when it is settled how a call goes on, but before the thread runs,
+// ends the call as it would have.
+func TestSignalComesLater(t *testing.T) {
+	for name, nr := range map[string]int64{"recvtime": unix.SYS_RECVFROM, "epoll": sysEpollWait, "read": unix.SYS_READ} {
+		pid := start(t, "calls.c", name)
+		awaitIn(t, pid, nr)
+		err := tracee.Run(func() error {
+			task, err := freeze(pid)
+			if err != nil {
+				return err
+			}
+			if _, err := ask(task); err != nil {
+				return err
+			}
+			if err := task.Arena.Unmap(&task.Leader().Thread, task.Insn); err != nil {
+				return err
+			}
+			Thaw(task.Leader(), Deliverable(task.Leader()))
+			if err := unix.Kill(int(pid), unix.SIGUSR2); err != nil {
+				return err
+			}
+			return errors.Join(task.Leader().Release(), task.Dir.Close())
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		awaitIn(t, pid, sysPause)
+	}
+}
+
+// So does one that comes before a restored thread runs.
+func TestSignalBeforeItRuns(t *testing.T) {
+	for name, nr := range map[string]int64{"recvtime": unix.SYS_RECVFROM, "epoll": sysEpollWait, "read": unix.SYS_READ, "polltime": sysPoll} {
+		pid := start(t, "calls.c", name)
+		awaitIn(t, pid, nr)
+		wakeWith(t, pid, nil, func(*Wake) {
+			if err := unix.Kill(int(pid), unix.SIGUSR2); err != nil {
+				t.Error(err)
+			}
+		})
+		awaitIn(t, pid, sysPause)
 	}
 }
 

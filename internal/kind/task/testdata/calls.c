@@ -1,4 +1,5 @@
 // One thread, in the system call that the first argument names.
+#include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
@@ -15,6 +16,8 @@ static int fds[2];
 static struct timespec left = {-1, -1};
 static unsigned word;
 
+static void hear(int sig) { (void)sig; }
+
 int main(int argc, char **argv) {
 	struct timespec hour = {3600, 0}, ago = {1, 0};
 	struct epoll_event ev;
@@ -22,6 +25,7 @@ int main(int argc, char **argv) {
 	sigemptyset(&none);
 	sigaddset(&none, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &none, NULL);
+	sigaction(SIGUSR2, &(struct sigaction){.sa_handler = hear}, NULL);
 	pipe(fds);
 	int ep = epoll_create1(0);
 	printf("ready\n");
@@ -56,6 +60,8 @@ int main(int argc, char **argv) {
 	else if (!strcmp(c, "sigwait"))
 		r = syscall(SYS_rt_sigtimedwait, &none, NULL, NULL, 8);
 	else if (!strcmp(c, "pause"))
+		r = syscall(SYS_pause);
+	if (r == -1 && errno == EINTR) // as a handler ends it
 		r = syscall(SYS_pause);
 	printf("%s %ld\n", c, r);
 	return 0;
