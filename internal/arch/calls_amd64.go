@@ -109,6 +109,13 @@ func Renewable(nr uint64, a [6]uint64) bool {
 	return false
 }
 
+// SomeMessages tells whether a thread's call was recvmmsg(2), and has returned some of the
+// messages that it was to wait for, and the number of its socket.
+func SomeMessages(r *Regs) (fd int32, ok bool) {
+	nr, in := InSyscall(r)
+	return int32(r.Rdi), in && nr == unix.SYS_RECVMMSG && int64(r.Rax) > 0 && r.Rax < uint64(uint32(r.Rdx))
+}
+
 // IsConnect tells whether a system call is connect(2).
 func IsConnect(nr uint64) bool { return nr == unix.SYS_CONNECT }
 

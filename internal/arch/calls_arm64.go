@@ -20,6 +20,7 @@ func AtCall(r *Regs, nr uint64) bool                             { return false 
 func SetInterrupted(r *Regs, nr uint64, code int64, folded bool) {}
 func Finish(r *Regs, result int64)                               {}
 func Renewable(nr uint64, a [6]uint64) bool                      { return false }
+func SomeMessages(r *Regs) (fd int32, ok bool)                   { return 0, false }
 func IsConnect(nr uint64) bool                                   { return false }
 func SleepArgs(nr uint64) (request, rest int, ok bool)           { return 0, 0, false }
 func CallOf(a [6]uint64, block [2]uint64) (nr uint64, ok bool)   { return 0, false }

@@ -272,6 +272,9 @@ func (f *freezer) readOwn() (run []*scan.Task, err error) {
 		if th.Regs, err = tracee.Regs(th.TID); err == nil {
 			th.Mask, err = tracee.Sigmask(th.TID)
 		}
+		if err == nil {
+			err = forgetStop(th)
+		}
 		if errors.Is(err, tracee.ErrGone) {
 			if !f.doubted[th.Task] {
 				run = append(run, th.Task)
