@@ -67,6 +67,12 @@ func fanotifyFlags(memory *kmem.Shared, d *fd.FD) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
+	return groupNumber(r, d, "fsnotify_group.fanotify_data", "fanotify_group_private_data.flags")
+}
+
+// groupNumber reads a number of the group that an inotify or fanotify file has, by the names
+// of what leads to it there.
+func groupNumber(r *kmem.Reader, d *fd.FD, names ...string) (uint32, error) {
 	at, err := r.File(d.Int())
 	if err == nil {
 		at, err = r.Pointer(at + r.Off("file.private_data"))
@@ -74,8 +80,11 @@ func fanotifyFlags(memory *kmem.Shared, d *fd.FD) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
+	for _, n := range names {
+		at += r.Off(n)
+	}
 	var b [4]byte
-	err = r.ReadAt(b[:], at+r.Off("fsnotify_group.fanotify_data")+r.Off("fanotify_group_private_data.flags"))
+	err = r.ReadAt(b[:], at)
 	return binary.NativeEndian.Uint32(b[:]), err
 }
 

@@ -3,7 +3,6 @@ package file
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -68,16 +67,7 @@ func (k *Inotify) next(d *fd.FD) (uint32, error) {
 			return 0, nil
 		}
 	}
-	at, err := r.File(d.Int())
-	if err == nil {
-		at, err = r.Pointer(at + r.Off("file.private_data"))
-	}
-	if err != nil {
-		return 0, err
-	}
-	var b [4]byte
-	err = r.ReadAt(b[:], at+r.Off("fsnotify_group.inotify_data")+r.Off("inotify_group_private_data.idr")+r.Off("idr.idr_next"))
-	return binary.NativeEndian.Uint32(b[:]), err
+	return groupNumber(r, d, "fsnotify_group.inotify_data", "inotify_group_private_data.idr", "idr.idr_next")
 }
 
 // Dump implements kind.File.
