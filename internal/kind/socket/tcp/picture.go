@@ -98,6 +98,7 @@ func (r *Room) From(p *sockmem.Picture, clock uint32, unread []byte) *Stream {
 	set(&e.InqLen, uint32(len(unread)))
 	set(&e.OutqLen, 0)
 	e.UnsqLen = e.OutqLen
+	forgetAhead(e)
 	r.stream = Stream{State: int(w[sockmem.State]), Entry: e, Queues: unread, Pace: &n.pace, Came: CameBy(p)}
 	return &r.stream
 }

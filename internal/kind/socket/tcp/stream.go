@@ -147,6 +147,7 @@ func readOnce(fd int, i *info, urgent bool) (*Stream, error) {
 		}
 	}
 	s.forgetAsked()
+	forgetAhead(s.Entry)
 	return s, nil
 }
 
@@ -172,6 +173,16 @@ func (s *Stream) readWindow(fd int) error {
 		*at = proto.Uint32(binary.NativeEndian.Uint32(b[4*i:]))
 	}
 	return nil
+}
+
+// forgetAhead has the window told where the peer's data goes on, if it was told behind all that
+// the peer may send: with data out of order, before there was no memory for what belongs in front
+// of that, upon which the kernel shuts its window at once. A restore could not set it. That data
+// is sent again, so it is as if the window had come with what is next.
+func forgetAhead(e *tcp_stream.TcpStreamEntry) {
+	if after(e.GetSndWl1(), e.GetInqSeq()+e.GetRcvWnd()) {
+		e.SndWl1 = proto.Uint32(e.GetInqSeq())
+	}
 }
 
 // readNumbers reads sequence numbers: of what is to be written next, and of what

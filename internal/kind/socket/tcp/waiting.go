@@ -140,6 +140,7 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 		OptMask: proto.Uint32(agreed(opts)), SndWscale: proto.Uint32(opts.Bits("tcp_options_received.snd_wscale")),
 		RcvWscale: proto.Uint32(opts.Bits("tcp_options_received.rcv_wscale")), MssClamp: proto.Uint32(uint32(opts.U16("tcp_options_received.mss_clamp"))),
 	}
+	forgetAhead(w.Entry)
 	if w.Entry.GetOptMask()&optTimestamps != 0 {
 		w.Entry.Timestamp, w.Echo = proto.Uint32(q.clock+t.U32("tcp_sock.tsoffset")), opts.U32("tcp_options_received.ts_recent")
 	}
