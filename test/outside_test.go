@@ -283,6 +283,52 @@ func TestInheritSocket(t *testing.T) {
 	}
 }
 
+// What a listener of the tree accepted from a client outside has the listener's name, and
+// nobody binds to that twice. The client has none to be connected to again.
+func TestExternalAccepted(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	dir := testkit.NewDir(t)
+	for _, name := range []string{filepath.Join(dir, "socket"), "@" + dir} {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		listener, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, server := connectTo(t, l)
+		accepted, err := server.(*net.UnixConn).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.SetNonblock(int(accepted.Fd()), false)
+		dir := testkit.NewDir(t)
+		var st unix.Stat_t
+		mustDo(t, unix.Fstat(int(accepted.Fd()), &st))
+		io.WriteString(client, "one\n")
+		p := testkit.StartWith(t, dir, &os.ProcAttr{Files: []*os.File{accepted, accepted, accepted, listener}, Sys: &syscall.SysProcAttr{Setsid: true}}, testkit.BuildC(t, "targets/lines.c"), dir)
+		p.AwaitAt(t, 0)
+		for _, c := range []io.Closer{l, listener, server, accepted} {
+			c.Close()
+		}
+		img := testkit.NewDir(t)
+		e.Save(t, p.PID, img, "--external", fmt.Sprintf("unix[%d]", st.Ino))
+		e.Restore(t, img)
+		again, err := net.Dial("unix", name)
+		if err != nil {
+			t.Fatal("nobody listens any more:", err)
+		}
+		again.Close()
+		p.Go(t, 0, true)
+		if ws := p.Wait(t); !ws.Signaled() || ws.Signal() != unix.SIGPIPE {
+			t.Errorf("ended with %#x, want SIGPIPE, since the peer is closed", uint32(ws))
+		}
+	}
+}
+
 func socketPair(t *testing.T) (a, b *os.File, ino string) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

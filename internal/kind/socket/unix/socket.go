@@ -289,7 +289,7 @@ func (k *Kind) name(l *look) (address, error) {
 	if len(l.u.Name) == 0 {
 		return address{}, nil
 	}
-	if l.role == paired || l.role == orphan {
+	if l.role == paired || l.role == orphan || l.role == abroad {
 		peer, err := k.peerOf(l)
 		if err != nil {
 			return address{}, err
@@ -317,7 +317,7 @@ func (k *Kind) name(l *look) (address, error) {
 
 // peerOf returns the name of the socket's peer, also of one that is closed.
 func (k *Kind) peerOf(l *look) ([]byte, error) {
-	if l.role == paired {
+	if l.role == paired || l.role == abroad {
 		peer, err := k.picture.get(l.u.Peer)
 		if err != nil || peer == nil {
 			return nil, l.fail(err)
