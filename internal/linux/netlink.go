@@ -18,8 +18,8 @@ import (
 // net/netlink/af_netlink.c). So an answer that is not there will never come, and
 // nobody waits for one: while a tree stands still nothing may.
 type Netlink struct {
-	nl  *netlink.Conn
-	raw syscall.RawConn
+	nl  *netlink.Conn // nil if somebody else has the socket
+	raw controlled
 	buf []byte
 	seq uint32
 }
@@ -45,6 +45,28 @@ func DialNetlink(family, netns int) (*Netlink, error) {
 		return nil, errors.Join(err, nl.Close())
 	}
 	return &Netlink{nl: nl, raw: raw, buf: make([]byte, netlinkBuffer)}, nil
+}
+
+// NetlinkOn asks through a socket that is open already, and stays open: Close is not called.
+func NetlinkOn(fd int) *Netlink {
+	return &Netlink{raw: borrowed(fd), buf: make([]byte, netlinkBuffer), seq: ownSeq}
+}
+
+// ownSeq is where the numbers of questions begin through a socket that others ask through, too:
+// what is left of answers to them is passed over.
+const ownSeq = 1 << 31
+
+// controlled is the part of a syscall.RawConn that is needed.
+type controlled interface {
+	Control(f func(fd uintptr)) error
+}
+
+// borrowed is a socket that its owner keeps open meanwhile.
+type borrowed int
+
+func (b borrowed) Control(f func(fd uintptr)) error {
+	f(uintptr(b))
+	return nil
 }
 
 // Close closes the socket.

@@ -61,11 +61,7 @@ func (l *Lock) Comers() (flows []Flow, err error) {
 	if !l.shut {
 		return nil, nil
 	}
-	c, err := linux.DialNetlink(unix.NETLINK_NETFILTER, 0)
-	if err != nil {
-		return nil, fmt.Errorf("ask who has tried to connect: %w", err)
-	}
-	defer c.Close() //nolint:errcheck // only read from
+	c := linux.NetlinkOn(l.sock.Int())
 	for i := range comers {
 		err := eachElement(c, l.name, comers[i].set, func(k []byte) {
 			if from, to, ok := parseKey(k); ok {
