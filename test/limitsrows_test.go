@@ -38,6 +38,7 @@ var elsewhere = map[string]string{
 	"file of pressure (PSI":                               "needs a kernel whose memory can't be read",
 	"anonymous file that was opened with O_PATH":          "internal/kind/file: TestPathOnly",
 	"record lock that a process outside":                  "internal/kind/file",
+	"lease (F_SETLEASE) of a file that is only":           "internal/kind/file: TestLocksQueued",
 	"its end is held outside":                             "TestInheritFD",
 	"terminal whose master is outside":                    "internal/kind/file",
 	"pseudo-terminal that controls":                       "internal/kind/file",

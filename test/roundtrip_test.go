@@ -136,6 +136,7 @@ var targets = []target{
 	{name: "unixpty", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixstandin", generations: 3, dump: []string{"--file-locks"}, restore: []string{"--file-locks"}, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "inetaway", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
+	{name: "unixlocked", generations: 3, dump: []string{"--file-locks"}, restore: []string{"--file-locks"}, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixaway", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixunheld", generations: 3, needs: kernelMemory, noCRIU: "what waiting clients have sent is refused"},
 	{name: "unixpair"},

@@ -115,18 +115,25 @@ func (r *reader) readMemory(t *Task) error {
 // madeByGlis looks for a field that Glis puts into every address space and
 // criu does not know.
 func madeByGlis(e *mm.MmEntry) bool {
+	_, made := ownNumber(e.Unknown())
+	return made
+}
+
+// ownNumber returns the first field of Glis's own, a number.
+func ownNumber(rest []byte) (v uint64, ok bool) {
 	const glisField = 1500
-	for rest := e.Unknown(); len(rest) > 0; {
+	for len(rest) > 0 {
 		field, _, n := protowire.ConsumeField(rest)
 		if n < 0 {
-			return false
+			return 0, false
 		}
 		if field == glisField {
-			return true
+			v, size := protowire.ConsumeVarint(rest[protowire.SizeTag(field):n])
+			return v, size >= 0
 		}
 		rest = rest[n:]
 	}
-	return false
+	return 0, false
 }
 
 // spans checks and counts mappings, which are sorted by address.

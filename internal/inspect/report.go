@@ -256,5 +256,6 @@ type Lock struct {
 	Kind  string `json:"kind"` // "posix", "flock", "ofd" or "lease"
 	Type  string `json:"type"` // "read", "write" or "unlock"
 	Start int64  `json:"start"`
-	Len   int64  `json:"length"` // 0: up to the end, however long the file gets
+	Len   int64  `json:"length"`         // 0: up to the end, however long the file gets
+	File  uint64 `json:"file,omitempty"` // of one that is only in a message; 0: PID and FD tell
 }

@@ -288,7 +288,11 @@ func (p *printer) locks() {
 			if l.Len == 0 {
 				length = "to the end"
 			}
-			row(fmt.Sprintf("  %d", l.PID), fmt.Sprint(l.FD), l.Kind, l.Type, fmt.Sprint(l.Start), length)
+			task, fd := fmt.Sprint(l.PID), fmt.Sprint(l.FD)
+			if l.File != 0 {
+				task, fd = "in a message", fmt.Sprintf("file %#x", l.File)
+			}
+			row("  "+task, fd, l.Kind, l.Type, fmt.Sprint(l.Start), length)
 		}
 	})
 }

@@ -2,6 +2,7 @@
 package kinds
 
 import (
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
@@ -12,6 +13,7 @@ import (
 	"glis.dev/glis/internal/kind/socket/tun"
 	"glis.dev/glis/internal/kind/socket/unix"
 	"glis.dev/glis/internal/kind/task"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -67,6 +69,12 @@ func (s *Set) All() []kind.Facet {
 
 // DumpLocks writes down the locks on a file of any kind.
 func (s *Set) DumpLocks(env *kind.DumpEnv, f *scan.File) error { return s.locks.DumpFile(env, f) }
+
+// PlanLocks makes sure that the files are there which locks are of that no process takes.
+func (s *Set) PlanLocks(p *plan.Plan) error { return s.locks.PlanQueued(p) }
+
+// TakeLocks takes the locks of a new file that no process takes.
+func (s *Set) TakeLocks(id plan.ID, own *fd.FD) error { return s.locks.TakeQueued(id, own) }
 
 // FixRseq moves a thread that was stopped inside a restartable sequence to
 // where the kernel would have sent it.

@@ -27,6 +27,8 @@ type files struct {
 	all   plan.ByID[file]
 	room  int   // how many descriptors the engine may have
 	crew  *crew // makes files ahead of their use; nil: nobody does
+	// lock takes the locks that a new file has itself; nil: there are none.
+	lock func(plan.ID, *fd.FD) error
 }
 
 // file is what has become of a file.
@@ -153,6 +155,9 @@ func (f *files) made(ctx context.Context, n plan.Node, d *fd.FD, ino uint64) err
 	}
 	for _, need := range n.Needs() {
 		f.release(need)
+	}
+	if f.lock != nil {
+		return f.lock(n.ID(), d)
 	}
 	return nil
 }

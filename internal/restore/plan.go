@@ -39,7 +39,7 @@ func makePlan(tr *tree, store image.Store, files fileEntries, o *options.Restore
 		return nil, err
 	}
 	wantHuge(tr, env)
-	return p, errors.Join(checkUses(p, tr), checkFiles(p, env), check(tr, set, env))
+	return p, errors.Join(checkUses(p, tr), checkFiles(p, env), check(tr, set, env), set.PlanLocks(p))
 }
 
 // planEach plans all files that each calls its argument with.

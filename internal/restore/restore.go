@@ -155,6 +155,7 @@ func (r *restore) prepare(ctx context.Context) error {
 	if r.files, err = newFiles(r.plan, r.env); err != nil {
 		return err
 	}
+	r.files.lock = r.kinds.TakeLocks
 	for _, t := range r.tree.tasks {
 		if t.zombie {
 			continue

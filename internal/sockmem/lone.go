@@ -23,8 +23,11 @@ type Lone struct {
 	Owner *Owner
 	// Watches are the epoll files that watch it.
 	Watches []Watch
-	// Bound says that more hangs on it than it tells: locks or leases on the file, or who
-	// watches it or its directory (inotify).
+	Locks   []Lock // that belong to it
+	// Heard says that to open its file once more would be noticed: somebody watches that or
+	// its directory (inotify), or has a lease on it.
+	Heard bool
+	// Bound says that a lock is on it which Locks can't tell of.
 	Bound bool
 	Path  string // from the root of all, "" if no path leads to it
 }
@@ -36,7 +39,7 @@ func loneNames() []string {
 		"inode.i_uid", "inode.i_gid", "inode.i_flctx", "inode.i_fsnotify_mask", "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_inode", "dentry.d_name", "qstr.name", "qstr.len",
 		"vfsmount.mnt_root", "mount.mnt", "mount.mnt_parent", "mount.mnt_mountpoint", "eventfd_ctx.count", "eventfd_ctx.flags", "unix_sock.path", "sock_common.skc_family",
 	}
-	return slices.Concat(names, lockLists[:], ownerNames(), watchNames())
+	return slices.Concat(names, lockLists[:], []string{"file_lock.fl_start", "file_lock.fl_end"}, ownerNames(), watchNames())
 }
 
 // optional marks members that may be missing.
@@ -88,70 +91,16 @@ func (m *Memory) Lone(file kmem.Addr) (*Lone, error) {
 	if x.Watches, err = m.watches(file); err != nil {
 		return nil, err
 	}
-	if x.Bound, err = m.bound(file, x.Inode); err != nil {
+	if err := m.locks(x); err != nil {
 		return nil, err
+	}
+	if !x.Heard {
+		if x.Heard, err = m.watched(file); err != nil {
+			return nil, err
+		}
 	}
 	x.Path, err = m.pathOf(file)
 	return x, err
-}
-
-// bound tells whether something hangs on a file.
-func (m *Memory) bound(file, inode kmem.Addr) (bool, error) {
-	locked, err := m.locked(file, inode)
-	if err != nil || locked {
-		return true, err
-	}
-	return m.watched(file)
-}
-
-// lockLists are the locks of a file, flock(2) and record locks, and its leases.
-var lockLists = [...]string{"file_lock_context.flc_flock", "file_lock_context.flc_posix", leases}
-
-const leases = "file_lock_context.flc_lease"
-
-// lockNames are what a lock is told by: since Linux 6.9, and before.
-var lockNames = [...][2]string{{"file_lock_core.flc_list", "file_lock_core.flc_file"}, {"file_lock.fl_list", "file_lock.fl_file"}}
-
-// mostLocks is more than are looked at on one file.
-const mostLocks = 1 << 16
-
-// locked tells whether there is a lock on an open file, or a lease on its inode: that would
-// be broken by who opens the file. One that ever had any keeps its lists.
-func (m *Memory) locked(file, inode kmem.Addr) (bool, error) {
-	lists, err := m.follow(inode, "inode.i_flctx")
-	if err != nil || lists == 0 {
-		return false, err
-	}
-	for _, name := range lockLists {
-		list := lists + m.Off(name)
-		at, err := m.Pointer(list)
-		for n := 0; err == nil && at != list; n++ {
-			by, err := m.lockedBy(at)
-			if err != nil || name == leases || by == file || by == 0 {
-				return true, err
-			}
-			if n == mostLocks {
-				return true, errGone
-			}
-			if at, err = m.Pointer(at); err != nil {
-				return true, err
-			}
-		}
-		if err != nil {
-			return true, err
-		}
-	}
-	return false, nil
-}
-
-// lockedBy returns the open file that a lock is of, 0 if that can't be told.
-func (m *Memory) lockedBy(at kmem.Addr) (kmem.Addr, error) {
-	for _, names := range lockNames {
-		if m.Has(names[0]) && m.Has(names[1]) {
-			return m.follow(at-m.Off(names[0]), names[1])
-		}
-	}
-	return 0, nil
 }
 
 // opening is what those hear of who watch a file that is opened and closed: FS_OPEN,

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -69,7 +70,7 @@ func TestLone(t *testing.T) {
 func TestLoneLocked(t *testing.T) {
 	m := memory(t)
 	path := filepath.Join(t.TempDir(), "file")
-	open := func() int {
+	open := func(path string) int {
 		n, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 		must(t, err)
 		t.Cleanup(func() { unix.Close(n) })
@@ -82,25 +83,40 @@ func TestLoneLocked(t *testing.T) {
 		must(t, err)
 		return x
 	}
-	locked := open()
+	end := int64(1<<63 - 1)
+	tells := func(what string, n int, heard, bound bool, want ...Lock) {
+		t.Helper()
+		if x := look(n); !slices.Equal(x.Locks, want) || x.Heard != heard || x.Bound != bound {
+			t.Errorf("%s: it tells %+v, noticed %v, bound %v, want %+v, %v, %v", what, x.Locks, x.Heard, x.Bound, want, heard, bound)
+		}
+	}
+	locked, other := open(path), open(path)
 	must(t, unix.Flock(locked, unix.LOCK_EX))
-	if x := look(locked); !x.Bound {
-		t.Errorf("a lock isn't seen: %+v", x)
-	}
-	if x := look(open()); x.Bound {
-		t.Errorf("a lock of another open file is taken for its own: %+v", x)
-	}
-	record := &unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
+	tells("flock(2)", locked, false, false, Lock{"FLOCK", unix.F_WRLCK, 0, end})
+	tells("of another one", other, false, false)
+	record := &unix.Flock_t{Type: unix.F_RDLCK, Start: 3, Len: 4}
 	must(t, errors.Join(unix.Flock(locked, unix.LOCK_UN), unix.FcntlFlock(uintptr(locked), unix.F_OFD_SETLK, record)))
-	if x, y := look(locked), look(open()); !x.Bound || y.Bound {
-		t.Errorf("a record lock isn't seen, or another one's: %+v, %+v", x, y)
-	}
-	must(t, unix.Flock(locked, unix.LOCK_UN))
+	tells("a record lock", locked, false, false, Lock{"OFDLCK", unix.F_RDLCK, 3, 6})
+	tells("of another one", other, false, false)
 	record.Type = unix.F_UNLCK
 	must(t, unix.FcntlFlock(uintptr(locked), unix.F_OFD_SETLK, record))
-	if x := look(locked); x.Bound {
-		t.Errorf("a lock that is gone is seen: %+v", x)
+	tells("none any more", locked, false, false)
+	path += "2"
+	locked = open(path)
+	must(t, set(locked, unix.F_SETLEASE, unix.F_WRLCK))
+	tells("a lease", locked, true, false, Lock{"LEASE", unix.F_WRLCK, 0, end})
+	if _, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Fatalf("the lease is not in the way: %v", err)
 	}
+	tells("a lease that is waited for", locked, true, true, Lock{"LEASE", unix.F_WRLCK, 0, end})
+	must(t, errors.Join(set(locked, unix.F_SETLEASE, unix.F_UNLCK), unix.FcntlFlock(uintptr(locked), unix.F_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})))
+	tells("a process's", locked, false, true)
+}
+
+// set calls fcntl(2).
+func set(n, command, value int) error {
+	_, err := unix.FcntlInt(uintptr(n), command, value)
+	return err
 }
 
 // So it tells who is told of I/O on them, and by which signal. Who has ended is nobody.

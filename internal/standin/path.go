@@ -1,6 +1,8 @@
 package standin
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/fd"
@@ -49,6 +51,33 @@ func pathOnly(x *sockmem.Lone) (*fd.FD, error) {
 		return nil, unlike("its path, %q, leads nowhere (%v)", x.Path, err)
 	}
 	return fd.New(n), nil
+}
+
+// aside opens, as with O_PATH, what would be noticed if it was opened as it is: those who
+// watch it would hear of that, and who has a lease would lose it. Its flags and its place
+// are not those of the other one.
+func (k *Maker) aside(x *sockmem.Lone) (*fd.FD, error) {
+	const why = "somebody watches it or its directory (inotify), or has a lease on it"
+	queue, err := k.isQueue(x)
+	if err != nil {
+		return nil, err
+	}
+	if mode := x.Mode & unix.S_IFMT; queue || x.Path == "" || mode != unix.S_IFREG && mode != unix.S_IFDIR {
+		return nil, unlike("%s, and it is neither a file nor a directory with a path", why)
+	}
+	n, err := unix.Open(x.Path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, unlike("%s, and its path, %q, leads nowhere (%v)", why, x.Path, err)
+	}
+	own := fd.New(n)
+	is, err := k.look(own)
+	if err == nil && is.Inode != x.Inode {
+		err = unlike("its path, %q, leads to another file by now", x.Path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return own, nil
 }
 
 // harmless refuses what does something when it is opened.

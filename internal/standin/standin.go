@@ -147,8 +147,11 @@ func (k *Maker) IsEpoll(x *sockmem.Lone) bool {
 
 // Make makes a file like one. What can't be made is ErrUnlike.
 func (k *Maker) Make(x *sockmem.Lone) (*fd.FD, error) {
-	if x.Bound && x.Flags&unix.O_PATH == 0 {
-		return nil, unlike("a lock or a lease is on it, or somebody watches its name (inotify)")
+	if x.Flags&unix.O_PATH == 0 && x.Bound {
+		return nil, unlike("a lock is on it of a sort that can't be told, or somebody waits for a lease on it")
+	}
+	if x.Flags&unix.O_PATH == 0 && x.Heard {
+		return k.aside(x)
 	}
 	own, err := k.make(x)
 	if err != nil {

@@ -230,7 +230,7 @@ func TestUnlike(t *testing.T) {
 	}
 	must(t, os.Remove(dir+"/file"))
 	other := open(unix.O_RDWR)
-	must(t, unix.Flock(other, unix.LOCK_EX))
+	must(t, unix.FcntlFlock(uintptr(other), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}))
 	for name, x := range map[string]struct {
 		n   int
 		why string
@@ -240,6 +240,52 @@ func TestUnlike(t *testing.T) {
 		if _, err := like(x.n); !errors.Is(err, ErrUnlike) || !strings.Contains(err.Error(), x.why) {
 			t.Errorf("%s: %v, want %q", name, err, x.why)
 		}
+	}
+}
+
+// What is watched, or whose directory is, is opened as with O_PATH, and so is what a lease is
+// on: nobody hears of that.
+func TestAside(t *testing.T) {
+	_, like := maker(t)
+	dir := t.TempDir()
+	in, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	must(t, err)
+	defer unix.Close(in)
+	open := func(name string, flags int) int {
+		n, err := unix.Open(name, flags|unix.O_CLOEXEC, 0o600)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(n) })
+		return n
+	}
+	must(t, errors.Join(unix.Mkfifo(dir+"/fifo", 0o600), os.WriteFile(dir+"/gone", nil, 0o600)))
+	file, folder, fifo, gone := open(dir+"/file", unix.O_RDWR|unix.O_CREAT), open(dir, unix.O_RDONLY), open(dir+"/fifo", unix.O_RDWR), open(dir+"/gone", unix.O_RDONLY)
+	must(t, os.Remove(dir+"/gone"))
+	_, err = unix.InotifyAddWatch(in, dir, unix.IN_ALL_EVENTS)
+	must(t, err)
+	leased := open(t.TempDir()+"/leased", unix.O_RDWR|unix.O_CREAT)
+	_, err = unix.FcntlInt(uintptr(leased), unix.F_SETLEASE, unix.F_WRLCK)
+	must(t, err)
+	for name, n := range map[string]int{"file": file, "directory": folder, "lease": leased} {
+		own, err := like(n)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var a, b unix.Stat_t
+		if must(t, errors.Join(unix.Fstat(n, &a), unix.Fstat(own, &b))); a != b {
+			t.Errorf("%s: it is another file: %+v, %+v", name, b, a)
+		}
+	}
+	for name, n := range map[string]int{"neither a file": fifo, "leads nowhere": gone} {
+		if _, err := like(n); !errors.Is(err, ErrUnlike) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v, want %q", err, name)
+		}
+	}
+	if n, err := unix.Read(in, make([]byte, 1000)); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("who watches has heard of it: %d bytes, %v", n, err)
+	}
+	if is, err := unix.FcntlInt(uintptr(leased), unix.F_GETLEASE, 0); is != unix.F_WRLCK || err != nil {
+		t.Errorf("the lease is %d now, %v", is, err)
 	}
 }
 

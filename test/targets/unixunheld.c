@@ -34,6 +34,12 @@ int main(int argc, char **argv) {
 		pair(type, p), CHECK(pipe(q)), CHECK(write(q[1], "piped", 5)), pair(type, lonely), say(lonely[1], "deep");
 		with(p[0], "nest", 4, (int[]){lonely[0], q[0], q[1]}, 3, NULL), keep(p[1]), keep(p[0]), CHECK(shutdown(p[0], SHUT_WR));
 		close(lonely[0]), close(lonely[1]), close(q[0]), close(q[1]);
+		// The other end has gone, or went elsewhere, and has not read all.
+		pair(type, p), say(p[0], "unread"), keep(p[0]);
+		if (type == SOCK_DGRAM)
+			CHECK(connect(p[1], &(struct sockaddr){AF_UNSPEC}, sizeof(struct sockaddr))), add("elsewhere", p[1]);
+		else
+			say(p[1], "and these"), close(p[1]);
 		// The other end is closed.
 		pair(type, p), say(p[1], "last words"), keep(p[0]), close(p[1]);
 	}

@@ -41,6 +41,9 @@ const (
 	// In RemapFilePathEntry of a deleted file. What is behind that is not followed.
 	ghostStood protowire.Number = 1500 // varint: how much of its path led to a directory that was no link, in bytes
 
+	// In FileLockEntry, of process 0.
+	lockFile protowire.Number = 1500 // varint: which file it is of, one that is only in a message
+
 	// In PipeDataEntry.
 	pipeUser    protowire.Number = 1500 // varint: owner of the pipe, as the two below
 	pipeGroup   protowire.Number = 1501

@@ -59,7 +59,7 @@ func (k *Fifo) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 		}
 	}
 	path := *f
-	path.Users, path.Within = nil, nil
+	path.Users, path.Within, path.Told = nil, nil, nil // its locks are not those of its path
 	env.Files.Named(&path)
 	e := &fifo.FifoEntry{Id: proto.Uint32(f.ID), PipeId: proto.Uint32(uint32(f.Stat.Ino)), RegfId: proto.Uint32(path.ID)}
 	if unwritten {

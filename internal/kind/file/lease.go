@@ -3,7 +3,6 @@ package file
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -13,7 +12,6 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
-	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -82,8 +80,7 @@ func breakLease(d *fd.FD, become, access uint32) error {
 		}
 	}
 	if _, err := unix.FcntlInt(uintptr(d.Int()), unix.F_SETLEASE, was); err != nil {
-		e := &lockimg.FileLockEntry{Flag: proto.Uint32(lockLease), Type: proto.Uint32(uint32(was)), Fd: proto.Int32(int32(d.Int()))}
-		return notTaken(proc.PID(os.Getpid()), e, err)
+		return notTakenHere(d, &lockimg.FileLockEntry{Flag: proto.Uint32(lockLease), Type: proto.Uint32(uint32(was))}, err)
 	}
 	// Who takes a lease is its owner, if nobody else is.
 	if err := linux.FcntlSetOwnerEx(d.Int(), linux.FOwnerEx{}); err != nil {

@@ -27,6 +27,7 @@ import (
 type Locks struct {
 	once     sync.Once // of a restore, as the rest
 	all      []*lockimg.FileLockEntry
+	queued   map[plan.ID][]*lockimg.FileLockEntry // of files that no process has, see lockqueued.go
 	err      error
 	broken   map[*lockimg.FileLockEntry]bool // leases that were made with their files, see breakLeases
 	breaking bool                            // somebody waits for some lease
@@ -84,14 +85,18 @@ func lockEntry(env *kind.DumpEnv, f *scan.File, l *proc.Lock) (*lockimg.FileLock
 			return nil, err
 		}
 	}
+	e := &lockimg.FileLockEntry{Flag: &sort, Type: &typ, Pid: proto.Int32(0), Fd: proto.Int32(0), Start: proto.Int64(l.Start), Len: proto.Int64(0)}
+	if l.End != proc.LockEOF {
+		e.Len = proto.Int64(l.End - l.Start + 1)
+	}
+	if f.Within != nil && len(f.Users) == 0 {
+		return e, queuedLock(f, e)
+	}
 	user, err := lockUser(env.Tree, f, l)
 	if err != nil {
 		return nil, err
 	}
-	e := &lockimg.FileLockEntry{Flag: &sort, Type: &typ, Pid: proto.Int32(int32(user.Task.VPID)), Fd: proto.Int32(user.FD), Start: proto.Int64(l.Start), Len: proto.Int64(0)}
-	if l.End != proc.LockEOF {
-		e.Len = proto.Int64(l.End - l.Start + 1)
-	}
+	*e.Pid, *e.Fd = int32(user.Task.VPID), user.FD
 	return e, nil
 }
 
@@ -126,21 +131,36 @@ func (k *Locks) read(store image.Store) error {
 		}
 		for _, e := range k.all {
 			if k.err == nil {
-				k.err = checkLock(e)
+				k.err = k.plan(e)
 			}
-			k.breaking = k.breaking || breaking(e)
 		}
 	})
 	return k.err
 }
 
+// plan takes over an entry.
+func (k *Locks) plan(e *lockimg.FileLockEntry) error {
+	id, queued := queuedAt(e)
+	if queued {
+		if k.queued == nil {
+			k.queued = map[plan.ID][]*lockimg.FileLockEntry{}
+		}
+		k.queued[id] = append(k.queued[id], e)
+	}
+	k.breaking = k.breaking || breaking(e)
+	return checkLock(e)
+}
+
 // checkLock refuses what no dump writes.
 func checkLock(e *lockimg.FileLockEntry) error {
+	_, queued := queuedAt(e)
 	bad := func(why string) error {
 		return fmt.Errorf("filelocks.img: process %d, descriptor %d: a lock of sort %d, type %d, from %d, %d bytes long: %s", e.GetPid(), e.GetFd(), e.GetFlag(), e.GetType(), e.GetStart(), e.GetLen(), why)
 	}
 	switch {
-	case e.GetPid() < 1 || e.GetPid() > maxPID || e.GetFd() < 0 || e.GetFd() > maxFD || e.GetStart() < 0 || e.GetLen() < 0:
+	case queued && (e.GetPid() != 0 || e.GetFlag() == lockPosix || breaking(e)):
+		return bad("no file that is only in a message can have it")
+	case e.GetPid() < 1 && !queued || e.GetPid() > maxPID || e.GetFd() < 0 || e.GetFd() > maxFD || e.GetStart() < 0 || e.GetLen() < 0:
 		return bad("it can't be")
 	case breaking(e):
 		if to := e.GetType() &^ leaseBreaking; to != unix.F_RDLCK && to != unix.F_UNLCK {

@@ -9,7 +9,13 @@ import (
 	"glis.dev/glis/image"
 	lockimg "glis.dev/glis/image/criu/file-lock"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockmem"
 )
 
 func TestLocks(t *testing.T) {
@@ -56,7 +62,69 @@ func TestLocks(t *testing.T) {
 	mustFail(t, (&Locks{}).DumpFile(g.env, f), "not in the tree")
 }
 
+// The locks of a file that is only in a message are its own: who makes it takes them again. No
+// descriptor is told of by a lease's signal.
+func TestLocksQueued(t *testing.T) {
+	g := self(t)
+	g.env.Options.FileLocks = true
+	name := tempFile(t, "x")
+	n := open(t, name, unix.O_RDWR)
+	f := g.add(n)
+	f.ID, f.Within, f.Users = 7, &scan.File{}, nil
+	end := int64(proc.LockEOF)
+	f.Told.Locks = []proc.Lock{
+		{Kind: "FLOCK", Mode: "ADVISORY", Access: "WRITE", End: end}, {Kind: "OFDLCK", Mode: "ADVISORY", Access: "READ", PID: -1, Start: 3, End: 9}, {Kind: "LEASE", Mode: "ACTIVE", Access: "READ", End: end},
+	}
+	if err := (&Locks{}).DumpFile(g.env, f); err != nil {
+		t.Fatal(err)
+	}
+	all, _ := g.im.Entries(image.FileLocks)
+	k := &Locks{}
+	for _, e := range all {
+		if err := k.plan(e.Message.(*lockimg.FileLockEntry)); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(k.queued[7]) != 3 {
+		t.Fatalf("%d locks of %v", len(k.queued[7]), k.queued)
+	}
+	mustFail(t, k.PlanQueued(plan.New(g.im, nil)), "isn't there")
+	readable := open(t, name, unix.O_RDONLY)
+	if err := unix.Close(n); err != nil {
+		t.Fatal(err)
+	}
+	own, err := fd.New(readable), error(nil)
+	if err = k.TakeQueued(7, own); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := proc.Open(proc.PID(unix.Getpid())); err != nil {
+		t.Error(err)
+	} else if info, err := d.FDInfo(int32(readable)); err != nil || len(info.Locks) != 3 {
+		t.Errorf("%d locks were taken: %v, %v", len(info.Locks), info.Locks, err)
+	}
+	if o, err := linux.FcntlGetOwnerEx(readable); err != nil || o.PID != 0 {
+		t.Errorf("it has an owner now: %v, %v", o, err)
+	}
+	other := fd.New(open(t, name, unix.O_RDONLY))
+	mustFail(t, k.TakeQueued(7, other), "again")
+
+	f.Told.Locks = f.Told.Locks[2:]
+	f.Hangs = &scan.Hanging{Owner: &sockmem.Owner{Signal: uint32(unix.SIGUSR1)}}
+	f.FD = int32(readable)
+	mustFail(t, (&Locks{}).DumpFile(g.env, f), "names a descriptor")
+	f.Told.Locks[0].Mode, f.Told.Locks[0].Access = "BREAKING", "READ"
+	mustFail(t, (&Locks{}).DumpFile(g.env, f), "somebody waits for its lease")
+}
+
 func TestHostileLocks(t *testing.T) {
+	queued := func(flag, typ uint32, pid int32) {
+		e := &lockimg.FileLockEntry{Flag: &flag, Type: &typ, Pid: &pid, Fd: proto.Int32(0), Start: proto.Int64(0), Len: proto.Int64(0)}
+		putVarint(e, lockFile, 7)
+		mustFail(t, checkLock(e), "only in a message")
+	}
+	queued(lockFlock, unix.F_RDLCK, 1)
+	queued(lockPosix, unix.F_RDLCK, 0)
+	queued(lockLease, unix.F_RDLCK|leaseBreaking, 0)
 	for _, c := range []struct {
 		want       string
 		flag, typ  uint32

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	lockimg "glis.dev/glis/image/criu/file-lock"
+	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 )
@@ -33,6 +35,12 @@ func notTaken(host proc.PID, e *lockimg.FileLockEntry, err error) error {
 		does = "has it open"
 	}
 	return fmt.Errorf("%s: %s %s; let that end, then restore again: %w", what, inTheWay(mine, host, e), does, err)
+}
+
+// notTakenHere is notTaken for a descriptor of the engine's.
+func notTakenHere(own *fd.FD, e *lockimg.FileLockEntry, err error) error {
+	by := &lockimg.FileLockEntry{Flag: e.Flag, Type: e.Type, Start: e.Start, Len: e.Len, Fd: proto.Int32(int32(own.Int()))}
+	return notTaken(proc.PID(os.Getpid()), by, err)
 }
 
 // textOf is a lock as /proc has it.

@@ -336,7 +336,10 @@ func (k *Kind) peerOf(l *look) ([]byte, error) {
 func (l *look) pending() (uint32, error) {
 	// Nothing but the end of the peer makes one on a stream; on a datagram socket
 	// it is that the peer went elsewhere and left messages unread.
-	if l.unheld != nil || l.role == listener || l.u.Type == sys.SOCK_STREAM && l.role != orphan {
+	if l.unheld != nil {
+		return uint32(l.unheld.Err), nil
+	}
+	if l.role == listener || l.u.Type == sys.SOCK_STREAM && l.role != orphan {
 		return 0, nil
 	}
 	events, err := poll(l.fd.Int(), 0)

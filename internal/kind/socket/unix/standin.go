@@ -57,7 +57,26 @@ func (w *waitingRoom) standIn(l *look, at kmem.Addr) (*scan.File, error) {
 	if errors.Is(err, standin.ErrUnlike) {
 		err = fmt.Errorf("%w: %w", errLonely, err)
 	}
-	return w.received(l, x, own, err)
+	f, err := w.received(l, x, own, err)
+	if err == nil {
+		f.Pos = x.Pos // of one that was opened with O_PATH instead
+	}
+	return f, err
+}
+
+// locksOf are the locks of a file as fdinfo has them.
+func locksOf(x *sockmem.Lone) (all []proc.Lock) {
+	for _, l := range x.Locks {
+		p := proc.Lock{Kind: l.Kind, Mode: "ADVISORY", Access: "READ", PID: -1, Start: l.Start, End: l.End}
+		if l.Kind == "LEASE" {
+			p.Mode = "ACTIVE"
+		}
+		if l.Type == sys.F_WRLCK {
+			p.Access = "WRITE"
+		}
+		all = append(all, p)
+	}
+	return all
 }
 
 // hire gets a maker.
@@ -113,6 +132,11 @@ func (w *waitingRoom) received(l *look, x *sockmem.Lone, own *fd.FD, err error) 
 		return nil, err
 	}
 	f.Flags = x.Flags &^ sys.O_CLOEXEC // see standin: the end of a pipe may have one more
+	if len(x.Locks) > 0 {
+		info := *f.Info()
+		info.Locks = locksOf(x)
+		f.Told = &info
+	}
 	f.Hangs = &scan.Hanging{Owner: x.Owner}
 	w.files[x.At], w.waits, w.stands = f, l, append(w.stands, stand{f, x, l})
 	return f, nil

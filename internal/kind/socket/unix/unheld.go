@@ -40,8 +40,8 @@ func (w *waitingRoom) unheldSocket(l *look, x *sockmem.Lone) (*scan.File, error)
 	if err != nil {
 		return nil, err
 	}
-	if h.Err != 0 || x.Bound {
-		return nil, fmt.Errorf("%w: a socket at which an error waits, or that is locked", errLonely)
+	if e := sys.Errno(h.Err); x.Bound || e != 0 && e != sys.ECONNRESET {
+		return nil, fmt.Errorf("%w: a socket at which an error waits that its peer hasn't brought about, or that is locked", errLonely)
 	}
 	n := &unheld{Held: h, file: x.At}
 	own, err := w.socketLike(x, u, n)
