@@ -16,16 +16,8 @@ TEXT endSeize<>(SB), NOSPLIT|NOFRAME, $0
 out:
 	RET
 
-// What a handler returns to.
-TEXT handled<>(SB), NOSPLIT|NOFRAME, $0
-	MOVL $15, AX // rt_sigreturn
-	SYSCALL
-	INT  $3
-
-// func EndSeize() (handler, restorer uintptr)
-TEXT ·EndSeize(SB), NOSPLIT, $0-16
+// func EndSeize() (handler uintptr)
+TEXT ·EndSeize(SB), NOSPLIT, $0-8
 	LEAQ endSeize<>(SB), AX
 	MOVQ AX, handler+0(FP)
-	LEAQ handled<>(SB), AX
-	MOVQ AX, restorer+8(FP)
 	RET

@@ -1,4 +1,4 @@
 package arch
 
 // EndSeize does nothing yet.
-func EndSeize() (handler, restorer uintptr) { return 0, 0 }
+func EndSeize() (handler uintptr) { return 0 }

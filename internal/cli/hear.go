@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -16,10 +17,11 @@ import (
 // (arch.Tell): no thread waits for that, as one does for package os/signal, which takes
 // 0.5 ms of a small dump or restore to begin with.
 type hearing struct {
-	pipe int // its end for reading
+	ends [2]int // of the pipe
 	came func(os.Signal)
 
 	mu    sync.Mutex
+	file  *os.File  // the first end, once somebody listens
 	first os.Signal // that came
 	over  bool      // signals do again what they did before
 }
@@ -35,9 +37,10 @@ func hear(stops []syscall.Signal, came func(os.Signal)) (stop func() os.Signal, 
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, err
 	}
-	h := &hearing{pipe: ends[0], came: came}
+	h := &hearing{ends: ends, came: came}
 	was, err := handle(stops, ends[1])
 	if err != nil {
+		tellNobody()
 		return nil, errors.Join(err, unix.Close(ends[0]), unix.Close(ends[1]))
 	}
 	go h.listen()
@@ -67,11 +70,11 @@ type actions []linux.Sigaction
 
 // handle has signals be told of in a pipe.
 func handle(stops []syscall.Signal, pipe int) (was actions, err error) {
-	handler, restorer := arch.Tell(pipe)
+	handler := arch.Tell(pipe)
 	if handler == 0 {
 		return nil, errors.ErrUnsupported
 	}
-	tell := linux.Sigaction{Handler: handler, Restorer: restorer, Flags: linux.SA_RESTORER | linux.SA_ONSTACK | linux.SA_RESTART, Mask: ^uint64(0)}
+	tell := linux.Sigaction{Handler: handler, Restorer: arch.Restorer(), Flags: linux.SA_RESTORER | linux.SA_ONSTACK | linux.SA_RESTART, Mask: ^uint64(0)}
 	for _, sig := range stops {
 		var a linux.Sigaction
 		if err := tell.Set(sig, &a); err != nil {
@@ -90,11 +93,16 @@ func (a actions) set(stops []syscall.Signal) {
 	}
 }
 
-// listen hears of signals as long as the process lives: a handler that has begun to
-// write when they were given back is heard of, too.
+// listen hears of signals until the end.
 func (h *hearing) listen() {
-	f := os.NewFile(uintptr(h.pipe), "signals")
-	c, err := f.SyscallConn()
+	h.mu.Lock()
+	if h.over {
+		h.mu.Unlock()
+		return
+	}
+	h.file = os.NewFile(uintptr(h.ends[0]), "signals")
+	h.mu.Unlock()
+	c, err := h.file.SyscallConn()
 	if err != nil {
 		return // never: it is open
 	}
@@ -108,9 +116,14 @@ func (h *hearing) listen() {
 func (h *hearing) take() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.takeAll()
+}
+
+// takeAll is take for who has the lock.
+func (h *hearing) takeAll() {
 	var b [8]byte
 	for {
-		n, err := unix.Read(h.pipe, b[:])
+		n, err := unix.Read(h.ends[0], b[:])
 		if err == unix.EINTR {
 			continue
 		}
@@ -126,11 +139,31 @@ func (h *hearing) take() {
 	}
 }
 
-// end returns the first signal that came. Who comes behind it ends the program.
+// tellNobody returns when no handler writes into a pipe any more, which ours, on this thread,
+// can't be about to. Signals must do again what they did before.
+func tellNobody() {
+	arch.Tell(-1)
+	for arch.Telling() {
+		runtime.Gosched()
+	}
+}
+
+// end returns the first signal that came, when signals do again what they did before. What
+// comes behind that ends the program: what a handler is about to tell of it still does, and
+// what it has not begun to tell comes again.
 func (h *hearing) end() os.Signal {
 	h.take()
+	tellNobody()
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.over = true
-	return h.first
+	h.takeAll()
+	file, first := h.file, h.first
+	h.mu.Unlock()
+	_ = unix.Close(h.ends[1]) // never fails
+	if file == nil {
+		_ = unix.Close(h.ends[0])
+	} else {
+		_ = file.Close() // when it is read no more
+	}
+	return first
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"syscall"
@@ -29,7 +30,7 @@ func handled(t *testing.T, all []syscall.Signal) (out actions) {
 
 // TestHear: of several signals the first is told, once; afterwards they do what they did.
 func TestHear(t *testing.T) {
-	if h, _ := arch.Tell(-1); h == 0 {
+	if arch.Tell(-1) == 0 {
 		t.Skip("no handler of our own on this CPU")
 	}
 	all := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
@@ -53,6 +54,57 @@ func TestHear(t *testing.T) {
 		if now := handled(t, all); !slices.Equal(now, before) {
 			t.Errorf("they are handled by %+v, and were by %+v", now, before)
 		}
+	}
+}
+
+// TestHearReleased: nothing is left of it, and a signal whose handler hadn't begun to tell of it
+// when nobody was told any more does what it does by then.
+func TestHearReleased(t *testing.T) {
+	if arch.Tell(-1) == 0 {
+		t.Skip("no handler of our own on this CPU")
+	}
+	all := []syscall.Signal{syscall.SIGHUP}
+	open := func() int {
+		dir, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(dir)
+	}
+	once := func() {
+		stop, err := hear(all, func(os.Signal) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop()
+	}
+	once() // which makes what the runtime keeps
+	fds, routines := open(), runtime.NumGoroutine()
+	for range 100 {
+		once()
+	}
+	for runtime.NumGoroutine() > routines {
+		runtime.Gosched()
+	}
+	if now := open(); now != fds {
+		t.Errorf("%d descriptors are open, and were %d", now, fds)
+	}
+
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, syscall.SIGHUP)
+	defer signal.Stop(got)
+	was, err := handle(all, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGHUP) // our handler has it sent again and again
+	if was.set(all); err != nil {
+		t.Fatal(err)
+	}
+	if sig := <-got; sig != unix.SIGHUP {
+		t.Errorf("%v came", sig)
 	}
 }
 

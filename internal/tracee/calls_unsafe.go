@@ -171,8 +171,7 @@ func errnoErr(e unix.Errno) error {
 // endingAction is how endSignal is handled while a call is ended; no handler where there
 // is none.
 func endingAction() linux.Sigaction {
-	ours, restorer := arch.EndSeize()
-	return linux.Sigaction{Handler: ours, Flags: linux.SA_RESTORER | linux.SA_ONSTACK | linux.SA_RESTART, Restorer: restorer}
+	return linux.Sigaction{Handler: arch.EndSeize(), Flags: linux.SA_RESTORER | linux.SA_ONSTACK | linux.SA_RESTART, Restorer: arch.Restorer()}
 }
 
 // getTIDAgain enters the kernel and comes out of it: signals that were sent to this
