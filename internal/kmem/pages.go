@@ -83,7 +83,7 @@ func (r *Reader) learnPages() (*pages, error) {
 // locate finds a page of this number, with these contents, in the pipe behind a
 // file.
 func (r *Reader) locate(file Addr, number uint64, contents []byte) (*pages, error) {
-	info, err := r.Pointer(file + r.Off("file.private_data"))
+	info, err := r.Private(file)
 	if err != nil {
 		return nil, err
 	}

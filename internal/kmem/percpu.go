@@ -46,11 +46,7 @@ func (r *Reader) learnCPUs() (err error) {
 		return err
 	}
 	defer unix.Close(prog) //nolint:errcheck // nothing was written
-	file, err := r.File(array)
-	if err != nil {
-		return err
-	}
-	at, err := r.Pointer(file + r.Off("file.private_data"))
+	at, err := r.PrivateOf(array)
 	if err != nil {
 		return err
 	}

@@ -160,13 +160,26 @@ func (r *Reader) File(fd int) (Addr, error) {
 // Sock returns where the socket behind a descriptor of this process is: a
 // struct sock.
 func (r *Reader) Sock(fd int) (Addr, error) {
-	at, err := r.File(fd)
-	for _, f := range []string{"file.private_data", "socket.sk"} {
-		if err == nil {
-			at, err = r.Pointer(at + r.Off(f))
-		}
+	at, err := r.PrivateOf(fd)
+	if err == nil {
+		at, err = r.Pointer(at + r.Off("socket.sk"))
 	}
 	return at, err
+}
+
+// Private returns where an open file, a struct file, has what makes it one of its kind: for
+// a socket a struct socket, for an epoll file a struct eventpoll.
+func (r *Reader) Private(file Addr) (Addr, error) {
+	return r.Pointer(file + r.Off("file.private_data"))
+}
+
+// PrivateOf is Private for a descriptor of this process.
+func (r *Reader) PrivateOf(fd int) (Addr, error) {
+	file, err := r.File(fd)
+	if err != nil {
+		return 0, err
+	}
+	return r.Private(file)
 }
 
 // ownNames are the members that this package needs itself.

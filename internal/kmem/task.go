@@ -15,7 +15,7 @@ func (r *Reader) Task(pidfd int) (Addr, error) {
 	if err != nil {
 		return 0, err
 	}
-	pid, err := r.Pointer(file + r.Off("file.private_data"))
+	pid, err := r.Private(file)
 	if err == nil && pid == 0 && r.Has("file.f_inode") && r.Has("inode.i_private") {
 		if pid, err = r.Pointer(file + r.Off("file.f_inode")); err == nil {
 			pid, err = r.Pointer(pid + r.Off("inode.i_private"))

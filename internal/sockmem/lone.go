@@ -132,7 +132,7 @@ func (m *Memory) watched(file kmem.Addr) (bool, error) {
 
 // Counter reads the counter of an eventfd, and whether it is a semaphore.
 func (m *Memory) Counter(file kmem.Addr) (count uint64, semaphore bool, err error) {
-	ctx, err := m.follow(file, "file.private_data")
+	ctx, err := m.Private(file)
 	if err != nil {
 		return 0, false, err
 	}

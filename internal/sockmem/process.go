@@ -13,7 +13,7 @@ func (m *Memory) Process(file kmem.Addr) (int32, error) {
 	if err != nil {
 		return 0, err
 	}
-	pid, err := m.follow(file, "file.private_data")
+	pid, err := m.Private(file)
 	if err == nil && pid == 0 { // it is on pidfs (Linux 6.9)
 		pid, err = m.follow(file, "file.f_inode", "inode.i_private")
 	}

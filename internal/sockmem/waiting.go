@@ -104,7 +104,11 @@ func (m *Memory) Waiting(file kmem.Addr) ([]Waiting, error) {
 
 // sock returns where the socket of an open file is.
 func (m *Memory) sock(file kmem.Addr) (kmem.Addr, error) {
-	return m.follow(file, "file.private_data", "socket.sk")
+	at, err := m.Private(file)
+	if err != nil {
+		return 0, err
+	}
+	return m.follow(at, "socket.sk")
 }
 
 // follow reads a pointer in the structure at an address, and on from there.

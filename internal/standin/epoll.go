@@ -28,7 +28,7 @@ const mostWatched = 1 << 16
 
 // epoll makes an epoll file that watches the same files.
 func epoll(k *Maker, x *sockmem.Lone) (*fd.FD, error) {
-	at, err := k.memory.Pointer(x.At + k.memory.Off("file.private_data"))
+	at, err := k.memory.Private(x.At)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ type item struct {
 // Nth is how many files an epoll file watches that were added by the same number as one,
 // and come before that in the kernel's order, as kcmp(2) counts.
 func (k *Maker) Nth(x sockmem.Watch, file kmem.Addr) (n uint32, err error) {
-	at, err := k.memory.Pointer(x.By + k.memory.Off("file.private_data"))
+	at, err := k.memory.Private(x.By)
 	if err != nil {
 		return 0, err
 	}

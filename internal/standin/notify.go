@@ -72,7 +72,7 @@ type group struct {
 // groupAt reads what a file watches. file is where the kernel has it.
 func (k *Maker) groupAt(file kmem.Addr, numbered bool) (*group, error) {
 	m := k.memory
-	at, err := m.Pointer(file + m.Off("file.private_data"))
+	at, err := m.Private(file)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func examplePipe() (int, error) {
 
 // pipeEnd makes an end of a pipe that is like another one.
 func pipeEnd(k *Maker, x *sockmem.Lone) (*fd.FD, error) {
-	at, err := k.memory.Pointer(x.At + k.memory.Off("file.private_data"))
+	at, err := k.memory.Private(x.At)
 	if err != nil {
 		return nil, err
 	}

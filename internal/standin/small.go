@@ -39,7 +39,7 @@ func signalNames() []string { return []string{"signalfd_ctx.sigmask"} }
 
 // signals makes a signalfd of the same signals. The kernel keeps those that are not for it.
 func signals(k *Maker, x *sockmem.Lone) (*fd.FD, error) {
-	ctx, err := k.memory.Pointer(x.At + k.memory.Off("file.private_data"))
+	ctx, err := k.memory.Private(x.At)
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func IsMaster(m *sockmem.Memory, x *sockmem.Lone) (bool, error) {
 // ReadTerminal reads what a master is of. file is where the kernel has it. What is still on
 // its way from one end to the other it reads once more when it has come.
 func ReadTerminal(m *sockmem.Memory, file kmem.Addr) (*Terminal, error) {
-	at, err := m.Pointer(file + m.Off("file.private_data"))
+	at, err := m.Private(file)
 	if err == nil {
 		at, err = m.Pointer(at + m.Off("tty_file_private.tty"))
 	}

@@ -34,7 +34,7 @@ type timerState struct {
 // timerAt reads what a timerfd is set to. file is where the kernel has it.
 func (k *Maker) timerAt(file kmem.Addr) (*timerState, error) {
 	m := k.memory
-	at, err := m.Pointer(file + m.Off("file.private_data"))
+	at, err := m.Private(file)
 	if err != nil {
 		return nil, err
 	}

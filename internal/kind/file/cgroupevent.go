@@ -86,10 +86,7 @@ const (
 
 // writtenByCgroup tells whether a cgroup is among those who wait for an eventfd.
 func writtenByCgroup(r *kmem.Reader, d *fd.FD) (found bool, err error) {
-	at, err := r.File(d.Int())
-	if err == nil {
-		at, err = r.Pointer(at + r.Off("file.private_data"))
-	}
+	at, err := r.PrivateOf(d.Int())
 	if err != nil {
 		return false, err
 	}

@@ -73,10 +73,7 @@ func fanotifyFlags(memory *kmem.Shared, d *fd.FD) (uint32, error) {
 // groupNumber reads a number of the group that an inotify or fanotify file has, by the names
 // of what leads to it there.
 func groupNumber(r *kmem.Reader, d *fd.FD, names ...string) (uint32, error) {
-	at, err := r.File(d.Int())
-	if err == nil {
-		at, err = r.Pointer(at + r.Off("file.private_data"))
-	}
+	at, err := r.PrivateOf(d.Int())
 	if err != nil {
 		return 0, err
 	}

@@ -87,8 +87,8 @@ func readTrigger(memory *kmem.Shared, name string, d *fd.FD) (string, error) {
 			return "", fmt.Errorf("the kernel has no %s", n[1:])
 		}
 	}
-	at, err := r.File(d.Int())
-	steps := []string{"file.private_data", "seq_file.private"}
+	at, err := r.PrivateOf(d.Int())
+	steps := []string{"seq_file.private"}
 	if of, _ := pressed(name); of == unix.CGROUP2_SUPER_MAGIC {
 		steps = append(steps, "kernfs_open_file.priv", "cgroup_file_ctx.psi")
 	}

@@ -192,10 +192,7 @@ func (l *look) tunFile() (s *kmem.Struct, ok bool, err error) {
 	if err != nil || !m.Has("tun_file.queue_index") {
 		return nil, false, nil
 	}
-	at, err := m.File(l.fd.Int())
-	if err == nil {
-		at, err = m.Pointer(at + m.Off("file.private_data"))
-	}
+	at, err := m.PrivateOf(l.fd.Int())
 	if err == nil {
 		s, err = m.Struct("tun_file", at)
 	}
