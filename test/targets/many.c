@@ -1,5 +1,5 @@
-// Many of one thing: threads, processes, files, connections to itself, or sockets with a lot to
-// be read, as many as argv[2] says.
+// Many of one thing: threads, processes, files, connections to itself, with or without something
+// to be read, pairs of sockets, or sockets with a lot to be read, as many as argv[2] says.
 #include "ctl.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -31,21 +31,17 @@ static void processes(int n) {
 		}
 }
 
-// Files of several processes, since one may not have so many.
-static void files(int n, const char *dir) {
-	enum { per = 10000 };
+// Open files of several processes, since one may not have so many: one has `per` of what
+// `one` makes.
+static void apart(int n, int per, void (*one)(int i, const char *dir), const char *dir) {
 	int s[2];
 	CHECK(pipe(s));
 	for (int from = 0; from < n; from += per) {
 		if (CHECK(fork()) == 0) {
 			CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL));
-			CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){per + 50, per + 50}));
-			for (int i = from; i < from + per && i < n; i++) {
-				char name[300];
-				snprintf(name, sizeof name, "%s/file-%d", dir, i);
-				int fd = CHECK(open(name, O_RDWR | O_CREAT, 0600));
-				CHECK(write(fd, name, i % 7));
-			}
+			CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){10050, 10050}));
+			for (int i = from; i < from + per && i < n; i++)
+				one(i, dir);
 			CHECK(write(s[1], "", 1));
 			idle(NULL);
 		}
@@ -55,7 +51,20 @@ static void files(int n, const char *dir) {
 		CHECK(read(s[0], &c, 1));
 }
 
-static void connections(int n) {
+static void file(int i, const char *dir) {
+	char name[300];
+	snprintf(name, sizeof name, "%s/file-%d", dir, i);
+	int fd = CHECK(open(name, O_RDWR | O_CREAT, 0600));
+	CHECK(write(fd, name, i % 7));
+}
+
+static void pair(int i, const char *dir) {
+	int s[2];
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
+}
+
+// Connections, with so many bytes to be read at both ends.
+static void connections(int n, size_t bytes) {
 	CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){2 * n + 50, 2 * n + 50}));
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof a;
@@ -66,7 +75,10 @@ static void connections(int n) {
 	for (int i = 0; i < n; i++) {
 		int s = CHECK(socket(AF_INET, SOCK_STREAM, 0));
 		CHECK(connect(s, (void *)&a, len));
-		CHECK(accept(l, NULL, NULL));
+		int t = CHECK(accept(l, NULL, NULL));
+		char some[256] = "some";
+		CHECK(write(s, some, bytes));
+		CHECK(write(t, some, bytes));
 	}
 }
 
@@ -128,11 +140,13 @@ int main(int argc, char **argv) {
 	else if (!strcmp(argv[1], "processes"))
 		processes(n);
 	else if (!strcmp(argv[1], "files"))
-		files(n, argv[3]);
+		apart(n, 10000, file, argv[3]);
+	else if (!strcmp(argv[1], "pairs"))
+		apart(n, 5000, pair, NULL);
 	else if (!strcmp(argv[1], "queues"))
 		queues(n);
 	else
-		connections(n);
+		connections(n, strcmp(argv[1], "exchanges") ? 0 : 100);
 	do {
 		if (queued && !still(n))
 			return 1;

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"fmt"
 
 	"glis.dev/glis/image/extra"
@@ -41,25 +42,33 @@ func NewExtras(src plan.Source) (*Extras, error) {
 	})
 }
 
-// EachExtra calls f with the number of each socket that there is something of.
-func EachExtra(src plan.Source, f func(id uint32)) error {
+// EachExtra calls f with the number of each socket that there is something of, and with
+// that, encoded, which is valid until f returns: the same of sockets that are the same.
+func EachExtra(src plan.Source, f func(id uint32, rest []byte)) error {
+	var id numbered
+	var dec proto.Decoder
+	each := func(b []byte) error {
+		err := dec.Unmarshal(b, &id)
+		f(*id.id, id.Unknown())
+		return err
+	}
 	if r, ok := src.(plan.Raw); ok {
-		var id numbered
-		var dec proto.Decoder
-		return r.Raw(extra.Sockets, func(b []byte) error {
-			err := dec.Unmarshal(b, &id)
-			f(*id.id)
-			return err
-		})
+		return r.Raw(extra.Sockets, each)
 	}
 	all, err := src.Entries(extra.Sockets)
 	for _, e := range all {
-		f(e.Message.(*extra.SocketEntry).GetId())
+		b, bad := proto.Marshal(e.Message)
+		if err = errors.Join(err, bad); err == nil {
+			err = each(b)
+		}
 	}
 	return err
 }
 
-// numbered is the number that an extra.SocketEntry is of.
+// Any tells whether there is something of any socket.
+func (x *Extras) Any() bool { return x != nil && len(x.done)+len(x.at) > 0 }
+
+// numbered is the number that an extra.SocketEntry is of, and all else as it is.
 type numbered struct {
 	proto.Rest
 	room [1]uint32
@@ -69,7 +78,10 @@ type numbered struct {
 // idTag is that of the number: field 6, a varint.
 const idTag = 6 << 3
 
-func (n *numbered) Reset()                     { n.room[0], n.id = 0, &n.room[0] }
+func (n *numbered) Reset() {
+	n.room[0], n.id = 0, &n.room[0]
+	n.SetUnknown(n.Unknown()[:0])
+}
 func (*numbered) ProtoName() string            { return (*extra.SocketEntry)(nil).ProtoName() }
 func (*numbered) AppendFields(b []byte) []byte { return b }
 func (*numbered) Missing() string              { return "" }
@@ -77,7 +89,7 @@ func (n *numbered) ReadField(d *proto.Decoder) bool {
 	if d.Tag == idTag {
 		d.Uint32(&n.id)
 	}
-	return true
+	return d.Tag == idTag
 }
 
 // Of returns what there is of a socket, nil if that is nothing; of nil it is. It is

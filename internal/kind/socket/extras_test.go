@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"slices"
 	"testing"
 
 	"glis.dev/glis/image"
@@ -54,5 +55,33 @@ func TestExtras(t *testing.T) {
 		if got, err := x.Of(9); err == nil {
 			t.Errorf("%v of an entry that is cut", got)
 		}
+	}
+}
+
+// TestEachExtra: of sockets of which the same is said all but their number is the same.
+func TestEachExtra(t *testing.T) {
+	var src encoded
+	for id, e := range []*extra.SocketEntry{{Who: proto.Uint32(300)}, {Who: proto.Uint32(2), Accepted: proto.Bool(true)}, {Who: proto.Uint32(300)}, {}} {
+		e.Id = proto.Uint32(uint32(id) * 1000)
+		b, err := proto.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src = append(src, string(b))
+	}
+	var ids []uint32
+	var rests []string
+	err := EachExtra(src, func(id uint32, rest []byte) { ids, rests = append(ids, id), append(rests, string(rest)) })
+	if err != nil || !slices.Equal(ids, []uint32{0, 1000, 2000, 3000}) {
+		t.Fatalf("%v, %v", ids, err)
+	}
+	if rests[0] != rests[2] || rests[0] == rests[1] || rests[3] != "" {
+		t.Errorf("%q", rests)
+	}
+	if x, err := NewExtras(src); err != nil || !x.Any() {
+		t.Errorf("%v: there are none", err)
+	}
+	if x, err := NewExtras(encoded{}); err != nil || x.Any() {
+		t.Errorf("%v: there are some", err)
 	}
 }

@@ -2,6 +2,7 @@ package unix
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	sk_packet "glis.dev/glis/image/criu/sk-packet"
@@ -16,15 +17,17 @@ import (
 )
 
 // Doubt implements kind.Doubter: pairs without names, of which both ends are there
-// and nothing is special, are no question.
+// and nothing is special, are no question, nor are such of which the same is said as of
+// another pair, which is planned.
 func (k *Kind) Doubt(src plan.Source) (kind.Doubt, error) {
-	special, err := specials(src)
-	return &doubt{special: special}, err
+	sorts, err := sortsOf(src)
+	return &doubt{sorts: sorts, planned: map[[2]uint16]bool{}}, err
 }
 
 // doubt is where plain ends of pairs are.
 type doubt struct {
-	special map[uint32]bool
+	sorts   map[uint32]uint16 // see sortsOf
+	planned map[[2]uint16]bool
 	mates   []uint32 // the first of two that come one after the other, as they mostly do
 	last    end      // that may be the first of two
 	rest    []end    // in another order
@@ -32,18 +35,31 @@ type doubt struct {
 
 // See implements kind.Doubt.
 func (d *doubt) See(at int, e *fdinfo.FileEntry) {
-	if !isPlain(e.GetUsk()) || d.special[e.GetId()] {
+	sort := d.sorts[e.GetId()]
+	if !isPlain(e.GetUsk()) || sort == special {
 		return
 	}
-	x := newEnd(e, at)
+	x := newEnd(e, at, sort)
 	switch {
 	case d.last.pair == 0:
 		d.last = x
 	case d.last.at+1 == x.at && d.last.mate(x):
-		d.mates, d.last = append(d.mates, d.last.at), end{}
+		if d.known(d.last, x) {
+			d.mates = append(d.mates, d.last.at)
+		}
+		d.last = end{}
 	default:
 		d.rest, d.last = append(d.rest, d.last), x
 	}
+}
+
+// known tells whether a pair need not be planned, as nothing is said of it, or the same as
+// of one that is: so must it be, unless this says that it need not.
+func (d *doubt) known(a, b end) bool {
+	sorts := [2]uint16{min(a.sort, b.sort), max(a.sort, b.sort)}
+	known := d.planned[sorts] || sorts == [2]uint16{}
+	d.planned[sorts] = true
+	return known
 }
 
 // Sure implements kind.Doubt.
@@ -58,7 +74,8 @@ func (d *doubt) Sure(sure []bool) {
 	slices.SortFunc(rest, func(a, b end) int { return cmp.Compare(a.pair, b.pair) })
 	for i := 0; i+1 < len(rest); i++ {
 		if rest[i].mate(rest[i+1]) {
-			sure[rest[i].at], sure[rest[i+1].at] = true, true
+			known := d.known(rest[i], rest[i+1])
+			sure[rest[i].at], sure[rest[i+1].at] = known, known
 			i++
 		}
 	}
@@ -68,12 +85,13 @@ func (d *doubt) Sure(sure []bool) {
 type end struct {
 	pair  uint64 // both inodes
 	at    uint32 // its place among all entries
-	first bool   // its own is the lower one
+	sort  uint16
+	first bool // its own is the lower one
 }
 
-func newEnd(e *fdinfo.FileEntry, at int) end {
+func newEnd(e *fdinfo.FileEntry, at int, sort uint16) end {
 	a, b := e.GetUsk().GetIno(), e.GetUsk().GetPeer()
-	return end{uint64(min(a, b))<<32 | uint64(max(a, b)), uint32(at), a < b}
+	return end{uint64(min(a, b))<<32 | uint64(max(a, b)), uint32(at), sort, a < b}
 }
 
 // mate tells whether two are each other's peers.
@@ -85,17 +103,29 @@ func isPlain(u *sk_unix.UnixSkEntry) bool {
 		u.GetPeer() != 0 && u.GetUflags() == 0 && u.GetShutdown() == 0 && len(u.GetName()) == 0
 }
 
-// specials returns the files that other images say something of, but plain data in
-// their queues.
-func specials(src plan.Source) (map[uint32]bool, error) {
-	out := map[uint32]bool{}
-	if err := socket.EachExtra(src, func(id uint32) { out[id] = true }); err != nil {
+// special is the sort of sockets that are no other's: of which there are more things than
+// have a number, or something waits at them that isn't plain data.
+const special = math.MaxUint16
+
+// sortsOf returns what other images say of files, but for plain data in their queues: the same
+// number, from 1 on, of those of which the same is said.
+func sortsOf(src plan.Source) (map[uint32]uint16, error) {
+	out, all := map[uint32]uint16{}, map[string]uint16{}
+	err := socket.EachExtra(src, func(id uint32, rest []byte) {
+		n, ok := all[string(rest)]
+		if !ok {
+			n = uint16(min(len(all)+1, special))
+			all[string(rest)] = n
+		}
+		out[id] = n
+	})
+	if err != nil {
 		return nil, err
 	}
 	packets, err := src.Entries(image.SkQueues)
 	for _, e := range packets {
 		if m := e.Message.(*sk_packet.SkPacketEntry); len(m.GetScm()) > 0 || len(m.Unknown()) > 0 || int(m.GetLength()) != e.Size() {
-			out[m.GetIdFor()] = true
+			out[m.GetIdFor()] = special
 		}
 	}
 	return out, err

@@ -6,13 +6,14 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/fdinfo"
+	sk_packet "glis.dev/glis/image/criu/sk-packet"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
 )
 
-// Only pairs with both ends, that no other image says anything special of, need not be
-// planned.
+// Only pairs with both ends, that no other image says anything of but what it says of one
+// that is planned, need not be planned.
 func TestUndoubted(t *testing.T) {
 	named := entry(9, 109, 110)
 	named.Usk.Name = []byte("name")
@@ -23,9 +24,22 @@ func TestUndoubted(t *testing.T) {
 		named, entry(10, 110, 109),
 		entry(11, 111, 112), entry(12, 112, 111), // with an error, say
 		entry(13, 113, 114), entry(14, 114, 113), // with plain data
+		entry(17, 117, 118), entry(18, 118, 117), // as told of by 11 and 12
+		entry(19, 119, 120), entry(20, 120, 119), // with something else
+		entry(21, 121, 123), entry(22, 122, 124), entry(23, 123, 121), entry(24, 124, 122), // the same as that
+		entry(25, 125, 126), entry(26, 126, 125), // with files in its queue
 		entry(15, 115, 115), {Id: proto.Uint32(16), Type: fdinfo.FdTypes_REG.Enum()},
 	}
-	in := images{image.SkQueues: {packet(13, "data")}, extra.Sockets: {plan.Entry{Message: &extra.SocketEntry{Id: proto.Uint32(11)}}}}
+	withFiles := packet(25, "data")
+	withFiles.Message.(*sk_packet.SkPacketEntry).Scm = []*sk_packet.ScmEntry{{}}
+	in := images{image.SkQueues: {packet(13, "data"), withFiles}}
+	for id, e := range map[uint32]extra.SocketEntry{
+		11: {Error: proto.Uint32(104)}, 18: {Error: proto.Uint32(104)}, 19: {Who: proto.Uint32(1)}, 20: {Who: proto.Uint32(2)},
+		21: {Who: proto.Uint32(2)}, 22: {Who: proto.Uint32(1)}, 23: {Who: proto.Uint32(1)}, 24: {Who: proto.Uint32(2)},
+	} {
+		e.Id = &id
+		in[extra.Sockets] = append(in[extra.Sockets], plan.Entry{Message: &e})
+	}
 	sure := make([]bool, len(all))
 	d, err := New().Doubt(in)
 	if err != nil {
@@ -41,7 +55,7 @@ func TestUndoubted(t *testing.T) {
 			got += fmt.Sprint(e.GetId(), " ")
 		}
 	}
-	if want := "7 8 9 10 11 12 15 16 "; got != want {
+	if want := "7 8 9 10 11 12 19 20 25 26 15 16 "; got != want {
 		t.Errorf("%sare doubtful, want %s", got, want)
 	}
 }

@@ -10,7 +10,7 @@ import (
 // guess works out what criu's images don't tell, and Glis's do: whether a name
 // is a socket's own, and whether a datagram socket was ever connected.
 func (k *Kind) guess() {
-	if len(k.identities) > 0 || len(k.extras) > 0 {
+	if len(k.identities) > 0 || k.extras.Any() {
 		return
 	}
 	for _, n := range k.order {

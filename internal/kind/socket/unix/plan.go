@@ -36,7 +36,7 @@ type restorer struct {
 	byID       plan.ByID[*node]
 	self       plan.Identity // the engine's user and group
 	messages   map[uint32][]plan.Entry
-	extras     map[uint32]*extra.SocketEntry
+	extras     *socket.Extras
 	identities []*plan.Identity
 	outside    map[uint32]*address     // peers that are outside of the tree, by inode
 	callers    map[uint32][]plan.Entry // connections, by their listeners
@@ -96,7 +96,7 @@ func (k *Kind) read(p *plan.Plan) error {
 	k.nodes = make(map[uint32]*node, p.Expected())
 	k.byID.Expect(p.Expected())
 	k.planned, k.outside = true, map[uint32]*address{}
-	k.messages, k.extras = map[uint32][]plan.Entry{}, map[uint32]*extra.SocketEntry{}
+	k.messages = map[uint32][]plan.Entry{}
 	k.contents, k.temporary = map[plan.ID]bool{}, map[string][]*node{}
 	packets, err := src.Entries(image.SkQueues)
 	if err != nil {
@@ -106,13 +106,8 @@ func (k *Kind) read(p *plan.Plan) error {
 		id := m.Message.(*sk_packet.SkPacketEntry).GetIdFor()
 		k.messages[id] = append(k.messages[id], m)
 	}
-	more, err := src.Entries(extra.Sockets)
-	if err != nil {
+	if k.extras, err = socket.NewExtras(src); err != nil {
 		return err
-	}
-	for _, m := range more {
-		e := m.Message.(*extra.SocketEntry)
-		k.extras[e.GetId()] = e
 	}
 	k.callers = map[uint32][]plan.Entry{}
 	arrivals, err := src.Entries(extra.Waiting)
@@ -157,14 +152,17 @@ func (k *Kind) node(e *fdinfo.FileEntry) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := k.extras[u.GetId()]
+	x, err := k.extras.Of(u.GetId())
+	if err != nil {
+		return nil, err
+	}
 	opts, err := k.loader.Load(socket.Entries{Sock: u.GetOpts()}, x.GetOptions())
 	if err != nil {
 		return nil, err
 	}
 	n := &node{
 		kind: k, id: plan.ID(u.GetId()), ino: u.GetIno(), typ: int(u.GetType()), flags: int(u.GetFlags()),
-		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, pending: sys.Errno(x.GetError()), more: x,
+		shutdown: uint8(u.GetShutdown()), owner: owner, opts: opts, pending: sys.Errno(x.GetError()), more: unseen(x),
 		queue: refill{typ: int(u.GetType())}, sent: u.GetBacklog(), inode: x.GetInode(), peerName: x.GetPeerName(), met: x.GetMet(),
 	}
 	if err := n.connection(u, x); err != nil {

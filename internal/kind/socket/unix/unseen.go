@@ -165,6 +165,14 @@ func checkUnseen(typ int, e *extra.SocketEntry) error {
 	return socket.CheckUnseen(e)
 }
 
+// unseen returns what setUnseen needs of an entry, for good; nil if that is nothing.
+func unseen(e *extra.SocketEntry) *extra.SocketEntry {
+	if e == nil || !e.GetInq() && e.Filter == nil && e.GetBusyPollBudget() == 0 && len(e.Policies) == 0 {
+		return nil
+	}
+	return &extra.SocketEntry{Inq: e.Inq, Filter: e.Filter, BusyPollBudget: e.BusyPollBudget, Policies: e.Policies}
+}
+
 // setUnseen brings back what readUnseen has read.
 func (n *node) setUnseen(own int) error {
 	if n.more.GetInq() {
