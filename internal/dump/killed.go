@@ -25,8 +25,11 @@ func (d *dump) ifKilled(ctx context.Context, err error) error {
 }
 
 // dead tells whether a process has ended, be it that somebody has yet to wait
-// for it.
+// for it, or that it is at it, when it has no files and namespaces any more.
 func dead(t *scan.Task) bool {
 	st, err := t.Dir.Stat()
-	return errors.Is(err, proc.ErrGone) || err == nil && (st.State == 'Z' || st.State == 'X')
+	if t.Ended != nil {
+		st, err = t.Dir.ThreadStat(t.Leader().TID)
+	}
+	return errors.Is(err, proc.ErrGone) || err == nil && st.Exiting()
 }

@@ -49,6 +49,11 @@ func TestIfKilled(t *testing.T) {
 	if err := d.ifKilled(stopped, failed); err != failed {
 		t.Errorf("stopped by the user: %v", err)
 	}
+	for flags, want := range map[uint64]bool{0: false, proc.PFExiting: true} {
+		if st := (proc.Stat{State: 'R', Flags: flags}); st.Exiting() != want {
+			t.Errorf("state R, flags %#x: exiting %t", flags, !want)
+		}
+	}
 	if task.Zombie = true; says(failed) {
 		t.Error("it was dead before")
 	}

@@ -15,6 +15,9 @@ import (
 
 // checkTarget refuses what can't be a target before anything is touched.
 func (d *dump) checkTarget() error {
+	if err := proc.Ours(); err != nil {
+		return err
+	}
 	pid := proc.PID(d.opts.Tree)
 	dir, err := proc.Open(pid)
 	if errors.Is(err, proc.ErrGone) {

@@ -16,9 +16,12 @@ import (
 
 // self gives an open /proc of the engine to use.
 func self(use func(*proc.Dir) error) error {
+	if err := proc.Ours(); err != nil {
+		return err
+	}
 	d, err := proc.Open(proc.PID(os.Getpid()))
 	if err != nil {
-		return conclude(err, "/proc of the engine's own PID namespace")
+		return conclude(err, "/proc of the engine itself")
 	}
 	defer d.Close()
 	return use(d)

@@ -40,6 +40,12 @@ type Stat struct {
 	ExitCode   int32 // in the form of waitpid(2)
 }
 
+// PFExiting is PF_EXITING of include/linux/sched.h, a flag in Stat.Flags.
+const PFExiting = 4
+
+// Exiting tells whether the process, or thread, has ended or is at it.
+func (s *Stat) Exiting() bool { return s.State == 'Z' || s.State == 'X' || s.Flags&PFExiting != 0 }
+
 // SetMemory takes over from another thread of the process what memory they have,
 // of which a thread that has ended tells nothing.
 func (s *Stat) SetMemory(o *Stat) {

@@ -24,6 +24,7 @@ import (
 	"glis.dev/glis/internal/kinds"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/tracee"
 	"glis.dev/glis/internal/undo"
 	"glis.dev/glis/options"
@@ -41,6 +42,9 @@ type Restored struct {
 // told how far it is.
 func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.Logger, obs event.All) (*Restored, error) {
 	if err := arch.Supported(); err != nil {
+		return nil, err
+	}
+	if err := proc.Ours(); err != nil {
 		return nil, err
 	}
 	r := &restore{opts: o, log: log, obs: obs, store: store, kinds: kinds.New(), finished: map[plan.ID]bool{}}

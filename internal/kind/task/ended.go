@@ -27,7 +27,7 @@ func EndedCore(t *scan.Task, other *core.CoreEntry) (*core.CoreEntry, error) {
 		return nil, fmt.Errorf("%v: its first thread has ended with %#x", t, uint32(status))
 	}
 	c := CoreHead(first)
-	*c.Tc.Flags &^= pfExiting
+	*c.Tc.Flags &^= proc.PFExiting
 	regs := t.Leader().Regs
 	arch.SetCall(&regs, uint64(t.Insn), unix.SYS_EXIT, [6]uint64{uint64(status.ExitStatus())})
 	if err := arch.PutCore(c, &regs, t.Leader().XState); err != nil {
@@ -41,9 +41,6 @@ func EndedCore(t *scan.Task, other *core.CoreEntry) (*core.CoreEntry, error) {
 	putExtra(c, extraEnded, binary.LittleEndian.AppendUint32(nil, uint32(status.ExitStatus())))
 	return c, nil
 }
-
-// pfExiting is PF_EXITING of include/linux/sched.h.
-const pfExiting = 4
 
 // endedCreds are the credentials of a thread that has ended: what its status says,
 // and the securebits, which nobody tells, of another thread.
