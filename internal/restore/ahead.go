@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -207,7 +208,12 @@ func (c *crew) failures() error {
 	return errors.Join(errs...)
 }
 
-func failure(n plan.Node, err error) error { return fmt.Errorf("file %#x, %v: %w", n.ID(), n, err) }
+func failure(n plan.Node, err error) error {
+	if id, s := fmt.Sprintf("%#x", n.ID()), n.String(); !strings.Contains(s, id+":") {
+		return fmt.Errorf("file %s, %s: %w", id, s, err)
+	}
+	return fmt.Errorf("%v: %w", n, err) // it says its number itself, as most do
+}
 
 // dismiss has nobody make files any more. Those that nobody has taken over are closed.
 func (f *files) dismiss() {

@@ -162,6 +162,22 @@ func TestFilesErrors(t *testing.T) {
 	wantError(t, f.late(t.Context()), "file 0x1: no luck")
 }
 
+type numberedNode struct{ fakeNode }
+
+func (n *numberedNode) String() string { return fmt.Sprintf("file %#x: /a/path", n.id) }
+
+// Most nodes say their number themselves: it isn't said twice.
+func TestFailure(t *testing.T) {
+	for want, n := range map[string]plan.Node{
+		"file 0x1: /a/path: no luck": &numberedNode{fakeNode{id: 1}},
+		"file 0x1, a fake: no luck":  &fakeNode{id: 1},
+	} {
+		if got := failure(n, errors.New("no luck")).Error(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestFilesClose(t *testing.T) {
 	f, w := filesOf(t, map[plan.ID][]plan.ID{1: nil, 2: {1}}, map[plan.ID]int{1: 5, 2: 5})
 	a, err := f.get(t.Context(), 1)

@@ -216,7 +216,7 @@ func (f *files) prepare(ctx context.Context, ids []plan.ID) error {
 			continue
 		}
 		if err := p.Prepare(ctx, f.env, nodes); err != nil {
-			return fmt.Errorf("file %#x, %v: %w", n.ID(), n, err)
+			return failure(n, err)
 		}
 	}
 	return nil
@@ -259,7 +259,7 @@ func (f *files) fillAll(ctx context.Context) error {
 	}
 	for _, n := range f.stuff {
 		if err := n.(plan.Stuffed).Stuff(ctx, f.env); err != nil {
-			return fmt.Errorf("file %#x, %v: %w", n.ID(), n, err)
+			return failure(n, err)
 		}
 	}
 	for _, id := range ids {
