@@ -146,6 +146,7 @@ type Datagram struct {
 	Interface *string // that a link-local address of it belongs to
 	Time      *uint64 // when it came, in ns since 1970; missing: that was not noted
 	Summed    *bool   // its checksum was computed, and IP_CHECKSUM tells it
+	Label     *uint32 // flow label, of IPv6
 
 	proto.Rest
 }
@@ -171,6 +172,7 @@ func (m *Datagram) AppendFields(b []byte) []byte {
 	b = proto.AppendVarint(b, 9, m.Socket)
 	b = proto.AppendVarint(b, 10, m.Time)
 	b = proto.AppendBool(b, 11, m.Summed)
+	b = proto.AppendVarint(b, 12, m.Label)
 	return append(b, m.Unknown()...)
 }
 
@@ -197,6 +199,8 @@ func (m *Datagram) ReadField(d *proto.Decoder) bool {
 		d.Uint64(&m.Time)
 	case 88: // 11: summed
 		d.Bool(&m.Summed)
+	case 96: // 12: label
+		d.Uint32(&m.Label)
 	default:
 		return false
 	}
@@ -304,6 +308,14 @@ func (m *Datagram) GetSummed() bool {
 		return *m.Summed
 	}
 	return false
+}
+
+// GetLabel returns label, or its default.
+func (m *Datagram) GetLabel() uint32 {
+	if m != nil && m.Label != nil {
+		return *m.Label
+	}
+	return 0
 }
 
 // Unsent is glis.Unsent.

@@ -3,6 +3,7 @@ package inet
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -201,7 +202,7 @@ func TestEndedPort(t *testing.T) {
 		(&pair{ends: [2]*fd.FD{d, d}}).await(t, 0, tcp.Closed)
 		return d
 	}
-	for name, end := range map[string]func(t *testing.T, s sort) *fd.FD{"accepted": accepted, "connected": connected, "refused": declined, "bound": bound} {
+	for name, end := range map[string]func(t *testing.T, s sort) *fd.FD{"accepted": accepted, "connected": connected, "refused": declined, "refused elsewhere": declinedElsewhere, "bound": bound} {
 		for _, s := range []sort{tcp4, tcp6} {
 			t.Run(name+"/"+s.String(), func(t *testing.T) {
 				d := end(t, s)
@@ -223,6 +224,29 @@ func TestEndedPort(t *testing.T) {
 			})
 		}
 	}
+}
+
+// declinedElsewhere is declined of a socket that is bound to an address, without a port, that
+// routing would not have chosen.
+func declinedElsewhere(t *testing.T, s sort) *fd.FD {
+	t.Helper()
+	d := s.make(t)
+	ip := map[int]string{unix.AF_INET: "127.0.0.2", unix.AF_INET6: "::ffff:127.0.0.2"}[s.family]
+	must(t, unix.Bind(d.Int(), address{netip.MustParseAddr(ip), 0}.sockaddr(s.family, 0)))
+	l := tcp4.bound(t, "127.0.0.1")
+	sa, err := unix.Getsockname(l.Int())
+	must(t, err)
+	must(t, l.Close())
+	peer := decode(sa)
+	if s.family == unix.AF_INET6 {
+		peer.ip = netip.MustParseAddr("::ffff:127.0.0.1")
+	}
+	must(t, unix.SetNonblock(d.Int(), true))
+	if err := unix.Connect(d.Int(), peer.sockaddr(s.family, 0)); !errors.Is(err, unix.EINPROGRESS) {
+		t.Fatal(err)
+	}
+	(&pair{ends: [2]*fd.FD{d, d}}).await(t, 0, tcp.Closed)
+	return d
 }
 
 // bindTo tells whether another socket can be bound to an address.

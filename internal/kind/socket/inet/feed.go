@@ -220,7 +220,7 @@ func (f *feeder) feed(own int, all []*datagram) error {
 // packet is the datagram, or ICMP message, as it came. Its checksum is at a
 // place in the body.
 func (d *datagram) packet(protocol uint8, sum int) *socket.Packet {
-	p := &socket.Packet{From: d.from, To: d.to, Protocol: protocol, Hops: d.hops, Class: d.class, Device: d.device, Body: append([]byte(nil), d.body...)}
+	p := &socket.Packet{From: d.from, To: d.to, Protocol: protocol, Hops: d.hops, Class: d.class, Label: d.label, Device: d.device, Body: append([]byte(nil), d.body...)}
 	clear(p.Body[sum : sum+2])
 	p.Sum(sum)
 	return p

@@ -115,8 +115,8 @@ func readHeader(m *kmem.Reader, buf *kmem.Buffer) (*datagram, error) {
 	if err := m.ReadAt(h[:], at); err != nil || h[0]>>4 != 6 {
 		return nil, fmt.Errorf("%w: a packet of IP version %d (%v)", errInbox, h[0]>>4, err)
 	}
-	class := uint8(binary.BigEndian.Uint16(h[:]) >> 4)
-	d := &datagram{from: netip.AddrFrom16([16]byte(h[8:])), to: netip.AddrFrom16([16]byte(h[24:])), hops: h[7], class: class}
+	flow := binary.BigEndian.Uint32(h[:])
+	d := &datagram{from: netip.AddrFrom16([16]byte(h[8:])), to: netip.AddrFrom16([16]byte(h[24:])), hops: h[7], class: uint8(flow >> 20), label: flow & mostLabel}
 	return d, d.findDevice(buf)
 }
 

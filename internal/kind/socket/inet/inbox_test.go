@@ -225,6 +225,30 @@ func TestQueuedGroup(t *testing.T) {
 	comes(t, restored(t, queuedAt(t, d)), "datagram")
 }
 
+// A datagram of IPv6 has the flow label and the class that it came with.
+func TestQueuedLabel(t *testing.T) {
+	d := udp6.bound(t, "::1")
+	must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_IPV6, ipv6Flowinfo, 1))
+	sa, err := unix.Getsockname(d.Int())
+	must(t, err)
+	sent := datagram{from: netip.IPv6Loopback(), to: netip.IPv6Loopback(), hops: 1, class: 0x28, label: 0x12345, body: append([]byte{0, 9, 0, 0, 0, udpHeader + 8, 0, 0}, "datagram"...)}
+	binary.BigEndian.PutUint16(sent.body[2:], decode(sa).port)
+	must(t, sent.packet(unix.IPPROTO_UDP, 6).Send(sent.to))
+	must(t, arrived(func() (bool, error) {
+		n, err := unix.IoctlGetInt(d.Int(), unix.SIOCINQ)
+		return n > 0, err
+	}))
+	n := restored(t, queuedAt(t, d))[1]
+	control := make([]byte, 100)
+	_, size, _, _, err := unix.Recvmsg(n, make([]byte, 100), control, unix.MSG_DONTWAIT)
+	must(t, err)
+	all, err := unix.ParseSocketControlMessage(control[:size])
+	must(t, err)
+	if len(all) != 1 || all[0].Header.Type != ipv6Flowinfo || binary.BigEndian.Uint32(all[0].Data) != 0x2812345 {
+		t.Errorf("it came with %+v", all)
+	}
+}
+
 // A filter may cut a datagram, whose header tells its length of before.
 func TestQueuedCut(t *testing.T) {
 	d, c := udp4.bound(t, "127.0.0.1"), udp4.bound(t, "127.0.0.1")

@@ -42,7 +42,7 @@ func (k *Kind) readDatagrams(src plan.Source) error {
 }
 
 func parseDatagram(e *extra.Datagram) (*datagram, error) {
-	d := &datagram{hops: uint8(e.GetHops()), class: uint8(e.GetClass()), device: e.GetInterface(), body: e.GetData(), time: e.GetTime(), summed: e.GetSummed()}
+	d := &datagram{hops: uint8(e.GetHops()), class: uint8(e.GetClass()), label: e.GetLabel(), device: e.GetInterface(), body: e.GetData(), time: e.GetTime(), summed: e.GetSummed()}
 	var ok, ok2 bool
 	d.from, ok = netip.AddrFromSlice(e.GetFrom())
 	d.to, ok2 = netip.AddrFromSlice(e.GetTo())
@@ -52,6 +52,8 @@ func parseDatagram(e *extra.Datagram) (*datagram, error) {
 		return nil, fmt.Errorf("a datagram between addresses of %d and %d bytes can't be", len(e.GetFrom()), len(e.GetTo()))
 	case e.GetHops() > math.MaxUint8 || e.GetClass() > math.MaxUint8 || len(d.body) < udpHeader || len(d.body) > room:
 		return nil, fmt.Errorf("a datagram of %d bytes, hops %d, class %d can't be", len(d.body), e.GetHops(), e.GetClass())
+	case d.label > mostLabel || d.label != 0 && d.to.Is4():
+		return nil, fmt.Errorf("a datagram with the flow label %#x can't be", d.label)
 	case d.device != "" && !d.local():
 		return nil, fmt.Errorf("a datagram between %v and %v has no interface", d.from, d.to)
 	case e.GetError() && !d.isError():

@@ -71,7 +71,7 @@ func (n *node) destroyLeft(env *plan.Env) bool {
 		return false
 	}
 	s, err := c.FindInet(unix.IPPROTO_TCP, e.Local, e.Remote, e.Device)
-	if err != nil || s.Ino != 0 || int(s.State) != unheard(n.stream.State) || s.Dst.Port() != n.peer.port || s.Dst.Addr().Unmap() != n.peer.ip.Unmap() {
+	if err != nil || s.Ino != 0 || !n.unheardIn(int(s.State)) || s.Dst.Port() != n.peer.port || s.Dst.Addr().Unmap() != n.peer.ip.Unmap() {
 		return false
 	}
 	if err := c.DestroyInet(unix.IPPROTO_TCP, &s); err != nil {
@@ -81,16 +81,17 @@ func (n *node) destroyLeft(env *plan.Env) bool {
 	return true
 }
 
-// unheard is the state of a connection that was closed by its end's owner of late, if its
-// peer has not answered: of any other the peer knows that it has come to its end.
-func unheard(state int) int {
-	switch state {
+// unheardIn tells whether what was closed by its end's owner of late, or in the middle of being
+// made (by a restore that was killed), is in this state while its peer has not answered: of any
+// other the peer knows that it has come to its end. Each is ESTABLISHED first when it is made.
+func (n *node) unheardIn(state int) bool {
+	switch n.stream.State {
 	case tcp.Established:
-		return tcp.FinWait1
+		return state == tcp.FinWait1
 	case tcp.CloseWait:
-		return tcp.LastAck
+		return state == tcp.FinWait1 || state == tcp.LastAck
 	}
-	return state
+	return state == tcp.FinWait1 || state == n.stream.State
 }
 
 // others counts those at the socket's address that are in its way: who is there, and

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/sockdiag"
 	"glis.dev/glis/internal/testkit"
@@ -200,6 +202,30 @@ func TestEachAt(t *testing.T) {
 		})
 		if err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// What is left of a connection whose restore was killed has not come to the state it was to come
+// to; one that waits to be accepted belongs to nobody, too, and is not left.
+func TestUnheardIn(t *testing.T) {
+	for _, x := range []struct {
+		of   int
+		left []int
+	}{
+		{tcp.Established, []int{tcp.FinWait1}},
+		{tcp.CloseWait, []int{tcp.FinWait1, tcp.LastAck}},
+		{tcp.FinWait1, []int{tcp.FinWait1}},
+		{tcp.FinWait2, []int{tcp.FinWait1, tcp.FinWait2}},
+		{tcp.Closing, []int{tcp.FinWait1, tcp.Closing}},
+		{tcp.LastAck, []int{tcp.FinWait1, tcp.LastAck}},
+		{tcp.SynSent, []int{tcp.SynSent, tcp.FinWait1}},
+	} {
+		n := &node{stream: &tcp.Stream{State: x.of}}
+		for state := tcp.Established; state <= tcp.Closing; state++ {
+			if got, want := n.unheardIn(state), slices.Contains(x.left, state); got != want {
+				t.Errorf("of state %d, left in state %d: %t, want %t", x.of, state, got, want)
+			}
 		}
 	}
 }

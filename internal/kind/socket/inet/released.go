@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -47,7 +48,35 @@ func (n *node) endFreely(num int, end *tcp.End, connect func(port uint16) error)
 	if err := setPorts(num, port<<16|port); err != nil {
 		return err
 	}
-	return errors.Join(end.Refuse(num, connect), setPorts(num, uint32(n.number("IP_LOCAL_PORT_RANGE"))))
+	err := end.Refuse(num, connect)
+	if err == nil && n.checkSource(num) != nil {
+		err = n.refuseBound(num, end, connect)
+	}
+	return errors.Join(err, setPorts(num, uint32(n.number("IP_LOCAL_PORT_RANGE"))))
+}
+
+// refuseBound does it anew from the address that it was bound to without a port: routing
+// has chosen another one.
+func (n *node) refuseBound(num int, end *tcp.End, connect func(port uint16) error) error {
+	if err := linux.Connect(num, binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)); err != nil {
+		return fmt.Errorf("disconnect: %w", err)
+	}
+	noPort := linux.SockOpt{Level: unix.IPPROTO_IP, Name: unix.IP_BIND_ADDRESS_NO_PORT, Value: 1}
+	if err := noPort.Set(num); err != nil {
+		return err
+	}
+	zone, err := n.zone()
+	if err != nil {
+		return err
+	}
+	if err := n.unseen.bindAt(num, address{ip: n.at.ip}, zone); err != nil {
+		return fmt.Errorf("bind to %v: %w", n.at.ip, err)
+	}
+	noPort.Value = n.number("IP_BIND_ADDRESS_NO_PORT")
+	if err := noPort.Set(num); err != nil {
+		return err
+	}
+	return errors.Join(end.Refuse(num, connect), n.checkSource(num))
 }
 
 // acceptEnd accepts a connection that has come to its end, from a listener of ours.

@@ -38,6 +38,7 @@ type inbox struct {
 type datagram struct {
 	from, to    netip.Addr
 	hops, class uint8
+	label       uint32 // flow label, of IPv6
 	device      string // of a link-local address, else ""
 	body        []byte // with the header of UDP or ICMP
 	time        uint64 // when it came, ns since 1970; 0: not noted
@@ -211,6 +212,9 @@ func (b *inbox) save(env *kind.DumpEnv, socket *uint32) error {
 		}
 		if failed {
 			e.Error = &failed
+		}
+		if d.label != 0 {
+			e.Label = &d.label
 		}
 		if d.time != 0 {
 			e.Time = &d.time
