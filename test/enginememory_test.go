@@ -58,7 +58,7 @@ func TestEngineMemory(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		many int
-	}{{"threads", 8000}, {"processes", 2000}, {"connections", min(9900, fileLimit(t)/2-50)}, {"pairs", 20_000}, {"queues", 120}, {"files", 60_000}} {
+	}{{"threads", 8000}, {"processes", 2000}, {"connections", min(9900, fileLimit(t)/2-50)}, {"exchanges", min(9900, fileLimit(t)/2-50)}, {"pairs", 20_000}, {"queues", 120}, {"files", 60_000}} {
 		t.Run(c.what, func(t *testing.T) {
 			e := glisOnly(t)
 			testkit.NoLeaks(t)

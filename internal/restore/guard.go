@@ -93,7 +93,9 @@ func (r *restore) lock() error {
 	if !r.env.Locked {
 		return nil
 	}
-	return r.guard.Lock().Hold("glis-"+r.kept, r.flows)
+	flows := r.flows
+	r.flows = nil // there may be very many
+	return r.guard.Lock().Hold("glis-"+r.kept, flows)
 }
 
 // commit is the point of no return. Before it, the kernel ends every task of

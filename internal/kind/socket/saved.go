@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -14,11 +15,15 @@ import (
 // Saved is the options of a socket, read and encoded. Sockets that have the
 // same options share one: don't change it.
 type Saved struct {
-	Values  []Value
+	Values  []Value // nil: see All
 	Entry   *sk_opts.SkOptsEntry
 	Inet    *sk_inet.InetSkEntry // options only, see Entries
 	Options []*extra.SocketOption
 	EBPF    bool // it has a filter of eBPF, which isn't among them
+
+	// Of one of many, of which few have the same: what most have, and what it has otherwise.
+	most  []Value
+	apart string
 }
 
 // Save reads and encodes the options of a socket. What is known already comes
@@ -68,7 +73,9 @@ func (k *Kernel) encode(values []Value) Saved {
 type Loader struct {
 	Table Table
 	last  []Value
-	from  source // of last
+	all   [][]Value // some that are shared, the first of which most are like
+	once  []*Saved  // see Once
+	from  source    // of last
 	more  []*extra.SocketOption
 	next  []Value
 	index map[string]int
@@ -92,9 +99,54 @@ func (l *Loader) Value(values []Value, name string) (Value, bool) {
 	return values[i], values[i].OK
 }
 
+// Of is Value for options that Load or LoadMany returned.
+func (l *Loader) Of(s *Saved, name string) (Value, bool) {
+	if s.most == nil {
+		return l.Value(s.Values, name)
+	}
+	i, ok := l.index[name]
+	if !ok {
+		return Value{}, false
+	}
+	v := s.most[i]
+	s.eachApart(func(at int, x Value) {
+		if at == i {
+			v = x
+		}
+	})
+	return v, v.OK
+}
+
 // Load decodes the options of one socket. Those that are alike share their
 // Values.
 func (l *Loader) Load(e Entries, more []*extra.SocketOption) (Saved, error) {
+	return l.load(e, more, false)
+}
+
+// LoadMany is Load for sockets of which there may be very many: it may return no Values,
+// which All tells then.
+func (l *Loader) LoadMany(e Entries, more []*extra.SocketOption) (Saved, error) {
+	return l.load(e, more, true)
+}
+
+// Once returns options like these: where nothing but values is left of them mostly the same
+// for all that share those.
+func (l *Loader) Once(s *Saved) *Saved {
+	if len(s.Values) == 0 || s.Entry != nil || s.Inet != nil || s.Options != nil || s.EBPF {
+		return s
+	}
+	for _, o := range l.once {
+		if &o.Values[0] == &s.Values[0] {
+			return o
+		}
+	}
+	if len(l.once) < mostShared {
+		l.once = append(l.once, s)
+	}
+	return s
+}
+
+func (l *Loader) load(e Entries, more []*extra.SocketOption, many bool) (Saved, error) {
 	if n := len(e.Sock.GetSoFilter()); n > maxFilter {
 		return Saved{}, fmt.Errorf("socket filter of %d instructions, more than %d", n, maxFilter)
 	}
@@ -108,11 +160,90 @@ func (l *Loader) Load(e Entries, more []*extra.SocketOption) (Saved, error) {
 	if err := l.Table.Decode(e, more, l.next); err != nil {
 		return Saved{}, err
 	}
-	if l.last == nil || !slices.Equal(l.last, l.next) {
-		l.last = slices.Clone(l.next)
+	own := Saved{Entry: e.Sock, Inet: e.Inet, Options: more}
+	own.Values = l.shared(l.next)
+	if own.Values == nil && many {
+		own.most, own.apart = l.all[0], apart(l.all[0], l.next)
+		return own, nil
 	}
-	l.from, l.more = from, more
-	return Saved{Values: l.last, Entry: e.Sock, Inet: e.Inet, Options: more}, nil
+	if own.Values == nil {
+		own.Values = slices.Clone(l.next)
+	}
+	l.last, l.from, l.more = own.Values, from, more
+	return own, nil
+}
+
+// mostShared is of how many different sets of values those that are the same share one.
+const mostShared = 16
+
+// shared returns the same values to all who have these, nil if too many others have other ones.
+func (l *Loader) shared(values []Value) []Value {
+	if l.last != nil && slices.Equal(l.last, values) {
+		return l.last
+	}
+	for _, v := range l.all {
+		if slices.Equal(v, values) {
+			return v
+		}
+	}
+	if len(l.all) == mostShared {
+		return nil
+	}
+	l.all = append(l.all, slices.Clone(values))
+	return l.all[len(l.all)-1]
+}
+
+// apart is what values are otherwise, as eachApart reads it.
+func apart(most, values []Value) string {
+	var room [256]byte
+	b := room[:0]
+	for i, v := range values {
+		if v == most[i] {
+			continue
+		}
+		has := uint64(0)
+		if v.OK {
+			has = 1
+		}
+		for _, x := range []uint64{uint64(i)<<1 | has, v.Lo, v.Hi} {
+			b = binary.AppendUvarint(b, x)
+		}
+	}
+	return string(b)
+}
+
+// eachApart calls f with each value that isn't what most have, and its place.
+func (s *Saved) eachApart(f func(at int, v Value)) {
+	for at := 0; at < len(s.apart); {
+		var x [3]uint64
+		for i := range x {
+			n := 0
+			x[i], n = uvarint(s.apart[at:])
+			at += n
+		}
+		f(int(x[0]>>1), Value{Lo: x[1], Hi: x[2], OK: x[0]&1 != 0})
+	}
+}
+
+// uvarint is binary.Uvarint of what binary.AppendUvarint has made.
+func uvarint(s string) (v uint64, n int) {
+	for shift := 0; ; shift += 7 {
+		c := s[n]
+		v, n = v|uint64(c&0x7f)<<shift, n+1
+		if c < 0x80 {
+			return v, n
+		}
+	}
+}
+
+// All returns the values, which are not to be changed.
+func (s *Saved) All() []Value {
+	if s.Values != nil || s.most == nil {
+		return s.Values
+	}
+	all := slices.Clone(s.most)
+	s.eachApart(func(at int, v Value) { all[at] = v })
+	return all
 }
 
 // sameOption tells whether two options of an image are the same, with the same value.

@@ -92,7 +92,7 @@ func (n *node) vacate(own int) error {
 	if err != nil {
 		return err
 	}
-	return k.Set(own, n.opts.Values, socket.Early, socket.Early)
+	return k.Set(own, n.values(), socket.Early, socket.Early)
 }
 
 // bindElse binds a socket whose port could not be left to the kernel. One that had given it up

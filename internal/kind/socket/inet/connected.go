@@ -45,7 +45,7 @@ func (n *node) finishConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, at a
 		return err
 	}
 	if n.stream.State == tcp.SynSent {
-		if err := k.Set(num, n.opts.Values, socket.Late, socket.Opened); err != nil {
+		if err := k.Set(num, n.values(), socket.Late, socket.Opened); err != nil {
 			return err
 		}
 		return n.endConnecting(own)
@@ -132,7 +132,7 @@ func (n *node) endConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, heard f
 // answers tells whether what came as if from the peer is to be acknowledged at once:
 // to do so later would set TCP_QUICKACK, which is off.
 func (n *node) answers() bool {
-	v, ok := n.load.Value(n.opts.Values, "TCP_QUICKACK")
+	v, ok := n.load.Of(n.opts, "TCP_QUICKACK")
 	return ok && v.Lo == 0 && n.hears()
 }
 

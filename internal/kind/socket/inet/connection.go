@@ -396,7 +396,7 @@ func (k *Kind) count(is func(*node) bool) (n int) {
 // what it is sent as if from them it answers.
 func (k *Kind) joinWaiting(known map[ends]*node) error {
 	for _, n := range k.nodes {
-		for _, w := range n.waiting {
+		for _, w := range n.few().waiting {
 			o := known[ends{w.Remote, w.Local}]
 			if o == nil || w.State == tcp.Closed {
 				continue
@@ -434,7 +434,7 @@ func (n *node) Flows(flows []netlock.Flow) []netlock.Flow {
 		return flows
 	}
 	if !n.live() {
-		for _, w := range n.waiting {
+		for _, w := range n.few().waiting {
 			flows = append(flows, flowOf(w))
 		}
 		return flows
@@ -456,7 +456,7 @@ func (n *node) Resume() []linux.SockOpt {
 
 // number returns the value that an option is to have.
 func (n *node) number(name string) int {
-	v, _ := n.load.Value(n.opts.Values, name)
+	v, _ := n.load.Of(n.opts, name)
 	return int(int32(v.Lo))
 }
 

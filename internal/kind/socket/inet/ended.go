@@ -263,7 +263,7 @@ func (n *node) finishEnded(own *fd.FD, k *socket.Kernel, at address) error {
 	if err := n.attachFilters(num); err != nil {
 		return err
 	}
-	if err := k.Set(num, n.opts.Values, socket.Late, socket.Opened, end.Touched()...); err != nil {
+	if err := k.Set(num, n.values(), socket.Late, socket.Opened, end.Touched()...); err != nil {
 		return err
 	}
 	return n.flags(own)

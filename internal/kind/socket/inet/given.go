@@ -33,15 +33,15 @@ const fewGiven = 16
 
 // setConnected sets the last options of a connection.
 func (n *node) setConnected(h linux.Hand, num int, k *socket.Kernel) error {
-	touched := n.stream.Touched()
+	touched, values := n.stream.Touched(), n.values()
 	set := func(but string) error {
-		return k.SetBut(h, num, n.opts.Values, but, socket.Late, socket.Opened, touched...)
+		return k.SetBut(h, num, values, but, socket.Late, socket.Opened, touched...)
 	}
-	want, ok := n.load.Value(n.opts.Values, clamp)
+	want, ok := n.load.Of(n.opts, clamp)
 	if !ok || want.Lo == 0 || !h.Waits() || len(touched) > 0 || n.opts.Entry != nil || n.entry.ifname != "" || n.unseen.entry != nil {
 		return set("")
 	}
-	g := clamped{of: &n.opts.Values[0], at: n.at.ip, peer: n.peer.ip}
+	g := clamped{of: &values[0], at: n.at.ip, peer: n.peer.ip}
 	same, known := n.kind.knowGiven(g)
 	if known && !same {
 		return set("")

@@ -51,7 +51,7 @@ func TestGivenClamp(t *testing.T) {
 		}
 		n := &node{sort: s, kind: k, at: address{home, 1}, peer: address{peer, 2}, unseen: &unseen{}, load: k.loader(s),
 			stream: &tcp.Stream{State: tcp.Established, Entry: &tcp_stream.TcpStreamEntry{}}}
-		n.opts.Values = values
+		n.opts = &socket.Saved{Values: values}
 		if err := n.setConnected(h, num, kernel); err != nil {
 			t.Fatal(err)
 		}

@@ -176,6 +176,15 @@ type membership struct {
 	sources      []netip.Addr
 }
 
+// planGroups takes the groups of a socket.
+func (n *node) planGroups(x *extra.SocketEntry) error {
+	all, err := n.kind.planGroups(n.sort, x)
+	if len(all) > 0 {
+		n.give(func(m *more) { m.groups = all })
+	}
+	return err
+}
+
 // planGroups checks the groups of a socket.
 func (k *Kind) planGroups(s sort, x *extra.SocketEntry) ([]*membership, error) {
 	var out []*membership

@@ -140,7 +140,7 @@ func (n *node) finishInbox(own *fd.FD, k *socket.Kernel) error {
 		func() error { return n.failed().again(num) },
 		func() error { return socket.AttachFilter(num, n.opts.Entry) },
 		func() error { return socket.AttachEBPF(num, n.unseen.entry.GetFilter()) },
-		func() error { return k.Set(num, n.opts.Values, socket.Late, socket.Last, touched...) },
+		func() error { return k.Set(num, n.values(), socket.Late, socket.Last, touched...) },
 		func() error { return n.keepUnsent(num) },
 		func() error { return n.shut(num) },
 	}

@@ -124,9 +124,10 @@ func (n *node) planKeys(x *extra.SocketEntry) error {
 	if len(x.GetKeys()) > 0 && n.protocol != unix.IPPROTO_TCP || len(x.GetCookies()) > 0 && !n.tcpLike() {
 		return errors.New("keys of a socket that isn't TCP can't be")
 	}
-	n.cookies = x.GetCookies()
-	var err error
-	n.keys, err = n.secrets(x.GetKeys())
+	keys, err := n.secrets(x.GetKeys())
+	if cookies := x.GetCookies(); len(keys)+len(cookies) > 0 {
+		n.give(func(m *more) { m.keys, m.cookies = keys, cookies })
+	}
 	return err
 }
 
@@ -146,15 +147,16 @@ func (s sort) secrets(keys []*extra.SocketKey) (all []*secret, err error) {
 // setKeys gives a socket its keys. Connections get theirs when they are whole:
 // what is sent to them until then as if from a peer isn't signed.
 func (n *node) setKeys(own int) error {
-	for _, k := range n.keys {
+	few := n.few()
+	for _, k := range few.keys {
 		if err := k.set(own, n.family); err != nil {
 			return fmt.Errorf("set TCP_MD5SIG_EXT for %v (does this kernel have CONFIG_TCP_MD5SIG?): %w", k.peers, err)
 		}
 	}
-	if len(n.cookies) == 0 {
+	if len(few.cookies) == 0 {
 		return nil
 	}
-	if err := linux.Setsockopt(own, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, n.cookies); err != nil {
+	if err := linux.Setsockopt(own, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, few.cookies); err != nil {
 		return fmt.Errorf("set TCP_FASTOPEN_KEY: %w", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 
@@ -26,41 +27,63 @@ type node struct {
 	id       plan.ID
 	entry    facts
 	at, peer address
-	heard    address // see portless.go
 	owner    file.Owner
 	inode    *extra.SocketInode
 	load     *socket.Loader // of opts
-	opts     socket.Saved
+	opts     *socket.Saved  // shared by those that have the same
 	needs    []plan.ID
 	stream   *tcp.Stream // of a connection
 	besides  *besides    // of a connection, until its stream is read
 	ended    *ended      // its connection has
-	joined   bool        // its peer is in the images, too
-	beside   bool        // it has SO_REUSEPORT until the tree is there, see share
-	lenient  bool        // and SO_REUSEADDR
-	waiting  []*tcp.Waiting
-	groups   []*membership
-	keys     []*secret
-	cookies  []byte
+	more     *more       // nil: it has nothing of that
 	unseen   *unseen
 	sharing  *extra.ReusePort // nil: it is alone at its port
 	inbox    *inbox           // nil: nothing is in a UDP socket's queues
+	begun    *fd.FD           // it, without an address; nil: see begin
+	joined   bool             // its peer is in the images, too
+	beside   bool             // it has SO_REUSEPORT until the tree is there, see share
+	lenient  bool             // and SO_REUSEADDR
 	atOnce   bool             // it is connected without TCP_FASTOPEN_CONNECT
 	over     bool             // it was bound by bindOver
 	freely   bool             // it is made by createReleased now
-	begun    *fd.FD           // it, without an address; nil: see begin
 	cut      bool             // it was connected, and comes back as a closed socket (--tcp-close)
+}
+
+// more is what few sockets have.
+type more struct {
+	heard   address // see portless.go
+	waiting []*tcp.Waiting
+	groups  []*membership
+	keys    []*secret
+	cookies []byte
+}
+
+// few is what it has of that, to be looked at.
+func (n *node) few() more {
+	if n.more == nil {
+		return more{}
+	}
+	return *n.more
+}
+
+// give has some of it be changed.
+func (n *node) give(f func(m *more)) {
+	if n.more == nil {
+		n.more = &more{}
+	}
+	f(n.more)
 }
 
 // facts are what is kept of a socket's entry: there may be very many.
 type facts struct {
 	ino, flags, backlog uint32
-	state, shutdown     int
+	state, shutdown     uint8 // 255 if it is more, which can't be
 	ifname              string
 }
 
 func factsOf(e *sk_inet.InetSkEntry) facts {
-	return facts{e.GetIno(), e.GetFlags(), e.GetBacklog(), int(e.GetState()), int(e.GetShutdown()), e.GetIfname()}
+	small := func(v uint32) uint8 { return uint8(min(v, math.MaxUint8)) }
+	return facts{e.GetIno(), e.GetFlags(), e.GetBacklog(), small(e.GetState()), small(uint32(e.GetShutdown())), e.GetIfname()}
 }
 
 // live tells whether it is an end of a connection when it is back.
@@ -104,8 +127,8 @@ func (n *node) String() string {
 	if n.peer.set() {
 		s += " connected to " + n.peer.String()
 	}
-	if n.heard.set() {
-		s += " hearing only " + n.heard.ip.String()
+	if n.few().heard.set() {
+		s += " hearing only " + n.few().heard.ip.String()
 	}
 	if n.cut || n.ended != nil {
 		s += ", closed"
@@ -119,7 +142,7 @@ func (n *node) String() string {
 	return s
 }
 
-func (n *node) listens() bool { return n.entry.state == listening }
+func (n *node) listens() bool { return int(n.entry.state) == listening }
 
 // Create implements plan.Node.
 func (n *node) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
@@ -219,7 +242,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 	if n.number("IP_TOS") != 0 {
 		touched = append(touched, "SO_PRIORITY")
 	}
-	if err := k.Set(own.Int(), n.opts.Values, socket.Early, socket.Early, touched...); err != nil {
+	if err := k.Set(own.Int(), n.values(), socket.Early, socket.Early, touched...); err != nil {
 		return err
 	}
 	if err := n.attach(own.Int()); err != nil {
@@ -255,7 +278,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 		return err
 	}
 	if n.tcpLike() {
-		if err := errors.Join(k.Set(own.Int(), n.opts.Values, socket.Opened, socket.Opened), n.choose(own.Int())); err != nil {
+		if err := errors.Join(k.Set(own.Int(), n.values(), socket.Opened, socket.Opened), n.choose(own.Int())); err != nil {
 			return err
 		}
 	}
@@ -265,10 +288,13 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 	return n.flags(own)
 }
 
+// values are those of its options.
+func (n *node) values() []socket.Value { return n.opts.All() }
+
 // setLate sets what a socket gets when it is bound: of one that shares its port but that
 // nothing more can be attached to it, see lock.
 func (n *node) setLate(own int, k *socket.Kernel) error {
-	want := n.opts.Values
+	want := n.values()
 	if n.locksLast() {
 		want = slices.Clone(want)
 		k.Know(want, "SO_LOCK_FILTER", socket.Value{})
@@ -289,7 +315,7 @@ func (n *node) attach(own int) error {
 	if err := n.unseen.set(own); err != nil {
 		return err
 	}
-	for _, g := range n.groups {
+	for _, g := range n.few().groups {
 		if err := g.join(own); err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		return nil, err
 	}
 	hadPeer := n.forget(in)
-	n.connected = n.protocol == unix.IPPROTO_TCP && (tcp.Connected(n.entry.state) || x.GetEnded() || hadPeer)
+	n.connected = n.protocol == unix.IPPROTO_TCP && (tcp.Connected(int(n.entry.state)) || x.GetEnded() || hadPeer)
 	if err := n.check(in); err != nil {
 		return nil, err
 	}
@@ -98,9 +98,10 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	}
 	n.inode = x.GetInode()
 	n.load = k.loader(n.sort)
-	n.opts, err = n.load.Load(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, x.GetOptions())
+	opts, err := n.load.LoadMany(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, x.GetOptions())
+	n.opts = &opts
 	if err == nil {
-		n.groups, err = k.planGroups(n.sort, x)
+		err = n.planGroups(x)
 	}
 	if err == nil {
 		n.unseen, err = k.planUnseen(n.sort, x)
@@ -137,6 +138,7 @@ func (n *node) forgetOptions() {
 	if e := n.opts.Entry; len(e.GetSoFilter()) == 0 && e.GetSoBoundDev() == "" {
 		n.opts.Entry = nil // nothing is attached
 	}
+	n.opts = n.load.Once(n.opts)
 }
 
 // withOptions is an entry's options, all parts of which are there.
@@ -229,5 +231,6 @@ func (k *Kind) Planned() error {
 			n.needs = append(slices.Clip(n.needs), gone[at]...)
 		}
 	}
+	k.extras = nil
 	return errors.Join(k.order(), k.checkListeners(), k.join())
 }

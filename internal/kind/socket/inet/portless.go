@@ -91,7 +91,9 @@ func (l *look) hearing() address {
 // have it, too.
 func (n *node) planPortless() {
 	if n.datagrams() && n.entry.state == closed && n.peer.set() && n.peer.port == 0 {
-		n.heard, n.peer = n.peer, address{}
+		peer := n.peer
+		n.give(func(m *more) { m.heard = peer })
+		n.peer = address{}
 	}
 }
 
@@ -101,7 +103,7 @@ const discard = 9
 // hearOnly has a socket hear the address alone that it was connected to once. What may have
 // come since, and keeps it from there, it is without meanwhile.
 func (n *node) hearOnly(own int) error {
-	if !n.heard.set() {
+	if !n.few().heard.set() {
 		return nil
 	}
 	if n.opts.Entry.GetSoBoundDev() != "" { // who is disconnected belongs to none
@@ -110,7 +112,7 @@ func (n *node) hearOnly(own int) error {
 		}
 	}
 	lone := linux.SockOpt{Level: unix.IPPROTO_IPV6, Name: unix.IPV6_V6ONLY, Value: n.number("IPV6_V6ONLY")}
-	if !n.heard.ip.Is4In6() || lone.Value == 0 {
+	if !n.few().heard.ip.Is4In6() || lone.Value == 0 {
 		return errors.Join(n.meet(own), socket.AttachDevice(own, n.opts.Entry))
 	}
 	if err := unix.SetsockoptInt(own, lone.Level, lone.Name, 0); err != nil {
@@ -122,14 +124,14 @@ func (n *node) hearOnly(own int) error {
 // meet connects the socket to that address, and disconnects it. By which interface it went
 // there nobody knows any more, and it doesn't matter.
 func (n *node) meet(own int) (err error) {
-	err = n.heard.anywhere(func(zone int) error {
-		return n.unseen.connectTo(own, address{n.heard.ip, discard}, zone)
+	err = n.few().heard.anywhere(func(zone int) error {
+		return n.unseen.connectTo(own, address{n.few().heard.ip, discard}, zone)
 	})
 	if err != nil {
-		return fmt.Errorf("connect to %v, the only address that it heard, and there must be a route to: %w", n.heard.ip, err)
+		return fmt.Errorf("connect to %v, the only address that it heard, and there must be a route to: %w", n.few().heard.ip, err)
 	}
 	if err := linux.Connect(own, binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)); err != nil {
-		return fmt.Errorf("disconnect from %v: %w", n.heard.ip, err)
+		return fmt.Errorf("disconnect from %v: %w", n.few().heard.ip, err)
 	}
 	return nil
 }

@@ -138,7 +138,7 @@ func TestPortlessAmongMany(t *testing.T) {
 	for _, n := range nodes {
 		n := n.(*node)
 		wantPeer, wantHeard := n.ID() == 21, n.ID() == 31
-		if n.peer.set() != wantPeer || n.heard.set() != wantHeard {
+		if n.peer.set() != wantPeer || n.few().heard.set() != wantHeard {
 			t.Errorf("%d: %v", n.ID(), n)
 		}
 	}

@@ -53,10 +53,10 @@ func (k *Kind) movePeers() error {
 		if now := k.move(n.peer); n.peer.set() && inside(now) {
 			n.peer = now
 		}
-		if now := k.move(n.heard); n.heard.set() && inside(now) {
-			n.heard = now
+		if now := k.move(n.few().heard); n.few().heard.set() && inside(now) {
+			n.give(func(m *more) { m.heard = now })
 		}
-		for _, w := range n.waiting {
+		for _, w := range n.few().waiting {
 			now := k.moveIP(w.Remote.Addr())
 			if inside(address{now, w.Remote.Port()}) {
 				w.Remote = netip.AddrPortFrom(now, w.Remote.Port())

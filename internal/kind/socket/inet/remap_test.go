@@ -45,7 +45,7 @@ func TestRemap(t *testing.T) {
 		if n.at.ip != want || n.peer.set() && n.peer.ip != want {
 			t.Errorf("%v", n)
 		}
-		for _, w := range n.waiting {
+		for _, w := range n.few().waiting {
 			if w.Local.Addr() != want || w.Remote.Addr() != want {
 				t.Errorf("%v waits at %v", w.Remote, w.Local)
 			}

@@ -126,7 +126,7 @@ func (n *node) seats() []seat {
 
 // option tells whether an option was on.
 func (n *node) option(name string) bool {
-	v, ok := n.load.Value(n.opts.Values, name)
+	v, ok := n.load.Of(n.opts, name)
 	return ok && v.Lo != 0
 }
 

@@ -306,7 +306,7 @@ func (n *node) planWaiting(p *plan.Plan) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", extra.TCPWaiting.Pattern, err)
 		}
-		n.waiting = append(n.waiting, w)
+		n.give(func(m *more) { m.waiting = append(m.waiting, w) })
 	}
 	return nil
 }
@@ -358,10 +358,10 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 
 // checkWaiting makes sure that the connections that wait can come back.
 func (n *node) checkWaiting() error {
-	if len(n.waiting) == 0 {
+	if len(n.few().waiting) == 0 {
 		return nil
 	}
-	for _, w := range n.waiting {
+	for _, w := range n.few().waiting {
 		end := *n
 		end.at, end.peer = n.addressOf(w.Local), n.addressOf(w.Remote)
 		if w.Device != "" && linkLocal(end.at) {
@@ -372,7 +372,7 @@ func (n *node) checkWaiting() error {
 		}
 	}
 	if err := n.kind.admits(); err != nil {
-		return fmt.Errorf("file %#x, %v: %s: %w", n.id, n, socket.Unaccepted(len(n.waiting)), err)
+		return fmt.Errorf("file %#x, %v: %s: %w", n.id, n, socket.Unaccepted(len(n.few().waiting)), err)
 	}
 	return nil
 }
@@ -391,17 +391,17 @@ func (n *node) admit(own int) (err error) {
 	if n.listens() && (n.number("SO_REUSEPORT") != 0 || n.beside) {
 		k.sharing[n.shares()]++
 	}
-	if len(n.waiting) == 0 {
+	if len(n.few().waiting) == 0 {
 		return n.lock(own)
 	}
 	if k.admitter == nil {
 		if k.admitter, err = tcp.NewAdmitter(); err != nil {
-			return fmt.Errorf("put %d connections back that wait to be accepted: %w", len(n.waiting), err)
+			return fmt.Errorf("put %d connections back that wait to be accepted: %w", len(n.few().waiting), err)
 		}
 	}
 	backlog := int(n.entry.backlog)
-	if len(n.waiting) > backlog { // it was larger once
-		if err := tcp.Listen(own, len(n.waiting)); err != nil {
+	if len(n.few().waiting) > backlog { // it was larger once
+		if err := tcp.Listen(own, len(n.few().waiting)); err != nil {
 			return err
 		}
 	}
@@ -409,7 +409,7 @@ func (n *node) admit(own int) (err error) {
 	if err != nil {
 		return err
 	}
-	if len(n.waiting) > backlog {
+	if len(n.few().waiting) > backlog {
 		return tcp.Listen(own, backlog)
 	}
 	return nil
@@ -425,7 +425,7 @@ func (n *node) admitAll(own int) (err error) {
 	var lent []socket.Told
 	nothing := func() error { return nil }
 	back := nothing
-	for _, w := range n.waiting {
+	for _, w := range n.few().waiting {
 		if !slices.Equal(w.Options, lent) {
 			if err := back(); err != nil {
 				return err
