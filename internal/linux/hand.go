@@ -9,10 +9,18 @@ import (
 // Hand makes calls on sockets: each at once, or, if it has a ring, together as soon
 // as Run is called. Then what fails is told by Run, and what comes after it is made
 // all the same: what it was about is to be given up. ENOBUFS: there are too many.
-type Hand struct{ ring *Ring }
+type Hand struct {
+	ring *Ring
+	bare bool
+}
 
 // Together is a hand that makes calls by a ring.
-func Together(r *Ring) Hand { return Hand{r} }
+func Together(r *Ring) Hand { return Hand{ring: r} }
+
+// Many tells whether a hand is for many sockets: it was taken from Rings. None of its calls
+// may be one that waits for somebody. What fails is told with less than who makes one
+// socket tells, who is to try again.
+func (h Hand) Many() bool { return h.ring != nil || h.bare }
 
 // Waits tells whether calls may wait for Run.
 func (h Hand) Waits() bool { return h.ring != nil }
@@ -34,6 +42,9 @@ func (h Hand) SetsockoptInt(fd, level, name, value int) error {
 
 // Bind is Bind.
 func (h Hand) Bind(fd int, address []byte) error {
+	if h.bare {
+		return QuickBind(fd, address)
+	}
 	if h.ring == nil {
 		return Bind(fd, address)
 	}
@@ -42,6 +53,9 @@ func (h Hand) Bind(fd int, address []byte) error {
 
 // Connect is Connect.
 func (h Hand) Connect(fd int, address []byte) error {
+	if h.bare {
+		return QuickConnect(fd, address)
+	}
 	if h.ring == nil {
 		return Connect(fd, address)
 	}

@@ -164,7 +164,7 @@ func TestRingOpens(t *testing.T) {
 func TestRings(t *testing.T) {
 	ring(t) // there are some
 	var p Rings
-	a, b := p.Take(), p.Take()
+	a, b := p.TakeRing(), p.TakeRing()
 	if !a.Waits() || !b.Waits() || a == b {
 		t.Error("two at a time share a ring, or have none")
 	}
@@ -172,17 +172,56 @@ func TestRings(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Give(a)
-	if c := p.Take(); c != a || c.Run() != nil {
+	if c := p.TakeRing(); c != a || c.Run() != nil {
 		t.Error("another ring was made, or something waits")
 	}
 	p.Give(a)
 	p.Give(b)
 	p.Close()
 	p.none = true
-	if p.Take().Waits() {
+	if h := p.TakeRing(); h.Waits() || !h.Many() {
 		t.Error("a ring was made where there are none")
 	}
 	p.Give(Hand{})
+}
+
+// Where a system call takes less time than a ring needs for one no ring is made, and each
+// call is made at once.
+func TestQuickCalls(t *testing.T) {
+	defer func(f func() bool) { QuickCalls = f }(QuickCalls)
+	var p Rings
+	defer p.Close()
+	QuickCalls = func() bool { return false }
+	slow := p.Take()
+	p.Give(slow)
+	QuickCalls = func() bool { return true }
+	h := p.Take()
+	defer p.Give(h)
+	if h.Waits() || !h.Many() || !slow.Many() || (Hand{}).Many() {
+		t.Error("it isn't known which hands are for many sockets")
+	}
+	n, other := stream(t), stream(t)
+	var room [28]byte
+	if err := errors.Join(h.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_PRIORITY, 3), h.Bind(n, SockaddrInet(&room, loopback, 0, 0))); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_PRIORITY); err != nil || v != 3 {
+		t.Errorf("SO_PRIORITY is %d, %v", v, err)
+	}
+	at, err := unix.Getsockname(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := SockaddrInet(&room, loopback, uint16(at.(*unix.SockaddrInet4).Port), 0)
+	if err := h.Connect(other, to); err != unix.ECONNREFUSED {
+		t.Errorf("connect where nobody listens: %v", err)
+	}
+	if err := errors.Join(unix.Listen(n, 1), h.Connect(other, to), h.Run()); err != nil {
+		t.Error(err)
+	}
+	if err := h.Bind(n, to); err != unix.EINVAL {
+		t.Errorf("bind once more: %v", err)
+	}
 }
 
 // A call that has to wait is waited for, whatever signals come meanwhile.

@@ -155,9 +155,6 @@ func setTogether(all []resumption, rings *linux.Rings) bool {
 	}
 	h := rings.Take()
 	defer rings.Give(h)
-	if !h.Waits() {
-		return false
-	}
 	for _, s := range all {
 		if s.own == nil || slices.ContainsFunc(s.opts, func(o linux.SockOpt) bool { return o.Level == linux.LevelIoctl }) {
 			return false

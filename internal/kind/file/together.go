@@ -16,7 +16,7 @@ import (
 func (n *regularNode) CreateAll(ctx context.Context, env *plan.Env, all []plan.Node, made func(i int, d *fd.FD, err error)) {
 	var h linux.Hand
 	if n.dir != nil && n.dir.files >= manyTogether {
-		h = env.Rings.Take()
+		h = env.Rings.TakeRing()
 		defer env.Rings.Give(h)
 	}
 	o := opening{env: env, h: h, made: made}

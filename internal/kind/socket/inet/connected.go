@@ -138,7 +138,7 @@ func (n *node) answers() bool {
 
 // bindBy is bindTo by a hand, if nothing but the address is needed for it.
 func (n *node) bindBy(h linux.Hand, own int, at address, zone int) error {
-	if h.Waits() && at.port != 0 && !n.unseen.entry.GetForeign() {
+	if h.Many() && at.port != 0 && !n.unseen.entry.GetForeign() {
 		var room [28]byte
 		return h.Bind(own, at.raw(&room, n.family, zone))
 	}

@@ -38,7 +38,7 @@ func (n *node) setConnected(h linux.Hand, num int, k *socket.Kernel) error {
 		return k.SetBut(h, num, values, but, socket.Late, socket.Opened, touched...)
 	}
 	want, ok := n.load.Of(n.opts, clamp)
-	if !ok || want.Lo == 0 || !h.Waits() || len(touched) > 0 || n.opts.Entry != nil || n.entry.ifname != "" || n.unseen.entry != nil {
+	if !ok || want.Lo == 0 || !h.Many() || len(touched) > 0 || n.opts.Entry != nil || n.entry.ifname != "" || n.unseen.entry != nil {
 		return set("")
 	}
 	g := clamped{of: &values[0], at: n.at.ip, peer: n.peer.ip}

@@ -196,7 +196,7 @@ func (n *node) create(env *plan.Env, at address) (*fd.FD, error) {
 	h := env.Rings.Take()
 	defer env.Rings.Give(h)
 	own, err := n.createBy(h, at)
-	if err != nil && h.Waits() {
+	if err != nil && h.Many() {
 		h.Forget()
 		return n.createBy(linux.Hand{}, at)
 	}
