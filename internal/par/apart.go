@@ -30,6 +30,10 @@ func (s *Seats) Sit() {
 	}
 }
 
+// Spread comes behind the beginning of goroutines that sit, who has sat down before: their
+// threads may wait for the CPU of who woke them, where they have to have begun to leave it.
+func (s *Seats) Spread() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
 // move leaves the CPUs that are taken. It only spares time, so that an error to leave has
 // no consequence; that the thread may run everywhere again is tried until it is so.
 func (s *Seats) move() {

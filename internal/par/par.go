@@ -12,33 +12,55 @@ import (
 // Do calls f for 0…n-1 from as many goroutines as there are CPUs. It
 // is for what needs no tracer: reading /proc, which is most of a dump's work,
 // while the CPUs that the tree ran on stand idle.
-func Do(n int, f func(i int) error) error {
-	workers := min(runtime.GOMAXPROCS(0), (n+few-1)/few)
+func Do(n int, f func(i int) error) error { return do(n, few, n >= many, f) }
+
+// Long is Do for calls that take long, so that it pays for few of them, too, to have a CPU
+// each.
+func Long(n int, f func(i int) error) error { return do(n, 1, true, f) }
+
+// do is Do, with some calls at a time, by goroutines on CPUs of their own or wherever they
+// are. The caller is one of them: to wait for others would take its thread's place from it.
+func do(n, some int, seated bool, f func(i int) error) error {
+	workers := min(runtime.GOMAXPROCS(0), (n+some-1)/some)
 	if workers <= 1 {
 		return inTurn(n, f)
 	}
-	var g errgroup.Group
 	var next atomic.Int64
+	work := func() error {
+		for {
+			end := int(next.Add(int64(some)))
+			for i := end - some; i < min(end, n); i++ {
+				if err := f(i); err != nil {
+					return err
+				}
+			}
+			if end >= n {
+				return nil
+			}
+		}
+	}
+	var g errgroup.Group
 	var apart Seats
-	for range workers {
+	sit := func() {
+		if seated {
+			apart.Sit()
+		}
+	}
+	sit()
+	for range workers - 1 {
 		g.Go(func() error {
-			if n >= many {
-				apart.Sit()
-			}
-			for {
-				end := int(next.Add(few))
-				for i := end - few; i < min(end, n); i++ {
-					if err := f(i); err != nil {
-						return err
-					}
-				}
-				if end >= n {
-					return nil
-				}
-			}
+			sit()
+			return work()
 		})
 	}
-	return g.Wait()
+	if seated {
+		apart.Spread()
+	}
+	err := work()
+	if other := g.Wait(); err == nil {
+		err = other
+	}
+	return err
 }
 
 // inTurn is Do by the caller itself: to wake another thread takes longer than
@@ -69,7 +91,13 @@ func Besides(f, g func() error) error {
 		return g()
 	}
 	done := make(chan error, 1)
-	go func() { done <- f() }()
+	var apart Seats
+	apart.Sit()
+	go func() {
+		apart.Sit()
+		done <- f()
+	}()
+	apart.Spread()
 	err := g()
 	if other := <-done; err == nil {
 		err = other
@@ -102,6 +130,7 @@ func Begin[T any](each func(func(T) error) error) *Coming[T] {
 		c.done <- inPieces(each, c.pieces, c.stop)
 		close(c.pieces)
 	}()
+	apart.Spread()
 	return c
 }
 

@@ -5,12 +5,21 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestDo(t *testing.T) {
+	for _, do := range []func(int, func(int) error) error{Do, Long} {
+		testDo(t, do)
+	}
+}
+
+func testDo(t *testing.T, do func(int, func(int) error) error) {
+	t.Helper()
 	for _, n := range []int{0, 1, few - 1, few, few + 1, 10*few - 1, 1000} {
 		calls := make([]atomic.Int32, n)
-		if err := Do(n, func(i int) error { calls[i].Add(1); return nil }); err != nil {
+		if err := do(n, func(i int) error { calls[i].Add(1); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		for i := range calls {
@@ -34,8 +43,10 @@ func TestDoError(t *testing.T) {
 			t.Errorf("of %d: %v", n, err)
 		}
 	}
-	if err := Do(100, func(int) error { return bad }); err != bad {
-		t.Errorf("all fail: %v", err)
+	for _, do := range []func(int, func(int) error) error{Do, Long} {
+		if err := do(100, func(int) error { return bad }); err != bad {
+			t.Errorf("all fail: %v", err)
+		}
 	}
 }
 
@@ -125,5 +136,25 @@ func TestBegin(t *testing.T) {
 			t.Error("all is got though nobody wants it")
 		}
 		c.Stop()
+	}
+}
+
+// The caller makes calls itself, and all at once with the others, if there are enough.
+func TestDoCaller(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own, met := unix.Gettid(), make(chan struct{})
+	var mine atomic.Bool
+	err := Long(2, func(int) error {
+		mine.CompareAndSwap(false, unix.Gettid() == own)
+		select { // each waits for the other
+		case met <- struct{}{}:
+		case <-met:
+		}
+		return nil
+	})
+	if err != nil || !mine.Load() {
+		t.Errorf("by the caller: %v, %v", mine.Load(), err)
 	}
 }

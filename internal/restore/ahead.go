@@ -108,6 +108,9 @@ func (c *crew) begin(ctx context.Context) {
 			}
 		})
 	}
+	if others > 0 {
+		c.apart.Spread()
+	}
 }
 
 // some makes a few files that nobody has begun with; false: there are none.

@@ -125,7 +125,7 @@ func setAll(all []resumption, rings *linux.Rings) error {
 	}
 	var mu sync.Mutex
 	chunks := slices.Collect(slices.Chunk(all, setAtOnce))
-	_ = par.Do(len(chunks), func(i int) error {
+	_ = par.Long(len(chunks), func(i int) error {
 		if setTogether(chunks[i], rings) {
 			closeOwn(chunks[i])
 			return nil

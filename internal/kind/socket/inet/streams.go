@@ -28,6 +28,8 @@ type streams struct {
 const (
 	// streamsAtOnce is how many are read before it is asked for more.
 	streamsAtOnce = 64
+	// fewAtOnce is how many one CPU reads, at the end, before it looks for more.
+	fewAtOnce = 4
 	// fewStreams is up to how many take less time than to wake another thread.
 	fewStreams = 256
 )
@@ -44,12 +46,16 @@ func (k *Kind) expectStream(p *plan.Plan, n *node) {
 		return
 	}
 	s.beside.Add(1)
+	var apart par.Seats
+	apart.Sit()
 	p.Beside.Go(func() {
 		defer s.beside.Done()
+		apart.Sit()
 		for some := s.next(); len(some) > 0 && s.failed == nil; some = s.next() {
 			s.failed = k.inTurn(some)
 		}
 	})
+	apart.Spread()
 }
 
 // readsBeside tells whether there is a CPU, and a source that can be asked meanwhile.
@@ -77,7 +83,9 @@ func (k *Kind) readStreams() error {
 	rest := s.live[s.begun:]
 	s.begun = len(s.live)
 	s.lock.Unlock()
-	err := par.Do(len(rest), func(i int) error { return k.inTurn(rest[i : i+1]) })
+	err := par.Do((len(rest)+fewAtOnce-1)/fewAtOnce, func(i int) error {
+		return k.inTurn(rest[i*fewAtOnce : min((i+1)*fewAtOnce, len(rest))])
+	})
 	s.beside.Wait()
 	if s.failed != nil {
 		return s.failed
