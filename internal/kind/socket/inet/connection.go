@@ -3,7 +3,6 @@ package inet
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -352,33 +351,6 @@ func (l *look) peerOfConnecting() error {
 	})
 }
 
-// ends are both addresses of a connection as its packets have them.
-type ends struct{ at, peer netip.AddrPort }
-
-// join finds the connections both ends of which come back.
-func (k *Kind) join() error {
-	known := make(map[ends]*node, k.count((*node).joins))
-	for _, n := range k.nodes {
-		if !n.joins() {
-			continue
-		}
-		e := ends{n.at.addrPort(), n.peer.addrPort()}
-		if known[e] != nil {
-			return fmt.Errorf("%v and %v are one connection", known[e], n)
-		}
-		known[e] = n
-		if o := known[ends{e.peer, e.at}]; o != nil {
-			if err := tcp.Join(o.stream, n.stream); err != nil {
-				return fmt.Errorf("%v: %w", n, err)
-			}
-			o.joined, n.joined = true, true
-			o.waitFor(n)
-			n.waitFor(o)
-		}
-	}
-	return k.joinWaiting(known)
-}
-
 // joins tells whether its peer may come back, too.
 func (n *node) joins() bool { return n.live() && n.stream.State != tcp.SynSent }
 
@@ -389,28 +361,6 @@ func (k *Kind) count(is func(*node) bool) (n int) {
 		}
 	}
 	return n
-}
-
-// joinWaiting finds the connections that one of the tree has begun with a
-// listener of it, which hasn't accepted them yet. The listener comes after them:
-// what it is sent as if from them it answers.
-func (k *Kind) joinWaiting(known map[ends]*node) error {
-	for _, n := range k.nodes {
-		for _, w := range n.few().waiting {
-			o := known[ends{w.Remote, w.Local}]
-			if o == nil || w.State == tcp.Closed {
-				continue
-			}
-			if err := tcp.Join(o.stream, w.Stream); err != nil {
-				return fmt.Errorf("%v: %w", o, err)
-			}
-			o.joined = true
-			if o.at.port != n.at.port {
-				n.needs = append(slices.Clip(n.needs), o.id)
-			}
-		}
-	}
-	return nil
 }
 
 // waitFor has an end that hears a FIN while it is made come after its peer: it

@@ -119,6 +119,7 @@ type Kind struct {
 	nodes      []*node
 	local      map[netip.Addr]string // interfaces that addresses were on
 	reach      map[path]error
+	reached    *path            // that of the last connection, which can be
 	asked      bool             // askEnds was
 	over       map[*node]string // which connections have come to their end, and how that is known
 }

@@ -102,7 +102,10 @@ func (n *node) checkPath() error {
 		k.reach = map[path]error{}
 	}
 	// Ports have no part in it.
-	p := path{n.at.ip, n.peer.ip, n.opts.Entry.GetSoBoundDev() + " " + n.entry.ifname, uint32(n.number("SO_MARK")), n.abroad()}
+	p := path{n.at.ip, n.peer.ip, n.opts.Entry.GetSoBoundDev(), n.entry.ifname, uint32(n.number("SO_MARK")), n.abroad()}
+	if k.reached != nil && p == *k.reached { // as most have
+		return nil
+	}
 	err, known := k.reach[p]
 	if !known {
 		err = n.probe()
@@ -111,6 +114,7 @@ func (n *node) checkPath() error {
 	if err != nil {
 		return fmt.Errorf("file %#x, %v: %w", n.id, n, err)
 	}
+	k.reached = &p
 	return nil
 }
 
@@ -125,10 +129,10 @@ func (n *node) checkMultipath() error {
 
 // path is what decides whether a peer can be reached.
 type path struct {
-	at, peer netip.Addr
-	devices  string
-	mark     uint32
-	abroad   bool // any address will do
+	at, peer     netip.Addr
+	device, name string // that it belongs to, of its link-local address
+	mark         uint32
+	abroad       bool // any address will do
 }
 
 // probe finds out whether a connection can be made again, by a UDP socket that
