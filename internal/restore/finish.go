@@ -85,6 +85,7 @@ func (r *restore) finishTree(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("%v: %w", t, err), before.end())
 		}
 	}
+	r.foresee()
 	if err := before.end(); err != nil {
 		return err
 	}

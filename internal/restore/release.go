@@ -27,37 +27,49 @@ type resumption struct {
 	own  *fd.FD // the engine's descriptor of it, nil if it has none any more
 }
 
-// promise tells the guardian all that is to be done at the release, so that it
-// is done even if the engine dies in the middle of it.
-func (r *restore) promise() error {
+// foresee notes what is to be done at the release. It is called while tasks are at their
+// last calls, when all files are made and given out.
+func (r *restore) foresee() {
 	some := 0
 	for _, n := range r.files.nodes {
 		if resumes(n) {
 			some++
 		}
 	}
-	all := make([]guardian.Option, 0, some)
+	r.promised = make([]guardian.Option, 0, some)
 	r.resumptions = make([]resumption, 0, some)
 	for _, n := range r.files.nodes {
 		if !resumes(n) {
 			continue
 		}
-		at := resumption{opts: n.(plan.Resumer).Resume(), own: r.files.all.At(n.ID()).kept}
+		file := r.files.all.At(n.ID())
+		at := resumption{opts: n.(plan.Resumer).Resume(), own: file.kept}
 		if users := r.plan.Users(n.ID()); len(users) > 0 {
 			at.pid, at.fd = proc.PID(users[0].Task), users[0].FD
-		} else if at.own = r.files.opened(n.ID()); at.own == nil {
+		} else if at.own = file.open; at.own == nil {
 			continue // nobody has it
-		} else if err := r.guard.Lend(at.own.Int()); err != nil {
-			return err
 		}
 		for _, o := range at.opts {
-			all = append(all, guardian.Option{PID: at.pid, FD: at.fd, Inode: r.files.all.At(n.ID()).inode, SockOpt: o})
+			r.promised = append(r.promised, guardian.Option{PID: at.pid, FD: at.fd, Inode: file.inode, SockOpt: o})
 		}
 		r.resumptions = append(r.resumptions, at)
 	}
-	if err := r.guard.Options(all); err != nil {
+}
+
+// promise tells the guardian all that is to be done at the release, so that it
+// is done even if the engine dies in the middle of it.
+func (r *restore) promise() error {
+	for i := range r.resumptions {
+		if s := &r.resumptions[i]; s.pid == guardian.Lent {
+			if err := r.guard.Lend(s.own.Int()); err != nil {
+				return err
+			}
+		}
+	}
+	if err := r.guard.Options(r.promised); err != nil {
 		return err
 	}
+	r.promised = nil
 	if r.kept == "" {
 		return nil
 	}

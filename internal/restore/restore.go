@@ -108,6 +108,7 @@ type restore struct {
 	flows       []netlock.Flow // to be locked
 	kept        string         // the table that locks them since the dump; "": none
 	resumptions []resumption
+	promised    []guardian.Option // what the guardian is to do of them
 	braked      []*task
 	parent      *thread // see parentOf
 }
