@@ -48,7 +48,7 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	}
 	d := newDump(o, store, log)
 	d.obs = obs
-	if err := errors.Join(d.checkTarget(), d.lockStore()); err != nil {
+	if err := errors.Join(d.checkTarget(ctx), d.lockStore()); err != nil {
 		return nil, err
 	}
 	defer d.unlockStore()

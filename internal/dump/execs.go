@@ -74,7 +74,7 @@ func (f *freezer) again(tasks []*scan.Task) ([]proc.PID, error) {
 
 // stat reads what /proc says of a task.
 func (f *freezer) stat(dir *proc.Dir) (proc.Stat, error) {
-	return lasting(dir.Stat, func(st *proc.Stat) bool { return st.NumThreads > 0 })
+	return lasting(dir.Stat, func(st *proc.Stat) bool { return st.NumThreads > 0 }, f.ended)
 }
 
 // unseen tells whether none of the threads of a task in doubt was to be had, since one took

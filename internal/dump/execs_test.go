@@ -1,6 +1,8 @@
 package dump
 
 import (
+	"context"
+	"errors"
 	"os/exec"
 	"testing"
 
@@ -8,6 +10,7 @@ import (
 
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/options"
 )
 
 // A task none of whose threads was to be had has ended, or one executes a program.
@@ -39,7 +42,22 @@ func TestUnseen(t *testing.T) {
 func TestLasting(t *testing.T) {
 	asked := int64(0)
 	ask := func() (proc.Stat, error) { asked++; return proc.Stat{State: 'Z', NumThreads: asked / 3}, nil }
-	if st, err := lasting(ask, func(st *proc.Stat) bool { return st.NumThreads > 0 }); st.NumThreads != 1 || asked != 3 || err != nil {
+	has := func(st *proc.Stat) bool { return st.NumThreads > 0 }
+	if st, err := lasting(ask, has, func() error { return nil }); st.NumThreads != 1 || asked != 3 || err != nil {
 		t.Errorf("%v, %v, asked %d times", st, err, asked)
+	}
+	never := func(*proc.Stat) bool { return false }
+	ctx, cancel := context.WithCancelCause(context.Background())
+	d := &dump{opts: &options.Dump{}}
+	cancel(errors.New("told to end"))
+	if _, err := lasting(ask, never, d.patience(ctx)); err == nil || err.Error() != "told to end" {
+		t.Errorf("cancelled: %v", err)
+	}
+	d.opts.Timeout = 1
+	if _, err := lasting(ask, never, d.patience(context.Background())); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with a time limit: %v", err)
+	}
+	if _, err := lasting(ask, never, (&freezer{ctx: ctx}).ended); err == nil {
+		t.Error("of a freeze that was cancelled: no error")
 	}
 }

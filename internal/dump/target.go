@@ -1,10 +1,12 @@
 package dump
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/extra"
@@ -14,7 +16,7 @@ import (
 )
 
 // checkTarget refuses what can't be a target before anything is touched.
-func (d *dump) checkTarget() error {
+func (d *dump) checkTarget(ctx context.Context) error {
 	if err := proc.Ours(); err != nil {
 		return err
 	}
@@ -27,7 +29,7 @@ func (d *dump) checkTarget() error {
 		return err
 	}
 	defer dir.Close()
-	st, err := lasting(dir.Status, func(st *proc.Status) bool { return st.Threads > 0 })
+	st, err := lasting(dir.Status, func(st *proc.Status) bool { return st.Threads > 0 }, d.patience(ctx))
 	if err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
@@ -156,12 +158,31 @@ func newRunID() string {
 
 // lasting asks again what /proc says of a process as long as that has no threads. While a
 // thread that executes a program takes over the number of the first, it may be of the first
-// still, which has ended; who is asked next is the other one, or nobody.
-func lasting[T any](ask func() (T, error), has func(*T) bool) (T, error) {
+// still, which has ended; who is asked next is the other one, or nobody. over says why there
+// is no more time for that.
+func lasting[T any](ask func() (T, error), has func(*T) bool, over func() error) (T, error) {
 	for {
 		st, err := ask()
 		if err != nil || has(&st) {
 			return st, err
 		}
+		if err := over(); err != nil {
+			return st, err
+		}
+	}
+}
+
+// patience returns what ends a wait that begins now and is not the freeze: its context, or
+// as much time as the tree has to stop.
+func (d *dump) patience(ctx context.Context) func() error {
+	begun := time.Now()
+	return func() error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if most := d.opts.Timeout; most > 0 && time.Since(begun) > most {
+			return fmt.Errorf("it has had no threads, as while it executes a program, for %v (--timeout): %w", most, context.DeadlineExceeded)
+		}
+		return nil
 	}
 }
