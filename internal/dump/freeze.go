@@ -14,6 +14,7 @@ import (
 	"glis.dev/glis/internal/cgroupfs"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/proc"
@@ -54,7 +55,8 @@ type freezer struct {
 	// toLetGo is about how long it takes to let go of what was seized: as long, on
 	// this machine and with all that runs there, as to seize it took.
 	toLetGo time.Duration
-	end     time.Time // by which the tree has to run again if it did not stop; zero: none
+	errors  *kmem.Shared // the kernel's memory, for those of sockets; nil: none was looked at
+	end     time.Time    // by which the tree has to run again if it did not stop; zero: none
 }
 
 // freeze stops the tree of task pid. Whatever happens, thaw lets go of what
@@ -273,7 +275,7 @@ func (f *freezer) readOwn() (run []*scan.Task, err error) {
 			th.Mask, err = tracee.Sigmask(th.TID)
 		}
 		if err == nil {
-			err = forgetStop(th)
+			err = f.forgetStop(th)
 		}
 		if errors.Is(err, tracee.ErrGone) {
 			if !f.doubted[th.Task] {

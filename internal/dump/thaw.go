@@ -248,4 +248,5 @@ func (f *freezer) close() {
 		t.Dir.Close()
 		t.Pidfd.Close()
 	}
+	f.errors.Close() //nolint:errcheck // it was only read
 }

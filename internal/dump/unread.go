@@ -73,7 +73,7 @@ func (f *freezer) mendOne(th *scan.Thread, known map[*scan.Task]*proc.Status, en
 	}
 	regs, err := tracee.Regs(th.TID)
 	if err == nil {
-		err = forgetStop(&scan.Thread{Thread: remote.Thread{Tgid: th.Tgid, TID: th.TID, Regs: regs}, Task: th.Task})
+		err = f.forgetStop(&scan.Thread{Thread: remote.Thread{Tgid: th.Tgid, TID: th.TID, Regs: regs}, Task: th.Task})
 	}
 	if err != nil || !arch.Native(&regs) || !remote.Again(&regs, false) {
 		return alive(err)
