@@ -3,6 +3,7 @@ package task
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -298,7 +299,7 @@ func TestSignalComesLater(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		awaitIn(t, pid, sysPause)
+		awaitEnded(t, name, pid, nr)
 	}
 }
 
@@ -312,7 +313,37 @@ func TestSignalBeforeItRuns(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		awaitIn(t, pid, sysPause)
+		awaitEnded(t, name, pid, nr)
+	}
+}
+
+// awaitEnded waits until a process has handled SIGUSR2, and sleeps in pause(2), or once more in
+// the call that the signal was to end.
+func awaitEnded(t *testing.T, name string, pid proc.PID, nr int64) {
+	t.Helper()
+	d, err := proc.Open(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for {
+		st, err := d.Status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := d.Thread(proc.TID(pid)).Syscall()
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits := (st.ShdPnd|st.SigPnd)>>(unix.SIGUSR2-1)&1 != 0
+		if !s.Running && s.Nr == sysPause {
+			return
+		}
+		if !waits && !s.Running && s.Nr == nr {
+			t.Errorf("%s: the call goes on, though a handler was called", name)
+			return
+		}
+		runtime.Gosched()
 	}
 }
 
