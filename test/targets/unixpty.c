@@ -78,13 +78,13 @@ int main(int argc, char **argv) {
 	CHECK(tcgetattr(s[0], &t)), t.c_cc[VINTR] = 7, t.c_lflag &= ~ECHOK, CHECK(tcsetattr(s[0], TCSANOW, &t));
 	CHECK(ioctl(m[0], TIOCSWINSZ, &(struct winsize){33, 77, 0, 0})), type(m[0], "whole\nend\004begun "), echoed(m[0], 14);
 	type(s[0], "shown\n"), echoed(m[0], 21), CHECK(ioctl(m[0], TIOCPKT, &(int){1}));
-	// 1: no lines, much of it, and held back.
+	// 1: no lines, more of it than the slave takes, and held back.
 	cfmakeraw(&t), CHECK(tcsetattr(s[1], TCSANOW, &t));
-	char much[3000];
-	for (int i = 0; i < 3000; i++)
+	char much[6000];
+	for (int i = 0; i < 6000; i++)
 		much[i] = 'a' + i % 26;
-	MUST(write(m[1], much, 3000) == 3000 && write(s[1], much, 2000) == 2000);
-	echoed(s[1], 3000), echoed(m[1], 2000), CHECK(tcflow(s[1], TCOOFF));
+	MUST(write(m[1], much, 6000) == 6000 && write(s[1], much, 2000) == 2000);
+	echoed(s[1], 4095), echoed(m[1], 2000), CHECK(tcflow(s[1], TCOOFF));
 	// 2: its slave comes along, and is alone.
 	CHECK(ioctl(s[2], TIOCEXCL)), type(m[2], "typed\n"), echoed(m[2], 7), m[n++] = s[2];
 	// 3: its slave is closed, 4: there was none, and it is locked.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -179,21 +180,34 @@ func reread(m *sockmem.Memory, master *fd.FD) (*standin.Terminal, error) {
 	return standin.ReadTerminal(m, at)
 }
 
-// compare makes sure that the new terminal is like the other one.
+// compare makes sure that the new terminal is like the other one, as soon as it has taken all.
 func (l *loneMaster) compare(m *sockmem.Memory, master *fd.FD) (why string, err error) {
-	t := l.was
-	is, err := reread(m, master)
-	if err != nil {
-		return "", err
+	for end := time.Now().Add(soon); ; time.Sleep(100 * time.Microsecond) {
+		is, err := reread(m, master)
+		if err != nil || l.same(is) {
+			return "", err
+		}
+		if time.Now().After(end) {
+			return "it is the master of a pseudo-terminal, and another one can't be made like it", nil
+		}
 	}
-	same := is.Settings == t.Settings && is.Fixed == t.Fixed && is.Size == t.Size && is.Locked == t.Locked && is.HungUp == t.HungUp &&
+}
+
+func (l *loneMaster) same(is *standin.Terminal) bool {
+	t := l.was
+	return is.Settings == t.Settings && is.Fixed == t.Fixed && is.Size == t.Size && is.Locked == t.Locked && is.HungUp == t.HungUp &&
 		is.Exclusive == t.Exclusive && (is.SlaveExclusive == t.SlaveExclusive || t.HungUp) &&
 		bytes.Equal(is.Modes, t.Modes) && (bytes.Equal(is.Flow, t.Flow) || t.HungUp) &&
-		bytes.Equal(is.Shown, t.Shown) && (t.HungUp || bytes.Equal(is.Typed, t.Typed) && bytes.Equal(is.Arriving, t.Arriving) || len(t.Arriving) > 0)
-	if !same {
-		return "it is the master of a pseudo-terminal, and another one can't be made like it", nil
+		bytes.Equal(is.Shown, t.Shown) && (t.HungUp || sameInput(is, t))
+}
+
+// sameInput tells whether the same waits at the slave. Of what it had no room for it may have
+// taken a part by now: what that means the settings say.
+func sameInput(is, was *standin.Terminal) bool {
+	if len(is.Arriving) == len(was.Arriving) {
+		return bytes.Equal(is.Typed, was.Typed) && bytes.Equal(is.Arriving, was.Arriving)
 	}
-	return "", nil
+	return bytes.HasPrefix(is.Typed, was.Typed) && bytes.HasSuffix(was.Arriving, is.Arriving)
 }
 
 func (l *loneMaster) close() error {
