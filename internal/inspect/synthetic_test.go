@@ -38,6 +38,7 @@ import (
 	"glis.dev/glis/image/criu/vma"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/image/protowire"
 )
 
 func u32(n uint32) *uint32 { return &n }
@@ -185,9 +186,11 @@ func writeFiles(t testing.TB, s memory) {
 	}}))
 	pagesOf(t, s, image.PagemapShmem, 88, 5000, 0, 0x1000)
 	check(t, image.WriteAll(s, image.RemapFile, []*remap.RemapFilePathEntry{{OrigId: u32(5), RemapId: u32(1), RemapType: remap.RemapType_GHOST.Enum()}}))
+	queued := &lock.FileLockEntry{Flag: u32(2), Type: u32(0), Pid: proto.Int32(0), Fd: proto.Int32(0), Start: proto.Int64(0), Len: proto.Int64(0)}
+	queued.SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1500, protowire.VarintType), 5))
 	check(t, image.WriteAll(s, image.FileLocks, []*lock.FileLockEntry{{
 		Flag: u32(1), Type: u32(1), Pid: proto.Int32(100), Fd: proto.Int32(2), Start: proto.Int64(4), Len: proto.Int64(0),
-	}}))
+	}, queued}))
 	check(t, image.WriteAll(s, extra.Waiting, []*extra.WaitingConnection{{
 		Listener: u32(10), Client: u32(11), Who: u32(1), Data: make([]byte, 4), Messages: []*extra.WaitingMessage{{Length: u32(4), Files: []uint32{4, 5}}},
 	}}))

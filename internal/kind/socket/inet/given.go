@@ -14,8 +14,8 @@ import (
 // and by the route to its peer, and has it from then on, unless somebody sets another. So
 // a new socket has none, and mostly one that was connected again has the one that it had.
 // That is not known before; but it is the same for all with the same options, between the
-// same addresses, as long as nothing has come. The first of them is asked, and the others
-// need not be told.
+// same addresses, as long as nothing has come: all are of Glis's own network namespace. The
+// first of them is asked, and the others need not be told.
 
 // clamp is that option.
 const clamp = "TCP_WINDOW_CLAMP"
