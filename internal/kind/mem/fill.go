@@ -57,11 +57,11 @@ func (s *Space) fillOwn(ctx context.Context, pid proc.PID, store image.Store, to
 		for _, t := range some {
 			st.Restored += t.Len() / page
 			for t.Start < t.End {
-				for from[0].End <= t.Start {
+				for from[0].end() <= t.Start {
 					from = from[1:]
 				}
-				end := min(t.End, from[0].End)
-				out = append(out, pages.Piece{Span: pages.Span{Start: t.Start, End: end}, From: f, Offset: from[0].off + int64(t.Start-from[0].Start)})
+				end := min(t.End, from[0].end())
+				out = append(out, pages.Piece{Span: pages.Span{Start: t.Start, End: end}, From: f, Offset: from[0].offset() + int64(t.Start-from[0].start())})
 				t.Start = end
 			}
 		}
@@ -87,12 +87,12 @@ func (s *Space) toWrite(st *Stats) (out []pages.Span, up bool) {
 		}
 		for _, p := range s.pieces[a.first:a.last] {
 			n := len(out)
-			if p.up && a.from != nil && s.extra&mmExtraCow != 0 {
-				out = s.uncovered(out, a, p.Span, st)
+			if p.up() && a.from != nil && s.extra&mmExtraCow != 0 {
+				out = s.uncovered(out, a, p.span(), st)
 			} else {
-				out = append(out, p.Span)
+				out = append(out, p.span())
 			}
-			up = up || p.up && len(out) > n
+			up = up || p.up() && len(out) > n
 		}
 	}
 	return out, up
@@ -102,17 +102,17 @@ func (s *Space) toWrite(st *Stats) (out []pages.Span, up bool) {
 func (s *Space) uncovered(out []pages.Span, a *area, p pages.Span, st *Stats) []pages.Span {
 	at := p.Start
 	for _, x := range s.parentPieces(a.from) {
-		if x.End <= at {
+		if x.end() <= at {
 			continue
 		}
-		if x.Start >= p.End {
+		if x.start() >= p.End {
 			break
 		}
-		if x.Start > at {
-			out = append(out, pages.Span{Start: at, End: x.Start})
-			at = x.Start
+		if x.start() > at {
+			out = append(out, pages.Span{Start: at, End: x.start()})
+			at = x.start()
 		}
-		end := min(x.End, p.End)
+		end := min(x.end(), p.End)
 		st.SharedCow += (end - at) / page
 		at = end
 	}

@@ -83,12 +83,12 @@ func (s *Space) fold() {
 	n.put(uint64(len(s.pieces)))
 	for i := range s.pieces {
 		p := &s.pieces[i]
-		n.span(p.Span)
+		n.span(p.span())
 		up := uint64(0)
-		if p.up {
+		if p.up() {
 			up = 1
 		}
-		n.put(uint64(p.off)<<1 | up)
+		n.put(uint64(p.offset())<<1 | up)
 	}
 	s.folded.b = bytes.Clone(n.b)
 	s.refold()
@@ -131,10 +131,8 @@ func (s *Space) unfold() (fold func()) {
 	n.at = 0
 	s.pieces = make([]piece, n.next())
 	for i := range s.pieces {
-		p := piece{Span: n.nextSpan()}
-		off := n.next()
-		p.off, p.up = int64(off>>1), off&1 != 0
-		s.pieces[i] = p
+		span, off := n.nextSpan(), n.next()
+		s.pieces[i], _ = newPiece(span, int64(off>>1), off&1 != 0) // as it was one before
 	}
 	return s.refold
 }

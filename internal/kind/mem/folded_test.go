@@ -71,7 +71,7 @@ func TestKeep(t *testing.T) {
 			{Span: pages.Span{Start: 0x8000, End: 0x20000}, prot: 3, flags: unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, status: statusRegular | statusAnonPrivate, first: 1, last: 3},
 		}, guard: []pages.Span{}}
 		s.found = []stretch{}
-		s.pieces = []piece{{pages.Span{Start: 0x1000, End: 0x2000}, 0, false}, {pages.Span{Start: 0x8000, End: 0x9000}, 1 << 40, true}, {pages.Span{Start: 0x10000, End: 0x20000}, 0x1000, false}}
+		s.pieces = []piece{pieceOf([2]uint64{1, 2}, 0, false), pieceOf([2]uint64{8, 9}, 1<<40, true), pieceOf([2]uint64{16, 32}, 0x1000, false)}
 		return s
 	}
 	want, s := make(), make()

@@ -133,7 +133,7 @@ func (s *Space) overlaps(a *area) bool {
 func (s *Space) stored(a *area) (bytes uint64) {
 	at, unit := a.Start, a.unit()
 	for _, p := range s.pieces[a.first:a.last] {
-		start, end := max(at, p.Start&^(unit-1)), (p.End+unit-1)&^(unit-1)
+		start, end := max(at, p.start()&^(unit-1)), (p.end()+unit-1)&^(unit-1)
 		if start < end {
 			bytes += end - start
 			at = end

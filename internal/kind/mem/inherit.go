@@ -4,7 +4,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
-	"glis.dev/glis/internal/pages"
 )
 
 // How a task's mappings relate to those of the parent it was forked from.
@@ -95,32 +94,43 @@ func (s *Space) splitAt(others []area) {
 // to an area without pages of its own.
 func (s *Space) assign() (stray uint64, ok bool) {
 	all, split := s.pieces, false
-	s.pieces = all[:0] // which are read before they are written, until one is split
+	s.pieces = all[:0] // which are read before they are written
 	for i := range s.areas {
 		a := &s.areas[i]
 		a.first = len(s.pieces)
-		for len(all) > 0 && all[0].Start < a.End {
+		for len(all) > 0 && all[0].start() < a.End {
 			p := &all[0]
-			if p.Start < a.Start || !a.private() {
-				return p.Start, false
+			if p.start() < a.Start || !a.private() {
+				return p.start(), false
 			}
-			if p.End <= a.End {
+			if p.end() <= a.End {
 				s.pieces, all = append(s.pieces, *p), all[1:]
 				continue
 			}
 			if !split {
-				s.pieces, split = append(make([]piece, 0, len(s.pieces)+len(all)+len(s.areas)), s.pieces...), true
+				all, split = s.apart(all), true
+				p = &all[0]
 			}
-			s.pieces = append(s.pieces, piece{pages.Span{Start: p.Start, End: a.End}, p.off, p.up})
-			p.off += int64(a.End - p.Start)
-			p.Start = a.End
+			s.pieces, *p = append(s.pieces, p.part(p.start(), a.End)), p.part(a.End, p.end())
 		}
 		a.last = len(s.pieces)
 	}
 	if len(all) > 0 {
-		return all[0].Start, false
+		return all[0].start(), false
 	}
 	return 0, true
+}
+
+// apart has the pieces that are left be behind so much room that one for each mapping can be put
+// down before them: where there is that, they move.
+func (s *Space) apart(left []piece) []piece {
+	if cap(s.pieces)-len(s.pieces)-len(left) < len(s.areas) {
+		s.pieces = append(make([]piece, 0, len(s.pieces)+len(left)+len(s.areas)), s.pieces...)
+		return left
+	}
+	end := s.pieces[cap(s.pieces)-len(left) : cap(s.pieces)]
+	copy(end, left)
+	return end
 }
 
 // mostDrops is how many pieces of an inherited mapping are dropped one by one;
@@ -141,19 +151,19 @@ func (s *Space) eachDrop(a, p *area, f func(start, end uint64)) {
 	}
 	own := s.pieces[a.first:a.last]
 	for _, x := range s.parentPieces(p) {
-		at, to := max(x.Start, a.Start), min(x.End, a.End)
+		at, to := max(x.start(), a.Start), min(x.end(), a.End)
 		for at < to {
-			for len(own) > 0 && own[0].End <= at {
+			for len(own) > 0 && own[0].end() <= at {
 				own = own[1:]
 			}
-			if len(own) == 0 || own[0].Start >= to {
+			if len(own) == 0 || own[0].start() >= to {
 				f(at, to)
 				break
 			}
-			if own[0].Start > at {
-				f(at, own[0].Start)
+			if own[0].start() > at {
+				f(at, own[0].start())
 			}
-			at = own[0].End
+			at = own[0].end()
 		}
 	}
 }

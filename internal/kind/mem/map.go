@@ -216,7 +216,7 @@ func (s *Space) adapt(b *remote.Batch, a *area) {
 // written.
 func (s *Space) hasOwn(a *area) bool {
 	for _, p := range s.pieces[a.first:a.last] {
-		if !p.up || s.extra&mmExtraCow == 0 {
+		if !p.up() || s.extra&mmExtraCow == 0 {
 			return true
 		}
 	}

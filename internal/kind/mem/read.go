@@ -18,13 +18,6 @@ import (
 	"glis.dev/glis/internal/pages"
 )
 
-// piece is a run of stored pages.
-type piece struct {
-	pages.Span
-	off int64 // in the task's own pages file
-	up  bool  // it is in a parent checkpoint instead
-}
-
 // Limits of what an image may ask for.
 const (
 	mostAreas = 1 << 20
@@ -304,7 +297,11 @@ func (s *Space) readPagemap() error {
 		if p.Source == nil {
 			return kind.Unsupported(fmt.Sprintf("%s: pages at %#x that are in no file", name, p.Vaddr), "they were to be fetched later from a page server")
 		}
-		s.addPiece(piece{pages.Span{Start: p.Vaddr, End: p.End()}, p.Offset, p.Depth > 0})
+		own, err := newPiece(pages.Span{Start: p.Vaddr, End: p.End()}, p.Offset, p.Depth > 0)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		s.addPiece(own)
 		if code != nil && p.Vaddr < code.End && p.End() > code.Start {
 			vdso = append(vdso, p)
 		}
@@ -326,7 +323,7 @@ func (s *Space) readPagemap() error {
 // eachPiece calls take for all pieces of the task's pagemap, by address. What it returns
 // has their files open.
 func (s *Space) eachPiece(take func(image.Piece) error) (*image.PagemapFile, *image.Resolved, error) {
-	ready := func(n int) { s.pieces = make([]piece, 0, n) }
+	ready := func(n int) { s.pieces = make([]piece, 0, n+len(s.areas)) } // some are split
 	r := &image.Resolved{}
 	m, err := image.StreamPagemap(s.store, image.Pagemap, uint64(s.PID), ready, take)
 	if m != nil || err != nil {
@@ -348,16 +345,4 @@ func (s *Space) eachPiece(take func(image.Piece) error) (*image.PagemapFile, *im
 		return nil, nil, errors.Join(err, r.Close(), m.Close())
 	}
 	return m, r, nil
-}
-
-// addPiece adds a piece behind all others, or makes the last one longer.
-func (s *Space) addPiece(p piece) {
-	if n := len(s.pieces); n > 0 {
-		last := &s.pieces[n-1]
-		if last.End == p.Start && last.off+int64(last.Len()) == p.off && last.up == p.up {
-			last.End = p.End
-			return
-		}
-	}
-	s.pieces = append(s.pieces, p)
 }

@@ -91,14 +91,14 @@ func TestAssign(t *testing.T) {
 	for i, a := range s.areas {
 		var got [][2]uint64
 		for _, p := range s.pieces[a.first:a.last] {
-			got = append(got, [2]uint64{p.Start / page, p.End / page})
+			got = append(got, [2]uint64{p.start() / page, p.end() / page})
 		}
 		if !slices.Equal(got, want[i]) {
 			t.Errorf("%v has %v, want %v", &a, got, want[i])
 		}
 	}
 	for _, stray := range [][2]uint64{{30, 31}, {39, 41}, {60, 61}} {
-		s := &Space{areas: slices.Clone(areas), planned: planned{pieces: []piece{{Span: pages.Span{Start: 1 * page, End: 2 * page}}, {Span: pages.Span{Start: stray[0] * page, End: stray[1] * page}}}}}
+		s := &Space{areas: slices.Clone(areas), planned: planned{pieces: []piece{pieceOf([2]uint64{1, 2}, 0, false), pieceOf(stray, 0, false)}}}
 		if at, ok := s.assign(); ok || at != stray[0]*page {
 			t.Errorf("pages %v are in no mapping: %#x, %v", stray, at, ok)
 		}
@@ -114,7 +114,7 @@ func spaceOf(areas []area, stored ...[2]uint64) *Space {
 	s := &Space{areas: areas}
 	s.extra = mmExtraCow
 	for _, p := range stored {
-		s.pieces = append(s.pieces, piece{Span: pages.Span{Start: p[0] * page, End: p[1] * page}, up: true})
+		s.pieces = append(s.pieces, pieceOf(p, 0, true))
 	}
 	s.assign()
 	return s
