@@ -1,7 +1,9 @@
 package sockmem
 
 import (
+	"cmp"
 	"encoding/binary"
+	"reflect"
 
 	"glis.dev/glis/internal/kmem"
 )
@@ -36,40 +38,69 @@ const (
 // sorts are those that can be told of. No others are of an open file.
 var sorts = map[uint32]string{isFlock: "FLOCK", isLease: "LEASE", isOFD: "OFDLCK"}
 
-// mostLocks is more than are looked at on one file.
-const mostLocks = 1 << 16
+// mostLocks is more than are looked at on one file, mostLooks how often it is looked at.
+const (
+	mostLocks = 1 << 16
+	mostLooks = 100
+)
+
+// held is what locks tell of an open file.
+type held struct {
+	own           []Lock
+	leased, bound bool
+}
 
 // locks reads the locks of an open file, and whether there is a lease on its inode: that
-// would be broken by who opens the file. One that ever had any keeps its lists.
+// would be broken by who opens the file. Others may lock the same one meanwhile, so it is
+// looked at until it is twice the same.
 func (m *Memory) locks(x *Lone) error {
 	lists, err := m.follow(x.Inode, "inode.i_flctx")
-	if err != nil || lists == 0 {
+	if err != nil || lists == 0 { // one that ever had any keeps its lists
 		return err
 	}
+	var last *held
+	for range mostLooks {
+		var now *held
+		if now, err = m.lookLocks(x, lists); err != nil {
+			last = nil
+			continue
+		}
+		if last != nil && reflect.DeepEqual(now, last) {
+			x.Locks, x.Heard, x.Bound = now.own, now.leased, now.bound
+			return nil
+		}
+		last = now
+	}
+	return cmp.Or(err, errGone)
+}
+
+func (m *Memory) lookLocks(x *Lone, lists kmem.Addr) (*held, error) {
+	h := &held{}
 	for _, name := range lockLists {
 		list := lists + m.Off(name)
 		at, err := m.Pointer(list)
 		for n := 0; err == nil && at != list; n++ {
-			if n == mostLocks {
-				return errGone
-			}
-			x.Heard = x.Heard || name == leases
-			if err = m.lock(x, at, name == leases); err == nil {
+			was := at
+			if err = m.lock(h, x, at, name == leases); err == nil {
 				at, err = m.Pointer(at)
+			}
+			if at == was || n == mostLocks { // it was taken out
+				return nil, errGone
 			}
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return h, nil
 }
 
 // lock reads a lock of a file, of which a list leads to at.
-func (m *Memory) lock(x *Lone, at kmem.Addr, lease bool) error {
+func (m *Memory) lock(h *held, x *Lone, at kmem.Addr, lease bool) error {
+	h.leased = h.leased || lease
 	names := m.lockNames()
 	if names == nil {
-		x.Bound = true
+		h.bound = true
 		return nil
 	}
 	at -= m.Off(names[0])
@@ -82,14 +113,14 @@ func (m *Memory) lock(x *Lone, at kmem.Addr, lease bool) error {
 		return err
 	}
 	if lease && flags&(downgrades|unlocks) != 0 { // nobody could open the file
-		x.Bound = true
+		h.bound = true
 	}
 	if by != x.At {
-		return nil
+		return m.sameInode(by, x)
 	}
 	kind, known := sorts[flags&(isFlock|isLease|isOFD)]
 	if !known {
-		x.Bound = true
+		h.bound = true
 		return nil
 	}
 	l := Lock{Kind: kind, End: 1<<63 - 1}
@@ -101,7 +132,15 @@ func (m *Memory) lock(x *Lone, at kmem.Addr, lease bool) error {
 		return err
 	}
 	l.Type = typ[0]
-	x.Locks = append(x.Locks, l)
+	h.own = append(h.own, l)
+	return nil
+}
+
+// sameInode fails if a lock is of another file by now.
+func (m *Memory) sameInode(by kmem.Addr, x *Lone) error {
+	if inode, err := m.follow(by, "file.f_inode"); err != nil || inode != x.Inode {
+		return cmp.Or(err, errGone)
+	}
 	return nil
 }
 

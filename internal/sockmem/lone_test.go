@@ -113,6 +113,57 @@ func TestLoneLocked(t *testing.T) {
 	tells("a process's", locked, false, true)
 }
 
+// Others take and release locks of the same file while it is looked at.
+func TestLoneLockedMeanwhile(t *testing.T) {
+	m := memory(t)
+	path := filepath.Join(t.TempDir(), "file")
+	open := func() int {
+		n, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(n) })
+		return n
+	}
+	lock := func(n int, typ int16, at int64) error {
+		return unix.FcntlFlock(uintptr(n), unix.F_OFD_SETLK, &unix.Flock_t{Type: typ, Start: at, Len: 1})
+	}
+	own, stop, done := open(), make(chan bool), make(chan error)
+	var want []Lock
+	for at := range int64(20) {
+		must(t, lock(own, unix.F_WRLCK, 4*at))
+		want = append(want, Lock{"OFDLCK", unix.F_WRLCK, 4 * at, 4 * at})
+	}
+	for range 2 {
+		other := open()
+		go func() {
+			for {
+				select {
+				case <-stop:
+					done <- nil
+					return
+				default:
+				}
+				for at := range int64(60) {
+					if err := lock(other, []int16{unix.F_RDLCK, unix.F_UNLCK}[at/30], 4*(at%30)+1); err != nil {
+						done <- err
+						return
+					}
+				}
+			}
+		}()
+	}
+	file, err := m.File(own)
+	must(t, err)
+	for range 300 {
+		x, err := m.Lone(file)
+		if err != nil || !slices.Equal(x.Locks, want) {
+			t.Errorf("%+v, %v", x, err)
+			break
+		}
+	}
+	close(stop)
+	must(t, errors.Join(<-done, <-done))
+}
+
 // set calls fcntl(2).
 func set(n, command, value int) error {
 	_, err := unix.FcntlInt(uintptr(n), command, value)
