@@ -111,6 +111,7 @@ var targets = []target{
 	{name: "locks", dump: []string{"--file-locks"}, restore: []string{"--file-locks"}, noCRIU: "record locks of a child on a shared descriptor are lost"},
 	{name: "ttygone", generations: 3},
 	{name: "vt", generations: 3},
+	{name: "fdinfos", generations: 3, noCRIU: "it opens them before the descriptors are there"},
 	{name: "deadproc", generations: 3, dump: []string{"--link-remap"}},
 	{name: "leases", dump: []string{"--file-locks"}, restore: []string{"--file-locks"}},
 	{name: "pty", noCRIU: "children of a session lose its terminal"},

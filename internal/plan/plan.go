@@ -210,6 +210,9 @@ type Env struct {
 	// Alive makes sure that there is a process of that number, as the images
 	// have it, until all tasks have their descriptors and their contents.
 	Alive func(ctx context.Context, pid uint32) error
+	// Holding sees that a process, if it is one of the tree, has a descriptor of that number
+	// while do runs. As As, from Prepare and Stuff only.
+	Holding func(pid uint32, number int32, do func() error) error
 	// Now tells what a clock (CLOCK_*) shows to the tree, in ns. Its root must
 	// exist.
 	Now func(clock int32) (uint64, error)

@@ -111,6 +111,31 @@ func (m *makers) as(_ context.Context, who plan.Identity, lend []int, queue func
 	return made, nil
 }
 
+// holding implements plan.Env's Holding.
+func (m *makers) holding(pid uint32, number int32, do func() error) error {
+	if m.tasks[pid] == nil {
+		return do() // its descriptors are not ours
+	}
+	l, err := m.live(pid)
+	if err != nil {
+		return err
+	}
+	if l.table.has(number) {
+		return do()
+	}
+	call := func(name string, nr uintptr, args ...uint64) error {
+		b := l.arena.Batch(l.thread)
+		b.Call(name, nr, args...)
+		err := b.Run()
+		l.arena.Reset()
+		return err
+	}
+	if err := call("dup3", unix.SYS_DUP3, uint64(m.restore.transport.number), uint64(number), unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("have process %d have a descriptor %d for a moment: %w", pid, number, err)
+	}
+	return errors.Join(do(), call("close", unix.SYS_CLOSE, uint64(number)))
+}
+
 // become queues what gives a process an identity, and returns what queues the
 // way back.
 func (m *makers) become(b *remote.Batch, l *live, who plan.Identity) (back func()) {

@@ -156,7 +156,7 @@ func (r *restore) prepare(ctx context.Context) error {
 		return err
 	}
 	r.makers = newMakers(r)
-	r.env.As, r.env.Alive = r.makers.as, r.makers.alive
+	r.env.As, r.env.Alive, r.env.Holding = r.makers.as, r.makers.alive, r.makers.holding
 	if r.files, err = newFiles(r.plan, r.env); err != nil {
 		return err
 	}

@@ -89,6 +89,9 @@ func lateProc(env *kind.DumpEnv, f *scan.File) error {
 	if t == nil || unix.Stat(procRoot, &st) != nil || st.Dev != f.Stat.Dev {
 		return nil
 	}
+	if _, ok := infoEntry(f.Link); ok && !t.Zombie {
+		return nil
+	}
 	if dir := path.Base(path.Dir(f.Link)); dir == "fd" || dir == "fdinfo" {
 		return kind.Unsupported(f, "it is about a descriptor of %v, which may not be there when a restore opens this; close it", t)
 	}
@@ -102,14 +105,44 @@ func lateProc(env *kind.DumpEnv, f *scan.File) error {
 	return unix.Close(n)
 }
 
-// deadNode is a file of /proc whose process is to have ended.
-type deadNode struct {
+// aheadNode is a file of /proc that is opened before what it is about is as it was.
+type aheadNode struct {
 	*regularNode
 	hold *fd.FD
 }
 
 // Independent implements plan.Independent.
-func (*deadNode) Independent() bool { return false }
+func (*aheadNode) Independent() bool { return false }
+
+// Held implements plan.Stuffed, so that Prepare is called for what is no
+// descriptor, too.
+func (*aheadNode) Held() []plan.ID { return []plan.ID{} }
+
+// Stuff implements plan.Stuffed.
+func (*aheadNode) Stuff(context.Context, *plan.Env) error { return nil }
+
+// Create implements plan.Node.
+func (n *aheadNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
+	if n.hold == nil {
+		return nil, fmt.Errorf("%s: what it is about has ended before it was opened", n.name)
+	}
+	num, err := unix.FcntlInt(uintptr(n.hold.Int()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return fd.New(num), nil
+}
+
+// Drop implements plan.Dropper.
+func (n *aheadNode) Drop() {
+	if n.hold != nil {
+		n.hold.Close()
+		n.hold = nil
+	}
+}
+
+// deadNode is a file of /proc whose process is to have ended.
+type deadNode struct{ aheadNode }
 
 // Check implements plan.Checked.
 func (n *deadNode) Check(*plan.CheckEnv) error {
@@ -126,13 +159,6 @@ func (n *deadNode) Check(*plan.CheckEnv) error {
 // has ended.
 func (*deadNode) Brief() {}
 
-// Held implements plan.Stuffed, so that Prepare is called for what is no
-// descriptor, too.
-func (*deadNode) Held() []plan.ID { return []plan.ID{} }
-
-// Stuff implements plan.Stuffed.
-func (*deadNode) Stuff(context.Context, *plan.Env) error { return nil }
-
 // Prepare implements plan.Prepared.
 func (n *deadNode) Prepare(ctx context.Context, env *plan.Env, _ []plan.Node) (err error) {
 	if n.hold != nil {
@@ -145,24 +171,4 @@ func (n *deadNode) Prepare(ctx context.Context, env *plan.Env, _ []plan.Node) (e
 		return fmt.Errorf("%s: %w", n.name, err)
 	}
 	return nil
-}
-
-// Create implements plan.Node.
-func (n *deadNode) Create(context.Context, *plan.Env) (*fd.FD, error) {
-	if n.hold == nil {
-		return nil, fmt.Errorf("%s: its process has ended before it was opened", n.name)
-	}
-	num, err := unix.FcntlInt(uintptr(n.hold.Int()), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	return fd.New(num), nil
-}
-
-// Drop implements plan.Dropper.
-func (n *deadNode) Drop() {
-	if n.hold != nil {
-		n.hold.Close()
-		n.hold = nil
-	}
 }

@@ -58,13 +58,16 @@ func (k *Regular) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if n.remap == nil {
 		n.dir = k.dirs.of(in.GetName())
 	}
+	if number, ok := infoEntry(in.GetName()); ok && n.remap == nil {
+		return p.Add(&entryNode{aheadNode{regularNode: n}, number})
+	}
 	if n.remap == nil || n.remap.dead == 0 {
 		return p.Add(n)
 	}
 	if ofProc(in.GetName()) != n.remap.dead {
 		return entryError(e, "%.80q is said to be a file of process %d, which had ended", in.GetName(), n.remap.dead)
 	}
-	return p.Add(&deadNode{regularNode: n})
+	return p.Add(&deadNode{aheadNode{regularNode: n}})
 }
 
 // checkRegular refuses what no dump writes.
