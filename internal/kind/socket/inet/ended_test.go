@@ -212,6 +212,11 @@ func TestEndedPort(t *testing.T) {
 				s.connected = true
 				n := sameEnd(t, s, d)
 				must(t, d.Close())
+				if level, opt := hopsOption(s); name == "connected" {
+					if hops, err := unix.GetsockoptInt(n, level, opt); hops != 1 || err != nil {
+						t.Errorf("what came had %d hops to go, %v", hops, err)
+					}
+				}
 				for range 2 { // generations
 					if now, err := unix.Getsockname(n); err != nil || decode(now) != decode(sa) {
 						t.Errorf("its address is %v, %v, not %v", now, err, decode(sa))
@@ -224,6 +229,14 @@ func TestEndedPort(t *testing.T) {
 			})
 		}
 	}
+}
+
+// hopsOption is the option that tells how far the segment that made a connection might have gone.
+func hopsOption(s sort) (level, opt int) {
+	if s.family == unix.AF_INET6 {
+		return unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS
+	}
+	return unix.IPPROTO_IP, unix.IP_MULTICAST_TTL
 }
 
 // declinedElsewhere is declined of a socket that is bound to an address, without a port, that

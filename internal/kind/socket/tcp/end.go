@@ -88,11 +88,12 @@ func (e *End) Refused() bool {
 	return e.Err == unix.ECONNREFUSED || e.Connecting && e.Err == 0 && len(e.Unread) == 0
 }
 
-// Waiting is such a connection before it has ended, as one that waits to be accepted.
+// Waiting is such a connection before it has ended, as one that waits to be accepted, which tells
+// of what made it (IP_MULTICAST_TTL) as one that made itself.
 func (e *End) Waiting() *Waiting {
 	none := &End{Local: e.Local}
 	s := none.stream()
-	s.Entry.MssClamp = proto.Uint32(maxMSS)
+	s.Entry.MssClamp, s.Came = proto.Uint32(maxMSS), Came{Hops: freshHops}
 	return &Waiting{Stream: s, Local: e.Local, Remote: e.nobody()}
 }
 
