@@ -86,6 +86,9 @@ func (r *restore) finishTree(ctx context.Context) error {
 		}
 	}
 	r.foresee()
+	if err := r.promise(); err != nil {
+		return errors.Join(err, before.end())
+	}
 	if err := before.end(); err != nil {
 		return err
 	}

@@ -102,9 +102,6 @@ func (r *restore) lock() error {
 // the tree should the engine die; behind it, the tree lives. In between the
 // guardian would end it.
 func (r *restore) commit() error {
-	if err := r.promise(); err != nil {
-		return err
-	}
 	if err := errors.Join(r.handTasks(), r.brake()); err != nil {
 		return err
 	}

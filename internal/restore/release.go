@@ -57,7 +57,7 @@ func (r *restore) foresee() {
 }
 
 // promise tells the guardian all that is to be done at the release, so that it
-// is done even if the engine dies in the middle of it.
+// is done even if the engine dies in the middle of it. Before the commit it does none.
 func (r *restore) promise() error {
 	for i := range r.resumptions {
 		if s := &r.resumptions[i]; s.pid == guardian.Lent {
