@@ -352,7 +352,7 @@ func (l *look) peerOfConnecting() error {
 }
 
 // joins tells whether its peer may come back, too.
-func (n *node) joins() bool { return n.live() && n.stream.State != tcp.SynSent }
+func (n *node) joins() bool { return n.live() && n.entry.state != tcp.SynSent }
 
 func (k *Kind) count(is func(*node) bool) (n int) {
 	for _, one := range k.nodes {

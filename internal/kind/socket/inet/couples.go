@@ -62,27 +62,38 @@ func (c couples) at(at, peer netip.AddrPort) *node {
 	return nil
 }
 
-// join finds the connections both ends of which come back.
-func (k *Kind) join() error {
-	known := make(couples, k.count((*node).joins)/2)
+// couple finds the connections both ends of which come back.
+func (k *Kind) couple() error {
+	k.known = make(couples, k.count((*node).joins)/2)
 	for _, n := range k.nodes {
 		if !n.joins() {
 			continue
 		}
-		o, err := known.add(n)
+		o, err := k.known.add(n)
 		if err != nil {
 			return err
 		}
 		if o != nil {
-			if err := tcp.Join(o.stream, n.stream); err != nil {
-				return fmt.Errorf("%v: %w", n, err)
-			}
-			o.joined, n.joined = true, true
-			o.waitFor(n)
-			n.waitFor(o)
+			k.couples = append(k.couples, [2]*node{o, n})
 		}
 	}
-	return k.joinWaiting(known)
+	return nil
+}
+
+// join has both ends of connections agree, when their images are read.
+func (k *Kind) join() error {
+	for _, both := range k.couples {
+		o, n := both[0], both[1]
+		if err := tcp.Join(o.stream, n.stream); err != nil {
+			return fmt.Errorf("%v: %w", n, err)
+		}
+		o.joined, n.joined = true, true
+		o.waitFor(n)
+		n.waitFor(o)
+	}
+	err := k.joinWaiting(k.known)
+	k.couples, k.known = nil, nil
+	return err
 }
 
 // joinWaiting finds the connections that one of the tree has begun with a

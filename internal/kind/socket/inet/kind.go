@@ -119,7 +119,9 @@ type Kind struct {
 	nodes      []*node
 	local      map[netip.Addr]string // interfaces that addresses were on
 	reach      map[path]error
-	reached    *path            // that of the last connection, which can be
+	couples    [][2]*node // of which both ends come back
+	known      couples
+	ways       [2]way           // of the last connections, whose peers can be reached
 	asked      bool             // askEnds was
 	over       map[*node]string // which connections have come to their end, and how that is known
 }

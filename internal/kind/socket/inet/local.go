@@ -101,11 +101,12 @@ func (n *node) checkPath() error {
 	if k.reach == nil {
 		k.reach = map[path]error{}
 	}
-	// Ports have no part in it.
-	p := path{n.at.ip, n.peer.ip, n.opts.Entry.GetSoBoundDev(), n.entry.ifname, uint32(n.number("SO_MARK")), n.abroad()}
-	if k.reached != nil && p == *k.reached { // as most have
+	w := way{n.opts, n.unseen, n.at.ip, n.peer.ip, n.entry.ifname}
+	if w == k.ways[0] || w == k.ways[1] {
 		return nil
 	}
+	// Ports have no part in it.
+	p := path{n.at.ip, n.peer.ip, n.opts.Entry.GetSoBoundDev(), n.entry.ifname, uint32(n.number("SO_MARK")), n.abroad()}
 	err, known := k.reach[p]
 	if !known {
 		err = n.probe()
@@ -114,8 +115,17 @@ func (n *node) checkPath() error {
 	if err != nil {
 		return fmt.Errorf("file %#x, %v: %w", n.id, n, err)
 	}
-	k.reached = &p
+	k.ways = [2]way{k.ways[1], w}
 	return nil
+}
+
+// way is the same for many connections, both ends of which are in the tree, and decides
+// what path they have.
+type way struct {
+	opts     *socket.Saved
+	unseen   *unseen
+	at, peer netip.Addr
+	name     string
 }
 
 // checkMultipath makes sure that this kernel has Multipath TCP.

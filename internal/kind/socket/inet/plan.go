@@ -200,7 +200,7 @@ func (n *node) check(e *sk_inet.InetSkEntry) error {
 // socket is bound whoever else is; a listener isn't. It joins connections both
 // ends of which are in the images.
 func (k *Kind) Planned() error {
-	if err := errors.Join(k.readStreams(), k.movePeers()); err != nil {
+	if err := errors.Join(k.movePeers(), k.readStreams()); err != nil {
 		return err
 	}
 	k.share()

@@ -76,15 +76,19 @@ func (s *streams) next() []*node {
 	return s.live[from:s.begun]
 }
 
-// readStreams reads the images that are left, on all CPUs.
+// readStreams reads the images that are left, on all CPUs, of which one looks meanwhile
+// which of them are of one connection.
 func (k *Kind) readStreams() error {
 	s := &k.streams
 	s.lock.Lock()
 	rest := s.live[s.begun:]
 	s.begun = len(s.live)
 	s.lock.Unlock()
-	err := par.Do((len(rest)+fewAtOnce-1)/fewAtOnce, func(i int) error {
-		return k.inTurn(rest[i*fewAtOnce : min((i+1)*fewAtOnce, len(rest))])
+	err := par.Do(1+(len(rest)+fewAtOnce-1)/fewAtOnce, func(i int) error {
+		if i == 0 {
+			return k.couple()
+		}
+		return k.inTurn(rest[(i-1)*fewAtOnce : min(i*fewAtOnce, len(rest))])
 	})
 	s.beside.Wait()
 	if s.failed != nil {
