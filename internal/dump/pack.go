@@ -57,10 +57,11 @@ func (s *sink) PutNow(row *image.Row, m proto.Message, payload []byte, ids ...ui
 
 // packOne encodes an entry behind those that were put before.
 func (q *queue) packOne(m proto.Message) (int, error) {
-	if n := len(q.entries); n == 0 || q.entries[n-1].run == nil || cap(q.entries[n-1].run.b)-len(q.entries[n-1].run.b) < runSize/8 {
-		q.entries = append(q.entries, entry{run: &run{m.ProtoName(), make([]byte, 0, runSize)}})
+	if n := len(q.entries); n == 0 || q.entries[n-1].run == nil || q.last.room() < runSize/8 {
+		q.last = q.last.next(m.ProtoName())
+		q.entries = append(q.entries, entry{run: q.last})
 	}
-	r := q.entries[len(q.entries)-1].run
+	r := q.last
 	b, err := appendEntry(r.b, m)
 	if err != nil {
 		return 0, err
@@ -68,6 +69,25 @@ func (q *queue) packOne(m proto.Message) (int, error) {
 	n := len(b) - len(r.b)
 	r.b = b
 	return n, nil
+}
+
+// room is how many bytes there are behind a run; of nil there is none.
+func (r *run) room() int {
+	if r == nil {
+		return 0
+	}
+	return cap(r.b) - len(r.b)
+}
+
+// next returns a run that is behind another one in memory, if there is room: entries that
+// are encoded may come in turn with others that aren't.
+func (r *run) next(name string) *run {
+	if r.room() < runSize/8 {
+		return &run{name, make([]byte, 0, runSize)}
+	}
+	behind := r.b[len(r.b):]
+	r.b = slices.Clip(r.b)
+	return &run{name, behind}
 }
 
 // appendEntry appends an entry with its length before it.

@@ -3,6 +3,7 @@ package dump
 import (
 	"bytes"
 	"context"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -96,5 +97,36 @@ func TestPutNow(t *testing.T) {
 	}
 	if err := s.PutNow(image.FdInfo, &fdinfo.FdinfoEntry{}, nil, 2); err == nil {
 		t.Error("a message was taken that lacks fields")
+	}
+}
+
+// Entries that are encoded at once, in turn with others, take no more room than those alone.
+func TestPutInTurn(t *testing.T) {
+	const count = 2000
+	d := dirOf(t)
+	s := newSink(d)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range uint32(count) {
+		put := s.Put
+		if i%2 == 0 {
+			put = s.PutNow
+		}
+		must(t, put(image.FdInfo, descriptor(i), nil, 1))
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 2*count*runSize/8/8 {
+		t.Errorf("%d entries took %d bytes", count, got)
+	}
+	must(t, s.finish(context.Background()))
+	got, err := image.ReadAll[*fdinfo.FdinfoEntry](d, image.FdInfo, 1)
+	must(t, err)
+	if len(got) != count {
+		t.Fatalf("%d entries of %d", len(got), count)
+	}
+	for i, e := range got {
+		if e.GetFd() != uint32(i) {
+			t.Fatalf("entry %d is of descriptor %d", i, e.GetFd())
+		}
 	}
 }

@@ -31,6 +31,7 @@ type queue struct {
 	row     *image.Row
 	ids     []uint32
 	entries []entry
+	last    *run          // of them; nil: there is none
 	w       *image.Writer // once something was written
 	done    bool          // and closed
 }
@@ -138,7 +139,7 @@ func (q *queue) flush(store image.Store) error {
 			return err
 		}
 	}
-	q.entries = nil
+	q.entries, q.last = nil, nil
 	return nil
 }
 
