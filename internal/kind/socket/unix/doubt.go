@@ -18,7 +18,8 @@ import (
 
 // Doubt implements kind.Doubter: pairs without names, of which both ends are there
 // and nothing is special, are no question, nor are such of which the same is said as of
-// another pair, which is planned.
+// another pair, which is planned. Of all others, if they are very many, it is not worth the
+// memory, and the time that the tree stands still.
 func (k *Kind) Doubt(src plan.Source) (kind.Doubt, error) {
 	sorts, err := sortsOf(src)
 	return &doubt{sorts: sorts, planned: map[[2]uint16]bool{}}, err
@@ -31,12 +32,19 @@ type doubt struct {
 	mates   []uint32 // the first of two that come one after the other, as they mostly do
 	last    end      // that may be the first of two
 	rest    []end    // in another order
+	others  []uint32
 }
+
+// mostRehearsed is of how many sockets, but for such pairs, a restore is rehearsed.
+const mostRehearsed = 8000
 
 // See implements kind.Doubt.
 func (d *doubt) See(at int, e *fdinfo.FileEntry) {
 	sort := d.sorts[e.GetId()]
 	if !isPlain(e.GetUsk()) || sort == special {
+		if e.GetType() == fdinfo.FdTypes_UNIXSK {
+			d.others = append(d.others, uint32(at))
+		}
 		return
 	}
 	x := newEnd(e, at, sort)
@@ -72,12 +80,21 @@ func (d *doubt) Sure(sure []bool) {
 		rest = append(rest, d.last)
 	}
 	slices.SortFunc(rest, func(a, b end) int { return cmp.Compare(a.pair, b.pair) })
-	for i := 0; i+1 < len(rest); i++ {
-		if rest[i].mate(rest[i+1]) {
-			known := d.known(rest[i], rest[i+1])
-			sure[rest[i].at], sure[rest[i+1].at] = known, known
-			i++
+	others := d.others
+	for i := 0; i < len(rest); i++ {
+		if i+1 == len(rest) || !rest[i].mate(rest[i+1]) {
+			others = append(others, rest[i].at)
+			continue
 		}
+		known := d.known(rest[i], rest[i+1])
+		sure[rest[i].at], sure[rest[i+1].at] = known, known
+		i++
+	}
+	if len(others) <= mostRehearsed {
+		return
+	}
+	for _, at := range others {
+		sure[at] = true
 	}
 }
 

@@ -59,3 +59,33 @@ func TestUndoubted(t *testing.T) {
 		t.Errorf("%sare doubtful, want %s", got, want)
 	}
 }
+
+// Of sockets that aren't such pairs a restore is rehearsed unless they are very many, whoever
+// their peers are; of a pair that others are like it is in any case.
+func TestUndoubtedMany(t *testing.T) {
+	for _, n := range []uint32{mostRehearsed, mostRehearsed + 2} {
+		all := []*fdinfo.FileEntry{entry(1, 1, 2), entry(2, 2, 1), {Id: proto.Uint32(3), Type: fdinfo.FdTypes_REG.Enum()}}
+		for id := uint32(4); id < n+4; id += 2 { // clients, and what their server has accepted
+			a, b := entry(id, id, id+1), entry(id+1, id+1, id)
+			b.Usk.Name = []byte("server")
+			all = append(all, a, b)
+		}
+		who := func(id uint32) plan.Entry {
+			return plan.Entry{Message: &extra.SocketEntry{Id: &id, Who: proto.Uint32(7)}}
+		}
+		d, err := New().Doubt(images{extra.Sockets: {who(1), who(2)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, e := range all {
+			d.See(i, e)
+		}
+		sure := make([]bool, len(all))
+		d.Sure(sure)
+		for i, s := range sure {
+			if want := i >= 3 && n > mostRehearsed; s != want {
+				t.Fatalf("%d sockets: file %d is no question: %v", n, i+1, s)
+			}
+		}
+	}
+}
