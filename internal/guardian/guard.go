@@ -59,7 +59,7 @@ type Guard struct {
 	hands *fd.FD
 	birth *stub.Birth
 	lock  *netlock.Lock
-	loan  loan
+	loans []loan
 	once  sync.Once
 	err   error
 }
@@ -283,7 +283,11 @@ func (g *Guard) release() error {
 	if g.birth != nil {
 		errs = append(errs, g.birth.Wait())
 	}
-	for _, f := range []*fd.FD{g.line, g.hands, g.loan.to, g.loan.from} {
+	all := []*fd.FD{g.line, g.hands}
+	for _, l := range g.loans {
+		all = append(all, l.to, l.from)
+	}
+	for _, f := range all {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}

@@ -17,37 +17,44 @@ import (
 // Lent is the number of a process in an Option whose socket was lent.
 const Lent = 0
 
-// loan is that socket's two ends.
+// loan is that socket's two ends. There may be several, as one has room for some 280.
 type loan struct{ to, from *fd.FD }
 
 // Lend gives the guardian a copy of one of the engine's descriptors, until
-// TakeBack.
+// TakeBack. It does not wait for room, which nobody would make.
 func (g *Guard) Lend(n int) error {
-	if g.loan.to == nil {
-		if err := g.openLoan(); err != nil {
-			return fmt.Errorf("lend to the guardian: %w", err)
+	if some := len(g.loans); some > 0 {
+		err := fd.Send(g.loans[some-1].to.Int(), []int{n})
+		if !errors.Is(err, unix.EAGAIN) {
+			return err
 		}
 	}
-	return fd.Send(g.loan.to.Int(), []int{n})
+	to, err := g.openLoan()
+	if err != nil {
+		return fmt.Errorf("lend to the guardian: %w", err)
+	}
+	return fd.Send(to.Int(), []int{n})
 }
 
-func (g *Guard) openLoan() error {
-	from, err := socketpair(&g.loan.to)
-	if err != nil {
-		return err
+func (g *Guard) openLoan() (*fd.FD, error) {
+	var l loan
+	var err error
+	if l.from, err = socketpair(&l.to); err != nil {
+		return nil, err
 	}
-	g.loan.from = from
-	return g.Hand([]int{from.Int()})
+	g.loans = append(g.loans, l)
+	return l.to, errors.Join(unix.SetNonblock(l.to.Int(), true), g.Hand([]int{l.from.Int()}))
 }
 
 // TakeBack takes back all that was lent. The tree may run only then, or it
 // would not be the last to close its sockets.
 func (g *Guard) TakeBack() error {
-	if g.loan.from == nil {
-		return nil
+	var errs []error
+	for _, l := range g.loans {
+		got, err := collect(l.from.Int(), unix.MSG_DONTWAIT)
+		errs = append(errs, err, closeAll(got))
 	}
-	got, err := collect(g.loan.from.Int(), unix.MSG_DONTWAIT)
-	return errors.Join(err, closeAll(got))
+	return errors.Join(errs...)
 }
 
 func closeAll(all []*fd.FD) error {
