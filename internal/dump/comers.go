@@ -41,7 +41,7 @@ func (d *dump) shut(listeners []netlock.Flow) error {
 func (d *dump) keepComers() {
 	flows, err := d.guard.Lock().Comers()
 	if err == nil && len(flows) > 0 {
-		err = netlock.Keep(netlock.KeptName(d.runID), slices.Concat(d.flows, d.away, flows))
+		err = d.guard.Lock().Keep(netlock.KeptName(d.runID), slices.Concat(d.flows, d.away, flows))
 	}
 	if err != nil {
 		d.log.Warn("Clients that began to connect in the last instant may be told that nobody is there", "err", err)

@@ -296,7 +296,7 @@ func (d *dump) keepLock() error {
 	if err := d.guard.Kept(name); err != nil {
 		return err
 	}
-	err := netlock.Keep(name, append(slices.Clip(d.flows), d.away...))
+	err := d.guard.Lock().Keep(name, append(slices.Clip(d.flows), d.away...))
 	if err != nil && len(d.flows) == 0 {
 		// Nothing is lost that a network may not lose.
 		d.log.Warn("Until the restore, who sends to its ports is told that nobody is there", "err", err)
@@ -311,7 +311,7 @@ func (d *dump) keepStopped() error {
 	if len(d.flows) == 0 || d.skipsLock() {
 		return nil
 	}
-	d.undo.Push("the network lock", func() error { return netlock.Unlock(netlock.KeptName(d.runID)) })
+	d.undo.Push("the network lock", func() error { return d.guard.Lock().Unlock(netlock.KeptName(d.runID)) })
 	if err := d.keepLock(); err != nil {
 		return err
 	}
@@ -324,7 +324,7 @@ func (d *dump) keepStopped() error {
 func (d *dump) passAll() error {
 	errs := []error{d.guard.Lock().Pass()}
 	if len(d.flows)+len(d.away) > 0 && !d.stays() && !d.skipsLock() {
-		errs = append(errs, netlock.Unlock(netlock.KeptName(d.runID)))
+		errs = append(errs, d.guard.Lock().Unlock(netlock.KeptName(d.runID)))
 	}
 	return errors.Join(errs...)
 }

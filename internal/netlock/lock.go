@@ -131,15 +131,16 @@ func KeptName(runID string) string {
 // this process. What was kept under that name before is replaced, with no moment in
 // which nothing is held back.
 func Keep(name string, flows []Flow) error {
+	return byItself(func(l *Lock) error { return l.Keep(name, flows) })
+}
+
+// Keep is Keep by way of a lock that is open anyway: each socket that is closed makes
+// others wait (fd.FD.Leave).
+func (l *Lock) Keep(name string, flows []Flow) error {
 	if len(flows) == 0 {
 		return nil
 	}
-	s, err := open()
-	if err != nil {
-		return err
-	}
-	defer s.Leave()
-	if err := keep(s.Int(), name, flows); err != nil {
+	if err := keep(l.sock.Int(), name, flows); err != nil {
 		return fmt.Errorf("lock the packets of %d connections and ports: %w", len(flows), hint(err))
 	}
 	return nil
@@ -148,12 +149,19 @@ func Keep(name string, flows []Flow) error {
 // Unlock lets through what Keep held back. It is no error if nothing is held:
 // somebody may have flushed the rules.
 func Unlock(name string) error {
-	s, err := open()
+	return byItself(func(l *Lock) error { return l.Unlock(name) })
+}
+
+// Unlock is Unlock by way of a lock that is open anyway.
+func (l *Lock) Unlock(name string) error { return remove(l.sock.Int(), name) }
+
+// byItself calls f with a lock that is there for that alone.
+func byItself(f func(*Lock) error) error {
+	l, err := Open()
 	if err != nil {
 		return err
 	}
-	defer s.Leave()
-	return remove(s.Int(), name)
+	return errors.Join(f(l), l.Close())
 }
 
 // remove removes a table that may be there. It asks first: a transaction that fails has

@@ -11,7 +11,6 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/guardian"
 	"glis.dev/glis/internal/linux"
-	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/par"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
@@ -81,7 +80,7 @@ func (r *restore) promise() error {
 func (r *restore) letThrough() error {
 	errs := []error{undo.Again(r.guard.Lock().Release)}
 	if r.kept != "" {
-		errs = append(errs, undo.Again(func() error { return netlock.Unlock(r.kept) }))
+		errs = append(errs, undo.Again(func() error { return r.guard.Lock().Unlock(r.kept) }))
 	}
 	errs = append(errs, setAll(r.resumptions, &r.files.env.Rings), undo.Again(r.guard.TakeBack))
 	r.files.letGo()
