@@ -190,6 +190,7 @@ var targets = []target{
 	{name: "unixpath", generations: 3, noCRIU: "sockets opened with O_PATH are refused"},
 	{name: "labels", generations: 2, needs: ownNetwork, dump: established, restore: established, noCRIU: "flow labels are lost"},
 	{name: "manyfds", args: []string{"1100"}},
+	{name: "manyopen", args: []string{"3000"}, generations: 3},
 }
 
 // established is what a connection needs, at dump and restore.

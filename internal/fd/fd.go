@@ -83,11 +83,12 @@ func Borrow(pidfd int, n int32) (*FD, error) {
 // MaxRights is how many descriptors one SCM_RIGHTS message carries (SCM_MAX_FD).
 const MaxRights = 253
 
-// Send sends descriptors over a unix socket, MaxRights per message.
+// Send sends descriptors over a unix socket, MaxRights per message. It does not wait for
+// room, which only others could make: EAGAIN.
 func Send(sock int, fds []int) error {
 	for len(fds) > 0 {
 		n := min(len(fds), MaxRights)
-		if err := unix.Sendmsg(sock, []byte{0}, unix.UnixRights(fds[:n]...), nil, 0); err != nil {
+		if err := unix.Sendmsg(sock, []byte{0}, unix.UnixRights(fds[:n]...), nil, unix.MSG_DONTWAIT); err != nil {
 			return fmt.Errorf("send %d descriptors: %w", n, err)
 		}
 		fds = fds[n:]

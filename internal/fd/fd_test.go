@@ -135,6 +135,20 @@ func TestSendFails(t *testing.T) {
 	}
 }
 
+// Nobody waits for room that only others could make.
+func TestSendFull(t *testing.T) {
+	from, _ := pair(t)
+	f := memfd(t, "")
+	for range 1 << 20 {
+		if err := Send(from.Int(), []int{f.Int()}); errors.Is(err, unix.EAGAIN) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Error("there is room for everything")
+}
+
 // What is borrowed shares the position with what it was borrowed from.
 func TestBorrow(t *testing.T) {
 	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)

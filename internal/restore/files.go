@@ -297,50 +297,70 @@ func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task, own
 	for i := range own {
 		at[i] = t.live.table.alloc()
 	}
-	if err := r.sendOwn(ctx, b, own); err != nil {
+	odd, err := r.sendOwn(ctx, b, own)
+	if err != nil {
 		return err
 	}
 	for i := len(own) - 1; i >= 0; i-- {
 		e := own[i]
 		move(b, t.live.table, at[i], e.fd, e.flags&unix.FD_CLOEXEC != 0)
+		if n := len(odd); n > 0 && odd[n-1] == i {
+			if odd = odd[:n-1]; at[i] == e.fd {
+				b.Call("fcntl(F_SETFD)", unix.SYS_FCNTL, uint64(e.fd), unix.F_SETFD, uint64(e.flags&unix.FD_CLOEXEC))
+			}
+		}
 	}
 	return nil
 }
 
-// sendOwn sends a task's descriptors in messages that are either all
-// close-on-exec or not.
-func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []descriptor) error {
+// sendOwn sends a task's descriptors. Those of a message are close-on-exec when they
+// arrive, or not; it returns which, in ascending order, are not as they are to be.
+func (r *restore) sendOwn(ctx context.Context, b *remote.Batch, own []descriptor) (odd []int, err error) {
 	defer r.files.dismiss()
-	for made := 0; len(own) > 0; {
+	for at, made := 0, 0; at < len(own); {
 		if made <= 0 {
-			made = min(len(own), r.files.atOnce())
-			if err := r.files.ahead(ctx, own[:made]); err != nil {
-				return err
+			made = min(len(own)-at, r.files.atOnce())
+			if err := r.files.ahead(ctx, own[at:at+made]); err != nil {
+				return nil, err
 			}
 		}
-		if err := r.files.settle(ctx, own[:min(made, fd.MaxRights)]); err != nil {
-			return err
+		some := own[at:min(at+fd.MaxRights, len(own))]
+		if err := r.files.settle(ctx, some[:min(made, len(some))]); err != nil {
+			return nil, err
 		}
-		n, fds := 0, []int(nil)
-		for n < len(own) && n < fd.MaxRights && own[n].flags == own[0].flags {
-			f, err := r.files.get(ctx, own[n].id)
+		fds := make([]int, len(some))
+		for i, e := range some {
+			f, err := r.files.get(ctx, e.id)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			fds = append(fds, f.Int())
-			n++
+			fds[i] = f.Int()
 		}
-		flags := uint64(0)
-		if own[0].flags&unix.FD_CLOEXEC != 0 {
-			flags = unix.MSG_CMSG_CLOEXEC
+		most := mostFlags(some)
+		if err := r.transport.send(b, fds, most*unix.MSG_CMSG_CLOEXEC); err != nil {
+			return nil, err
 		}
-		if err := r.transport.send(b, fds, flags); err != nil {
-			return err
+		for i, e := range some {
+			if uint64(e.flags&unix.FD_CLOEXEC) != most {
+				odd = append(odd, at+i)
+			}
 		}
-		r.files.releaseAll(own[:n])
-		own, made = own[n:], made-n
+		r.files.releaseAll(some)
+		at, made = at+len(some), made-len(some)
 	}
-	return nil
+	return odd, nil
+}
+
+// mostFlags returns FD_CLOEXEC, which is 1, if most descriptors have it; else 0.
+func mostFlags(some []descriptor) uint64 {
+	n := 0
+	for _, e := range some {
+		n += int(e.flags & unix.FD_CLOEXEC)
+	}
+	if 2*n > len(some) {
+		return unix.FD_CLOEXEC
+	}
+	return 0
 }
 
 // finishMembers lets files that keep numbers of descriptors (epoll) be

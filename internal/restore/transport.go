@@ -1,7 +1,9 @@
 package restore
 
 import (
+	"errors"
 	"fmt"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -21,7 +23,20 @@ func newTransport(number int32) (*transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
-	return &transport{ours: fd.New(p[0]), theirs: fd.New(p[1]), number: number}, nil
+	t := &transport{ours: fd.New(p[0]), theirs: fd.New(p[1]), number: number}
+	t.widen()
+	return t, nil
+}
+
+// widen gives it room for all that is sent before a task takes it: a message of
+// fd.MaxRights descriptors takes as much as a KiB. Without CAP_NET_ADMIN there is only so
+// much (net.core.wmem_max), and fd.Send fails if it is not enough.
+func (t *transport) widen() {
+	for _, opt := range []int{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF} {
+		if unix.SetsockoptInt(t.ours.Int(), unix.SOL_SOCKET, opt, math.MaxInt32/2) == nil {
+			return
+		}
+	}
 }
 
 func (t *transport) close() {
@@ -34,7 +49,11 @@ func (t *transport) close() {
 func (t *transport) send(b *remote.Batch, fds []int, flags uint64) error {
 	for len(fds) > 0 {
 		n := min(len(fds), fd.MaxRights)
-		if err := fd.Send(t.ours.Int(), fds[:n]); err != nil {
+		err := fd.Send(t.ours.Int(), fds[:n])
+		if errors.Is(err, unix.EAGAIN) {
+			err = fmt.Errorf("too many descriptors are on their way to one process; raise the limit (sysctl net.core.wmem_max), or restore with CAP_NET_ADMIN: %w", err)
+		}
+		if err != nil {
 			return err
 		}
 		t.receive(b, n, flags)
