@@ -44,7 +44,8 @@ func (c couples) add(n *node) (peer *node, err error) {
 		both = new([2]*node)
 		c[name] = both
 	case both[side] != nil:
-		return nil, fmt.Errorf("%v and %v are one connection", both[side], n)
+		// What waits in them isn't told: it may be read right now.
+		return nil, fmt.Errorf("files %#x and %#x are one connection, from %v to %v", both[side].id, n.id, at, to)
 	}
 	both[side] = n
 	if at == to { // it is connected to itself

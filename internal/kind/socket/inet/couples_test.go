@@ -2,6 +2,7 @@ package inet
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ import (
 func TestCouples(t *testing.T) {
 	end := func(family int, at, peer string) *node {
 		own, other := netip.MustParseAddrPort(at), netip.MustParseAddrPort(peer)
-		return &node{sort: sort{family: family, protocol: unix.IPPROTO_TCP}, at: address{own.Addr(), own.Port()}, peer: address{other.Addr(), other.Port()}}
+		return &node{id: 7, sort: sort{family: family, protocol: unix.IPPROTO_TCP, connected: true}, at: address{own.Addr(), own.Port()}, peer: address{other.Addr(), other.Port()}}
 	}
 	a, b := end(unix.AF_INET, "127.0.0.1:1", "127.0.0.2:2"), end(unix.AF_INET6, "[::ffff:127.0.0.2]:2", "[::ffff:127.0.0.1]:1")
 	self, alone := end(unix.AF_INET, "127.0.0.1:3", "127.0.0.1:3"), end(unix.AF_INET6, "[::1]:1", "[::1]:2")
@@ -25,19 +26,19 @@ func TestCouples(t *testing.T) {
 				want = order[i-1]
 			}
 			if peer != want || err != nil {
-				t.Errorf("%v: peer %v instead of %v, %v", n, peer, want, err)
+				t.Errorf("%v: another peer than %v, %v", n.at, n.peer, err)
 			}
 		}
 		for _, n := range order {
-			if _, err := known.add(n); err == nil {
-				t.Errorf("%v is there twice", n)
+			if _, err := known.add(n); err == nil || !strings.HasPrefix(err.Error(), "files 0x7 and 0x7 are one connection, from ") {
+				t.Errorf("file %#x is there twice: %v", n.id, err) // before its own image is read
 			}
 			if got := known.at(n.at.addrPort(), n.peer.addrPort()); got != n {
-				t.Errorf("%v is found for %v", got, n)
+				t.Errorf("another one is found for %v", n.at)
 			}
 		}
 		if got := known.at(alone.peer.addrPort(), alone.at.addrPort()); got != nil {
-			t.Errorf("%v is found, which doesn't come back", got)
+			t.Errorf("%v is found, which doesn't come back", got.at)
 		}
 	}
 }

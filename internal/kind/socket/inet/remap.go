@@ -42,6 +42,7 @@ func (k *Kind) movePeers() error {
 	if len(k.moves) == 0 {
 		return nil
 	}
+	k.streams.beside.Wait()          // who reads them tells of peers, too
 	own := map[uint16][]netip.Addr{} // addresses of the tree, as they are now
 	for _, n := range k.nodes {
 		own[n.at.port] = append(own[n.at.port], n.at.ip.Unmap())
