@@ -216,7 +216,7 @@ func (l *look) keepStream(s *tcp.Stream) error {
 	if err := l.putLocal(); err != nil {
 		return l.fail(err)
 	}
-	return l.env.Images.Put(image.TCPStream, s.Entry, s.Queues, uint32(l.file.Stat.Ino))
+	return l.kind.putterOfNext()(l.env.Images, image.TCPStream, s.Entry, s.Queues, uint32(l.file.Stat.Ino))
 }
 
 // back is what undoes the changes that a reading needs.

@@ -275,10 +275,26 @@ type room struct {
 // roomForStill returns memory for one more, and how its images are put. Those that
 // may be rehearsed have memory of their own.
 func (k *Kind) roomForStill() (*room, putter) {
-	if k.stills++; k.stills <= mostRehearsed+1 {
-		return new(room), kind.Sink.Put
+	put := k.putterOfNext()
+	if k.stills <= mostRehearsed+1 {
+		return new(room), put
 	}
-	return &k.room, kind.PutNow
+	return &k.room, put
+}
+
+// putterOfNext is putter for one more connection.
+func (k *Kind) putterOfNext() putter {
+	k.stills++
+	return k.putter()
+}
+
+// putter returns how images of a socket are put: where there are more connections than a
+// restore is rehearsed of they are encoded, which takes a tenth of the memory.
+func (k *Kind) putter() putter {
+	if k.stills <= mostRehearsed+1 {
+		return kind.Sink.Put
+	}
+	return kind.PutNow
 }
 
 // putter is kind.Sink.Put or kind.PutNow.

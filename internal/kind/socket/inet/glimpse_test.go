@@ -10,7 +10,9 @@ import (
 
 	"glis.dev/glis/image"
 	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/options"
 )
@@ -117,5 +119,39 @@ func compareImages(t *testing.T, got, want images) {
 				t.Errorf("%v, %d: %x and %d bytes, want %x and %d", name, i, a, len(x.Payload), b, len(y.Payload))
 			}
 		}
+	}
+}
+
+// encoding counts what is put so that it is encoded at once.
+type encoding struct {
+	kind.Sink
+	kept, encoded int
+}
+
+func (s *encoding) Put(*image.Row, proto.Message, []byte, ...uint32) error {
+	s.kept++
+	return nil
+}
+
+func (s *encoding) PutNow(*image.Row, proto.Message, []byte, ...uint32) error {
+	s.encoded++
+	return nil
+}
+
+// Images of connections are encoded at once when there are more than a restore is rehearsed of,
+// however they were read: a rehearsal doesn't find such.
+func TestPutter(t *testing.T) {
+	k, s := New(), &encoding{}
+	for range mostRehearsed + 1 {
+		must(t, k.putterOfNext()(s, image.TCPStream, nil, nil, 1))
+	}
+	must(t, k.putter()(s, extra.Sockets, nil, nil))
+	if s.kept != mostRehearsed+2 || s.encoded != 0 {
+		t.Errorf("of few %d are kept, %d encoded", s.kept, s.encoded)
+	}
+	must(t, k.putterOfNext()(s, image.TCPStream, nil, nil, 1))
+	must(t, k.putter()(s, extra.Sockets, nil, nil))
+	if s.encoded != 2 {
+		t.Errorf("of many %d are encoded", s.encoded)
 	}
 }

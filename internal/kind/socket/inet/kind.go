@@ -76,7 +76,7 @@ type Kind struct {
 	unlike   error                     // why that doesn't know all
 	ends     map[*scan.File][2]address // of connections that Flows has seen
 	room     room
-	stills   int             // that were dumped by memory alone
+	stills   int             // connections whose images were put
 	lastBack []linux.SockOpt // see backOf
 
 	nobody *fown.FownEntry       // see noOwner
@@ -461,10 +461,11 @@ func (l *look) putExtra() error {
 	if e.Inode == nil && len(e.Options) == 0 && e.Protocol == nil && e.Ended == nil && e.Error == nil && e.Unsent == nil && e.Groups == nil && e.Keys == nil && e.Cookies == nil && e.Urgent == nil && e.SentUrgent == nil && e.Pace == nil && e.Came == nil && !unusual(e) {
 		return nil
 	}
-	if l.put != nil {
-		return l.put(l.env.Images, extra.Sockets, e, nil)
+	put := l.put
+	if put == nil {
+		put = l.kind.putter()
 	}
-	return l.env.Images.Put(extra.Sockets, e, nil)
+	return put(l.env.Images, extra.Sockets, e, nil)
 }
 
 // moreOptions are those that criu's entries have no place for, as far as they aren't a
