@@ -2,6 +2,7 @@
 // locked themselves, have a lease, or are watched, as is the directory that they are in. One
 // that is locked waits in a socket that is open.
 #include "unix.h"
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 
@@ -83,6 +84,10 @@ int main(int argc, char **argv) {
 	CHECK(fcntl(keep(file("reader", O_RDONLY)), F_SETLEASE, F_RDLCK)), CHECK(fcntl(fds[11], F_SETOWN, 0));
 	CHECK(fcntl(keep(file("writer", O_RDWR)), F_SETLEASE, F_WRLCK));
 	close(file("other", O_RDONLY)), mine[2] = CHECK(open("other", O_RDONLY)), keep(open("other", O_RDONLY)), CHECK(fcntl(mine[2], F_SETLEASE, F_RDLCK));
+	// 14 to 18: what has no path is locked, too: an eventfd, an end of a pair of sockets, of a pipe,
+	// and a TCP socket.
+	CHECK(flock(keep(eventfd(1, 0)), LOCK_SH)), CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair)), CHECK(flock(keep(pair[0]), LOCK_EX)), keep(pair[1]);
+	CHECK(pipe(pair)), CHECK(flock(keep(pair[0]), LOCK_SH)), close(pair[1]), CHECK(flock(keep(socket(AF_INET, SOCK_STREAM, 0)), LOCK_EX));
 	with(c, "files", 5, fds, n, NULL);
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
 	mine[3] = file("queued", O_RDWR), CHECK(flock(mine[3], LOCK_EX)), range(mine[3], F_WRLCK, 7, 2), with(pair[0], "file", 4, mine + 3, 1, NULL), close(mine[3]);
@@ -117,6 +122,8 @@ int main(int argc, char **argv) {
 	mayLock("memfd", fds[5], LOCK_SH), mayLock("dir", fds[6], LOCK_EX), mayLock("dir", fds[6], LOCK_SH), mayLock("queued", fds[n], LOCK_SH), inTheWay(fds[n], 0);
 	obs("fifo: %d", flock(mine[1], LOCK_EX | LOCK_NB)), CHECK(flock(mine[1], LOCK_UN)), mayLock("fifo", mine[1], LOCK_EX), close(fds[7]), mayLock("fifo", mine[1], LOCK_EX);
 	mayLock("seen/file", fds[9], LOCK_SH);
+	for (int i = 14; i < n; i++)
+		held("no path", fds[i]);
 	asked("reader", fds[11], "reader"), asked("writer", fds[12], "writer"), asked("leased", fds[n + 1], "leased"), asked("other", mine[2], "other");
 	CHECK(write(fds[9], "!", 1)), CHECK(fchmod(fds[10], 0711)), heard();
 	savepoint();
