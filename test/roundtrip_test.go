@@ -191,6 +191,7 @@ var targets = []target{
 	{name: "labels", generations: 2, needs: ownNetwork, dump: established, restore: established, noCRIU: "flow labels are lost"},
 	{name: "manyfds", args: []string{"1100"}},
 	{name: "manyopen", args: []string{"3000"}, generations: 3},
+	{name: "manyopenfew", src: "manyopen", args: []string{"500"}, generations: 3},
 }
 
 // established is what a connection needs, at dump and restore.

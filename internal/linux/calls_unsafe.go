@@ -75,3 +75,11 @@ func SchedGetaffinity(tid int, set []byte) (int, error) {
 	}
 	return int(n), nil
 }
+
+// StatSize is the size of struct stat, see fstat(2), in bytes.
+const StatSize = uint64(unsafe.Sizeof(unix.Stat_t{}))
+
+// StatBytes are these as the kernel writes them.
+func StatBytes(s []unix.Stat_t) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), len(s)*int(StatSize))
+}

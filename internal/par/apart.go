@@ -54,5 +54,18 @@ func (s *Seats) move() {
 	}
 }
 
+// Elsewhere has a thread that stands still go on on another CPU than the caller's, if there
+// is one. It tells whether the thread may run there only, until somebody says otherwise.
+func Elsewhere(tid int) bool {
+	var free unix.CPUSet
+	if unix.SchedGetaffinity(tid, &free) != nil {
+		return false
+	}
+	if cpu := here(); cpu >= 0 {
+		free.Clear(cpu)
+	}
+	return free.Count() > 0 && unix.SchedSetaffinity(tid, &free) == nil
+}
+
 // tries is how often the kernel may lack memory for a set of CPUs.
 const tries = 10

@@ -126,6 +126,14 @@ func (a *Arena) Top() uint64 { return a.top }
 // Rewind undoes what has happened to Top since it was top, or later.
 func (a *Arena) Rewind(top uint64) { a.top = top }
 
+// Reserve takes n bytes, aligned to 16, that batches may have something written to. What
+// is there is not known. No batch may be under way that is not sealed.
+func (a *Arena) Reserve(n uint64) Addr {
+	at := (a.top + 15) &^ 15
+	a.top = at + n
+	return a.base + Addr(at)
+}
+
 // Unmap takes the arena away by an injected munmap(2). The thread must not
 // use it any more; insn must be outside of it.
 func (a *Arena) Unmap(t *Thread, insn Addr) error {

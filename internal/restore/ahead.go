@@ -18,10 +18,12 @@ import (
 // meanwhile, so that no thread has to be woken for it.
 type crew struct {
 	f      *files
+	own    *descriptor // the first that it makes files for
 	ctx    context.Context
 	jobs   []job
 	next   atomic.Int64 // the first that nobody has begun with
 	others sync.WaitGroup
+	alone  atomic.Bool // nobody else is to begin with more
 	apart  par.Seats
 	at     int // the first that was not handed over yet
 }
@@ -46,7 +48,7 @@ const (
 // them. If others must not be made while one of them is filled, all are made when it
 // returns.
 func (f *files) ahead(ctx context.Context, own []descriptor) error {
-	if len(own) < someAhead {
+	if len(own) < someAhead || f.crew != nil && f.crew.own == &own[0] {
 		return nil
 	}
 	f.dismiss()
@@ -54,7 +56,7 @@ func (f *files) ahead(ctx context.Context, own []descriptor) error {
 	if err != nil {
 		return err
 	}
-	c := &crew{f: f, jobs: make([]job, 0, len(nodes))}
+	c := &crew{f: f, own: &own[0], jobs: make([]job, 0, len(nodes))}
 	streamed := true
 	for _, n := range nodes {
 		at := f.all.At(n.ID())
@@ -63,15 +65,28 @@ func (f *files) ahead(ctx context.Context, own []descriptor) error {
 			continue
 		}
 		c.jobs = append(c.jobs, job{node: n})
-		if s, ok := n.(plan.Streamed); !ok || !s.Streamed() {
-			streamed = false
-		}
+		streamed = streamed && streams(n)
 	}
 	c.begin(ctx)
 	if f.crew = c; !streamed {
 		c.finish()
 	}
 	return nil
+}
+
+func streams(n plan.Node) bool {
+	s, ok := n.(plan.Streamed)
+	return ok && s.Streamed()
+}
+
+// streams tells whether all files of descriptors may be made while others are filled.
+func (f *files) streams(own []descriptor) bool {
+	for _, e := range own {
+		if !streams(f.plan.Node(e.id)) {
+			return false
+		}
+	}
+	return true
 }
 
 // makable queues the files of descriptors that are not made yet, and can be. It makes
@@ -104,7 +119,7 @@ func (c *crew) begin(ctx context.Context) {
 	for range others {
 		c.others.Go(func() {
 			c.apart.Sit()
-			for c.some() {
+			for !c.alone.Load() && c.some() {
 			}
 		})
 	}
@@ -200,6 +215,13 @@ func (c *crew) handOver(ctx context.Context) error {
 	return nil
 }
 
+// leave leaves a CPU to somebody else: where there are two, others make nothing more.
+func (c *crew) leave() {
+	if c != nil && runtime.GOMAXPROCS(0) == 2 {
+		c.alone.Store(true)
+	}
+}
+
 func (c *crew) failures() error {
 	c.finish()
 	var errs []error
@@ -230,6 +252,7 @@ func (f *files) dismiss() {
 		if d := c.jobs[i].d; d != nil {
 			d.Close()
 		}
+		f.all.At(c.jobs[i].node.ID()).queued = false
 	}
 	f.crew = nil
 }

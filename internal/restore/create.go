@@ -153,7 +153,7 @@ func (r *restore) arenaSize() uint64 {
 		if t.zombie {
 			continue
 		}
-		n := 512<<10 + t.space.BatchSize() + uint64(len(t.fds))*600 + uint64(len(t.threads))*(8<<10) + uint64(len(t.children))*400
+		n := 512<<10 + t.space.BatchSize() + uint64(len(t.fds))*700 + uint64(len(t.threads))*(8<<10) + uint64(len(t.children))*400
 		size = max(size, n+t.filterSize())
 	}
 	size += uint64(r.tree.watched) * 300

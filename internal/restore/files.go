@@ -291,15 +291,20 @@ func (t *task) ordered() []descriptor {
 
 // descriptors gives a task descriptors: they arrive at the lowest numbers, in
 // ascending order of where they belong, and are then moved there from the
-// highest on, so that no move hits one that still has to move.
-func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task, own []descriptor) error {
+// highest on, so that no move hits one that still has to move. Those that come first may
+// have arrived already.
+func (r *restore) descriptors(ctx context.Context, b *remote.Batch, t *task, own []descriptor, o *opens) error {
 	at := make([]int32, len(own))
-	for i := range own {
+	for i := copy(at, o.at); i < len(own); i++ {
 		at[i] = t.live.table.alloc()
 	}
-	odd, err := r.sendOwn(ctx, b, own)
+	more, err := r.sendOwn(ctx, b, own[len(o.at):])
 	if err != nil {
 		return err
+	}
+	odd := o.odd
+	for _, i := range more {
+		odd = append(odd, len(o.at)+i)
 	}
 	for i := len(own) - 1; i >= 0; i-- {
 		e := own[i]

@@ -134,17 +134,30 @@ func (r *restore) groupByHelper(t *task) error {
 }
 
 func (r *restore) finishTask(ctx context.Context, t *task, before *relay) error {
+	if r.given {
+		return r.finishGiven(ctx, t, nil, &opens{}, before)
+	}
+	own := t.ordered()
+	o, err := r.openOwn(ctx, t, own, before)
+	if err == nil {
+		err = r.finishGiven(ctx, t, own, o, before)
+	}
+	if err != nil {
+		return errors.Join(err, o.end(ctx))
+	}
+	return nil
+}
+
+// finishGiven is finishTask for one that opens files, and is given its own descriptors.
+func (r *restore) finishGiven(ctx context.Context, t *task, own []descriptor, o *opens, before *relay) error {
 	l := t.live
 	b := l.arena.Batch(l.thread)
 	joinGroup(b, t)
-	if !r.given {
-		own := t.ordered()
-		if err := r.descriptors(ctx, b, t, own); err != nil {
-			return err
-		}
-		if err := r.finishMembers(b, t, own); err != nil {
-			return err
-		}
+	if err := r.descriptors(ctx, b, t, own, o); err != nil {
+		return err
+	}
+	if err := r.finishMembers(b, t, own); err != nil {
+		return err
 	}
 	if err := r.finishCommon(ctx, b, t); err != nil {
 		return err
@@ -169,6 +182,9 @@ func (r *restore) finishTask(ctx context.Context, t *task, before *relay) error 
 		}
 	}
 	r.cloneThreads(b, t)
+	if err := o.end(ctx); err != nil {
+		return err
+	}
 	return before.next(t, b, func() error {
 		if len(t.threads) == 1 {
 			return nil // what Rearm needs lies in the arena

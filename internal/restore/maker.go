@@ -337,7 +337,7 @@ func (r *restore) giveTo(ctx context.Context, t *task) error {
 		return err
 	}
 	b := t.live.arena.Batch(t.live.thread)
-	if err := r.descriptors(ctx, b, t, own); err != nil {
+	if err := r.descriptors(ctx, b, t, own, &opens{}); err != nil {
 		return err
 	}
 	if err := b.Run(); err != nil {

@@ -22,7 +22,7 @@ int main(int argc, char **argv) {
 	CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){n + 200, n + 200}));
 	CHECK(mkdir("many", 0700));
 	for (int i = 0; i < n; i++) {
-		snprintf(name, sizeof name, i % 100 ? "many/%d" : "many/%d%0100d", i, 0);
+		snprintf(name, sizeof name, i % 400 ? "many/%d" : "many/%d%0100d", i, 0);
 		int f = CHECK(open(name, O_WRONLY | O_CREAT, 0600));
 		CHECK(dprintf(f, "%d", i));
 		close(f);

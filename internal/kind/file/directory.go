@@ -39,7 +39,8 @@ type directory struct {
 	near bool
 	// listed is what it says of its files, once somebody has read it.
 	listed atomic.Pointer[listing]
-	lists  atomic.Bool // somebody does, or has
+	lists  atomic.Bool   // somebody does, or has
+	read   chan struct{} // closed when that has come to its end
 }
 
 // of counts a file, and returns where it is.
@@ -72,10 +73,28 @@ func (d *directory) place(name string) (at int, short string) {
 	if d.own == nil || d.own.Int() < 0 {
 		return unix.AT_FDCWD, name
 	}
-	if d.near && d.files >= manyTogether && d.lists.CompareAndSwap(false, true) {
-		d.listed.Store(list(d.own.Int(), d.files))
+	if d.claim() {
+		d.list()
 	}
 	return d.own.Int(), name[len(d.name):]
+}
+
+// claim tells whether the caller is to read what it says of its files.
+func (d *directory) claim() bool {
+	return d.near && d.files >= manyTogether && d.lists.CompareAndSwap(false, true)
+}
+
+// list reads it.
+func (d *directory) list() {
+	d.listed.Store(list(d.own.Int(), d.files))
+	close(d.read)
+}
+
+// await waits for who reads what it says, if somebody does.
+func (d *directory) await() {
+	if d.lists.Load() {
+		<-d.read
+	}
 }
 
 // plain tells whether what is in it by this name is known to be a regular file.
@@ -87,7 +106,7 @@ func (d *directory) plain(at int, short string) bool {
 func (d *directory) open() {
 	if d.set.open.Add(1) <= mostOpen {
 		if n, err := unix.Open(d.name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
-			d.own, d.near = fd.New(n), near(n)
+			d.own, d.near, d.read = fd.New(n), near(n), make(chan struct{})
 			return
 		}
 	}

@@ -118,6 +118,9 @@ func planOwner(e *fown.FownEntry) (owner, error) {
 	return owner{sig: int(sig), who: linux.FOwnerEx{Type: int32(typ), PID: int32(pid)}, uid: e.GetUid(), euid: e.GetEuid()}, nil
 }
 
+// any tells whether anybody is told of anything, or would be by a signal of choice.
+func (o owner) any() bool { return o.sig != 0 || o.who.PID != 0 }
+
 // set makes this the owner of a file of the engine's. Its process must exist.
 func (o owner) set(d *fd.FD) error {
 	if o.sig != 0 {
