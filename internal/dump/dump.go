@@ -55,6 +55,10 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	if err := d.checkStore(); err != nil {
 		return nil, err
 	}
+	if err := d.awaitTurn(ctx); err != nil {
+		return nil, err
+	}
+	defer d.turn.Close() //nolint:errcheck // only locked
 	if err := obs.Notify(ctx, event.PreDump, o.Tree); err != nil {
 		return nil, err
 	}
@@ -124,6 +128,7 @@ type dump struct {
 	away            []netlock.Flow // that are to be dropped until the restore
 	shuts           bool           // listeners: nobody gets through to them any more
 	brakes          brakes
+	turn            *fd.FD // the lock that says that it is our turn
 	self            int
 	runID           string
 	vmas            *vmamem.Reader    // nil: mappings are read from smaps

@@ -50,11 +50,11 @@ func TestLasting(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	d := &dump{opts: &options.Dump{}}
 	cancel(errors.New("told to end"))
-	if _, err := lasting(ask, never, d.patience(ctx)); err == nil || err.Error() != "told to end" {
+	if _, err := lasting(ask, never, d.patience(ctx, noThreads)); err == nil || err.Error() != "told to end" {
 		t.Errorf("cancelled: %v", err)
 	}
 	d.opts.Timeout = 1
-	if _, err := lasting(ask, never, d.patience(context.Background())); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := lasting(ask, never, d.patience(context.Background(), noThreads)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with a time limit: %v", err)
 	}
 	if _, err := lasting(ask, never, (&freezer{ctx: ctx}).ended); err == nil {

@@ -52,7 +52,7 @@ func (d *dump) startGuard() error {
 	if !ok {
 		return errors.Join(fmt.Errorf("%v: not a directory", d.store), lock.Close())
 	}
-	d.guard.Guard, err = guardian.Start(guardian.Dump, int(dir.File().Fd()), lock)
+	d.guard.Guard, err = guardian.Start(guardian.Dump, int(dir.File().Fd()), lock, d.turn.Int())
 	return err
 }
 

@@ -29,7 +29,7 @@ func (d *dump) checkTarget(ctx context.Context) error {
 		return err
 	}
 	defer dir.Close()
-	st, err := lasting(dir.Status, func(st *proc.Status) bool { return st.Threads > 0 }, d.patience(ctx))
+	st, err := lasting(dir.Status, func(st *proc.Status) bool { return st.Threads > 0 }, d.patience(ctx, noThreads))
 	if err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
@@ -172,16 +172,19 @@ func lasting[T any](ask func() (T, error), has func(*T) bool, over func() error)
 	}
 }
 
+// noThreads is what is waited for of a process in lasting.
+const noThreads = "it has no threads, as while it executes a program"
+
 // patience returns what ends a wait that begins now and is not the freeze: its context, or
-// as much time as the tree has to stop.
-func (d *dump) patience(ctx context.Context) func() error {
+// as much time as the tree has to stop. why says what was waited for.
+func (d *dump) patience(ctx context.Context, why string) func() error {
 	begun := time.Now()
 	return func() error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if most := d.opts.Timeout; most > 0 && time.Since(begun) > most {
-			return fmt.Errorf("it has had no threads, as while it executes a program, for %v (--timeout): %w", most, context.DeadlineExceeded)
+			return fmt.Errorf("%s, for %v by now (--timeout): %w", why, most, context.DeadlineExceeded)
 		}
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,19 +66,20 @@ type Guard struct {
 }
 
 // Start starts the guardian of one dump or restore whose images are in dir.
-// The lock it gets a copy of holds until it has died, too.
-func Start(role Role, dir int, lock *netlock.Lock) (*Guard, error) {
+// The lock it gets a copy of holds until it has died, too, and so does what else it is to
+// keep open.
+func Start(role Role, dir int, lock *netlock.Lock, keep ...int) (*Guard, error) {
 	if !ready.Load() {
 		return nil, ErrNotReady
 	}
 	g := &Guard{lock: lock}
-	if err := g.start(role, dir); err != nil {
+	if err := g.start(role, dir, keep); err != nil {
 		return nil, errors.Join(fmt.Errorf("guardian: %w", err), g.release())
 	}
 	return g, nil
 }
 
-func (g *Guard) start(role Role, dir int) error {
+func (g *Guard) start(role Role, dir int, keep []int) error {
 	var err error
 	if g.journal, err = newJournal(); err != nil {
 		return err
@@ -92,7 +94,7 @@ func (g *Guard) start(role Role, dir int) error {
 		return err
 	}
 	defer hands.Close()
-	g.birth, err = spawn(role, line.Int(), g.file.Int(), g.lock.Int(), dir, hands.Int())
+	g.birth, err = spawn(role, append([]int{line.Int(), g.file.Int(), g.lock.Int(), dir, hands.Int()}, keep...))
 	return err
 }
 
@@ -109,7 +111,8 @@ func socketpair(ours **fd.FD) (*fd.FD, error) {
 // spawn starts a process of one page that executes this program again when the
 // engine has died: nearly always it need not, and starting a Go program takes
 // longer than all the rest of a small dump.
-func spawn(role Role, line, journal, lock, dir, hands int) (*stub.Birth, error) {
+// Its descriptors are those from fdLine on, but for the program.
+func spawn(role Role, files []int) (*stub.Birth, error) {
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", os.DevNull, err)
@@ -125,7 +128,7 @@ func spawn(role Role, line, journal, lock, dir, hands int) (*stub.Birth, error) 
 		said = 2 // to say what it could not take back
 	}
 	w := stub.Watch{
-		Files: []int{null, null, said, line, journal, lock, dir, program, hands}, Line: fdLine,
+		Files: slices.Concat([]int{null, null, said}, slices.Insert(files, fdProgram-fdLine, program)), Line: fdLine,
 		Exe: fdProgram, Argv: []string{argument, string(role)}, Env: []string{"GOMAXPROCS=1"},
 	}
 	return w.Begin()

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 // started is a guardian that has nothing to guard yet.
-func started(t *testing.T, what Role) *Guard {
+func started(t *testing.T, what Role, keep ...int) *Guard {
 	t.Helper()
 	lock, err := netlock.Open()
 	if err != nil {
@@ -30,7 +30,7 @@ func started(t *testing.T, what Role) *Guard {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { dir.Close() })
-	g, err := Start(what, int(dir.Fd()), lock)
+	g, err := Start(what, int(dir.Fd()), lock, keep...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +46,36 @@ func TestCloseWaits(t *testing.T) {
 	}
 	if pid, err := unix.Wait4(g.PID(), nil, linux.WALL|unix.WNOHANG, nil); err != unix.ECHILD {
 		t.Errorf("its process is still there to be waited for: %d, %v", pid, err)
+	}
+}
+
+// What the guardian is to keep open it has until its end.
+func TestKeeps(t *testing.T) {
+	path := t.TempDir()
+	open := func() int {
+		n, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	mine, other := open(), open()
+	defer unix.Close(other)
+	if err := unix.Flock(mine, unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	g := started(t, Dump, mine)
+	if err := errors.Join(g.Ready(), unix.Close(mine)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(other, unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+		t.Errorf("while the guardian lives: %v", err)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(other, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Errorf("after its end: %v", err)
 	}
 }
 
