@@ -126,41 +126,38 @@ func TestLoneLockedMeanwhile(t *testing.T) {
 	lock := func(n int, typ int16, at int64) error {
 		return unix.FcntlFlock(uintptr(n), unix.F_OFD_SETLK, &unix.Flock_t{Type: typ, Start: at, Len: 1})
 	}
-	own, stop, done := open(), make(chan bool), make(chan error)
+	own, kick, done := open(), make(chan bool), make(chan error)
 	var want []Lock
 	for at := range int64(20) {
 		must(t, lock(own, unix.F_WRLCK, 4*at))
 		want = append(want, Lock{"OFDLCK", unix.F_WRLCK, 4 * at, 4 * at})
 	}
-	for range 2 {
+	const others = 2
+	for range others {
 		other := open()
 		go func() {
-			for {
-				select {
-				case <-stop:
-					done <- nil
-					return
-				default:
-				}
+			var err error
+			for range kick {
 				for at := range int64(60) {
-					if err := lock(other, []int16{unix.F_RDLCK, unix.F_UNLCK}[at/30], 4*(at%30)+1); err != nil {
-						done <- err
-						return
-					}
+					err = errors.Join(err, lock(other, []int16{unix.F_RDLCK, unix.F_UNLCK}[at/30], 4*(at%30)+1))
 				}
 			}
+			done <- err
 		}()
 	}
 	file, err := m.File(own)
 	must(t, err)
 	for range 300 {
+		for range others { // each goes on while the file is looked at, but not for ever
+			kick <- true
+		}
 		x, err := m.Lone(file)
 		if err != nil || !slices.Equal(x.Locks, want) {
 			t.Errorf("%+v, %v", x, err)
 			break
 		}
 	}
-	close(stop)
+	close(kick)
 	must(t, errors.Join(<-done, <-done))
 }
 
