@@ -18,9 +18,12 @@ static const char *link_of(int fd) {
 	return strcmp(text, name) ? text : "the queue";
 }
 
-static void look(const char *who, mqd_t q) {
+// look tells of a descriptor. How many messages there are only who takes them knows.
+static void look(const char *who, mqd_t q, int mine) {
 	struct mq_attr a;
 	CHECK(mq_getattr(q, &a));
+	if (!mine)
+		a.mq_curmsgs = -1;
 	obs("%s: flags %lx, %o, fd %d, %ld of %ld messages, %s", who, a.mq_flags, fcntl(q, F_GETFL), fcntl(q, F_GETFD), a.mq_curmsgs, a.mq_maxmsg, link_of(q));
 }
 
@@ -42,12 +45,12 @@ int main(int argc, char **argv) {
 	if (!CHECK(fork())) {
 		ctl_child("child");
 		do
-			look("shared", both);
+			look("shared", both, 0);
 		while (savepoint());
 		_exit(0);
 	}
 	do {
-		look("both", both), look("in", in), look("out", out);
+		look("both", both, 1), look("in", in, 1), look("out", out, 1);
 		char text[32];
 		unsigned prio;
 		long n = CHECK(mq_receive(in, text, sizeof text, &prio));
