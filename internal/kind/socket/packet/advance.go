@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,16 +31,22 @@ type pump struct {
 	m        []byte // the rings
 }
 
-// Protocols that pumps use are random ones of these, none of which is assigned to
-// anybody, so that two restores don't meet.
+// Protocols that pumps use are those of these, none of which is assigned to anybody, from a random one
+// on, so that two restores don't meet, and each another one: a ring stays bound to that of its
+// pump until it is right, and would hear another's packets.
 const (
 	firstProtocol = 0xf000
 	protocols     = 0xe00
 )
 
+var (
+	randomPump = rand.Uint32N(protocols)
+	pumps      atomic.Uint32 // how many there were
+)
+
 // someProtocol is one of these, in network order.
 func someProtocol() uint16 {
-	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, firstProtocol+uint16(rand.Uint32N(protocols))))
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, firstProtocol+uint16((randomPump+pumps.Add(1))%protocols)))
 }
 
 // newPump makes a pump for the rings of a socket.

@@ -170,3 +170,15 @@ func TestKept(t *testing.T) {
 		}
 	}
 }
+
+// No two pumps of a restore use one protocol: a ring that is not yet right would hear the other's.
+func TestPumpsApart(t *testing.T) {
+	seen := map[uint16]bool{}
+	for range protocols {
+		p := someProtocol()
+		if n := p<<8 | p>>8; seen[p] || n < firstProtocol || n >= firstProtocol+protocols {
+			t.Fatalf("protocol %#x is used twice, or not ours", n)
+		}
+		seen[p] = true
+	}
+}
