@@ -9,9 +9,10 @@ import (
 )
 
 // A lock is one table of family inet. Its two chains, of the hooks input and
-// output, drop what is in one of two sets: source address and port with
-// destination address and port, of IPv4 and of IPv6. That is how criu builds
-// its own, so that each can take away the other's.
+// output, drop what is in one of two sets: address and port of one end with
+// address and port of the other, of IPv4 and of IPv6. Each connection is there once,
+// the lesser end first, and rules look both ways: to fill sets is what a lock's time
+// goes into. criu's have each connection twice; each can take away the other's.
 //
 // The messages are made here and not by a library since everything has to be
 // one transaction that begins with a table of certain flags. See
@@ -262,21 +263,35 @@ func (b *batch) pass(table, chain string) {
 	b.rule(table, chain, meta(unix.NFT_META_MARK), equal(mark), verdict(nfAccept))
 }
 
-// drop drops what is in the set of a family.
+// drop drops what is in the set of a family, whichever way it goes.
 func (b *batch) drop(table, chain string, f *family) {
-	is := []expr{meta(unix.NFT_META_NFPROTO), equal([]byte{f.proto}), meta(unix.NFT_META_L4PROTO), equal([]byte{unix.IPPROTO_TCP})}
-	b.rule(table, chain, append(append(is, between(f)...), lookup(f), verdict(nfDrop))...)
+	for _, ends := range [][]expr{between(f), backwards(f)} {
+		is := []expr{meta(unix.NFT_META_NFPROTO), equal([]byte{f.proto}), meta(unix.NFT_META_L4PROTO), equal([]byte{unix.IPPROTO_TCP})}
+		b.rule(table, chain, append(append(is, ends...), lookup(f), verdict(nfDrop))...)
+	}
 }
 
+// Where the ports are in a header of TCP.
+const (
+	sourcePort = 0
+	destPort   = 2
+)
+
 // between loads the key of a packet of that family: both its ends.
-func between(f *family) []expr {
-	port := uint32(unix.NFT_REG32_00) + f.size/4
-	dest := port + 1
+func between(f *family) []expr { return ends(f, f.source, sourcePort, f.dest, destPort) }
+
+// backwards loads the key of a packet that goes the other way.
+func backwards(f *family) []expr { return ends(f, f.dest, destPort, f.source, sourcePort) }
+
+// ends loads two addresses and ports, which are at these places in their headers.
+func ends(f *family, addr, port, addr2, port2 uint32) []expr {
+	first := uint32(unix.NFT_REG32_00)
+	second := first + f.size/4 + 1
 	return []expr{
-		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, f.source, f.size, unix.NFT_REG32_00),
-		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, port),
-		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, f.dest, f.size, dest),
-		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, dest+f.size/4),
+		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, addr, f.size, first),
+		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, port, 2, second-1),
+		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, addr2, f.size, second),
+		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, port2, 2, second+f.size/4),
 	}
 }
 
@@ -316,9 +331,9 @@ func encodeKeys(keys [][]byte) []byte {
 	return out
 }
 
-// setKeys returns the keys of both sets: each flow in both directions, and
-// none twice, as flows between two sockets of one tree come. There may be ten
-// thousands of them, and what they belong to stands still.
+// setKeys returns the keys of both sets: each flow once, its lesser end first, also if
+// both its ends are there, as they are of flows between two sockets of one tree. There
+// may be ten thousands of them, and what they belong to stands still.
 func setKeys(flows []Flow) [2][][]byte {
 	var out [2][][]byte
 	count, size := countKeys(flows)
@@ -334,19 +349,21 @@ func setKeys(flows []Flow) [2][][]byte {
 		if f.Local.Addr().Is6() {
 			i = 1
 		}
-		for _, way := range [][2]netip.AddrPort{{f.Local, f.Remote}, {f.Remote, f.Local}} {
-			n := len(room)
-			room = appendKey(room, way[0], way[1])
-			if k := room[n:len(room):len(room)]; seen.add(k) {
-				out[i] = append(out[i], k)
-			}
+		lesser, greater := f.Local, f.Remote
+		if lesser.Compare(greater) > 0 {
+			lesser, greater = greater, lesser
+		}
+		n := len(room)
+		room = appendKey(room, lesser, greater)
+		if k := room[n:len(room):len(room)]; seen.add(k) {
+			out[i] = append(out[i], k)
 		}
 	}
 	return out
 }
 
-// countKeys returns how many keys there are of each family if both ends of all
-// connections are there, and how many bytes all of them have at most.
+// countKeys returns how many keys there are of each family at most, and how many bytes
+// all of them have.
 func countKeys(flows []Flow) (count [2]int, size int) {
 	for _, f := range flows {
 		if f.toPort() {
@@ -357,7 +374,7 @@ func countKeys(flows []Flow) (count [2]int, size int) {
 			i = 1
 		}
 		count[i]++
-		size += 2 * int(families[i].keySize())
+		size += int(families[i].keySize())
 	}
 	return count, size
 }
