@@ -106,6 +106,7 @@ func (n *node) others(own int, at address) (live, left int, err error) {
 		case uint64(s.Ino) == st.Ino || !overlap(s.Src.Addr(), at.ip):
 		case leftBehind(s):
 			left++
+		case s.Ino == 0: // a client that a listener there has let in, or is about to: this one, or it is seen itself
 		default:
 			live++
 		}

@@ -140,6 +140,25 @@ func TestLeftoversAndOthers(t *testing.T) {
 	must(t, err)
 }
 
+// Clients that come to a listener as soon as it listens again are in nobody's way, be they
+// accepted by nobody yet.
+func TestLeftoversAndClients(t *testing.T) {
+	requireShown(t)
+	d := tcp4.bound(t, "127.0.0.1")
+	must(t, unix.Listen(d.Int(), 5))
+	sa, err := unix.Getsockname(d.Int())
+	must(t, err)
+	near, far := connectedTo(t, tcp4, d.Int())
+	fillUp(t, far)
+	must(t, far.Close())
+	client(t, tcp4, d.Int())
+	live, left, err := (&node{sort: tcp4}).others(d.Int(), decode(sa))
+	if err != nil || live != 0 || left != 1 {
+		t.Errorf("%d live there and %d are left, %v; want 0 and 1", live, left, err)
+	}
+	must(t, near.Close())
+}
+
 // requireShown skips where nobody tells whether somebody is only bound to a port.
 func requireShown(t *testing.T) {
 	t.Helper()
