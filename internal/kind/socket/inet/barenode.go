@@ -57,6 +57,7 @@ func (k *Kind) planBare(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if more != nil { // it is to be used again
 		kept := *more
 		more = &kept
+		more.Options = k.moveOptions(more.Options)
 	}
 	n.PlainNode, err = socket.NewPlainNode(e.GetId(), in.GetId(), in.GetFlags(), in.GetFown(), more, k.loader(n.sort), socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)})
 	if err != nil {

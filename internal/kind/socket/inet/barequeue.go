@@ -185,6 +185,7 @@ func (n *bareNode) planQueue() error {
 		if err != nil {
 			return err
 		}
+		n.kind.moveReceived(r)
 		n.queue = append(n.queue, r)
 	}
 	if len(n.queue) > 0 && n.bare == unix.SOCK_DGRAM && n.at.port == 0 {

@@ -125,6 +125,12 @@ func (n *node) planKeys(x *extra.SocketEntry) error {
 		return errors.New("keys of a socket that isn't TCP can't be")
 	}
 	keys, err := n.secrets(x.GetKeys())
+	for _, s := range keys {
+		if s.peers.IsSingleIP() { // of a peer in the tree
+			ip := n.kind.moveIP(s.peers.Addr())
+			s.peers = netip.PrefixFrom(ip, ip.BitLen())
+		}
+	}
 	if cookies := x.GetCookies(); len(keys)+len(cookies) > 0 {
 		n.give(func(m *more) { m.keys, m.cookies = keys, cookies })
 	}

@@ -98,7 +98,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 	}
 	n.inode = x.GetInode()
 	n.load = k.loader(n.sort)
-	opts, err := n.load.LoadMany(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, x.GetOptions())
+	opts, err := n.load.LoadMany(socket.Entries{Sock: in.GetOpts(), Inet: withOptions(in)}, k.moveOptions(x.GetOptions()))
 	n.opts = &opts
 	if err == nil {
 		err = n.planGroups(x)

@@ -1,10 +1,15 @@
 package inet
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/options"
 )
 
@@ -58,10 +63,10 @@ func (k *Kind) movePeers() error {
 			n.give(func(m *more) { m.heard = now })
 		}
 		for _, w := range n.few().waiting {
-			now := k.moveIP(w.Remote.Addr())
-			if inside(address{now, w.Remote.Port()}) {
-				w.Remote = netip.AddrPortFrom(now, w.Remote.Port())
-			}
+			w.Remote = k.movePort(w.Remote, inside)
+		}
+		if n.inbox != nil {
+			k.moveInbox(n.inbox, inside)
 		}
 	}
 	for ip := range k.moves {
@@ -70,6 +75,42 @@ func (k *Kind) movePeers() error {
 		}
 	}
 	return nil
+}
+
+// movePort moves an address of somebody else that is in the tree.
+func (k *Kind) movePort(a netip.AddrPort, inside func(address) bool) netip.AddrPort {
+	if now := k.moveIP(a.Addr()); inside(address{now, a.Port()}) {
+		return netip.AddrPortFrom(now, a.Port())
+	}
+	return a
+}
+
+// moveInbox moves who has sent what waits, so that an answer gets there, and who is to get
+// what isn't sent yet.
+func (k *Kind) moveInbox(box *inbox, inside func(address) bool) {
+	for _, d := range box.waiting {
+		d.from = k.movePort(netip.AddrPortFrom(d.from, binary.BigEndian.Uint16(d.body)), inside).Addr()
+	}
+	if u := box.unsent; u != nil && u.to.IsValid() {
+		u.to = k.movePort(u.to, inside)
+	}
+}
+
+// moveOptions returns options that tell of addresses as they are now.
+func (k *Kind) moveOptions(all []*extra.SocketOption) []*extra.SocketOption {
+	if len(k.moves) == 0 {
+		return all
+	}
+	out := slices.Clone(all)
+	for i, o := range all {
+		if o.GetLevel() != unix.IPPROTO_IP || o.GetName() != unix.IP_MULTICAST_IF {
+			continue
+		}
+		if ip, ok := netip.AddrFromSlice(o.GetValue()); ok {
+			out[i] = &extra.SocketOption{Level: o.Level, Name: o.Name, Value: k.moveIP(ip).AsSlice()}
+		}
+	}
+	return out
 }
 
 // moveTo moves a datagram with the socket that it was sent to. An ICMP message
@@ -86,5 +127,23 @@ func (k *Kind) moveTo(d *datagram, failed bool) {
 	}
 	if from, ok := netip.AddrFromSlice(d.body[at : at+n]); ok {
 		copy(d.body[at:], k.moveIP(from).AsSlice())
+	}
+}
+
+// moveReceived is moveTo for a packet with its header, of which the kernel sums that of IPv4.
+func (k *Kind) moveReceived(r *received) {
+	d := r.datagram()
+	now := k.moveIP(d.to)
+	if now == d.to {
+		return
+	}
+	to := now.AsSlice() // comes last
+	r.header = append(slices.Clone(r.header[:len(r.header)-len(to)]), to...)
+	const sum = 2 // of ICMP, and it counts both addresses
+	if now.Is6() && r.header[6] == unix.IPPROTO_ICMPV6 {
+		p := &socket.Packet{From: d.from, To: now, Protocol: unix.IPPROTO_ICMPV6, Body: slices.Clone(r.body)}
+		clear(p.Body[sum : sum+2])
+		p.Sum(sum)
+		r.body = p.Body
 	}
 }

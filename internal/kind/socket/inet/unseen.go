@@ -244,6 +244,7 @@ func (k *Kind) planUnseen(s sort, e *extra.SocketEntry) (*unseen, error) {
 		if u.info, ok = netip.AddrFromSlice(info.GetAddress()); !ok || !u.info.Is6() || s.family != unix.AF_INET6 {
 			return nil, fmt.Errorf("IPV6_PKTINFO of %d bytes can't be", len(info.GetAddress()))
 		}
+		u.info = k.moveIP(u.info)
 	}
 	return u, nil
 }

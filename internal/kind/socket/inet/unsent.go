@@ -226,7 +226,11 @@ func (n *node) planUnsent(e *extra.Unsent) error {
 		return errors.New("where what isn't sent yet is to go can't be")
 	}
 	n.inbox.unsent = u
-	return u.plan(e)
+	if err := u.plan(e); err != nil {
+		return err
+	}
+	u.from = n.kind.moveIP(u.from)
+	return nil
 }
 
 // controls are the control messages that what isn't sent yet may be given with,
