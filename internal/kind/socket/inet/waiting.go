@@ -3,6 +3,7 @@ package inet
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -133,6 +134,15 @@ func (l *look) readWaiting(options bool) ([]netlock.Flow, error) {
 	if err != nil {
 		return nil, l.fail(err)
 	}
+	for _, w := range all {
+		is, err := l.kind.isForeign(abroad{ip: w.Local.Addr(), family: familyOf(w.Local.Addr())})
+		if is {
+			return nil, l.refuse("%s, one at %v: %s; let the server accept it, or give --skip-in-flight", socket.Unaccepted(len(all)), w.Local.Addr(), whyAway)
+		}
+		if err != nil {
+			return nil, l.fail(err)
+		}
+	}
 	l.waiting = all
 	var flows []netlock.Flow
 	for _, w := range all {
@@ -156,6 +166,17 @@ func (l *look) asksOptions(q *tcp.Queues, m *kmem.Reader, sk kmem.Addr) error {
 	}
 	q.Reflects = h.reflecting != nil
 	return nil
+}
+
+// whyAway says why a connection can't be put back at an address, which rules (tproxy) brought to
+// the listener by a mark: only the kernel's own path over the loopback interface is known.
+const whyAway = "this machine doesn't have that address, and nobody could put it back there"
+
+func familyOf(ip netip.Addr) int {
+	if ip.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
 }
 
 func flowOf(w *tcp.Waiting) netlock.Flow {
@@ -317,8 +338,9 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 	if !ok || !ok2 || local.Is4() != remote.Is4() || local.Is6() && n.family == unix.AF_INET || local.Is4In6() || remote.Is4In6() {
 		return nil, fmt.Errorf("a connection between addresses of %d and %d bytes can't be", len(e.GetLocal()), len(e.GetRemote()))
 	}
-	if e.GetLocalPort() != uint32(n.at.port) || e.GetRemotePort() == 0 || e.GetRemotePort() > 1<<16-1 {
-		return nil, fmt.Errorf("a connection between ports %d and %d can't be at port %d", e.GetLocalPort(), e.GetRemotePort(), n.at.port)
+	// Rules (tproxy) and programs (BPF_PROG_TYPE_SK_LOOKUP) bring a listener what is for other ports.
+	if port := func(n uint32) bool { return n > 0 && n <= math.MaxUint16 }; !port(e.GetLocalPort()) || !port(e.GetRemotePort()) {
+		return nil, fmt.Errorf("a connection between ports %d and %d can't be", e.GetLocalPort(), e.GetRemotePort())
 	}
 	state, failure := int(e.GetState()), unix.Errno(e.GetError())
 	switch {
@@ -351,7 +373,7 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 	options, err := n.kind.loader(n.sort).Table.ToldBy(e.GetOptions())
 	return &tcp.Waiting{
 		Options: options,
-		Stream:  s, Local: netip.AddrPortFrom(n.kind.moveIP(local), n.at.port), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
+		Stream:  s, Local: netip.AddrPortFrom(n.kind.moveIP(local), uint16(e.GetLocalPort())), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
 		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(), Deferred: e.GetDeferred(),
 	}, err
 }
@@ -362,6 +384,13 @@ func (n *node) checkWaiting() error {
 		return nil
 	}
 	for _, w := range n.few().waiting {
+		is, err := n.kind.isForeign(abroad{ip: w.Local.Addr(), family: familyOf(w.Local.Addr())})
+		if is {
+			err = fmt.Errorf("file %#x, %v: %s, one at %v: %s; add it", n.id, n, socket.Unaccepted(len(n.few().waiting)), w.Local.Addr(), whyAway)
+		}
+		if err != nil {
+			return err
+		}
 		end := *n
 		end.at, end.peer = n.addressOf(w.Local), n.addressOf(w.Remote)
 		if w.Device != "" && linkLocal(end.at) {

@@ -3,9 +3,12 @@ package inet
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -69,6 +72,60 @@ func TestWaiting(t *testing.T) {
 		if err != nil || string(b[:got]) != want {
 			t.Errorf("read %q, %v, want %q", b[:max(0, got)], err, want)
 		}
+	}
+}
+
+// A client may have come to another port than that which the listener is bound to: rules
+// (tproxy) and programs (sk_lookup) lead it there.
+func TestWaitingElsewhere(t *testing.T) {
+	in := waitingImages(t, func(c int) error { return unix.Sendmsg(c, []byte("first"), nil, nil, 0) })
+	e := in[of(extra.TCPWaiting)][0].Message.(*extra.WaitingTCP)
+	want := uint16(e.GetLocalPort() - 1)
+	e.LocalPort = proto.Uint32(uint32(want))
+	holdAll(t, in)
+	fds := restored(t, in)
+	n, _, err := unix.Accept4(fds[1], unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	must(t, err)
+	defer unix.Close(n)
+	var b [10]byte
+	got, err := unix.Read(n, b[:])
+	if err != nil || string(b[:got]) != "first" {
+		t.Errorf("read %q, %v", b[:max(0, got)], err)
+	}
+	sa, err := unix.Getsockname(n)
+	if err != nil || decode(sa).port != want {
+		t.Errorf("it is at %v, %v, want port %d", decode(sa), err, want)
+	}
+}
+
+// At an address that the machine doesn't have, as such rules may give one, nothing could be put
+// back: that is said before the tree is ended.
+func TestWaitingAway(t *testing.T) {
+	testkit.RequireRoot(t)
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	must(t, unix.Unshare(unix.CLONE_NEWNET))
+	here, away := testkit.Here(), "192.0.2.9/32"
+	here.Up(t, "lo")
+	here.Address(t, "lo", away)
+	d := tcp4.bound(t, "0.0.0.0")
+	must(t, unix.Listen(d.Int(), 1))
+	sa, err := unix.Getsockname(d.Int())
+	must(t, err)
+	c := tcp4.make(t)
+	must(t, unix.Connect(c.Int(), &unix.SockaddrInet4{Addr: [4]byte{192, 0, 2, 9}, Port: int(decode(sa).port)}))
+	o := &options.Dump{}
+	o.TCPEstablished = true
+	in, err := dumped(t, o, d.Int())
+	testkit.KernelMemory(t, err)
+	here.NoAddress(t, "lo", away)
+	const want = "one at 192.0.2.9: this machine doesn't have that address"
+	if _, err := dumped(t, o, d.Int()); !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), want) {
+		t.Errorf("without its address: %v", err)
+	}
+	nodes, err := planned(in)
+	must(t, err)
+	if err := nodes[0].(plan.Checked).Check(&plan.CheckEnv{Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a restore without it: %v", err)
 	}
 }
 
@@ -239,7 +296,8 @@ func TestWaitingHostile(t *testing.T) {
 		"long address":    func(e *extra.WaitingTCP) { e.Remote = make([]byte, 17) },
 		"two families":    func(e *extra.WaitingTCP) { e.Remote = make([]byte, 16) },
 		"other family":    func(e *extra.WaitingTCP) { e.Local, e.Remote = make([]byte, 16), make([]byte, 16) },
-		"port":            func(e *extra.WaitingTCP) { e.LocalPort = proto.Uint32(e.GetLocalPort() + 1) },
+		"no port":         func(e *extra.WaitingTCP) { e.LocalPort = new(uint32) },
+		"port":            func(e *extra.WaitingTCP) { e.LocalPort = proto.Uint32(1 << 16) },
 		"no peer":         func(e *extra.WaitingTCP) { e.RemotePort = new(uint32) },
 		"port of peer":    func(e *extra.WaitingTCP) { e.RemotePort = proto.Uint32(1 << 16) },
 		"state":           func(e *extra.WaitingTCP) { e.State = proto.Uint32(2) },
