@@ -342,8 +342,8 @@ func sameNamespaces(t *scan.Task, own map[string]string) error {
 // those for the process.
 func (d *dump) readPending(th *scan.Thread) error {
 	var err error
-	if th.Pending, err = tracee.Pending(th.TID, false); err == nil && th == th.Task.Leader() {
-		th.Shared, err = tracee.Pending(th.TID, true)
+	if th.Pending, err = tracee.Pending(th.TID, false, d.ended); err == nil && th == th.Task.Leader() {
+		th.Shared, err = tracee.Pending(th.TID, true, d.ended)
 	}
 	if err != nil {
 		return kind.About(th.Task, err)

@@ -59,13 +59,13 @@ const fewUnread = 64
 
 // mendOne is mendUnread for one thread. known is the statuses of tasks.
 func (f *freezer) mendOne(th *scan.Thread, known map[*scan.Task]*proc.Status, end time.Time) error {
-	if f.moving[th] {
-		late := func() error {
-			if time.Now().After(end) {
-				return context.DeadlineExceeded
-			}
-			return nil
+	late := func() error {
+		if time.Now().After(end) {
+			return context.DeadlineExceeded
 		}
+		return nil
+	}
+	if f.moving[th] {
 		if _, err := tracee.WaitTrapUntil(th.TID, late); err != nil {
 			return nil //nolint:nilerr // it is gone, or doesn't stop yet: thaw sees to it
 		}
@@ -81,8 +81,8 @@ func (f *freezer) mendOne(th *scan.Thread, known map[*scan.Task]*proc.Status, en
 	if th.Mask, err = tracee.Sigmask(th.TID); err != nil {
 		return alive(err)
 	}
-	waits, err := f.signalWaits(th, known)
-	if errors.Is(err, proc.ErrGone) {
+	waits, err := f.signalWaits(th, known, late)
+	if errors.Is(err, proc.ErrGone) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
 	if err == nil {
@@ -94,7 +94,7 @@ func (f *freezer) mendOne(th *scan.Thread, known map[*scan.Task]*proc.Status, en
 
 // signalWaits tells whether a signal waits that a thread doesn't block. Its own ones are
 // those that are queued, unless there may be some that had no room.
-func (f *freezer) signalWaits(th *scan.Thread, known map[*scan.Task]*proc.Status) (bool, error) {
+func (f *freezer) signalWaits(th *scan.Thread, known map[*scan.Task]*proc.Status, late func() error) (bool, error) {
 	st := known[th.Task]
 	if st == nil {
 		s, err := th.Task.Dir.Status()
@@ -110,7 +110,7 @@ func (f *freezer) signalWaits(th *scan.Thread, known map[*scan.Task]*proc.Status
 		s, err := th.Task.Dir.ThreadStatus(th.TID)
 		return s.SigPnd&^th.Mask != 0, err
 	}
-	all, err := tracee.Pending(th.TID, false)
+	all, err := tracee.Pending(th.TID, false, late)
 	for i := range all {
 		if n := binary.NativeEndian.Uint32(all[i][:]); n > 0 && th.Mask>>(n-1)&1 == 0 {
 			return true, err

@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/hugepages"
 	"glis.dev/glis/internal/linux"
@@ -234,6 +236,14 @@ type CheckEnv struct {
 	// Ended returns why there is no more time, for what has to be waited for. It may be
 	// nil.
 	Ended func() error
+	// Room is how many bytes more than usual the calls take that facets will queue for
+	// the process that is being checked: each adds its own (see Calls).
+	Room atomic.Int64
+}
+
+// Calls adds room for n calls of a batch, each with so many bytes of arguments in memory.
+func (e *CheckEnv) Calls(n, bytes int) {
+	e.Room.Add(int64(n) * int64(arch.EntrySize+(bytes+15)&^15))
 }
 
 // Plan is the set of files to make.

@@ -154,7 +154,7 @@ func (r *restore) arenaSize() uint64 {
 			continue
 		}
 		n := 512<<10 + t.space.BatchSize() + uint64(len(t.fds))*700 + uint64(len(t.threads))*(8<<10) + uint64(len(t.children))*400
-		size = max(size, n+t.filterSize())
+		size = max(size, n+t.room)
 	}
 	size += uint64(r.tree.watched) * 300
 	return (size + arch.PageSize - 1) &^ (arch.PageSize - 1)

@@ -147,6 +147,7 @@ func check(tr *tree, set *kinds.Set, env *plan.CheckEnv) error {
 		if t.zombie {
 			continue
 		}
+		env.Room.Store(0)
 		err := par.Do(len(t.threads), func(i int) error {
 			facets := set.Thread
 			if i == 0 {
@@ -161,6 +162,7 @@ func check(tr *tree, set *kinds.Set, env *plan.CheckEnv) error {
 		if err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
+		t.room = uint64(env.Room.Load())
 	}
 	return nil
 }

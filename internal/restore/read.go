@@ -47,6 +47,7 @@ type task struct {
 	fds                  []descriptor
 	space                *mem.Space
 	signal               unix.Signal // that ends batches
+	room                 uint64      // that its facets need beside the usual, once checked
 
 	comm       string
 	state      uint32 // StateAlive and so on

@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -88,11 +89,33 @@ func awaitBrake(tid proc.TID) error {
 
 // waitsFor tells whether a signal is queued for the process of a thread.
 func waitsFor(tid proc.TID, sig unix.Signal) (bool, error) {
-	queue, err := Pending(tid, true)
+	asked := 0
+	queue, err := Pending(tid, true, func() error {
+		if asked++; asked > 3 {
+			return errMany
+		}
+		return nil
+	})
+	if errors.Is(err, errMany) {
+		return waitsAmong(tid, sig)
+	}
 	for i := range queue {
 		if number := int32(binary.NativeEndian.Uint32(queue[i][:])); number == int32(sig) {
 			return true, nil
 		}
 	}
 	return false, err
+}
+
+// errMany says that more signals are queued than are looked at.
+var errMany = errors.New("many signals are queued")
+
+// waitsAmong is waitsFor where it takes long to look at all that are queued.
+func waitsAmong(tid proc.TID, sig unix.Signal) (bool, error) {
+	dir, err := proc.Open(proc.PID(tid))
+	if err != nil {
+		return false, err
+	}
+	status, err := dir.Status()
+	return status.ShdPnd>>(sig-1)&1 != 0, errors.Join(err, dir.Close())
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -47,10 +46,15 @@ var lockTypes = map[string]uint32{"READ": unix.F_RDLCK, "WRITE": unix.F_WRLCK, "
 
 // DumpFile writes down the locks on a file that the tree holds.
 func (*Locks) DumpFile(env *kind.DumpEnv, f *scan.File) error {
-	for i, l := range f.Info().Locks {
-		if slices.Contains(f.Info().Locks[:i], l) {
+	var written map[proc.Lock]bool
+	if n := len(f.Info().Locks); n > 0 {
+		written = make(map[proc.Lock]bool, n)
+	}
+	for _, l := range f.Info().Locks {
+		if written[l] {
 			continue // by another descriptor
 		}
+		written[l] = true
 		if !env.Options.FileLocks {
 			return kind.Unsupported(f, "it holds a file lock (%s); use --file-locks, if nobody outside of the tree uses that lock, or let the program release it first", lockText(&l))
 		}
@@ -178,7 +182,11 @@ func checkLock(e *lockimg.FileLockEntry) error {
 }
 
 // Check implements kind.Checker.
-func (k *Locks) Check(env *plan.CheckEnv, _ *criu_core.CoreEntry) error { return k.read(env.Store) }
+func (k *Locks) Check(env *plan.CheckEnv, _ *criu_core.CoreEntry) error {
+	err := k.read(env.Store)
+	env.Calls(len(k.all), sizeofFlock) // which are whose is asked later
+	return err
+}
 
 // Restore implements kind.Facet. It must come when nothing of the process is
 // closed any more: that would give up its record locks.
@@ -222,9 +230,11 @@ func take(r *kind.Redo, e *lockimg.FileLockEntry) {
 	c.Explain(func(err error) error { return notTaken(host, e, err) })
 }
 
+const sizeofFlock = 32
+
 // flock is struct flock of fcntl(2).
 func flock(e *lockimg.FileLockEntry) []byte {
-	b := make([]byte, 32)
+	b := make([]byte, sizeofFlock)
 	binary.NativeEndian.PutUint16(b, uint16(e.GetType()))
 	binary.NativeEndian.PutUint64(b[8:], uint64(e.GetStart()))
 	binary.NativeEndian.PutUint64(b[16:], uint64(e.GetLen()))

@@ -48,7 +48,7 @@ func askThread(task *scan.Task, th *scan.Thread) (*told, error) {
 	}
 	err := q.Batch.Run()
 	if err == nil {
-		th.Pending, err = tracee.Pending(th.TID, false)
+		th.Pending, err = tracee.Pending(th.TID, false, forever)
 	}
 	for _, a := range x.answers {
 		if err == nil && a != nil {

@@ -146,11 +146,11 @@ func look(task *scan.Task) (err error) {
 
 func pending(task *scan.Task) (err error) {
 	for _, th := range task.Threads {
-		if th.Pending, err = tracee.Pending(th.TID, false); err != nil {
+		if th.Pending, err = tracee.Pending(th.TID, false, forever); err != nil {
 			return err
 		}
 	}
-	task.Leader().Shared, err = tracee.Pending(task.Leader().TID, true)
+	task.Leader().Shared, err = tracee.Pending(task.Leader().TID, true, forever)
 	return err
 }
 
@@ -210,3 +210,6 @@ func release(task *scan.Task) error {
 	}
 	return errors.Join(errs...)
 }
+
+// forever is for what would ask whether there is still time.
+func forever() error { return nil }

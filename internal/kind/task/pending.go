@@ -30,8 +30,8 @@ func (Signals) Dump(q *kind.Question) (kind.Answer, error) {
 }
 
 // Check implements kind.Checker.
-func (Signals) Check(_ *plan.CheckEnv, c *core.CoreEntry) error {
-	return eachSignal(c.GetThreadCore().GetSignalsP(), func(uint64, []byte) {})
+func (Signals) Check(env *plan.CheckEnv, c *core.CoreEntry) error {
+	return checkSignals(env, c.GetThreadCore().GetSignalsP())
 }
 
 // Restore implements kind.Facet. A thread may send itself anything.
@@ -56,8 +56,8 @@ func (SharedSignals) Dump(q *kind.Question) (kind.Answer, error) {
 }
 
 // Check implements kind.Checker.
-func (SharedSignals) Check(_ *plan.CheckEnv, c *core.CoreEntry) error {
-	return eachSignal(c.GetTc().GetSignalsS(), func(uint64, []byte) {})
+func (SharedSignals) Check(env *plan.CheckEnv, c *core.CoreEntry) error {
+	return checkSignals(env, c.GetTc().GetSignalsS())
 }
 
 // Restore implements kind.Facet.
@@ -134,6 +134,12 @@ func Waiting(c *core.CoreEntry) (mask uint64) {
 
 // signo returns the number of a queued signal.
 func signo(s *linux.Siginfo) int32 { return int32(binary.LittleEndian.Uint32(s[:])) }
+
+// checkSignals refuses what can't be pending, and has room for the rest.
+func checkSignals(env *plan.CheckEnv, q *siginfo.SignalQueueEntry) error {
+	env.Calls(len(q.GetSignals()), linux.SiginfoSize)
+	return eachSignal(q, func(uint64, []byte) {})
+}
 
 // eachSignal calls queue for every signal of an image, oldest first.
 func eachSignal(q *siginfo.SignalQueueEntry, queue func(sig uint64, info []byte)) error {

@@ -15,6 +15,7 @@ import (
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -47,15 +48,36 @@ func (PosixTimers) Dump(q *kind.Question) (kind.Answer, error) {
 		return nil, nil
 	}
 	entries := make([]*timer.PosixTimerEntry, len(timers))
-	at, _ := q.Batch.Alloc(len(timers) * timespecs)
 	for i, t := range timers {
 		if entries[i], err = timerEntry(q.Task, &t); err != nil {
 			return nil, err
 		}
-		q.Batch.Call("timer_gettime", unix.SYS_TIMER_GETTIME, uint64(t.ID), uint64(at)+uint64(i)*timespecs)
 	}
+	first := min(len(entries), timersAtOnce)
+	answer := askTimers(q.Batch, entries[:first])
 	return func(c *core.CoreEntry) error {
-		b, err := q.Batch.Output(at, len(timers)*timespecs)
+		if err := errors.Join(answer(), askMoreTimers(q, entries[first:])); err != nil {
+			return err
+		}
+		slices.SortFunc(entries, func(a, b *timer.PosixTimerEntry) int { return int(a.GetItId()) - int(b.GetItId()) })
+		c.Tc.Timers.Posix = entries
+		return nil
+	}, nil
+}
+
+// timersAtOnce is how many timers a batch asks for: a task's arena has room for these
+// beside all else.
+const timersAtOnce = 256
+
+// askTimers queues calls that ask how much is left of timers; what is returned reads the
+// answers.
+func askTimers(batch *remote.Batch, entries []*timer.PosixTimerEntry) func() error {
+	at, _ := batch.Alloc(len(entries) * timespecs)
+	for i, e := range entries {
+		batch.Call("timer_gettime", unix.SYS_TIMER_GETTIME, uint64(e.GetItId()), uint64(at)+uint64(i)*timespecs)
+	}
+	return func() error {
+		b, err := batch.Output(at, len(entries)*timespecs)
 		if err != nil {
 			return err
 		}
@@ -64,10 +86,28 @@ func (PosixTimers) Dump(q *kind.Question) (kind.Answer, error) {
 				*v = proto.Uint64(binary.NativeEndian.Uint64(b[i*timespecs+8*k:]))
 			}
 		}
-		slices.SortFunc(entries, func(a, b *timer.PosixTimerEntry) int { return int(a.GetItId()) - int(b.GetItId()) })
-		c.Tc.Timers.Posix = entries
 		return nil
-	}, nil
+	}
+}
+
+// askMoreTimers asks for timers in batches of their own, behind the one of the question,
+// which has run.
+func askMoreTimers(q *kind.Question, entries []*timer.PosixTimerEntry) error {
+	arena := q.Task.Arena
+	defer arena.Rewind(arena.Top())
+	for some := range slices.Chunk(entries, timersAtOnce) {
+		top := arena.Top()
+		b := arena.Batch(&q.Thread.Thread)
+		answer := askTimers(b, some)
+		if err := b.Run(); err != nil {
+			return err
+		}
+		if err := answer(); err != nil {
+			return err
+		}
+		arena.Rewind(top)
+	}
+	return nil
 }
 
 // timerEntry is what /proc tells of a timer, as the image has it.
@@ -94,9 +134,10 @@ func timerEntry(task *scan.Task, t *proc.Timer) (*timer.PosixTimerEntry, error) 
 const mostSkipped = 10_000
 
 // Check implements kind.Checker.
-func (PosixTimers) Check(_ *plan.CheckEnv, c *core.CoreEntry) error {
+func (PosixTimers) Check(env *plan.CheckEnv, c *core.CoreEntry) error {
 	next := uint64(0)
-	for _, e := range c.GetTc().GetTimers().GetPosix() {
+	timers := c.GetTc().GetTimers().GetPosix()
+	for _, e := range timers {
 		id := uint64(e.GetItId())
 		switch {
 		case id < next || id > 1<<31-1:
@@ -110,6 +151,13 @@ func (PosixTimers) Check(_ *plan.CheckEnv, c *core.CoreEntry) error {
 		}
 		next = id + 1
 	}
+	env.Calls(len(timers), timespecs)
+	if len(timers) > 0 && !canNumber() {
+		env.Calls(int(next), 0) // those that are left out are made and deleted
+	} else {
+		next = uint64(len(timers))
+	}
+	env.Calls(int(next), sigeventSize+16)
 	return nil
 }
 

@@ -222,8 +222,12 @@ func (s Seccomp) Check(env *plan.CheckEnv, c *core.CoreEntry) error {
 		return nil
 	}
 	all, err := s.image(env.Store)
-	if err == nil {
-		_, err = chain(all, t.GetSeccompFilter())
+	if err != nil {
+		return err
+	}
+	filters, err := chain(all, t.GetSeccompFilter())
+	for _, f := range filters {
+		env.Calls(1, len(f.GetFilter())+32)
 	}
 	return err
 }
