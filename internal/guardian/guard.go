@@ -219,6 +219,13 @@ func (g *Guard) Brake(pid proc.PID) error {
 	return g.put(recordBrake, func(b []byte) []byte { return le.AppendUint32(b, uint32(pid)) })
 }
 
+// BrakeMasked is Brake of one that tracee.Unbrake will let go on with a signal mask.
+func (g *Guard) BrakeMasked(pid proc.PID, mask uint64) error {
+	return g.put(recordMasked, func(b []byte) []byte {
+		return le.AppendUint64(le.AppendUint32(b, uint32(pid)), mask)
+	})
+}
+
 // Unbraked says that no process is braked any more.
 func (g *Guard) Unbraked() error { return g.put(recordLoose, func(b []byte) []byte { return b }) }
 

@@ -15,6 +15,7 @@ import (
 
 func TestMain(m *testing.M) {
 	Main(Hooks{Discard: func(int) error { return nil }})
+	unbrakes()
 	os.Exit(testkit.Main(m))
 }
 

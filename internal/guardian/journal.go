@@ -37,6 +37,7 @@ const (
 	recordOption = 'o'
 	recordKept   = 'k'
 	recordBrake  = 'b' // a process is braked, see tracee.Brake
+	recordMasked = 'm' // the same, and which signals its first thread blocks, see tracee.Unmask
 	recordLoose  = 'l' // none is any more
 	recordArena  = 'a'
 	recordName   = 'n'
@@ -147,6 +148,7 @@ const (
 	taskSize   = 12
 	optionSize = 28
 	arenaSize  = 20
+	maskedSize = 12
 	nameHead   = 16
 )
 
@@ -157,6 +159,7 @@ type story struct {
 	options []Option
 	kept    string // the table that holds packets back
 	braked  []proc.PID
+	masks   map[proc.PID]uint64 // of those of them that may have lost theirs
 	arenas  map[proc.PID][]area
 	names   []name
 	shms    []shm
@@ -195,6 +198,13 @@ func (s *story) take(kind byte, body []byte) bool {
 		})
 	case kind == recordBrake && len(body) == 4:
 		s.braked = append(s.braked, proc.PID(le.Uint32(body)))
+	case kind == recordMasked && len(body) == maskedSize:
+		pid := proc.PID(le.Uint32(body))
+		s.braked = append(s.braked, pid)
+		if s.masks == nil {
+			s.masks = map[proc.PID]uint64{}
+		}
+		s.masks[pid] = le.Uint64(body[4:])
 	case kind == recordArena && len(body) == arenaSize:
 		if s.arenas == nil {
 			s.arenas = map[proc.PID][]area{}
@@ -214,7 +224,7 @@ func (s *story) take(kind byte, body []byte) bool {
 	case kind == recordFrozen && len(body) > 1:
 		s.frozen = frozen{string(body[1:]), body[0] != 0}
 	case kind == recordLoose:
-		s.braked = nil
+		s.braked, s.masks = nil, nil
 	case kind == recordKept:
 		s.kept = string(body)
 	default:

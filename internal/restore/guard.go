@@ -132,7 +132,7 @@ func (r *restore) brake() error {
 		if t.zombie || r.stops(t) || waits(pid, unix.SIGCONT) {
 			continue
 		}
-		if err := r.guard.Brake(pid); err != nil {
+		if err := r.guard.BrakeMasked(pid, t.images[0].mask); err != nil {
 			return err
 		}
 		if err := tracee.Brake(pid); err != nil {
@@ -159,8 +159,9 @@ func waits(pid proc.PID, sig unix.Signal) bool {
 func (r *restore) unbrake() error {
 	var errs []error
 	for _, t := range r.braked {
-		if err := tracee.Unbrake(proc.PID(t.pid), t.images[0].mask); err != nil && !errors.Is(err, tracee.ErrGone) {
-			errs = append(errs, fmt.Errorf("%v: %w", t, err))
+		pid := proc.PID(t.pid)
+		if err := tracee.Unbrake(pid, t.images[0].mask); err != nil && !errors.Is(err, tracee.ErrGone) {
+			errs = append(errs, fmt.Errorf("%v: %w", t, errors.Join(err, tracee.Brake(pid)))) // it is to stand until it is mended
 		}
 	}
 	if len(r.braked) > 0 && len(errs) == 0 { // else the guardian is to see to it

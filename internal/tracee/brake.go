@@ -36,55 +36,88 @@ func brakeSignal(pid proc.PID, sig unix.Signal) error {
 // Unbrake takes the SIGSTOP of a process away by its first thread, which is
 // about to be let go and has the signal mask given afterwards. Should somebody
 // send a SIGCONT just now, the thread runs already, for a moment.
+//
+// Should the tracer die in between, the process stops by that signal before any
+// instruction of its own, but may have all signals blocked: see Unmask. It has its
+// mask again before the kernel is told that somebody knows of the stop, and forgets the signal.
 func Unbrake(pid proc.PID, mask uint64) error {
 	tid := proc.TID(pid)
-	if err := SetSigmask(tid, ^uint64(0)); err != nil {
-		return err
-	}
 	if err := Brake(pid); err != nil {
 		return err
 	}
-	if err := Cont(tid, 0); err != nil {
-		return err
+	for {
+		if err := SetSigmask(tid, AllSignals); err != nil {
+			return err
+		}
+		if err := Cont(tid, 0); err != nil {
+			return err
+		}
+		if err := awaitStop(tid); err != nil {
+			return err
+		}
+		if err := SetSigmask(tid, mask); err != nil {
+			return err
+		}
+		if over, err := brakeIsOff(tid); over || err != nil {
+			return err
+		}
 	}
-	if err := awaitBrake(tid); err != nil {
-		return err
-	}
-	return SetSigmask(tid, mask)
 }
 
-// awaitBrake waits for the stop by SIGSTOP, or makes the thread stop if there
-// is none to wait for any more.
-func awaitBrake(tid proc.TID) error {
+// AllSignals is the mask of a thread that blocks all it can.
+const AllSignals = ^uint64(1<<(unix.SIGKILL-1) | 1<<(unix.SIGSTOP-1))
+
+// awaitStop waits until a thread has stopped, and leaves the report of it. It makes the
+// thread stop if nothing else does.
+func awaitStop(tid proc.TID) error {
 	const within = 100 * time.Millisecond
-	var asked time.Time // when we began to wait, or asked for a stop last
-	for {
-		s, ok, err := TryWait(tid)
-		switch {
-		case err != nil:
+	for asked := time.Now(); ; {
+		switch stopped, err := hasStopped(tid); {
+		case stopped || err != nil:
 			return err
-		case !ok && asked.IsZero():
-			asked = time.Now()
-		case !ok && time.Since(asked) > within:
+		case time.Since(asked) > within:
 			asked = time.Now()
 			if err := Interrupt(tid); err != nil {
 				return err
 			}
-		case !ok:
+		default:
 			runtime.Gosched()
-		case s.Exited():
-			return fmt.Errorf("thread %d: %v: %w", tid, s, ErrGone)
-		case s.Event() == 0 && s.Signal() == unix.SIGSTOP:
-			return nil
-		default: // a trap of ptrace's own
-			if waits, err := waitsFor(tid, unix.SIGSTOP); err != nil || !waits {
-				return err
-			}
-			if err := Cont(tid, 0); err != nil {
-				return err
-			}
 		}
 	}
+}
+
+// brakeIsOff takes the report of a stop. It tells whether the SIGSTOP of the process has
+// been fetched.
+func brakeIsOff(tid proc.TID) (bool, error) {
+	s, err := Wait(tid)
+	switch {
+	case err != nil:
+		return false, err
+	case s.Exited():
+		return false, fmt.Errorf("thread %d: %v: %w", tid, s, ErrGone)
+	case s.Event() == 0 && s.Signal() == unix.SIGSTOP:
+		return true, nil
+	}
+	waits, err := waitsFor(tid, unix.SIGSTOP) // it was a trap of ptrace's own
+	return !waits, err
+}
+
+// Unmask gives the first thread of a process, which is stopped here, its signal mask
+// back if a tracer died in Unbrake: if it stands by SIGSTOP, or is about to, and has all
+// signals blocked.
+func Unmask(tid proc.TID, s Stop, mask uint64) error {
+	stopped := s.Signal() == unix.SIGSTOP
+	if !stopped {
+		var err error
+		if stopped, err = waitsFor(tid, unix.SIGSTOP); err != nil {
+			return err
+		}
+	}
+	now, err := Sigmask(tid)
+	if err != nil || !stopped || now != AllSignals {
+		return err
+	}
+	return SetSigmask(tid, mask)
 }
 
 // waitsFor tells whether a signal is queued for the process of a thread.

@@ -229,6 +229,21 @@ func wait(tid proc.TID, flags int) (Stop, error) {
 	}
 }
 
+// hasStopped tells whether there is something to wait for, and leaves it there.
+func hasStopped(tid proc.TID) (bool, error) {
+	for i := 1; ; i++ {
+		var info unix.Siginfo // its signal is 0 as long as there is nothing
+		err := unix.Waitid(unix.P_PID, int(tid), &info, linux.WALL|unix.WEXITED|unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil)
+		switch {
+		case err == unix.EINTR, err != nil && err != unix.ECHILD && i < ptraceTries:
+			continue
+		case err != nil:
+			return false, wrap("wait for", tid, err)
+		}
+		return info.Signo != 0, nil
+	}
+}
+
 // WaitTrap waits for the stop that Interrupt asked for (or that an
 // auto-attached child begins with). Signals that come first are delivered to
 // the thread, as they would have been without us.
