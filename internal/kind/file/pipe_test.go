@@ -102,6 +102,38 @@ func TestPipeFullAndLarge(t *testing.T) {
 	}
 }
 
+// splice(2) puts more than a page into a buffer, so that a pipe holds more than its size.
+func TestPipeSpliced(t *testing.T) {
+	r, w := newPipeFDs(t, unix.O_NONBLOCK)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 2<<10) // the kernel has 32 KiB in a piece, mostly
+	var want []byte
+	for err := error(nil); err == nil; {
+		p, e := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if e != nil {
+			t.Fatal(e)
+		}
+		write(t, p[0], string(data))
+		var n int64
+		if n, err = unix.Splice(p[1], nil, w, nil, len(data), unix.SPLICE_F_NONBLOCK); n > 0 {
+			want = append(want, data[:n]...)
+		}
+		unix.Close(p[0])
+		unix.Close(p[1])
+	}
+	if len(want) <= defaultPipeSize {
+		t.Skipf("the kernel had no memory in larger pieces than pages: the pipe holds %d bytes", len(want))
+	}
+	g := self(t)
+	g.add(r)
+	g.add(w)
+	made := g.roundTrip()
+	for _, n := range []int{made[1].Int(), r} { // the first is as it was
+		if got, _ := readAll(t, n); strings.Join(got, "") != string(want) {
+			t.Errorf("%d bytes are there, not the %d that were", len(strings.Join(got, "")), len(want))
+		}
+	}
+}
+
 // Data in many small pieces take a slot each, and fewer when written anew.
 func TestPipeSmall(t *testing.T) {
 	r, w := newPipeFDs(t, 0)
@@ -389,8 +421,9 @@ func TestPipeHostile(t *testing.T) {
 		mustFail(t, err, c.want)
 	}
 	// More than fits is an error, not an endless wait.
-	full := pipeImages(7, 0, 1)
-	_ = full.Put(image.PipesData, dataEntry(7, 1<<20, 0), make([]byte, 1<<20))
+	full, e := pipeImages(7, 0, 1), dataEntry(7, 20, 0)
+	putBytes(e, pipePackets, bytes.Repeat([]byte{1}, 20)) // each takes one of 16 buffers
+	_ = full.Put(image.PipesData, e, make([]byte, 20))
 	mustFail(t, newRedo(t, full).create(), "are left")
 }
 

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -141,15 +142,15 @@ func (s *pipeSet) check(env *plan.CheckEnv) error {
 	if s.outside {
 		return fmt.Errorf("pipe %#x: the other end was held outside of the tree; hand in another pipe by --inherit-fd 'fd[N]:pipe:[%d]'", s.id, s.id)
 	}
-	if s.size() <= defaultPipeSize || env.Capable(unix.CAP_SYS_RESOURCE) {
+	if s.room() <= defaultPipeSize || env.Capable(unix.CAP_SYS_RESOURCE) {
 		return nil
 	}
 	most, err := pipeMaxSize()
 	if err != nil {
 		return err
 	}
-	if uint64(s.size()) > most {
-		return fmt.Errorf("pipe %#x: it held up to %d bytes, and without CAP_SYS_RESOURCE no pipe may hold more than %d; raise /proc/sys/fs/pipe-max-size", s.id, s.size(), most)
+	if uint64(s.room()) > most {
+		return fmt.Errorf("pipe %#x: it held up to %d bytes, and without CAP_SYS_RESOURCE no pipe may hold more than %d; raise /proc/sys/fs/pipe-max-size", s.id, s.room(), most)
 	}
 	return nil
 }
@@ -244,9 +245,9 @@ func (s *pipeSet) share(r, w *fd.FD) (*fd.FD, error) {
 
 // fill gives a new pipe its size, owner and data.
 func (s *pipeSet) fill(w *fd.FD) error {
-	if s.size() != 0 && s.size() != defaultPipeSize {
-		if _, err := unix.FcntlInt(uintptr(w.Int()), unix.F_SETPIPE_SZ, int(s.size())); err != nil {
-			return fmt.Errorf("let it hold %d bytes: %w", s.size(), err)
+	if size := s.room(); size != 0 && size != defaultPipeSize {
+		if _, err := unix.FcntlInt(uintptr(w.Int()), unix.F_SETPIPE_SZ, int(size)); err != nil {
+			return fmt.Errorf("let it hold %d bytes: %w", size, err)
 		}
 	}
 	if err := s.own(w); err != nil {
@@ -257,6 +258,16 @@ func (s *pipeSet) fill(w *fd.FD) error {
 
 // size is how much the pipe held, in bytes; 0 if that is not known.
 func (s *pipeSet) size() uint32 { return s.entry.GetSize() }
+
+// room is size, or more: what splice(2) takes from a socket may be several pages in one of
+// the pipe's buffers, of which it has one for each page of its size; write(2) puts in one page.
+func (s *pipeSet) room() uint32 {
+	size := s.size()
+	if n := s.queue.size(); n > int(cmp.Or(size, defaultPipeSize)) {
+		return uint32(min(n, maxPipeSize)) // the kernel takes the next power of two
+	}
+	return size
+}
 
 // own gives a new pipe to whom it belonged.
 func (s *pipeSet) own(w *fd.FD) error {
