@@ -61,6 +61,13 @@ func faultyEngine(t *testing.T) string {
 func faultWrite(b *[10]byte) {
 	linux.Syscall6(SYS_WRITE, 2, uintptr(unsafe.Pointer(b)), uintptr(len(b)), 0, 0, 0)
 }
+
+//go:nosplit
+//go:norace
+func faultDie() {
+	pid, _, _ := linux.Syscall6(SYS_GETPID, 0, 0, 0, 0, 0, 0)
+	linux.Syscall6(SYS_KILL, pid, uintptr(SIGKILL), 0, 0, 0, 0)
+}
 `...)
 	dir := t.TempDir()
 	changed := filepath.Join(dir, "syscall_linux.go")
@@ -81,7 +88,7 @@ func faultWrite(b *[10]byte) {
 	cmd := exec.Command("go", "build", testkit.LinkFlags, "-overlay", filepath.Join(dir, "overlay.json"), "-o", engine, "../cmd/glis")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build an engine that fails on demand: %v\n%s", err, msg)
+		t.Fatalf("build an engine that fails or dies on demand: %v\n%s", err, msg)
 	}
 	return engine
 }

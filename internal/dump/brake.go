@@ -3,10 +3,12 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
@@ -15,7 +17,8 @@ import (
 
 // While sockets of the tree are in a state in which the tree must not meet
 // them, its tasks are braked: should the engine die, they stay stopped until
-// the guardian has put the sockets right.
+// the guardian has put the sockets right. So they are before the commit, until the
+// guardian has killed them.
 
 // brakes is who is braked.
 type brakes struct {
@@ -27,12 +30,7 @@ type brakes struct {
 // brake brakes all tasks that are not stopped anyway.
 func (d *dump) brake() error {
 	d.brakes.all = true
-	for _, t := range d.tree.Tasks {
-		if err := d.brakeTask(t); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.brakeTasks(d.tree.Tasks)
 }
 
 // brakeUsers brakes the tasks that may get to meet a file.
@@ -48,13 +46,9 @@ func (d *dump) brakeUsers(f *scan.File) error {
 		if d.brakes.tables[table] {
 			continue
 		}
-		for _, t := range d.tree.Tasks {
-			if t.IDs.Files != table {
-				continue
-			}
-			if err := d.brakeTask(t); err != nil {
-				return err
-			}
+		others := func(t *scan.Task) bool { return t.IDs.Files != table }
+		if err := d.brakeTasks(slices.DeleteFunc(slices.Clone(d.tree.Tasks), others)); err != nil {
+			return err
 		}
 		if d.brakes.tables == nil {
 			d.brakes.tables = map[uint32]bool{}
@@ -64,20 +58,30 @@ func (d *dump) brakeUsers(f *scan.File) error {
 	return nil
 }
 
-func (d *dump) brakeTask(t *scan.Task) error {
-	if d.brakes.tasks[t] || t.Zombie || t.Stopped || waits(t, unix.SIGCONT) {
+// brakeTasks brakes those of some tasks that are not yet, and not stopped anyway.
+func (d *dump) brakeTasks(some []*scan.Task) error {
+	var fresh []*scan.Task
+	var pids []proc.PID
+	for _, t := range some {
+		if !d.brakes.tasks[t] && !t.Zombie && !t.Stopped && !waits(t, unix.SIGCONT) {
+			fresh, pids = append(fresh, t), append(pids, t.PID)
+		}
+	}
+	if len(fresh) == 0 {
 		return nil
 	}
-	if err := d.guard.Brake(t.PID); err != nil {
+	if err := d.guard.Brake(pids...); err != nil {
 		return err
-	}
-	if err := tracee.Brake(t.PID); err != nil {
-		return fmt.Errorf("%v: %w", t, err)
 	}
 	if d.brakes.tasks == nil {
 		d.brakes.tasks = map[*scan.Task]bool{}
 	}
-	d.brakes.tasks[t] = true
+	for _, t := range fresh {
+		if err := tracee.Brake(t.PID); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+		d.brakes.tasks[t] = true
+	}
 	return nil
 }
 

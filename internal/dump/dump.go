@@ -281,13 +281,13 @@ func (d *dump) endKinds() {
 
 // seal is all that has to be done before the tree may be killed. Its last step
 // is the commit: until then a failure, or the engine's death, takes everything
-// back; from then on nothing of the tree may live.
+// back; from then on nothing of the tree may live, nor run until the guardian has ended it.
 func (d *dump) seal(ctx context.Context) error {
 	d.obs.Stage("write")
 	for _, f := range []func() error{
 		d.lastLook, func() error { return d.writeImages(ctx) }, d.lateSignals,
 		func() error { return d.obs.Notify(ctx, event.PostDump, d.opts.Tree) },
-		func() error { return d.commit(ctx) }, d.keepLock, d.guard.Alive, d.leaveSockets,
+		func() error { return d.commit(ctx) }, d.keepLock, d.guard.Alive, d.leaveSockets, d.brake,
 		func() error { return d.guard.Phase(guardian.Committed) },
 	} {
 		if err := d.ended(); err != nil {

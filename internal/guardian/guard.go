@@ -213,10 +213,15 @@ func (g *Guard) Segment(id uint32) error {
 	})
 }
 
-// Brake makes known that a process is about to be braked: that it is to go on
-// only after its sockets have got their options.
-func (g *Guard) Brake(pid proc.PID) error {
-	return g.put(recordBrake, func(b []byte) []byte { return le.AppendUint32(b, uint32(pid)) })
+// Brake makes known that processes are about to be braked: that they are to go on
+// only after their sockets have got their options.
+func (g *Guard) Brake(pids ...proc.PID) error {
+	return g.write(func(b []byte) []byte {
+		for _, pid := range pids {
+			b = le.AppendUint32(append(b, recordBrake, 4, 0), uint32(pid))
+		}
+		return b
+	})
 }
 
 // BrakeMasked is Brake of one that tracee.Unbrake will let go on with a signal mask.
