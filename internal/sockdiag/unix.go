@@ -84,8 +84,19 @@ type MemInfo struct {
 // EachUnix calls fn with every unix socket of the namespace. The socket is
 // only valid during the call. It takes some 0.5 µs per socket.
 func (c *Conn) EachUnix(show Show, fn func(*Unix) error) error {
+	return c.eachUnix(allStates, show, fn)
+}
+
+// EachListener is EachUnix for those that listen. The kernel ends its answer at one
+// whose ShowIcons has no room (more than some 8000), and doesn't tell.
+func (c *Conn) EachListener(show Show, fn func(*Unix) error) error {
+	const tcpListen = 10 // include/net/tcp_states.h
+	return c.eachUnix(1<<tcpListen, show, fn)
+}
+
+func (c *Conn) eachUnix(states uint32, show Show, fn func(*Unix) error) error {
 	var u Unix
-	return c.each(netlink.Dump, unixRequest(0, noCookie, show), func(b []byte) error {
+	return c.each(netlink.Dump, unixRequest(states, 0, noCookie, show), func(b []byte) error {
 		if err := ParseUnix(b, &u); err != nil {
 			return err
 		}
@@ -95,14 +106,15 @@ func (c *Conn) EachUnix(show Show, fn func(*Unix) error) error {
 
 // Unix asks for one socket by inode and, unless 0, cookie. The kernel searches
 // all sockets of the namespace for it: ask for a few this way, for many with
-// EachUnix. No such socket is unix.ENOENT, another cookie unix.ESTALE.
+// EachUnix. No such socket is unix.ENOENT, another cookie unix.ESTALE, ShowIcons of more
+// than some 1900 unix.EMSGSIZE.
 func (c *Conn) Unix(ino uint32, cookie uint64, show Show) (*Unix, error) {
 	if cookie == 0 {
 		cookie = noCookie
 	}
 	u := &Unix{}
 	found := false
-	err := c.each(0, unixRequest(ino, cookie, show), func(b []byte) error {
+	err := c.each(0, unixRequest(allStates, ino, cookie, show), func(b []byte) error {
 		found = true
 		err := ParseUnix(b, u)
 		u.Name = bytes.Clone(u.Name)
@@ -117,11 +129,11 @@ func (c *Conn) Unix(ino uint32, cookie uint64, show Show) (*Unix, error) {
 	return u, nil
 }
 
-func unixRequest(ino uint32, cookie uint64, show Show) []byte {
+func unixRequest(states, ino uint32, cookie uint64, show Show) []byte {
 	b := make([]byte, unixRequestSize)
 	ne := binary.NativeEndian
 	b[0] = unix.AF_UNIX
-	ne.PutUint32(b[4:], allStates)
+	ne.PutUint32(b[4:], states)
 	ne.PutUint32(b[8:], ino)
 	ne.PutUint32(b[12:], uint32(show))
 	ne.PutUint32(b[16:], uint32(cookie))

@@ -74,12 +74,7 @@ func (k *Kind) ambiguous(u *sockdiag.Unix) bool {
 		return false // nobody else can send to it
 	}
 	for _, m := range k.queues[u.Ino].messages {
-		n := 0
-		for _, s := range k.candidates(u) {
-			if bytes.Equal(s.Name, m.name) {
-				n++
-			}
-		}
+		n := len(k.sending(m.name))
 		if n > 1 || n == 1 && (len(m.name) == 0 || len(u.Name) == 0) {
 			return true
 		}
@@ -93,11 +88,11 @@ func (k *Kind) askSendersOf(m *sockmem.Memory, ino uint32) error {
 		return err
 	}
 	defer d.Close()
-	own, err := ownFiles(m)
+	at, err := m.File(d.Int())
 	if err != nil {
 		return err
 	}
-	all, err := m.Queue(own[int32(d.Int())])
+	all, err := m.Queue(at)
 	if err != nil {
 		return err
 	}
@@ -148,12 +143,8 @@ func (k *Kind) assignOne(u *sockdiag.Unix, m *message, left map[uint32]uint64, f
 	if err != nil {
 		return err
 	}
-	for _, s := range k.candidates(u) {
-		near := s.Ino == u.Peer || s.Peer == u.Ino
-		if len(u.Name) == 0 && s.Ino != u.Peer && s.Peer != u.Ino {
-			continue // nobody but its peer, or who is connected to it, can have sent to it
-		}
-		if near == far || left[s.Ino] < uint64(size) || !bytes.Equal(s.Name, m.name) {
+	for _, s := range k.candidates(u, m.name, far) {
+		if left[s.Ino] < uint64(size) || !bytes.Equal(s.Name, m.name) {
 			continue
 		}
 		left[s.Ino] -= uint64(size)
@@ -183,27 +174,53 @@ func (k *Kind) assignRest(u *sockdiag.Unix) {
 	}
 }
 
-// candidates returns the datagram sockets of the tree that have sent something:
-// first the peer, then those that are connected to u, then all others.
-func (k *Kind) candidates(u *sockdiag.Unix) []*sockdiag.Unix {
+// candidates returns datagram sockets of the tree that may have sent a message with that
+// name: first the peer, then those that are connected to u, or, far, all others. Nobody
+// but the former can have sent to a socket without a name.
+func (k *Kind) candidates(u *sockdiag.Unix, name []byte, far bool) (out []*sockdiag.Unix) {
+	near := func(s *sockdiag.Unix) bool { return s.Ino == u.Peer || s.Peer == u.Ino }
+	all, aimed := k.sending(name), k.picture.aimed(u)
+	if far {
+		if len(u.Name) == 0 {
+			return nil
+		}
+		return slices.DeleteFunc(slices.Clone(all), near)
+	}
+	if peer := k.picture.socks[u.Peer]; peer != nil && k.sent(peer) {
+		out = append(out, peer)
+	}
+	if len(all) < len(aimed) { // whichever are fewer
+		return append(out, slices.DeleteFunc(slices.Clone(all), func(s *sockdiag.Unix) bool { return s.Peer != u.Ino })...)
+	}
+	for _, ino := range aimed {
+		if s := k.picture.socks[ino]; k.sent(s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// sent tells whether a socket is a datagram socket of the tree and has sent something
+// that waits to be read.
+func (k *Kind) sent(s *sockdiag.Unix) bool {
+	return s.Type == sys.SOCK_DGRAM && s.Mem.WmemAlloc > 0 && k.picture.files[s.Ino] != nil
+}
+
+// sending returns the datagram sockets of the tree of that name that have sent
+// something, in order.
+func (k *Kind) sending(name []byte) []*sockdiag.Unix {
 	if k.senders == nil {
-		k.senders = []*sockdiag.Unix{}
+		k.senders = map[string][]*sockdiag.Unix{}
 		for ino := range k.picture.files {
-			if s := k.picture.socks[ino]; s != nil && s.Type == sys.SOCK_DGRAM && s.Mem.WmemAlloc > 0 {
-				k.senders = append(k.senders, s)
+			if s := k.picture.socks[ino]; s != nil && k.sent(s) {
+				k.senders[string(s.Name)] = append(k.senders[string(s.Name)], s)
 			}
 		}
-	}
-	rank := func(s *sockdiag.Unix) int {
-		if s.Ino == u.Peer {
-			return 0
+		for _, all := range k.senders {
+			slices.SortFunc(all, func(a, b *sockdiag.Unix) int { return cmp.Compare(a.Ino, b.Ino) })
 		}
-		return 1
 	}
-	slices.SortFunc(k.senders, func(a, b *sockdiag.Unix) int {
-		return cmp.Or(rank(a)-rank(b), cmp.Compare(a.Ino, b.Ino))
-	})
-	return k.senders
+	return k.senders[string(name)]
 }
 
 // complete makes sure that all messages at a socket were found. An empty

@@ -130,7 +130,7 @@ func (k *Kind) accept(door *fd.FD, l *link, client *fd.FD) error {
 			return fmt.Errorf("accept: %w", err)
 		}
 		own, e := fd.New(n), l.ends()
-		ours, err := k.connected(own, client, e.serverName)
+		ours, err := k.connected(own, client, e)
 		if err != nil || !ours {
 			if err := errors.Join(err, own.Close()); err != nil {
 				return err
@@ -145,25 +145,49 @@ func (k *Kind) accept(door *fd.FD, l *link, client *fd.FD) error {
 	}
 }
 
-// connected tells whether an accepted socket's peer is the client.
-func (k *Kind) connected(own, client *fd.FD, name []byte) (bool, error) {
-	if isPath(name) {
+// connected tells whether an accepted socket's peer is the client. The kernel looks
+// through all sockets for it, so it is asked once for each process that connects:
+// whatever else that one's number has come from it as well, and in the order in which it
+// connected.
+func (k *Kind) connected(own, client *fd.FD, e ends) (bool, error) {
+	if isPath(e.serverName) {
 		return true, nil
 	}
-	var a, b sys.Stat_t
-	if err := errors.Join(sys.Fstat(own.Int(), &a), sys.Fstat(client.Int(), &b)); err != nil {
+	who, err := sys.GetsockoptUcred(own.Int(), sys.SOL_SOCKET, sys.SO_PEERCRED)
+	if err != nil {
+		return false, fmt.Errorf("who connected? %w", err)
+	}
+	if pid := k.connecting[e.connect.PID]; pid != 0 {
+		return who.Pid == pid, nil
+	}
+	var b sys.Stat_t
+	if err := sys.Fstat(client.Int(), &b); err != nil {
 		return false, fmt.Errorf("fstat: %w", err)
+	}
+	peer, err := k.askPeer(own)
+	if err != nil || peer != uint32(b.Ino) {
+		return false, err
+	}
+	k.connecting[e.connect.PID] = who.Pid // 0 of one that isn't visible here, as others may not be
+	return true, nil
+}
+
+// askPeer asks the kernel which socket another one is connected to.
+func askPeer(own *fd.FD) (uint32, error) {
+	var a sys.Stat_t
+	if err := sys.Fstat(own.Int(), &a); err != nil {
+		return 0, fmt.Errorf("fstat: %w", err)
 	}
 	c, err := sockdiag.Open(0)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer c.Close()
 	u, err := c.Unix(uint32(a.Ino), 0, sockdiag.ShowPeer)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	return u.Peer == uint32(b.Ino), nil
+	return u.Peer, nil
 }
 
 // boundFile returns the file that a socket is bound to, also if it has no name

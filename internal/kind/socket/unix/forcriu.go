@@ -2,6 +2,7 @@ package unix
 
 import (
 	"fmt"
+	"slices"
 
 	sys "golang.org/x/sys/unix"
 
@@ -54,6 +55,11 @@ func (k *Kind) backlogFor(l *look, e *extra.SocketEntry) *uint32 {
 // taking tells whether others than its own peer are connected to a datagram socket
 // that is connected itself.
 func (p *picture) taking(u *sockdiag.Unix) bool {
+	return slices.ContainsFunc(p.aimed(u), func(from uint32) bool { return from != u.Peer })
+}
+
+// aimed returns the datagram sockets of the tree that are connected to one, in order.
+func (p *picture) aimed(u *sockdiag.Unix) []uint32 {
 	if p.aims == nil {
 		p.aims = map[uint32][]uint32{}
 		for ino := range p.files {
@@ -61,13 +67,11 @@ func (p *picture) taking(u *sockdiag.Unix) bool {
 				p.aims[o.Peer] = append(p.aims[o.Peer], ino)
 			}
 		}
-	}
-	for _, from := range p.aims[u.Ino] {
-		if from != u.Peer {
-			return true
+		for _, from := range p.aims {
+			slices.Sort(from)
 		}
 	}
-	return false
+	return p.aims[u.Ino]
 }
 
 // connection takes who a socket is connected to, and for how many connections it has

@@ -123,11 +123,15 @@ func dumpWith(t testing.TB, k *Kind, tree *scan.Tree) (images, error) {
 // of files.img.
 func restored(t testing.TB, in images) ([]int, error) {
 	t.Helper()
+	return restoredBy(t, New(), in)
+}
+
+func restoredBy(t testing.TB, k *Kind, in images) ([]int, error) {
+	t.Helper()
 	for i, e := range testkit.Twins(t, filesOf(in[image.Files])) {
 		in[image.Files][i].Message = e
 	}
 	p := plan.New(in, &options.Restore{})
-	k := New()
 	for _, e := range in[image.Files] {
 		if err := k.Plan(p, e.Message.(*fdinfo.FileEntry)); err != nil {
 			return nil, err

@@ -3,7 +3,6 @@ package unix
 import (
 	"bytes"
 	"errors"
-	"slices"
 
 	sys "golang.org/x/sys/unix"
 
@@ -11,8 +10,9 @@ import (
 	"glis.dev/glis/internal/sockdiag"
 )
 
-// show is what the picture has of each socket.
-const show = sockdiag.ShowName | sockdiag.ShowVFS | sockdiag.ShowPeer | sockdiag.ShowIcons | sockdiag.ShowRQLen | sockdiag.ShowMemInfo
+// show is what the picture has of each socket. Which connections wait at those that listen
+// is not among it: the kernel ends its answer where they are too many.
+const show = sockdiag.ShowName | sockdiag.ShowVFS | sockdiag.ShowPeer | sockdiag.ShowRQLen | sockdiag.ShowMemInfo
 
 // single is how many sockets are asked for one by one before all of the
 // namespace are: the kernel searches all for each, and a process with one
@@ -32,13 +32,15 @@ type picture struct {
 	conn      *sockdiag.Conn  // see open
 	check     func() error    // whether there is time left; may be nil
 	whole     bool
-	tree      map[uint32]bool       // inodes of sockets of the tree
-	files     map[uint32]*scan.File // the sockets of the tree
-	listeners map[string]bool       // by type and name
-	abroad    map[uint32]role       // of sockets whose peer is outside, and may be
-	strangers map[string]uint32     // see bearer; by type and name
-	waiting   map[uint32]uint32     // listeners, by their clients that wait
-	aims      map[uint32][]uint32   // datagram sockets of the tree, by the one that they are connected to
+	tree      map[uint32]bool             // inodes of sockets of the tree
+	files     map[uint32]*scan.File       // the sockets of the tree
+	listeners map[string]bool             // by type and name
+	named     map[string][]*sockdiag.Unix // sockets that are called so, by type and name; see called
+	clients   map[uint32]bool             // sockets that wait to be accepted by whomever; see waits
+	abroad    map[uint32]role             // of sockets whose peer is outside, and may be
+	strangers map[string]uint32           // see bearer; by type and name
+	waiting   map[uint32]uint32           // listeners, by their clients that wait
+	aims      map[uint32][]uint32         // datagram sockets of the tree, by the one that they are connected to
 }
 
 // get returns the socket with this inode, or nil if it is no unix socket of
@@ -112,10 +114,25 @@ func (p *picture) add(u *sockdiag.Unix) error {
 	own := &p.next[0]
 	p.next = p.next[1:]
 	*own = *u
-	own.Name, own.Icons = bytes.Clone(u.Name), slices.Clone(u.Icons)
+	own.Name, own.Icons = bytes.Clone(u.Name), nil
 	p.socks[u.Ino] = own
 	if p.check == nil {
 		return nil
 	}
 	return p.check()
+}
+
+// called returns the sockets of a type that are called so, once all are known: who has
+// a name that many have, or had, would look through all else.
+func (p *picture) called(typ uint8, name []byte) []*sockdiag.Unix {
+	if p.named == nil || !p.whole {
+		p.named = map[string][]*sockdiag.Unix{}
+		for _, u := range p.socks {
+			if u != nil && len(u.Name) > 0 {
+				key := nameKey(int(u.Type), u.Name)
+				p.named[key] = append(p.named[key], u)
+			}
+		}
+	}
+	return p.named[nameKey(int(typ), name)]
 }

@@ -13,6 +13,7 @@ import (
 	sk_packet "glis.dev/glis/image/criu/sk-packet"
 	sk_unix "glis.dev/glis/image/criu/sk-unix"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/file"
 	"glis.dev/glis/internal/kind/socket"
@@ -42,6 +43,9 @@ type restorer struct {
 	callers    map[uint32][]plan.Entry // connections, by their listeners
 	contents   map[plan.ID]bool        // files that are in queues
 	temporary  map[string][]*node      // sockets that need an abstract name for a moment, see needsName
+	bearers    map[string]*node        // datagram sockets, by their abstract names; nil until somebody asks
+	connecting map[uint32]int32        // numbers of processes that have connected, by those in the images, see connected
+	askPeer    func(*fd.FD) (uint32, error)
 	room       *room
 	stuffed    bool
 }

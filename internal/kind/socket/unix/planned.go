@@ -1,7 +1,6 @@
 package unix
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 
@@ -117,18 +116,26 @@ func (k *Kind) resolveSender(n *node, m *queuedMessage) error {
 			return fmt.Errorf("it has no name, so that %s can't have sent it", nameString(m.name))
 		}
 	case n.typ == sys.SOCK_DGRAM && m.gone:
-		// Whoever has the name now may as well have sent it.
-		for _, o := range k.order {
-			if o.typ == sys.SOCK_DGRAM && len(m.name) > 0 && m.name[0] == 0 && bytes.Equal(o.at.name, m.name) {
-				m.sender = o
-			}
-		}
+		m.sender = k.bearing(m.name) // who may as well have sent it
 	case n.role != paired && n.role != orphan && (n.typ != sys.SOCK_DGRAM || n.who == nil):
 		return fmt.Errorf("%w: data is queued at it and nobody can have sent it", kind.ErrUnsupported)
 	case n.typ == sys.SOCK_DGRAM && n.peer != nil && n.peer.peer != n && n.peer.peerIno != n.ino:
 		return fmt.Errorf("%w: data is queued at it and its peer can't have sent it", kind.ErrUnsupported)
 	}
 	return nil
+}
+
+// bearing returns the datagram socket that has an abstract name now, nil if there is none.
+func (k *Kind) bearing(name []byte) *node {
+	if k.bearers == nil {
+		k.bearers = map[string]*node{}
+		for _, o := range k.order {
+			if o.typ == sys.SOCK_DGRAM && len(o.at.name) > 0 && o.at.name[0] == 0 {
+				k.bearers[string(o.at.name)] = o
+			}
+		}
+	}
+	return k.bearers[string(name)]
 }
 
 // decide settles how the socket comes about, and whether its queue has to wait

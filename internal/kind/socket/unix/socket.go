@@ -41,15 +41,15 @@ type Kind struct {
 	sizes   map[sizeKey]uint32
 
 	gathered   bool
-	ungathered error                 // why it failed
-	kept       int                   // bytes of long queues, see isFar
-	queues     map[uint32]*queued    // what is queued, by inode
-	ahead      map[uint32]bool       // it is known what is, see readAhead
-	arrived    map[uint32][]*arrived // connections to be accepted, by the listener's inode
-	unheld     map[uint32]*unheld    // sockets that only such connections have, by inode
-	strangers  map[uint32]*stranger  // peers outside of the tree, by inode
-	connectors map[uint32]*connector // of sockets whose peer is one
-	senders    []*sockdiag.Unix
+	ungathered error                       // why it failed
+	kept       int                         // bytes of long queues, see isFar
+	queues     map[uint32]*queued          // what is queued, by inode
+	ahead      map[uint32]bool             // it is known what is, see readAhead
+	arrived    map[uint32][]*arrived       // connections to be accepted, by the listener's inode
+	unheld     map[uint32]*unheld          // sockets that only such connections have, by inode
+	strangers  map[uint32]*stranger        // peers outside of the tree, by inode
+	connectors map[uint32]*connector       // of sockets whose peer is one
+	senders    map[string][]*sockdiag.Unix // by name, see sending
 	known      map[identityKey]uint32
 	groups     []byte
 
@@ -60,7 +60,7 @@ type Kind struct {
 func New() *Kind {
 	return &Kind{
 		sizes: map[sizeKey]uint32{}, seen: survey{from: many}, queues: map[uint32]*queued{}, known: map[identityKey]uint32{},
-		restorer: restorer{nodes: map[uint32]*node{}, loader: socket.Loader{Table: Table()}},
+		restorer: restorer{nodes: map[uint32]*node{}, loader: socket.Loader{Table: Table()}, connecting: map[uint32]int32{}, askPeer: askPeer},
 	}
 }
 

@@ -1,7 +1,7 @@
 package unix
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 
 	sys "golang.org/x/sys/unix"
@@ -90,17 +90,37 @@ func (p *picture) waits(u *sockdiag.Unix) (bool, error) {
 	if err := p.all(); err != nil {
 		return false, err
 	}
-	for _, l := range p.socks {
-		if l == nil || l.State != listening {
-			continue
-		}
-		for _, ino := range l.Icons {
-			if ino == u.Ino {
-				return true, nil
-			}
+	if p.clients == nil {
+		if err := p.open(p.askClients); err != nil {
+			return false, err
 		}
 	}
-	return false, nil
+	return p.clients[u.Ino], nil
+}
+
+// askClients asks for all that wait to be accepted.
+func (p *picture) askClients(c *sockdiag.Conn) error {
+	told, clients := map[uint32]bool{}, map[uint32]bool{}
+	err := c.EachListener(sockdiag.ShowIcons, func(l *sockdiag.Unix) error {
+		told[l.Ino] = true
+		for _, ino := range l.Icons {
+			clients[ino] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for ino, l := range p.socks {
+		if l == nil || l.State != listening || l.RQueue == 0 || p.tree[ino] || told[ino] {
+			continue
+		}
+		if _, err := c.Unix(ino, 0, 0); !errors.Is(err, sys.ENOENT) { // it isn't closed since
+			return fmt.Errorf("which clients wait at socket %d, %s, which isn't in the tree, the kernel doesn't tell: it or another one has too many (%d here); let its server accept them", ino, nameString(l.Name), l.RQueue)
+		}
+	}
+	p.clients = clients
+	return nil
 }
 
 // listens tells whether a socket of this name and type listens.
@@ -137,8 +157,8 @@ func (p *picture) accepted(u *sockdiag.Unix, peer []byte) (bool, error) {
 	case isPath(u.Name):
 		return false, nil // see look.owns
 	}
-	for _, o := range p.socks {
-		if o != nil && o.Ino != u.Ino && o.Type == u.Type && bytes.Equal(o.Name, u.Name) {
+	for _, o := range p.called(u.Type, u.Name) {
+		if o.Ino != u.Ino {
 			return others(u)
 		}
 	}

@@ -1,7 +1,6 @@
 package unix
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -68,8 +67,9 @@ func (k *Kind) findBearer(l *look, name []byte) (uint32, error) {
 	}
 	var inside []uint32 // that may have it only from their listener
 	firm, perhaps := false, uint32(0)
-	for ino, u := range p.socks {
-		if u == nil || ino == 0 || u.Type != typ || !bytes.Equal(u.Name, name) {
+	for _, u := range p.called(typ, name) {
+		ino := u.Ino
+		if ino == 0 {
 			continue
 		}
 		unsure := u.State == established && typ != sys.SOCK_DGRAM
