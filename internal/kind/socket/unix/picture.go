@@ -32,6 +32,8 @@ type picture struct {
 	conn      *sockdiag.Conn  // see open
 	check     func() error    // whether there is time left; may be nil
 	whole     bool
+	again     bool                        // all were asked for once more, see missed
+	elsewhere bool                        // a socket of the tree isn't in the engine's network namespace
 	tree      map[uint32]bool             // inodes of sockets of the tree
 	files     map[uint32]*scan.File       // the sockets of the tree
 	listeners map[string]bool             // by type and name
@@ -46,14 +48,35 @@ type picture struct {
 // get returns the socket with this inode, or nil if it is no unix socket of
 // the engine's network namespace.
 func (p *picture) get(ino uint32) (*sockdiag.Unix, error) {
-	if u, ok := p.socks[ino]; ok || p.whole {
+	u, ok := p.socks[ino]
+	switch {
+	case ok || p.whole && (!p.tree[ino] || p.elsewhere):
 		return u, nil
+	case p.whole:
+		return p.missed(ino)
 	}
 	if p.asked++; p.asked > single {
 		err := p.all()
 		return p.socks[ino], err
 	}
 	err := p.open(func(c *sockdiag.Conn) error { return p.ask(c, ino) })
+	return p.socks[ino], err
+}
+
+// missed looks for a socket of the tree that the kernel didn't tell of among all: it loses
+// its place whenever somebody closes one meanwhile, and leaves others out.
+func (p *picture) missed(ino uint32) (*sockdiag.Unix, error) {
+	if !p.again { // those outside of the tree, of which nobody knows, were left out as well
+		p.again = true
+		if err := p.open(func(c *sockdiag.Conn) error { return c.EachUnix(show, p.add) }); err != nil {
+			return nil, err
+		}
+	}
+	if u := p.socks[ino]; u != nil {
+		return u, nil
+	}
+	err := p.open(func(c *sockdiag.Conn) error { return p.ask(c, ino) })
+	p.elsewhere = err == nil && p.socks[ino] == nil
 	return p.socks[ino], err
 }
 
