@@ -2,20 +2,25 @@ package guardian
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
 	Main(Hooks{Discard: func(int) error { return nil }})
 	unbrakes()
+	tellsLocked()
 	os.Exit(testkit.Main(m))
 }
 
@@ -110,5 +115,50 @@ func TestUnlocksThawed(t *testing.T) {
 	}
 	if got := held(); got != "" {
 		t.Errorf("table %s is left", got)
+	}
+}
+
+// tellsLockedEnv has a process of this program stop and tell, when it goes on, whether
+// packets of lockedFlows are held back.
+const tellsLockedEnv = "GLIS_TEST_TELLS_LOCKED"
+
+var lockedAt = netip.MustParseAddrPort("127.0.0.1:7")
+
+var lockedFlows = []netlock.Flow{{Protocol: unix.IPPROTO_TCP, Local: lockedAt, Remote: lockedAt}}
+
+func tellsLocked() {
+	if os.Getenv(tellsLockedEnv) == "" {
+		return
+	}
+	if err := unix.Kill(os.Getpid(), unix.SIGSTOP); err != nil {
+		os.Exit(1)
+	}
+	if name, err := netlock.HeldBy(lockedFlows); name != "" || err != nil {
+		fmt.Fprintln(os.Stderr, "held back by", name, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// The engine of a restore dies when the tree is to live: nobody of it goes on while its
+// packets are held back.
+func TestGoesOnUnlocked(t *testing.T) {
+	g := started(t, Restore)
+	if err := g.Lock().Hold("CRIU-glis-test-released", lockedFlows); err != nil {
+		testkit.Lacks(t, "nf_tables", err, unix.EPROTONOSUPPORT, unix.EOPNOTSUPP)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), tellsLockedEnv+"=1")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WSTOPPED, nil); err != nil {
+		t.Fatal(err)
+	}
+	// Many more signals, so that the guardian does not end at once.
+	braked := slices.Repeat([]proc.PID{proc.PID(cmd.Process.Pid)}, 100000)
+	if err := errors.Join(g.Brake(braked...), g.Phase(Released), g.GiveUp(), cmd.Wait()); err != nil {
+		t.Error(err)
 	}
 }

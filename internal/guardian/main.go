@@ -103,7 +103,9 @@ func (s *story) endRestore(tasks, loans []*fd.FD) error {
 		return errors.Join(killAll(tasks), s.awaitEnds(), s.removeShms(), s.removeCgroups())
 	}
 	lent, err := collectLent(loans)
-	return errors.Join(err, s.unlock(), s.setOptions(lent), closeAll(lent), s.unmask(), s.goOn())
+	// Packets come through when the last descriptor of the lock is closed, too: before
+	// anybody sends one.
+	return errors.Join(err, s.unlock(), unix.Close(fdLock), s.setOptions(lent), closeAll(lent), s.unmask(), s.goOn())
 }
 
 // endDump ends a dump whose engine has died.
