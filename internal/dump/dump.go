@@ -148,15 +148,16 @@ type dump struct {
 	filters         task.Filters
 	cgroups         *cgroup.Saver // nil: they are not looked at
 
-	taken  []taken                             // by number of a file, from 1 on
-	cores  map[*scan.Task]*criu_core.CoreEntry // of leaders
-	memory map[*scan.Task]mem.Told
-	spaces []*mem.Space
-	told   map[*scan.Thread]*asked // those that others are believed to be like, and witnesses
-	packer proc.Packer             // of mappings of many tasks
-	calls  atomic.Int32            // that the last leader was asked to make
-	xstate [16 << 10]byte
-	ports  bool // threads may have I/O ports here
+	taken   []taken                             // by number of a file, from 1 on
+	entries int                                 // of files.img that aren't encoded
+	cores   map[*scan.Task]*criu_core.CoreEntry // of leaders
+	memory  map[*scan.Task]mem.Told
+	spaces  []*mem.Space
+	told    map[*scan.Thread]*asked // those that others are believed to be like, and witnesses
+	packer  proc.Packer             // of mappings of many tasks
+	calls   atomic.Int32            // that the last leader was asked to make
+	xstate  [16 << 10]byte
+	ports   bool // threads may have I/O ports here
 
 	start  time.Time // of the freeze
 	closes []func()  // what is to be done at the end, in turn
@@ -186,6 +187,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 		t.Dir.Until(d.ended)
 		return d.guard.Task(guardian.Task{PID: t.PID, Start: t.Stat.StartTime})
 	}
+	d.freezer.spare = func() bool { return d.vmas.Spare() }
 	return d
 }
 

@@ -57,6 +57,7 @@ type freezer struct {
 	toLetGo time.Duration
 	errors  *kmem.Shared // the kernel's memory, for those of sockets; nil: none was looked at
 	end     time.Time    // by which the tree has to run again if it did not stop; zero: none
+	spare   func() bool  // gives back descriptors that only save time, and tells whether there were any
 }
 
 // freeze stops the tree of task pid. Whatever happens, thaw lets go of what
@@ -132,6 +133,9 @@ func (f *freezer) add(pids []proc.PID) ([]*scan.Task, error) {
 			return nil, err
 		}
 		t, err := f.open(pid)
+		if errors.Is(err, unix.EMFILE) && f.spare != nil && f.spare() {
+			t, err = f.open(pid)
+		}
 		if errors.Is(err, unix.EMFILE) {
 			return nil, noRoom(len(f.tree.Tasks)+len(pids)-i, err)
 		}
@@ -169,11 +173,11 @@ func (f *freezer) open(pid proc.PID) (*scan.Task, error) {
 	}
 	t := &scan.Task{PID: pid, Dir: dir}
 	if t.Stat, err = f.stat(dir); err != nil {
-		return nil, fmt.Errorf("task %d: %w", pid, err)
+		return nil, errors.Join(fmt.Errorf("task %d: %w", pid, err), dir.Close())
 	}
 	n, err := unix.PidfdOpen(int(pid), 0)
 	if err != nil {
-		return nil, fmt.Errorf("%v: open a pidfd: %w", t, gone(err))
+		return nil, errors.Join(fmt.Errorf("%v: open a pidfd: %w", t, gone(err)), dir.Close())
 	}
 	t.Pidfd = fd.New(n)
 	t.Zombie = t.Stat.State == 'Z' && t.Stat.NumThreads <= 1

@@ -37,3 +37,30 @@ func TestTooFewDescriptors(t *testing.T) {
 		t.Errorf("%v, want EMFILE", err)
 	}
 }
+
+// Before that it gives back those that only save time.
+func TestSparesDescriptors(t *testing.T) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	f := &freezer{tree: &scan.Tree{}, ctx: context.Background(), known: func(*scan.Task) error { return nil }}
+	spared := 0
+	f.spare = func() bool {
+		spared++
+		return unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) == nil
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := f.add([]proc.PID{proc.PID(os.Getpid())})
+	if back := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); back != nil {
+		t.Fatal(back)
+	}
+	if err != nil || len(tasks) != 1 || spared != 1 {
+		t.Fatalf("%d tasks, %d times spared, %v", len(tasks), spared, err)
+	}
+	if err := errors.Join(tasks[0].Pidfd.Close(), tasks[0].Dir.Close()); err != nil {
+		t.Error(err)
+	}
+}

@@ -88,6 +88,22 @@ func (r *Reader) Prepare(pid proc.PID) error {
 	return nil
 }
 
+// Spare takes back what Prepare did and nobody has needed so far, since descriptors are
+// short; it tells whether there was any. r may be nil.
+func (r *Reader) Spare() bool {
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	some := len(r.prepared) > 0
+	for pid, it := range r.prepared {
+		unix.Close(it) //nolint:errcheck // nothing was written
+		delete(r.prepared, pid)
+	}
+	return some
+}
+
 // iterator returns the prepared iterator, or a new one, and what is to be done
 // with it in the end. One that was prepared is left to Close, which is not in a
 // hurry.
