@@ -52,13 +52,13 @@ func peak(e *testkit.Engine) *atomic.Int64 {
 }
 
 // The engine's own memory stays below what it promises, for dumps and restores of many
-// threads, processes, connections, pairs of sockets and files, and for 120 MiB in queues: so many that it took
-// more when it kept what it no longer needs, or had everything of each at hand.
+// threads, processes, connections, pairs of sockets, files, deleted ones and listeners, for connections no two
+// of which are alike, and for 120 MiB in queues: so many that it took more when it kept what it no longer needs, or had everything of each at hand.
 func TestEngineMemory(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		many int
-	}{{"threads", 8000}, {"processes", 2000}, {"connections", min(9900, fileLimit(t)/2-50)}, {"exchanges", min(9900, fileLimit(t)/2-50)}, {"pairs", 20_000}, {"queues", 120}, {"files", 60_000}} {
+	}{{"threads", 8000}, {"processes", 2000}, {"connections", min(9900, fileLimit(t)/2-50)}, {"exchanges", min(9900, fileLimit(t)/2-50)}, {"pairs", 20_000}, {"queues", 120}, {"files", 60_000}, {"ghosts", 9900}, {"listeners", 19_800}, {"unlike", 18_000}} {
 		t.Run(c.what, func(t *testing.T) {
 			e := glisOnly(t)
 			testkit.NoLeaks(t)

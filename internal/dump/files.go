@@ -265,6 +265,7 @@ func (f *files) leased(t *scan.Task, path string, flags uint32) (*scan.File, err
 // dumpFiles hands every open file to its kind. Kinds may make further files
 // known while it goes (a file within a file), so the list may grow.
 func (d *dump) dumpFiles(ctx context.Context) error {
+	d.sink.expect(len(d.tree.Files))
 	for i := 0; i < len(d.tree.Files); i++ {
 		if err := d.ended(); err != nil {
 			return err
@@ -300,15 +301,20 @@ func (d *dump) dumpFile(ctx context.Context, f *scan.File) error {
 	if err := d.kinds.DumpLocks(d.env, f); err != nil {
 		return err
 	}
-	if r, ok := k.(kind.Reuser); ok && r.Reused(e) || len(d.tree.Files) >= manyFiles {
+	if r, ok := k.(kind.Reuser); ok && r.Reused(e) || d.entries >= manyEntries || len(d.tree.Files) >= manyFiles {
 		return d.sink.PutNow(image.Files, e, nil)
 	}
+	d.entries++
 	return d.sink.Put(image.Files, e, nil)
 }
 
 // manyFiles is from how many files on all their entries are encoded at once: of so many
-// what is known has to be small.
-const manyFiles = 20_000
+// what is known has to be small. Of fewer, those behind the first manyEntries that
+// their kinds don't have encoded anyway.
+const (
+	manyFiles   = 20_000
+	manyEntries = 8000
+)
 
 // taken is what became of an open file.
 type taken struct {

@@ -69,7 +69,7 @@ func (s *sink) whole() bool {
 			return false
 		}
 	}
-	return true
+	return !s.gone
 }
 
 // rehearse plans the restore of the tree's open files from what is about to be

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/proto"
@@ -19,8 +20,10 @@ type sink struct {
 	ended  func() error // why the dump must not go on, if so
 	queues map[string]*queue
 	order  []*queue
-	held   int // bytes of payload and of encoded entries in memory
-	loose  int // bytes that entries take that aren't encoded, about
+	held   int  // bytes of payload and of encoded entries in memory
+	loose  int  // bytes that entries take that aren't encoded, about
+	most   int  // how much of held there is to be
+	gone   bool // images were written and forgotten
 
 	singles [][]single // see putSingle
 	room    []byte     // for what is encoded of them
@@ -33,6 +36,7 @@ type queue struct {
 	entries []entry
 	last    *run          // of them; nil: there is none
 	w       *image.Writer // once something was written
+	full    bool          // it gets no more entries
 	done    bool          // and closed
 }
 
@@ -51,8 +55,15 @@ const (
 	coreBytes = 8 << 10
 )
 
+// expect says how many open files there are: of very many enough else is known.
+func (s *sink) expect(files int) {
+	if files >= manyFiles {
+		s.most = most / 2
+	}
+}
+
 func newSink(s image.Store) *sink {
-	return &sink{store: s, queues: map[string]*queue{}, ended: func() error { return nil }}
+	return &sink{store: s, most: most, queues: map[string]*queue{}, ended: func() error { return nil }}
 }
 
 // Put implements kind.Sink.
@@ -76,7 +87,7 @@ func (s *sink) shrink() error {
 			return err
 		}
 	}
-	if s.held > most {
+	if s.held > s.most {
 		return s.spill()
 	}
 	return nil
@@ -115,17 +126,36 @@ func (s *sink) spill() error {
 	if err := s.writeSingles(s.ended); err != nil {
 		return err
 	}
-	return s.each(func(q *queue) error {
-		if len(q.entries) == 0 {
+	err := s.each(func(q *queue) error {
+		if len(q.entries) == 0 && (!q.full || q.w == nil) {
 			return nil
 		}
 		err := q.flush(s.store)
-		if q.row.Single {
+		if q.row.Single || q.full {
 			err = errors.Join(err, q.close())
 		}
 		return err
 	})
+	s.order = slices.DeleteFunc(s.order, func(q *queue) bool {
+		if !q.full || !q.done {
+			return false
+		}
+		delete(s.queues, q.name)
+		s.gone = true
+		return true
+	})
+	return err
 }
+
+// Complete implements kind.Completer.
+func (s *sink) Complete(row *image.Row, ids ...uint32) error {
+	s.queue(row, ids).full = true
+	s.held += queueBytes
+	return s.shrink()
+}
+
+// queueBytes is about what a queue takes with a few entries.
+const queueBytes = 1 << 10
 
 func (q *queue) flush(store image.Store) error {
 	if q.w == nil {

@@ -133,6 +133,20 @@ type Packer interface {
 // Spiller is a Sink that can write what it has, so that memory of payloads may be used again.
 type Spiller interface{ Spill() error }
 
+// Completer is a Sink that wants to know which images, of which there may be thousands with
+// several entries each, get no more.
+type Completer interface {
+	Complete(row *image.Row, ids ...uint32) error
+}
+
+// Complete tells a sink that an image gets no more entries.
+func Complete(s Sink, row *image.Row, ids ...uint32) error {
+	if c, ok := s.(Completer); ok {
+		return c.Complete(row, ids...)
+	}
+	return nil
+}
+
 // PutNow is Put for a message that is to be used again.
 func PutNow(s Sink, row *image.Row, m proto.Message, payload []byte, ids ...uint32) error {
 	if p, ok := s.(Packer); ok {
@@ -146,7 +160,7 @@ func PutNow(s Sink, row *image.Row, m proto.Message, payload []byte, ids ...uint
 }
 
 // Reuser is a kind of files that may return an entry from Dump which is valid only
-// until it dumps the next one.
+// until it dumps the next one, or which takes so much memory that it is better encoded.
 type Reuser interface {
 	// Reused tells whether the entry is such a one.
 	Reused(e *fdinfo.FileEntry) bool

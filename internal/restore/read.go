@@ -378,6 +378,15 @@ func (s *source) stays(n int64) bool {
 	return false
 }
 
+// staysAlone is stays for a payload that is alone in its file, of which there may be
+// thousands beside all that is known of their connections.
+func (s *source) staysAlone(n int64) bool {
+	return n >= lonePayload && s.payloads.Load()+n > fewPayloads || s.stays(n)
+}
+
+// lonePayload is how long such a one is at least.
+const lonePayload = 256
+
 // Entries implements plan.Source.
 func (s *source) Entries(row *image.Row, ids ...uint32) ([]plan.Entry, error) {
 	rd, err := image.Open(s.store, row, ids...)
@@ -393,7 +402,7 @@ func (s *source) Entries(row *image.Row, ids ...uint32) ([]plan.Entry, error) {
 
 // Singles implements plan.Singles.
 func (s *source) Singles(row *image.Row) func(uint32) (plan.Entry, error) {
-	all := image.NewSingles(s.store, row, s.stays)
+	all := image.NewSingles(s.store, row, s.staysAlone)
 	return func(id uint32) (plan.Entry, error) {
 		m, payload, far, err := all.Read(id)
 		return plan.Entry{Message: m, Payload: payload, Far: far}, err

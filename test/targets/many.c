@@ -1,8 +1,10 @@
-// Many of one thing: threads, processes, files, connections to itself, with or without something
-// to be read, pairs of sockets, or sockets with a lot to be read, as many as argv[2] says.
+// Many of one thing: threads, processes, files, deleted ones, listeners, connections to itself, with
+// or without something to be read, or all with other options, pairs of sockets, or sockets with a lot
+// to be read, as many as argv[2] says.
 #include "ctl.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -56,6 +58,43 @@ static void file(int i, const char *dir) {
 	snprintf(name, sizeof name, "%s/file-%d", dir, i);
 	int fd = CHECK(open(name, O_RDWR | O_CREAT, 0600));
 	CHECK(write(fd, name, i % 7));
+}
+
+static void ghost(int i, const char *dir) {
+	char name[300], some[4000] = "some";
+	snprintf(name, sizeof name, "%s/ghost-%d", dir, i);
+	int fd = CHECK(open(name, O_RDWR | O_CREAT, 0600));
+	CHECK(write(fd, some, sizeof some));
+	CHECK(unlink(name));
+}
+
+// A listener at a port of its own; each process has an address of its own.
+static int listener(int i, const char *dir) {
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + getpid() % 100000)};
+	int l = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+	CHECK(bind(l, (void *)&a, sizeof a));
+	CHECK(listen(l, 16));
+	return l;
+}
+
+static void listeners(int i, const char *dir) { listener(i, dir); }
+
+// A connection with options that others don't have, and something to be read at both ends.
+static void unlike(int i, const char *dir) {
+	static int l;
+	struct sockaddr_in a;
+	socklen_t len = sizeof a;
+	if (!l)
+		l = listener(i, dir);
+	CHECK(getsockname(l, (void *)&a, &len));
+	int s = CHECK(socket(AF_INET, SOCK_STREAM, 0));
+	CHECK(connect(s, (void *)&a, len));
+	int t = CHECK(accept(l, NULL, NULL));
+	char some[1024] = "some";
+	CHECK(setsockopt(s, SOL_SOCKET, SO_RCVBUF, &(int){65536 + 128 * i}, sizeof i));
+	CHECK(setsockopt(t, IPPROTO_TCP, TCP_KEEPIDLE, &(int){30 + i % 1000}, sizeof i));
+	CHECK(write(s, some, 1 + i % sizeof some));
+	CHECK(write(t, some, 1 + i * 7 % sizeof some));
 }
 
 static void pair(int i, const char *dir) {
@@ -141,6 +180,12 @@ int main(int argc, char **argv) {
 		processes(n);
 	else if (!strcmp(argv[1], "files"))
 		apart(n, 10000, file, argv[3]);
+	else if (!strcmp(argv[1], "ghosts"))
+		apart(n, 9900, ghost, argv[3]);
+	else if (!strcmp(argv[1], "listeners"))
+		apart(n, 9900, listeners, NULL);
+	else if (!strcmp(argv[1], "unlike"))
+		apart(n, 4900, unlike, NULL);
 	else if (!strcmp(argv[1], "pairs"))
 		apart(n, 5000, pair, NULL);
 	else if (!strcmp(argv[1], "queues"))

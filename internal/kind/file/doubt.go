@@ -41,8 +41,22 @@ func (k *Regular) Doubt(src plan.Source) (kind.Doubt, error) {
 	for _, e := range all {
 		moved[e.Message.(*remap.RemapFilePathEntry).GetOrigId()] = true
 	}
-	return &alone{plain: func(e *fdinfo.FileEntry) bool { return plainRegular(e) && !moved[e.GetId()] }}, nil
+	asked := 0
+	return &alone{plain: func(e *fdinfo.FileEntry) bool {
+		if !plainRegular(e) {
+			return false
+		}
+		if moved[e.GetId()] {
+			asked++
+			return asked > mostMoved
+		}
+		return true
+	}}, nil
 }
+
+// mostMoved is of how many deleted files, and such with another name, a restore is
+// rehearsed: what is said of those is said of the others.
+const mostMoved = 4000
 
 // plainRegular tells whether nothing but what criu knows is in an entry, and that is sound.
 func plainRegular(e *fdinfo.FileEntry) bool {

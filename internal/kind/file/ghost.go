@@ -37,7 +37,11 @@ func (k *Regular) dumpGhost(env *kind.DumpEnv, f *scan.File) (string, error) {
 		}
 		id = uint32(len(k.ghosts)) + 1
 		k.ghosts[key] = id
-		if err := putGhost(env, f, id); err != nil {
+		err := putGhost(env, f, id)
+		if err == nil {
+			err = kind.Complete(env.Images, image.GhostFile, id)
+		}
+		if err != nil {
 			return "", err
 		}
 	}

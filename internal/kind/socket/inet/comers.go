@@ -19,7 +19,7 @@ func (l *look) expect() error {
 		return nil
 	}
 	own := *l
-	own.fd, own.waiting, own.inside, own.group = nil, nil, nil, nil // what takes memory
+	own.fd, own.waiting, own.inside, own.group, own.more = nil, nil, nil, nil, nil // what takes memory
 	l.kind.awaits = append(l.kind.awaits, &own)
 	return nil
 }

@@ -289,9 +289,9 @@ func (k *Kind) putterOfNext() putter {
 }
 
 // putter returns how images of a socket are put: where there are more connections than a
-// restore is rehearsed of they are encoded, which takes a tenth of the memory.
+// restore is rehearsed of, or as many listeners, they are encoded, which takes a tenth of the memory.
 func (k *Kind) putter() putter {
-	if k.stills <= mostRehearsed+1 {
+	if max(k.stills, len(k.awaits)) <= mostRehearsed+1 {
 		return kind.Sink.Put
 	}
 	return kind.PutNow
@@ -300,8 +300,10 @@ func (k *Kind) putter() putter {
 // putter is kind.Sink.Put or kind.PutNow.
 type putter func(s kind.Sink, row *image.Row, m proto.Message, payload []byte, ids ...uint32) error
 
-// Reused implements kind.Reuser.
-func (k *Kind) Reused(e *fdinfo.FileEntry) bool { return e == &k.room.entry.file }
+// Reused implements kind.Reuser. A program that is attached takes up to 32 KiB.
+func (k *Kind) Reused(e *fdinfo.FileEntry) bool {
+	return e == &k.room.entry.file || len(e.GetIsk().GetOpts().GetSoFilter()) > 0
+}
 
 // backOf is what undoes the changes that a dump leaves, the same for most.
 func (k *Kind) backOf(l *look) []linux.SockOpt {

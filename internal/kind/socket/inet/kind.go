@@ -221,6 +221,9 @@ func (k *Kind) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdinfo
 			return k.dumpBare(env, f)
 		}
 		if !errors.Is(err, errChanged) {
+			if k.alike != nil {
+				delete(k.alike.tasks[f.Task], f.FD)
+			}
 			return e, err
 		}
 	}
