@@ -134,6 +134,14 @@ func (m *WaitingTCP) GetHops() uint32 {
 	return 0
 }
 
+// GetHalf returns half, or its default.
+func (m *WaitingTCP) GetHalf() bool {
+	if m != nil && m.Half != nil {
+		return *m.Half
+	}
+	return false
+}
+
 // Datagram is glis.Datagram.
 type Datagram struct {
 	Socket    *uint32 // in files.img

@@ -338,6 +338,7 @@ type WaitingTCP struct {
 	Options    []*SocketOption
 	FlowInfo   *uint32
 	Hops       *uint32
+	Half       *bool
 
 	proto.Rest
 }
@@ -371,6 +372,7 @@ func (m *WaitingTCP) AppendFields(b []byte) []byte {
 	}
 	b = proto.AppendVarint(b, 16, m.FlowInfo)
 	b = proto.AppendVarint(b, 17, m.Hops)
+	b = proto.AppendBool(b, 18, m.Half)
 	return append(b, m.Unknown()...)
 }
 
@@ -411,6 +413,8 @@ func (m *WaitingTCP) ReadField(d *proto.Decoder) bool {
 		d.Uint32(&m.FlowInfo)
 	case 136: // 17: hops
 		d.Uint32(&m.Hops)
+	case 144: // 18: half
+		d.Bool(&m.Half)
 	default:
 		return false
 	}

@@ -102,7 +102,7 @@ func (l *look) again() (err error) {
 		return err
 	}
 	defer l.fd.Close()
-	for _, step := range []func() error{l.lookTCP, l.holdHandshakes, l.checkDecided, l.dumpWaiting} {
+	for _, step := range []func() error{l.lookTCP, l.holdHandshakes, l.checkDecided, l.dumpWaiting, l.dumpHalves} {
 		if err := step(); err != nil {
 			return err
 		}

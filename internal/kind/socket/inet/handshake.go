@@ -1,8 +1,12 @@
 package inet
 
 import (
+	"errors"
+	"fmt"
+
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image/extra"
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/sockdiag"
@@ -30,6 +34,60 @@ func (l *look) holdHandshakes() error {
 		return err
 	}
 	return l.fail(l.env.Hold(some))
+}
+
+// mostHalves is for how many clients of a listener that is done: of more at once most are
+// nobody's, as in a flood of first segments, and the program would have to accept them all.
+const mostHalves = 256
+
+// dumpHalves dumps clients whose handshake is not over: they wait at the listener as if it were,
+// since nobody would know of them when the last segment of it comes, and they would be reset.
+// What can't be put back is left out, and tries again if it has had no answer yet.
+func (l *look) dumpHalves() error {
+	if l.leavesOut() || !l.mayHaveRequests() || l.whyNot() != "" || l.protocol == unix.IPPROTO_MPTCP {
+		return nil
+	}
+	e := &extra.SocketEntry{}
+	m, err := l.kind.memory()
+	if err != nil || l.readReflects(l.fd.Int(), e) != nil || e.GetReflects() {
+		return nil //nolint:nilerr // see docs/limits.md
+	}
+	sk, err := l.sock(m)
+	if err != nil {
+		return l.fail(err)
+	}
+	all, err := tcp.NewQueues(m).Halves(sk)
+	if err != nil {
+		return l.fail(err)
+	}
+	if len(all) > mostHalves {
+		l.env.Log.Warn("Too many handshakes are not over: they have to begin anew", "at", l.at, "count", len(all), "most", mostHalves)
+		return nil
+	}
+	l.waiting = nil
+	for _, w := range all {
+		is, err := l.kind.isForeign(abroad{ip: w.Local.Addr(), family: familyOf(w.Local.Addr())})
+		if err != nil {
+			return l.fail(err)
+		}
+		if !is && l.kind.held[flowOf(w)] && len(l.waiting)+l.tcp.Waiting < l.tcp.Backlog {
+			l.waiting = append(l.waiting, w)
+		}
+	}
+	return l.putWaiting()
+}
+
+// greet answers such clients once more.
+func (n *node) greet() (err error) {
+	for _, w := range n.few().waiting {
+		if !w.Half {
+			continue
+		}
+		if failed := w.Greet(); failed != nil {
+			err = errors.Join(err, fmt.Errorf("answer %v once more, whose handshake was not over: %w", w.Remote, failed))
+		}
+	}
+	return err
 }
 
 // mayHaveRequests tells whether the listener has requests, or, where the kernel's

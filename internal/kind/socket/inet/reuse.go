@@ -228,7 +228,7 @@ func (n *node) lock(own int) error {
 
 // Follow implements plan.Follower.
 func (n *node) Follow() error {
-	return errors.Join(socket.LetGo(n.unseen.entry.GetFilter()), socket.LetGo(n.sharing.GetProgram()), n.rouse())
+	return errors.Join(socket.LetGo(n.unseen.entry.GetFilter()), socket.LetGo(n.sharing.GetProgram()), n.rouse(), n.greet())
 }
 
 // checkPrograms makes sure that programs can be attached again.

@@ -260,6 +260,9 @@ func (l *look) putWaiting() error {
 		if w.Deferred {
 			e.Deferred = &w.Deferred
 		}
+		if w.Half {
+			e.Half = &w.Half
+		}
 		if w.Mark != nil {
 			e.Urgent = &w.Mark.Offset
 		}
@@ -374,7 +377,7 @@ func (n *node) parseWaiting(e *extra.WaitingTCP) (*tcp.Waiting, error) {
 	return &tcp.Waiting{
 		Options: options,
 		Stream:  s, Local: netip.AddrPortFrom(n.kind.moveIP(local), uint16(e.GetLocalPort())), Remote: netip.AddrPortFrom(remote, uint16(e.GetRemotePort())),
-		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(), Deferred: e.GetDeferred(),
+		Err: failure, Echo: e.GetEcho(), Device: e.GetInterface(), Deferred: e.GetDeferred(), Half: e.GetHalf(),
 	}, err
 }
 

@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -51,38 +52,69 @@ func requestNames() []string {
 		"tcp_request_sock", "tcp_request_sock.rcv_isn", "tcp_request_sock.snt_isn", "tcp_request_sock.ts_off", "?tcp_request_sock.req_usec_ts",
 		"inet_request_sock.snd_wscale", "inet_request_sock.rcv_wscale", "inet_request_sock.tstamp_ok", "inet_request_sock.sack_ok",
 		"inet_request_sock.wscale_ok", "inet_request_sock.acked",
-		"request_sock.mss", "request_sock.ts_recent", "request_sock.saved_syn", "sock_common.skc_rcv_wnd", "sock_common.skc_listener", "sock_common.skc_num",
+		"request_sock.mss", "request_sock.ts_recent", "request_sock.saved_syn", "request_sock.num_timeout", "sock_common.skc_rcv_wnd", "sock_common.skc_listener", "sock_common.skc_num",
 	}
 }
 
 // Deferred returns the clients whose first data a listener waits for, in no certain
-// order. Such whose handshake isn't over are not among them: they will try again.
-func (q *Queues) Deferred(sk kmem.Addr) ([]*Waiting, error) {
+// order. Such whose handshake isn't over are not among them, see Halves.
+func (q *Queues) Deferred(sk kmem.Addr) (out []*Waiting, err error) {
+	err = q.eachRequest(sk, func(r *kmem.Struct) error {
+		if r.Bits("inet_request_sock.acked") == 0 {
+			return nil
+		}
+		w, err := q.ofRequest(r)
+		out = append(out, w)
+		return err
+	})
+	return out, err
+}
+
+// Halves returns the clients that a listener has answered a moment ago, and not heard of since:
+// most take themselves for connected already, and the last segment of the handshake is on its
+// way. Those that were answered more than once are not among them, nor such as can't be told.
+func (q *Queues) Halves(sk kmem.Addr) (out []*Waiting, err error) {
+	err = q.eachRequest(sk, func(r *kmem.Struct) error {
+		if r.Bits("inet_request_sock.acked") != 0 || r.Bits("request_sock.num_timeout") != 0 {
+			return nil
+		}
+		w, err := q.ofRequest(r)
+		if errors.Is(err, ErrWaiting) {
+			return nil
+		}
+		if err == nil {
+			w.Half = true
+			out = append(out, w)
+		}
+		return err
+	})
+	return out, err
+}
+
+// eachRequest calls fn with the requests of a listener.
+func (q *Queues) eachRequest(sk kmem.Addr, fn func(*kmem.Struct) error) error {
 	now, err := stampClock()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	q.clock = now
 	all, err := requests()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var out []*Waiting
 	for _, at := range all {
 		r, err := q.mem.Struct("tcp_request_sock", at)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if int(r.U8("sock_common.skc_state")) != newSynRecv || r.Pointer("sock_common.skc_listener") != sk || r.Bits("inet_request_sock.acked") == 0 {
+		if int(r.U8("sock_common.skc_state")) != newSynRecv || r.Pointer("sock_common.skc_listener") != sk {
 			continue
 		}
-		w, err := q.ofRequest(r)
-		if err != nil {
-			return nil, err
+		if err := fn(r); err != nil {
+			return err
 		}
-		out = append(out, w)
 	}
-	return out, nil
+	return nil
 }
 
 // ofRequest makes what is known of a request the connection that it is to become:

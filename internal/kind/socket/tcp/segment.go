@@ -11,6 +11,7 @@ import (
 // Flags of a segment, RFC 9293.
 const (
 	flagFin = 0x01
+	flagSyn = 0x02
 	flagRst = 0x04
 	flagPsh = 0x08
 	flagAck = 0x10

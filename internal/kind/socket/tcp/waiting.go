@@ -24,6 +24,7 @@ type Waiting struct {
 	Echo          uint32        // the peer's last time stamp
 	Device        string        // the interface that it belongs to, "" if to none
 	Deferred      bool          // the listener was not shown it yet (TCP_DEFER_ACCEPT)
+	Half          bool          // and neither is its handshake over
 	Options       []socket.Told // that its listener had when it came, and hasn't now
 }
 
