@@ -64,9 +64,9 @@ func faultWrite(b *[10]byte) {
 
 //go:nosplit
 //go:norace
-func faultDie() {
+func faultStop() {
 	pid, _, _ := linux.Syscall6(SYS_GETPID, 0, 0, 0, 0, 0, 0)
-	linux.Syscall6(SYS_KILL, pid, uintptr(SIGKILL), 0, 0, 0, 0)
+	linux.Syscall6(SYS_KILL, pid, uintptr(SIGSTOP), 0, 0, 0, 0)
 }
 `...)
 	dir := t.TempDir()
@@ -88,7 +88,7 @@ func faultDie() {
 	cmd := exec.Command("go", "build", testkit.LinkFlags, "-overlay", filepath.Join(dir, "overlay.json"), "-o", engine, "../cmd/glis")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build an engine that fails or dies on demand: %v\n%s", err, msg)
+		t.Fatalf("build an engine that fails or stops on demand: %v\n%s", err, msg)
 	}
 	return engine
 }
