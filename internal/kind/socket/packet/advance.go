@@ -29,6 +29,8 @@ type pump struct {
 	lo       int    // number of the loopback interface
 	longest  int    // of a packet that it takes, with its header
 	m        []byte // the rings
+	sent     uint32 // packets
+	came     uint32 // of them, as far as was asked
 }
 
 // Protocols that pumps use are those of these, none of which is assigned to anybody, from a random one
@@ -72,13 +74,27 @@ func (p *pump) address() *unix.SockaddrLinklayer {
 }
 
 // Close forgets what the kernel has counted of the packets.
-func (p *pump) Close() error {
+func (p *pump) Close() error { return errors.Join(p.count(), unix.Close(p.out)) }
+
+// count asks the kernel how many packets have come, also those for which there was no
+// room, and waits until what it is just doing to the ring is done: both are under one lock.
+func (p *pump) count() error {
 	var b [24]byte // struct tpacket_stats_v3, with room
-	_, err := linux.Getsockopt(p.own, unix.SOL_PACKET, unix.PACKET_STATISTICS, b[:])
-	if err != nil {
-		err = fmt.Errorf("read PACKET_STATISTICS: %w", err)
+	if _, err := linux.Getsockopt(p.own, unix.SOL_PACKET, unix.PACKET_STATISTICS, b[:]); err != nil {
+		return fmt.Errorf("read PACKET_STATISTICS: %w", err)
 	}
-	return errors.Join(err, unix.Close(p.out))
+	p.came += binary.NativeEndian.Uint32(b[:]) // since it was asked last
+	return nil
+}
+
+// allCame waits until every packet has come that was sent.
+func (p *pump) allCame(ctx context.Context) error {
+	var failed error
+	err := arrived(ctx, func() bool {
+		failed = p.count()
+		return failed != nil || p.came >= p.sent
+	})
+	return errors.Join(err, failed)
 }
 
 const (
@@ -93,6 +109,7 @@ func (p *pump) send(b []byte) error {
 	if err := unix.Sendto(p.out, b, 0, p.address()); err != nil {
 		return fmt.Errorf("send a packet of %d bytes over the loopback interface: %w", len(b), err)
 	}
+	p.sent++
 	return nil
 }
 

@@ -133,6 +133,11 @@ func (p *blockPump) free(i uint64) {
 	binary.NativeEndian.PutUint32(p.head(i)[blockStatus:], unix.TP_STATUS_KERNEL)
 }
 
+// take has a block be one that was not given back to the kernel.
+func (p *blockPump) take(i uint64) {
+	binary.NativeEndian.PutUint32(p.head(i)[blockStatus:], unix.TP_STATUS_USER)
+}
+
 // used is how much of the block that was begun last is in use.
 func (p *blockPump) used() uint32 { return binary.NativeEndian.Uint32(p.head(p.begun - 1)[blockLen:]) }
 
@@ -145,24 +150,30 @@ func (p *blockPump) went() bool {
 	return true
 }
 
-// blocks has the kernel begin so many blocks, and wait for the next one if it did. What
-// it returns is the kernel's own.
-func (p *pump) blocks(ctx context.Context, in *packet_sock.PacketRing, at *extra.RingPlace) (span, error) {
+// errGiven says that the last block was given away before it was empty, since its time
+// was over, or that it was filled since that of the one before was.
+var errGiven = errors.New("its blocks are given away faster than they are begun (tp_retire_blk_tov): try again")
+
+// newBlockPump has the kernel begin no block without us, whatever time does to the first.
+func newBlockPump(p *pump, in *packet_sock.PacketRing) *blockPump {
 	b := &blockPump{pump: p, size: uint64(in.GetBlockSize()), count: uint64(in.GetBlockNr()), begun: 1}
-	want := aim(at.GetBlocks(), b.count, b.size)
-	for range 5 { // a block may be given away because of the time
-		if err := b.begin(ctx, want); err != nil {
-			return span{}, err
-		}
-		if at.GetWaits() {
-			return b.stop(ctx)
-		}
-		if kept, ok := b.empty(); ok {
-			return kept, nil
-		}
-		want += b.count
+	for i := uint64(1); i < b.count; i++ {
+		b.take(i)
 	}
-	return span{}, errors.New("its blocks are given away faster than they are begun (tp_retire_blk_tov): try again")
+	return b
+}
+
+// blocks has the kernel begin so many blocks, and wait for the next one if it did. What
+// it returns is the kernel's own. It may fail with errGiven: in a new ring it can be tried again.
+func (p *pump) blocks(ctx context.Context, in *packet_sock.PacketRing, at *extra.RingPlace) (span, error) {
+	b := newBlockPump(p, in)
+	if err := b.begin(ctx, aim(at.GetBlocks(), b.count, b.size)); err != nil {
+		return span{}, err
+	}
+	if at.GetWaits() {
+		return b.stop(ctx)
+	}
+	return b.empty(ctx)
 }
 
 // begin has blocks filled until so many were begun.
@@ -199,13 +210,19 @@ func (p *blockPump) learn(ctx context.Context) error {
 	return nil
 }
 
+// least is how much room a short packet takes.
+func (p *blockPump) least() int {
+	return (p.mac + shortest - p.cut + blockUnit - 1) &^ (blockUnit - 1)
+}
+
+// blockUnit is V3_ALIGNMENT of net/packet/af_packet.c.
+const blockUnit = 8
+
 // one sends a packet that fills the block but for less than one takes, if it is as long as
 // that, or a short one, and waits until it is there.
 func (p *blockPump) one(ctx context.Context, done func() bool) error {
 	was, length := p.used(), shortest
-	const unit = 8 // V3_ALIGNMENT of net/packet/af_packet.c
-	room := int(p.size) - int(was) - unit
-	if small := (p.mac + shortest - p.cut + unit - 1) &^ (unit - 1); room >= small {
+	if room := int(p.size) - int(was) - blockUnit; room >= p.least() {
 		length = max(shortest, min(p.longest, room-p.mac+p.cut))
 	}
 	if err := p.send(make([]byte, length)); err != nil {
@@ -214,16 +231,16 @@ func (p *blockPump) one(ctx context.Context, done func() bool) error {
 	return arrived(ctx, func() bool { return p.went() || p.used() != was || done() })
 }
 
-// stop has the kernel wait for the next block, as one that was not given back. What is in
+// stop has the kernel wait for the next block, which was not given back. What is in
 // its head stays until what was there comes.
 func (p *blockPump) stop(ctx context.Context) (span, error) {
-	if p.count > 1 {
-		binary.NativeEndian.PutUint32(p.head(p.begun)[blockStatus:], unix.TP_STATUS_USER)
-	}
 	for !p.given() {
 		if err := p.one(ctx, p.given); err != nil {
 			return span{}, err
 		}
+	}
+	if err := p.allCame(ctx); err != nil {
+		return span{}, err
 	}
 	from := int(p.begun % p.count * p.size)
 	p.wipe(span{from, from + blockHead})
@@ -231,19 +248,30 @@ func (p *blockPump) stop(ctx context.Context) (span, error) {
 }
 
 // empty has the block that was begun last hold no packet: the first is to come behind
-// what was sent. It tells whether that came in time.
-func (p *blockPump) empty() (span, bool) {
+// what was sent.
+func (p *blockPump) empty(ctx context.Context) (span, error) {
+	if err := p.allCame(ctx); err != nil {
+		return span{}, err
+	}
 	h := p.head(p.begun - 1)
+	// What was to fill the block before has come to this one if that one's time was over:
+	// the next packet would not fit behind it, and the block be given away without any.
+	if used := p.used() - binary.NativeEndian.Uint32(h[blockFirst:]); int(used) > p.least() {
+		return span{}, errGiven
+	}
 	clear(h[blockPackets:blockFirst])
 	copy(h[blockFirst:blockLen], h[blockLen:blockNumber])
-	if p.status(p.begun-1) != unix.TP_STATUS_KERNEL || p.went() {
-		p.free(p.begun - 1)
-		return span{}, false
+	// Who looks at its time may have seen it with packets, and be about to give it away.
+	if err := p.pump.count(); err != nil {
+		return span{}, err
+	}
+	if p.given() {
+		return span{}, errGiven
 	}
 	from := int((p.begun - 1) % p.count * p.size)
 	kept := span{from, from + blockHead}
 	p.wipe(kept)
-	return kept, true
+	return kept, nil
 }
 
 // wipe clears all blocks but for a part.

@@ -240,27 +240,48 @@ func drain(own int) error {
 
 // rings makes the rings, whose form depends on the version.
 func (n *node) rings(own int) error {
+	return n.eachRing(func(opt int, r *packet_sock.PacketRing) error {
+		req := unix.TpacketReq3{
+			Block_size: r.GetBlockSize(), Block_nr: r.GetBlockNr(), Frame_size: r.GetFrameSize(), Frame_nr: r.GetFrameNr(),
+			Retire_blk_tov: r.GetRetireTmo(), Sizeof_priv: r.GetSizeofPriv(), Feature_req_word: r.GetFeatures(),
+		}
+		if err := n.setRing(own, opt, &req); err != nil {
+			return fmt.Errorf("make a ring of %d blocks of %d bytes: %w", req.Block_nr, req.Block_size, err)
+		}
+		return nil
+	})
+}
+
+// dropRings takes the rings away again.
+func (n *node) dropRings(own int) error {
+	return n.eachRing(func(opt int, r *packet_sock.PacketRing) error {
+		if err := n.setRing(own, opt, &unix.TpacketReq3{}); err != nil {
+			return fmt.Errorf("give a ring up: %w", err)
+		}
+		return nil
+	})
+}
+
+// eachRing calls a function with each ring that there is, and the option that makes it.
+func (n *node) eachRing(do func(opt int, r *packet_sock.PacketRing) error) error {
 	for opt, r := range map[int]*packet_sock.PacketRing{unix.PACKET_RX_RING: n.entry.RxRing, unix.PACKET_TX_RING: n.entry.TxRing} {
 		if r == nil {
 			continue
 		}
-		req := &unix.TpacketReq3{
-			Block_size: r.GetBlockSize(), Block_nr: r.GetBlockNr(), Frame_size: r.GetFrameSize(), Frame_nr: r.GetFrameNr(),
-			Retire_blk_tov: r.GetRetireTmo(), Sizeof_priv: r.GetSizeofPriv(), Feature_req_word: r.GetFeatures(),
-		}
-		var err error
-		if n.entry.GetVersion() == unix.TPACKET_V3 {
-			err = unix.SetsockoptTpacketReq3(own, unix.SOL_PACKET, opt, req)
-		} else {
-			err = unix.SetsockoptTpacketReq(own, unix.SOL_PACKET, opt, &unix.TpacketReq{
-				Block_size: req.Block_size, Block_nr: req.Block_nr, Frame_size: req.Frame_size, Frame_nr: req.Frame_nr,
-			})
-		}
-		if err != nil {
-			return fmt.Errorf("make a ring of %d blocks of %d bytes: %w", req.Block_nr, req.Block_size, err)
+		if err := do(opt, r); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (n *node) setRing(own, opt int, req *unix.TpacketReq3) error {
+	if n.entry.GetVersion() == unix.TPACKET_V3 {
+		return unix.SetsockoptTpacketReq3(own, unix.SOL_PACKET, opt, req)
+	}
+	return unix.SetsockoptTpacketReq(own, unix.SOL_PACKET, opt, &unix.TpacketReq{
+		Block_size: req.Block_size, Block_nr: req.Block_nr, Frame_size: req.Frame_size, Frame_nr: req.Frame_nr,
+	})
 }
 
 func (n *node) bind(own int) error {

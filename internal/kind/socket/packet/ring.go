@@ -3,6 +3,7 @@ package packet
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -124,6 +125,19 @@ func (n *node) fill(ctx context.Context, own int) error {
 	if len(n.More.GetRing()) == 0 && n.More.GetPlace() == nil {
 		return nil
 	}
+	const tries = 5
+	err := n.refill(ctx, own)
+	for i := 1; i < tries && errors.Is(err, errGiven); i++ {
+		if err := errors.Join(n.dropRings(own), n.rings(own)); err != nil {
+			return err
+		}
+		err = n.refill(ctx, own)
+	}
+	return err
+}
+
+// refill is fill for rings that are new.
+func (n *node) refill(ctx context.Context, own int) error {
 	m, err := unix.Mmap(own, 0, int(inRing(n.entry)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map its ring: %w", err)
