@@ -61,6 +61,7 @@ var targets = []target{
 	{name: "itimers", args: []string{"long"}},
 	{name: "itimershort", src: "itimers", args: []string{"short"}},
 	{name: "posixtimers", changing: true},
+	{name: "lowered", noCRIU: "timers need RLIMIT_SIGPENDING"},
 	{name: "manycalls", dump: []string{"--file-locks"}, restore: []string{"--file-locks"}},
 	{name: "seccomp", args: []string{"base"}, noCRIU: "threads with the same filters can't get one more together"},
 	{name: "seccompthread", src: "seccomp", args: []string{"more"}, noCRIU: "other uids need CAP_SYS_RESOURCE"},

@@ -167,8 +167,30 @@ func canNumber() bool {
 	return !errors.Is(err, unix.EINVAL)
 }
 
-// Restore implements kind.Facet.
+// Restore implements kind.Facet. They run from now on.
 func (PosixTimers) Restore(r *kind.Redo) error {
+	for _, e := range r.Leader.GetTc().GetTimers().GetPosix() {
+		if e.GetVsec() != 0 || e.GetVnsec() != 0 {
+			at := r.Batch.U64(e.GetIsec(), e.GetInsec(), e.GetVsec(), e.GetVnsec())
+			r.Batch.Call("timer_settime", unix.SYS_TIMER_SETTIME, uint64(e.GetItId()), 0, uint64(at), 0)
+		}
+	}
+	return nil
+}
+
+// MadeTimers makes the timers that PosixTimers sets: each has a signal that counts
+// against RLIMIT_SIGPENDING, which the process may have lowered since, and some clocks
+// (CLOCK_REALTIME_ALARM) take a privilege.
+type MadeTimers struct{}
+
+// Name implements kind.Facet.
+func (MadeTimers) Name() string { return "POSIX timers, not yet set" }
+
+// Dump implements kind.Facet: PosixTimers does.
+func (MadeTimers) Dump(*kind.Question) (kind.Answer, error) { return nil, nil }
+
+// Restore implements kind.Facet.
+func (MadeTimers) Restore(r *kind.Redo) error {
 	timers := r.Leader.GetTc().GetTimers().GetPosix()
 	if len(timers) == 0 {
 		return nil
@@ -190,12 +212,6 @@ func (PosixTimers) Restore(r *kind.Redo) error {
 		next = e.GetItId() + 1
 	}
 	prctl(linux.PR_TIMER_CREATE_RESTORE_IDS_OFF)
-	for _, e := range timers {
-		if e.GetVsec() != 0 || e.GetVnsec() != 0 {
-			at := r.Batch.U64(e.GetIsec(), e.GetInsec(), e.GetVsec(), e.GetVnsec())
-			r.Batch.Call("timer_settime", unix.SYS_TIMER_SETTIME, uint64(e.GetItId()), 0, uint64(at), 0)
-		}
-	}
 	return nil
 }
 

@@ -42,14 +42,14 @@ func BeforeThreads() []kind.Facet {
 // when every other thread's has ended:
 //   - a change of credentials in any thread makes the process undumpable, so
 //     RestoreDumpable comes after this batch;
-//   - limits count queued signals.
+//   - limits count queued signals, and those that timers will send.
 func LeaderFacets() []kind.Facet {
 	return slices.Concat(processFirst(), threadFirst(), limits(), threadLast(), processLast())
 }
 
 // processFirst may need privileges that the task gives up later.
 func processFirst() []kind.Facet {
-	return []kind.Facet{LDT{}, ProcFiles{}, Autogroup{}, LoginUID{}, &Keyring{}, newLSM(), FutureLock{}, SharedSignals{}}
+	return []kind.Facet{LDT{}, ProcFiles{}, Autogroup{}, LoginUID{}, &Keyring{}, newLSM(), FutureLock{}, MadeTimers{}, SharedSignals{}}
 }
 
 // limits may lower what the restore itself needs, and raising one takes a
