@@ -20,7 +20,7 @@ import (
 // collect reads what /proc and ptrace tell of every stopped task. Nothing runs
 // in a task before its registers, its mask and its extended state are in hand.
 func (d *dump) collect() error {
-	if err := par.Besides(d.readProc, d.readXStates); err != nil {
+	if err := d.readBoth(); err != nil {
 		return err
 	}
 	d.cgroups.Number(d.freezer.seized)
@@ -33,6 +33,18 @@ func (d *dump) collect() error {
 		d.filters.Join(t)
 	}
 	return d.mapArenas()
+}
+
+// readBoth reads /proc and asks ptrace. Few threads are not worth another goroutine, which
+// would be in the way of those that look ahead.
+func (d *dump) readBoth() error {
+	if len(d.freezer.seized) > fewAsked {
+		return par.Besides(d.readProc, d.readXStates)
+	}
+	if err := d.readProc(); err != nil {
+		return err
+	}
+	return d.readXStates()
 }
 
 // readProc reads the files of /proc, of all tasks and threads at once.

@@ -148,6 +148,7 @@ type dump struct {
 	filters         task.Filters
 	cgroups         *cgroup.Saver // nil: they are not looked at
 
+	ahead   ahead
 	taken   []taken                             // by number of a file, from 1 on
 	entries int                                 // of files.img that aren't encoded
 	cores   map[*scan.Task]*criu_core.CoreEntry // of leaders
@@ -315,6 +316,8 @@ func (d *dump) freeze(ctx context.Context) error {
 
 // dumpFrozen is all that happens while the tree stands still.
 func (d *dump) dumpFrozen(ctx context.Context) error {
+	d.lookAhead()
+	defer d.endAhead()
 	steps := []struct {
 		name string
 		f    func() error
@@ -327,6 +330,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		{"memory", d.putMemory},
 		{"tree", d.putTree},
 		{"lock", d.lock},
+		{"peeked", d.ahead.peeked.Wait},
 		{"files", func() error { return d.dumpFiles(ctx) }},
 		{"unlock", d.unlock},
 		{"fdinfo", d.putFdinfo},
@@ -349,7 +353,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 
 // lookAround is what needs no tracer and nothing of what the tasks are asked.
 func (d *dump) lookAround() error {
-	for _, f := range []func() error{d.noUndo, d.noLandlock, func() error { return d.cgroups.Collect(d.ended) }, d.shareUnlessMany, func() error { return d.files.scanAll(d.ended) }, d.dumpMemory} {
+	for _, f := range []func() error{d.noUndo, d.noLandlock, func() error { return d.cgroups.Collect(d.ended) }, d.ahead.found.Wait, d.dumpMemory} {
 		if err := f(); err != nil {
 			return err
 		}

@@ -213,6 +213,14 @@ type Locker interface {
 	Flows(env *DumpEnv, f *scan.File) ([]netlock.Flow, error)
 }
 
+// PeekerAhead is a File that can look at queues before packets are held back, and
+// find out later which of them have been the same since.
+type PeekerAhead interface {
+	// PeekAhead is called when all descriptors of the tree are found, beside other work
+	// with the tree, and has ended before the first file is dumped.
+	PeekAhead(env *DumpEnv) error
+}
+
 // Preparer is a File that can do part of its work before the tree is frozen.
 type Preparer interface {
 	// PrepareFor is called with about how many descriptors the tree has, and

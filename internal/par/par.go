@@ -41,6 +41,8 @@ func do(n, some int, seated bool, f func(i int) error) error {
 	}
 	var g errgroup.Group
 	var apart Seats
+	var left atomic.Int64
+	left.Store(int64(workers - 1))
 	sit := func() {
 		if seated {
 			apart.Sit()
@@ -49,6 +51,7 @@ func do(n, some int, seated bool, f func(i int) error) error {
 	sit()
 	for range workers - 1 {
 		g.Go(func() error {
+			defer left.Add(-1)
 			sit()
 			return work()
 		})
@@ -57,6 +60,7 @@ func do(n, some int, seated bool, f func(i int) error) error {
 		apart.Spread()
 	}
 	err := work()
+	stayAwake(awakeThen, func() bool { return left.Load() == 0 })
 	if other := g.Wait(); err == nil {
 		err = other
 	}
@@ -82,7 +86,7 @@ const (
 )
 
 // Besides runs f on another goroutine while the caller does g. On one CPU f
-// comes first.
+// comes first, and last if no thread was found for it by the end of g.
 func Besides(f, g func() error) error {
 	if runtime.GOMAXPROCS(0) == 1 {
 		if err := f(); err != nil {
@@ -90,16 +94,16 @@ func Besides(f, g func() error) error {
 		}
 		return g()
 	}
-	done := make(chan error, 1)
+	a := Later(f)
 	var apart Seats
 	apart.Sit()
 	go func() {
 		apart.Sit()
-		done <- f()
+		a.run()
 	}()
 	apart.Spread()
 	err := g()
-	if other := <-done; err == nil {
+	if other := a.after(awakeThen); err == nil {
 		err = other
 	}
 	return err

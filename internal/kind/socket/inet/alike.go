@@ -38,6 +38,7 @@ type alikes struct {
 	spare    *extra.SocketEntry // see empty
 
 	watched    bool // see watch
+	twice      bool // all have been compared, and it pays no more to look again
 	doubt      bool // memory doesn't tell what system calls do
 	clocked    bool
 	clock      uint32                  // what time stamps show besides a connection's own offset
@@ -207,7 +208,10 @@ func (a *alikes) see(t *scan.Task, m sockmem.Socket) {
 	a.surveyUDP(t, m)
 	if by := a.by[socket.FamilyOf(a.memory.TCP, m.Sock)]; by != nil {
 		g := &glimpse{group: by.Of(m.Sock), owned: m.Owned}
-		a.memory.TCP.Picture.Picture(m.Sock, &g.picture)
+		var p sockmem.Picture
+		if a.memory.TCP.Picture.Picture(m.Sock, &p) {
+			g.see(&p)
+		}
 		found[m.FD] = g
 	}
 }

@@ -24,10 +24,12 @@ import (
 )
 
 // Of an ESTABLISHED connection that nothing is unusual about, the kernel's
-// memory tells everything that system calls do, 26 of them. So it is read, when
-// packets are held back, twice: two pictures that are the same, with nobody's hand
-// on the socket, are of one moment. What waits to be read is peeked at between
-// the two. Whatever isn't as usual is looked at by system calls.
+// memory tells everything that system calls do, 26 of them. So it is read twice:
+// two pictures that are the same, with nobody's hand on the socket, are of one moment.
+// The first is taken when descriptors are found, the second when packets are held back,
+// and what waits to be read is peeked at between the two. Where they differ, as a packet
+// came meanwhile, the second is the first of a further two. Whatever isn't as usual is
+// looked at by system calls.
 //
 // That memory tells the same is not taken for granted: of each group of
 // connections that are alike the first is asked by system calls, too, and unless
@@ -39,7 +41,7 @@ type glimpse struct {
 	picture sockmem.Picture
 	owned   bool   // somebody is told of I/O, or was
 	still   bool   // it is usual
-	same    bool   // the two pictures are
+	same    bool   // two pictures are
 	queue   []byte // what waits to be read, if it is still
 }
 
@@ -80,20 +82,50 @@ func (k *Kind) glimpse(f *scan.File) *glimpse {
 	return k.alike.tasks[f.Task][f.FD]
 }
 
-// watch takes the pictures of all connections of the tree whose group is known,
-// when their packets are held back.
+// PeekAhead implements kind.PeekerAhead.
+func (k *Kind) PeekAhead(env *kind.DumpEnv) error {
+	if k.alike == nil || env.Options.TCPClose || k.alike.memory.TCP.Picture == nil {
+		return nil
+	}
+	return k.alike.peekAll(env, inTurn)
+}
+
+// watch takes second pictures of all connections of the tree whose group is known,
+// when their packets are held back. It peeks at the queues that nobody has peeked at.
 func (a *alikes) watch(env *kind.DumpEnv) error {
 	a.watched = true
 	if a.memory.TCP.Picture == nil {
 		return errors.New("it isn't known where the kernel has the state of connections")
 	}
-	if err := a.pictures(env, func(g *glimpse, p *sockmem.Picture) { g.picture, g.still = *p, usual(p) }); err != nil {
-		return err
+	for again := true; again; {
+		if err := a.peekAll(env, par.Do); err != nil {
+			return err
+		}
+		moved := false
+		if err := a.pictures(env, func(g *glimpse, p *sockmem.Picture) { moved = g.compare(p) || moved }); err != nil {
+			return err
+		}
+		again, a.twice = moved && !a.twice, true
 	}
-	if err := a.peekAll(env); err != nil {
-		return err
+	return nil
+}
+
+// see takes the first of two pictures.
+func (g *glimpse) see(p *sockmem.Picture) {
+	g.picture, g.still, g.queue = *p, usual(p), nil
+}
+
+// compare takes the second of two pictures, which is the first of another two if it
+// isn't the same, and tells whether those might be.
+func (g *glimpse) compare(p *sockmem.Picture) (moved bool) {
+	if !g.same {
+		g.same = g.picture == *p
 	}
-	return a.pictures(env, func(g *glimpse, p *sockmem.Picture) { g.same = g.picture == *p })
+	if g.same {
+		return false
+	}
+	g.see(p)
+	return g.still
 }
 
 // pictures takes a picture of every socket that has a group.
@@ -147,9 +179,18 @@ type queued struct {
 	*glimpse
 }
 
-// peekAll reads what waits to be read at connections that are still, on all
-// CPUs.
-func (a *alikes) peekAll(env *kind.DumpEnv) error {
+// inTurn is par.Do where the other CPUs have something to do.
+func inTurn(n int, f func(i int) error) error {
+	for i := range n {
+		if err := f(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// peekAll reads what waits to be read at connections that are still, as do does it.
+func (a *alikes) peekAll(env *kind.DumpEnv, do func(n int, f func(i int) error) error) error {
 	var all []queued
 	room := a.room
 	for t, some := range a.tasks {
@@ -158,7 +199,7 @@ func (a *alikes) peekAll(env *kind.DumpEnv) error {
 				return err
 			}
 			in := int(unread(&g.picture))
-			if !g.still || in == 0 {
+			if !g.still || g.same || in == 0 || g.queue != nil {
 				continue
 			}
 			if in > len(room) {
@@ -173,7 +214,7 @@ func (a *alikes) peekAll(env *kind.DumpEnv) error {
 		}
 	}
 	a.room = room
-	return par.Do(len(all), func(i int) error {
+	return do(len(all), func(i int) error {
 		all[i].peek()
 		return env.Check()
 	})
