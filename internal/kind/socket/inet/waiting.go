@@ -105,9 +105,9 @@ func (l *look) whyNot() string {
 	return ""
 }
 
-// readWaiting reads the connections that wait at the listener, with their options if they
-// are asked for, and returns their flows.
-func (l *look) readWaiting(options bool) ([]netlock.Flow, error) {
+// readWaiting reads the connections that wait at the listener and returns their flows: wholly
+// when nothing comes any more, before that briefly, without options and what is in queues.
+func (l *look) readWaiting(wholly bool) ([]netlock.Flow, error) {
 	m, err := l.kind.memory()
 	if err != nil {
 		return nil, l.refuse("%s: %v; let the server accept them, or give --skip-in-flight", socket.Unaccepted(l.tcp.Waiting+l.deferred), err)
@@ -117,7 +117,7 @@ func (l *look) readWaiting(options bool) ([]netlock.Flow, error) {
 		return nil, l.fail(err)
 	}
 	q := tcp.NewQueues(m)
-	if options && l.tcp.Waiting > 0 {
+	if q.Brief = !wholly; wholly && l.tcp.Waiting > 0 {
 		if err := l.asksOptions(q, m, sk); err != nil {
 			return nil, err
 		}

@@ -39,6 +39,8 @@ type Queues struct {
 	Options func(memory []byte) (options []socket.Told, why string, err error)
 	again   []byte
 	Struct  string // the structure that is read of each; "": a struct tcp_sock
+	// Brief leaves out what waits to be read.
+	Brief bool
 	// Reflects is set if the listener answers with the flow labels of its clients.
 	Reflects bool
 }
@@ -115,15 +117,25 @@ func stampClock() (uint32, error) {
 	return *v, nil
 }
 
-// read reads a connection, again if it has changed meanwhile.
 func (q *Queues) read(sk kmem.Addr) (*Waiting, error) {
+	return untilStill(func() (*Waiting, error) { return q.readOnce(sk) })
+}
+
+// untilStill reads a connection, again if it has changed meanwhile: then what it is read by
+// may be anything, too.
+func untilStill(read func() (*Waiting, error)) (*Waiting, error) {
+	var failed error
 	for range attempts {
-		w, err := q.readOnce(sk)
-		if !errors.Is(err, errMoved) {
+		w, err := read()
+		if !errors.Is(err, errMoved) && !errors.Is(err, kmem.ErrUnavailable) {
 			return w, err
 		}
+		failed = err
 	}
-	return nil, fmt.Errorf("packets kept coming while a waiting connection was read: are they held back (--network-lock)?")
+	if errors.Is(failed, errMoved) {
+		failed = fmt.Errorf("packets kept coming while a waiting connection was read: are they held back (--network-lock)?")
+	}
+	return nil, failed
 }
 
 func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
@@ -160,6 +172,9 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 	}
 	if err := w.readCame(q, t); err != nil {
 		return nil, err
+	}
+	if q.Brief {
+		return w, nil
 	}
 	if err := w.readQueue(q.mem, t); err != nil {
 		return nil, err
