@@ -38,15 +38,17 @@ static void look_timer(int i, int fd) {
 
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
-	int l = add("door", listening(SOCK_STREAM, NAME("door"))), c = add("client", client(SOCK_STREAM, NAME("door"))), p[2], wait[2];
-	CHECK(pipe(wait));
+	int l = add("door", listening(SOCK_STREAM, NAME("door"))), c = add("client", client(SOCK_STREAM, NAME("door"))), p[2], wait[2], told[2];
+	char none;
+	CHECK(pipe(wait)), CHECK(pipe(told));
 	pid_t child = CHECK(fork());
 	if (!child) {
-		char x;
-		close(wait[1]), read(wait[0], &x, 1), _exit(7);
+		close(wait[1]), close(told[0]), close(told[1]), read(wait[0], &none, 1), _exit(7);
 	}
 	knowns = 1, known[0] = child;
-	close(wait[0]);
+	close(wait[0]), close(told[1]);
+	MUST(CHECK(read(told[0], &none, 1)) == 0); // the child has only what it keeps
+	close(told[0]);
 	// 0-8: timers, of which three have expired, one of these twice as long ago as its interval.
 	keep(timer(CLOCK_MONOTONIC, 0, 150000, 0, 0)), keep(timer(CLOCK_REALTIME, 0, 150000, 7, TFD_NONBLOCK)), keep(timer(CLOCK_BOOTTIME, TFD_TIMER_ABSTIME, 150000, 0, 0));
 	keep(timer(CLOCK_REALTIME, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, 150000, 100, 0));
