@@ -18,7 +18,6 @@ var unixRefusals = []struct {
 }{
 	{"outside", "a unix socket whose peer is outside of the tree", "is outside of the tree", nil},
 	{"posted", "or is only in messages that can't be received in the tree", "can't be received in the tree", nil},
-	{"waitoptions", "IP options that record a route", "that record a route", nil},
 	{"waitended", "have ended with urgent data that waits", "urgent data waits to be read", []string{"--tcp-established"}},
 	{"outside", "the peer's name is missing", "has no name to connect to again", []string{"--ext-unix-sk"}},
 	{"waitclient", "the client or the server is outside", "--skip-in-flight", nil},

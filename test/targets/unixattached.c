@@ -99,6 +99,20 @@ static int signed_for(int fd) { // peers at this address sign their segments
 	return 0;
 }
 
+// recorded notes which way a packet took.
+static void recorded(int fd) {
+	struct sockaddr_in at;
+	int to = loopback(SOCK_DGRAM, &at);
+	CHECK(setsockopt(to, IPPROTO_IP, IP_RECVOPTS, &(int){1}, sizeof(int))), CHECK(sendto(fd, "way", 3, 0, (void *)&at, sizeof at));
+	char data[20], control[200];
+	struct iovec v = {data, sizeof data};
+	struct msghdr h = {NULL, 0, &v, 1, control, sizeof control, 0};
+	obs("way: %zd bytes", CHECK(recvmsg(to, &h, 0)));
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&h); c; c = CMSG_NXTHDR(&h, c))
+		obs("way: %d/%d of %zu bytes, %llx", c->cmsg_level, c->cmsg_type, (size_t)c->cmsg_len, (unsigned long long)fnv(CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0)));
+	close(to);
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	struct statfs fs;
@@ -137,6 +151,11 @@ int main(int argc, char **argv) {
 	CHECK(setsockopt(near, SOL_SOCKET, SO_ATTACH_FILTER, &(struct sock_fprog){1, (struct sock_filter[]){{BPF_RET | BPF_K, 0, 0, 0x40000}}}, sizeof(struct sock_fprog)));
 	set(near, SO_LOCK_FILTER, 1), CHECK(close(door)), CHECK(write(far, "sent", 4)), CHECK(poll(&(struct pollfd){near, POLLIN, 0}, 1, -1));
 	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, u)), cut(keep(loopback(SOCK_DGRAM, &cuts)), 10), cut(keep(u[0]), 3), CHECK(write(u[1], "whole", 5));
+	// 18, 19: IP options that the kernel changes when they are set.
+	unsigned char record[] = {7, 11, 8, 127, 0, 0, 9, 0, 0, 0, 0, 0};
+	unsigned char lead[] = {131, 11, 4, 127, 0, 0, 2, 127, 0, 0, 3, 7, 7, 4, 0, 0, 0, 0, 68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+	CHECK(setsockopt(keep(CHECK(socket(AF_INET, SOCK_DGRAM, 0))), IPPROTO_IP, IP_OPTIONS, record, sizeof record));
+	CHECK(setsockopt(keep(CHECK(socket(AF_INET, SOCK_STREAM, 0))), IPPROTO_IP, IP_OPTIONS, lead, sizeof lead));
 	with(c, "files", 5, fds, n, NULL);
 	for (int i = 0; i < n; i++)
 		CHECK(close(fds[i]));
@@ -165,6 +184,7 @@ int main(int argc, char **argv) {
 	receive("near", fds[15]), filter("near", fds[15]), CHECK(write(fds[15], "back", 4)), CHECK(poll(&(struct pollfd){far, POLLIN, 0}, 1, -1)), receive("far", far);
 	CHECK(sendto(from, "whole", 5, 0, (void *)&cuts, sizeof cuts)), CHECK(poll(&(struct pollfd){fds[16], POLLIN, 0}, 1, -1)), receive("cut", fds[16]);
 	CHECK(write(u[1], "again", 5)), receive("cut", fds[17]);
+	bytes("record", fds[18], IPPROTO_IP, IP_OPTIONS), bytes("lead", fds[19], IPPROTO_IP, IP_OPTIONS), recorded(fds[18]);
 	for (int i = 9; i < 15; i++) {
 		struct stat st;
 		CHECK(fstat(fds[i], &st));

@@ -140,15 +140,6 @@ static void lonely(void) {
 	close(only), text = "files", files = 1, failed = ECONNRESET;
 }
 
-// IP options that record which way a packet takes the kernel changes when they are set.
-static void wait_options(void) {
-	unsigned char record[] = {7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-	int s = CHECK(socket(AF_INET, SOCK_DGRAM, 0));
-	a = listening(SOCK_STREAM, NAME("server")), b = client(SOCK_STREAM, NAME("server"));
-	CHECK(setsockopt(s, IPPROTO_IP, IP_OPTIONS, record, sizeof record));
-	with(b, "files", 5, &s, 1, NULL);
-	close(s), text = "files", files = 1;
-}
 // A TCP connection that was reset after urgent data, whose end is only in a message.
 static void wait_ended(void) {
 	struct sockaddr_in at = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}, {0}};
@@ -213,7 +204,7 @@ static void path_only(void) {
 static struct {
 	const char *name;
 	void (*make)(void);
-} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"heiraccepted", heir_accepted}, {"heirclient", heir_client}, {"heirpeer", heir_peer}, {"heirsender", heir_sender}, {"senderoutside", sender_outside}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitwatched", wait_watched}, {"waitoptions", wait_options}, {"waitended", wait_ended}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
+} all[] = {{"outside", outside}, {"waitclient", wait_client}, {"waitserver", wait_server}, {"waitrenamed", wait_renamed}, {"heiraccepted", heir_accepted}, {"heirclient", heir_client}, {"heirpeer", heir_peer}, {"heirsender", heir_sender}, {"senderoutside", sender_outside}, {"waitlonely", wait_lonely}, {"waithalved", wait_halved}, {"waitwatched", wait_watched}, {"waitended", wait_ended}, {"posted", posted}, {"lonely", lonely}, {"attribute", attribute}, {"hardlink", hard_link}, {"jail", jail}, {"net", net}, {"opath", path_only}};
 
 // intact checks that the queue is as it was made.
 static void intact(void) {

@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"reflect"
@@ -22,6 +23,7 @@ import (
 func attachedNames() []string {
 	return []string{
 		"sock.sk_omem_alloc", "inet_sock.inet_opt", "ip_options_rcu.opt", "ip_options", "ip_options.optlen", "ip_options.srr", "ip_options.rr", "ip_options.ts", "ip_options.__data",
+		"ip_options.faddr", "ip_options.router_alert",
 		"ipv6_pinfo.opt", "ipv6_txoptions", "ipv6_txoptions.hopopt", "ipv6_txoptions.dst0opt", "ipv6_txoptions.srcrt", "ipv6_txoptions.dst1opt",
 	}
 }
@@ -93,17 +95,13 @@ func (a *attached) readLong(s sort, m *kmem.Reader, sk kmem.Addr) error {
 	return a.readHeaders(m, at)
 }
 
-// readIPOptions reads a struct ip_options. Those that packets write to, or that lead them
-// elsewhere, the kernel has changed when they were set.
+// readIPOptions reads a struct ip_options.
 func (a *attached) readIPOptions(m *kmem.Reader, at kmem.Addr) error {
 	s, err := m.Struct("ip_options", at)
 	if err != nil {
 		return err
 	}
 	n := s.U8("ip_options.optlen")
-	if s.U8("ip_options.srr")|s.U8("ip_options.rr")|s.U8("ip_options.ts") != 0 {
-		return noLone("a socket with IP options (IP_OPTIONS) that record a route or times, or lead packets elsewhere")
-	}
 	if n == 0 {
 		return nil
 	}
@@ -111,8 +109,71 @@ func (a *attached) readIPOptions(m *kmem.Reader, at kmem.Addr) error {
 	if err := m.ReadAt(b, at+m.Off("ip_options.__data")); err != nil {
 		return err
 	}
+	if s.U8("ip_options.srr")|s.U8("ip_options.rr")|s.U8("ip_options.ts") != 0 {
+		if m.Off("ip_options.router_alert") != m.Off("ip_options.ts")+2 {
+			return noLone("a socket with IP options (IP_OPTIONS) that record a route or times, or lead packets elsewhere, of which this kernel keeps another account")
+		}
+		if !asSet(s, b) {
+			return noLone("a socket whose IP options (IP_OPTIONS) can't be")
+		}
+	}
 	a.add(unix.IPPROTO_IP, unix.IP_OPTIONS, b)
 	return nil
+}
+
+// What a struct ip_options notes of those that packets write to: bits behind the places.
+const (
+	recordsHop   = 1 << 3 // rr_needaddr
+	stampsTime   = 1 << 4 // ts_needtime
+	stampsHop    = 1 << 5 // ts_needaddr
+	prescribed   = 3      // IPOPT_TS_PRESPEC: stamps of hosts that are named
+	headerLength = 20     // of IP: places are counted from there
+	addressBytes = 4
+)
+
+// asSet makes IP options what was set of what the kernel has made of them: it leads packets
+// to the first address of a route, and puts its own address, and the time, in front of what
+// others add. It tells whether that can be.
+func asSet(s *kmem.Struct, b []byte) bool {
+	at := func(place string) []byte { // an option and all behind, of which it has a part
+		if n := int(s.U8("ip_options." + place)); n >= headerLength && n-headerLength+3 <= len(b) {
+			if o := b[n-headerLength:]; int(o[1]) <= len(o) {
+				return o[:max(int(o[1]), 3)]
+			}
+		}
+		return nil
+	}
+	back := func(o []byte, clear bool) bool { // takes away what was added last
+		next := int(o[2]) - addressBytes
+		if o[2] = byte(next); next < 4 || next-1+addressBytes > len(o) {
+			return false
+		}
+		if clear {
+			copy(o[next-1:], make([]byte, addressBytes))
+		}
+		return true
+	}
+	ok, notes := true, s.Raw("ip_options.ts", 2)[1]
+	if s.U8("ip_options.srr") != 0 {
+		o := at("srr")
+		if ok = len(o) >= 3+addressBytes; ok {
+			copy(o[3+addressBytes:], bytes.Clone(o[3:]))
+			copy(o[3:], s.Raw("ip_options.faddr", addressBytes))
+		}
+	}
+	if s.U8("ip_options.rr") != 0 && notes&recordsHop != 0 {
+		o := at("rr")
+		ok = ok && o != nil && back(o, true)
+	}
+	if o := at("ts"); s.U8("ip_options.ts") != 0 {
+		if ok = ok && len(o) > 3; ok && notes&stampsTime != 0 {
+			ok = back(o, true) && (o[3]&0xf != prescribed || back(o, false))
+		}
+		if ok && notes&stampsHop != 0 {
+			ok = back(o, true)
+		}
+	}
+	return ok
 }
 
 func (a *attached) add(level, name uint32, value []byte) {

@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"reflect"
@@ -169,8 +170,56 @@ func TestLoneAttached(t *testing.T) {
 			long(unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS, 0, 0, 1, 4, 0, 0, 0, 0), long(unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, 0, 0, 1, 4, 0, 0, 0, 0), long(unix.IPPROTO_IP, unix.IP_OPTIONS, 148, 4, 0, 0),
 		}},
 		{name: "IP options of TCP", sort: sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}, make: []func(int) error{long(unix.IPPROTO_IP, unix.IP_OPTIONS, 148, 4, 0, 0)}},
-		{name: "a route that is recorded", sort: sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}, make: []func(int) error{long(unix.IPPROTO_IP, unix.IP_OPTIONS, 7, 7, 4, 0, 0, 0, 0, 0)}, why: "record a route"},
+		{name: "a route that is recorded", sort: sort{family: unix.AF_INET, protocol: unix.IPPROTO_TCP}, make: []func(int) error{long(unix.IPPROTO_IP, unix.IP_OPTIONS, 7, 7, 4, 0, 0, 0, 0, 0)}},
 	} {
 		c.run(t, m, k)
+	}
+}
+
+// IP options that the kernel changes when they are set are what a call tells of them.
+func TestLoneIPOptions(t *testing.T) {
+	m, k := loneKind(t)
+	for _, c := range []struct {
+		name  string
+		value []byte
+	}{
+		{"a route that is recorded", []byte{7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+		{"with something in it", []byte{7, 11, 8, 127, 0, 0, 9, 0, 0, 0, 0, 0}},
+		{"full", []byte{7, 7, 8, 127, 0, 0, 9, 0}},
+		{"a loose route", []byte{131, 11, 4, 127, 0, 0, 2, 127, 0, 0, 3, 0}},
+		{"a loose route of one", []byte{131, 7, 4, 127, 0, 0, 2, 0}},
+		{"a strict route", []byte{137, 11, 4, 127, 0, 0, 2, 127, 0, 0, 3, 0}},
+		{"times", []byte{68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+		{"times and hops", []byte{68, 20, 5, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+		{"times of a host of ours", []byte{68, 20, 5, 3, 127, 0, 0, 1, 0, 0, 0, 0, 127, 0, 0, 2, 0, 0, 0, 0}},
+		{"times of another host", []byte{68, 20, 5, 3, 9, 9, 9, 9, 0, 0, 0, 0, 127, 0, 0, 2, 0, 0, 0, 0}},
+		{"all", []byte{131, 11, 4, 127, 0, 0, 2, 127, 0, 0, 3, 7, 7, 4, 0, 0, 0, 0, 68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 148, 4, 0, 0}},
+	} {
+		n, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(n)
+		if err := linux.Setsockopt(n, unix.IPPROTO_IP, unix.IP_OPTIONS, c.value); err != nil {
+			t.Errorf("%s: set: %v", c.name, err)
+			continue
+		}
+		want := make([]byte, 64)
+		size, err := linux.Getsockopt(n, unix.IPPROTO_IP, unix.IP_OPTIONS, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sk, err := m.Sock(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := k.attachedAt(sort{family: unix.AF_INET, protocol: unix.IPPROTO_UDP}, sk)
+		if err != nil || len(a.long) != 1 {
+			t.Errorf("%s: %+v, %v", c.name, a, err)
+			continue
+		}
+		if got := a.long[0].Value; !bytes.Equal(got, want[:size]) {
+			t.Errorf("%s: %v, and a call tells %v", c.name, got, want[:size])
+		}
 	}
 }
