@@ -146,6 +146,44 @@ func TestHandshakes(t *testing.T) {
 	}
 }
 
+// A peer may acknowledge a part of a segment, if it was put together from others when it was
+// sent again. What isn't acknowledged comes back, and is sent again.
+func TestPartlyAcknowledged(t *testing.T) {
+	testkit.RequireRoot(t)
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	must(t, unix.Unshare(unix.CLONE_NEWNET))
+	testkit.Here().Up(t, "lo")
+	at := netip.MustParseAddr("fd66::1")
+	c := newRemoteClient(t, at)
+	d := tcp6.bound(t, "fd66::1")
+	must(t, unix.Listen(d.Int(), 4))
+	sa, err := unix.Getsockname(d.Int())
+	must(t, err)
+	c.to = netip.AddrPortFrom(at, decode(sa).port)
+	const syn, first = 2, 1000
+	_, isn := c.call(syn, first)
+	c.send(flagAck, first+1, isn+1, "")
+	n, _, err := unix.Accept4(d.Int(), unix.SOCK_CLOEXEC)
+	a := own(t, n, err)
+	must(t, unix.Sendmsg(n, []byte("acknowledged, and not"), nil, nil, 0))
+	const part = uint32(len("acknowledged"))
+	c.send(flagAck, first+1, isn+1+part, "")
+	for left := 100; left > int(part); { // it is heard at once
+		left, err = unix.IoctlGetInt(n, unix.SIOCOUTQ)
+		must(t, err)
+	}
+	o := options.NewDump()
+	o.TCPEstablished = true
+	in, err := dumped(t, o, n)
+	must(t, err)
+	nodes, err := planned(in)
+	must(t, err)
+	if s := nodes[0].(*node).stream; string(s.Queues) != ", and not" || s.Entry.GetOutqLen() != uint32(len(", and not")) {
+		t.Errorf("%q is to be acknowledged, %d bytes", s.Queues, s.Entry.GetOutqLen())
+	}
+	must(t, a.Close())
+}
+
 // lastLook dumps a listener of a tree that is to be killed.
 func lastLook(t *testing.T, fd int) images {
 	t.Helper()

@@ -51,7 +51,7 @@ func (s *Stream) readQueues(fd int, urgent bool) (err error) {
 	if err := choose(fd, sendQueue); err != nil {
 		return err
 	}
-	return look(fd, sendQueue, s.Queues[in:])
+	return lookSent(fd, s.Queues[in:])
 }
 
 // ErrEarlyData says that data goes with the first segment (MSG_FASTOPEN), which
@@ -87,6 +87,23 @@ func look(fd, queue int, into []byte) error {
 	if err != nil {
 		return fmt.Errorf("peek at queue %d, %d bytes: %w", queue, len(into), err)
 	}
+	return nil
+}
+
+// lookSent peeks into the send queue. The kernel shows it by whole segments: a part of the
+// first may be acknowledged, as of one that pieces were put together for when they were sent
+// again. It is in front of what is asked for.
+func lookSent(fd int, into []byte) error {
+	err := look(fd, sendQueue, into)
+	if !errors.Is(err, errMoved) {
+		return err
+	}
+	wide := make([]byte, len(into)+math.MaxUint16)
+	n, _, err := unix.Recvfrom(fd, wide, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if err != nil || n < len(into) {
+		return errMoved
+	}
+	copy(into, wide[n-len(into):n])
 	return nil
 }
 
