@@ -98,7 +98,7 @@ func (a *alikes) watch(env *kind.DumpEnv) error {
 		return errors.New("it isn't known where the kernel has the state of connections")
 	}
 	for again := true; again; {
-		if err := a.peekAll(env, par.Do); err != nil {
+		if err := errors.Join(a.measureClock(), a.peekAll(env, par.Do)); err != nil {
 			return err
 		}
 		moved := false
@@ -145,11 +145,23 @@ func (a *alikes) pictures(env *kind.DumpEnv, fn func(*glimpse, *sockmem.Picture)
 	return nil
 }
 
-// measureClock finds out, once, what the clock of time stamps shows.
-func (a *alikes) measureClock(t *scan.Task, n int32, g *glimpse) error {
-	if !g.still || a.clocked || g.picture.Word[sockmem.TstampOK] == 0 {
-		return nil
+// measureClock finds out, once, what the clock of time stamps shows, when packets are held
+// back: until then segments leave, and none that a restore sends may have an earlier one.
+func (a *alikes) measureClock() error {
+	for t, some := range a.tasks {
+		for n, g := range some {
+			if !g.still || a.clocked || g.picture.Word[sockmem.TstampOK] == 0 {
+				continue
+			}
+			if err := a.readClock(t, n, g); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
+}
+
+func (a *alikes) readClock(t *scan.Task, n int32, g *glimpse) error {
 	d, err := fd.Borrow(t.Pidfd.Int(), n)
 	if err != nil {
 		return err
@@ -195,9 +207,6 @@ func (a *alikes) peekAll(env *kind.DumpEnv, do func(n int, f func(i int) error) 
 	room := a.room
 	for t, some := range a.tasks {
 		for n, g := range some {
-			if err := a.measureClock(t, n, g); err != nil {
-				return err
-			}
 			in := int(unread(&g.picture))
 			if !g.still || g.same || in == 0 || g.queue != nil {
 				continue

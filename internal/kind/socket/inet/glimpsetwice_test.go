@@ -1,12 +1,17 @@
 package inet
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/image"
+	tcp_stream "glis.dev/glis/image/criu/tcp-stream"
 	"glis.dev/glis/internal/kind/socket/tcp"
 	"glis.dev/glis/internal/sockmem"
+	"glis.dev/glis/options"
 )
 
 // TestCompare: two pictures in turn have to be the same; the second of two that are not is
@@ -46,6 +51,51 @@ func TestCompare(t *testing.T) {
 		}
 		if g.same != c.same || g.still != c.still || moved != c.moved || (g.queue != nil) != c.peeked {
 			t.Errorf("%s: same %v, still %v, moved %v, queue %q", c.name, g.same, g.still, moved, g.queue)
+		}
+	}
+}
+
+// What segments had for a time stamp that left before packets were held back is not later
+// than what is saved.
+func TestClockOfLock(t *testing.T) {
+	var fds []int
+	for range severalDescriptors {
+		p := paired(t, tcp4, "127.0.0.1")
+		fds = append(fds, p.ends[0].Int(), p.ends[1].Int())
+	}
+	stamp := func(n int) uint32 {
+		v, err := unix.GetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP)
+		must(t, err)
+		return uint32(v)
+	}
+	o, out := &options.Dump{}, images{}
+	o.TCPEstablished = true
+	env, _ := environment(t, o, out, fds...)
+	k := New()
+	k.PrepareFor(severalDescriptors, memory(t))
+	must(t, k.alike.survey(env))
+	must(t, k.PeekAhead(env))
+	for from := stamp(fds[0]); stamp(fds[0])-from < 5; { // ms
+		runtime.Gosched()
+	}
+	var sent []uint32
+	for _, n := range fds {
+		sent = append(sent, stamp(n))
+	}
+	for _, f := range env.Tree.Files {
+		if !k.Match(f) {
+			t.Fatalf("%v: no match", f)
+		}
+		_, err := k.Dump(t.Context(), env, f)
+		must(t, err)
+	}
+	if k.alike.still == 0 {
+		t.Fatal("none was dumped by memory alone")
+	}
+	for _, f := range env.Tree.Files {
+		e := out[stored{image.TCPStream, fmt.Sprint([]uint32{uint32(f.Stat.Ino)})}][0].Message.(*tcp_stream.TcpStreamEntry)
+		if now := stamp(int(f.FD)); now-e.GetTimestamp() > now-sent[f.ID-1] {
+			t.Errorf("%v: time stamp %d, %d ms before one that was sent", f, e.GetTimestamp(), sent[f.ID-1]-e.GetTimestamp())
 		}
 	}
 }
