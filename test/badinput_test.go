@@ -35,7 +35,7 @@ func refused(t *testing.T, e testkit.Engine, args []string, words ...string) {
 	if r.Code != 1 {
 		t.Errorf("%v: exit status %d, want 1", args, r.Code)
 	}
-	said := strings.TrimSuffix(r.Stderr, "\n")
+	said := strings.TrimSuffix(testkit.Unwarned(r.Stderr), "\n")
 	if said == "" || strings.Contains(said, "\n") {
 		t.Errorf("%v: want one line on stderr, got:\n%s", args, r.Stderr)
 	}
@@ -44,6 +44,7 @@ func refused(t *testing.T, e testkit.Engine, args []string, words ...string) {
 	}
 	for _, w := range words {
 		if !strings.Contains(said, w) {
+			testkit.NotShown(t, said)
 			t.Errorf("%v: the message does not name %q:\n%s", args, w, said)
 		}
 	}

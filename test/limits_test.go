@@ -2,6 +2,7 @@ package test
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -102,6 +103,9 @@ func hasSecrets() bool {
 	return e == 0
 }
 
+// onlyMemory are states that aren't noticed where the kernel's memory can't be read.
+var onlyMemory = []string{"landlock", "landlockthread", "flowlabel", "router"}
+
 // TestLimits: each state is refused by name, and the target goes on unharmed.
 func TestLimits(t *testing.T) {
 	e := glisOnly(t)
@@ -123,6 +127,9 @@ func TestLimits(t *testing.T) {
 			}
 			if !strings.Contains(string(doc), x.row) {
 				t.Errorf("docs/limits.md does not say %q", x.row)
+			}
+			if slices.Contains(onlyMemory, x.state) {
+				kernelMemory(t)
 			}
 			testkit.NoLeaks(t)
 			p := testkit.Start(t, testkit.NewDir(t), path, x.state, ".")

@@ -203,4 +203,5 @@ func pacing(t testing.TB) {
 		}
 		return nil
 	}})
+	kernelMemory(t)
 }

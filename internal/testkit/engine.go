@@ -164,6 +164,7 @@ func (e Engine) must(t testing.TB, log string, args []string) {
 	if r.Code == 0 {
 		return
 	}
+	NotShown(t, r.Stderr)
 	t.Fatalf("%s: exit status %d\n%s%s\n%s", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr, LogTail(log))
 }
 

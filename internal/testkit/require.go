@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -103,7 +104,7 @@ func KernelMemory(t testing.TB, err error) {
 	if err == nil {
 		return
 	}
-	if os.Getenv("GLIS_NO_BPF") != "" {
+	if memoryHidden() {
 		t.Skip("GLIS_NO_BPF is set: ", err)
 	}
 	if !capable(unix.CAP_BPF) || !capable(unix.CAP_PERFMON) {
@@ -113,6 +114,34 @@ func KernelMemory(t testing.TB, err error) {
 		t.Skip("this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF): ", err)
 	}
 	t.Fatal("this kernel's memory can be read, and yet: ", err)
+}
+
+// NotShown skips the test if Glis was told to go without the kernel's memory (GLIS_NO_BPF),
+// and what it said is that something is refused since only that tells it.
+func NotShown(t testing.TB, said string) {
+	t.Helper()
+	for line := range strings.Lines(said) {
+		if memoryHidden() && strings.Contains(line, "not supported") && (strings.Contains(line, hidden) || strings.Contains(line, "(CAP_BPF, BTF)")) {
+			t.Skip(line)
+		}
+	}
+}
+
+// hidden is what is said of it.
+const hidden = "(GLIS_NO_BPF is set)"
+
+func memoryHidden() bool { return os.Getenv("GLIS_NO_BPF") != "" }
+
+// Unwarned returns what was said without the warnings that it can't be looked for something
+// in the kernel's memory, where Glis was told to go without.
+func Unwarned(said string) string {
+	var out strings.Builder
+	for line := range strings.Lines(said) {
+		if !memoryHidden() || !strings.HasPrefix(line, "Warn") || !strings.Contains(line, hidden) {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
 }
 
 // capable tells whether this process has a capability.

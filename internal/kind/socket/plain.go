@@ -29,6 +29,8 @@ type Plain struct {
 	Sock           *kmem.Struct       // its structure; nil if the kernel's memory can't be read
 	More           *extra.SocketEntry // what criu's entry has no place for
 	ErrorsKept     bool               // errors that wait are carried over
+
+	hidden error // why the kernel's memory can't be read
 }
 
 // LookAt borrows a socket and reads what sockets of all families have. learn
@@ -82,6 +84,7 @@ func (p *Plain) read(learn func(typ, protocol int) (*Kernel, error)) error {
 func (p *Plain) lookInside(shared *kmem.Shared) error {
 	m, err := shared.Reader()
 	if errors.Is(err, kmem.ErrUnavailable) {
+		p.hidden = err
 		return nil
 	}
 	at, err := m.Sock(p.FD.Int())
@@ -113,6 +116,9 @@ func (p *Plain) Fail(err error) error {
 // Empty refuses a socket with something in its queue, or an error that waits.
 func (p *Plain) Empty() error {
 	waits, err := p.Waits()
+	if err == nil && waits && p.hidden != nil {
+		return p.Refuse("messages are in its queue, which can't be looked at without taking them (%v): let the process read them first", p.hidden)
+	}
 	if err == nil && waits {
 		return p.Refuse("messages are in its queue, which can't be looked at without taking them: let the process read them first")
 	}

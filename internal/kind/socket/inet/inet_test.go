@@ -184,6 +184,7 @@ func own(t testing.TB, n int, err error) *fd.FD {
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
+		testkit.NotShown(t, err.Error())
 		t.Fatal(err)
 	}
 }

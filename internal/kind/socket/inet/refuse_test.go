@@ -21,6 +21,9 @@ func refused(t *testing.T, o *options.Dump, n int, want string) {
 	t.Helper()
 	_, err := dumped(t, o, n)
 	if !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(fmt.Sprint(err), want) {
+		if err != nil {
+			testkit.NotShown(t, err.Error())
+		}
 		t.Errorf("error %v, want one with %q", err, want)
 	}
 }

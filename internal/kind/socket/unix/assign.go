@@ -239,15 +239,22 @@ func (k *Kind) complete(l *look) error {
 	if q := k.queues[l.u.Ino]; q != nil {
 		found = q.messages
 	}
-	events, err := poll(l.fd.Int(), sys.POLLIN)
+	events, err := poll(l.fd.Int(), sys.POLLIN|sys.POLLRDHUP)
 	if err != nil {
 		return l.fail(err)
 	}
 	if events&sys.POLLIN == 0 || events&sys.POLLERR != 0 {
 		return nil
 	}
-	// To a datagram socket with a name others may have sent.
+	// To a datagram socket with a name others may have sent; to one without, whose peer is not
+	// connected to it, only who was made with it, before. One that is shut down can be read
+	// from without any message.
 	mate := l.role == paired && (l.u.Type != sys.SOCK_DGRAM || len(l.u.Name) == 0)
+	if mate && l.u.Type == sys.SOCK_DGRAM && (events&sys.POLLRDHUP == 0 || len(found) > 0) {
+		if mate, err = k.mutual(l); err != nil {
+			return l.fail(err)
+		}
+	}
 	for _, m := range found {
 		mate = mate && m.peer
 	}
@@ -269,6 +276,12 @@ func (k *Kind) complete(l *look) error {
 		return l.refuse("%v; this isn't supported yet: let the process read its queue first", err)
 	}
 	return l.fail(err)
+}
+
+// mutual tells whether the peer of a socket is connected to it.
+func (k *Kind) mutual(l *look) (bool, error) {
+	peer, err := k.picture.get(l.u.Peer)
+	return peer != nil && peer.Peer == l.u.Ino, err
 }
 
 // compare holds the messages that were found against the memory that the

@@ -27,9 +27,7 @@ func TestBehind(t *testing.T) {
 	env := &kind.DumpEnv{Log: slog.New(slog.DiscardHandler), Options: &options.Dump{}, Tree: tree, Images: images{}, Files: &received{t: t, tree: tree}}
 	for i, want := range []int{1, -1, -1, -1, 5, -1} {
 		got, err := k.Behind(env, tree.Files[i])
-		if err != nil {
-			t.Fatal(err)
-		}
+		s.must(err)
 		if want < 0 && got != nil || want >= 0 && got != tree.Files[want] {
 			t.Errorf("socket %d comes behind %v", i, got)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	sys "golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/bpf"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -284,6 +285,28 @@ func parts(t testing.TB, n int) (out []string) {
 		out = append(out, s)
 	}
 	return out
+}
+
+// Where the kernel's memory can't be read, an empty message that was peeked at, of who was
+// made with a socket, is not lost without a word; and who only sends is dumped.
+func TestHiddenOfFormerPeer(t *testing.T) {
+	t.Setenv(bpf.Off, "1")
+	t.Chdir(t.TempDir())
+	for _, st := range connected[:2] {
+		s := &sockets{t: t}
+		st.make(s, ".")
+		if _, err := dumpTree(t, scanned(t, s.fds...)); err == nil || !strings.Contains(err.Error(), "empty messages") {
+			t.Errorf("%s: got %v", st.name, err)
+		}
+		closeEach(t, s.fds)
+	}
+	s := &sockets{t: t}
+	s.bound(sys.SOCK_DGRAM, "\x00glis-hears")
+	s.must(sys.Shutdown(s.client(sys.SOCK_DGRAM, "\x00glis-hears"), sys.SHUT_RD))
+	if _, err := dumpTree(t, scanned(t, s.fds...)); err != nil {
+		t.Error(err)
+	}
+	closeEach(t, s.fds)
 }
 
 func TestConnected(t *testing.T) {

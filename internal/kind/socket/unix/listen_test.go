@@ -17,6 +17,7 @@ import (
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/testkit"
 )
 
 // socket makes one socket.
@@ -220,6 +221,9 @@ func TestNamedRefused(t *testing.T) {
 			tt.make(s, dir)
 			_, err := dumpTree(t, scanned(t, s.fds...))
 			if !refused(err) || !strings.Contains(fmt.Sprint(err), tt.want) {
+				if err != nil {
+					testkit.NotShown(t, err.Error())
+				}
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
 		})

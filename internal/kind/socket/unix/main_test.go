@@ -226,6 +226,7 @@ func (s *sockets) close(n int) {
 func (s *sockets) must(err error) {
 	s.t.Helper()
 	if err != nil {
+		testkit.NotShown(s.t, err.Error())
 		s.t.Fatal(err)
 	}
 }

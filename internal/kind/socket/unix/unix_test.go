@@ -199,24 +199,16 @@ func TestStates(t *testing.T) {
 			st.make(old)
 			before := lookAll(t, old.fds)
 			in, err := dumpTree(t, scanned(t, old.fds...))
-			if err != nil {
-				t.Fatal(err)
-			}
+			old.must(err)
 			if d := cmp.Diff(before, lookAll(t, old.fds)); d != "" {
 				t.Errorf("the dump changed it:\n%s", d)
 			}
 			second, err := restored(t, in)
-			if err != nil {
-				t.Fatal(err)
-			}
+			old.must(err)
 			in, err = dumpTree(t, scanned(t, second...))
-			if err != nil {
-				t.Fatal(err)
-			}
+			old.must(err)
 			third, err := restored(t, in)
-			if err != nil {
-				t.Fatal(err)
-			}
+			old.must(err)
 			compareAll(t, old.fds, before, third)
 		})
 	}
@@ -231,13 +223,9 @@ func TestSurvey(t *testing.T) {
 			st.make(s)
 			tree := scanned(t, s.fds...)
 			slow, err := dumpTree(t, tree)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s.must(err)
 			fast, err := dumpWith(t, surveyed(), tree)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s.must(err)
 			sameImages(t, slow, fast)
 			watched, err := dumpWith(t, watching(t, tree), tree)
 			if err != nil {
