@@ -95,22 +95,67 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 		if file == nil {
 			file = fileOf(plain, n)
 		}
-		if file == nil {
-			if file, err = describe(t, n); errors.Is(err, kind.ErrUnsupported) {
-				return err
-			} else if err != nil {
-				return fmt.Errorf("descriptor %d: %w", n, err)
-			}
-		}
-		cloexec := file.Flags&unix.O_CLOEXEC != 0
-		file.Flags &^= unix.O_CLOEXEC
-		if file, err = f.once(file); err != nil {
+		ref, err := f.refer(t, n, file)
+		if errors.Is(err, kind.ErrUnsupported) {
 			return err
+		} else if err != nil {
+			return fmt.Errorf("descriptor %d: %w", n, err)
 		}
-		file.Users = append(file.Users, scan.User{Task: t, FD: n})
-		t.FDs = append(t.FDs, scan.Ref{FD: n, Cloexec: cloexec, File: file})
+		ref.File.Users = append(ref.File.Users, scan.User{Task: t, FD: n})
+		t.FDs = append(t.FDs, ref)
 	}
 	return nil
+}
+
+// refer finds out which open file a descriptor is; what the kernel's memory told of it may be
+// nil.
+func (f *files) refer(t *scan.Task, n int32, file *scan.File) (ref scan.Ref, err error) {
+	if file == nil {
+		if ref, err = inherited(t, n); ref.File != nil || err != nil {
+			return ref, err
+		}
+		if file, err = describe(t, n); err != nil {
+			return ref, err
+		}
+	}
+	ref = scan.Ref{FD: n, Cloexec: file.Flags&unix.O_CLOEXEC != 0}
+	file.Flags &^= unix.O_CLOEXEC
+	ref.File, err = f.once(file)
+	return ref, err
+}
+
+// inherited returns a descriptor that is the same open file as the parent's of that number, as
+// after fork(2): what is known of that need not be read again. No file: it is another one.
+func inherited(t *scan.Task, n int32) (ref scan.Ref, err error) {
+	if t.Parent == nil {
+		return ref, nil
+	}
+	i, ok := slices.BinarySearchFunc(t.Parent.FDs, n, func(r scan.Ref, n int32) int { return cmp.Compare(r.FD, n) })
+	if !ok {
+		return ref, nil
+	}
+	same, err := linux.Kcmp(t.Parent.Via(), t.Via(), linux.KCMP_FILE, uintptr(n), uintptr(n))
+	if err != nil || same != 0 {
+		return ref, nil //nolint:nilerr // it is looked at as others are, which tells
+	}
+	info, err := t.Dir.FDInfo(n)
+	if err != nil {
+		return ref, err
+	}
+	file := t.Parent.FDs[i].File
+	addLocks(file, info.Locks)
+	return scan.Ref{FD: n, Cloexec: info.Flags&unix.O_CLOEXEC != 0, File: file}, nil
+}
+
+// addLocks makes known what another task shows of the locks on a file: each shows its own,
+// but whoever has a lease is shown it in all tasks.
+func addLocks(known *scan.File, more []proc.Lock) {
+	if len(more) == 0 {
+		return
+	}
+	info := *known.Info()
+	info.Locks = append(slices.Clip(info.Locks), more...)
+	known.Told = &info
 }
 
 // grow makes room for n more files.
@@ -183,11 +228,7 @@ func (f *files) once(file *scan.File) (*scan.File, error) {
 	}
 	if same {
 		known := all[i]
-		if more := file.Info().Locks; len(more) > 0 { // each task shows its own
-			info := *known.Info()
-			info.Locks = append(slices.Clip(info.Locks), more...)
-			known.Told = &info // whoever has a lease is shown it in all tasks
-		}
+		addLocks(known, file.Info().Locks)
 		return known, nil
 	}
 	f.tree.AddFile(file)
