@@ -2,17 +2,24 @@ package tcp
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
 
 	"glis.dev/glis/internal/kind/socket"
 )
 
 // Greet answers a client whose handshake is not over once more, as the kernel had: it may
-// not have heard that. One that has takes itself for connected, and tells so again.
-func (w *Waiting) Greet() error {
+// not have heard that. One that has takes itself for connected, and tells so again. As nobody
+// answers later, and one may be lost, it is sent several times.
+func (w *Waiting) Greet() (err error) {
 	p := w.answer()
-	return p.Send(p.To)
+	for range greetings {
+		err = errors.Join(err, p.Send(p.To))
+	}
+	return err
 }
+
+const greetings = 3
 
 // answer is the second segment of the handshake.
 func (w *Waiting) answer() *socket.Packet {
