@@ -2,6 +2,7 @@ package test
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,6 +46,9 @@ func TestSocketLimits(t *testing.T) {
 		t.Run(x.state, func(t *testing.T) {
 			if !strings.Contains(string(doc), x.row) {
 				t.Errorf("docs/limits.md does not say %q", x.row)
+			}
+			if slices.Contains(onlyMemory, x.state) {
+				kernelMemory(t)
 			}
 			testkit.NoLeaks(t)
 			p := testkit.Start(t, testkit.NewDir(t), path, x.state, ".")

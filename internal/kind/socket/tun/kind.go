@@ -221,7 +221,7 @@ func (l *look) index(link linux.TunLink) error {
 		return err
 	}
 	if !ok {
-		return l.refuse("interface %s has %d queues, and which of them this one is can't be known; let the program have one only", l.entry.GetNetdev(), link.Queues)
+		return l.refuse("interface %s has %d queues, and which of them this one is can't be known, since the kernel's memory can't be read (CAP_BPF, BTF) or tun is a module; let the program have one only", l.entry.GetNetdev(), link.Queues)
 	}
 	l.more.Index = proto.Uint32(uint32(s.U16("tun_file.queue_index")))
 	return nil
