@@ -330,7 +330,7 @@ func (d *dump) dumpFrozen(ctx context.Context) error {
 		{"memory", d.putMemory},
 		{"tree", d.putTree},
 		{"lock", d.lock},
-		{"peeked", d.ahead.peeked.Wait},
+		{"peeked", d.peekEnough},
 		{"files", func() error { return d.dumpFiles(ctx) }},
 		{"unlock", d.unlock},
 		{"fdinfo", d.putFdinfo},

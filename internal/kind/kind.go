@@ -217,8 +217,9 @@ type Locker interface {
 // find out later which of them have been the same since.
 type PeekerAhead interface {
 	// PeekAhead is called when all descriptors of the tree are found, beside other work
-	// with the tree, and has ended before the first file is dumped.
-	PeekAhead(env *DumpEnv) error
+	// with the tree, and has ended before the first file is dumped: when that may be done on
+	// all CPUs there is enough.
+	PeekAhead(env *DumpEnv, enough func() bool) error
 }
 
 // Preparer is a File that can do part of its work before the tree is frozen.

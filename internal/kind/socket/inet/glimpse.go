@@ -83,11 +83,11 @@ func (k *Kind) glimpse(f *scan.File) *glimpse {
 }
 
 // PeekAhead implements kind.PeekerAhead.
-func (k *Kind) PeekAhead(env *kind.DumpEnv) error {
+func (k *Kind) PeekAhead(env *kind.DumpEnv, enough func() bool) error {
 	if k.alike == nil || env.Options.TCPClose || k.alike.memory.TCP.Picture == nil {
 		return nil
 	}
-	return k.alike.peekAll(env, inTurn)
+	return k.alike.peekSome(env, enough)
 }
 
 // watch takes second pictures of all connections of the tree whose group is known,
@@ -98,7 +98,7 @@ func (a *alikes) watch(env *kind.DumpEnv) error {
 		return errors.New("it isn't known where the kernel has the state of connections")
 	}
 	for again := true; again; {
-		if err := errors.Join(a.measureClock(), a.peekAll(env, par.Do)); err != nil {
+		if err := errors.Join(a.measureClock(), a.peekAll(env)); err != nil {
 			return err
 		}
 		moved := false
@@ -191,42 +191,55 @@ type queued struct {
 	*glimpse
 }
 
-// inTurn is par.Do where the other CPUs have something to do.
-func inTurn(n int, f func(i int) error) error {
-	for i := range n {
-		if err := f(i); err != nil {
-			return err
+// peekSome reads what waits to be read at connections that are still, one after the
+// other, until there is enough of it.
+func (a *alikes) peekSome(env *kind.DumpEnv, enough func() bool) error {
+	for t, some := range a.tasks {
+		for n, g := range some {
+			if enough() {
+				return nil
+			}
+			if q, ok := a.toPeek(t, n, g); ok {
+				q.peek()
+			}
+			if err := env.Check(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// peekAll reads what waits to be read at connections that are still, as do does it.
-func (a *alikes) peekAll(env *kind.DumpEnv, do func(n int, f func(i int) error) error) error {
+// peekAll reads all that nobody has read, on all CPUs.
+func (a *alikes) peekAll(env *kind.DumpEnv) error {
 	var all []queued
-	room := a.room
 	for t, some := range a.tasks {
 		for n, g := range some {
-			in := int(unread(&g.picture))
-			if !g.still || g.same || in == 0 || g.queue != nil {
-				continue
-			}
-			if in > len(room) {
-				a.more -= in
-				g.queue, g.still = nil, a.more >= 0
-			} else {
-				g.queue, room = room[:in:in], room[in:]
-			}
-			if g.still {
-				all = append(all, queued{t, n, g})
+			if q, ok := a.toPeek(t, n, g); ok {
+				all = append(all, q)
 			}
 		}
 	}
-	a.room = room
-	return do(len(all), func(i int) error {
+	return par.Do(len(all), func(i int) error {
 		all[i].peek()
 		return env.Check()
 	})
+}
+
+// toPeek makes room for what waits to be read at a connection; false if nothing does, if
+// somebody has read it, or if it is too much.
+func (a *alikes) toPeek(t *scan.Task, n int32, g *glimpse) (q queued, ok bool) {
+	in := int(unread(&g.picture))
+	if !g.still || g.same || in == 0 || g.queue != nil {
+		return queued{}, false
+	}
+	if in <= len(a.room) {
+		g.queue, a.room = a.room[:in:in], a.room[in:]
+	} else {
+		a.more -= in
+		g.still = a.more >= 0
+	}
+	return queued{t, n, g}, g.still
 }
 
 // peek reads the queue; the socket isn't still if it isn't as long as expected.

@@ -74,7 +74,7 @@ func TestClockOfLock(t *testing.T) {
 	k := New()
 	k.PrepareFor(severalDescriptors, memory(t))
 	must(t, k.alike.survey(env))
-	must(t, k.PeekAhead(env))
+	must(t, k.PeekAhead(env, func() bool { return false }))
 	for from := stamp(fds[0]); stamp(fds[0])-from < 5; { // ms
 		runtime.Gosched()
 	}
