@@ -171,7 +171,9 @@ func (k *Kind) surveyed(env *kind.DumpEnv, f *scan.File) bool {
 	return true
 }
 
-// survey looks, once, at all sockets of a tree, which stands still.
+// survey looks, once, at all sockets of a tree, which stands still, unless SeeSocket was shown
+// them: those of a task that could not be looked at then are asked by system calls, as others
+// are just peeked at, see PeekAhead.
 func (a *alikes) survey(env *kind.DumpEnv) error {
 	a.surveyed = true
 	var errs []error
@@ -194,6 +196,7 @@ func (a *alikes) survey(env *kind.DumpEnv) error {
 // SeeSocket implements kind.SocketSeer.
 func (k *Kind) SeeSocket(t *scan.Task, m sockmem.Socket) {
 	if k.alike != nil {
+		k.alike.surveyed = true
 		k.alike.see(t, m)
 	}
 }

@@ -99,3 +99,25 @@ func TestClockOfLock(t *testing.T) {
 		}
 	}
 }
+
+// Once sockets were shown none are looked for, while queues are peeked at: those of a task
+// that could not be looked at are not known.
+func TestShownOnce(t *testing.T) {
+	var fds []int
+	for range severalDescriptors {
+		p := paired(t, tcp4, "127.0.0.1")
+		fds = append(fds, p.ends[0].Int(), p.ends[1].Int())
+	}
+	env, f := environment(t, &options.Dump{}, images{}, fds...)
+	m := memory(t)
+	k := New()
+	k.PrepareFor(severalDescriptors, m)
+	other := *f.Task
+	must(t, m.Each(f.Task.Pidfd.Int(), func(s sockmem.Socket) error {
+		k.SeeSocket(&other, s)
+		return nil
+	}))
+	if g := k.groupOf(env, f); g != nil || len(k.alike.tasks) != 1 || k.alike.tasks[&other] == nil {
+		t.Errorf("group %v, sockets of %d tasks are known", g, len(k.alike.tasks))
+	}
+}
