@@ -182,14 +182,30 @@ func exitSignal(flags uint64) uint64 {
 	return uint64(unix.SIGCHLD)
 }
 
-// cloneAll has a live task clone others, in one batch.
+// cloneAll has a live task clone others, in one batch if no number is taken.
 func (r *restore) cloneAll(by *live, orders []birthOrder) error {
-	b := by.arena.Batch(by.thread)
-	calls := make([]remote.Call, len(orders))
-	for i, o := range orders {
+	for _, o := range orders {
 		if err := r.guard.Task(guardian.Task{PID: proc.PID(o.pid)}); err != nil {
 			return err
 		}
+	}
+	return whileGoing(aMoment(5*time.Second), func() (uint32, error) {
+		n, err := r.cloneFirst(by, orders)
+		orders = orders[n:]
+		if !errors.Is(err, unix.EEXIST) {
+			return 0, err
+		}
+		return orders[0].pid, fmt.Errorf("%v can't come back: %w", orders[0].task, err)
+	})
+}
+
+// cloneFirst has a live task clone others as far as it comes, and returns how many that
+// are. The error is EEXIST if the next one's number is taken.
+func (r *restore) cloneFirst(by *live, orders []birthOrder) (n int, err error) {
+	b := by.arena.Batch(by.thread)
+	defer by.arena.Reset()
+	calls := make([]remote.Call, len(orders))
+	for i, o := range orders {
 		args := linux.CloneArgs{Flags: linux.CLONE_PTRACE | o.extra, ExitSignal: o.signal, SetTidSize: 1}
 		args.SetTid = uint64(b.Bytes(binary.LittleEndian.AppendUint32(nil, o.pid)))
 		calls[i] = b.Call("clone3", unix.SYS_CLONE3, uint64(b.Bytes(args.Bytes())), linux.CloneArgsSize)
@@ -198,17 +214,16 @@ func (r *restore) cloneAll(by *live, orders []birthOrder) error {
 	for i, o := range orders {
 		pid, err := calls[i].Result()
 		if errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("%v can't come back: %w: %w", o.task, taken(o.pid), err)
+			return i, unix.EEXIST
 		}
 		if err != nil || pid == 0 {
-			return fmt.Errorf("%v: %w", o.task, errors.Join(failed, err))
+			return i, fmt.Errorf("%v: %w", o.task, errors.Join(failed, err))
 		}
 		if err := r.adopt(by, o, proc.PID(pid)); err != nil {
-			return err
+			return i, err
 		}
 	}
-	by.arena.Reset()
-	return failed
+	return len(orders), failed
 }
 
 // adopt takes charge of a process that was just cloned.

@@ -43,7 +43,7 @@ func (tr *tree) checkPIDs(own func(tid uint32) bool) error {
 func checkNumber(what any, tid uint32, own func(tid uint32) bool) error {
 	err := unix.Kill(int(tid), 0)
 	switch {
-	case err == unix.ESRCH || err == nil && waitedFor(tid, aMoment()):
+	case err == unix.ESRCH || err == nil && waitedFor(tid, aMoment(time.Second/2)):
 		return nil
 	case err != nil && !(err == unix.EPERM && shows(tid)):
 		return fmt.Errorf("%v: ask whether number %d is in use: %w", what, tid, err)
@@ -69,10 +69,10 @@ func waitedFor(tid uint32, pause func() bool) bool {
 	}
 }
 
-// aMoment returns what makes waitedFor wait for half a second at most: a parent that
-// waits at all does so as soon as it runs.
-func aMoment() func() bool {
-	until := time.Now().Add(time.Second / 2)
+// aMoment returns what makes waitedFor wait so long at most: a parent that waits at all
+// does so as soon as it runs.
+func aMoment(most time.Duration) func() bool {
+	until := time.Now().Add(most)
 	return func() bool {
 		time.Sleep(2 * time.Millisecond)
 		return time.Now().Before(until)
@@ -104,16 +104,33 @@ func (tr *tree) checkGroups() error {
 			}
 			seen[n] = true
 			if err := unix.Kill(-int(n), 0); err == nil || err == unix.EPERM {
-				return fmt.Errorf("%v can't come back: %w", t, taken(n))
+				_, err := taken(n)
+				return fmt.Errorf("%v can't come back: %w", t, err)
 			}
 		}
 	}
 	return nil
 }
 
+// whileGoing calls clone again for as long as a number is taken that nobody is seen to
+// have: of a process that was waited for the kernel first takes away what /proc showed,
+// each of its descriptors that a dump read, and then gives the number back. clone returns
+// a number that is taken, and an error then.
+func whileGoing(pause func() bool, clone func() (uint32, error)) error {
+	for {
+		n, err := clone()
+		if n == 0 {
+			return err
+		}
+		if seen, who := taken(n); seen || !pause() {
+			return fmt.Errorf("%w: %w", err, who)
+		}
+	}
+}
+
 // taken says who has a number that no process is to get, which the kernel keeps for a
-// session or a group as long as anybody is in it.
-func taken(n uint32) error {
+// session or a group as long as anybody is in it; seen is false if that is nobody.
+func taken(n uint32) (seen bool, _ error) {
 	err := fmt.Errorf("number %d is in use (as a process, session or group)", n)
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
@@ -128,10 +145,10 @@ func taken(n uint32) error {
 		stat, gone := d.Stat()
 		_ = d.Close() // it was only read from
 		if gone == nil && (stat.Pgrp == proc.PID(n) || stat.Session == proc.PID(n)) {
-			return fmt.Errorf("%w: process %d (%s) is in session %d, group %d; end it, or restore in another PID namespace", err, pid, stat.Comm, stat.Session, stat.Pgrp)
+			return true, fmt.Errorf("%w: process %d (%s) is in session %d, group %d; end it, or restore in another PID namespace", err, pid, stat.Comm, stat.Session, stat.Pgrp)
 		}
 	}
-	return err
+	return shows(n), err
 }
 
 // ErrOwnNumber says that a number which the tree needs is that of a thread of

@@ -1,7 +1,9 @@
 package restore
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -96,6 +98,36 @@ func TestNumberTaken(t *testing.T) {
 		err := (&tree{tasks: []*task{tk}}).checkPIDs(nobody)
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d (sleep) is in session %d, group %d", pid, n, n)) {
 			t.Errorf("%+v: %v", tk, err)
+		}
+	}
+}
+
+// TestWhileGoing checks that a number which is taken is asked for again if nobody is seen
+// to have it, for a while, and is not if somebody is.
+func TestWhileGoing(t *testing.T) {
+	const nobody = 1<<31 - 1 // above the kernel's most
+	errTaken := errors.New("taken")
+	for _, x := range []struct {
+		name             string
+		number           uint32
+		takenFor, pauses int
+		calls            int
+		err              bool
+	}{
+		{"free", nobody, 0, 9, 1, false},
+		{"on its way out", nobody, 3, 9, 4, false},
+		{"for too long", nobody, 9, 3, 4, true},
+		{"seen", uint32(os.Getpid()), 9, 9, 1, true},
+	} {
+		calls := 0
+		err := whileGoing(func() bool { x.pauses--; return x.pauses >= 0 }, func() (uint32, error) {
+			if calls++; calls > x.takenFor {
+				return 0, nil
+			}
+			return x.number, errTaken
+		})
+		if calls != x.calls || errors.Is(err, errTaken) != x.err {
+			t.Errorf("%s: %d calls, %v", x.name, calls, err)
 		}
 	}
 }
