@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +68,37 @@ func TestQueued(t *testing.T) {
 	must(t, unix.SetsockoptInt(fds[1], unix.IPPROTO_UDP, unix.UDP_CORK, 1))
 	must(t, unix.SetsockoptInt(fds[1], unix.IPPROTO_UDP, unix.UDP_CORK, 0)) // sends it
 	comes(t, fds, "part")
+}
+
+// What comes while the queue is filled does not get in front of what was there.
+func TestQueuedFirst(t *testing.T) {
+	d := udp4.bound(t, "127.0.0.1")
+	at, err := unix.Getsockname(d.Int())
+	must(t, err)
+	from := udp4.make(t)
+	must(t, unix.Sendto(from.Int(), []byte("old"), 0, at))
+	in, err := dumped(t, options.NewDump(), d.Int())
+	testkit.KernelMemory(t, err)
+	must(t, d.Close())
+	var stop atomic.Bool
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for !stop.Load() {
+			_ = unix.Sendto(from.Int(), []byte("new"), 0, at)
+		}
+	})
+	fds := restored(t, in)
+	// It hears others again.
+	must(t, unix.SetsockoptTimeval(fds[1], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}))
+	for _, want := range []string{"old", "new"} {
+		var b [8]byte
+		n, err := unix.Read(fds[1], b[:])
+		if err != nil || string(b[:n]) != want {
+			t.Errorf("read %q, %v, want %q", b[:max(n, 0)], err, want)
+		}
+	}
+	stop.Store(true)
+	sending.Wait()
 }
 
 // Datagrams that the kernel has put together come back one by one.

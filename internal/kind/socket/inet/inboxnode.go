@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -180,5 +181,36 @@ func (n *node) receive(own int) (err error) {
 	if err := reuse(0); err != nil {
 		return err
 	}
-	return errors.Join(k.feeder.feed(own, all), reuse(1))
+	return errors.Join(k.feeder.feed(own, all), reuse(1), n.hearAll(own))
+}
+
+// deafen has a socket hear nothing but what Glis sends, by its mark, until its queue is as it
+// was: what comes meanwhile would get in front of that.
+func (n *node) deafen(own int) error {
+	if n.inbox == nil || len(n.inbox.waiting) == 0 || n.lite() {
+		return nil
+	}
+	const offMark = 0xfffff000 + 20 // SKF_AD_OFF + SKF_AD_MARK of linux/filter.h
+	only := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offMark},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: netlock.PassMark},
+		{Code: unix.BPF_RET | unix.BPF_K, K: math.MaxUint32},
+		{Code: unix.BPF_RET | unix.BPF_K},
+	}
+	err := unix.SetsockoptSockFprog(own, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(only)), Filter: &only[0]})
+	if err != nil {
+		return fmt.Errorf("attach a filter for a moment: %w", err)
+	}
+	return nil
+}
+
+// hearAll takes that back. A filter of the socket's own takes its place.
+func (n *node) hearAll(own int) error {
+	if n.filtered() {
+		return nil
+	}
+	if err := unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
+		return fmt.Errorf("detach a filter: %w", err)
+	}
+	return nil
 }

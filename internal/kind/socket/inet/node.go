@@ -265,7 +265,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 			return err
 		}
 	}
-	if err := n.place(own.Int(), at); err != nil {
+	if err := errors.Join(n.deafen(own.Int()), n.place(own.Int(), at)); err != nil {
 		return err
 	}
 	if n.inbox != nil {
