@@ -154,7 +154,7 @@ func (k *Kind) arrive(ctx context.Context, env *plan.Env, n *node, own *fd.FD) e
 			who = *a.client.who
 		}
 		if listens == nil || !same(*listens, who) {
-			if err := k.listenAs(ctx, env, who, own.Int(), max(n.backlog, len(n.arrivals))); err != nil {
+			if err := k.listenAs(ctx, env, who, own.Int(), max(n.backlog, len(n.arrivals), mayWait())); err != nil {
 				return err
 			}
 			listens = &who
@@ -204,18 +204,9 @@ func (k *Kind) arriveOne(ctx context.Context, env *plan.Env, n *node, door *fd.F
 		}
 		a.client.shutdown &^= a.early
 	}
-	// Nobody is to wait if the limit of connections is lower than it was.
-	if err := sys.SetNonblock(own.Int(), true); err != nil {
-		return fmt.Errorf("set O_NONBLOCK: %w", err)
-	}
-	if err := k.connect(ctx, env, a.identity(n), door, n.at.name, []*fd.FD{own}); err != nil {
-		if errors.Is(err, sys.EAGAIN) {
-			return fmt.Errorf("more wait than net.core.somaxconn allows; raise it: %w", err)
-		}
+	one := []*fd.FD{own} // the limit of connections may be lower than it was
+	if err := unhurried(one, func() error { return k.connect(ctx, env, a.identity(n), door, n.at.name, one) }); err != nil {
 		return err
-	}
-	if err := sys.SetNonblock(own.Int(), false); err != nil {
-		return fmt.Errorf("clear O_NONBLOCK: %w", err)
 	}
 	return a.queue.sendIn(env, &sender{fd: own.Int(), raised: raised}, -1, maxPiece)
 }

@@ -16,9 +16,13 @@ import (
 )
 
 // waiting returns how many connections may wait at one of our listeners.
-func (k *Kind) waiting() int {
+func (k *Kind) waiting() int { return min(mayWait(), atOnce) }
+
+// mayWait returns how many connections may wait at any listener: others may connect to one
+// of ours as well, by its abstract name, and are not to take the room.
+func mayWait() int {
 	if n, err := socket.Somaxconn(); err == nil {
-		return max(1, min(n, atOnce))
+		return max(1, n)
 	}
 	return 1
 }
@@ -36,14 +40,14 @@ func (k *Kind) connectAll(ctx context.Context, env *plan.Env, links []*link) err
 	if err := k.temporarily(s, first.serverName); err != nil {
 		return err
 	}
-	if err := k.listenAs(ctx, env, first.listen, s, len(links)); err != nil {
+	if err := k.listenAs(ctx, env, first.listen, s, mayWait()); err != nil {
 		return err
 	}
 	clients, err := k.clients(links)
 	if err != nil {
 		return err
 	}
-	if err := k.connect(ctx, env, first.connect, door, first.serverName, clients); err != nil {
+	if err := unhurried(clients, func() error { return k.connect(ctx, env, first.connect, door, first.serverName, clients) }); err != nil {
 		return err
 	}
 	for i, l := range links {
@@ -76,6 +80,30 @@ func (k *Kind) clients(links []*link) ([]*fd.FD, error) {
 		}
 	}
 	return out, nil
+}
+
+// unhurried sees that nobody waits who connects sockets: for room at a listener that would
+// be for ever.
+func unhurried(clients []*fd.FD, connect func() error) error {
+	set := func(nonblocking bool) (err error) {
+		for _, c := range clients {
+			err = errors.Join(err, sys.SetNonblock(c.Int(), nonblocking))
+		}
+		return err
+	}
+	if err := set(true); err != nil {
+		return fmt.Errorf("set O_NONBLOCK: %w", err)
+	}
+	if err := connect(); err != nil {
+		if errors.Is(err, sys.EAGAIN) {
+			return fmt.Errorf("more wait than net.core.somaxconn allows, or others connect all the time; raise it: %w", err)
+		}
+		return err
+	}
+	if err := set(false); err != nil {
+		return fmt.Errorf("clear O_NONBLOCK: %w", err)
+	}
+	return nil
 }
 
 // connect connects sockets to a listener of ours.
