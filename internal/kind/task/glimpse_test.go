@@ -12,6 +12,7 @@ import (
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/taskmem"
 	"glis.dev/glis/internal/testkit"
@@ -80,6 +81,7 @@ func TestGlimpse(t *testing.T) {
 	testkit.KernelMemory(t, err)
 	defer r.Close()
 	pid := start(t, "unlike.c")
+	awaitRest(t, pid)
 	err = tracee.Run(func() error {
 		task, err := freeze(pid)
 		if err != nil {
@@ -98,6 +100,29 @@ func TestGlimpse(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// awaitRest waits until the threads that are to be asked are in the same system call.
+func awaitRest(t *testing.T, pid proc.PID) {
+	t.Helper()
+	d, err := proc.Open(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	tids, err := d.Threads()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tid := range tids {
+		st, err := d.ThreadStatus(tid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(st.Name, "!") {
+			awaitThread(t, d, tid, unix.SYS_PAUSE)
+		}
 	}
 }
 

@@ -62,8 +62,13 @@ func awaitIn(t *testing.T, pid proc.PID, nrs ...int64) {
 		t.Fatal(err)
 	}
 	defer d.Close()
+	awaitThread(t, d, proc.TID(pid), nrs...)
+}
+
+func awaitThread(t *testing.T, d *proc.Dir, tid proc.TID, nrs ...int64) {
+	t.Helper()
 	for {
-		s, err := d.Thread(proc.TID(pid)).Syscall()
+		s, err := d.Thread(tid).Syscall()
 		if err != nil {
 			t.Fatal(err)
 		}
