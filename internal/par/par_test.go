@@ -51,6 +51,7 @@ func TestDoError(t *testing.T) {
 }
 
 func TestBesides(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2)) // on one they come in turn
 	one, two := errors.New("one"), errors.New("two")
 	for _, c := range []struct{ f, g, want error }{{nil, nil, nil}, {one, nil, one}, {nil, two, two}, {one, two, two}} {
 		var ran [2]bool
@@ -63,6 +64,7 @@ func TestBesides(t *testing.T) {
 
 // The two must be able to wait for each other.
 func TestBesidesTogether(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	a, b := make(chan struct{}), make(chan struct{})
 	err := Besides(func() error { close(a); <-b; return nil }, func() error { <-a; close(b); return nil })
 	if err != nil {
