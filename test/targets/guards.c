@@ -46,7 +46,18 @@ int main(int argc, char **argv) {
 	CHECK(madvise(full + 20 * PAGE, 4 * PAGE, MADV_GUARD_INSTALL));
 	CHECK(madvise(full + 21 * PAGE, PAGE, MADV_GUARD_REMOVE));
 	CHECK(madvise(fresh + 5 * PAGE, PAGE, MADV_GUARD_INSTALL));
+	int file = CHECK(open("guarded", O_RDWR | O_CREAT, 0600));
+	CHECK(ftruncate(file, PAGES * PAGE));
+	char *shared = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	char *anon = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	MUST(shared != MAP_FAILED && anon != MAP_FAILED);
+	for (int i = 0; i < PAGES; i++)
+		shared[i * PAGE] = anon[i * PAGE] = 'A' + i % 26;
+	CHECK(madvise(shared + 3 * PAGE, 2 * PAGE, MADV_GUARD_INSTALL));
+	CHECK(madvise(anon + 7 * PAGE, 2 * PAGE, MADV_GUARD_INSTALL));
 	do {
+		show("shared file", shared);
+		show("shared", anon);
 		show("full", full);
 		show("fresh", fresh);
 	} while (savepoint());
