@@ -66,7 +66,7 @@ func (l *look) dumpHalves() error {
 	}
 	l.waiting = nil
 	for _, w := range all {
-		is, err := l.kind.isForeign(abroad{ip: w.Local.Addr(), family: familyOf(w.Local.Addr())})
+		is, err := l.kind.isForeign(abroad{familyOf(w.Local.Addr()), w.Local.Addr(), w.Device})
 		if err != nil {
 			return l.fail(err)
 		}

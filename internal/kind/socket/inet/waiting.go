@@ -135,7 +135,7 @@ func (l *look) readWaiting(wholly bool) ([]netlock.Flow, error) {
 		return nil, l.fail(err)
 	}
 	for _, w := range all {
-		is, err := l.kind.isForeign(abroad{ip: w.Local.Addr(), family: familyOf(w.Local.Addr())})
+		is, err := l.kind.isForeign(abroad{familyOf(w.Local.Addr()), w.Local.Addr(), w.Device})
 		if is {
 			return nil, l.refuse("%s, one at %v: %s; let the server accept it, or give --skip-in-flight", socket.Unaccepted(len(all)), w.Local.Addr(), whyAway)
 		}
@@ -387,7 +387,7 @@ func (n *node) checkWaiting() error {
 		return nil
 	}
 	for _, w := range n.few().waiting {
-		is, err := n.kind.isForeign(abroad{ip: w.Local.Addr(), family: familyOf(w.Local.Addr())})
+		is, err := n.kind.isForeign(abroad{familyOf(w.Local.Addr()), w.Local.Addr(), w.Device})
 		if is {
 			err = fmt.Errorf("file %#x, %v: %s, one at %v: %s; add it", n.id, n, socket.Unaccepted(len(n.few().waiting)), w.Local.Addr(), whyAway)
 		}
