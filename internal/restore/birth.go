@@ -16,6 +16,9 @@ type birth struct {
 	session uint32  // that it is cloned into
 	early   []*task // children to clone before it makes its own session
 	late    []*task
+	// lifted is set on a leader that must be cloned into want, a session whose leader has
+	// ended, since a child of its is in it and so is a task elsewhere.
+	lifted bool
 	// helper is a process that makes the session this task is in, and clones
 	// it there as its sibling, because the session's leader has ended.
 	helper bool
@@ -33,10 +36,8 @@ func (tr *tree) planBirths(o *options.Restore) error {
 	if err := tr.adopt(o); err != nil {
 		return err
 	}
-	for _, t := range slices.Backward(tr.tasks) {
-		if err := tr.settleWant(t); err != nil {
-			return err
-		}
+	if err := tr.settleWants(); err != nil {
+		return err
 	}
 	tr.root.birth.session = foreign
 	helpers := map[uint32]*task{}
@@ -121,6 +122,66 @@ func (tr *tree) planChildren(t *task, helpers map[uint32]*task) error {
 	return nil
 }
 
+// mostLifted bounds how often settleWants begins anew.
+const mostLifted = 1000
+
+// settleWants decides which session each task must be cloned into. Only one process can
+// make a session whose leader has ended; so where members have different parents, those
+// that lead sessions of their own are cloned into it, too, before they make those, up to
+// where one task is the parent of all.
+func (tr *tree) settleWants() error {
+	for range mostLifted {
+		for _, t := range slices.Backward(tr.tasks) {
+			if err := tr.settleWant(t); err != nil {
+				return err
+			}
+		}
+		if t, into := tr.apart(); t != nil {
+			t.birth.lifted, t.birth.want = true, into
+			continue
+		}
+		return nil
+	}
+	return fmt.Errorf("%v: below it are members of sessions whose leaders have ended in more than %d places: Glis can't put them there yet", tr.root, mostLifted)
+}
+
+// apart returns the deeper one of two parents of members of a session whose leader has
+// ended, and the session, if that parent can be cloned into it.
+func (tr *tree) apart() (t *task, into uint32) {
+	places := map[uint32]*task{}
+	for _, t := range tr.tasks {
+		for _, c := range t.children {
+			want := c.birth.want
+			if c.birth.any || want == t.sid || want == foreign || tr.byPID[want] != nil || t.birth.lifted && want == t.birth.want {
+				continue
+			}
+			o := places[want]
+			if o == nil {
+				places[want] = t
+			}
+			if o == nil || o == t {
+				continue
+			}
+			deeper := t
+			if o.depth() > t.depth() {
+				deeper = o
+			}
+			if deeper.birth.any && deeper.parent != nil {
+				return deeper, want
+			}
+		}
+	}
+	return nil, 0
+}
+
+// depth is how many tasks are above.
+func (t *task) depth() (n int) {
+	for ; t.parent != nil; t = t.parent {
+		n++
+	}
+	return n
+}
+
 // settleWant decides which session a task must be cloned into, its children
 // having been settled before: any is set for one that makes its own session
 // and whose children don't care.
@@ -130,7 +191,7 @@ func (tr *tree) settleWant(t *task) error {
 		b.want = t.sid
 		return nil
 	}
-	b.any = true
+	b.any = !b.lifted
 	for _, c := range t.children {
 		want := c.birth.want
 		switch {
@@ -153,6 +214,11 @@ func (tr *tree) planGroups() error {
 	for _, t := range tr.tasks {
 		if t.birth.helper && t.pgid == t.sid {
 			made[t.pgid] = true
+		}
+		for _, c := range t.birth.early { // it is born into the group, too
+			if c.birth.session != foreign && tr.byPID[c.birth.session] == nil && c.pgid == c.birth.session {
+				made[c.pgid] = true
+			}
 		}
 	}
 	for _, t := range tr.tasks {

@@ -73,6 +73,18 @@ func TestPlanBirths(t *testing.T) {
 			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 12, ppid: 10, pgid: 12, sid: 12}, {pid: 13, ppid: 12, pgid: 9, sid: 9}},
 			want: []string{"10 into 0", "12 into 10", "13 into 9 H"},
 		}, {
+			name: "an ended session in two places, under a task that left it",
+			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 9, sid: 9}, {pid: 12, ppid: 10, pgid: 12, sid: 12}, {pid: 13, ppid: 12, pgid: 9, sid: 9}, {pid: 14, ppid: 12, pgid: 12, sid: 12}},
+			want: []string{"10 into 0", "11 into 9 H", "12 into 9 H", "13 into 9 early", "14 into 12"},
+		}, {
+			name: "an ended session in two places, under two tasks that left it",
+			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 11}, {pid: 12, ppid: 11, pgid: 9, sid: 9}, {pid: 13, ppid: 10, pgid: 13, sid: 13}, {pid: 14, ppid: 13, pgid: 14, sid: 14}, {pid: 15, ppid: 14, pgid: 15, sid: 9}},
+			want: []string{"10 into 0", "11 into 9 H", "12 into 9 early", "13 into 9 H", "14 into 9 early", "15 into 9 early"},
+		}, {
+			name: "an ended session above and below a task that left it",
+			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 9, sid: 9}, {pid: 12, ppid: 11, pgid: 12, sid: 12}, {pid: 13, ppid: 12, pgid: 9, sid: 9}},
+			want: []string{"10 into 0", "11 into 9 H", "12 into 9", "13 into 9 early"},
+		}, {
 			name: "a group whose leader has ended",
 			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 12, ppid: 10, pgid: 11, sid: 10}, {pid: 13, ppid: 10, pgid: 11, sid: 10}},
 			want: []string{"10 into 0", "12 into 10 G", "13 into 10"},

@@ -362,14 +362,15 @@ func (r *restore) cloneByHelper(t, c *task, helpers map[uint32]*live) error {
 	if !c.birth.helper {
 		return nil
 	}
-	if helpers[c.sid] == nil {
-		h, err := r.sessionHelper(t, c)
+	sid := c.birth.session
+	if helpers[sid] == nil {
+		h, err := r.sessionHelper(t, sid)
 		if err != nil {
-			return fmt.Errorf("leader of the session of %v: %w", c, err)
+			return fmt.Errorf("leader of session %d, which %v is cloned into: %w", sid, c, err)
 		}
-		helpers[c.sid] = h
+		helpers[sid] = h
 	}
-	return r.clone(helpers[c.sid], c, linux.CLONE_PARENT|shared(c))
+	return r.clone(helpers[sid], c, linux.CLONE_PARENT|shared(c))
 }
 
 // shared returns the clone flags for the tables that a task shares with its
@@ -388,11 +389,11 @@ func shared(c *task) (flags uint64) {
 }
 
 // sessionHelper stands in for the leader of a session that has ended: a
-// process with its number makes the session, clones the members that are
-// children of t as its own siblings, and ends.
-func (r *restore) sessionHelper(t, c *task) (*live, error) {
-	h := &task{pid: c.sid}
-	if err := r.cloneAll(t.live, []birthOrder{{h, c.sid, 0, uint64(unix.SIGCHLD)}}); err != nil {
+// process with its number makes the session, clones those of its members that are
+// children of t, or leave it later, as its own siblings, and ends.
+func (r *restore) sessionHelper(t *task, sid uint32) (*live, error) {
+	h := &task{pid: sid}
+	if err := r.cloneAll(t.live, []birthOrder{{h, sid, 0, uint64(unix.SIGCHLD)}}); err != nil {
 		return nil, err
 	}
 	b := h.live.arena.Batch(h.live.thread)
