@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -52,6 +53,7 @@ func (d *Dir) eachBelow(f func(name string, e fs.DirEntry) error) error {
 	if st.Nlink == 0 {
 		return fmt.Errorf("list %v: %w", d, ErrRemoved)
 	}
+	defer runtime.KeepAlive(d) // as long as its descriptor is named
 	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", d.f.Fd()))
 	if err != nil {
 		return d.pathError("open", ".", err)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -300,6 +301,7 @@ func Discard(store image.Store) error {
 // removeCow removes the directory of links if the link to it is there: then
 // it is one of ours.
 func removeCow(dir *image.Dir) error {
+	defer runtime.KeepAlive(dir) // else its descriptor may be closed, as garbage, and be another's
 	at := fmt.Sprintf("/proc/self/fd/%d", dir.File().Fd())
 	link := filepath.Join(at, image.ParentLink)
 	if to, err := os.Readlink(link); err != nil || to != CowDir {
