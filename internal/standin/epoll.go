@@ -16,13 +16,6 @@ var busyNames = [...]string{"eventpoll.busy_poll_usecs", "eventpoll.busy_poll_bu
 
 const epollName = "epoll file"
 
-func epollNames() []string {
-	return []string{
-		"eventpoll", "eventpoll.rbr", "rb_node", "rb_node.rb_right", "rb_node.rb_left",
-		"epitem", "epitem.rbn", "epitem.ffd", "epoll_filefd.file", "epoll_filefd.fd", "epitem.event", "epoll_event.events", "epoll_event.data",
-	}
-}
-
 // mostWatched is more than an epoll file of a message ever watches.
 const mostWatched = 1 << 16
 
@@ -127,52 +120,13 @@ func (k *Maker) Nth(x sockmem.Watch, file kmem.Addr) (n uint32, err error) {
 
 // items reads what a struct eventpoll watches, in the kernel's order.
 func (k *Maker) items(s *kmem.Struct) ([]item, error) {
-	t := &itemTree{maker: k}
-	err := t.below(s.Pointer("eventpoll.rbr"), 0)
-	return t.all, err
-}
-
-// itemTree is the kernel's tree of them.
-type itemTree struct {
-	maker *Maker
-	all   []item
-}
-
-// mostDeep is more than how deep a tree of so many is.
-const mostDeep = 64
-
-// below reads what is below a node.
-func (t *itemTree) below(node kmem.Addr, deep int) error {
-	if node == 0 {
-		return nil
+	all, err := k.memory.EpollItems(s, mostWatched)
+	if errors.Is(err, kmem.ErrUnavailable) {
+		return nil, unlike("%v", err)
 	}
-	m := t.maker.memory
-	if deep > mostDeep || len(t.all) > mostWatched {
-		return unlike("the kernel's memory of it has changed while it was read, or it watches more than %d files", mostWatched)
+	out := make([]item, len(all))
+	for i, x := range all {
+		out[i] = item{file: x.File, Watched: fd.Watched{Number: x.Number, Events: x.Events, Data: x.Data}}
 	}
-	n, err := m.Struct("rb_node", node)
-	if err != nil {
-		return err
-	}
-	if err := t.below(n.Pointer("rb_node.rb_left"), deep+1); err != nil {
-		return err
-	}
-	if err := t.read(node - m.Off("epitem.rbn")); err != nil {
-		return err
-	}
-	return t.below(n.Pointer("rb_node.rb_right"), deep+1)
-}
-
-// read reads a struct epitem.
-func (t *itemTree) read(at kmem.Addr) error {
-	s, err := t.maker.memory.Struct("epitem", at)
-	if err != nil {
-		return err
-	}
-	file, event := s.In("epitem.ffd"), s.In("epitem.event")
-	t.all = append(t.all, item{
-		file:    file.Pointer("epoll_filefd.file"),
-		Watched: fd.Watched{Number: int32(file.U32("epoll_filefd.fd")), Events: event.U32("epoll_event.events"), Data: uint64(event.Pointer("epoll_event.data"))},
-	})
-	return nil
+	return out, err
 }

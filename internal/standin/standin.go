@@ -64,7 +64,7 @@ func kinds() []kindOf {
 		{name: "memfd", needs: memfdNames(), example: func() (int, error) { return unix.MemfdCreate("glis", unix.MFD_CLOEXEC) }, make: memfdLike, fresh: true},
 		{name: "timerfd", needs: timerNames(), example: func() (int, error) { return unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC) }, make: timer},
 		{name: "pidfd", needs: []string{"inode.i_private"}, example: func() (int, error) { return unix.PidfdOpen(os.Getpid(), 0) }, make: process, fresh: true},
-		{name: epollName, needs: epollNames(), example: func() (int, error) { return unix.EpollCreate1(unix.EPOLL_CLOEXEC) }, make: epoll},
+		{name: epollName, needs: kmem.EpollNames(), example: func() (int, error) { return unix.EpollCreate1(unix.EPOLL_CLOEXEC) }, make: epoll},
 		{name: "inotify file", needs: inotifyNames(), example: func() (int, error) { return unix.InotifyInit1(unix.IN_CLOEXEC) }, make: inotify},
 		{name: "fanotify file", needs: fanotifyNames(), example: func() (int, error) { return unix.FanotifyInit(unix.FAN_CLOEXEC, unix.O_RDONLY) }, make: fanotify},
 	}

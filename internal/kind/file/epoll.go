@@ -78,6 +78,9 @@ func members(env *kind.DumpEnv, f *scan.File) ([]*eventpoll.EventpollTfdEntry, *
 	if env != nil {
 		w.all = env.Tree.Files
 	}
+	if n := len(f.Info().Epoll); n >= manyMembers {
+		w.seen = see(u.Task, u.FD, n)
+	}
 	out, err := w.watches()
 	return out, u.Task, err
 }
@@ -121,6 +124,7 @@ type watched struct {
 	all  []*scan.File     // where else to look
 	nth  map[int32]uint32 // how many members were added under this number so far
 	used map[int32]bool   // numbers that stand for a member
+	seen *seen            // of own; nil: the kernel is asked
 }
 
 // find returns a number under which the task has a member: mostly its own. CRIU
@@ -203,8 +207,11 @@ func (w *watched) same(has *scan.Task, n int32, st *scan.Stat, m *proc.EpollTarg
 	return w.compare(has, n, m, nth)
 }
 
-// compare has the kernel tell whether descriptor n of a task is the member.
+// compare tells whether descriptor n of a task is the member.
 func (w *watched) compare(has *scan.Task, n int32, m *proc.EpollTarget, nth uint32) (bool, error) {
+	if w.seen != nil && has == w.own {
+		return w.seen.is(n, m.FD, nth), nil
+	}
 	same, err := linux.KcmpEpoll(has.Via(), int(n), w.pid, w.fd, m.FD, nth)
 	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.ENOENT) {
 		return false, nil
