@@ -12,6 +12,7 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/extra"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/testkit"
@@ -99,21 +100,29 @@ func (c *remoteClient) hear(wait int) (flags uint8, seq, ack uint32, ok bool) {
 	}
 }
 
-// A client that has had an answer takes itself for connected. If the last segment of its
-// handshake has not come when the listener is saved, it goes on with the restored one, also
-// if that answer was lost: it comes again, the same.
-func TestHandshakes(t *testing.T) {
+// remoteAndListener returns a client that the test plays, and the listener it calls, at an
+// address of a namespace of their own.
+func remoteAndListener(t *testing.T, ip string) (c *remoteClient, listener *fd.FD) {
+	t.Helper()
 	testkit.RequireRoot(t)
 	runtime.LockOSThread() // never unlocked: the thread ends with the test
 	must(t, unix.Unshare(unix.CLONE_NEWNET))
 	testkit.Here().Up(t, "lo")
 	at := netip.MustParseAddr("fd66::1")
-	c := newRemoteClient(t, at)
-	d := tcp6.bound(t, "::")
+	c = newRemoteClient(t, at)
+	d := tcp6.bound(t, ip)
 	must(t, unix.Listen(d.Int(), 4))
 	sa, err := unix.Getsockname(d.Int())
 	must(t, err)
 	c.to = netip.AddrPortFrom(at, decode(sa).port)
+	return c, d
+}
+
+// A client that has had an answer takes itself for connected. If the last segment of its
+// handshake has not come when the listener is saved, it goes on with the restored one, also
+// if that answer was lost: it comes again, the same.
+func TestHandshakes(t *testing.T) {
+	c, d := remoteAndListener(t, "::")
 	const syn, first = 2, 1000
 	flags, isn := c.call(syn, first)
 	if flags != syn|flagAck {
@@ -151,17 +160,7 @@ func TestHandshakes(t *testing.T) {
 // A peer may acknowledge a part of a segment, if it was put together from others when it was
 // sent again. What isn't acknowledged comes back, and is sent again.
 func TestPartlyAcknowledged(t *testing.T) {
-	testkit.RequireRoot(t)
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	must(t, unix.Unshare(unix.CLONE_NEWNET))
-	testkit.Here().Up(t, "lo")
-	at := netip.MustParseAddr("fd66::1")
-	c := newRemoteClient(t, at)
-	d := tcp6.bound(t, "fd66::1")
-	must(t, unix.Listen(d.Int(), 4))
-	sa, err := unix.Getsockname(d.Int())
-	must(t, err)
-	c.to = netip.AddrPortFrom(at, decode(sa).port)
+	c, d := remoteAndListener(t, "fd66::1")
 	const syn, first = 2, 1000
 	_, isn := c.call(syn, first)
 	c.send(flagAck, first+1, isn+1, "")
