@@ -48,7 +48,7 @@ var elsewhere = map[string]string{
 	"TCP connection that is about to begin and has data":  "internal/kind/socket/inet: TestConnectionRefused",
 	"time stamps and ends of transmissions":               "internal/kind/socket/inet: TestRefused",
 	"urgent data that waits (TCP), if":                    "needs a kernel whose memory can't be read",
-	"TCP connections that wait to be accepted, if":        "internal/kind/socket/inet: TestForesee, TestRefused, TestPassedRefused, TestWaitingAway",
+	"TCP connections that wait to be accepted, if":        "internal/kind/socket/inet: TestForesee, TestRefused, TestPassedRefused, TestWaitingAway, TestShutBefore",
 	"TCP socket whose connection has ended with an error": "internal/kind/socket/inet: TestRefused, TestEndedAway",
 	"TCP socket in repair mode":                           "internal/kind/socket/inet: TestRefused",
 	"keys of TCP-AO":                                      "internal/kind/socket/inet: TestRefused",

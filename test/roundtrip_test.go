@@ -162,6 +162,8 @@ var targets = []target{
 	{name: "quickack", args: []string{"1"}, generations: 3, dump: established, restore: established, noCRIU: "it is lost"},
 	{name: "quickackmany", src: "quickack", args: []string{"3"}, generations: 3, dump: established, restore: established, noCRIU: "it is lost"},
 	{name: "pace", generations: 3, needs: pacing, dump: established, restore: established, noCRIU: "connections begin anew to find out how fast they may send, and without ECN"},
+	{name: "shutbefore", args: []string{"4"}, dump: established, restore: established, noCRIU: "connections that nobody accepted are refused"},
+	{name: "shutbefore6", src: "shutbefore", args: []string{"6"}, dump: established, restore: established, noCRIU: "connections that nobody accepted are refused"},
 	{name: "tcpqueue", dump: established, restore: established, noCRIU: "connections that nobody accepted are refused"},
 	{name: "everykind", generations: 3, dump: established, restore: established, noCRIU: "connections in queues stay in repair mode, and some kinds are refused"},
 	{name: "tcpsent", generations: 3, dump: established, restore: established, noCRIU: "connections in queues stay in repair mode"},

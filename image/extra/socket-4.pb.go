@@ -119,6 +119,7 @@ type SocketEntry struct {
 	PortFree           *bool // the port that its address tells isn't its any more (TCP)
 	PortOpen           *bool // who has SO_REUSEPORT may be beside it, though it has that off (TCP)
 	Came               *Came // of a connection of IPv6
+	ShutBefore         *uint32
 
 	proto.Rest
 }
@@ -222,6 +223,7 @@ func (m *SocketEntry) AppendFields(b []byte) []byte {
 	if m.Came != nil {
 		b = proto.AppendMessage(b, 59, m.Came)
 	}
+	b = proto.AppendVarint(b, 60, m.ShutBefore)
 	return append(b, m.Unknown()...)
 }
 
@@ -379,6 +381,8 @@ func (m *SocketEntry) ReadField(d *proto.Decoder) bool {
 			m.Came = proto.New[Came](d)
 		}
 		d.Message(m.Came)
+	case 480: // 60: shut_before
+		d.Uint32(&m.ShutBefore)
 	default:
 		return false
 	}

@@ -406,6 +406,14 @@ func (m *SocketEntry) GetCame() *Came {
 	return nil
 }
 
+// GetShutBefore returns shut_before, or its default.
+func (m *SocketEntry) GetShutBefore() uint32 {
+	if m != nil && m.ShutBefore != nil {
+		return *m.ShutBefore
+	}
+	return 0
+}
+
 // RingPart is glis.RingPart.
 type RingPart struct {
 	Offset  *uint64 // in bytes

@@ -24,6 +24,9 @@ func (n *node) finishConnection(h linux.Hand, own *fd.FD, k *socket.Kernel, at a
 	if err := n.beginConnection(h, num, at, zone); err != nil {
 		return err
 	}
+	if err := n.shutBefore(h, num); err != nil {
+		return err
+	}
 	if n.stream.State == tcp.SynSent || n.atOnce {
 		if err := h.Run(); err != nil {
 			return err

@@ -240,7 +240,7 @@ func (k *Kind) dump(env *kind.DumpEnv, f *scan.File, d *fd.FD) (*fdinfo.FileEntr
 		l.group = k.udpGroupOf(env, f)
 		l.known = l.group.Known() // of the same type and network namespace
 	}
-	steps := []func() error{l.classify, l.addresses, l.readPortless, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.checkGone, l.checkHeard, l.checkForeign, l.learn, l.learnIdle, l.putStream, l.putExtra, l.expect}
+	steps := []func() error{l.classify, l.addresses, l.readPortless, l.readOptions, l.checkUnseen, l.checkHidden, l.checkSharing, l.checkState, l.checkShutBefore, l.checkGone, l.checkHeard, l.checkForeign, l.learn, l.learnIdle, l.putStream, l.putExtra, l.expect}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err

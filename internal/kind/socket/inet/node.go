@@ -465,6 +465,9 @@ func zoneOf(family int, name string) (int, error) {
 
 // open connects the socket or makes it listen, and shuts it down.
 func (n *node) open(own int) error {
+	if err := n.shutBefore(linux.Hand{}, own); err != nil {
+		return err
+	}
 	switch {
 	case n.listens() && n.over:
 		return n.listenOver(own)

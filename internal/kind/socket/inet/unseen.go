@@ -199,7 +199,7 @@ func unusual(e *extra.SocketEntry) bool {
 
 // rare is unusual but for what each socket is asked for, see readLent.
 func rare(e *extra.SocketEntry) bool {
-	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.PacketSize != nil || e.Policies != nil || e.Long != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil || e.FlowInfo != nil || e.Labels != nil || e.Reflects != nil
+	return e.BusyPollBudget != nil || e.MulticastInterface != nil || e.PacketInfo != nil || e.MaxSegment != nil || e.PacketSize != nil || e.Policies != nil || e.Long != nil || e.Filter != nil || e.ReusePort != nil || e.FullCoverage != nil || e.Foreign != nil || e.FlowInfo != nil || e.Labels != nil || e.Reflects != nil || e.ShutBefore != nil
 }
 
 // unseen is what options don't tell of a socket in a restore.
