@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
@@ -15,6 +16,7 @@ type Far struct {
 	name  string
 	at    int64
 	size  int
+	near  int // the number of the file in the manifest, if it is known
 }
 
 // muchAtOnce is from how many bytes on payloads are counted, and mostAtOnce how many of
@@ -23,6 +25,9 @@ const (
 	muchAtOnce = 256 << 10
 	mostAtOnce = 4 << 20
 )
+
+// shortFile is up to how many bytes a payload is read into memory that is used again.
+const shortFile = 32 << 10
 
 // farRoom is had by who uses such payloads.
 var farRoom = semaphore.NewWeighted(mostAtOnce)
@@ -37,6 +42,9 @@ func (p *Far) Len() int {
 
 // Use calls f with the payload, which is valid until f returns. f must not use another one.
 func (p *Far) Use(f func([]byte) error) error {
+	if p.size < shortFile {
+		return p.useShort(f)
+	}
 	if p.size < muchAtOnce {
 		b := make([]byte, p.size)
 		if err := p.read(b); err != nil {
@@ -55,6 +63,31 @@ func (p *Far) Use(f func([]byte) error) error {
 		return fmt.Errorf("%s: memory for a payload of %d bytes: %w", p.name, p.size, err)
 	}
 	defer unix.Munmap(b) //nolint:errcheck // it was mapped
+	if err := p.read(b); err != nil {
+		return err
+	}
+	return f(b)
+}
+
+// shortRoom is memory into which short files are read, one after the other: else what is read
+// of thousands would be garbage.
+var shortRoom = sync.Pool{New: func() any { return new([2 * shortFile]byte) }}
+
+// useShort is Use of a payload that is likely to be most of its file.
+func (p *Far) useShort(f func([]byte) error) error {
+	room := shortRoom.Get().(*[2 * shortFile]byte)
+	defer shortRoom.Put(room)
+	if c, checked := p.store.(*Checked); checked {
+		near := p.near - 1
+		b, ok, err := c.short(p.name, room[:], &near)
+		if ok && err != nil {
+			return err
+		}
+		if ok { // its size is as it was, or that is an error
+			return f(b[p.at : p.at+int64(p.size) : p.at+int64(p.size)])
+		}
+	}
+	b := room[:p.size:p.size]
 	if err := p.read(b); err != nil {
 		return err
 	}

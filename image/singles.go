@@ -51,6 +51,9 @@ func (s *Singles) Read(id uint32) (m proto.Message, payload []byte, far *Far, er
 		if payload, far, err = rd.PayloadIn(s.store, MaxEntry, s.stays); err != nil {
 			return nil, nil, nil, err
 		}
+		if far != nil {
+			far.near = s.at
+		}
 	}
 	if _, err := rd.frame(); err == nil {
 		return nil, nil, nil, rd.fail(errors.New("a second entry, and there should be one"))
