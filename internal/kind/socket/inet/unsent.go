@@ -194,7 +194,7 @@ func (u *unsent) sentVia(index int) error {
 
 // entry is what images have of it.
 func (u *unsent) entry() *extra.Unsent {
-	e := &extra.Unsent{Data: u.data}
+	e := &extra.Unsent{Data: append([]byte{}, u.data...)} // there may be none yet
 	if u.to.IsValid() {
 		e.To, e.Port = u.to.Addr().AsSlice(), proto.Uint32(uint32(u.to.Port()))
 	}

@@ -16,6 +16,7 @@ func TestUnsentFrom(t *testing.T) {
 		{data: []byte("x"), from: netip.MustParseAddr("fe80::1")},
 		{data: []byte("x"), from: netip.MustParseAddr("10.0.0.1"), via: "d0"},
 		{data: []byte("x")},
+		{}, // an empty beginning
 	} {
 		b, err := proto.Marshal(u.entry())
 		must(t, err)
