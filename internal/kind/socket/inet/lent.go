@@ -88,6 +88,14 @@ func (n *node) wide() address {
 	return at
 }
 
+// strayed tells whether a UDP socket of IPv6 got its address when it was connected to
+// another peer, and is connected to one of IPv4 since: the kernel lets nobody connect so who
+// is bound to that address.
+func (n *node) strayed() bool {
+	ip := n.at.ip
+	return n.lent() && n.unseen.entry.GetLentAddress() && n.peer.ip.Is4In6() && ip.Is6() && !ip.Is4In6() && !ip.IsUnspecified()
+}
+
 // lendPort leaves the kernel one port to choose.
 func (n *node) lendPort(own int, at address, zone int) error {
 	port := uint32(n.at.port)

@@ -3,6 +3,7 @@ package inet
 import (
 	"encoding/binary"
 	"errors"
+	"net/netip"
 	"os"
 	"testing"
 
@@ -65,5 +66,37 @@ func TestLent(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A socket of IPv6 that was connected to one peer, and then to one of IPv4, keeps the
+// address that the first one gave it.
+func TestLentElsewhere(t *testing.T) {
+	d, to := udp6.make(t), udp4.bound(t, "127.0.0.1")
+	connect(udp6)(t, d)
+	at, err := unix.Getsockname(d.Int())
+	must(t, err)
+	sa, err := unix.Getsockname(to.Int())
+	must(t, err)
+	peer := &unix.SockaddrInet6{Port: int(decode(sa).port), Addr: netip.MustParseAddr("::ffff:127.0.0.1").As16()}
+	must(t, unix.Connect(d.Int(), peer))
+	in, err := dumped(t, &options.Dump{}, d.Int())
+	must(t, err)
+	if in[of(extra.Sockets)] == nil {
+		testkit.KernelMemory(t, errors.New("what connect(2) gave it isn't known"))
+	}
+	must(t, d.Close())
+	fds := restored(t, in)
+	again, err := unix.Getsockname(fds[1])
+	must(t, err)
+	if decode(again) != decode(at) {
+		t.Errorf("at %v, want %v", decode(again), decode(at))
+	}
+	must(t, unix.Send(fds[1], []byte("hello"), 0))
+	var b [9]byte
+	n, _, err := unix.Recvfrom(to.Int(), b[:], 0)
+	must(t, err)
+	if string(b[:n]) != "hello" {
+		t.Errorf("got %q", b[:n])
 	}
 }

@@ -489,6 +489,11 @@ func (n *node) connect(own int) error {
 	if err != nil {
 		return err
 	}
+	if n.strayed() {
+		if err := n.unseen.connectTo(own, address{n.at.ip, discard}, zone); err != nil {
+			return fmt.Errorf("connect to %v, which gave it its address: %w", n.at.ip, err)
+		}
+	}
 	err = n.unseen.connectTo(own, n.peer, zone)
 	if via := n.number("IP_UNICAST_IF"); err != nil && via != 0 {
 		// It leads elsewhere: it was set afterwards.
