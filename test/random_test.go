@@ -11,7 +11,7 @@ import (
 	"glis.dev/glis/internal/testkit"
 )
 
-// seedsEnv is how many random sequences TestRandomUnix tries, or FROM-TO.
+// seedsEnv is how many random sequences TestRandomUnix and TestRandomInet try, or FROM-TO.
 const seedsEnv = "GLIS_RANDOM"
 
 func seeds(t *testing.T) (from, to int) {
@@ -51,7 +51,9 @@ func TestRandomUnix(t *testing.T) {
 }
 
 // known are states that limits.md says are refused.
-var known = []string{"nobody else in the tree has open", "hasn't accepted it yet", "no longer shown"}
+var known = []string{"nobody else in the tree has open", "hasn't accepted it yet", "no longer shown",
+	"it was disconnected (connect to AF_UNSPEC), and an error",
+	"can't be put back", "its connection has ended, and urgent data waits"}
 
 // dumpRandom dumps the program, unless that is refused for a known reason.
 func dumpRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, img string, more ...string) bool {
@@ -72,11 +74,11 @@ func dumpRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, img string, 
 }
 
 // saveRandom saves the program: left running first, then restored.
-func saveRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, running bool) {
+func saveRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, running bool, flags ...string) {
 	t.Helper()
 	tree := testkit.Tree(proc.PID)
 	img := testkit.NewDir(t)
-	if !dumpRandom(t, e, proc, img, "--leave-running") {
+	if !dumpRandom(t, e, proc, img, append([]string{"--leave-running"}, flags...)...) {
 		return
 	}
 	testkit.Unharmed(t, proc.PID)
@@ -84,11 +86,11 @@ func saveRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, running bool
 		return
 	}
 	img = testkit.NewDir(t)
-	if !dumpRandom(t, e, proc, img) {
+	if !dumpRandom(t, e, proc, img, flags...) {
 		return
 	}
 	testkit.Reap(t, tree)
-	if pid := e.Restore(t, img); pid != proc.PID {
+	if pid := e.Restore(t, img, flags...); pid != proc.PID {
 		t.Fatal(fmt.Errorf("restored as %d, was %d", pid, proc.PID))
 	}
 }

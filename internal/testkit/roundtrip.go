@@ -19,6 +19,7 @@ type Program struct {
 	Changing    bool // threads, mappings or descriptors come and go by themselves
 	// Compared makes of a line what is compared of it, "" if it is not to be; nil: all.
 	Compared func(line string) string
+	Begin    func(t *testing.T) // called before it is started; may be nil
 }
 
 // Engines are who dumps and who restores, usually the same.
@@ -111,6 +112,9 @@ func (p Program) run(t *testing.T, act func(*testing.T, *Proc, int)) Observation
 	generations := max(p.Generations, 1)
 	if p.Generations == 0 {
 		generations = 2
+	}
+	if p.Begin != nil {
+		p.Begin(t)
 	}
 	dir := NewDir(t)
 	proc := Start(t, dir, append(p.Argv, dir)...)
