@@ -55,7 +55,15 @@ int main(int argc, char **argv) {
 		shared[i * PAGE] = anon[i * PAGE] = 'A' + i % 26;
 	CHECK(madvise(shared + 3 * PAGE, 2 * PAGE, MADV_GUARD_INSTALL));
 	CHECK(madvise(anon + 7 * PAGE, 2 * PAGE, MADV_GUARD_INSTALL));
+	// Locked over a guard region: what is behind it can't be found, but it is locked.
+	char *locked = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	MUST(locked != MAP_FAILED);
+	locked[0] = 'l';
+	CHECK(madvise(locked + 2 * PAGE, PAGE, MADV_GUARD_INSTALL));
+	MUST(mlock(locked, PAGES * PAGE) == -1 && errno == ENOMEM);
 	do {
+		show("locked", locked);
+		MUST(madvise(locked + 9 * PAGE, PAGE, MADV_DONTNEED) == -1 && errno == EINVAL); // it is locked
 		show("shared file", shared);
 		show("shared", anon);
 		show("full", full);

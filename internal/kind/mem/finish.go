@@ -1,9 +1,12 @@
 package mem
 
 import (
+	"sort"
+
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/remote"
 )
 
@@ -38,7 +41,7 @@ func (s *Space) finishLocks(b *remote.Batch) {
 		if a.flags&unix.MAP_LOCKED == 0 || !a.mapped() {
 			continue
 		}
-		onFault, whole := a.extra&extraLockOnFault != 0, a.private() && a.file == 0 && a.prot != unix.PROT_NONE
+		onFault, whole := a.extra&extraLockOnFault != 0, a.private() && a.file == 0 && a.prot != unix.PROT_NONE && !s.guarded(a.Span)
 		if onFault || !whole {
 			b.Call("mlock2", unix.SYS_MLOCK2, a.Start, a.Len(), unix.MLOCK_ONFAULT)
 		}
@@ -46,7 +49,7 @@ func (s *Space) finishLocks(b *remote.Batch) {
 		case onFault:
 		case whole:
 			b.Call("mlock2", unix.SYS_MLOCK2, a.Start, a.Len(), 0)
-		default: // it may be locked by now; to fill what is behind the end of a file fails
+		default: // it is locked by now; to fill what is behind the end of a file, or guarded, fails
 			b.Try("mlock2", unix.SYS_MLOCK2, a.Start, a.Len(), 0)
 		}
 	}
@@ -55,6 +58,12 @@ func (s *Space) finishLocks(b *remote.Batch) {
 			b.Call("mseal", unix.SYS_MSEAL, a.Start, a.Len(), 0)
 		}
 	}
+}
+
+// guarded tells whether there is a guard region in a part of memory.
+func (s *Space) guarded(in pages.Span) bool {
+	i := sort.Search(len(s.guard), func(i int) bool { return s.guard[i].End > in.Start })
+	return i < len(s.guard) && s.guard[i].Start < in.End
 }
 
 // finishMap sets what the kernel keeps of a program's layout, see
