@@ -169,8 +169,9 @@ type Batch struct {
 	entries []arch.Entry // these three until it has run
 	feeds   []feed
 	names   []string
-	reasons map[int]func(error) error // see Call.Explain
-	calls   int                       // how many there were, once it has run
+	reasons map[int]func(error) error    // see Call.Explain
+	retry   func(i int, err error) error // see Retry; may be nil
+	calls   int                          // how many there were, once it has run
 	fetched bool
 	sealed  bool
 	first   Addr // of the entries, once sealed
@@ -291,6 +292,11 @@ func (c Call) Explain(f func(error) error) {
 	c.b.reasons[c.i] = f
 }
 
+// Retry has f asked when call i has failed: nil has it made again, and then what
+// follows it, and an error that is not err says what that means. The task is there then,
+// in its batch's last stop, and the calls before have been made.
+func (b *Batch) Retry(f func(i int, err error) error) { b.retry = f }
+
 // Expect makes room for n calls.
 func (b *Batch) Expect(n int) {
 	b.entries, b.names = slices.Grow(b.entries, n), slices.Grow(b.names, n)
@@ -316,14 +322,19 @@ func (b *Batch) Start() error {
 	if err := b.Seal(); err != nil {
 		return err
 	}
-	r := b.thread.Regs
-	arch.StartBatch(&r, uint64(b.arena.base), uint64(b.first), uint64(len(b.entries)), uint64(b.control))
-	if err := b.thread.enter(&r); err != nil {
+	if err := b.enterAt(0); err != nil {
 		return err
 	}
 	t := b.thread
 	t.control, t.arena, t.gen = b.control, b.arena, b.arena.gen
 	return t.cont()
+}
+
+// enterAt has the thread stand before call i.
+func (b *Batch) enterAt(i int) error {
+	r, from := b.thread.Regs, uint64(b.first)+uint64(i*arch.EntrySize)
+	arch.StartBatch(&r, uint64(b.arena.base), from, uint64(len(b.entries)-i), uint64(b.control))
+	return b.thread.enter(&r)
 }
 
 // Seal ends the building of the batch and writes it into the task, which needs
@@ -413,6 +424,16 @@ func (b *Batch) atEnd() (bool, error) {
 	}
 	c := Call{b, len(b.entries) - int(left)}
 	_, err = c.Result()
+	if b.retry != nil {
+		why := b.retry(c.i, err)
+		if why == nil {
+			b.fetched = false
+			return false, b.enterAt(c.i)
+		}
+		if why != err { //nolint:errorlint // the very one
+			return true, fmt.Errorf("task %d: %w", b.thread.TID, why)
+		}
+	}
 	if f := b.reasons[c.i]; f != nil {
 		return true, fmt.Errorf("task %d: %w", b.thread.TID, f(err))
 	}

@@ -2,9 +2,11 @@ package remote_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -166,6 +168,48 @@ func TestBatch(t *testing.T) {
 	}
 	if after := snapshot(t, pid); after != before {
 		t.Errorf("the child changed:\n%s\nwant\n%s", after, before)
+	}
+}
+
+// TestRetry has a call that fails made again once what it lacked is there: what was before
+// it is not, and what comes behind it is made.
+func TestRetry(t *testing.T) {
+	needRoot(t)
+	pid, _ := child(t)
+	file := filepath.Join(t.TempDir(), "file")
+	err := tracee.Run(func() error {
+		th, insn, err := stop(pid)
+		if err != nil {
+			return err
+		}
+		a, err := remote.MapArena(th, insn, 0, 1<<16)
+		if err != nil {
+			return err
+		}
+		b := a.Batch(th)
+		once := b.Call("memfd_create", unix.SYS_MEMFD_CREATE, uint64(b.String("x")), 0)
+		b.Call("faccessat", unix.SYS_FACCESSAT, ^uint64(99), uint64(b.String(file)), 0)
+		next := b.Call("memfd_create", unix.SYS_MEMFD_CREATE, uint64(b.String("y")), 0)
+		asked := 0
+		b.Retry(func(i int, err error) error {
+			if i != 1 || err != unix.ENOENT {
+				t.Errorf("asked for call %d: %v", i, err)
+				return err
+			}
+			if asked++; asked < 3 {
+				return nil
+			}
+			return os.WriteFile(file, nil, 0o644)
+		})
+		err = b.Run()
+		before, _ := once.Result()
+		if v, e := next.Result(); err != nil || e != nil || v != before+1 || asked != 3 {
+			t.Errorf("asked %d times; descriptors %d before and %d behind, %v; %v", asked, before, v, e, err)
+		}
+		return errors.Join(a.Unmap(th, insn), th.Release())
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -189,7 +189,7 @@ func (r *restore) cloneAll(by *live, orders []birthOrder) error {
 			return err
 		}
 	}
-	return whileGoing(aMoment(5*time.Second), func() (uint32, error) {
+	return whileGoing(aMoment(goingMost), func() (uint32, error) {
 		n, err := r.cloneFirst(by, orders)
 		orders = orders[n:]
 		if !errors.Is(err, unix.EEXIST) {

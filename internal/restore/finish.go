@@ -306,6 +306,9 @@ const threadFlags = linux.CLONE_VM | linux.CLONE_FS | linux.CLONE_FILES | linux.
 
 // cloneThreads queues the births of all threads but the leader.
 func (r *restore) cloneThreads(b *remote.Batch, t *task) {
+	if first := b.Len(); len(t.threads) > 1 {
+		b.Retry(whileThreadsGo(first, t.threads[1:], func() func() bool { return aMoment(goingMost) }))
+	}
 	for _, tid := range t.threads[1:] {
 		args := linux.CloneArgs{Flags: threadFlags, SetTidSize: 1}
 		args.SetTid = uint64(b.Bytes([]byte{byte(tid), byte(tid >> 8), byte(tid >> 16), byte(tid >> 24)}))

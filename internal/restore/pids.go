@@ -128,6 +128,28 @@ func whileGoing(pause func() bool, clone func() (uint32, error)) error {
 	}
 }
 
+// goingMost is how long a number is waited for that nobody is seen to have.
+const goingMost = 5 * time.Second
+
+// whileThreadsGo is whileGoing for calls of a batch that clone threads, the first of
+// which is call first: it returns what to ask when call i has failed, see remote.Batch.Retry.
+// aMoment begins to wait when that is asked for the first time.
+func whileThreadsGo(first int, tids []uint32, aMoment func() func() bool) func(i int, err error) error {
+	var pause func() bool
+	return func(i int, err error) error {
+		if i -= first; i < 0 || i >= len(tids) || !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		if pause == nil {
+			pause = aMoment()
+		}
+		if seen, who := taken(tids[i]); seen || !pause() {
+			return fmt.Errorf("a thread can't come back: %w: %w", err, who)
+		}
+		return nil
+	}
+}
+
 // taken says who has a number that no process is to get, which the kernel keeps for a
 // session or a group as long as anybody is in it; seen is false if that is nobody.
 func taken(n uint32) (seen bool, _ error) {

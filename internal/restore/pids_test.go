@@ -131,3 +131,35 @@ func TestWhileGoing(t *testing.T) {
 		}
 	}
 }
+
+// TestWhileThreadsGo checks of which failed calls of a batch it is said to make them again.
+func TestWhileThreadsGo(t *testing.T) {
+	const nobody = 1<<31 - 1 // above the kernel's most
+	tids := []uint32{nobody, uint32(os.Getpid())}
+	for _, x := range []struct {
+		name          string
+		i             int
+		err           error
+		pauses, asked int  // how often it is asked until it says no
+		named         bool // who has the number
+	}{
+		{"on its way out", 7, unix.EEXIST, 3, 4, true},
+		{"somebody's", 8, unix.EEXIST, 3, 1, true},
+		{"another error", 7, unix.EAGAIN, 3, 1, false},
+		{"a call before", 6, unix.EEXIST, 3, 1, false},
+		{"a call behind", 9, unix.EEXIST, 3, 1, false},
+	} {
+		began, asked := 0, 1
+		again := whileThreadsGo(7, tids, func() func() bool {
+			began++
+			return func() bool { x.pauses--; return x.pauses >= 0 }
+		})
+		err := again(x.i, x.err)
+		for ; err == nil && asked < 9; asked++ {
+			err = again(x.i, x.err)
+		}
+		if asked != x.asked || began > 1 || !errors.Is(err, x.err) || (err != x.err) != x.named {
+			t.Errorf("%s: asked %d times, want %d; waiting began %d times; %v", x.name, asked, x.asked, began, err)
+		}
+	}
+}
