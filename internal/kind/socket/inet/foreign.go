@@ -137,10 +137,14 @@ func (u *unseen) abroad(own int, option map[int][2]int, call func() error) error
 	if err := unix.SetsockoptInt(own, opt[0], opt[1], 1); err != nil {
 		return fmt.Errorf("set option %d of level %d: %w", opt[1], opt[0], err)
 	}
-	if err := call(); err != nil {
+	err := call()
+	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return err
 	}
-	return unix.SetsockoptInt(own, opt[0], opt[1], 0)
+	if err := unix.SetsockoptInt(own, opt[0], opt[1], 0); err != nil {
+		return fmt.Errorf("reset option %d of level %d: %w", opt[1], opt[0], err)
+	}
+	return err
 }
 
 // bindAt binds the socket.
