@@ -157,7 +157,7 @@ static void binds(int no) {
 	if (r->met && !r->own)
 		return; // whether its port is its own yet is another thing, see docs/limits.md
 	int at = r->family == AF_INET ? (int)rnd(3) : 3 + (int)rnd(3), how = rnd(12);
-	int p = how < 6 ? 10000 + (int)rnd(6) : how < 10 ? 10100 + no : 0;
+	int p = how < 6 && me != OUTSIDE ? 10000 + (int)rnd(6) : how < 10 ? 10100 + no : 0;
 	const char *text = addresses[at];
 	if (how == 10)
 		note("freebind", no, set(fds[no], IPPROTO_IP, IP_FREEBIND, 1)), text = r->family == AF_INET ? "198.51.100.7" : "2001:db8::7";
