@@ -15,8 +15,9 @@ const (
 	packetDiagMClist = 1
 	packetDiagRxRing = 2
 	packetDiagTxRing = 3
+	packetDiagFanout = 4
 
-	packetShow = 1 | 2 | 4 // PACKET_SHOW_INFO, _MCLIST, _RING_CFG
+	packetShow = 1 | 2 | 4 | 8 // PACKET_SHOW_INFO, _MCLIST, _RING_CFG, _FANOUT
 
 	packetRequestSize = 20 // struct packet_diag_req
 	packetMessageSize = 16 // struct packet_diag_msg
@@ -34,6 +35,7 @@ type Packet struct {
 	CopyThresh uint32
 	Members    []PacketMember
 	Rx, Tx     *PacketRing // nil: it has none
+	Fanout     *uint32     // as PACKET_FANOUT has it; nil: it is of no group, of which that option tells 0 as well
 }
 
 // PacketRing is how the memory is divided that a packet socket shares with its
@@ -91,6 +93,12 @@ func (p *Packet) attribute(typ uint16, v []byte) error {
 		return ring(&p.Tx, v)
 	case packetDiagMClist:
 		return p.members(v)
+	case packetDiagFanout:
+		if len(v) < 4 {
+			return fmt.Errorf("%w: %d bytes about a fanout group", ErrCut, len(v))
+		}
+		group := binary.NativeEndian.Uint32(v)
+		p.Fanout = &group
 	}
 	return nil
 }

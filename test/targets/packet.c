@@ -72,6 +72,9 @@ int main(int argc, char **argv) {
 		CHECK(bind(fans[i], (void *)&(struct sockaddr_ll){.sll_family = AF_PACKET, .sll_protocol = htons(mine + 1), .sll_ifindex = lo}, sizeof here));
 		set(fans[i], PACKET_FANOUT, 0x1234 | PACKET_FANOUT_LB << 16);
 	}
+	int zero = CHECK(socket(AF_PACKET, SOCK_RAW, htons(mine + 2)));
+	CHECK(bind(zero, (void *)&(struct sockaddr_ll){.sll_family = AF_PACKET, .sll_protocol = htons(mine + 2), .sll_ifindex = lo}, sizeof here));
+	set(zero, PACKET_FANOUT, 0 | PACKET_FANOUT_HASH << 16); // which getsockopt(2) tells as it tells none
 	int rings[2] = {CHECK(socket(AF_PACKET, SOCK_RAW, 0)), CHECK(socket(AF_PACKET, SOCK_RAW, 0))};
 	struct tpacket_req3 ring = {8192, 3, 2048, 12, 60, 16, TP_FT_REQ_FILL_RXHASH};
 	CHECK(setsockopt(rings[0], SOL_PACKET, PACKET_TX_RING, &ring, sizeof(struct tpacket_req)));
@@ -93,6 +96,8 @@ int main(int argc, char **argv) {
 			CHECK(munmap(m, 3 * 8192));
 			obs("more: %d", mmap(NULL, 4 * 8192, PROT_READ, MAP_SHARED, rings[i], 0) == MAP_FAILED);
 		}
+		int hash = 0;
+		obs("zero: %d %d", setsockopt(zero, SOL_PACKET, PACKET_FANOUT, &hash, sizeof hash), errno);
 		obs("promiscuous %d", promiscuous());
 		CHECK(sendto(none, "\0\0\0\0\0\0\0\0\0\0\0\0\x88\xb5hello", 19, 0, (void *)&here, sizeof here));
 		char buf[64];

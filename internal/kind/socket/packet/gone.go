@@ -28,11 +28,7 @@ func checkGone(p *socket.Plain, known *sockdiag.Packet) error {
 	if err != nil || !ok || at.Ifindex != gone {
 		return p.Fail(err)
 	}
-	group, err := unix.GetsockoptInt(p.FD.Int(), unix.SOL_PACKET, unix.PACKET_FANOUT)
-	if err != nil {
-		return p.Fail(fmt.Errorf("read PACKET_FANOUT: %w", err))
-	}
-	if known.Rx != nil || known.Tx != nil || group != 0 {
+	if known.Rx != nil || known.Tx != nil || known.Fanout != nil {
 		return p.Refuse("its interface is gone, and it has a ring or is of a group (PACKET_FANOUT), which need one: let the process close it")
 	}
 	return nil

@@ -207,7 +207,7 @@ func (k *Kind) addresses(p *socket.Plain, known *sockdiag.Packet, e *packet_sock
 	if err := k.rings(p, known, e.GetVersion(), e.GetReserve()); err != nil {
 		return err
 	}
-	return k.fanout(p, e)
+	return k.fanout(p, known, e)
 }
 
 // ring is the form of a ring as images have it.
@@ -229,18 +229,14 @@ const (
 	fanoutEBPF = 7
 )
 
-func (k *Kind) fanout(p *socket.Plain, e *packet_sock.PacketSockEntry) error {
-	v, err := unix.GetsockoptInt(p.FD.Int(), unix.SOL_PACKET, unix.PACKET_FANOUT)
-	if err != nil {
-		return fmt.Errorf("read PACKET_FANOUT: %w", err)
-	}
-	if v == 0 {
+func (k *Kind) fanout(p *socket.Plain, known *sockdiag.Packet, e *packet_sock.PacketSockEntry) error {
+	if known.Fanout == nil {
 		return nil
 	}
-	if err := k.fanoutInside(p, v>>16&0xff); err != nil {
+	if err := k.fanoutInside(p, int(*known.Fanout>>16&0xff)); err != nil {
 		return err
 	}
-	e.Fanout = proto.Uint32(uint32(v))
+	e.Fanout = known.Fanout
 	return nil
 }
 
