@@ -1,6 +1,7 @@
 package kinds
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -78,6 +79,13 @@ func planFile(in images, e *fdinfo.FileEntry) {
 		_ = n.String()
 		if r, ok := n.(plan.Resumer); ok {
 			_ = r.Resume()
+		}
+		// A file that nobody has, as images may have it, is not made, but asked like others.
+		if l, ok := n.(plan.Later); ok {
+			_ = l.Late(context.Background(), nil)
+		}
+		if d, ok := n.(plan.Dropper); ok {
+			d.Drop()
 		}
 	}
 }

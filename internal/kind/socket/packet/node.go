@@ -191,6 +191,9 @@ func again(own int) (*fd.FD, error) {
 // Late implements plan.Later: only now does it hear what comes. Until here the engine
 // may have sent packets over the loopback interface which the process is not to see.
 func (n *node) Late(context.Context, *plan.Env) error {
+	if n.own == nil {
+		return nil // nobody has it, so that it was not made: images may say so
+	}
 	if n.old() {
 		return n.bindOld(n.own.Int())
 	}
