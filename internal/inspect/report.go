@@ -117,7 +117,7 @@ type File struct {
 	ID uint32 `json:"id"`
 	// Kind is "file", "pipe", "fifo", "inet socket", "unix socket",
 	// "eventfd", "epoll", "inotify", "signalfd", "packet socket", "tty",
-	// "fanotify", "netlink socket", "namespace", "tun", "external", "timerfd",
+	// "fanotify", "netlink socket", "vsock socket", "xdp socket", "namespace", "tun", "external", "timerfd",
 	// "memfd", "bpf map", "pidfd", or "kind N" for one that is not known.
 	Kind      string   `json:"kind"`
 	Name      string   `json:"name,omitempty"`
@@ -152,7 +152,7 @@ type File struct {
 
 // Socket is what is particular to sockets.
 type Socket struct {
-	Family      string  `json:"family"` // "unix", "inet", "inet6", "netlink", "packet"
+	Family      string  `json:"family"` // "unix", "inet", "inet6", "netlink", "packet", "vsock", "xdp"
 	Type        string  `json:"type"`
 	Protocol    string  `json:"protocol,omitempty"`
 	State       string  `json:"state,omitempty"`

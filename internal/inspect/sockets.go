@@ -29,7 +29,7 @@ func (r *reader) describeSocket(f *File, e *fdinfo.FileEntry) (err error) {
 		f.Flags, f.Options = r.openWords(in.GetFlags()), usuallyOn(in, append(socketOptions(in.GetOpts()), inetOptions(in)...))
 		f.Socket, err = inetSocket(in)
 	case nl != nil:
-		f.Flags, f.Options = r.openWords(nl.GetFlags()), socketOptions(nl.GetOpts())
+		f.Flags, f.Options = r.openWords(nl.GetFlags()), append(socketOptions(nl.GetOpts()), netlinkOptions(nl)...)
 		f.Socket = netlinkSocket(nl)
 	case p != nil:
 		f.Flags, f.Options = r.openWords(p.GetFlags()), append(socketOptions(p.GetOpts()), packetOptions(p)...)

@@ -4,9 +4,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"strconv"
+	"strings"
 
 	packetsk "glis.dev/glis/image/criu/packet-sock"
+	netlinksk "glis.dev/glis/image/criu/sk-netlink"
 	skopts "glis.dev/glis/image/criu/sk-opts"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
@@ -39,8 +42,11 @@ func packetOptions(p *packetsk.PacketSockEntry) []Option {
 	set := numbers(
 		number{"PACKET_VERSION", p.GetVersion()}, number{"PACKET_RESERVE", p.GetReserve()}, number{"PACKET_TIMESTAMP", p.GetTimestamp()},
 		number{"PACKET_COPY_THRESH", p.GetCopyThresh()}, number{"PACKET_AUXDATA", truth(p.GetAuxData())}, number{"PACKET_ORIGDEV", truth(p.GetOrigDev())},
-		number{"PACKET_VNET_HDR", truth(p.GetVnetHdr())}, number{"PACKET_LOSS", truth(p.GetLoss())}, number{"PACKET_FANOUT", p.GetFanout()},
+		number{"PACKET_VNET_HDR", truth(p.GetVnetHdr())}, number{"PACKET_LOSS", truth(p.GetLoss())},
 	)
+	if p.Fanout != nil { // 0 is a group, too
+		set = append(set, Option{"PACKET_FANOUT", strconv.FormatUint(uint64(p.GetFanout()), 10)})
+	}
 	for _, r := range []struct {
 		name string
 		ring *packetsk.PacketRing
@@ -51,6 +57,29 @@ func packetOptions(p *packetsk.PacketSockEntry) []Option {
 	}
 	if n := len(p.GetMclist()); n > 0 {
 		set = append(set, Option{"PACKET_ADD_MEMBERSHIP", fmt.Sprintf("%d times", n)})
+	}
+	return set
+}
+
+// netlinkOptions is socketOptions for what netlink sockets have besides: their groups.
+func netlinkOptions(e *netlinksk.NetlinkSkEntry) (set []Option) {
+	const told = 16
+	var groups []string
+	more := 0
+	for i, word := range e.GetGroups() {
+		for ; word != 0; word &= word - 1 {
+			if len(groups) == told {
+				more++
+				continue
+			}
+			groups = append(groups, strconv.Itoa(32*i+bits.TrailingZeros32(word)+1))
+		}
+	}
+	if more > 0 {
+		groups = append(groups, fmt.Sprintf("and %d more", more))
+	}
+	if len(groups) > 0 {
+		set = append(set, Option{"NETLINK_ADD_MEMBERSHIP", strings.Join(groups, " ")})
 	}
 	return set
 }
@@ -142,6 +171,7 @@ func (r *reader) whole(f *File, e *extra.SocketEntry) error {
 	}
 	f.Flags, f.Options = r.openWords(p.GetFlags()), socketOptions(opts)
 	f.Socket = &Socket{Family: word(map[uint32]string{40: "vsock", 44: "xdp"}, p.GetFamily(), "family"), Type: socketTypeWord(p.GetType())}
+	f.Kind = f.Socket.Family + " socket"
 	if p.Backlog != nil {
 		f.Socket.State = stateListening
 		f.Socket.listens(p.GetBacklog())

@@ -152,3 +152,47 @@ func TestUnseenIsTold(t *testing.T) {
 		t.Errorf("a queue of an interface: %+v", f)
 	}
 }
+
+// Groups of netlink and packet sockets are options, too: none is no group, and 0 is one.
+// What criu has no kind for is told by its family.
+func TestGroupsAreTold(t *testing.T) {
+	told := func(fill func(e *fdinfo.FileEntry, x *extra.SocketEntry)) (kind string, options []Option) {
+		f := withSocket(t, fill)
+		return f.Kind, f.Options
+	}
+	netlinkOf := func(groups ...uint32) func(*fdinfo.FileEntry, *extra.SocketEntry) {
+		return func(e *fdinfo.FileEntry, _ *extra.SocketEntry) {
+			e.Type, e.Nlsk = fdinfo.FdTypes_NETLINKSK.Enum(), &netlinksk.NetlinkSkEntry{
+				Id: e.Id, Ino: u32(0x7777), Protocol: u32(0), State: u32(7), Flags: u32(2), Portid: u32(33), DstPortid: u32(0), DstGroup: u32(0), Fown: owner(), Opts: skOpts(), Groups: groups,
+			}
+		}
+	}
+	packetOf := func(group *uint32) func(*fdinfo.FileEntry, *extra.SocketEntry) {
+		return func(e *fdinfo.FileEntry, _ *extra.SocketEntry) {
+			e.Type, e.Psk = fdinfo.FdTypes_PACKETSK.Enum(), &packetsk.PacketSockEntry{
+				Id: e.Id, Type: u32(3), Protocol: u32(0), Flags: u32(2), Ifindex: u32(0), Fown: owner(), Opts: skOpts(), Version: u32(0), Reserve: u32(0), AuxData: proto.Bool(false), OrigDev: proto.Bool(false), VnetHdr: proto.Bool(false), Loss: proto.Bool(false), Timestamp: u32(0), CopyThresh: u32(0), Fanout: group,
+			}
+		}
+	}
+	for _, x := range []struct {
+		name, kind string
+		fill       func(*fdinfo.FileEntry, *extra.SocketEntry)
+		want       []Option
+	}{
+		{"no group", "netlink socket", netlinkOf(), nil},
+		{"groups", "netlink socket", netlinkOf(1<<4, 1<<0), []Option{{"NETLINK_ADD_MEMBERSHIP", "5 33"}}},
+		{"many groups", "netlink socket", netlinkOf(0x1ffff), []Option{{"NETLINK_ADD_MEMBERSHIP", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 and 1 more"}}},
+		{"no fanout", "packet socket", packetOf(nil), nil},
+		{"fanout", "packet socket", packetOf(u32(0)), []Option{{"PACKET_FANOUT", "0"}}},
+		{"vsock", "vsock socket", func(e *fdinfo.FileEntry, x *extra.SocketEntry) {
+			b, err := proto.Marshal(skOpts())
+			check(t, err)
+			e.Type, e.Ext = fdinfo.FdTypes_EXT.Enum(), &ext.ExtFileEntry{Id: e.Id, Fown: owner()}
+			x.Plain = &extra.PlainSocket{Family: u32(40), Type: u32(1), Protocol: u32(0), Flags: u32(2), Options: b}
+		}, nil},
+	} {
+		if kind, options := told(x.fill); kind != x.kind || !slices.Equal(options, x.want) {
+			t.Errorf("%s: %s %v, want %s %v", x.name, kind, options, x.kind, x.want)
+		}
+	}
+}
