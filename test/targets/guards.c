@@ -32,6 +32,23 @@ static void show(const char *what, char *at) {
 	obs("%s %s", what, line);
 }
 
+// told tells whether the kernel says of a mapping that there may be guard regions in it.
+static int told(char *at) {
+	char line[512], want[32];
+	int mine = 0, says = 0;
+	sprintf(want, "%lx-", (unsigned long)at);
+	FILE *f = fopen("/proc/self/smaps", "re");
+	MUST(f);
+	while (fgets(line, sizeof line, f)) {
+		if (!strncmp(line, want, strlen(want)))
+			mine = 1;
+		if (mine && !strncmp(line, "VmFlags", 7))
+			says = strstr(line, " gu") != NULL, mine = 0;
+	}
+	fclose(f);
+	return says;
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	CHECK(pipe(out));
@@ -61,7 +78,16 @@ int main(int argc, char **argv) {
 	locked[0] = 'l';
 	CHECK(madvise(locked + 2 * PAGE, PAGE, MADV_GUARD_INSTALL));
 	MUST(mlock(locked, PAGES * PAGE) == -1 && errno == ENOMEM);
+	// So large that it is looked through only if the kernel says so.
+	enum { LARGE = 80 << 20 };
+	char *large = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	MUST(large != MAP_FAILED);
+	large[LARGE / 2] = 'L';
+	CHECK(madvise(large + LARGE / 2 + 5 * PAGE, 2 * PAGE, MADV_GUARD_INSTALL));
+	int known = told(large);
 	do {
+		if (known)
+			show("large", large + LARGE / 2);
 		show("locked", locked);
 		MUST(madvise(locked + 9 * PAGE, PAGE, MADV_DONTNEED) == -1 && errno == EINVAL); // it is locked
 		show("shared file", shared);

@@ -116,7 +116,7 @@ func putAuxv(e *mm.MmEntry, auxv []byte) {
 }
 
 func (s *Space) dumpVMA(env *kind.DumpEnv, v *proc.VMA) error {
-	a := area{Span: pages.Span{Start: v.Start, End: v.End}, offset: v.Offset, prot: uint32(v.Prot)}
+	a := area{Span: pages.Span{Start: v.Start, End: v.End}, offset: v.Offset, prot: uint32(v.Prot), guarded: v.Flags.Has(proc.VmGuard)}
 	a.flags = unix.MAP_PRIVATE
 	if v.Shared {
 		a.flags = unix.MAP_SHARED

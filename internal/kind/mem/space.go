@@ -85,6 +85,7 @@ type area struct {
 	status  uint32
 	file    plan.ID
 	access  uint32 // O_* that the file was opened with, for mmap's sake
+	guarded bool   // of a dump: the kernel says that guard regions may be in it
 	madvise uint64 // bit n is advice n
 	extra   uint64 // see extra.go
 	name    string // of anonymous memory
