@@ -75,6 +75,7 @@ var targets = []target{
 	{name: "protnone"},
 	{name: "madvise", args: []string{"10"}},
 	{name: "madviseall", src: "madvise", args: []string{"11"}, noCRIU: "MLOCK_ONFAULT becomes a plain lock"},
+	{name: "advised", generations: 3},
 	{name: "lockall", args: []string{"2"}, generations: 3, noCRIU: "memory that is mapped afterwards isn't locked"},
 	{name: "lockallonfault", src: "lockall", args: []string{"6"}, generations: 3, noCRIU: "memory that is mapped afterwards isn't locked"},
 	{name: "shared"},

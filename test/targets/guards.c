@@ -85,7 +85,12 @@ int main(int argc, char **argv) {
 	large[LARGE / 2] = 'L';
 	CHECK(madvise(large + LARGE / 2 + 5 * PAGE, 2 * PAGE, MADV_GUARD_INSTALL));
 	int known = told(large);
+	char *droppable = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, 0x08 /* MAP_DROPPABLE, Linux 6.11 */ | MAP_ANONYMOUS, -1, 0);
+	if (droppable != MAP_FAILED)
+		CHECK(madvise(droppable + 6 * PAGE, 2 * PAGE, MADV_GUARD_INSTALL));
 	do {
+		if (droppable != MAP_FAILED)
+			show("droppable", droppable);
 		if (known)
 			show("large", large + LARGE / 2);
 		show("locked", locked);

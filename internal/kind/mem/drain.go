@@ -84,7 +84,7 @@ func (s *Space) scan(f func(p stretch, guard bool)) error {
 	}
 	err = sc.Scan(areas, func(i int, p pages.Span, guard bool) {
 		whole(index[i])
-		if guard || s.areas[index[i]].private() {
+		if a := &s.areas[index[i]]; guard || a.private() && a.flags&linux.MAP_DROPPABLE == 0 {
 			f(stretch{Span: p, area: index[i]}, guard)
 		}
 	})
@@ -96,15 +96,16 @@ func (s *Space) scan(f func(p stretch, guard bool)) error {
 }
 
 // searched returns the areas in which pages are looked for, or guard regions: shared
-// memory has no pages of the task's own, and is left out if it is large, unless the kernel
-// says that there may be guard regions, as to walk over 1 GiB takes 3 ms of frozen time, in
+// memory has no pages of the task's own, of what may be dropped none is stored, and both are
+// left out if they are large, unless the kernel says that there may be guard regions, as to walk over 1 GiB takes 3 ms of frozen time, in
 // each process again.
 func (s *Space) searched() (areas []pages.Area, index []int) {
 	apart := false
 	for i := range s.areas {
 		a := &s.areas[i]
 		isShared := a.status&(statusFileShared|statusAnonShared|statusSysVIPC) != 0
-		if isShared && a.Len() > mostGuarded && !a.guarded || !isShared && !a.private() || a.whole() || a.flags&linux.MAP_DROPPABLE != 0 {
+		unstored := isShared || a.flags&linux.MAP_DROPPABLE != 0
+		if unstored && a.Len() > mostGuarded && !a.guarded || !isShared && !a.private() || a.whole() {
 			// Walking over the little that code and data of libraries have is
 			// cheaper than a call of its own.
 			apart = apart || isShared
@@ -117,7 +118,7 @@ func (s *Space) searched() (areas []pages.Area, index []int) {
 	return areas, index
 }
 
-// mostGuarded is the size in bytes up to which shared memory is looked through, whatever
+// mostGuarded is the size in bytes up to which such memory is looked through, whatever
 // the kernel says: before Linux 6.19, but for later ones of 6.18, it says nothing.
 const mostGuarded = 64 << 20
 

@@ -224,26 +224,29 @@ func (s *Space) hasOwn(a *area) bool {
 }
 
 // advise queues the advice that is still to be given: all that can be given
-// before there are contents and children, or the rest.
+// before there are contents and children, or the rest. What is taken back comes
+// first: MADV_NORMAL takes back all that was said of the order of reading.
 func (a *area) advise(b *remote.Batch, late bool) {
-	for _, x := range &advices {
-		bit := uint64(1) << x.n
-		advice := x.n
-		switch {
-		case x.late != late || (a.madvise^a.advised)&bit == 0:
-			continue
-		case a.advised&bit != 0:
-			if a.advised &^= bit; x.undo < 0 {
-				continue // its opposite follows, see forkable
+	for _, back := range [...]bool{true, false} {
+		for _, x := range &advices {
+			bit := uint64(1) << x.n
+			advice := x.n
+			switch {
+			case x.late != late || (a.madvise^a.advised)&bit == 0 || (a.advised&bit != 0) != back:
+				continue
+			case back:
+				if a.advised &^= bit; x.undo < 0 {
+					continue // its opposite follows, see forkable
+				}
+				advice = uint(x.undo)
+			default:
+				a.advised |= bit
 			}
-			advice = uint(x.undo)
-		default:
-			a.advised |= bit
+			call := b.Call
+			if x.n == unix.MADV_HUGEPAGE || x.n == unix.MADV_NOHUGEPAGE || x.n == unix.MADV_MERGEABLE {
+				call = b.Try // hints, and a kernel may lack what they are about
+			}
+			call(fmt.Sprintf("madvise(%d)", advice), unix.SYS_MADVISE, a.Start, a.Len(), uint64(advice))
 		}
-		call := b.Call
-		if x.n == unix.MADV_HUGEPAGE || x.n == unix.MADV_NOHUGEPAGE || x.n == unix.MADV_MERGEABLE {
-			call = b.Try // hints, and a kernel may lack what they are about
-		}
-		call(fmt.Sprintf("madvise(%d)", advice), unix.SYS_MADVISE, a.Start, a.Len(), uint64(advice))
 	}
 }
