@@ -11,7 +11,8 @@ import (
 	"glis.dev/glis/internal/testkit"
 )
 
-// seedsEnv is how many random sequences TestRandomUnix and TestRandomInet try, or FROM-TO.
+// seedsEnv is how many random sequences TestRandomUnix, TestRandomInet and TestRandomMemory
+// try, or FROM-TO.
 const seedsEnv = "GLIS_RANDOM"
 
 func seeds(t *testing.T) (from, to int) {
