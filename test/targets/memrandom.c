@@ -196,7 +196,8 @@ static void resize(struct arena *a, int from, int n) {
 	note(b, a, from, n, r);
 }
 
-// files does something to a file that may be mapped.
+// files does something to a file that may be mapped. It ends where a page does: what is written
+// behind a file's end may be lost at any time, see mmap(2).
 static void files(void) {
 	char b[20];
 	int k = rnd(FILES + 2), n = rnd(12), fd = some_fd(k);
@@ -218,7 +219,7 @@ static void files(void) {
 			uint64_t w[64];
 			for (int i = 0; i < 64; i++)
 				w[i] = state + i;
-			obs("write to %d: %d", k, (int)pwrite(fd, w, sizeof w, (long)n * PAGE + 4000));
+			obs("write to %d: %d", k, (int)pwrite(fd, w, sizeof w, (long)(n + 1) * PAGE - sizeof w));
 		}
 		break;
 	default:
@@ -339,7 +340,8 @@ static char *text_of(char *line) {
 	sscanf(line, "%*s %7s %*s %*s %*u%*[ ]%n", perms, &at);
 	sscanf(line + at, "%99[^\n]", name);
 	char *slash = strrchr(name, '/');
-	n = sprintf(out, "%s %s ", perms, strstr(name, "(deleted)") ? "deleted" : slash ? slash : name);
+	// A mapping is [heap] as a whole; which the kernel joins is not compared.
+	n = sprintf(out, "%s %s ", perms, strstr(name, "(deleted)") ? "deleted" : !strcmp(name, "[heap]") ? "" : slash ? slash : name);
 	for (char *f = strstr(line, "VmFlags:") + 9; *f != '\n'; f += 3)
 		// not: soft-dirty, accounted for, and that there was a guard region once
 		if (strncmp(f, "sd", 2) && strncmp(f, "ac", 2) && strncmp(f, "gu", 2))
