@@ -62,7 +62,7 @@ func TestComers(t *testing.T) {
 				e.Restore(t, img, established...)
 			}
 			connected := []unix.PollFd{{Fd: int32(syn), Events: unix.POLLOUT}}
-			if n, err := unix.Poll(connected, int(testkit.Patience.Milliseconds())); n != 1 || err != nil {
+			if n, err := testkit.PollFds(connected, int(testkit.Patience.Milliseconds())); n != 1 || err != nil {
 				t.Fatalf("the client is not connected: %d, %v", n, err)
 			}
 			clients = append(clients, talk(t, connOf(t, syn), 64))

@@ -343,7 +343,7 @@ func readPTY(t *testing.T, master *os.File, want string) string {
 	buf := make([]byte, 4096)
 	fds := []unix.PollFd{{Fd: int32(master.Fd()), Events: unix.POLLIN}}
 	for !strings.Contains(shown, want) {
-		if n, err := unix.Poll(fds, int(time.Second.Milliseconds())); n == 0 || err != nil {
+		if n, err := testkit.PollFds(fds, int(time.Second.Milliseconds())); n == 0 || err != nil {
 			break
 		}
 		n, err := unix.Read(int(fds[0].Fd), buf)

@@ -137,7 +137,7 @@ func halfOpen(t *testing.T, server, gateway, far, nobody string) {
 	tries(t, syn, 2)
 	e.Restore(t, img, established...)
 	connected := []unix.PollFd{{Fd: int32(syn), Events: unix.POLLOUT}}
-	if n, err := unix.Poll(connected, int(testkit.Patience.Milliseconds())); n != 1 || err != nil {
+	if n, err := testkit.PollFds(connected, int(testkit.Patience.Milliseconds())); n != 1 || err != nil {
 		t.Fatalf("the client is not connected: %d, %v", n, err)
 	}
 	clients := []*client{talk(t, connOf(t, syn), 64)}

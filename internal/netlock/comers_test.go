@@ -44,7 +44,7 @@ func begun(t *testing.T, to netip.AddrPort) (fd int, own netip.AddrPort) {
 func connects(t *testing.T, fd, ms int) bool {
 	t.Helper()
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	n, err := unix.Poll(p, ms)
+	n, err := testkit.PollFds(p, ms)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 // What a timer is set to, by what is left until it expires.
@@ -43,7 +45,7 @@ func TestTimerAndProcess(t *testing.T) {
 	must(t, unix.ClockGettime(unix.CLOCK_REALTIME, &now))
 	spec := &unix.ItimerSpec{Value: unix.NsecToTimespec(now.Nano() - 25*int64(time.Hour)), Interval: unix.NsecToTimespec(int64(10 * time.Hour))}
 	must(t, unix.TimerfdSettime(n, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, spec, nil))
-	_, err = unix.Poll([]unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}, -1)
+	_, err = testkit.PollFds([]unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}, -1)
 	must(t, err)
 	own, err := like(n)
 	must(t, err)

@@ -14,6 +14,8 @@ import (
 	"glis.dev/glis/image/criu/timerfd"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/plan"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 func timerEntry(clock, flags uint32, ticks, left, interval, deadline uint64) *fdinfo.FileEntry {
@@ -73,7 +75,7 @@ func TestTimerSettled(t *testing.T) {
 		t.Fatal(err)
 	}
 	fds := []unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}
-	if _, err := unix.Poll(fds, -1); err != nil {
+	if _, err := testkit.PollFds(fds, -1); err != nil {
 		t.Fatal(err)
 	}
 	got, err := settled(self(t).add(n))

@@ -7,6 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/fd"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 // addrForm is IPV6_ADDRFORM of include/uapi/linux/in6.h.
@@ -72,7 +74,7 @@ func TestLastTime(t *testing.T) {
 		t.Helper()
 		must(t, unix.Sendto(c.Int(), []byte("x"), 0, nil))
 		p := []unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}
-		_, err := unix.Poll(p, -1)
+		_, err := testkit.PollFds(p, -1)
 		must(t, err)
 		_, _, err = unix.Recvfrom(n, make([]byte, 1), 0)
 		must(t, err)

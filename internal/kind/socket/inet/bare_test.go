@@ -31,7 +31,7 @@ const mrtInit = 200 // MRT_INIT of include/uapi/linux/mroute.h
 func awaitPacket(t *testing.T, d *fd.FD, from *fd.FD, to unix.Sockaddr, data []byte) {
 	t.Helper()
 	must(t, unix.Sendto(from.Int(), data, 0, to))
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(d.Int()), Events: unix.POLLIN}}, 10000)
+	n, err := testkit.PollFds([]unix.PollFd{{Fd: int32(d.Int()), Events: unix.POLLIN}}, 10000)
 	must(t, err)
 	if n == 0 {
 		t.Fatalf("% x doesn't arrive", data)

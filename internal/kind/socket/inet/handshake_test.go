@@ -87,7 +87,7 @@ func (c *remoteClient) next() (flags uint8, seq, ack uint32) {
 func (c *remoteClient) hear(wait int) (flags uint8, seq, ack uint32, ok bool) {
 	c.t.Helper()
 	for b := make([]byte, 1<<16); ; {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(c.tun), Events: unix.POLLIN}}, wait)
+		n, err := testkit.PollFds([]unix.PollFd{{Fd: int32(c.tun), Events: unix.POLLIN}}, wait)
 		must(c.t, err)
 		if n == 0 {
 			return 0, 0, 0, false

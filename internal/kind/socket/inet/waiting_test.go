@@ -146,7 +146,7 @@ func TestWaitingFull(t *testing.T) {
 				continue
 			}
 			// The peer's kernel makes room for a while, as segments come.
-			ready, err := unix.Poll([]unix.PollFd{{Fd: int32(c), Events: unix.POLLOUT}}, 200)
+			ready, err := testkit.PollFds([]unix.PollFd{{Fd: int32(c), Events: unix.POLLOUT}}, 200)
 			if ready == 0 || err != nil {
 				return err
 			}

@@ -19,6 +19,8 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
+
+	"glis.dev/glis/internal/testkit"
 )
 
 func TestRefused(t *testing.T) {
@@ -29,7 +31,7 @@ func TestRefused(t *testing.T) {
 		"in its queue": func(n int) error {
 			err := errors.Join(unix.Bind(n, lo), unix.Sendto(n, frame, 0, lo))
 			if err == nil {
-				_, err = unix.Poll([]unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}, -1)
+				_, err = testkit.PollFds([]unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}, -1)
 			}
 			return err
 		},
