@@ -38,14 +38,24 @@ func seeds(t *testing.T) (from, to int) {
 // Random sequences of calls on unix sockets, over several tasks, are dumped
 // and restored in between: what they see must be what they see without.
 func TestRandomUnix(t *testing.T) {
-	e := glisOnly(t)
 	path := testkit.BuildC(t, "targets/unixrandom.c")
+	randomly(t, func(seed int) testkit.Program {
+		return testkit.Program{Argv: []string{path, strconv.Itoa(seed), strconv.Itoa(20 + seed%60)}}
+	})
+}
+
+// randomly has a program for each seed, made in its test, dumped and restored in between, or
+// dumped with --leave-running, and compared with the same one by itself.
+func randomly(t *testing.T, program func(seed int) testkit.Program, more ...string) {
+	t.Helper()
+	e := glisOnly(t)
 	from, to := seeds(t)
 	for seed := from; seed <= to; seed++ {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
-			p := testkit.Program{Argv: []string{path, strconv.Itoa(seed), strconv.Itoa(20 + seed%60)}, Generations: 3}
+			p := program(seed)
+			p.Generations = 3
 			testkit.Compared(t, p, func(t *testing.T, proc *testkit.Proc, n int) {
-				saveRandom(t, e, proc, (seed+n)%3 == 0)
+				saveRandom(t, e, proc, (seed+n)%3 == 0, more...)
 			})
 		})
 	}
