@@ -19,8 +19,13 @@ all: build
 
 build: $(BIN)/glis
 
+# Go's linker writes a file page by page. One that was written at once is kept in large
+# pieces (folios) by file systems that can, and half a millisecond less of each run,
+# 6 without, goes into finding its pages and letting go of them.
 $(BIN)/glis: FORCE
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-E=glis_start -o $@ ./cmd/glis
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-E=glis_start -o $(BIN)/linked/glis ./cmd/glis
+	@cmp -s $(BIN)/linked/glis $@ || { \
+	  dd if=$(BIN)/linked/glis of=$@.new bs=64M status=none && chmod 755 $@.new && mv -f $@.new $@; }
 
 FORCE:
 
