@@ -157,8 +157,8 @@ type look struct {
 	optmem   uint32 // bytes that the kernel keeps for it
 	ended    *ended // its connection has
 	waiting  []*tcp.Waiting
-	written  map[netlock.Flow]bool // of waiting
-	deferred int                   // clients that a listener isn't shown yet
+	written  map[netlock.Flow]int // of waiting
+	deferred int                  // clients that a listener isn't shown yet
 	// A program decides who gets whom of those that share the port, and no other one can.
 	decided  bool
 	inbox    *inbox

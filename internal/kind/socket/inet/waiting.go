@@ -230,10 +230,12 @@ func (k *Kind) hold(f netlock.Flow) {
 	k.held[f] = true
 }
 
-// putWaiting writes those that aren't written yet.
+// putWaiting writes those that aren't written yet. Of clients that come from one port, one
+// after the other, all but the last have been reset: they are counted.
 func (l *look) putWaiting() error {
+	seen := map[netlock.Flow]int{}
 	for _, w := range l.waiting {
-		if l.written[flowOf(w)] {
+		if seen[flowOf(w)]++; seen[flowOf(w)] <= l.written[flowOf(w)] {
 			continue
 		}
 		stream, err := proto.Marshal(w.Entry)
@@ -273,9 +275,9 @@ func (l *look) putWaiting() error {
 			return err
 		}
 		if l.written == nil {
-			l.written = map[netlock.Flow]bool{}
+			l.written = map[netlock.Flow]int{}
 		}
-		l.written[flowOf(w)] = true
+		l.written[flowOf(w)]++
 	}
 	return nil
 }

@@ -75,6 +75,55 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// A client that was reset while it waited may have come again from the same port: both wait.
+func TestWaitingTwice(t *testing.T) {
+	d := tcp4.bound(t, "127.0.0.1")
+	must(t, unix.Listen(d.Int(), 5))
+	at, err := unix.Getsockname(d.Int())
+	must(t, err)
+	from := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	for _, text := range []string{"first", "second", "last"} {
+		c := tcp4.make(t)
+		must(t, unix.SetsockoptInt(c.Int(), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+		must(t, unix.Bind(c.Int(), from))
+		if from.Port == 0 {
+			own, err := unix.Getsockname(c.Int())
+			must(t, err)
+			from.Port = int(decode(own).port)
+		}
+		must(t, unix.Connect(c.Int(), at))
+		must(t, unix.Sendmsg(c.Int(), []byte(text), nil, nil, 0))
+		if text != "last" {
+			must(t, unix.SetsockoptLinger(c.Int(), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+			must(t, c.Close())
+		}
+	}
+	o := &options.Dump{}
+	o.TCPEstablished = true
+	in, err := dumped(t, o, d.Int())
+	testkit.KernelMemory(t, err)
+	holdAll(t, in)
+	must(t, d.Close())
+	fds := restored(t, in)
+	must(t, unix.SetNonblock(fds[1], true))
+	for _, want := range []struct {
+		err  int
+		text string
+	}{{int(unix.ECONNRESET), "first"}, {int(unix.ECONNRESET), "second"}, {0, "last"}} {
+		n, _, err := unix.Accept4(fds[1], unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		must(t, err)
+		defer unix.Close(n)
+		failed, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ERROR)
+		must(t, err)
+		var b [10]byte
+		got, err := unix.Read(n, b[:])
+		must(t, err)
+		if failed != want.err || string(b[:got]) != want.text {
+			t.Errorf("error %d, read %q, want %d, %q", failed, b[:got], want.err, want.text)
+		}
+	}
+}
+
 // A client may have come to another port than that which the listener is bound to: rules
 // (tproxy) and programs (sk_lookup) lead it there.
 func TestWaitingElsewhere(t *testing.T) {
