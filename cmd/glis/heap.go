@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"glis.dev/glis/internal/arch"
+	"glis.dev/glis/internal/arch/start"
 )
 
 // growHeap has the heap grow in huge pages, for work on many things at once. To
@@ -15,8 +16,13 @@ import (
 // still. For the same reason garbage is collected only when the memory limit is near.
 func growHeap() {
 	arch.GrowHeap()
+	start.Later(laterChunks)
 	debug.SetGCPercent(-1)
 }
+
+// laterChunks is how many times the heap may grow, by 4 MiB each, before something has
+// to be collected (firstLimit).
+const laterChunks = 4
 
 // manyEntries is how much metadata, in bytes, a checkpoint has that is worth a
 // large heap: a hundred descriptors, or twenty tasks.

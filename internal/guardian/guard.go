@@ -176,6 +176,7 @@ func (g *Guard) Option(o Option) error { return g.put(recordOption, o.append) }
 // Options is Option for many, in one write.
 func (g *Guard) Options(all []Option) error {
 	return g.write(func(b []byte) []byte {
+		b = slices.Grow(b, len(all)*(recordHead+optionSize))
 		for i := range all {
 			b = le.AppendUint16(append(b, recordOption), optionSize)
 			b = all[i].append(b)

@@ -6,6 +6,11 @@ package start
 //go:noescape
 func madvise(at, size, advice uintptr) int
 
+// Later is how many chunks of the heap are to get huge pages, if the program began at
+// glis_start, beside those that it begins with: for one that is going to need more than
+// those.
+func Later(chunks int)
+
 // toAdvise is how many chunks of the heap are still to get huge pages when they are
 // mapped, from 2 on; it stays 0 unless the program began at glis_start.
 var toAdvise int64

@@ -197,3 +197,9 @@ TEXT ·madvise(SB), NOSPLIT, $0-32
 	SYSCALL
 	MOVQ AX, ret+24(FP)
 	RET
+
+// func Later(chunks int)
+TEXT ·Later(SB), NOSPLIT, $0-8
+	MOVQ chunks+0(FP), AX
+	MOVQ AX, ·toAdvise(SB)
+	RET
