@@ -364,6 +364,33 @@ func TestUnsentParted(t *testing.T) {
 	}
 }
 
+// What isn't sent yet need not go to whom the socket is connected to.
+func TestUnsentBeside(t *testing.T) {
+	testkit.RequireRoot(t)
+	insideOf(t, udp4, udp4.make(t).Int()) // or skip
+	for _, s := range []sort{udp4, udp6} {
+		ip := map[int]string{unix.AF_INET: "127.0.0.1", unix.AF_INET6: "::1"}[s.family]
+		to, other, d := s.bound(t, ip), s.bound(t, ip), s.make(t)
+		at, err := unix.Getsockname(to.Int())
+		must(t, err)
+		peer, err := unix.Getsockname(other.Int())
+		must(t, err)
+		must(t, unix.Connect(d.Int(), peer))
+		must(t, unix.Sendmsg(d.Int(), []byte("part"), nil, at, unix.MSG_MORE))
+		in, err := dumped(t, &options.Dump{}, d.Int())
+		must(t, err)
+		must(t, d.Close())
+		for _, n := range restored(t, in) {
+			must(t, unix.Send(n, []byte("s"), 0))
+			b := make([]byte, 9)
+			k, _, err := unix.Recvfrom(to.Int(), b, unix.MSG_DONTWAIT)
+			if err != nil || string(b[:k]) != "parts" {
+				t.Errorf("%v: what comes is %q, %v", s, b[:max(k, 0)], err)
+			}
+		}
+	}
+}
+
 func TestQueuedHostile(t *testing.T) {
 	good := queuedImages(t)
 	if _, err := planned(good); err != nil {

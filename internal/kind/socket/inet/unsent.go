@@ -21,7 +21,7 @@ import (
 // unsent is what was given with MSG_MORE, or under UDP_CORK.
 type unsent struct {
 	data  []byte
-	to    netip.AddrPort // invalid: the peer
+	to    netip.AddrPort // invalid: the peer, which it need not go to
 	given []control      // with it
 	from  netip.Addr     // invalid: the socket's
 	via   string         // interface, "" if none was given
@@ -67,8 +67,8 @@ func (l *look) readUnsent(m *kmem.Reader, s *kmem.Struct) (*unsent, error) {
 		return nil, err
 	}
 	flow, six := cork.In("inet_cork_full.fl"), s.U32("udp_sock.pending") == unix.AF_INET6
-	if !l.peer.set() {
-		u.to = destination(flow, six)
+	if to := destination(flow, six); !l.peer.set() || to != l.peer.addrPort() {
+		u.to = to
 	}
 	if err := l.readGiven(cork, u); err != nil {
 		return nil, err
@@ -161,7 +161,7 @@ func (l *look) readGiven6(m *kmem.Reader, s, flow *kmem.Struct, u *unsent) error
 	}
 	label := func(s *kmem.Struct, name string) uint32 { return binary.BigEndian.Uint32(s.Raw(name, 4)) & mostLabel }
 	usual := uint32(0)
-	if l.peer.set() {
+	if !u.to.IsValid() {
 		usual = label(six, "ipv6_pinfo.flow_label")
 	}
 	if label(flow, "flowi6.flowlabel") != usual {
@@ -222,7 +222,7 @@ func (n *node) planUnsent(e *extra.Unsent) error {
 		}
 		u.to = netip.AddrPortFrom(to, uint16(e.GetPort()))
 	}
-	if u.to.IsValid() == n.peer.set() {
+	if !u.to.IsValid() && !n.peer.set() {
 		return errors.New("where what isn't sent yet is to go can't be")
 	}
 	n.inbox.unsent = u
