@@ -3,9 +3,12 @@ package inet
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -19,21 +22,62 @@ type failed struct {
 	device   string // of a link-local address
 	raw      bool
 	mark     int // of the messages; 0: see socket.Packet
+	// turn connects it to another peer; nil: it need not be.
+	turn func(own int, peer address) error
 }
 
 // failed is the socket's.
 func (n *node) failed() *failed {
-	return &failed{inbox: n.inbox, at: n.at, peer: n.peer, protocol: n.protocol, device: n.entry.ifname}
+	return &failed{inbox: n.inbox, at: n.at, peer: n.peer, protocol: n.protocol, device: n.entry.ifname, turn: n.turn}
+}
+
+// turn connects a UDP socket that is connected to another peer.
+func (n *node) turn(own int, peer address) error {
+	zone, err := n.zone()
+	if err == nil {
+		err = n.unseen.connectTo(own, peer, zone)
+	}
+	if err != nil {
+		return fmt.Errorf("connect to %v: %w", peer, err)
+	}
+	return nil
 }
 
 // possible tells whether the errors can be brought about again. One without its message
 // was of a sort that is reported to who has not asked for messages.
 func (f *failed) possible() bool {
-	if f.err == 0 || len(f.errs) > 0 {
+	if len(f.errs) > 0 {
+		return !slices.ContainsFunc(f.errs, f.portless)
+	}
+	if f.err == 0 {
 		return true
 	}
 	typ, _ := f.cause()
 	return typ != 0 && f.peer.set() && f.at.port != 0
+}
+
+// portless tells whether a message is about a packet from a port that a UDP socket has no
+// more, as one that was disconnected.
+func (f *failed) portless(d *datagram) bool {
+	protocol, _, _, body, ok := d.about()
+	return ok && !f.raw && (protocol == unix.IPPROTO_UDP || protocol == unix.IPPROTO_UDPLITE) && binary.BigEndian.Uint16(body) != f.at.port
+}
+
+// meant returns the peer that a UDP socket has to be connected to, to be told what a message
+// says, if it is connected: whom the packet was to. It may be connected to somebody else since.
+func (f *failed) meant(d *datagram) address {
+	protocol, _, to, body, ok := d.about()
+	if !ok || !f.peer.set() || f.turn == nil || protocol != uint8(f.protocol) {
+		return f.peer
+	}
+	at := address{to, binary.BigEndian.Uint16(body[2:])}
+	if at.addrPort() == f.peer.addrPort() {
+		return f.peer
+	}
+	if f.peer.ip.Is6() && to.Is4() {
+		at.ip = netip.AddrFrom16(to.As16())
+	}
+	return at
 }
 
 // again has the errors wait.
@@ -45,29 +89,58 @@ func (f *failed) again(own int) error {
 	if len(all) == 0 {
 		all = []*datagram{f.message()}
 	}
+	peer := f.peer
 	for _, d := range all {
-		protocol := uint8(unix.IPPROTO_ICMP)
-		if d.to.Is6() {
-			protocol = unix.IPPROTO_ICMPV6
+		if now := f.meant(d); now != peer {
+			if err := f.turn(own, now); err != nil {
+				return err
+			}
+			peer = now
 		}
-		p := d.packet(protocol, 2)
-		p.Mark = f.mark
-		if err := p.Send(d.to); err != nil {
-			return fmt.Errorf("send it an ICMP message as if from %v: %w", d.from, err)
+		if err := f.tell(own, d); err != nil {
+			return err
 		}
 	}
-	err := arrived(func() (bool, error) {
+	if peer != f.peer {
+		if err := f.turn(own, f.peer); err != nil {
+			return err
+		}
+	}
+	if f.err != 0 {
+		return nil
+	}
+	_, err := unix.GetsockoptInt(own, unix.SOL_SOCKET, unix.SO_ERROR) // it was read, and the message wasn't
+	return err
+}
+
+// tell sends it a message, and waits until it has it: messages take room as datagrams do.
+func (f *failed) tell(own int, d *datagram) error {
+	before, err := socket.MemInfo(own, unix.SK_MEMINFO_RMEM_ALLOC)
+	if err != nil {
+		return err
+	}
+	protocol := uint8(unix.IPPROTO_ICMP)
+	if d.to.Is6() {
+		protocol = unix.IPPROTO_ICMPV6
+	}
+	p := d.packet(protocol, 2)
+	p.Mark = f.mark
+	if err := p.Send(d.to); err != nil {
+		return fmt.Errorf("send it an ICMP message as if from %v: %w", d.from, err)
+	}
+	err = arrived(func() (bool, error) {
+		if len(f.errs) > 0 {
+			now, err := socket.MemInfo(own, unix.SK_MEMINFO_RMEM_ALLOC)
+			return now > before, err
+		}
 		p := []unix.PollFd{{Fd: int32(own)}}
 		_, err := linux.PollNow(p)
 		return p[0].Revents&unix.POLLERR != 0, err
 	})
 	if err != nil {
-		return fmt.Errorf("an ICMP message as if from %v: %w", all[0].from, err)
+		return fmt.Errorf("an ICMP message as if from %v: %w", d.from, err)
 	}
-	if f.err == 0 { // it was read, and the message wasn't
-		_, err = unix.GetsockoptInt(own, unix.SOL_SOCKET, unix.SO_ERROR)
-	}
-	return err
+	return nil
 }
 
 // Types of ICMP messages (RFC 792, 4443), and of what they are about.
@@ -106,6 +179,9 @@ func (f *failed) cause() (typ, code byte) {
 func (f *failed) message() *datagram {
 	typ, code := f.cause()
 	at, peer := f.at.addrPort(), f.peer.addrPort()
+	if at.Addr().Is6() != peer.Addr().Is6() { // see strayed
+		peer = netip.AddrPortFrom(at.Addr(), discard)
+	}
 	sent := &datagram{from: at.Addr(), to: peer.Addr(), hops: 64}
 	be := binary.BigEndian
 	sum := 6 // where its checksum is

@@ -15,6 +15,7 @@ import (
 	sk_inet "glis.dev/glis/image/criu/sk-inet"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/testkit"
@@ -145,6 +146,47 @@ func toldAgain(t *testing.T, made func() int, what string) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
+}
+
+// A UDP socket that was connected to somebody else since is told what it was told, too, also
+// one of IPv6 that is connected to IPv4 by now; of one that lost its port that is refused.
+func TestErrorsOfOthers(t *testing.T) {
+	_, unknown := New().memory()
+	testkit.KernelMemory(t, unknown)
+	testkit.RequireRoot(t)
+	for _, s := range []sort{udp4, udp6} {
+		level, opt, ip := unix.IPPROTO_IP, unix.IP_RECVERR, netip.MustParseAddr("127.0.0.1")
+		peers := []netip.Addr{ip}
+		if s.family == unix.AF_INET6 {
+			level, opt, ip = unix.IPPROTO_IPV6, unix.IPV6_RECVERR, netip.IPv6Loopback()
+			peers = []netip.Addr{ip, netip.MustParseAddr("::ffff:127.0.0.1")}
+		}
+		for _, peer := range peers {
+			for _, asked := range []int{0, 1} {
+				made := func() int {
+					n, err := s.like()
+					must(t, err)
+					must(t, unix.SetsockoptInt(n, level, opt, asked))
+					must(t, setPorts(n, 7017<<16|7017))
+					must(t, unix.Connect(n, address{ip, 7018}.sockaddr(s.family, 0)))
+					must(t, unix.Send(n, []byte("x"), 0))
+					must(t, unix.Connect(n, address{peer, 7019}.sockaddr(s.family, 0)))
+					return n
+				}
+				toldAgain(t, made, fmt.Sprint(s, peer, asked))
+			}
+		}
+		n, err := s.like()
+		must(t, err)
+		must(t, unix.SetsockoptInt(n, level, opt, 1))
+		must(t, unix.Connect(n, address{ip, 7018}.sockaddr(s.family, 0)))
+		must(t, unix.Send(n, []byte("x"), 0))
+		must(t, linux.Connect(n, make([]byte, 16)))
+		if _, err := dumped(t, &options.Dump{}, n); !errors.Is(err, kind.ErrUnsupported) || !strings.Contains(err.Error(), "an error (connection refused) waits to be reported") {
+			t.Errorf("%v, without a port: %v", s, err)
+		}
+		must(t, unix.Close(n))
+	}
 }
 
 // Hostile images of errors at sockets without ports.
