@@ -12,11 +12,18 @@ import (
 // Each calls f for each entry of a file, in order; their payloads are skipped. A file
 // that is not there is an error that errors.Is fs.ErrNotExist.
 func Each[T proto.Message](s Store, r *Row, f func(T) error, ids ...uint32) error {
+	return EachIn(s, r, nil, f, ids...)
+}
+
+// EachIn is Each of entries that fresh has made: empty ones, of which f may have given
+// some back. nil: they are new.
+func EachIn[T proto.Message](s Store, r *Row, fresh func() proto.Message, f func(T) error, ids ...uint32) error {
 	rd, err := Open(s, r, ids...)
 	if err != nil {
 		return err
 	}
 	defer rd.Close() //nolint:errcheck // only read from
+	rd.seq.fresh = fresh
 	for {
 		m, err := nextAs[T](rd)
 		if errors.Is(err, io.EOF) {

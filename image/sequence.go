@@ -13,7 +13,7 @@ type sequence struct {
 	count int                  // entries so far
 	subs  uint64               // entries made by row.Sub still to come
 	ended bool                 // the rest of the file was payload
-	fresh func() proto.Message // row.many's, once asked
+	fresh func() proto.Message // row.many's, once asked, or another's
 
 	// names are those of the messages that head, sub and new make, once asked.
 	names [3]string
@@ -44,7 +44,7 @@ func (s *sequence) next() proto.Message {
 	case bySub:
 		return s.row.Sub()
 	}
-	if s.row.many == nil {
+	if s.fresh == nil && s.row.many == nil {
 		return s.row.New()
 	}
 	if s.fresh == nil {

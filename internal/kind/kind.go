@@ -201,7 +201,8 @@ type File interface {
 	// Dump returns the entry for files.img (Type and Id are filled in by the
 	// caller), and puts whatever else it needs into other images.
 	Dump(ctx context.Context, env *DumpEnv, f *scan.File) (*fdinfo.FileEntry, error)
-	// Plan adds what makes the file again. It makes no system call.
+	// Plan adds what makes the file again. It makes no system call, and may keep what e
+	// points to, but not e, which is used again.
 	Plan(p *plan.Plan, e *fdinfo.FileEntry) error
 }
 

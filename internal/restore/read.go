@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -127,16 +128,33 @@ func read(s image.Store) (*tree, error) {
 }
 
 // fileEntries are the open files of a checkpoint. There may be very many, of which
-// some are decoded before they are wanted, not all.
-type fileEntries = *par.Coming[*fdinfo.FileEntry]
+// some are decoded before they are wanted, not all, and into those that nobody wants
+// any more.
+type fileEntries struct {
+	*par.Coming[*fdinfo.FileEntry]
+	spent *sync.Pool
+}
 
 // beginFiles begins to decode them. Somebody must want them, or Stop it.
 func beginFiles(s image.Store) fileEntries {
-	return par.Begin(func(f func(*fdinfo.FileEntry) error) error {
-		err := image.Each(s, image.Files, f)
+	spent := &sync.Pool{New: func() any { return new(fdinfo.FileEntry) }}
+	fresh := func() proto.Message { return spent.Get().(*fdinfo.FileEntry) }
+	return fileEntries{par.Begin(func(f func(*fdinfo.FileEntry) error) error {
+		err := image.EachIn(s, image.Files, fresh, f)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // criu writes none if there are none
 		}
+		return err
+	}), spent}
+}
+
+// Each calls f for each, in order, which may keep what an entry points to, but not the
+// entry.
+func (files fileEntries) Each(f func(*fdinfo.FileEntry) error) error {
+	return files.Coming.Each(func(e *fdinfo.FileEntry) error {
+		err := f(e)
+		*e = fdinfo.FileEntry{}
+		files.spent.Put(e)
 		return err
 	})
 }

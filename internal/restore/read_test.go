@@ -9,7 +9,9 @@ import (
 
 	"glis.dev/glis/image"
 	criu_core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/image/criu/eventfd"
 	"glis.dev/glis/image/criu/fdinfo"
+	"glis.dev/glis/image/criu/fown"
 	"glis.dev/glis/image/criu/inventory"
 	"glis.dev/glis/image/criu/pstree"
 	"glis.dev/glis/image/criu/timens"
@@ -302,4 +304,43 @@ func FuzzRead(f *testing.F) {
 		}
 		_, _ = tr.transport(1 << 20)
 	})
+}
+
+// Entries are used again, but not what they point to; and those that are wanted late are
+// as those that are wanted at once.
+func TestFileEntries(t *testing.T) {
+	const many = 20_000
+	s := memory{}
+	none := uint32(0)
+	owner := &fown.FownEntry{Uid: &none, Euid: &none, Signum: &none, PidType: &none, Pid: &none}
+	all := make([]*fdinfo.FileEntry, many)
+	for i := range all {
+		id := uint32(i + 1)
+		all[i] = &fdinfo.FileEntry{Type: fdinfo.FdTypes_EVENTFD.Enum(), Id: &id, Efd: &eventfd.EventfdFileEntry{Id: &id, Flags: &id, Fown: owner, Counter: proto.Uint64(7)}}
+		if i%2 == 0 { // in which fewer fields are set
+			all[i] = &fdinfo.FileEntry{Type: fdinfo.FdTypes_PIPE.Enum(), Id: &id}
+		}
+	}
+	must(t, image.WriteAll(s, image.Files, all))
+	entries := map[*fdinfo.FileEntry]bool{}
+	var kept []*eventfd.EventfdFileEntry
+	next := uint32(0)
+	must(t, beginFiles(s).Each(func(e *fdinfo.FileEntry) error {
+		if next++; e.GetId() != next || (e.Efd == nil) != (next%2 == 1) {
+			t.Fatalf("entry %d: %v", next, e)
+		}
+		entries[e] = true
+		if e.Efd != nil {
+			kept = append(kept, e.Efd)
+		}
+		return nil
+	}))
+	for i, in := range kept {
+		if want := uint32(2*i + 2); in.GetId() != want {
+			t.Fatalf("what entry %d points to is of %d", want, in.GetId())
+		}
+	}
+	if next != many || len(entries) >= many {
+		t.Errorf("%d entries in the memory of %d", next, len(entries))
+	}
 }
