@@ -3,6 +3,7 @@ package options
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -232,4 +233,18 @@ func Resolve(settings any) error {
 		}
 	})
 	return nil
+}
+
+// WorksApart tells whether the working directory is another one than the images',
+// by whatever names. It is asked after Resolve.
+func (c *Common) WorksApart() bool {
+	if c.WorkDir == "" || c.WorkDir == c.ImagesDir {
+		return false
+	}
+	images, err := os.Stat(c.ImagesDir)
+	if err != nil {
+		return false
+	}
+	work, err := os.Stat(c.WorkDir)
+	return err == nil && !os.SameFile(images, work)
 }

@@ -73,6 +73,7 @@ func Run(ctx context.Context, o *options.Dump, store image.Store, log *slog.Logg
 	err := d.work(ctx)
 	switch {
 	case err == nil:
+		d.statsApart()
 		return d.stats(), nil
 	case d.committed:
 		return d.finished(err)

@@ -168,7 +168,20 @@ func us(t time.Duration) *uint32 { return proto.Uint32(uint32(t.Microseconds()))
 
 // writeStats writes stats-dump, in criu's units: microseconds and pages.
 func (d *dump) writeStats() error {
+	if d.opts.WorksApart() {
+		return nil // statsApart does, once nothing can fail any more
+	}
 	return image.WriteOne(d.store, image.StatsDump, &stats.StatsEntry{Dump: d.stats()})
+}
+
+// statsApart writes stats-dump into a working directory that is not the images'.
+func (d *dump) statsApart() {
+	if !d.opts.WorksApart() {
+		return
+	}
+	if err := image.WriteStats(d.opts.WorkDir, image.StatsDump, &stats.StatsEntry{Dump: d.stats()}); err != nil {
+		d.log.Warn("The tree is saved, but its statistics could not be written", "err", err)
+	}
 }
 
 func (d *dump) stats() *stats.DumpStatsEntry {

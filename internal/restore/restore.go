@@ -72,7 +72,7 @@ func Run(ctx context.Context, o *options.Restore, store image.Store, log *slog.L
 	r.mend()
 	s := r.stats(time.Since(start))
 	r.files.follow()
-	if err := writeStats(store, s); err != nil {
+	if err := r.writeStats(s); err != nil {
 		log.Warn("The tree runs, but its statistics could not be written", "err", err)
 	}
 	return &Restored{PID: r.rootPID(), Stats: s}, nil

@@ -38,9 +38,13 @@ func (r *restore) stats(took time.Duration) *stats.RestoreStatsEntry {
 }
 
 // writeStats writes stats-restore, over that of an earlier restore.
-func writeStats(s image.Store, e *stats.RestoreStatsEntry) error {
+func (r *restore) writeStats(of *stats.RestoreStatsEntry) error {
+	s, e := r.store, &stats.StatsEntry{Restore: of}
+	if r.opts.WorksApart() {
+		return image.WriteStats(r.opts.WorkDir, image.StatsRestore, e)
+	}
 	if err := s.Remove(image.StatsRestore.FileName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return image.WriteOne(s, image.StatsRestore, &stats.StatsEntry{Restore: e})
+	return image.WriteOne(s, image.StatsRestore, e)
 }
