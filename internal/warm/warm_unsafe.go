@@ -35,12 +35,29 @@ func Touch(n, few int) {
 // smaller objects it has found memory already.
 const large = 40 << 10
 
+// chunk is how much the Go runtime maps for its heap at once, in bytes, at a multiple of
+// that.
+const chunk = 4 << 20
+
 // next finds n bytes behind those that were given out last. They are mapped if
-// found is true.
+// found is true. Where a chunk ends that is with n bytes of the next one, as
+// the runtime maps it only when something doesn't fit.
 func next(n int) (p unsafe.Pointer, found bool) {
 	p = unsafe.Pointer(unsafe.SliceData(make([]byte, large)))
+	if populate(uintptr(p), uintptr(n)) {
+		return p, true
+	}
+	if left := chunk - uintptr(p)%chunk; left < uintptr(n) && left > large {
+		_ = skip(left - large)
+		p = unsafe.Pointer(unsafe.SliceData(make([]byte, large)))
+	}
 	return p, populate(uintptr(p), uintptr(n))
 }
+
+// skip has the runtime give out memory that nobody touches.
+//
+//go:noinline
+func skip(n uintptr) []byte { return make([]byte, n) }
 
 // Written has memory be found that the kernel is going to write into: b, whose
 // contents stay as they are.
