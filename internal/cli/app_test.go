@@ -457,6 +457,28 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// TestHomes: services have /dev/null for a home; a file that can't be opened is named,
+// with a way to go without.
+func TestHomes(t *testing.T) {
+	loops := t.TempDir()
+	if err := os.Symlink(".criu", filepath.Join(loops, ".criu")); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ home, line, err string }{
+		{"/dev/null", "", ""},
+		{filepath.Join(loops, "none"), "", ""},
+		{loops, "--no-default-config", ""},
+		{loops, "", "too many levels of symbolic links; make it readable, or go without by --no-default-config"},
+	} {
+		r := newTestRun()
+		r.env["HOME"] = test.home
+		code := r.run("dump -t 1 -D " + t.TempDir() + " " + test.line)
+		if (code == 0) != (test.err == "") || !strings.Contains(r.errOut.String(), test.err) {
+			t.Errorf("home %s %s: %d, %q", test.home, test.line, code, r.errOut.String())
+		}
+	}
+}
+
 // TestConfigOfMachine: /etc/criu/default.conf comes before the one of the user.
 func TestConfigOfMachine(t *testing.T) {
 	testkit.RequireRoot(t)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"glis.dev/glis/options"
 )
 
@@ -72,10 +74,13 @@ func (a *App) configFiles(given []options.Value) []configFile {
 func readConfig(c configFile) ([]string, error) {
 	f, err := os.Open(c.path)
 	if err != nil {
-		if !c.named && errors.Is(err, fs.ErrNotExist) {
+		if c.named {
+			return nil, fmt.Errorf("configuration file: %w", err)
+		}
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) { // a home of /dev/null has none, either
 			return nil, nil
 		}
-		return nil, fmt.Errorf("configuration file: %w", err)
+		return nil, fmt.Errorf("configuration file: %w; make it readable, or go without by --no-default-config", err)
 	}
 	defer f.Close()
 	args, err := options.ParseConfig(f)

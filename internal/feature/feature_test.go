@@ -41,6 +41,17 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestRules: criu asks for these to carry over rules of a network namespace, which Glis
+// can't, whatever the kernel has.
+func TestRules(t *testing.T) {
+	p := New()
+	for _, name := range []string{"nftables", "has_ipt_legacy"} {
+		if err := p.Feature(t.Context(), name); err == nil {
+			t.Errorf("%s: Glis is said to be able to", name)
+		}
+	}
+}
+
 // TestKernel runs every probe on this kernel. A no is a fair answer, an error
 // or a trace left behind is not.
 func TestKernel(t *testing.T) {

@@ -33,7 +33,7 @@ func table() []Probe {
 		{Name: "clone3_set_tid", Since: Version{5, 5}, Test: clone3SetTID},
 		{Name: "newifindex", Since: Version{5, 13}, Test: atLeast(Version{5, 13}), Lacks: lacksNetNS},
 		{Name: "nftables", Test: nftables, Lacks: "Glis can't carry over nftables rules yet"},
-		{Name: "has_ipt_legacy", Test: iptablesLegacy},
+		{Name: "has_ipt_legacy", Test: iptablesLegacy, Lacks: "Glis can't carry over rules of iptables yet"},
 		{Name: "pidfd_store", Since: Version{5, 6}, Test: pidfdGetfd},
 		{Name: "ns_pid", Since: Version{4, 1}, Test: nsPID},
 		{Name: "apparmor_stacking", Test: apparmorStacking, Lacks: "Glis can't carry over AppArmor profiles yet"},
