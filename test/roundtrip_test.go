@@ -40,6 +40,7 @@ var targets = []target{
 	{name: "regs", flags: []string{"-mno-red-zone"}},
 	{name: "signals"},
 	{name: "pending"},
+	{name: "contwaits"},
 	{name: "rseq"},
 	{name: "robust"},
 	{name: "syscalls", changing: true},

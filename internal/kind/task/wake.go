@@ -238,13 +238,19 @@ func interrupted(t *remote.Thread, insn remote.Addr, nr uint64, args [6]uint64) 
 	return arch.Return(&regs), nil
 }
 
+// toSyscallStop has a thread run up to the next entry or exit of a system call. A SIGCONT
+// that was queued for its process, as one of those that wait, has it stop once before.
 func toSyscallStop(t *remote.Thread) error {
-	if err := tracee.ContSyscall(t.TID); err != nil {
-		return err
+	for {
+		if err := tracee.ContSyscall(t.TID); err != nil {
+			return err
+		}
+		s, err := tracee.Wait(t.TID)
+		switch {
+		case err != nil || s.Syscall():
+			return err
+		case !s.Trap():
+			return fmt.Errorf("unexpected %v", s)
+		}
 	}
-	s, err := tracee.Wait(t.TID)
-	if err == nil && !s.Syscall() {
-		err = fmt.Errorf("unexpected %v", s)
-	}
-	return err
 }
