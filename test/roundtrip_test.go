@@ -61,6 +61,7 @@ var targets = []target{
 	{name: "keyringnone", src: "keyring", args: []string{"0"}, noCRIU: "session keyrings are lost"},
 	{name: "chroot"},
 	{name: "itimers", args: []string{"long"}},
+	{name: "itimersoff", src: "itimers", args: []string{"off"}, noCRIU: "a timer that is off begins"},
 	{name: "itimershort", src: "itimers", args: []string{"short"}},
 	{name: "posixtimers", changing: true},
 	{name: "lowered", noCRIU: "timers need RLIMIT_SIGPENDING"},

@@ -63,11 +63,11 @@ func (Timers) Restore(r *kind.Redo) error {
 	t := r.Leader.GetTc().GetTimers()
 	for i, e := range []*timer.ItimerEntry{t.GetReal(), t.GetVirt(), t.GetProf()} {
 		isec, iusec, vsec, vusec := e.GetIsec(), e.GetIusec(), e.GetVsec(), e.GetVusec()
-		if vsec == 0 && vusec == 0 {
-			// Too little was left to be seen; 0 would switch the timer off.
+		if i == unix.ITIMER_REAL && vsec == 0 && vusec == 0 {
+			// Its signal waits, or too little was left to be seen; 0 would switch it off.
 			vsec, vusec = isec, iusec
 		}
-		if vsec == 0 && vusec == 0 {
+		if vsec|vusec|isec|iusec == 0 {
 			continue // a new process has no timers
 		}
 		r.Batch.Call("setitimer", unix.SYS_SETITIMER, uint64(i), uint64(r.Batch.U64(isec, iusec, vsec, vusec)), 0)
