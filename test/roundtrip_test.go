@@ -31,6 +31,7 @@ type target struct {
 var targets = []target{
 	{name: "tree"},
 	{name: "orphan", noCRIU: "orphans of a session get another parent"},
+	{name: "besides", generations: 3, noCRIU: "what siblings share"},
 	{name: "sessionapart", generations: 3, noCRIU: "orphans of a session get another parent"},
 	{name: "zombies"},
 	{name: "threads", args: []string{"20"}, generations: 3},

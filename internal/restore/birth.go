@@ -22,9 +22,16 @@ type birth struct {
 	// helper is a process that makes the session this task is in, and clones
 	// it there as its sibling, because the session's leader has ended.
 	helper bool
+	// by is the leader of the session that this task is in, and its sibling, who clones it
+	// before anything else: clones is what that one clones so.
+	by     *task
+	clones []*task
 	// groupHelper is set on the task that makes, with a process that then
 	// ends, the group it joins: the group's leader has ended.
 	groupHelper bool
+	// lends is set on a task that is in another group than the one with its number, which it
+	// made and left while others were in it: it makes that again, and leaves it when they are.
+	lends bool
 }
 
 // foreign stands for the session or group that the engine itself is in: the
@@ -109,6 +116,10 @@ func (tr *tree) planChildren(t *task, helpers map[uint32]*task) error {
 			t.birth.late = append(t.birth.late, c)
 		case leader && want == t.birth.session:
 			t.birth.early = append(t.birth.early, c)
+		case tr.besides(t, want):
+			c.birth.by = tr.byPID[want]
+			c.birth.by.birth.clones = append(c.birth.by.birth.clones, c)
+			t.birth.late = append(t.birth.late, c)
 		case tr.byPID[want] == nil && want != foreign:
 			if o := helpers[want]; o != nil && o != t {
 				return fmt.Errorf("%v: the leader of its session %d has ended, and %v has a child in it, too: Glis can't put both there yet", c, want, o)
@@ -120,6 +131,13 @@ func (tr *tree) planChildren(t *task, helpers map[uint32]*task) error {
 		}
 	}
 	return nil
+}
+
+// besides tells whether a session has a leader that is a child of the task t: it can clone others
+// of those into it, unless it has children from before it made that.
+func (tr *tree) besides(t *task, session uint32) bool {
+	l := tr.byPID[session]
+	return l != nil && l.parent == t && l.sid == l.pid && l.birth.any
 }
 
 // mostLifted bounds how often settleWants begins anew.
@@ -152,7 +170,7 @@ func (tr *tree) apart() (t *task, into uint32) {
 	for _, t := range tr.tasks {
 		for _, c := range t.children {
 			want := c.birth.want
-			if c.birth.any || want == t.sid || want == foreign || tr.byPID[want] != nil || t.birth.lifted && want == t.birth.want {
+			if c.birth.any || want == t.sid || want == foreign || tr.besides(t, want) || tr.byPID[want] != nil || t.birth.lifted && want == t.birth.want {
 				continue
 			}
 			o := places[want]
@@ -196,6 +214,8 @@ func (tr *tree) settleWant(t *task) error {
 		want := c.birth.want
 		switch {
 		case c.birth.any || want == t.pid:
+		case tr.besides(t, want):
+			// That session's leader clones it.
 		case tr.byPID[want] == nil && want != foreign:
 			// A helper of its own makes that session.
 		case !b.any && want != b.want:
@@ -203,32 +223,6 @@ func (tr *tree) settleWant(t *task) error {
 		default:
 			b.want, b.any = want, false
 		}
-	}
-	return nil
-}
-
-// planGroups finds groups whose leader is not in the tree: the first member
-// makes them, unless the helper that makes a session has done so.
-func (tr *tree) planGroups() error {
-	made := map[uint32]bool{foreign: true}
-	for _, t := range tr.tasks {
-		if t.birth.helper && t.pgid == t.sid {
-			made[t.pgid] = true
-		}
-		for _, c := range t.birth.early { // it is born into the group, too
-			if c.birth.session != foreign && tr.byPID[c.birth.session] == nil && c.pgid == c.birth.session {
-				made[c.pgid] = true
-			}
-		}
-	}
-	for _, t := range tr.tasks {
-		if tr.byPID[t.pgid] != nil || made[t.pgid] {
-			continue
-		}
-		if t.pgid == t.sid {
-			return fmt.Errorf("%v: it is in the group of its session's leader %d, which has ended, and none of that leader's children is: Glis can't put it there yet", t, t.sid)
-		}
-		t.birth.groupHelper, made[t.pgid] = true, true
 	}
 	return nil
 }

@@ -24,6 +24,12 @@ func births(tr *tree) []string {
 		if t.birth.helper {
 			s += " H"
 		}
+		if t.birth.by != nil {
+			s += fmt.Sprint(" by ", t.birth.by.pid)
+		}
+		if t.birth.lends {
+			s += " lends"
+		}
 		if t.birth.groupHelper {
 			s += " G"
 		}
@@ -101,6 +107,18 @@ func TestPlanBirths(t *testing.T) {
 			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 12, ppid: 10, pgid: 12, sid: 12, zombie: true}},
 			want: []string{"10 into 0", "12 into 10"},
 		}, {
+			name: "a sibling of a session's leader, and one of a leader that it was then",
+			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 11, zombie: true}, {pid: 12, ppid: 10, pgid: 12, sid: 11}, {pid: 13, ppid: 10, pgid: 13, sid: 13}, {pid: 14, ppid: 13, pgid: 13, sid: 13}, {pid: 15, ppid: 10, pgid: 10, sid: 13}},
+			want: []string{"10 into 0", "11 into 10", "12 into 11 by 11", "13 into 10", "14 into 13", "15 into 13 by 13"},
+		}, {
+			name: "the group of an ended session leader, which none of its children is in",
+			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 9}, {pid: 12, ppid: 11, pgid: 9, sid: 9}},
+			want: []string{"10 into 0", "11 into 9 H", "12 into 9"},
+		}, {
+			name: "groups whose leaders have left them",
+			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 10, sid: 10}, {pid: 12, ppid: 10, pgid: 11, sid: 10, zombie: true}, {pid: 13, ppid: 10, pgid: 12, sid: 10}},
+			want: []string{"10 into 0", "11 into 10 lends", "12 into 10 lends", "13 into 10"},
+		}, {
 			name: "a job of a shell outside", shellJob: true,
 			tree: []p{{pid: 10, pgid: 10, sid: 5}, {pid: 11, ppid: 10, pgid: 10, sid: 5}, {pid: 12, ppid: 10, pgid: 12, sid: 12}},
 			want: []string{"10 into 0", "11 into 0", "12 into 0"},
@@ -143,7 +161,9 @@ func TestImpossibleBirths(t *testing.T) {
 		{"a session outside", []p{{pid: 10, pgid: 10, sid: 5}}, false, "session 5 has its leader outside of the tree; with --shell-job"},
 		{"root in a session of its child", []p{{pid: 10, pgid: 10, sid: 11}, {pid: 11, ppid: 10, pgid: 11, sid: 11}}, false, "session 11 is one that a task below it leads"},
 		{"root in a session of its child, as a job", []p{{pid: 10, pgid: 10, sid: 11}, {pid: 11, ppid: 10, pgid: 11, sid: 11}}, true, "session 11 is one that a task below it leads"},
-		{"a session of a sibling", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 11}, {pid: 12, ppid: 10, pgid: 12, sid: 11}}, false, "task 12 (): it is in session 11, which its parent task 10 () has never been in"},
+		{"a session of a sibling, which has a child from before", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 11}, {pid: 12, ppid: 11, pgid: 10, sid: 10}, {pid: 13, ppid: 10, pgid: 11, sid: 11}}, false, "task 13 (): it is in session 11, which its parent task 10 () has never been in"},
+		{"groups of each other", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 12, sid: 10}, {pid: 12, ppid: 10, pgid: 11, sid: 10}}, false, "task 12 (): it is in the group of another task, which is in its"},
+		{"a group of another session", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 10, sid: 10}, {pid: 12, ppid: 10, pgid: 12, sid: 12}, {pid: 13, ppid: 12, pgid: 11, sid: 12}}, false, "task 13 (): its group is that of task 11 (), in another session"},
 		{"back in a session left long ago", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 11}, {pid: 12, ppid: 11, pgid: 11, sid: 11}, {pid: 13, ppid: 12, pgid: 10, sid: 10}}, false, "task 13 (): it is in session 10"},
 		{
 			"children in two earlier sessions",
@@ -155,7 +175,6 @@ func TestImpossibleBirths(t *testing.T) {
 			[]p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 9, sid: 9}, {pid: 12, ppid: 10, pgid: 10, sid: 10}, {pid: 13, ppid: 12, pgid: 9, sid: 9}},
 			false, "task 13 (): the leader of its session 9 has ended, and task 10 () has a child in it, too",
 		},
-		{"the group of an ended session leader", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 9}, {pid: 12, ppid: 11, pgid: 9, sid: 9}}, false, "task 12 (): it is in the group of its session's leader 9"},
 		{"a leader in another group", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 10, sid: 11}}, false, "task 11 (): it leads its session, but is in group 10"},
 		{"root leads a session, its group is outside", []p{{pid: 10, pgid: 5, sid: 10}}, false, "task 10 (): it leads its session, but is in group 5"},
 		{"a session outside of the PID namespace", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 0}}, true, "task 11 (): its session 0 or group 11 has its leader outside of its PID namespace"},

@@ -314,8 +314,10 @@ func (r *restore) makeChildren(ctx context.Context, t *task, before *relay) erro
 		}
 		t.live.arena.Reset()
 	}
-	if err := r.takeTerminal(ctx, t); err != nil {
-		return fmt.Errorf("%v: %w", t, err)
+	if len(t.birth.clones) == 0 {
+		if err := r.takeTerminal(ctx, t); err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
 	}
 	return r.cloneChildren(ctx, t, t.birth.late, before)
 }
@@ -325,8 +327,8 @@ func (r *restore) cloneChildren(ctx context.Context, t *task, kids []*task, befo
 	helpers := map[uint32]*live{}
 	var orders []birthOrder
 	for _, c := range kids {
-		if !c.birth.helper {
-			orders = append(orders, birthOrder{c, c.pid, shared(c), uint64(unix.SIGCHLD)})
+		if !c.birth.helper && c.birth.by == nil {
+			orders = append(orders, birthOrder{c, c.pid, shared(c) | shared(c.birth.clones...), uint64(unix.SIGCHLD)})
 		}
 	}
 	for some := range slices.Chunk(orders, clonesAtOnce) {
@@ -338,15 +340,12 @@ func (r *restore) cloneChildren(ctx context.Context, t *task, kids []*task, befo
 		if err := r.cloneByHelper(t, c, helpers); err != nil {
 			return err
 		}
-		if err := r.build(ctx, c, before); err != nil {
-			return err
+		if err := r.cloneBesides(ctx, c); err != nil {
+			return fmt.Errorf("%v: %w", c, err)
 		}
 	}
-	for sid, h := range helpers {
-		if err := kill(h); err != nil {
-			return err
-		}
-		if err := r.reapHelper(t.live, sid); err != nil {
+	for _, c := range kids {
+		if err := r.build(ctx, c, before); err != nil {
 			return err
 		}
 	}
@@ -356,58 +355,21 @@ func (r *restore) cloneChildren(ctx context.Context, t *task, kids []*task, befo
 // clonesAtOnce is how many children are cloned in one batch.
 const clonesAtOnce = 256
 
-// cloneByHelper has the helper that leads a child's session clone it, if that
-// is how it comes.
-func (r *restore) cloneByHelper(t, c *task, helpers map[uint32]*live) error {
-	if !c.birth.helper {
-		return nil
-	}
-	sid := c.birth.session
-	if helpers[sid] == nil {
-		h, err := r.sessionHelper(t, sid)
-		if err != nil {
-			return fmt.Errorf("leader of session %d, which %v is cloned into: %w", sid, c, err)
-		}
-		helpers[sid] = h
-	}
-	return r.clone(helpers[sid], c, linux.CLONE_PARENT|shared(c))
-}
-
-// shared returns the clone flags for the tables that a task shares with its
+// shared returns the clone flags for the tables that any of these tasks share with their
 // parent.
-func shared(c *task) (flags uint64) {
-	if c.zombie {
-		return 0
-	}
-	if c.sharesFiles() {
-		flags |= linux.CLONE_FILES
-	}
-	if c.sharesFS() {
-		flags |= linux.CLONE_FS
+func shared(tasks ...*task) (flags uint64) {
+	for _, c := range tasks {
+		if c.zombie {
+			continue
+		}
+		if c.sharesFiles() {
+			flags |= linux.CLONE_FILES
+		}
+		if c.sharesFS() {
+			flags |= linux.CLONE_FS
+		}
 	}
 	return flags
-}
-
-// sessionHelper stands in for the leader of a session that has ended: a
-// process with its number makes the session, clones those of its members that are
-// children of t, or leave it later, as its own siblings, and ends.
-func (r *restore) sessionHelper(t *task, sid uint32) (*live, error) {
-	h := &task{pid: sid}
-	if err := r.cloneAll(t.live, []birthOrder{{h, sid, 0, uint64(unix.SIGCHLD)}}); err != nil {
-		return nil, err
-	}
-	b := h.live.arena.Batch(h.live.thread)
-	b.Call("setsid", unix.SYS_SETSID)
-	return h.live, b.Run()
-}
-
-// reapHelper has a task reap a helper that was its child.
-func (r *restore) reapHelper(by *live, pid uint32) error {
-	b := by.arena.Batch(by.thread)
-	b.Call("wait4", unix.SYS_WAIT4, uint64(pid), 0, linux.WALL, 0)
-	err := b.Run()
-	by.arena.Reset()
-	return err
 }
 
 // enterSession queues what makes a task the leader of its session or group.

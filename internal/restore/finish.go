@@ -18,48 +18,6 @@ import (
 	"glis.dev/glis/internal/scan"
 )
 
-// makeGroups makes the groups whose leaders have ended, and puts zombies into
-// theirs; all others join when they are finished. A zombie may be in the group
-// of one that comes behind it.
-func (r *restore) makeGroups() error {
-	for _, step := range []func(*task) error{r.leadGroup, r.groupByHelper, r.enterGroup} {
-		for _, t := range r.tree.tasks {
-			if err := step(t); err != nil {
-				return fmt.Errorf("%v: %w", t, err)
-			}
-		}
-	}
-	return nil
-}
-
-// leadGroup has a zombie make the session or group that it leads.
-func (r *restore) leadGroup(t *task) error {
-	if !t.zombie || t.pgid != t.pid {
-		return nil
-	}
-	b := t.live.arena.Batch(t.live.thread)
-	enterSession(b, t)
-	if err := b.Run(); err != nil {
-		return err
-	}
-	t.live.arena.Reset()
-	return nil
-}
-
-// enterGroup has a zombie join its group.
-func (r *restore) enterGroup(t *task) error {
-	if !t.zombie || t.pgid == t.pid || t.pgid == foreign || t.birth.groupHelper {
-		return nil
-	}
-	b := t.live.arena.Batch(t.live.thread)
-	joinGroup(b, t)
-	if err := b.Run(); err != nil {
-		return err
-	}
-	t.live.arena.Reset()
-	return nil
-}
-
 // descriptorsFirst gives all tasks their descriptors, where tasks have a part in
 // making files: while every task can do everything, and those that are to end are
 // there.
@@ -96,41 +54,6 @@ func (r *restore) finishTree(ctx context.Context) error {
 		return err
 	}
 	return r.askAsync()
-}
-
-// joinGroup queues what puts a task into its process group, which exists by
-// now.
-func joinGroup(b *remote.Batch, t *task) {
-	if t.pgid != t.pid && t.pgid != foreign && !t.birth.groupHelper {
-		b.Call("setpgid", unix.SYS_SETPGID, 0, uint64(t.pgid))
-	}
-}
-
-// groupByHelper makes a group whose leader has ended: a child with the
-// leader's number makes it, the task joins, the child ends. It has no exit
-// signal, so the task never hears of it.
-func (r *restore) groupByHelper(t *task) error {
-	if !t.birth.groupHelper {
-		return nil
-	}
-	h := &task{pid: t.pgid}
-	if err := r.cloneAll(t.live, []birthOrder{{h, t.pgid, 0, 0}}); err != nil {
-		return fmt.Errorf("leader of its group: %w", err)
-	}
-	b := h.live.arena.Batch(h.live.thread)
-	b.Call("setpgid", unix.SYS_SETPGID, 0, 0)
-	if err := b.Run(); err != nil {
-		return err
-	}
-	b = t.live.arena.Batch(t.live.thread)
-	b.Call("setpgid", unix.SYS_SETPGID, 0, uint64(t.pgid))
-	if err := b.Run(); err != nil {
-		return err
-	}
-	if err := kill(h.live); err != nil {
-		return err
-	}
-	return r.reapHelper(t.live, t.pgid)
 }
 
 func (r *restore) finishTask(ctx context.Context, t *task, before *relay) error {

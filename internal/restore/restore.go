@@ -100,6 +100,7 @@ type restore struct {
 	finished  map[plan.ID]bool
 	pages     mem.Stats
 	segments  *mem.Attachable
+	helpers   []helper      // of sessions whose leaders have ended
 	cgroups   *cgroup.Maker // nil: all are where Glis is
 	clocks    *ns.Clocks    // to go on from, in a time namespace; nil: the engine's
 	forking   time.Duration

@@ -137,7 +137,11 @@ static void signals(void) {
 	raise(SIGURG), raise(SIGWINCH), raise(SIGCHLD);
 }
 static void session(void) {
-	if (CHECK(fork()) == 0) { // its sibling is in a session that only it has been in
+	if (CHECK(fork()) == 0) { // its sibling is in a session that only it has been in, its child in the one before
+		if (CHECK(fork()) == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			wait_for_end(NULL);
+		}
 		CHECK(setsid());
 		CHECK(syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0));
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
