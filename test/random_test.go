@@ -11,8 +11,8 @@ import (
 	"glis.dev/glis/internal/testkit"
 )
 
-// seedsEnv is how many random sequences TestRandomUnix, TestRandomInet and TestRandomMemory
-// try, or FROM-TO.
+// seedsEnv is how many random sequences TestRandomUnix, TestRandomInet, TestRandomMemory and
+// TestRandomTree try, or FROM-TO.
 const seedsEnv = "GLIS_RANDOM"
 
 func seeds(t *testing.T) (from, to int) {
@@ -64,6 +64,7 @@ func randomly(t *testing.T, program func(seed int) testkit.Program, more ...stri
 // known are states that limits.md says are refused.
 var known = []string{"nobody else in the tree has open", "hasn't accepted it yet", "no longer shown",
 	"it was disconnected (connect to AF_UNSPEC), and an error",
+	"has never been in", "which is not its parent", "in more sessions", "not the first of a process",
 	"can't be put back", "its connection has ended, and urgent data waits"}
 
 // dumpRandom dumps the program, unless that is refused for a known reason.
@@ -88,11 +89,11 @@ func dumpRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, img string, 
 func saveRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, running bool, flags ...string) {
 	t.Helper()
 	tree := testkit.Tree(proc.PID)
-	img := testkit.NewDir(t)
+	img, stopped := testkit.NewDir(t), testkit.Stopped(t, proc.PID)
 	if !dumpRandom(t, e, proc, img, append([]string{"--leave-running"}, flags...)...) {
 		return
 	}
-	testkit.Unharmed(t, proc.PID)
+	testkit.Unharmed(t, proc.PID, stopped...)
 	if running {
 		return
 	}

@@ -87,21 +87,41 @@ func Status(t testing.TB, task string, names ...string) []string {
 // MeantToStop is the name of a process that a target itself has stopped.
 const MeantToStop = "meant-to-stop"
 
-// Unharmed fails the test if a task of the tree is traced or stopped, but for
-// those called MeantToStop. Tasks may end while it looks.
-func Unharmed(t testing.TB, pid int) {
+// Stopped returns the tasks of the tree that are stopped, as Unharmed takes them.
+func Stopped(t testing.TB, pid int) (stopped []string) {
 	t.Helper()
-	for _, p := range Tree(pid) {
-		meant := slices.Contains(Status(t, strconv.Itoa(p), "Name"), "Name: "+MeantToStop)
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p))
-		for _, dir := range tasks {
-			task := strings.TrimPrefix(dir, "/proc/")
-			for _, line := range Status(t, task, "State", "TracerPid") {
-				if strings.HasPrefix(line, "State: T") && !meant || strings.HasPrefix(line, "State: t") ||
-					strings.HasPrefix(line, "TracerPid") && line != "TracerPid: 0" {
-					t.Errorf("task %s left behind with %s", task, line)
-				}
+	eachTask(pid, func(task string, _ bool) {
+		for _, line := range Status(t, task, "State") {
+			if strings.HasPrefix(line, "State: T") {
+				stopped = append(stopped, task)
 			}
 		}
+	})
+	return stopped
+}
+
+// eachTask calls f for every thread of the tree; meant: it is one of MeantToStop.
+func eachTask(pid int, f func(task string, meant bool)) {
+	for _, p := range Tree(pid) {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p))
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p))
+		for _, dir := range tasks {
+			f(strings.TrimPrefix(dir, "/proc/"), strings.TrimSpace(string(comm)) == MeantToStop)
+		}
 	}
+}
+
+// Unharmed fails the test if a task of the tree is traced or stopped, but for
+// those called MeantToStop, and such as were stopped before. Tasks may end while it looks.
+func Unharmed(t testing.TB, pid int, stopped ...string) {
+	t.Helper()
+	eachTask(pid, func(task string, meant bool) {
+		meant = meant || slices.Contains(stopped, task)
+		for _, line := range Status(t, task, "State", "TracerPid") {
+			if strings.HasPrefix(line, "State: T") && !meant || strings.HasPrefix(line, "State: t") ||
+				strings.HasPrefix(line, "TracerPid") && line != "TracerPid: 0" {
+				t.Errorf("task %s left behind with %s", task, line)
+			}
+		}
+	})
 }
