@@ -50,6 +50,7 @@ var targets = []target{
 	{name: "timelimit", flags: []string{"-pthread"}, generations: 3, changing: true, needs: kernelMemory, dump: established, restore: established, noCRIU: "connections that nobody accepted are refused"},
 	{name: "connectlate", dump: established, restore: established, noCRIU: "connect(2) says EISCONN"},
 	{name: "comm"},
+	{name: "stoppedmany", noCRIU: "its threads go on for a moment"},
 	{name: "stopped", noCRIU: "SIGTTIN and SIGTTOU stop nobody in a restored group"},
 	{name: "creds", args: []string{"root"}},
 	{name: "credsall", src: "creds", args: []string{"all"}, noCRIU: "other uids need CAP_SYS_RESOURCE"},

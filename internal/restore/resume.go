@@ -118,7 +118,8 @@ func (r *restore) release(ctx context.Context) error {
 }
 
 // letGo lets the threads of a task go, the first of those that stay with a signal,
-// or with 0.
+// or with 0. If that stops it, it does so before others run: they would take signals that
+// wait until the task goes on.
 func letGo(t *task, sig unix.Signal) error {
 	var errs []error
 	for i, th := range t.live.threads {
@@ -127,6 +128,9 @@ func letGo(t *task, sig unix.Signal) error {
 			err = endFirst(t)
 		} else {
 			err = tracee.Detach(th.TID, sig)
+			if sig != 0 && err == nil && i < len(t.live.threads)-1 {
+				awaitStop(uint32(th.TID), time.Now().Add(longestStop))
+			}
 			sig = 0
 		}
 		if err != nil && !errors.Is(err, tracee.ErrGone) {
@@ -146,15 +150,22 @@ const longestStop = time.Second
 func (r *restore) awaitStops() {
 	end := time.Now().Add(longestStop)
 	for _, t := range r.tree.tasks {
-		for !t.zombie && r.stops(t) && time.Now().Before(end) && !stopped(t.pid) {
-			time.Sleep(100 * time.Microsecond)
+		if !t.zombie && r.stops(t) {
+			awaitStop(t.pid, end)
 		}
 	}
 }
 
-// stopped tells whether a process is stopped, or gone.
-func stopped(pid uint32) bool {
-	d, err := proc.Open(proc.PID(pid))
+// awaitStop waits until a thread is stopped, or gone.
+func awaitStop(tid uint32, end time.Time) {
+	for time.Now().Before(end) && !stopped(tid) {
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// stopped tells whether a thread is stopped, or gone.
+func stopped(tid uint32) bool {
+	d, err := proc.Open(proc.PID(tid))
 	if err != nil {
 		return true
 	}
