@@ -243,6 +243,7 @@ func (d *dump) run(ctx context.Context) error {
 	if err := errors.Join(d.ready(), d.guard.Ready()); err != nil {
 		return err
 	}
+	tracee.GiveWay()
 	d.start = time.Now()
 	d.atEnd(d.freezer.close)
 	d.atEnd(func() { _ = d.files.close() }) // the engine's own

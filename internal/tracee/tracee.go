@@ -193,11 +193,11 @@ func SetOptions(tid proc.TID, options uintptr) error {
 // Wait waits for one thread, never for any: a process that uses this as a
 // library has children of its own.
 func Wait(tid proc.TID) (Stop, error) {
-	for range patience {
+	for i := 0; i < patience && machine.alone(); i++ {
 		if s, ok, err := TryWait(tid); ok || err != nil {
 			return s, err
 		}
-		giveWay()
+		machine.giveWay()
 	}
 	defer ReapOthers(tid)()
 	return wait(tid, 0)
@@ -206,11 +206,6 @@ func Wait(tid proc.TID) (Stop, error) {
 // patience is how often a report is asked for before it is waited for. Most come
 // within microseconds, if the thread gets a CPU, and to be woken takes longer.
 const patience = 150
-
-// giveWay lets another thread run on this CPU, if one wants to. Go's scheduler
-// is left out of it: a goroutine that is bound to its thread, as a tracer's is,
-// can't give way to another without two switches of threads.
-func giveWay() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
 // TryWait is Wait that does not block; ok tells whether there was a report.
 func TryWait(tid proc.TID) (s Stop, ok bool, err error) {
@@ -277,8 +272,8 @@ func waitUntil(tid proc.TID, stop func() error) (Stop, error) {
 		if err := stop(); err != nil {
 			return s, err
 		}
-		if i < patience {
-			giveWay()
+		if i < patience && machine.alone() {
+			machine.giveWay()
 			continue
 		}
 		sleep(pause)
