@@ -27,6 +27,7 @@ var refusals = []struct {
 	{"deathsignal", "first thread has ended while others go on", "PR_SET_PDEATHSIG"},
 	{"timerthread", "POSIX timer whose thread is gone", "timer"},
 	{"ldt", "LDT segments", "LDT"},
+	{"vdsomoved", "the kernel's code in the task (vdso)", "(vdso)"},
 	{"keys", "a session keyring that holds keys", "holds a key"},
 	{"keysrevoked", "a session keyring that holds keys", "KEYCTL_GET_KEYRING_ID"},
 	{"threadkeys", "a thread or process keyring", "thread keyring"},

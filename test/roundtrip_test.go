@@ -76,6 +76,7 @@ var targets = []target{
 	{name: "stack"},
 	{name: "heap"},
 	{name: "vdso"},
+	{name: "vdsogone", generations: 3, noCRIU: "the code is mapped again"},
 	{name: "protnone"},
 	{name: "madvise", args: []string{"10"}},
 	{name: "madviseall", src: "madvise", args: []string{"11"}, noCRIU: "MLOCK_ONFAULT becomes a plain lock"},

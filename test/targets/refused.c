@@ -277,6 +277,22 @@ static void shm_part(void) {
 	char *p = CHECK(shmat(id, NULL, 0));
 	CHECK(munmap(p + 4096, 4096));
 }
+// The kernel's code (vdso) away from its data.
+static void vdso_moved(void) {
+	unsigned long start = 0, end = 0;
+	char line[512];
+	FILE *f = fopen("/proc/self/maps", "re");
+	MUST(f);
+	while (fgets(line, sizeof line, f))
+		if (strstr(line, "[vdso]"))
+			MUST(sscanf(line, "%lx-%lx", &start, &end) == 2);
+	fclose(f);
+	MUST(end > start);
+	void *to = mmap(NULL, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	MUST(to != MAP_FAILED);
+	MUST(mremap((void *)start, end - start, end - start, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+}
+
 static void userfault_memory(void) {
 	fd = CHECK(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
 	struct uffdio_api api = {.api = UFFD_API};
@@ -540,7 +556,7 @@ static struct {
 } all[] = {
     {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"landlock", landlock}, {"landlockadmin", restricted}, {"landlockadminthread", restricted_thread}, {"landlockthread", landlock_thread}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
-    {"mnt", mnt}, {"mountfile", mount_file}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"uffd", userfault_file},
+    {"mnt", mnt}, {"mountfile", mount_file}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
     {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"exitsignal", exit_signal}, {"threaddirectory", thread_directory}, {"dispatch", dispatch}, {"notify", notify}, {"owner", owner}, {"epollclosed", epoll_closed},

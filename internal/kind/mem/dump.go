@@ -79,6 +79,9 @@ func Dump(ctx context.Context, env *kind.DumpEnv, t *scan.Task) (*Space, error) 
 			return nil, err
 		}
 	}
+	if err := s.vdsoApart(); err != nil {
+		return nil, err
+	}
 	s.findStacks()
 	if err := s.find(); err != nil {
 		return nil, err

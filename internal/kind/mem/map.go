@@ -89,6 +89,9 @@ func (s *Space) taken(to []pages.Span) []pages.Span {
 	for i := range s.areas {
 		a := s.areas[i].Span
 		a.End += page
+		if s.areas[i].is(statusVvar) {
+			a.End += mostVdso // where mapVdso has the code for a moment
+		}
 		if s.areas[i].flags&unix.MAP_GROWSDOWN != 0 {
 			a.Start -= min(a.Start, stackGap)
 		} else {

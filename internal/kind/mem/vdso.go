@@ -57,19 +57,47 @@ func (s *Space) kernels() (vdso, vvar *area) {
 
 // mapVdso has the kernel map vvar and vdso, ARCH_MAP_VDSO_64 of arch_prctl(2)
 // (Linux 4.8). The address is a mere hint to it, so what was mapped is looked
-// at.
+// at. Of a task that has unmapped the code alone, as valgrind does, it goes
+// again: the kernel maps both or none. Nothing else is there yet.
 func (s *Space) mapVdso(b *remote.Batch) {
 	vdso, vvar := s.kernels()
-	if vdso == nil || vdso.from != nil {
+	first, last := vvar, vdso
+	if first == nil {
+		first = vdso
+	}
+	if last == nil {
+		last = vvar
+	}
+	if first == nil || last.from != nil {
 		return
 	}
-	at := vdso.Start
-	if vvar != nil {
-		at = vvar.Start
+	b.Call("arch_prctl(ARCH_MAP_VDSO_64)", arch.SysArchPrctl, linux.ArchMapVdso64, first.Start)
+	there, _ := b.Alloc(int((last.End - first.Start) / page))
+	b.Call("mincore(vdso)", unix.SYS_MINCORE, first.Start, last.End-first.Start, uint64(there))
+	if vdso == nil {
+		b.Call("munmap(vdso)", unix.SYS_MUNMAP, vvar.End, s.codeRoom(vvar)-vvar.End)
 	}
-	b.Call("arch_prctl(ARCH_MAP_VDSO_64)", arch.SysArchPrctl, linux.ArchMapVdso64, at)
-	there, _ := b.Alloc(int((vdso.End - at) / page))
-	b.Call("mincore(vdso)", unix.SYS_MINCORE, at, vdso.End-at, uint64(there))
+}
+
+// codeRoom returns where the place ends at which the kernel maps the code
+// behind the data: there may be less, but nothing else.
+func (s *Space) codeRoom(vvar *area) uint64 {
+	end := vvar.End + mostVdso
+	for i := range s.areas {
+		if a := &s.areas[i]; a.from != nil && a.Start >= vvar.End {
+			end = min(end, a.Start)
+		}
+	}
+	return end
+}
+
+// vdsoApart refuses what no restore could have the kernel map.
+func (s *Space) vdsoApart() error {
+	vdso, vvar := s.kernels()
+	if vdso != nil && (vvar == nil || vvar.End != vdso.Start) {
+		return kind.Unsupported(fmt.Sprintf("%v, the kernel's code in the task (vdso)", s.task), "the task has moved or unmapped the kernel's data (vvar) that belongs before it, and the kernel maps both together; run a program that leaves it where it was")
+	}
+	return nil
 }
 
 // CheckVdso tells whether this kernel's vdso can take the place of those in
@@ -144,8 +172,10 @@ const errVdso = "it was dumped on another kernel; restore it on the one it was d
 
 func (k *kernelVdso) fits(vdso, vvar *area, text []byte) error {
 	switch {
+	case vdso == nil && vvar.Len() == k.vvar:
+		return nil
 	case vdso == nil:
-		return kind.Unsupported("a task with the kernel's data (vvar) but not its code (vdso)", "the kernel maps both or none")
+		return kind.Unsupported("the kernel's data in the task (vvar)", "it has %d bytes in the images and %d here: %s", vvar.Len(), k.vvar, errVdso)
 	case vdso.Len() != uint64(len(k.text)):
 		return kind.Unsupported("the kernel's code in the task (vdso)", "it has %d bytes in the images and %d here: %s", vdso.Len(), len(k.text), errVdso)
 	case vvar == nil || vvar.End != vdso.Start || vvar.Len() != k.vvar:
