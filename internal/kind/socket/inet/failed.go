@@ -47,7 +47,7 @@ func (n *node) turn(own int, peer address) error {
 // was of a sort that is reported to who has not asked for messages.
 func (f *failed) possible() bool {
 	if len(f.errs) > 0 {
-		return !slices.ContainsFunc(f.errs, f.portless)
+		return !slices.ContainsFunc(f.errs, f.strange)
 	}
 	if f.err == 0 {
 		return true
@@ -56,11 +56,15 @@ func (f *failed) possible() bool {
 	return typ != 0 && f.peer.set() && f.at.port != 0
 }
 
-// portless tells whether a message is about a packet from a port that a UDP socket has no
-// more, as one that was disconnected.
-func (f *failed) portless(d *datagram) bool {
+// strange tells whether a message is about a packet that a UDP socket would not have sent
+// since: from a port that it has no more, as one that was disconnected, or, if it is connected,
+// of the other family.
+func (f *failed) strange(d *datagram) bool {
 	protocol, _, _, body, ok := d.about()
-	return ok && !f.raw && (protocol == unix.IPPROTO_UDP || protocol == unix.IPPROTO_UDPLITE) && binary.BigEndian.Uint16(body) != f.at.port
+	if !ok || f.raw || protocol != unix.IPPROTO_UDP && protocol != unix.IPPROTO_UDPLITE {
+		return false
+	}
+	return binary.BigEndian.Uint16(body) != f.at.port || f.peer.set() && d.to.Is6() != f.at.addrPort().Addr().Is6()
 }
 
 // meant returns the peer that a UDP socket has to be connected to, to be told what a message

@@ -189,6 +189,29 @@ func TestErrorsOfOthers(t *testing.T) {
 	}
 }
 
+// A UDP socket of IPv6 that was told of packets of IPv4, too, and is connected since, or the
+// other way round, could not be connected to those they were for.
+func TestErrorsOfBothFamilies(t *testing.T) {
+	_, unknown := New().memory()
+	testkit.KernelMemory(t, unknown)
+	six, four := netip.IPv6Loopback(), netip.MustParseAddr("::ffff:127.0.0.1")
+	for _, x := range [][2]netip.Addr{{four, six}, {six, four}} {
+		d := udp6.make(t)
+		must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0))
+		must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1))
+		must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_IP, unix.IP_RECVERR, 1))
+		must(t, unix.Sendto(d.Int(), []byte("x"), 0, address{x[0], 7018}.sockaddr(unix.AF_INET6, 0)))
+		in, err := dumped(t, &options.Dump{}, d.Int())
+		must(t, err)
+		_, err = planned(in)
+		must(t, err)
+		must(t, unix.Connect(d.Int(), address{x[1], 7019}.sockaddr(unix.AF_INET6, 0)))
+		if _, err := dumped(t, &options.Dump{}, d.Int()); !errors.Is(err, kind.ErrUnsupported) {
+			t.Errorf("of %v, connected to %v: %v", x[0], x[1], err)
+		}
+	}
+}
+
 // Hostile images of errors at sockets without ports.
 func TestErrorsHostile(t *testing.T) {
 	_, unknown := New().memory()
