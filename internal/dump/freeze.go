@@ -207,9 +207,6 @@ func (f *freezer) stop(tasks []*scan.Task) error {
 	for {
 		var fresh []*scan.Thread
 		for _, t := range tasks {
-			if t.Zombie {
-				continue
-			}
 			if err := f.ended(); err != nil {
 				return err
 			}
@@ -301,16 +298,20 @@ func (f *freezer) readOwn() (run []*scan.Task, err error) {
 // settled looks at tasks that are wholly stopped: they must have a leader.
 func (f *freezer) settled(tasks []*scan.Task) error {
 	for _, t := range tasks {
-		if t.Zombie {
+		if f.hasEnded(t) || t.Ended != nil {
 			continue
 		}
-		if t.Ended != nil {
+		st, err := f.stat(t.Dir)
+		if errors.Is(err, proc.ErrGone) && f.mayLeave(t) {
+			if err := f.leave(t); err != nil {
+				return err
+			}
 			continue
 		}
-		var err error
-		if t.Stat, err = f.stat(t.Dir); err != nil {
+		if err != nil {
 			return kind.About(t, err)
 		}
+		t.Stat = st
 		if len(t.Threads) == 0 && t.Stat.State == 'Z' && t != f.tree.Root {
 			t.Zombie = true // it ended while we were at it
 			continue

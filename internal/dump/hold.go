@@ -153,9 +153,6 @@ func (f *freezer) seizeAll(pid proc.PID) ([]*scan.Task, error) {
 			return nil, err
 		}
 		for _, t := range tasks {
-			if t.Zombie {
-				continue
-			}
 			if _, err := f.seize(t); err != nil {
 				return nil, err
 			}

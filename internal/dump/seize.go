@@ -17,7 +17,13 @@ import (
 
 // seize asks all threads of a task that were not seen before to stop.
 func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
+	if f.hasEnded(t) {
+		return nil, nil
+	}
 	tids, err := t.Dir.Threads()
+	if errors.Is(err, proc.ErrGone) && f.mayLeave(t) {
+		return nil, f.leave(t)
+	}
 	if err != nil {
 		return nil, kind.About(t, err)
 	}

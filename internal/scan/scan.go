@@ -144,6 +144,16 @@ func (t *Tree) Add(task *Task) {
 	t.Tasks = append(t.Tasks, task)
 }
 
+// Remove takes a task out of the tree that has ended, and has no children in it.
+func (t *Tree) Remove(task *Task) {
+	same := func(x *Task) bool { return x == task }
+	delete(t.byPID, task.PID)
+	t.Tasks = slices.DeleteFunc(t.Tasks, same)
+	if task.Parent != nil {
+		task.Parent.Children = slices.DeleteFunc(task.Parent.Children, same)
+	}
+}
+
 // Task returns the task with this number, or nil.
 func (t *Tree) Task(pid proc.PID) *Task { return t.byPID[pid] }
 
