@@ -42,6 +42,7 @@ var targets = []target{
 	{name: "signals"},
 	{name: "pending"},
 	{name: "contwaits"},
+	{name: "stopwaits"},
 	{name: "rseq"},
 	{name: "robust"},
 	{name: "syscalls", changing: true},

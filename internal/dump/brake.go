@@ -63,7 +63,7 @@ func (d *dump) brakeTasks(some []*scan.Task) error {
 	var fresh []*scan.Task
 	var pids []proc.PID
 	for _, t := range some {
-		if !d.brakes.tasks[t] && !t.Zombie && !t.Stopped && !waits(t, unix.SIGCONT) {
+		if !d.brakes.tasks[t] && !t.Zombie && !t.Stopped && !waits(t) {
 			fresh, pids = append(fresh, t), append(pids, t.PID)
 		}
 	}
@@ -85,16 +85,15 @@ func (d *dump) brakeTasks(some []*scan.Task) error {
 	return nil
 }
 
-// waits tells whether a signal waits for a task: one that the kernel would
-// forget over another. Such a task is not braked.
-func waits(t *scan.Task, sig unix.Signal) bool {
-	bit := uint64(1) << (sig - 1)
-	for _, th := range t.Threads {
-		if (th.Status.SigPnd|th.Status.ShdPnd)&bit != 0 {
-			return true
-		}
-	}
-	return false
+// forgotten are signals that the kernel forgets over the one that stops a task, and the one that
+// takes that back.
+const forgotten = 1<<(unix.SIGCONT-1) | 1<<(unix.SIGTSTP-1) | 1<<(unix.SIGTTIN-1) | 1<<(unix.SIGTTOU-1)
+
+// waits tells whether such a signal waits for a task.
+func waits(t *scan.Task) bool {
+	return slices.ContainsFunc(t.Threads, func(th *scan.Thread) bool {
+		return (th.Status.SigPnd|th.Status.ShdPnd)&forgotten != 0
+	})
 }
 
 // unbrake has every task fetch what stops it. Those that could not stay braked:

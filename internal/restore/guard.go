@@ -17,6 +17,7 @@ import (
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/tracee"
 	"glis.dev/glis/internal/undo"
 	"glis.dev/glis/options"
@@ -129,7 +130,7 @@ func (r *restore) brake() error {
 	}
 	for _, t := range r.tree.tasks {
 		pid := proc.PID(t.pid)
-		if t.zombie || r.stops(t) || waits(pid, unix.SIGCONT) {
+		if t.zombie || r.stops(t) || slices.ContainsFunc(t.live.threads, waits) {
 			continue
 		}
 		if err := r.guard.BrakeMasked(pid, t.images[0].mask); err != nil {
@@ -143,16 +144,16 @@ func (r *restore) brake() error {
 	return nil
 }
 
-// waits tells whether a signal waits for a process that the kernel would forget
-// over another, or whether that can't be known.
-func waits(pid proc.PID, sig unix.Signal) bool {
-	dir, err := proc.Open(pid)
+// waits tells whether a signal waits for a thread, or its process, that the kernel would forget
+// over the one that stops it, or whether that can't be known.
+func waits(th *remote.Thread) bool {
+	dir, err := proc.Open(proc.PID(th.TID))
 	if err != nil {
 		return true
 	}
 	defer dir.Close()
 	st, err := dir.Status()
-	return err != nil || (st.SigPnd|st.ShdPnd)>>(sig-1)&1 != 0
+	return err != nil || (st.SigPnd|st.ShdPnd)>>(unix.SIGCONT-1)&1 != 0
 }
 
 // unbrake takes the brakes off; the tasks stay stopped.
