@@ -32,6 +32,7 @@ var targets = []target{
 	{name: "tree"},
 	{name: "orphan", noCRIU: "orphans of a session get another parent"},
 	{name: "besides", generations: 3, noCRIU: "what siblings share"},
+	{name: "leftabove", generations: 3, noCRIU: "orphans of a session get another parent"},
 	{name: "sessionapart", generations: 3, noCRIU: "orphans of a session get another parent"},
 	{name: "zombies"},
 	{name: "threads", args: []string{"20"}, generations: 3},

@@ -26,6 +26,11 @@ type birth struct {
 	// before anything else: clones is what that one clones so.
 	by     *task
 	clones []*task
+	// afar is one of the session that this task is in, further below its parent, who clones it
+	// when all others are there, with memory that is not its parent's. leads is set on one that
+	// has ended, and makes its session at once for that.
+	afar  *task
+	leads bool
 	// groupHelper is set on the task that makes, with a process that then
 	// ends, the group it joins: the group's leader has ended.
 	groupHelper bool
@@ -52,6 +57,9 @@ func (tr *tree) planBirths(o *options.Restore) error {
 		if err := tr.planChildren(t, helpers); err != nil {
 			return err
 		}
+	}
+	if err := tr.planAfar(); err != nil {
+		return err
 	}
 	return tr.planGroups()
 }
@@ -121,13 +129,18 @@ func (tr *tree) planChildren(t *task, helpers map[uint32]*task) error {
 			c.birth.by.birth.clones = append(c.birth.by.birth.clones, c)
 			t.birth.late = append(t.birth.late, c)
 		case tr.byPID[want] == nil && want != foreign:
-			if o := helpers[want]; o != nil && o != t {
+			o := helpers[want]
+			if o != nil && o != t && t.above(o) {
+				tr.afar = append(tr.afar, c)
+				continue
+			}
+			if o != nil && o != t && !tr.deeper(o, t, want) {
 				return fmt.Errorf("%v: the leader of its session %d has ended, and %v has a child in it, too: Glis can't put both there yet", c, want, o)
 			}
 			c.birth.helper, helpers[want] = true, t
 			t.birth.late = append(t.birth.late, c)
 		default:
-			return fmt.Errorf("%v: it is in session %d, which its parent %v has never been in: Glis can't put it there yet", c, want, t)
+			tr.afar = append(tr.afar, c)
 		}
 	}
 	return nil
@@ -214,8 +227,8 @@ func (tr *tree) settleWant(t *task) error {
 		want := c.birth.want
 		switch {
 		case c.birth.any || want == t.pid:
-		case tr.besides(t, want):
-			// That session's leader clones it.
+		case tr.below(t, want):
+			// That session's leader clones it, or one further below does.
 		case tr.byPID[want] == nil && want != foreign:
 			// A helper of its own makes that session.
 		case !b.any && want != b.want:

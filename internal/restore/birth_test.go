@@ -27,6 +27,12 @@ func births(tr *tree) []string {
 		if t.birth.by != nil {
 			s += fmt.Sprint(" by ", t.birth.by.pid)
 		}
+		if t.birth.afar != nil {
+			s += fmt.Sprint(" afar ", t.birth.afar.pid)
+		}
+		if t.birth.leads {
+			s += " leads"
+		}
 		if t.birth.lends {
 			s += " lends"
 		}
@@ -111,6 +117,18 @@ func TestPlanBirths(t *testing.T) {
 			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 11, zombie: true}, {pid: 12, ppid: 10, pgid: 12, sid: 11}, {pid: 13, ppid: 10, pgid: 13, sid: 13}, {pid: 14, ppid: 13, pgid: 13, sid: 13}, {pid: 15, ppid: 10, pgid: 10, sid: 13}},
 			want: []string{"10 into 0", "11 into 10", "12 into 11 by 11", "13 into 10", "14 into 13", "15 into 13 by 13"},
 		}, {
+			name: "left by one further below, and by one that is left itself",
+			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 10, sid: 10}, {pid: 12, ppid: 11, pgid: 12, sid: 12, zombie: true}, {pid: 14, ppid: 10, pgid: 14, sid: 16}, {pid: 13, ppid: 10, pgid: 12, sid: 12}, {pid: 16, ppid: 13, pgid: 16, sid: 16}},
+			want: []string{"10 into 0", "11 into 10", "12 into 10 leads", "14 into 16 afar 16", "13 into 12 afar 12", "16 into 12"},
+		}, {
+			name: "a sibling of a leader with a child from before",
+			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 11}, {pid: 12, ppid: 11, pgid: 10, sid: 10}, {pid: 13, ppid: 10, pgid: 11, sid: 11}},
+			want: []string{"10 into 0", "11 into 10", "12 into 10 early", "13 into 11 afar 11"},
+		}, {
+			name: "an ended session, whose helper is the deeper one",
+			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 9, sid: 9}, {pid: 12, ppid: 10, pgid: 10, sid: 10}, {pid: 13, ppid: 12, pgid: 9, sid: 9}},
+			want: []string{"10 into 0", "11 into 9 afar 13", "12 into 10", "13 into 9 H"},
+		}, {
 			name: "the group of an ended session leader, which none of its children is in",
 			tree: []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 9}, {pid: 12, ppid: 11, pgid: 9, sid: 9}},
 			want: []string{"10 into 0", "11 into 9 H", "12 into 9"},
@@ -143,7 +161,13 @@ func TestPlanBirths(t *testing.T) {
 				t.Fatalf("got %q, want %q", got, c.want)
 			}
 			for _, k := range tr.tasks {
-				if n := len(k.birth.early) + len(k.birth.late); n != len(k.children) {
+				n := len(k.birth.early) + len(k.birth.late)
+				for _, c := range tr.afar {
+					if c.parent == k {
+						n++
+					}
+				}
+				if n != len(k.children) {
 					t.Errorf("%v: %d of %d children are cloned", k, n, len(k.children))
 				}
 			}
@@ -161,7 +185,6 @@ func TestImpossibleBirths(t *testing.T) {
 		{"a session outside", []p{{pid: 10, pgid: 10, sid: 5}}, false, "session 5 has its leader outside of the tree; with --shell-job"},
 		{"root in a session of its child", []p{{pid: 10, pgid: 10, sid: 11}, {pid: 11, ppid: 10, pgid: 11, sid: 11}}, false, "session 11 is one that a task below it leads"},
 		{"root in a session of its child, as a job", []p{{pid: 10, pgid: 10, sid: 11}, {pid: 11, ppid: 10, pgid: 11, sid: 11}}, true, "session 11 is one that a task below it leads"},
-		{"a session of a sibling, which has a child from before", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 11}, {pid: 12, ppid: 11, pgid: 10, sid: 10}, {pid: 13, ppid: 10, pgid: 11, sid: 11}}, false, "task 13 (): it is in session 11, which its parent task 10 () has never been in"},
 		{"groups of each other", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 12, sid: 10}, {pid: 12, ppid: 10, pgid: 11, sid: 10}}, false, "task 12 (): it is in the group of another task, which is in its"},
 		{"a group of another session", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 10, sid: 10}, {pid: 12, ppid: 10, pgid: 12, sid: 12}, {pid: 13, ppid: 12, pgid: 11, sid: 12}}, false, "task 13 (): its group is that of task 11 (), in another session"},
 		{"back in a session left long ago", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 11, sid: 11}, {pid: 12, ppid: 11, pgid: 11, sid: 11}, {pid: 13, ppid: 12, pgid: 10, sid: 10}}, false, "task 13 (): it is in session 10"},
@@ -171,9 +194,9 @@ func TestImpossibleBirths(t *testing.T) {
 			false, "task 12 (): its children are in more sessions (10, 11)",
 		},
 		{
-			"an ended session in two places",
-			[]p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 9, sid: 9}, {pid: 12, ppid: 10, pgid: 10, sid: 10}, {pid: 13, ppid: 12, pgid: 9, sid: 9}},
-			false, "task 13 (): the leader of its session 9 has ended, and task 10 () has a child in it, too",
+			"left by one that shares",
+			[]p{{pid: 10, pgid: 10, sid: 10, files: 5}, {pid: 11, ppid: 10, pgid: 10, sid: 10}, {pid: 12, ppid: 11, pgid: 12, sid: 12}, {pid: 13, ppid: 10, pgid: 12, sid: 12, files: 5}},
+			false, "task 13 (): it is in session 12, which its parent task 10 (), with which it shares descriptors",
 		},
 		{"a leader in another group", []p{{pid: 10, pgid: 10, sid: 10}, {pid: 11, ppid: 10, pgid: 10, sid: 11}}, false, "task 11 (): it leads its session, but is in group 10"},
 		{"root leads a session, its group is outside", []p{{pid: 10, pgid: 5, sid: 10}}, false, "task 10 (): it leads its session, but is in group 5"},

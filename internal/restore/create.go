@@ -58,7 +58,9 @@ func (r *restore) createTree(ctx context.Context) error {
 		return err
 	}
 	var before relay
-	err = r.build(ctx, root, &before)
+	if err = r.build(ctx, root, &before); err == nil {
+		err = r.makeAfar(ctx, &before)
+	}
 	return errors.Join(err, before.end())
 }
 

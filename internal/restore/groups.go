@@ -108,7 +108,7 @@ func (r *restore) leadGroup(t *task) error {
 	switch {
 	case t.birth.lends:
 		b.Call("setpgid", unix.SYS_SETPGID, 0, 0)
-	case t.zombie && t.pgid == t.pid && len(t.birth.clones) == 0:
+	case t.zombie && t.pgid == t.pid && len(t.birth.clones) == 0 && !t.birth.leads:
 		enterSession(b, t)
 	default:
 		return nil

@@ -76,7 +76,7 @@ func (r *restore) reapHelper(by *live, pid uint32) error {
 // cloneBesides has the leader of a session clone its siblings into it, as long as its memory is
 // what it has from their parent. What they share with that, and it does not, it has until then, too.
 func (r *restore) cloneBesides(ctx context.Context, t *task) error {
-	if len(t.birth.clones) == 0 {
+	if len(t.birth.clones) == 0 && !t.birth.leads {
 		return nil
 	}
 	b := t.live.arena.Batch(t.live.thread)

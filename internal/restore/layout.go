@@ -27,7 +27,7 @@ func (r *restore) layout(ctx context.Context, t *task, before *relay) error {
 		return err
 	}
 	var parent *mem.Space
-	if t.parent != nil {
+	if t.parent != nil && t.birth.afar == nil {
 		parent = t.parent.space
 	}
 	t.space.Clear(b, parent, mem.Range{Start: t.live.arena.Base(), Size: t.live.arena.Size()})
@@ -88,12 +88,19 @@ func (r *restore) begin(b *remote.Batch, t *task) error {
 	return nil
 }
 
-// parentOf returns the leader of a task's parent, of which the children come one after the
+// parentOf returns the leader of a task's parent, or of who else cloned it, of which the children come one after the
 // other.
 func (r *restore) parentOf(t *task) (*thread, error) {
-	if r.parent == nil || r.parent.task != t.parent {
+	from := t.parent
+	if t.birth.afar != nil {
+		from = t.birth.afar
+	}
+	for from.zombie {
+		from = from.parent
+	}
+	if r.parent == nil || r.parent.task != from {
 		var err error
-		if r.parent, err = t.parent.images[0].whole(); err != nil {
+		if r.parent, err = from.images[0].whole(); err != nil {
 			return nil, err
 		}
 	}

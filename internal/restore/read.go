@@ -74,6 +74,7 @@ type tree struct {
 	root      *task
 	tasks     []*task // parents before children
 	byPID     map[uint32]*task
+	afar      []*task // that are cloned when all others are there, in this order
 	lenders   []*task // in which order they leave the groups with their numbers
 	nfds      int
 	watched   int // how many descriptors files of epoll have, once planned

@@ -137,13 +137,14 @@ static void signals(void) {
 	raise(SIGURG), raise(SIGWINCH), raise(SIGCHLD);
 }
 static void session(void) {
-	if (CHECK(fork()) == 0) { // its sibling is in a session that only it has been in, its child in the one before
+	// A sibling is in a session that only it has been in, its child in the one before; and shares descriptors.
+	if (CHECK(syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0)) == 0) {
 		if (CHECK(fork()) == 0) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			wait_for_end(NULL);
 		}
 		CHECK(setsid());
-		CHECK(syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0));
+		CHECK(syscall(SYS_clone, CLONE_PARENT | CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		wait_for_end(NULL);
 	}
