@@ -25,7 +25,9 @@ static int number(const char *text) {
 static void plain(const char *link, char *out) {
 	size_t n = strlen(ctl_dir);
 	const char *p;
-	if (!strncmp(link, ctl_dir, n) && (link[n] == '/' || !link[n] || link[n] == ' '))
+	if (!strncmp(link, ctl_dir, n) && (p = strstr(link, "/#")))
+		sprintf(out, ".%.*s/#", (int)(p - link - n), link + n); // O_TMPFILE
+	else if (!strncmp(link, ctl_dir, n) && (link[n] == '/' || !link[n] || link[n] == ' '))
 		sprintf(out, ".%s", link + n);
 	else if ((p = strstr(link, ":[")) && strncmp(link, "anon_inode", 10))
 		sprintf(out, "%.*s#%d", (int)(p - link), link, number(link));
@@ -70,7 +72,7 @@ static void line(char *l) {
 	else if (sscanf(l, "Pid: %d", &a) == 1)
 		say("    pid %s", name(a));
 	else if (sscanf(l, "lock: %d: %19s %19s %19s %d %*s %29s %29s", &a, kind, how, type, &b, start, end) == 7)
-		say("    lock %s %s %s %s %s %s", kind, how, type, *kind == 'P' ? name(b) : "", start, end); // who took the others may be gone
+		say("    lock %s %s %s %s %s", kind, how, type, start, end); // who took it may be gone, or share its descriptors with who has it
 	else
 		say("    %s", l);
 }
