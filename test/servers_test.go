@@ -290,3 +290,23 @@ func TestStrace(t *testing.T) {
 		t.Error("strace has lost it")
 	}
 }
+
+// Glis itself may be followed by strace, with all that it starts: no process that it
+// has to trace gets another tracer.
+func TestUnderStrace(t *testing.T) {
+	e := glisOnly(t)
+	testkit.NoLeaks(t)
+	wrapper := filepath.Join(testkit.NewDir(t), "glis")
+	mustDo(t, os.WriteFile(wrapper, fmt.Appendf(nil, "#!/bin/sh\nexec '%s' -f -o /dev/null '%s' \"$@\"\n",
+		testkit.RequireProgram(t, "strace", "strace"), e.Path), 0o755))
+	e.Path = wrapper
+	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/ticker.c"), ".")
+	awaitCount(t, p, 3)
+	for range 2 {
+		img := testkit.NewDir(t)
+		e.Save(t, p.PID, img)
+		e.Restore(t, img)
+		testkit.Unharmed(t, p.PID)
+		awaitCount(t, p, 3)
+	}
+}

@@ -90,7 +90,9 @@ func (b *Birth) spawn(flags uint64) error {
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
 		return err
 	}
-	pid := arch.Spawn(flags|uint64(unix.SIGCHLD), b.calls, b.report)
+	// A tracer of ours that follows our children (strace -f) would be its tracer, too,
+	// which of a stub we have to be.
+	pid := arch.Spawn(flags|unix.CLONE_UNTRACED|uint64(unix.SIGCHLD), b.calls, b.report)
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil); err != nil {
 		return err
 	}
