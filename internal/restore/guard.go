@@ -17,7 +17,6 @@ import (
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
-	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/tracee"
 	"glis.dev/glis/internal/undo"
 	"glis.dev/glis/options"
@@ -130,7 +129,7 @@ func (r *restore) brake() error {
 	}
 	for _, t := range r.tree.tasks {
 		pid := proc.PID(t.pid)
-		if t.zombie || r.stops(t) || slices.ContainsFunc(t.live.threads, waits) {
+		if t.zombie || r.stops(t) || waits(t) {
 			continue
 		}
 		if err := r.guard.BrakeMasked(pid, t.images[0].mask); err != nil {
@@ -144,16 +143,20 @@ func (r *restore) brake() error {
 	return nil
 }
 
-// waits tells whether a signal waits for a thread, or its process, that the kernel would forget
-// over the one that stops it, or whether that can't be known.
-func waits(th *remote.Thread) bool {
-	dir, err := proc.Open(proc.PID(th.TID))
+// waits tells whether a signal waits for a process or a thread of it that the kernel would
+// forget over the one that stops it, or whether that can't be known.
+func waits(t *task) bool {
+	const sigcont = 1 << (unix.SIGCONT - 1)
+	if slices.ContainsFunc(t.images, func(th thread) bool { return th.waiting&sigcont != 0 }) {
+		return true
+	}
+	dir, err := proc.Open(proc.PID(t.pid)) // somebody may have sent one meanwhile
 	if err != nil {
 		return true
 	}
 	defer dir.Close()
 	st, err := dir.Status()
-	return err != nil || (st.SigPnd|st.ShdPnd)>>(unix.SIGCONT-1)&1 != 0
+	return err != nil || (st.SigPnd|st.ShdPnd)&sigcont != 0
 }
 
 // unbrake takes the brakes off; the tasks stay stopped.
