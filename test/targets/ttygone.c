@@ -2,6 +2,7 @@
 // and the console and a virtual terminal of the machine by names of its own.
 #include "ctl.h"
 #include <poll.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <termios.h>
@@ -19,6 +20,17 @@ static void see(const char *what, int fd) {
 	obs("=%s: %s, device %x", what, link, (int)st.st_rdev);
 	obs("%s: mode %o, owner %d, links %d, flags %o, read %d %d, write %d %d, settings %d %d, poll %x", what, st.st_mode, st.st_uid, (int)st.st_nlink, fcntl(fd, F_GETFL), r, r < 0 ? re : 0, w,
 	    w < 0 ? we : 0, g, g ? ge : 0, p.revents);
+}
+
+// Waits until nobody has the master any more: it hangs up once all of it is done, but its
+// slaves are told of the end before that.
+static void gone(int fd) {
+	struct stat st;
+	char text[8];
+	while (poll(&(struct pollfd){.fd = fd}, 1, -1) < 1)
+		;
+	while (CHECK(fstat(fd, &st)), st.st_nlink || read(fd, text, sizeof text))
+		sched_yield();
 }
 
 static int terminal(const char *name, int major, int minor) {
@@ -48,8 +60,7 @@ int main(int argc, char **argv) {
 	if (!pid) {
 		ctl_child("child");
 		close(master), close(one), close(again), close(console), close(vt);
-		while (poll(&(struct pollfd){.fd = two}, 1, -1) < 1)
-			;
+		gone(two);
 		do
 			see("child's", two);
 		while (savepoint());
@@ -57,8 +68,7 @@ int main(int argc, char **argv) {
 	}
 	ctl_party("child");
 	close(master), close(two);
-	while (poll(&(struct pollfd){.fd = one}, 1, -1) < 1) // until the child has closed the master, too
-		;
+	gone(one); // until the child has closed the master, too
 	do {
 		see("one", one), see("again", again);
 		device("console", console), device("vt", vt);
