@@ -38,6 +38,7 @@ var targets = []target{
 	{name: "threads", args: []string{"20"}, generations: 3},
 	{name: "threads1000", src: "threads", args: []string{"1000"}},
 	{name: "static", src: "threads", args: []string{"3"}, flags: []string{"-static"}},
+	{name: "firststopped", generations: 3, noCRIUDump: "a thread that has ended can't be traced"},
 	{name: "firstends", generations: 3, noCRIUDump: "a thread that has ended can't be traced"},
 	{name: "regs", flags: []string{"-mno-red-zone"}},
 	{name: "signals"},

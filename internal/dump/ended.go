@@ -43,7 +43,9 @@ func withoutFirst(t *scan.Task) error {
 	}
 	own, err := dir.Stat()
 	t.Stat.SetMemory(&own)
-	err = errors.Join(err, t.Dir.Close(), t.Pidfd.Close())
+	end, endErr := t.Dir.ThreadStat(proc.TID(t.PID)) // the process's is another one's while it is stopped
+	t.Stat.ExitCode = end.ExitCode
+	err = errors.Join(err, endErr, t.Dir.Close(), t.Pidfd.Close())
 	t.Ended, t.Dir, t.Pidfd = first, dir, pidfd
 	return err
 }
