@@ -36,27 +36,6 @@ func TestLeaveStopped(t *testing.T) {
 	p.WaitExit(t, 3)
 }
 
-// A restore with --leave-stopped leaves the tree stopped, too, though it ran at the dump.
-func TestRestoredStopped(t *testing.T) {
-	testkit.RequireRoot(t)
-	testkit.NoLeaks(t)
-	e := testkit.FindEngine(t)
-	p := testkit.Start(t, testkit.NewDir(t), testkit.BuildC(t, "targets/exitcode.c"), "exit", "3", ".")
-	p.AwaitAt(t, 0)
-	img := testkit.NewDir(t)
-	e.Save(t, p.PID, img)
-	e.Restore(t, img, "-s")
-	pid := strconv.Itoa(p.PID)
-	if got := strings.Join(testkit.Status(t, pid, "State", "TracerPid"), ", "); got != "State: T (stopped), TracerPid: 0" {
-		t.Errorf("after the restore: %s", got)
-	}
-	if err := unix.Kill(p.PID, unix.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	p.Go(t, 0, true)
-	p.WaitExit(t, 3)
-}
-
 // A tree ran on after its dump, and was killed: its peers have heard the end of their
 // connections, which can't go on. The restore says so, and leaves nothing; with --tcp-close
 // the server goes on without them.

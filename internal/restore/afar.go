@@ -172,7 +172,9 @@ func (r *restore) between(m *task) (*task, error) {
 	const most = 1000 // numbers that others have
 	n := r.tree.highest()
 	for range most {
-		n++
+		if n++; unix.Kill(int(n), 0) != unix.ESRCH {
+			continue // somebody else's, whose end the guardian would wait for
+		}
 		h := &task{pid: n}
 		if err := r.guard.Task(guardian.Task{PID: proc.PID(n)}); err != nil {
 			return nil, err

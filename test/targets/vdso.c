@@ -1,17 +1,7 @@
 // The kernel's code and data page in the process: same place, still right.
-#include "ctl.h"
+#include "vdsomaps.h"
 #include <sched.h>
 #include <sys/auxv.h>
-
-static void maps(void) {
-	char line[512];
-	FILE *f = fopen("/proc/self/maps", "re");
-	MUST(f);
-	while (fgets(line, sizeof line, f))
-		if (strstr(line, "[v"))
-			obs("=%s", strtok(line, "\n"));
-	fclose(f);
-}
 
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);

@@ -1,18 +1,8 @@
 // A process that has unmapped the kernel's code (vdso), but not its data, as valgrind
 // does, and has memory of its own in its place; and a child of it.
-#include "ctl.h"
+#include "vdsomaps.h"
 #include <sys/auxv.h>
 #include <sys/wait.h>
-
-static void maps(void) {
-	char line[512];
-	FILE *f = fopen("/proc/self/maps", "re");
-	MUST(f);
-	while (fgets(line, sizeof line, f))
-		if (strstr(line, "[v"))
-			obs("=%s", strtok(line, "\n"));
-	fclose(f);
-}
 
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
