@@ -157,6 +157,7 @@ var targets = []target{
 	{name: "unixpairslong", src: "unixpairs", args: []string{"20", "30000"}},
 	{name: "unixnames", generations: 3, noCRIU: "names and credentials of connected sockets are lost"},
 	{name: "unixdgram", generations: 3, noCRIU: "senders and names are lost"},
+	{name: "unixlong", generations: 3, noCRIU: "credentials are lost"},
 	{name: "unixqueue", generations: 3, needs: kernelMemory, noCRIU: "credentials, urgent data, and what is in sockets in queues are lost"},
 	{name: "unixpass", generations: 3, noCRIU: "credentials are lost"},
 	{name: "listen", args: []string{"base"}},

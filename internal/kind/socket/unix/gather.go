@@ -114,6 +114,7 @@ func (k *Kind) gatherQueue(env *kind.DumpEnv, f *scan.File, u *sockdiag.Unix) er
 	q.uneven = func(m []*message) (bool, error) { return k.uneven(u, m) }
 	q.far = u.Type == sys.SOCK_STREAM && k.isFar(int(u.RQueue))
 	q.lengths = func() ([]int, error) { return k.bufferLengths(l) }
+	q.whole = func() ([]*message, error) { return k.asPeeked(l) }
 	defer q.drop()
 	messages, err := q.all()
 	switch {

@@ -291,12 +291,41 @@ func (t *turns) fill(n *node, count int) error {
 		return err
 	}
 	for i := t.filled[n]; i < count; i++ {
-		if err := t.send(n, own, n.queue.messages[i]); err != nil {
+		err := t.send(n, own, n.queue.messages[i])
+		if errors.Is(err, sys.EAGAIN) && t.joins(n, i) {
+			if err = t.joinEarly(n); err == nil {
+				err = t.send(n, own, n.queue.messages[i])
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("%v: message %d in its queue: %w", n, i+1, err)
 		}
 		t.filled[n] = i + 1
 	}
 	return nil
+}
+
+// joins tells whether a socket can have been connected to its peer before a message came:
+// that and all that came later is from there. Of that one there may be more in its queue than
+// net.unix.max_dgram_qlen, which others are held to.
+func (t *turns) joins(n *node, at int) bool {
+	if n.peer == nil || n.wired {
+		return false
+	}
+	for _, m := range n.queue.messages[at:] {
+		if n.senderOf(m) != n.peer {
+			return false
+		}
+	}
+	return true
+}
+
+// joinEarly connects a socket to its peer before all is in its queue.
+func (t *turns) joinEarly(n *node) error {
+	t.state[turn{n, wiring}] = begun
+	err := t.join(n)
+	t.state[turn{n, wiring}] = over
+	return err
 }
 
 // ready gives a socket its name, and does what takes its queue away.
@@ -369,7 +398,7 @@ func (t *turns) close() error {
 	return errors.Join(errs...)
 }
 
-// wire connects a datagram socket to its peer. Nobody may connect to one that
+// wire connects a datagram socket to its peer when all is in its queue. Nobody may connect to one that
 // is connected to somebody else: those that are connected to it come first.
 func (t *turns) wire(n *node) error {
 	if n.wired {
@@ -378,9 +407,14 @@ func (t *turns) wire(n *node) error {
 	if err := t.ready(n); err != nil {
 		return err
 	}
-	if err := t.do(n, filling); err != nil {
+	if err := t.do(n, filling); err != nil || n.wired {
 		return err
 	}
+	return t.join(n)
+}
+
+// join connects a datagram socket to its peer, or to nobody, once others are connected to it.
+func (t *turns) join(n *node) error {
 	for _, o := range n.from {
 		if err := t.do(o, wiring); err != nil {
 			return fmt.Errorf("%v: %w", o, err)

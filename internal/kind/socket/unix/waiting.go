@@ -192,6 +192,16 @@ func (k *Kind) fromMemory(l *look) ([]*message, error) {
 	return w.convert(l, all)
 }
 
+// asPeeked is fromMemory before it is known which sockets there are: who sent what is left
+// to assign.
+func (k *Kind) asPeeked(l *look) ([]*message, error) {
+	all, err := k.fromMemory(l)
+	for _, m := range all {
+		m.sender, m.known = nil, false
+	}
+	return all, err
+}
+
 // convert makes messages of what is queued at a socket.
 func (w *waitingRoom) convert(l *look, all []sockmem.Buffer) ([]*message, error) {
 	var out []*message
