@@ -14,3 +14,14 @@ func Later(chunks int)
 // toAdvise is how many chunks of the heap are still to get huge pages when they are
 // mapped, from 2 on; it stays 0 unless the program began at glis_start.
 var toAdvise int64
+
+// fewest is how many more descriptors a program can have at least: the Go runtime takes
+// some when it needs them, and panics if there are none.
+const fewest = 8
+
+// What is said where the Go runtime would not begin, or end, otherwise than by a panic.
+// The linker makes them; nobody changes them.
+var (
+	noDescriptors = "Error (start): too many open files; allow more (ulimit -n)\n"
+	noMemory      = "Error (start): no memory: the machine has none, or too little address space is allowed; allow 2 GiB at least (ulimit -v)\n"
+)

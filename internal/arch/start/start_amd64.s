@@ -9,6 +9,11 @@
 #define MAP_ANONYMOUS 0x20
 #define MAP_POPULATE 0x8000
 
+#define SYS_write 1
+#define SYS_exit_group 231
+#define ENOMEM 12
+#define EMFILE 24
+
 #define SYS_close 3
 #define SYS_fcntl 72
 #define SYS_eventfd2 290
@@ -108,9 +113,14 @@ TEXT descriptors<>(SB), NOSPLIT|NOFRAME, $0
 	MOVL $EFD_CLOEXEC, SI
 	MOVL $SYS_eventfd2, AX
 	SYSCALL
+	CMPQ AX, $-EMFILE
+	JEQ  few
 	TESTQ AX, AX
 	JLT  limits
 	MOVQ AX, R13
+	ADDQ $const_fewest, AX
+	CMPQ AX, R12
+	JHI  few
 	CMPQ R12, $const_Descriptors
 	JLS  duplicate
 	MOVQ $const_Descriptors, R12
@@ -144,11 +154,27 @@ out:
 	ADDQ $32, SP
 	RET
 
+few:
+	MOVQ ·noDescriptors(SB), SI
+	MOVQ ·noDescriptors+8(SB), DX
+	JMP  end<>(SB)
+
+// end says what is at SI, DX bytes, and has the program end with 1.
+TEXT end<>(SB), NOSPLIT|NOFRAME, $0
+	MOVL $2, DI
+	MOVL $SYS_write, AX
+	SYSCALL
+	MOVL $1, DI
+	MOVL $SYS_exit_group, AX
+	SYSCALL
+	INT  $3
+
 // mmap is what the Go runtime calls for mmap(2), as it calls that of a C library for
 // the sake of those who watch over memory: by the C ABI, with an errno as the result
 // if it fails. The first two chunks of the heap are going to consist of huge pages,
 // and a page or a few that the runtime maps for itself are found at once: of what is larger
-// it touches little.
+// it touches little. Where there is no memory, the runtime would say so with all its
+// goroutines.
 TEXT mmap<>(SB), NOSPLIT|NOFRAME, $0
 	MOVL CX, R10
 	CMPQ SI, $0x4000
@@ -186,7 +212,14 @@ done:
 
 failed:
 	NEGQ AX
+	CMPQ AX, $ENOMEM
+	JEQ  none
 	RET
+
+none:
+	MOVQ ·noMemory(SB), SI
+	MOVQ ·noMemory+8(SB), DX
+	JMP  end<>(SB)
 
 // func madvise(at, size, advice uintptr) int
 TEXT ·madvise(SB), NOSPLIT, $0-32

@@ -95,6 +95,22 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
+// Where the Go runtime could not begin, or would panic as soon as it needs more, a program
+// ends with a line that says what there is too little of.
+func TestTooLittle(t *testing.T) {
+	say := testkit.BuildGlis(t, "./testdata/say")
+	for _, c := range []struct{ limit, want string }{
+		{"ulimit -n 8", "ulimit -n"}, {"ulimit -n 3", "ulimit -n"},
+		{"ulimit -v 400000", "ulimit -v"}, {"ulimit -v 1000000", "ulimit -v"},
+	} {
+		cmd := exec.Command("/bin/sh", "-c", c.limit+`; exec "$0"`, say)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 1 || !strings.HasPrefix(string(out), "Error (start): ") || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), c.want) {
+			t.Errorf("%s: %v\n%s", c.limit, err, out)
+		}
+	}
+}
+
 // The heap of such a program consists of huge pages from its beginning, wherever the
 // runtime has it begin.
 func TestHeapHuge(t *testing.T) {
