@@ -462,3 +462,20 @@ func cut(t *testing.T, path string, n int64) (repair func()) {
 		}
 	}
 }
+
+// Where /dev/null is missing, as in a bare chroot, the guardian can't begin: both verbs say
+// how to make it.
+func TestNoNull(t *testing.T) {
+	e, p, dir := glisOnly(t), ticking(t), testkit.NewDir(t)
+	whole := testkit.NewDir(t)
+	e.Save(t, p.PID, whole, "--leave-running")
+	bare := e
+	bare.Path = filepath.Join(dir, "bare")
+	script := "#!/bin/sh\nexec " + testkit.RequireProgram(t, "unshare", "util-linux") + ` --mount sh -c 'mount -t tmpfs none /dev; exec "$0" "$@"' ` + e.Path + ` "$@"` + "\n"
+	mustDo(t, os.WriteFile(bare.Path, []byte(script), 0o755))
+	img := testkit.NewDir(t)
+	harmless(t, bare, p, img, "/dev/null", "mknod")
+	empty(t, img)
+	p.Kill()
+	refused(t, bare, []string{"restore", "-d", "-D", whole}, "/dev/null", "mknod")
+}

@@ -24,6 +24,8 @@ func advised(stage string, err error) error {
 		return fmt.Errorf("%w; allow Glis to open more (ulimit -n)", err)
 	case stage == "dump" && errors.Is(err, unix.EFBIG):
 		return fmt.Errorf("%w; allow larger files (ulimit -f), or give a directory on a file system that has them (-D)", err)
+	case errors.Is(err, unix.EFBIG):
+		return fmt.Errorf("%w; allow larger files (ulimit -f)", err)
 	case stage == "dump" && noImage(err):
 		return fmt.Errorf("%w; give another directory, in which files can be made (-D)", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):

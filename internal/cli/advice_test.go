@@ -30,6 +30,7 @@ func TestAdvised(t *testing.T) {
 		{"restore", unix.EMFILE, "ulimit -n"},
 		{"restore", fmt.Errorf("raise it (ulimit -Hn): %w", unix.EMFILE), ""},
 		{"dump", unix.EFBIG, "ulimit -f"},
+		{"restore", unix.EFBIG, "ulimit -f"},
 		{"dump", unix.EPERM, ""},
 		{"dump", image.ErrRemoved, "a directory that stays"},
 		{"dump", &fs.PathError{Op: "open", Path: "/proc/pages-1.img", Err: unix.ENOENT}, "another directory"},

@@ -115,7 +115,7 @@ func socketpair(ours **fd.FD) (*fd.FD, error) {
 func spawn(role Role, files []int) (*stub.Birth, error) {
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", os.DevNull, err)
+		return nil, fmt.Errorf("open %s: %w%s", os.DevNull, err, nullAdvice(err))
 	}
 	defer unix.Close(null)
 	program, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -132,6 +132,15 @@ func spawn(role Role, files []int) (*stub.Birth, error) {
 		Exe: fdProgram, Argv: []string{argument, string(role)}, Env: []string{"GOMAXPROCS=1"},
 	}
 	return w.Begin()
+}
+
+// nullAdvice is what to do where /dev/null is missing, as in a bare chroot, or can't
+// be opened for writing.
+func nullAdvice(err error) string {
+	if errors.Is(err, unix.EMFILE) {
+		return ""
+	}
+	return "; make it (mknod -m 666 " + os.DevNull + " c 1 3)"
 }
 
 // PID is the guardian's process.
