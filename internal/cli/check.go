@@ -19,10 +19,9 @@ func (a *App) check(c *call) int {
 	if !ok {
 		return exitError
 	}
-	ctx, _ := a.interruptible()
-	report, err := a.Engine.Check(ctx, o, s.log)
+	report, err := a.Engine.Check(s.ctx, o, s.log)
 	if err != nil {
-		return s.fail(stopped(ctx, err), "")
+		return s.fail(stopped(s.ctx, err), "")
 	}
 	defer s.close()
 	for _, reason := range report.Required {

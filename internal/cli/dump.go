@@ -25,12 +25,11 @@ func (a *App) dump(c *call) int {
 	if !ok {
 		return exitError
 	}
-	ctx, _ := a.interruptible()
 	p := a.progress(c.verb.name, s.quiet())
-	stats, err := a.Engine.Dump(ctx, o, s.log, append(p.observers(), scripts(&o.Common, o.Scripts, s.log)...))
+	stats, err := a.Engine.Dump(s.ctx, o, s.log, append(p.observers(), scripts(&o.Common, o.Scripts, s.log)...))
 	p.end()
 	if err != nil {
-		return s.fail(stopped(ctx, err), "Dumping FAILED.")
+		return s.fail(stopped(s.ctx, err), "Dumping FAILED.")
 	}
 	s.log.Info("Dumping finished successfully")
 	if o.Stats {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 
@@ -14,7 +13,7 @@ func (a *App) inspect(c *call) int {
 	if !ok {
 		return a.fail(c.verb.name, fmt.Errorf("settings of type %T", c.settings))
 	}
-	return a.look(c, &o.Common, func(ctx context.Context, s *session) error { return a.Engine.Inspect(ctx, o, a.Stdout, s.log) })
+	return a.look(c, &o.Common, func(s *session) error { return a.Engine.Inspect(s.ctx, o, a.Stdout, s.log) })
 }
 
 // verify compares images with their checksums.
@@ -23,12 +22,12 @@ func (a *App) verify(c *call) int {
 	if !ok {
 		return a.fail(c.verb.name, fmt.Errorf("settings of type %T", c.settings))
 	}
-	return a.look(c, &o.Common, func(ctx context.Context, s *session) error { return a.Engine.Verify(ctx, o, a.Stdout, s.log) })
+	return a.look(c, &o.Common, func(s *session) error { return a.Engine.Verify(s.ctx, o, a.Stdout, s.log) })
 }
 
 // look does what a verb does that only looks at images. The directory may
 // stand behind the verb.
-func (a *App) look(c *call, common *options.Common, f func(context.Context, *session) error) int {
+func (a *App) look(c *call, common *options.Common, f func(*session) error) int {
 	if err := c.dirFromWord(common); err != nil {
 		return a.fail(c.verb.name, err)
 	}
@@ -36,9 +35,8 @@ func (a *App) look(c *call, common *options.Common, f func(context.Context, *ses
 	if !ok {
 		return exitError
 	}
-	ctx, _ := a.interruptible()
-	if err := f(ctx, s); err != nil {
-		return s.fail(stopped(ctx, err), "")
+	if err := f(s); err != nil {
+		return s.fail(stopped(s.ctx, err), "")
 	}
 	s.close()
 	return exitOK

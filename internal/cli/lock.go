@@ -34,10 +34,9 @@ func (a *App) lockWith(c *call, act func(context.Context, *options.Lock, *slog.L
 	if !ok {
 		return exitError
 	}
-	ctx, _ := a.interruptible()
-	n, err := act(ctx, o, s.log)
+	n, err := act(s.ctx, o, s.log)
 	if err != nil {
-		return s.fail(stopped(ctx, err), "")
+		return s.fail(stopped(s.ctx, err), "")
 	}
 	fmt.Fprintf(a.Stdout, done, n)
 	s.close()

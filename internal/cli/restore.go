@@ -49,12 +49,11 @@ func restoreConflicts(o *options.Restore) error {
 
 // restoreIn restores, and then waits or becomes another program.
 func (a *App) restoreIn(s *session, o *options.Restore) int {
-	ctx, stop := a.interruptible()
 	p := a.progress(s.stage, s.quiet())
-	r, err := a.Engine.Restore(ctx, o, s.log, append(p.observers(), scripts(&o.Common, o.Scripts, s.log)...))
+	r, err := a.Engine.Restore(s.ctx, o, s.log, append(p.observers(), scripts(&o.Common, o.Scripts, s.log)...))
 	p.end()
 	if err != nil {
-		return s.fail(stopped(ctx, err), "Restoring FAILED.")
+		return s.fail(stopped(s.ctx, err), "Restoring FAILED.")
 	}
 	// From here on the processes live their own lives: a signal ends Glis as
 	// it ends criu, and nothing is taken back. One that came when it was too
@@ -62,7 +61,7 @@ func (a *App) restoreIn(s *session, o *options.Restore) int {
 	var late os.Signal
 	stays := len(o.ExecCmd) > 0 || o.Waits()
 	if stays {
-		late = stop()
+		late = s.stop()
 	}
 	s.log.Info("Restore finished successfully. Tasks resumed.")
 	if o.Stats {

@@ -23,6 +23,8 @@ type session struct {
 	common *options.Common
 	log    *slog.Logger
 	file   *os.File // the log file, or nil
+	ctx    context.Context
+	stop   func() os.Signal // see interruptible
 }
 
 // access is what a verb does in the images directory.
@@ -33,9 +35,11 @@ const (
 	writes
 )
 
-// open checks the directories and opens the log. When it fails it has said so.
+// open checks the directories and opens the log: the first line of that is written when
+// its reader may be gone already. When it fails it has said so.
 func (a *App) open(c *call, common *options.Common, how access) (*session, bool) {
 	s := &session{app: a, stage: c.verb.name, common: common}
+	s.ctx, s.stop = a.interruptible()
 	err := checkDir("images directory", "-D", common.ImagesDir, how)
 	if err == nil && common.WorkDir != common.ImagesDir {
 		err = checkDir("working directory", "-W", common.WorkDir, reads)

@@ -163,6 +163,23 @@ func TestSignalsAfterwards(t *testing.T) {
 	}
 }
 
+// TestReaderGone: a log that nobody reads is no reason to end, from its first line on; criu
+// goes on, too.
+func TestReaderGone(t *testing.T) {
+	noticed(t, []syscall.Signal{syscall.SIGPIPE})
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer write.Close()
+	read.Close()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "restore", "-d", "-v4", "-D", t.TempDir())
+	cmd.Env, cmd.Stderr = append(os.Environ(), childEnv+"=1"), write
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // lastInstant, as a PID file, has the engine get a signal when the processes run
 // already, and Glis does not wait for them yet.
 const lastInstant = "/last-instant"
