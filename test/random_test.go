@@ -63,7 +63,6 @@ func randomly(t *testing.T, program func(seed int) testkit.Program, more ...stri
 
 // known are states that limits.md says are refused.
 var known = []string{"nobody else in the tree has open", "hasn't accepted it yet", "no longer shown",
-	"it was disconnected (connect to AF_UNSPEC), and an error",
 	"has never been in", "which is not its parent", "in more sessions", "not the first of a process", "which is gone; have the program delete it",
 	"can't be put back", "its connection has ended, and urgent data waits"}
 

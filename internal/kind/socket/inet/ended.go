@@ -62,10 +62,7 @@ func (l *look) checkClosed() error {
 	l.shutdown = own.Shutdown & shutBoth
 	failure := unix.Errno(own.Err)
 	if !l.connected && l.protocol == unix.IPPROTO_TCP {
-		if failure != 0 {
-			return l.refuse("it was disconnected (connect to AF_UNSPEC), and an error waits to be reported (SO_ERROR: %v), which isn't supported yet; let the process read it first", failure)
-		}
-		return nil
+		return l.hasFault(failure)
 	}
 	return l.hasEnded(failure, l.unread)
 }

@@ -154,8 +154,9 @@ type look struct {
 	heard    address // the only one, of a UDP socket without a peer, see portless.go
 	opts     socket.Saved
 	tcp      tcp.Info
-	optmem   uint32 // bytes that the kernel keeps for it
-	ended    *ended // its connection has
+	optmem   uint32     // bytes that the kernel keeps for it
+	ended    *ended     // its connection has
+	fault    unix.Errno // what waits to be reported at one that isn't connected
 	waiting  []*tcp.Waiting
 	written  map[netlock.Flow]int // of waiting
 	deferred int                  // clients that a listener isn't shown yet
@@ -418,6 +419,9 @@ func (l *look) checkState() error {
 			return err
 		}
 	}
+	if err := l.readFault(); err != nil {
+		return err
+	}
 	why, err := tcp.Refusal(l.fd.Int(), info, l.protocol)
 	if err == nil {
 		err = l.readCookies()
@@ -453,6 +457,9 @@ func (l *look) putExtra() error {
 	}
 	l.ended.put(e)
 	l.inbox.put(e)
+	if l.fault != 0 {
+		e.Error = proto.Uint32(uint32(l.fault))
+	}
 	if l.mark != nil {
 		e.Urgent = &extra.Urgent{Offset: &l.mark.Offset, Read: &l.mark.Read}
 	}

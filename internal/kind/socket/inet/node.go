@@ -56,6 +56,7 @@ type more struct {
 	groups  []*membership
 	keys    []*secret
 	cookies []byte
+	fault   unix.Errno // what waits to be reported
 }
 
 // few is what it has of that, to be looked at.
@@ -235,7 +236,7 @@ func (n *node) finish(h linux.Hand, own *fd.FD, at address) error {
 	if err != nil {
 		return err
 	}
-	if err := socket.SetInode(own.Int(), n.inode); err != nil {
+	if err := errors.Join(socket.SetInode(own.Int(), n.inode), n.setFault(own.Int())); err != nil {
 		return err
 	}
 	var touched []string

@@ -36,8 +36,8 @@ func table(s sort) socket.Table {
 		t = append(t, tcp.Options()...)
 	}
 	t = append(t, socket.Common()...)
-	if s.connected {
-		t = slices.DeleteFunc(t, func(o socket.Option) bool { return slices.Contains(told, o.Name) })
+	if s.tcpLike() {
+		t = slices.DeleteFunc(t, func(o socket.Option) bool { return s.tells(o.Name) })
 	}
 	const sol = unix.SOL_SOCKET
 	t = append(t,
@@ -82,9 +82,15 @@ func Table(family, typ, protocol int, connected bool) socket.Table {
 	return table(s)
 }
 
-// told are options of a connection that tell of its first or last packet, and
-// can't be set.
-var told = []string{"SO_INCOMING_CPU", "IP_MULTICAST_IF", "IP_MULTICAST_TTL", "IPV6_MULTICAST_IF", "IPV6_MULTICAST_HOPS"}
+// tells tells whether an option of a stream can't be set: of a connection, also of one that
+// was disconnected since, it tells of the first or last packet.
+func (s sort) tells(option string) bool {
+	switch option {
+	case "IP_MULTICAST_IF", "IP_MULTICAST_TTL", "IPV6_MULTICAST_IF", "IPV6_MULTICAST_HOPS":
+		return true
+	}
+	return option == "SO_INCOMING_CPU" && s.connected
+}
 
 // inner is the rows of level IPPROTO_IP of an IPv6 socket, which also talks
 // IPv4: criu's fields are those of its own family, and some options are one

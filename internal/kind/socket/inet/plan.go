@@ -116,7 +116,7 @@ func (k *Kind) node(p *plan.Plan, e *fdinfo.FileEntry) (*node, error) {
 		err = n.planConnection(p)
 	}
 	if err == nil {
-		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planSharing(x), n.planKeys(x), n.planBesides(x), n.planShutBefore(x), n.checkVacant())
+		err = errors.Join(n.planWaiting(p), n.planInbox(x), n.planSharing(x), n.planKeys(x), n.planBesides(x), n.planShutBefore(x), n.planFault(x), n.checkVacant())
 	}
 	n.forgetOptions()
 	return n, err

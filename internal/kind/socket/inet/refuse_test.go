@@ -1,7 +1,6 @@
 package inet
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket/tcp"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
@@ -134,11 +132,6 @@ func TestRefused(t *testing.T) {
 			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_UDP, unix.UDP_ENCAP, unix.UDP_ENCAP_L2TPINUDP))
 			return d.Int()
 		}},
-		{"disconnected", "AF_UNSPEC", func(t *testing.T) int {
-			c := client(t, tcp4, listener(t).Int())
-			must(t, linux.Connect(c.Int(), binary.NativeEndian.AppendUint16(nil, unix.AF_UNSPEC)))
-			return c.Int()
-		}},
 		{"repaired", "repair mode", func(t *testing.T) int {
 			d := tcp4.make(t)
 			must(t, unix.SetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_REPAIR, 1))
@@ -165,7 +158,7 @@ func TestRefused(t *testing.T) {
 	// What is said where the kernel's memory can't be read; "" if it is not noticed then.
 	blind := map[string]string{
 		"part of a datagram with a flow label": "what can't be known", "part of a datagram with a time stamp to come": "what can't be known",
-		"disconnected": "isn't known", "without copies": "can't be known", "keys of TCP-AO": "can't be known",
+		"without copies": "can't be known", "keys of TCP-AO": "can't be known",
 	}
 	_, unknown := New().memory()
 	for _, tt := range tests {

@@ -73,7 +73,7 @@ func (s sort) lookInside(m *kmem.Reader, fd int, e *extra.SocketEntry) (*kmem.St
 			e.MaxSegment = proto.Uint32(uint32(n))
 		}
 	}
-	if !s.connected { // else the interface that multicast goes to is that of its first packet
+	if !s.tcpLike() { // else the interface that multicast goes to is that of its first packet
 		if err := readMulticast(own, e); err != nil {
 			return nil, err
 		}

@@ -36,6 +36,7 @@ var reasons = map[ID]string{
 	{sol, unix.SO_COOKIE}: "nobody can set it", {sol, unix.SO_NETNS_COOKIE}: tells, {sol, unix.SO_BUSY_POLL_BUDGET}: otherwise, {sol, unix.SO_DEVMEM_DONTNEED}: acts,
 	{sol, 84}: "SO_INQ, carried over by other code",
 
+	{ip, unix.IP_MULTICAST_IF}: elsewhere, {ip, unix.IP_MULTICAST_TTL}: elsewhere, {ip6, unix.IPV6_MULTICAST_IF}: elsewhere, {ip6, unix.IPV6_MULTICAST_HOPS}: elsewhere,
 	{ip, unix.IP_HDRINCL}: elsewhere, {ip, unix.IP_OPTIONS}: otherwise, {ip, unix.IP_ROUTER_ALERT}: elsewhere, {ip, unix.IP_PKTOPTIONS}: tells,
 	{ip, unix.IP_MTU}: tells, {ip, unix.IP_XFRM_POLICY}: otherwise, {ip, unix.IP_NODEFRAG}: elsewhere, {ip, unix.IP_PROTOCOL}: tells,
 	{ip, unix.IP_ADD_MEMBERSHIP}: membership, {ip, unix.IP_DROP_MEMBERSHIP}: membership, {ip, unix.IP_UNBLOCK_SOURCE}: membership,

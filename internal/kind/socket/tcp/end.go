@@ -68,7 +68,7 @@ func (e *End) Make(fd int, connect func(port uint16) error) error {
 		}
 		return e.Refuse(fd, connect)
 	}
-	s, p := e.stream(), Path{Local: e.Local, Device: e.Device}
+	s := e.stream()
 	if err := s.Begin(linux.Hand{}, fd); err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (e *End) Make(fd int, connect func(port uint16) error) error {
 	if err != nil {
 		return err
 	}
-	p.Remote = netip.AddrPortFrom(e.Local.Addr(), port)
+	p := Path{Local: e.Local, Remote: netip.AddrPortFrom(e.Local.Addr(), port), Device: e.Device}
 	if err := s.Finish(linux.Hand{}, fd, p); err != nil {
 		return err
 	}
