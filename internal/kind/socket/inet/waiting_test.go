@@ -124,6 +124,35 @@ func TestWaitingTwice(t *testing.T) {
 	}
 }
 
+// A client that takes small segments only, and was reset while it waited, is sent none.
+func TestWaitingSmallReset(t *testing.T) {
+	d := tcp4.bound(t, "127.0.0.1")
+	must(t, unix.Listen(d.Int(), 1))
+	at, err := unix.Getsockname(d.Int())
+	must(t, err)
+	c := tcp4.make(t)
+	must(t, unix.SetsockoptInt(c.Int(), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 200))
+	must(t, unix.Connect(c.Int(), at))
+	must(t, unix.Sendmsg(c.Int(), []byte("text"), nil, nil, 0))
+	abort(t, c)
+	o := &options.Dump{}
+	o.TCPEstablished = true
+	in, err := dumped(t, o, d.Int())
+	testkit.KernelMemory(t, err)
+	holdAll(t, in)
+	must(t, d.Close())
+	fds := restored(t, in)
+	n, _, err := unix.Accept4(fds[1], unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	must(t, err)
+	defer unix.Close(n)
+	failed, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ERROR)
+	must(t, err)
+	var b [10]byte
+	if got, err := unix.Read(n, b[:]); err != nil || string(b[:got]) != "text" || unix.Errno(failed) != unix.ECONNRESET {
+		t.Errorf("read %q, %v, after error %d", b[:max(0, got)], err, failed)
+	}
+}
+
 // A client may have come to another port than that which the listener is bound to: rules
 // (tproxy) and programs (sk_lookup) lead it there.
 func TestWaitingElsewhere(t *testing.T) {

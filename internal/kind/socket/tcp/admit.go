@@ -291,7 +291,11 @@ func (a *Admitter) tell(w *Waiting) {
 	attrs, e := m[toldAttrs:], w.Entry
 	ne.PutUint32(attrs[0:], w.Echo)
 	ne.PutUint32(attrs[4:], e.GetTimestamp())
-	ne.PutUint16(attrs[8:], uint16(e.GetMssClamp()))
+	mss := e.GetMssClamp()
+	if w.State == Closed { // nothing is sent by it any more
+		mss = max(mss, w.leastMSS())
+	}
+	ne.PutUint16(attrs[8:], uint16(mss))
 	flag := func(at int, option uint32) {
 		if e.GetOptMask()&option != 0 {
 			attrs[at] = 1
