@@ -91,8 +91,8 @@ func TestEveryCriuShortOption(t *testing.T) {
 	}
 }
 
-// TestRowsAreSound looks for mistakes in the tags.
-func TestRowsAreSound(t *testing.T) {
+// TestTagsAreSound looks for mistakes in the tags.
+func TestTagsAreSound(t *testing.T) {
 	known := strings.Fields("opt alias arg implied no def min path clears group help rpc supported only by own")
 	for _, v := range Verbs() {
 		checkTags(t, reflect.TypeOf(New(v)).Elem(), known)

@@ -343,6 +343,11 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: %+v", test.line, r.engine.check)
 		}
 	}
+	// An empty name, as a script may have it of a variable that isn't set, is none.
+	r := newTestRun()
+	if code := r.run("check --feature="); code != 1 || r.engine.check != nil {
+		t.Errorf("an empty feature: %d, %q", code, r.out.String())
+	}
 }
 
 func TestInspect(t *testing.T) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,6 +13,9 @@ func (a *App) check(c *call) int {
 	o, ok := c.settings.(*options.Check)
 	if !ok {
 		return a.fail(c.verb.name, fmt.Errorf("settings of type %T", c.settings))
+	}
+	if o.Feature == "" && (has(c.given, "feature") || has(c.configured, "feature")) {
+		return a.fail(c.verb.name, errors.New("--feature is empty; give a name, or leave it out to check all"))
 	}
 	o.Extra = o.Extra || o.All
 	o.Experimental = o.Experimental || o.All
