@@ -284,6 +284,31 @@ func (p *pair) set(t testing.TB, end, level, opt, v int) {
 	must(t, unix.SetsockoptInt(p.ends[end].Int(), level, opt, v))
 }
 
+// Segments are as large as before from the first one on, be it that something waits.
+func TestConnectionSegments(t *testing.T) {
+	for _, s := range []sort{tcp4, tcp6} {
+		ip := map[int]string{unix.AF_INET: "127.0.0.1", unix.AF_INET6: "::1"}[s.family]
+		for _, bytes := range []int{0, 1000} {
+			p := paired(t, s, ip)
+			p.send(t, 0, bytes)
+			size := func() (of [2]int) {
+				for i, d := range p.ends {
+					var err error
+					of[i], err = unix.GetsockoptInt(d.Int(), unix.IPPROTO_TCP, unix.TCP_MAXSEG)
+					must(t, err)
+				}
+				return of
+			}
+			want := size()
+			p.move(t, 0, 1)
+			if got := size(); got != want {
+				t.Errorf("%v, %d bytes: segments of %d bytes, were %d", ip, bytes, got, want)
+			}
+			p.drain(t, 1)
+		}
+	}
+}
+
 func TestConnectionOptions(t *testing.T) {
 	p := paired(t, tcp4, "127.0.0.1")
 	sol, ip, level := unix.SOL_SOCKET, unix.IPPROTO_IP, unix.IPPROTO_TCP

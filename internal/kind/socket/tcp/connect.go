@@ -151,7 +151,7 @@ func (s *Stream) finishBusy(fd int, p Path) error {
 	if err := s.close(fd, p); err != nil {
 		return err
 	}
-	return s.open(h, fd, p)
+	return s.open(h, fd)
 }
 
 // idle tells whether nothing is in the queues of a connection that both ends can
@@ -166,14 +166,14 @@ func (s *Stream) finishIdle(h linux.Hand, fd int, p Path) error {
 	if err := s.agree(h, fd); err != nil {
 		return err
 	}
-	if err := s.open(h, fd, p); err != nil || p.v6() {
+	if err := s.open(h, fd); err != nil {
 		return err
 	}
-	return sizeAnew(h, fd)
+	return sizeAnew(h, fd, p)
 }
 
 // open sets the window.
-func (s *Stream) open(h linux.Hand, fd int, p Path) error {
+func (s *Stream) open(h linux.Hand, fd int) error {
 	if !s.hasWindow() {
 		return nil
 	}
@@ -182,12 +182,6 @@ func (s *Stream) open(h linux.Hand, fd int, p Path) error {
 	w[2] = max(w[1], w[2])
 	if s.timed() {
 		w[0] = s.Entry.GetInqSeq() - asked
-	}
-	if p.v6() && w[1] > 0 {
-		// What sizeSegments does needs IPv4. But a window that becomes larger
-		// than ever is another reason to work the size out anew.
-		w[1] = max(w[1]-1, least)
-		w[2] = w[1]
 	}
 	return setWindow(h, fd, w)
 }
@@ -243,8 +237,7 @@ func appendWords(b []byte, words []uint32) []byte {
 
 // sizeSegments has the kernel work out anew how large a segment can be: it did
 // so when the socket was connected, for a peer of which nothing was known, and
-// would keep to 536 bytes until the path changes. Setting no IP options is a
-// change to it, see do_ip_setsockopt() in net/ipv4/ip_sockglue.c. Nothing can
+// would keep to 536 bytes, with IPv6 to 1220, until the path changes. Nothing can
 // be sent yet, as there is no window yet.
 func (s *Stream) sizeSegments(fd int, p Path) error {
 	if s.hasWindow() {
@@ -253,15 +246,23 @@ func (s *Stream) sizeSegments(fd int, p Path) error {
 			return err
 		}
 	}
-	if p.v6() {
-		return nil // see open
-	}
-	return sizeAnew(linux.Hand{}, fd)
+	return sizeAnew(linux.Hand{}, fd, p)
 }
 
-func sizeAnew(h linux.Hand, fd int) error {
-	if err := h.Setsockopt(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, nil); err != nil {
-		return fmt.Errorf("set IP_OPTIONS to none: %w", err)
+// sizeAnew has it be worked out. Setting no IP options is a change to the path, see
+// do_ip_setsockopt() in net/ipv4/ip_sockglue.c, and so are headers of IPv6 that are none, see
+// ipv6_update_options() in net/ipv6/ipv6_sockglue.c. These are taken away again.
+func sizeAnew(h linux.Hand, fd int, p Path) error {
+	if !p.v6() {
+		if err := h.Setsockopt(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, nil); err != nil {
+			return fmt.Errorf("set IP_OPTIONS to none: %w", err)
+		}
+		return nil
+	}
+	for _, v := range [][]byte{make([]byte, 4), nil} {
+		if err := h.Setsockopt(fd, unix.IPPROTO_IPV6, unix.IPV6_2292PKTOPTIONS, v); err != nil {
+			return fmt.Errorf("set IPV6_2292PKTOPTIONS to none: %w", err)
+		}
 	}
 	return nil
 }
