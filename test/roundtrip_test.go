@@ -94,6 +94,7 @@ var targets = []target{
 	{name: "hugepagesmore", src: "hugepages", args: []string{"more"}, needs: twentyHugePages, noCRIU: "System V shared memory wants an IPC namespace of its own"},
 	{name: "aio", generations: 3, needs: kernelMemory},
 	{name: "cow", args: []string{"same"}},
+	{name: "cowolder", src: "cow", args: []string{"older"}, generations: 3, noCRIU: "only what the parent still has is shared again"},
 	{name: "cowsplit", src: "cow", args: []string{"split"}, noCRIU: "mappings cut after the fork are not shared again"},
 	{name: "vmas", args: []string{"3000"}},
 	{name: "regular", args: []string{"8"}},

@@ -270,6 +270,11 @@ func (d *dump) dumpMemory() error {
 
 // putMemory hands in the descriptions, with what the tasks said about them.
 func (d *dump) putMemory() error {
+	if _, ok := image.DirOf(d.pagesStore()); ok && !d.many() {
+		if err := mem.Elders(d.ctx, d.spaces); err != nil {
+			return err
+		}
+	}
 	i := 0
 	for _, t := range d.tree.Tasks {
 		if err := d.ended(); err != nil {

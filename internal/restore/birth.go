@@ -26,6 +26,10 @@ type birth struct {
 	// before anything else: clones is what that one clones so.
 	by     *task
 	clones []*task
+	// elder is a sibling who clones it, since it shares more memory with that than with its
+	// parent: juniors is whom that one clones so.
+	elder   *task
+	juniors []*task
 	// afar is one of the session that this task is in, further below its parent, who clones it
 	// when all others are there, with memory that is not its parent's. leads is set on one that
 	// has ended, and makes its session at once for that.

@@ -298,10 +298,15 @@ func (r *restore) build(ctx context.Context, t *task, before *relay) error {
 }
 
 // childless tells whether a task clones nobody.
-func (t *task) childless() bool { return len(t.birth.early)+len(t.birth.late) == 0 }
+func (t *task) childless() bool {
+	return len(t.birth.early)+len(t.birth.late)+len(t.birth.juniors) == 0
+}
 
 // makeChildren makes a task's children, and its session between them.
 func (r *restore) makeChildren(ctx context.Context, t *task, before *relay) error {
+	if err := r.cloneJuniors(ctx, t, before); err != nil {
+		return err
+	}
 	if len(t.birth.early) > 0 {
 		if err := r.cloneChildren(ctx, t, t.birth.early, before); err != nil {
 			return err

@@ -26,10 +26,7 @@ func (r *restore) layout(ctx context.Context, t *task, before *relay) error {
 	if err := r.begin(b, t); err != nil {
 		return err
 	}
-	var parent *mem.Space
-	if t.parent != nil && t.birth.afar == nil {
-		parent = t.parent.space
-	}
+	parent := t.forkOf()
 	t.space.Clear(b, parent, mem.Range{Start: t.live.arena.Base(), Size: t.live.arena.Size()})
 	uses := t.space.Files()
 	numbers, err := r.lend(ctx, b, t, uses)
@@ -94,6 +91,9 @@ func (r *restore) parentOf(t *task) (*thread, error) {
 	from := t.parent
 	if t.birth.afar != nil {
 		from = t.birth.afar
+	}
+	if t.birth.elder != nil {
+		from = t.birth.elder
 	}
 	for from.zombie {
 		from = from.parent

@@ -23,6 +23,7 @@ func makePlan(tr *tree, store image.Store, files fileEntries, o *options.Restore
 	if err := tr.planBirths(o); err != nil {
 		return nil, err
 	}
+	tr.planElders()
 	if err := tr.checkSharing(); err != nil {
 		return nil, err
 	}
@@ -78,12 +79,8 @@ func planEach(p *plan.Plan, tr *tree, set *kinds.Set, each func(func(*fdinfo.Fil
 // wantHuge counts the huge pages that memory needs.
 func wantHuge(tr *tree, env *plan.CheckEnv) {
 	for _, t := range tr.tasks {
-		var parent *mem.Space
-		if t.parent != nil {
-			parent = t.parent.space
-		}
 		if !t.zombie {
-			t.space.WantHuge(&env.Huge, parent)
+			t.space.WantHuge(&env.Huge, t.forkOf())
 		}
 	}
 }

@@ -26,7 +26,8 @@ import (
 //	shared/pagemap-CHILD.img = pagemap-PARENT.img
 //	shared/pages-N.img       = pages-N.img
 //
-// If the parent shares pages with its own parent, shared has such a parent too.
+// If the parent shares pages with its own parent, shared has such a parent too. In place of
+// the parent it may be a sibling, see elder.go.
 // criu then finds equal contents and lets the child keep what it has from its
 // parent; Glis knows it from the start.
 
@@ -62,6 +63,9 @@ func (d *drainer) cow(spaces []*Space) error {
 	for _, s := range spaces {
 		byTask[s.task] = s
 		p := byTask[s.task.Parent]
+		if s.elder != nil {
+			p = s.elder
+		}
 		if p == nil || f.shares[p] >= deepest {
 			continue
 		}
@@ -177,23 +181,39 @@ func (m *matcher) read(part pages.Span) error {
 	if err := context.Cause(m.ctx); err != nil {
 		return err
 	}
-	m.words = m.words[:0]
-	some := false
-	err := m.own.Words(part, func(_, w uint64) {
-		w = shareable(w)
-		some = some || w != 0
-		m.words = append(m.words, w)
-	})
-	if err != nil || !some {
+	some, err := m.shareables(part)
+	if err != nil || some == 0 {
 		return err
 	}
+	_, err = m.compare(part)
+	return err
+}
+
+// shareables leaves in words those of the task that may be another's, too, 0 for the others.
+func (m *matcher) shareables(part pages.Span) (n int, err error) {
+	m.words = m.words[:0]
+	err = m.own.Words(part, func(_, w uint64) {
+		if w = shareable(w); w != 0 {
+			n++
+		}
+		m.words = append(m.words, w)
+	})
+	return n, err
+}
+
+// compare leaves of words those that are its parent's, and counts them.
+func (m *matcher) compare(part pages.Span) (n int, err error) {
 	i := 0
-	return m.its.Words(part, func(_, w uint64) {
-		if shareable(w) != m.words[i] {
+	err = m.its.Words(part, func(_, w uint64) {
+		switch {
+		case shareable(w) != m.words[i]:
 			m.words[i] = 0
+		case m.words[i] != 0:
+			n++
 		}
 		i++
 	})
+	return n, err
 }
 
 // shareable returns what tells a page from others, 0 if it can't be another

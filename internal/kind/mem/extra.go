@@ -19,6 +19,7 @@ const (
 	mmExtra protowire.Number = 1500 // varint, mmExtra* below
 	mmAuxv  protowire.Number = 1501 // bytes: what follows the values that fit into criu
 	mmTHP   protowire.Number = 1502 // varint: flags of PR_SET_THP_DISABLE
+	mmElder protowire.Number = 1503 // varint: number of the elder, see elder.go
 )
 
 const (
@@ -35,6 +36,10 @@ const (
 // mmExtraCow says that a page in a parent checkpoint is, in fact, the same
 // page of memory as the parent task's.
 const mmExtraCow = 1 << 0
+
+// mmExtraElder says that it is the same page as its elder's instead. Who doesn't know of
+// that compares contents.
+const mmExtraElder = 1 << 1
 
 // putVarint adds a field of ours.
 func putVarint(m proto.Message, n protowire.Number, v uint64) {

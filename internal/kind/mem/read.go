@@ -122,6 +122,8 @@ func (s *Space) readAuxv() error {
 			s.extra = v
 		case mmAuxv:
 			s.auxv = append(s.auxv, b...)
+		case mmElder:
+			return s.readElder(v)
 		case mmTHP:
 			s.thp = v
 		}

@@ -58,20 +58,23 @@ type dumped struct {
 	found  []stretch // the pages to store, ascending
 	stacks []uint64  // pages that stack pointers point into, ascending
 
+	elder *Space // see elder.go; nil: it has none
+
 	scattered bool    // there are too many of found to keep
 	folded    *folded // see Fold; nil: it is not
 }
 
 // planned is what is known of a space to be restored only.
 type planned struct {
-	pieces  []piece // the stored pages, ascending
-	pagesID uint32  // of its pages file
-	extra   uint64  // see extra.go
-	auxv    []byte  // as PR_SET_MM_MAP takes it
-	thp     uint64  // flags of PR_SET_THP_DISABLE
-	vdso    []byte  // the contents of its vdso
-	store   image.Store
-	parent  *Space // whose fork the task begins as
+	pieces   []piece // the stored pages, ascending
+	pagesID  uint32  // of its pages file
+	extra    uint64  // see extra.go
+	elderPID uint32  // see Elder
+	auxv     []byte  // as PR_SET_MM_MAP takes it
+	thp      uint64  // flags of PR_SET_THP_DISABLE
+	vdso     []byte  // the contents of its vdso
+	store    image.Store
+	parent   *Space // whose fork the task begins as
 
 	segments *Attachable // that it attaches; nil: none
 }
