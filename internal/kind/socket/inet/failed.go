@@ -2,6 +2,7 @@ package inet
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -86,13 +87,45 @@ func (f *failed) meant(d *datagram) address {
 
 // again has the errors wait.
 func (f *failed) again(own int) error {
-	all := f.errs
-	if len(all) == 0 && f.err == 0 {
+	if len(f.errs) > 0 {
+		return f.tellAll(own, f.errs)
+	}
+	if f.err == 0 {
 		return nil
 	}
-	if len(all) == 0 {
-		all = []*datagram{f.message()}
+	back, err := unasked(own)
+	if err == nil {
+		err = f.tellAll(own, []*datagram{f.message()})
 	}
+	return errors.Join(err, back())
+}
+
+// unasked has a socket ask for no messages, until back is called: it had not when that came of
+// which there is an error alone.
+func unasked(own int) (back func() error, err error) {
+	var asked []linux.SockOpt
+	back = func() (err error) {
+		for _, o := range asked {
+			err = errors.Join(err, o.Set(own))
+		}
+		return err
+	}
+	for _, o := range []linux.SockOpt{{Level: unix.IPPROTO_IP, Name: unix.IP_RECVERR}, {Level: unix.IPPROTO_IPV6, Name: unix.IPV6_RECVERR}} {
+		was, err := unix.GetsockoptInt(own, o.Level, o.Name)
+		if err != nil || was == 0 {
+			continue // or it is none of IPv6
+		}
+		if err := o.Set(own); err != nil {
+			return back, err
+		}
+		o.Value = was
+		asked = append(asked, o)
+	}
+	return back, nil
+}
+
+// tellAll sends it messages, each as it is connected to whom that is about.
+func (f *failed) tellAll(own int, all []*datagram) error {
 	peer := f.peer
 	for _, d := range all {
 		if now := f.meant(d); now != peer {

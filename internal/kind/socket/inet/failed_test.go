@@ -121,6 +121,16 @@ func TestErrors(t *testing.T) {
 				toldAgain(t, func() int { return unreached(t, s, asked, told...) }, fmt.Sprint(s, asked, told))
 			}
 		}
+		// Who asks since is told the error alone.
+		toldAgain(t, func() int {
+			n := unreached(t, s, 0, all[0])
+			level, opt := unix.IPPROTO_IP, unix.IP_RECVERR
+			if s.family == unix.AF_INET6 {
+				level, opt = unix.IPPROTO_IPV6, unix.IPV6_RECVERR
+			}
+			must(t, unix.SetsockoptInt(n, level, opt, 1))
+			return n
+		}, "asked since")
 		// The messages stay when the error was read.
 		toldAgain(t, func() int {
 			n := unreached(t, s, 1, all[0], all[1])
