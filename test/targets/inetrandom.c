@@ -331,6 +331,8 @@ static void show(int after) {
 		poll(&p, 1, 0);
 		if (r->fuzzy)
 			in = 0, p.revents &= ~(POLLIN | POLLOUT);
+		if (t.tcpi_state == TCP_CLOSE && get(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT) > 0)
+			p.revents &= ~POLLOUT; // see docs/limits.md
 		int ports[2] = {r->lost ? 0 : port(fd, 0), port(fd, 1)};
 		if (after && r->ports[0] && memcmp(ports, r->ports, sizeof ports))
 			obs("%d: ports were %d to %d, are %d to %d", i, r->ports[0], r->ports[1], ports[0], ports[1]);
@@ -399,7 +401,7 @@ static void act(int cmd) {
 	else if (cmd == CALM)
 		for (int i = 0; i < sh->made; i++)
 			if (fds[i] >= 0 && sh->r[i].type == SOCK_STREAM)
-				calm(i, 1000), settle();
+				calm(i, 4000), settle(); // what is held back may take 3 s, see docs/limits.md
 	if (cmd == CLOSE)
 		for (int i = 0; i < sh->made; i++)
 			if (fds[i] >= 0)

@@ -157,6 +157,8 @@ static void disconnects(int no) {
 	int v;
 	if (r->waits || r->backlog >= 0 || (r->met && !r->own))
 		return;
+	if (r->type == SOCK_DGRAM && port(fds[no], 0) > 0 && !r->own)
+		return; // it gives up a port of the kernel's choice, see docs/limits.md
 	note("disconnect", no, v = connect(fds[no], &a.sa, sizeof a.sa));
 	settle();
 	if (v == 0)
@@ -168,6 +170,8 @@ static void shuts(int no) {
 	int how = rnd(3);
 	if (r->waits)
 		return;
+	if (r->fuzzy && how != SHUT_WR)
+		return; // what of a flood comes afterwards resets it
 	note((char *[]){"shut in", "shut out", "shut"}[how], no, shutdown(fds[no], how));
 	if (how != SHUT_WR && r->backlog >= 0)
 		r->backlog = -1, r->queued = 0, r->hole = 0;
