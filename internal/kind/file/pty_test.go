@@ -105,6 +105,45 @@ func TestPTYOwner(t *testing.T) {
 	}
 }
 
+// In criu's images only the file of a slave tells its mode, also of one that was hung up.
+func TestPTYMode(t *testing.T) {
+	for _, hung := range []bool{false, true} {
+		m, s := newTerminal(t)
+		g := self(t)
+		if err := unix.Fchmod(s, 0o604); err != nil {
+			t.Fatal(err)
+		}
+		if !hung {
+			g.add(m)
+		} else if err := unix.Dup3(open(t, "/dev/null", unix.O_RDONLY), m, unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		g.add(s)
+		g.mustDump()
+		infos, _ := g.im.Entries(image.TTYInfo)
+		for _, e := range infos {
+			e.Message.(*tty.TtyInfoEntry).SetUnknown(nil)
+		}
+		p, err := planAll(g.im, &options.Restore{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		modes := 0
+		nodes, _ := p.Nodes()
+		for _, n := range nodes {
+			switch n := n.(type) {
+			case *ptyNode:
+				modes |= int(n.set.mode)
+			case *hungNode:
+				modes |= int(n.set.pty.mode)
+			}
+		}
+		if modes != unix.S_IFCHR|0o604 {
+			t.Errorf("hung up: %t: mode %#o", hung, modes)
+		}
+	}
+}
+
 // The slave of openpty(3) doesn't have O_LARGEFILE, which open(2) always gives.
 func TestPTYSlaveFlags(t *testing.T) {
 	m, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)

@@ -70,7 +70,7 @@ type hungNode struct {
 }
 
 // planHungUp plans a slave that was hung up.
-func (k *TTY) planHungUp(b base, info *tty.TtyInfoEntry) (plan.Node, error) {
+func (k *TTY) planHungUp(b base, info *tty.TtyInfoEntry, path plan.ID) (plan.Node, error) {
 	index := info.GetPty().GetIndex()
 	if info.GetType() != tty.TtyType_PTY || index >= maxPTY || info.GetId() != index<<1 || k.infos[info.GetId()|1] != nil {
 		return nil, fmt.Errorf("a terminal that was hung up, but is no slave without a master (%#x): it can't be", info.GetId())
@@ -80,7 +80,7 @@ func (k *TTY) planHungUp(b base, info *tty.TtyInfoEntry) (plan.Node, error) {
 	}
 	s := k.hung[index]
 	if s == nil {
-		s = &hungSet{pty: ptySet{index: index, info: info, owner: info, ptmx: "/dev/ptmx"}}
+		s = &hungSet{pty: ptySet{index: index, info: info, owner: info, ptmx: "/dev/ptmx", path: path}}
 		k.hung[index] = s
 	}
 	n := &hungNode{base: b, set: s}

@@ -21,8 +21,10 @@ type ptySet struct {
 	owner   *tty.TtyInfoEntry // whose owner is the slave's: criu writes /dev/ptmx's into the master's
 	in, out []byte            // what is on the way to the slave, and to the master
 	master  *ptyNode
-	ptmx    string // where a new one is asked for
-	hold    *fd.FD // the master, as long as slaves are opened
+	ptmx    string  // where a new one is asked for
+	path    plan.ID // the slave's file, in which criu has its mode; 0: none
+	mode    uint32  // that, 0 for none
+	hold    *fd.FD  // the master, as long as slaves are opened
 	made    bool
 }
 
@@ -61,6 +63,9 @@ func (k *TTY) planPair(p *plan.Plan, e *fdinfo.FileEntry, b base) (plan.Node, er
 		return nil, err
 	}
 	n := &ptyNode{base: b, set: s, isMaster: in.GetTtyInfoId() == info.GetId()}
+	if in.GetTtyInfoId() == index<<1 {
+		s.path = plan.ID(in.GetRegfId())
+	}
 	if n.isMaster {
 		if s.master != nil {
 			return nil, fmt.Errorf("terminal %d has two masters", index)
@@ -109,6 +114,13 @@ func (k *TTY) pty(src plan.Source, index uint32, info *tty.TtyInfoEntry) (*ptySe
 		}
 	}
 	return s, nil
+}
+
+// readMode takes the mode of the slave's file from where criu has it.
+func (s *ptySet) readMode(p *plan.Plan) {
+	if file, ok := p.Node(s.path).(*regularNode); ok && file.mode&unix.S_IFMT == unix.S_IFCHR {
+		s.mode = file.mode
+	}
 }
 
 // checkPairs makes sure that each pseudo-terminal has its master.
@@ -263,6 +275,9 @@ func (s *ptySet) holdBack() error {
 // setInode gives the file of a new terminal its owner and mode.
 func (s *ptySet) setInode() error {
 	mode, _, ok := extra(s.info, ttyMode)
+	if !ok {
+		mode, ok = uint64(s.mode), s.mode != 0
+	}
 	if s.owner.Uid != nil {
 		if err := unix.Chown(s.name(), int(s.owner.GetUid()), int(s.owner.GetGid())); err != nil {
 			return fmt.Errorf("give it to user %d: %w", s.owner.GetUid(), err)

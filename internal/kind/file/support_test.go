@@ -195,7 +195,14 @@ func planAll(im *images, o *options.Restore) (*plan.Plan, error) {
 			return nil, err
 		}
 	}
-	_, err = p.Nodes()
+	if _, err := p.Nodes(); err != nil {
+		return nil, err
+	}
+	for _, k := range kinds {
+		if k, ok := k.(kind.Planner); ok {
+			err = errors.Join(err, k.Planned())
+		}
+	}
 	return p, err
 }
 

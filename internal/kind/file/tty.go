@@ -15,6 +15,7 @@ import (
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -34,6 +35,7 @@ type TTY struct {
 	sets    map[uint32]*ptySet         // of a restore, by number
 	outside map[device]uint32          // of a dump: those that the user has named
 	handed  map[*tty.TtyInfoEntry]bool // of a restore: those that are handed in
+	plan    *plan.Plan                 // of a restore
 }
 
 // Device numbers from include/uapi/linux/major.h.

@@ -22,6 +22,7 @@ func (k *TTY) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	if in == nil {
 		return entryError(e, "a terminal without its entry")
 	}
+	k.plan = p
 	b, err := newBase(e, in.GetId(), in.GetFlags(), in.GetFown())
 	if err != nil {
 		return err
@@ -37,7 +38,7 @@ func (k *TTY) Plan(p *plan.Plan, e *fdinfo.FileEntry) error {
 	case info == nil:
 		return entryError(e, "a terminal whose settings (%#x) are missing in tty-info.img", id)
 	case info.GetTermios() == nil:
-		n, err := k.planHungUp(b, info)
+		n, err := k.planHungUp(b, info, plan.ID(in.GetRegfId()))
 		if err != nil {
 			return entryError(e, "%v", err)
 		}
@@ -78,7 +79,15 @@ func (k *TTY) planOther(p *plan.Plan, e *fdinfo.FileEntry, b base, info *tty.Tty
 }
 
 // Planned implements kind.Planner.
-func (k *TTY) Planned() error { return k.checkPairs() }
+func (k *TTY) Planned() error {
+	for _, s := range k.sets {
+		s.readMode(k.plan)
+	}
+	for _, s := range k.hung {
+		s.pty.readMode(k.plan)
+	}
+	return k.checkPairs()
+}
 
 // read reads the terminals, and whether the tree was a job of its own.
 func (k *TTY) read(src plan.Source) error {
