@@ -35,6 +35,9 @@ func TestInterchange(t *testing.T) {
 					if x.noCRIUDump != "" && !way.e.Saver.Glis {
 						t.Skip("CRIU cannot dump it: " + x.noCRIUDump)
 					}
+					if x.noCRIUBack != "" && !way.e.Restorer.Glis {
+						t.Skip("CRIU cannot restore it: " + x.noCRIUBack)
+					}
 					testkit.Restored(t, way.e, x.program(t))
 				})
 			}

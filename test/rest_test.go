@@ -15,6 +15,9 @@ var rest = []struct{ name, lost string }{
 	// Connections that were sent; criu leaves them in repair mode.
 	{"tcpsentnames", ""},
 	// Options that criu has no field for, and with them what comes along.
+	// What one asks the first thread for, and when it ends.
+	{"firstends", `SigBlk|personality|timerslack|Cpus_allowed|[Ss]tate`},
+	{"firststopped", `root: first`},
 	{"unixpass", `option (29|35|76|84), |option 16, .* flags 0`},
 	// Files with another name, or a second one, those of names that it lost, and an error
 	// that waits.

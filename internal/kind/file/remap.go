@@ -164,7 +164,23 @@ func (k *Regular) readRemaps(src plan.Source) error {
 			return fmt.Errorf("remap-fpath.img: %w", err)
 		}
 	}
+	k.sameDead(names)
 	return nil
+}
+
+// sameDead finds the other files of processes that had ended: criu notes one of each.
+func (k *Regular) sameDead(names map[uint32]string) {
+	dead := map[uint32]bool{}
+	for _, r := range k.remaps {
+		if r.dead != 0 {
+			dead[r.dead] = true
+		}
+	}
+	for id, name := range names {
+		if pid := ofProc(name); dead[pid] && k.remaps[id] == nil {
+			k.remaps[id] = &remapped{dead: pid}
+		}
+	}
 }
 
 func (k *Regular) readRemap(m *remap.RemapFilePathEntry, names map[uint32]string, ghosts map[uint32]*ghostSet) error {
