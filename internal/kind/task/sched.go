@@ -1,7 +1,9 @@
 package task
 
 import (
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -162,6 +164,12 @@ func (Sched) Check(env *plan.CheckEnv, c *core.CoreEntry) error {
 	}
 	if (realtime(policy) || policy == unix.SCHED_DEADLINE || t.GetSchedNice() < 0) && !env.Capable(unix.CAP_SYS_NICE) {
 		return fmt.Errorf("scheduling policy %d with nice %d: Glis needs CAP_SYS_NICE to restore it", policy, t.GetSchedNice())
+	}
+	if policy == unix.SCHED_DEADLINE {
+		x, err := ReadExtra(c)
+		if err != nil || x[extraSched] == nil {
+			return cmp.Or(err, errors.New("it has deadlines (SCHED_DEADLINE), and images that criu made do not say which; dump it with Glis, or let it take another policy (chrt) before"))
+		}
 	}
 	return nil
 }

@@ -235,6 +235,7 @@ func TestCheck(t *testing.T) {
 		{"realtime without leave", Sched{}, env(), thread(&core.ThreadCoreEntry{SchedPolicy: proto.Uint32(1), SchedPrio: proto.Uint32(3)}), "CAP_SYS_NICE"},
 		{"realtime without priority", Sched{}, env(all...), thread(&core.ThreadCoreEntry{SchedPolicy: proto.Uint32(1)}), "no sense"},
 		{"nice", Sched{}, env(all...), thread(&core.ThreadCoreEntry{SchedNice: proto.Int32(20)}), "no sense"},
+		{"deadlines that nobody noted", Sched{}, env(all...), thread(&core.ThreadCoreEntry{SchedPolicy: proto.Uint32(6)}), "dump it with Glis"},
 		{"policy", Sched{}, env(all...), thread(&core.ThreadCoreEntry{SchedPolicy: proto.Uint32(99)}), "no sense"},
 		{"no creds", Creds{}, env(all...), thread(&core.ThreadCoreEntry{}), "no credentials"},
 		{"creds without leave", Creds{}, env(), thread(&core.ThreadCoreEntry{Creds: &creds.CredsEntry{}}), "CAP_SETUID"},
