@@ -22,6 +22,8 @@ func advised(stage string, err error) error {
 		return fmt.Errorf("%w; free some space, or give another directory (-D)", err)
 	case errors.Is(err, unix.EMFILE) && !strings.Contains(err.Error(), "ulimit"):
 		return fmt.Errorf("%w; allow Glis to open more (ulimit -n)", err)
+	case errors.Is(err, unix.EAGAIN) && strings.Contains(err.Error(), "clone"):
+		return fmt.Errorf("%w; allow more processes (pids.max of the cgroup, ulimit -u)", err)
 	case stage == "dump" && errors.Is(err, unix.EFBIG):
 		return fmt.Errorf("%w; allow larger files (ulimit -f), or give a directory on a file system that has them (-D)", err)
 	case errors.Is(err, unix.EFBIG):

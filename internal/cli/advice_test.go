@@ -31,6 +31,8 @@ func TestAdvised(t *testing.T) {
 		{"restore", fmt.Errorf("raise it (ulimit -Hn): %w", unix.EMFILE), ""},
 		{"dump", unix.EFBIG, "ulimit -f"},
 		{"restore", unix.EFBIG, "ulimit -f"},
+		{"restore", fmt.Errorf("stub: clone: %w", unix.EAGAIN), "pids.max"},
+		{"restore", fmt.Errorf("take a lease: %w", unix.EAGAIN), ""},
 		{"dump", unix.EPERM, ""},
 		{"dump", image.ErrRemoved, "a directory that stays"},
 		{"dump", &fs.PathError{Op: "open", Path: "/proc/pages-1.img", Err: unix.ENOENT}, "another directory"},
