@@ -311,6 +311,8 @@ func (r *restore) makeChildren(ctx context.Context, t *task, before *relay) erro
 		if err := r.cloneChildren(ctx, t, t.birth.early, before); err != nil {
 			return err
 		}
+	}
+	if len(t.birth.early)+len(t.birth.juniors) > 0 {
 		if err := before.end(); err != nil {
 			return err
 		}

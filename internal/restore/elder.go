@@ -10,7 +10,7 @@ import (
 
 // A task that shares more memory with an older sibling than with their parent, which has
 // written to its own since, is cloned by that sibling (CLONE_PARENT), its elder, as soon as
-// all is in the elder's memory.
+// all is in the elder's memory, and before that makes its own session or group.
 
 // planElders decides who is cloned so. Of all others that the images say it of memory is
 // compared with the parent's.
@@ -44,7 +44,7 @@ func (tr *tree) elderOf(c *task) *task {
 // joinElder has a task be cloned by its elder, if that can be one of those that are cloned at
 // the same time. e may be nil.
 func (t *task) joinElder(e *task, siblings []*task) bool {
-	if e == nil || e == t || !slices.Contains(siblings, e) || !e.plain() || e.sid == e.pid || e.pgid == e.pid ||
+	if e == nil || e == t || !slices.Contains(siblings, e) || !e.plain() ||
 		!t.plain() || t.sharesFiles() || t.sharesFS() || e.birth.session != t.birth.session {
 		return false
 	}

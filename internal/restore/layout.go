@@ -20,7 +20,7 @@ import (
 func (r *restore) layout(ctx context.Context, t *task, before *relay) error {
 	t.space.Unfold()
 	b := t.live.arena.Batch(t.live.thread)
-	if len(t.birth.early)+len(t.birth.clones) == 0 {
+	if len(t.birth.early)+len(t.birth.clones)+len(t.birth.juniors) == 0 {
 		enterSession(b, t)
 	}
 	if err := r.begin(b, t); err != nil {

@@ -34,11 +34,13 @@ int main(int argc, char **argv) {
 		if ((kids[k] = CHECK(fork())))
 			continue;
 		ctl_child(name);
+		if (!strcmp(argv[1], "older") && k % 3 < 2)
+			CHECK(k % 3 ? setpgid(0, 0) : setsid());
 		memset(mem + k * 40960, k, 20000);
 		if (!strcmp(argv[1], "split"))
 			CHECK(munmap(mem + MIB - 4096 * (k + 1), 4096 * (k + 1)));
 		do
-			obs("memory %llx", (unsigned long long)fnv(mem, 4 << 20));
+			obs("memory %llx, leads a session %d, a group %d", (unsigned long long)fnv(mem, 4 << 20), getsid(0) == getpid(), getpgid(0) == getpid());
 		while (savepoint());
 		for (;;)
 			pause(); // the parent still looks

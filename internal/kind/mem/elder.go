@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"glis.dev/glis/internal/pages"
+	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -66,7 +67,7 @@ func chooseElders(ctx context.Context, p *Space, kids []*Space) error {
 	for _, s := range kids {
 		best := fewKin - 1
 		for _, o := range all {
-			if o.task.Stat.Session != s.task.Stat.Session || o.task.Stat.Pgrp != s.task.Stat.Pgrp {
+			if o.bornInto() != s.bornInto() {
 				continue
 			}
 			k, err := s.kin(ctx, p, o)
@@ -82,7 +83,7 @@ func chooseElders(ctx context.Context, p *Space, kids []*Space) error {
 			putVarint(s.Entry, mmElder, uint64(s.elder.PID))
 			continue
 		}
-		if len(all) == mostElders || s.task.Stat.Session == s.task.PID || s.task.Stat.Pgrp == s.task.PID {
+		if len(all) == mostElders {
 			continue
 		}
 		some, err := s.hasKin(ctx, p)
@@ -101,6 +102,14 @@ func chooseElders(ctx context.Context, p *Space, kids []*Space) error {
 func (s *Space) mayHaveElder() bool {
 	own, p := s.task.IDs, s.task.Parent.IDs
 	return own.Files != p.Files && own.FS != p.FS
+}
+
+// bornInto is the session that the task was cloned into.
+func (s *Space) bornInto() proc.PID {
+	if st := &s.task.Stat; st.Session != s.task.PID {
+		return st.Session
+	}
+	return s.task.Parent.Stat.Session
 }
 
 // kinship is how many pages a task shares.
