@@ -481,3 +481,22 @@ func TestRestoreStopped(t *testing.T) {
 	p.Go(t, 0, true)
 	p.WaitExit(t, 4)
 }
+
+// TestSoftLimits: what whoever restores allows himself (ulimit -S) is in nobody's way, and
+// each task gets back the limits that it had.
+func TestSoftLimits(t *testing.T) {
+	e := glisOnly(t)
+	var l unix.Rlimit
+	for _, what := range []int{unix.RLIMIT_AS, unix.RLIMIT_DATA} {
+		if mustDo(t, unix.Getrlimit(what, &l)); l.Max < 8<<30 {
+			t.Skip("the hard limits are lower than what is tried")
+		}
+	}
+	low := e
+	low.Path = filepath.Join(testkit.NewDir(t), "low")
+	script := "#!/bin/sh\nulimit -S -v 2100000; ulimit -S -d 1000000; ulimit -S -l 0\nexec " + e.Path + ` "$@"` + "\n"
+	mustDo(t, os.WriteFile(low.Path, []byte(script), 0o755))
+	testkit.Restored(t, testkit.Engines{Saver: e, Restorer: low}, testkit.Program{
+		Argv: []string{testkit.BuildC(t, "targets/roomy.c")}, Generations: 2,
+	})
+}

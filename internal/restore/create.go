@@ -122,6 +122,9 @@ func (r *restore) startStub() (*live, error) {
 	b.Call("close_range", unix.SYS_CLOSE_RANGE, 0, uint64(r.transport.number)-1, 0)
 	b.Call("close_range", unix.SYS_CLOSE_RANGE, uint64(r.transport.number)+1, math.MaxUint32, 0)
 	resetSignals(b)
+	if err := raiseLimits(b); err != nil {
+		return nil, err
+	}
 	if err := b.Run(); err != nil {
 		return nil, err
 	}
@@ -145,6 +148,19 @@ func resetSignals(b *remote.Batch) {
 			b.Call("rt_sigaction", unix.SYS_RT_SIGACTION, sig, uint64(zero), 0, linux.KernelSigsetSize)
 		}
 	}
+}
+
+// raiseLimits has soft limits of who started the engine be in nobody's way, until a task
+// gets its own: memory may be more than they allow.
+func raiseLimits(b *remote.Batch) error {
+	for _, what := range []int{unix.RLIMIT_DATA, unix.RLIMIT_AS, unix.RLIMIT_MEMLOCK, unix.RLIMIT_SIGPENDING} {
+		var l unix.Rlimit
+		if err := unix.Getrlimit(what, &l); err != nil {
+			return fmt.Errorf("getrlimit: %w", err)
+		}
+		b.Call("prlimit64", unix.SYS_PRLIMIT64, 0, uint64(what), uint64(b.U64(l.Max, l.Max)), 0)
+	}
+	return nil
 }
 
 // arenaSize estimates the room that the largest task's batches need; it is
