@@ -433,21 +433,20 @@ func (n *node) admit(own int) (err error) {
 			return fmt.Errorf("put %d connections back that wait to be accepted: %w", len(n.few().waiting), err)
 		}
 	}
-	backlog := int(n.entry.backlog)
-	if len(n.few().waiting) > backlog { // it was larger once
-		if err := tcp.Listen(own, len(n.few().waiting)); err != nil {
-			return err
-		}
+	// Others come as well from now on, and would take the room; and it was larger once, perhaps.
+	if err := unix.Listen(own, len(n.few().waiting)+newcomers); err != nil {
+		return fmt.Errorf("listen with a long queue for a moment: %w", err)
 	}
 	err = n.choosing(own, func() error { return n.admitAll(own) })
 	if err != nil {
 		return err
 	}
-	if len(n.few().waiting) > backlog {
-		return tcp.Listen(own, backlog)
-	}
-	return nil
+	return tcp.Listen(own, int(n.entry.backlog))
 }
+
+// newcomers are more than can get into a queue while it is filled, as long as the system lets
+// one be so long (net.core.somaxconn).
+const newcomers = 1 << 16
 
 // admitAll puts them in one after the other. While one comes that had other options the
 // listener is lent those.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image"
+	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
@@ -121,6 +122,50 @@ func TestWaitingTwice(t *testing.T) {
 		if failed != want.err || string(b[:got]) != want.text {
 			t.Errorf("error %d, read %q, want %d, %q", failed, b[:got], want.err, want.text)
 		}
+	}
+}
+
+// Others who come to the listener meanwhile take no room from those who waited.
+func TestWaitingCrowd(t *testing.T) {
+	send := func(c int) error { return unix.Sendmsg(c, []byte("waited"), nil, nil, 0) }
+	in := waitingImages(t, send, send)
+	at := in[of(image.Files)][0].Message.(*fdinfo.FileEntry).Isk
+	to := &unix.SockaddrInet4{Port: int(at.GetSrcPort()), Addr: [4]byte{127, 0, 0, 1}}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			c, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+			if err != nil {
+				return
+			}
+			defer unix.Close(c)
+			_ = unix.Connect(c, to) // refused as long as nobody listens
+		}
+	}()
+	fds := restored(t, in)
+	close(stop)
+	<-done
+	must(t, unix.SetNonblock(fds[1], true))
+	waited := 0
+	for {
+		n, _, err := unix.Accept4(fds[1], unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if err != nil {
+			break
+		}
+		defer unix.Close(n)
+		var b [10]byte
+		if got, _, err := unix.Recvfrom(n, b[:], unix.MSG_DONTWAIT); err == nil && string(b[:got]) == "waited" {
+			waited++
+		}
+	}
+	if waited != 2 {
+		t.Errorf("%d of 2 who waited are there", waited)
 	}
 }
 
