@@ -458,3 +458,33 @@ func ghostFlags(t *testing.T, taken bool) {
 		t.Errorf("left: %s, want %s", left, want)
 	}
 }
+
+// Where the file system of a deleted file is full by now, it is said so, and nothing stays.
+func TestGhostNoRoom(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+		testkit.Lacks(t, "a file system of its own", err, unix.EPERM)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	name := dir + "/gone"
+	f := open(t, name, unix.O_RDWR|unix.O_CREAT)
+	if _, err := unix.Write(f, make([]byte, 8192)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unlink(name); err != nil {
+		t.Fatal(err)
+	}
+	g := self(t)
+	g.add(f)
+	g.mustDump()
+	full := open(t, dir+"/full", unix.O_RDWR|unix.O_CREAT)
+	if err := unix.Fallocate(full, 0, 0, 56<<10); err != nil {
+		t.Fatal(err)
+	}
+	r := newRedo(t, g.im)
+	g.im.store(t, r.env.Store)
+	mustFail(t, r.create(), name, "free some space")
+	if left := names(t, dir); left != "full" {
+		t.Errorf("there is: %s", left)
+	}
+}

@@ -82,7 +82,7 @@ func (s *ghostSet) get(n *regularNode, env *plan.Env) (*fd.FD, error) {
 	if !s.made {
 		if err := s.create(env); err != nil {
 			s.drop()
-			return nil, fmt.Errorf("make the file that was deleted again: %w", err)
+			return nil, fmt.Errorf("make the file that was deleted again: %w%s", err, noRoom(err))
 		}
 		s.made = true
 	}
@@ -211,6 +211,14 @@ func (s *ghostSet) holdAll(d *fd.FD) error {
 		errs = append(errs, unname(d, at, unix.Unlink))
 	}
 	return errors.Join(errs...)
+}
+
+// noRoom is what to do about a file system that is full.
+func noRoom(err error) string {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return "; free some space, or inodes, on the file system that it was on"
+	}
+	return ""
 }
 
 // fill copies the contents from the image.

@@ -262,7 +262,7 @@ func (n *regularNode) openLinked(env *plan.Env) (*fd.FD, error) {
 		return n.openIn(env, dir.Int(), link)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s, which --link-remap called it at the dump: %w", n.remap.link, missing(err))
+		return nil, fmt.Errorf("%s, which --link-remap called it at the dump: %w%s", n.remap.link, missing(err), noRoom(err))
 	}
 	d, err := n.openIn(env, dir.Int(), name)
 	return d, errors.Join(err, unix.Unlinkat(dir.Int(), name, 0))
