@@ -70,8 +70,9 @@ func (s *Set) All() []kind.Facet {
 // DumpLocks writes down the locks on a file of any kind.
 func (s *Set) DumpLocks(env *kind.DumpEnv, f *scan.File) error { return s.locks.DumpFile(env, f) }
 
-// PlanLocks makes sure that the files are there which locks are of that no process takes.
-func (s *Set) PlanLocks(p *plan.Plan) error { return s.locks.PlanQueued(p) }
+// PlanLocks makes sure that the files are there which locks are of that no process takes, and
+// finds whom leases tell.
+func (s *Set) PlanLocks(p *plan.Plan) error { return s.locks.Complete(p) }
 
 // TakeLocks takes the locks of a new file that no process takes.
 func (s *Set) TakeLocks(id plan.ID, own *fd.FD) error { return s.locks.TakeQueued(id, own) }

@@ -1,6 +1,6 @@
 // Leases that somebody waits for: of a reader, of a writer that may go on
 // reading, of a writer; one is kept by a child only, one of them has told its
-// owner by a signal that is blocked.
+// owner by a signal that is blocked. One lease is that of a process that has ended.
 #include "ctl.h"
 
 static int told;
@@ -28,6 +28,17 @@ static void look(const char *name, int fd, int by) {
 	if (other >= 0)
 		close(other);
 	obs("%s: lease %d, signal %d, owned %d", name, fcntl(fd, F_GETLEASE), fcntl(fd, F_GETSIG), fcntl(fd, F_GETOWN) == getpid() || fcntl(fd, F_GETOWN) == getppid());
+}
+
+// ownerless has a lease of who has ended: its signals go nowhere.
+static int ownerless(void) {
+	char path[400];
+	snprintf(path, sizeof path, "%s/l.ownerless", ctl_dir);
+	int fd = CHECK(open(path, O_RDWR | O_CREAT, 0600)), pid = CHECK(fork());
+	if (!pid)
+		_exit(fcntl(fd, F_SETLEASE, F_WRLCK) ? 1 : 0);
+	reap(pid);
+	return fd;
 }
 
 static void waiting(int sig) {
@@ -85,10 +96,13 @@ int main(int argc, char **argv) {
 	int read = asked("read", O_RDONLY, F_RDLCK, O_WRONLY, SIGIO);
 	int part = asked("part", O_RDONLY, F_WRLCK, O_RDONLY, SIGIO);
 	int both = asked("both", O_RDWR, F_WRLCK, O_WRONLY, held);
-	int fds[3];
+	int fds[3], none = ownerless();
 	char *mem[3];
 	mapped(fds, mem);
 	do {
+		struct f_owner_ex o;
+		CHECK(fcntl(none, F_GETOWN_EX, &o));
+		obs("of who has ended: lease %d, owner %d of type %d", fcntl(none, F_GETLEASE), o.pid, o.type);
 		lookMapped(fds, mem);
 		look("read", read, O_WRONLY), look("part", part, O_RDONLY), look("both", both, O_WRONLY);
 		waiting(held);

@@ -35,6 +35,9 @@ func (b *base) Needs() []plan.ID { return nil }
 // FileFlags implements plan.Async.
 func (b *base) FileFlags() uint32 { return b.flags }
 
+// owned tells whether the file has an owner.
+func (b *base) owned() bool { return b.owner.who.PID != 0 }
+
 // Fill implements plan.Filler: the owner is a process, so it is set only when
 // all processes are there.
 func (b *base) Fill(_ context.Context, _ *plan.Env, own *fd.FD) error {

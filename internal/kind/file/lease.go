@@ -40,6 +40,42 @@ func leaseType(f *scan.File, mode string, typ uint32) (uint32, error) {
 	return 0, kind.Unsupported(f, "somebody waits for its lease to be given up (%s), in a way that Glis can't restore; let the program do that first", mode)
 }
 
+// noneTold is the owner of a file that has none: who takes a lease is one, if nobody else is.
+// Such an owner may have ended since, and left this behind.
+var noneTold = linux.FOwnerEx{Type: linux.F_OWNER_PID}
+
+// leased is the descriptor that a lease is taken by.
+func leased(e *lockimg.FileLockEntry) plan.Use {
+	return plan.Use{Task: uint32(e.GetPid()), FD: e.GetFd()}
+}
+
+// disowned finds those leases whose signals go nowhere, which they must not do to whoever
+// takes them again. Files have their owners by then.
+func (k *Locks) disowned(p *plan.Plan) error {
+	k.unowned = map[plan.Use]bool{}
+	for _, e := range k.all {
+		if _, queued := queuedAt(e); e.GetFlag() == lockLease && !queued && !breaking(e) {
+			k.unowned[leased(e)] = false
+		}
+	}
+	if len(k.unowned) == 0 {
+		return nil
+	}
+	nodes, err := p.Nodes()
+	for _, n := range nodes {
+		if o, ok := n.(interface{ owned() bool }); !ok || o.owned() {
+			continue
+		}
+		for _, u := range p.Users(n.ID()) {
+			at := plan.Use{Task: u.Task, FD: u.FD}
+			if _, ok := k.unowned[at]; ok {
+				k.unowned[at] = true
+			}
+		}
+	}
+	return err
+}
+
 // anyBreaking tells whether somebody waits for any lease. Check has read them.
 func (k *Locks) anyBreaking() bool { return k != nil && k.breaking }
 
@@ -82,8 +118,7 @@ func breakLease(d *fd.FD, become, access uint32) error {
 	if _, err := unix.FcntlInt(uintptr(d.Int()), unix.F_SETLEASE, was); err != nil {
 		return notTakenHere(d, &lockimg.FileLockEntry{Flag: proto.Uint32(lockLease), Type: proto.Uint32(uint32(was))}, err)
 	}
-	// Who takes a lease is its owner, if nobody else is.
-	if err := linux.FcntlSetOwnerEx(d.Int(), linux.FOwnerEx{}); err != nil {
+	if err := linux.FcntlSetOwnerEx(d.Int(), noneTold); err != nil {
 		return fmt.Errorf("take its owner off: %w", err)
 	}
 	n, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", d.Int()), by|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)

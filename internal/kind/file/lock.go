@@ -14,6 +14,7 @@ import (
 	lockimg "glis.dev/glis/image/criu/file-lock"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/kind"
+	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
@@ -27,6 +28,7 @@ type Locks struct {
 	once     sync.Once // of a restore, as the rest
 	all      []*lockimg.FileLockEntry
 	queued   map[plan.ID][]*lockimg.FileLockEntry // of files that no process has, see lockqueued.go
+	unowned  map[plan.Use]bool                    // descriptors with leases whose signals go nowhere, see disowned
 	err      error
 	broken   map[*lockimg.FileLockEntry]bool // leases that were made with their files, see breakLeases
 	breaking bool                            // somebody waits for some lease
@@ -184,7 +186,7 @@ func checkLock(e *lockimg.FileLockEntry) error {
 // Check implements kind.Checker.
 func (k *Locks) Check(env *plan.CheckEnv, _ *criu_core.CoreEntry) error {
 	err := k.read(env.Store)
-	env.Calls(len(k.all), sizeofFlock) // which are whose is asked later
+	env.Calls(2*len(k.all), sizeofFlock) // a lease may take two; which are whose is asked later
 	return err
 }
 
@@ -198,7 +200,7 @@ func (k *Locks) Restore(r *kind.Redo) error {
 		switch {
 		case uint32(e.GetPid()) != uint32(r.PID):
 		case !breaking(e):
-			take(r, e)
+			k.take(r, e)
 		case !k.broken[e]:
 			return fmt.Errorf("filelocks.img: process %d, descriptor %d: a lease that somebody waits for, on something that is no regular file", e.GetPid(), e.GetFd())
 		}
@@ -208,7 +210,7 @@ func (k *Locks) Restore(r *kind.Redo) error {
 
 // take queues the call that takes a lock, without waiting for whoever may have
 // it by now.
-func take(r *kind.Redo, e *lockimg.FileLockEntry) {
+func (k *Locks) take(r *kind.Redo, e *lockimg.FileLockEntry) {
 	n, host := uint64(e.GetFd()), r.Host
 	var c remote.Call
 	switch e.GetFlag() {
@@ -220,6 +222,9 @@ func take(r *kind.Redo, e *lockimg.FileLockEntry) {
 		c = r.Batch.Call("flock", unix.SYS_FLOCK, n, how)
 	case lockLease:
 		c = r.Batch.Call("fcntl F_SETLEASE", unix.SYS_FCNTL, n, unix.F_SETLEASE, uint64(e.GetType()))
+		if k.unowned[leased(e)] {
+			r.Batch.Call("fcntl F_SETOWN_EX", unix.SYS_FCNTL, n, linux.F_SETOWN_EX, uint64(r.Batch.Bytes(ownerEx(noneTold))))
+		}
 	case lockPosix:
 		c = r.Batch.Call("fcntl F_SETLK", unix.SYS_FCNTL, n, unix.F_SETLK, uint64(r.Batch.Bytes(flock(e))))
 	case lockOFD:
@@ -228,6 +233,12 @@ func take(r *kind.Redo, e *lockimg.FileLockEntry) {
 		return // checkLock knows no other one
 	}
 	c.Explain(func(err error) error { return notTaken(host, e, err) })
+}
+
+// ownerEx is struct f_owner_ex of fcntl(2).
+func ownerEx(o linux.FOwnerEx) []byte {
+	b := binary.NativeEndian.AppendUint32(nil, uint32(o.Type))
+	return binary.NativeEndian.AppendUint32(b, uint32(o.PID))
 }
 
 const sizeofFlock = 32

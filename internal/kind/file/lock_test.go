@@ -88,7 +88,7 @@ func TestLocksQueued(t *testing.T) {
 	if len(k.queued[7]) != 3 {
 		t.Fatalf("%d locks of %v", len(k.queued[7]), k.queued)
 	}
-	mustFail(t, k.PlanQueued(plan.New(g.im, nil)), "isn't there")
+	mustFail(t, k.Complete(plan.New(g.im, nil)), "isn't there")
 	readable := open(t, name, unix.O_RDONLY)
 	if err := unix.Close(n); err != nil {
 		t.Fatal(err)

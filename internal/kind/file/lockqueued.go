@@ -32,7 +32,7 @@ func queuedLock(f *scan.File, e *lockimg.FileLockEntry) error {
 }
 
 // plainLease refuses a lease whose signal names the descriptor that it was taken by (si_fd):
-// nobody has that any more.
+// noneTold has that any more.
 func plainLease(f *scan.File) error {
 	d, err := f.Borrow()
 	if err != nil {
@@ -52,15 +52,15 @@ func queuedAt(e *lockimg.FileLockEntry) (plan.ID, bool) {
 	return plan.ID(id), ok
 }
 
-// PlanQueued makes sure that the files are there, in messages only, that locks are of.
-// Check has read them.
-func (k *Locks) PlanQueued(p *plan.Plan) error {
+// Complete makes sure that the files are there, in messages only, that locks are of which no
+// process takes, and finds whom leases tell. Check has read them.
+func (k *Locks) Complete(p *plan.Plan) error {
 	for id, all := range k.queued {
 		if p.Node(id) == nil || len(p.Users(id)) > 0 {
 			return fmt.Errorf("filelocks.img: a lock of sort %d is said to be of file %#x, which isn't there, or not only in a message", all[0].GetFlag(), id)
 		}
 	}
-	return nil
+	return k.disowned(p)
 }
 
 // TakeQueued takes the locks of a new file that is only in a message.
@@ -98,5 +98,5 @@ func takeLease(own int, typ uint32) error {
 	if _, err := unix.FcntlInt(uintptr(own), unix.F_SETLEASE, int(typ)); err != nil || was.PID != 0 {
 		return err
 	}
-	return linux.FcntlSetOwnerEx(own, linux.FOwnerEx{})
+	return linux.FcntlSetOwnerEx(own, noneTold)
 }
