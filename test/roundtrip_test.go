@@ -205,6 +205,7 @@ var targets = []target{
 	{name: "programs", generations: 3, noCRIU: "programs are lost"},
 	{name: "unseen", generations: 3, noCRIU: "what no option tells is lost"},
 	{name: "unixowner", generations: 3, noCRIU: "sockets without a peer are refused"},
+	{name: "unixjail", generations: 3, noCRIU: "sockets that were bound before chroot are not found"},
 	{name: "unixpath", generations: 3, noCRIU: "sockets opened with O_PATH are refused"},
 	{name: "labels", generations: 2, needs: ownNetwork, dump: established, restore: established, noCRIU: "flow labels are lost"},
 	{name: "manyfds", args: []string{"1100"}},

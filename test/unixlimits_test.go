@@ -34,7 +34,6 @@ var unixRefusals = []struct {
 	{"lonely", "an error (SO_ERROR) in front of messages", "nobody else in the tree has open", nil},
 	{"attribute", "has an ACL or an extended attribute", "trusted.glis", nil},
 	{"hardlink", "has other names (hard links)", "hard links", nil},
-	{"jail", "renamed below another root directory", "below another root directory", nil},
 	{"net", "another network namespace", "another network namespace", nil},
 	{"opath", "that was opened with O_PATH by way of", "O_PATH", nil},
 }

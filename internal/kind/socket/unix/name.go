@@ -64,10 +64,7 @@ func (l *look) address() (address, error) {
 	if a.name[0] != '/' {
 		a.dir, leads, err = b.directory()
 	} else {
-		leads, err = b.absolute()
-		if b.root != "/" {
-			a.root = b.root
-		}
+		a.root, leads, err = b.absolute()
 	}
 	if err != nil || leads && b.st.Nlink == 1 {
 		return a, err
@@ -86,7 +83,7 @@ func (b *bound) elsewhere(dir string, leads bool) (*extra.SocketFile, error) {
 	switch {
 	case err != nil:
 		return nil, b.look.fail(err)
-	case !same && !gone || b.root != "/":
+	case !same && !gone:
 		return nil, b.moved()
 	case b.st.Nlink == 1 && leads:
 		return nil, nil
@@ -218,15 +215,24 @@ func (b *bound) roots() error {
 	return nil
 }
 
-// absolute tells whether an absolute name leads to the file.
-func (b *bound) absolute() (bool, error) {
+// absolute tells whether an absolute name leads to the file, and below which
+// root directory, "" for the engine's: a service may have bound the socket
+// before it shut itself in (chroot(2)).
+func (b *bound) absolute() (string, bool, error) {
 	n, err := b.look.file.Task.Dir.Open("root", sys.O_PATH|sys.O_DIRECTORY|sys.O_CLOEXEC)
 	if err != nil {
-		return false, b.look.fail(err)
+		return "", false, b.look.fail(err)
 	}
 	defer sys.Close(n)
 	same, err := b.leads(n, b.name)
-	return same, b.look.fail(err)
+	if b.root == "/" || err != nil {
+		return "", same, b.look.fail(err)
+	}
+	if same {
+		return b.root, true, nil
+	}
+	same, err = b.leads(b.base.Int(), b.name)
+	return "", same, b.look.fail(err)
 }
 
 // directory returns a directory in which a relative name leads to the file:
@@ -286,7 +292,7 @@ func (b *bound) leads(root int, path string) (bool, error) {
 }
 
 func (b *bound) moved() error {
-	return b.look.refuse("it is bound to %q, and that name doesn't lead to its file: that is at %q, hidden by another mount, or renamed below another root directory (chroot), which isn't supported yet; let the service make its socket anew", b.name, b.link)
+	return b.look.refuse("it is bound to %q, and that name doesn't lead to its file: that is at %q, hidden by another mount, which isn't supported yet; let the service make its socket anew", b.name, b.link)
 }
 
 // owns tells whether any socket is bound to the file that this one, which is
