@@ -119,7 +119,7 @@ func (r *restore) release(ctx context.Context) error {
 
 // letGo lets the threads of a task go, the first of those that stay with a signal,
 // or with 0. If that stops it, it does so before others run: they would take signals that
-// wait until the task goes on.
+// wait until the task goes on. So would it: the kernel gives a thread the lowest of its own first.
 func letGo(t *task, sig unix.Signal) error {
 	var errs []error
 	for i, th := range t.live.threads {
@@ -127,7 +127,10 @@ func letGo(t *task, sig unix.Signal) error {
 		if i == 0 && t.firstEnds() {
 			err = endFirst(t)
 		} else {
-			err = tracee.Detach(th.TID, sig)
+			if sig != 0 && t.images[i].waiting&^t.images[i].mask != 0 {
+				err = tracee.FetchStop(proc.PID(t.pid), th.TID, t.images[i].mask)
+			}
+			err = errors.Join(err, tracee.Detach(th.TID, sig))
 			if sig != 0 && err == nil && i < len(t.live.threads)-1 {
 				awaitStop(uint32(th.TID), time.Now().Add(longestStop))
 			}

@@ -40,8 +40,11 @@ func brakeSignal(pid proc.PID, sig unix.Signal) error {
 // Should the tracer die in between, the process stops by that signal before any
 // instruction of its own, but may have all signals blocked: see Unmask. It has its
 // mask again before the kernel is told that somebody knows of the stop, and forgets the signal.
-func Unbrake(pid proc.PID, mask uint64) error {
-	tid := proc.TID(pid)
+func Unbrake(pid proc.PID, mask uint64) error { return FetchStop(pid, proc.TID(pid), mask) }
+
+// FetchStop is Unbrake by any thread. Whatever else waits for that is not fetched: let go with
+// a signal then, it stops before it takes any other one.
+func FetchStop(pid proc.PID, tid proc.TID, mask uint64) error {
 	if err := Brake(pid); err != nil {
 		return err
 	}

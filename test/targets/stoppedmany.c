@@ -1,13 +1,12 @@
-// A process of several threads that is stopped, and for which a signal with a handler waits:
-// none of them hears of it before it goes on.
+// A process of several threads that is stopped, and for which a signal with a handler waits, and
+// another one for its first thread: none of them hears of it before it goes on.
 #include "ctl.h"
 #include <pthread.h>
 #include <sched.h>
 
 static volatile int *heard;
 static void count(int sig) {
-	(void)sig;
-	__atomic_add_fetch(heard, 1, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&heard[sig == SIGHUP], 1, __ATOMIC_SEQ_CST);
 }
 
 static void *busy(void *arg) {
@@ -22,7 +21,7 @@ static void waits(pid_t pid) {
 	FILE *f = fopen(path, "re");
 	MUST(f);
 	while (fgets(line, sizeof line, f))
-		if (!strncmp(line, "State", 5) || !strncmp(line, "ShdPnd", 6))
+		if (!strncmp(line, "State", 5) || !strncmp(line, "ShdPnd", 6) || !strncmp(line, "SigPnd", 6))
 			obs("%s", strtok(line, "\n"));
 	fclose(f);
 }
@@ -30,7 +29,7 @@ static void waits(pid_t pid) {
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	heard = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	signal(SIGUSR2, count);
+	signal(SIGUSR2, count), signal(SIGHUP, count);
 	pid_t pid = CHECK(fork());
 	if (pid == 0) {
 		pthread_t t;
@@ -45,12 +44,12 @@ int main(int argc, char **argv) {
 	}
 	siginfo_t si;
 	CHECK(waitid(P_PID, pid, &si, WSTOPPED));
-	CHECK(kill(pid, SIGUSR2));
+	CHECK(kill(pid, SIGUSR2)), CHECK(syscall(SYS_tgkill, pid, pid, SIGHUP));
 	do
-		waits(pid), obs("heard %d", *heard);
+		waits(pid), obs("heard %d %d", heard[0], heard[1]);
 	while (savepoint());
 	CHECK(kill(pid, SIGCONT));
-	while (!*heard)
+	while (!heard[0] || !heard[1])
 		nanosleep(&(struct timespec){0, 100000}, NULL);
 	CHECK(kill(pid, SIGKILL));
 	CHECK(waitpid(pid, NULL, 0));
