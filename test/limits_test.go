@@ -56,6 +56,7 @@ var refusals = []struct {
 	{"uffdmemory", "userfaultfd", "userfaultfd"},
 	{"uffd", "userfaultfd, io_uring, BPF", "userfaultfd"},
 	{"iouring", "userfaultfd, io_uring, BPF", "io_uring"},
+	{"iouringworker", "a worker of the kernel's", "worker of the kernel's"},
 	{"ghostlarge", "larger than 1 MiB", "--ghost-limit"},
 	{"ghostxattr", "with extended attributes", "extended attribute"},
 	{"linked", "but that has another one", "--link-remap"},

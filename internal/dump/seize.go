@@ -53,6 +53,9 @@ func (f *freezer) seize(t *scan.Task) ([]*scan.Thread, error) {
 
 // take seizes a thread and asks it to stop. nil if it is gone.
 func (f *freezer) take(t *scan.Task, tid proc.TID) (*scan.Thread, error) {
+	if err := notWorker(t, tid); err != nil {
+		return nil, err
+	}
 	err := f.seizeOne(tid)
 	if errors.Is(err, tracee.ErrGone) || errors.Is(err, unix.EPERM) && ended(t, tid) {
 		f.doubted[t] = true

@@ -37,6 +37,9 @@ func Unsupported(what any, why string, args ...any) error {
 	return fmt.Errorf("%v: %w: %s", what, ErrUnsupported, fmt.Sprintf(why, args...))
 }
 
+// WithoutRings is what to do about io_uring, which a library may bring in without a word.
+const WithoutRings = "start the program without (mariadb: innodb_use_native_aio=0, node and libuv: UV_USE_IO_URING=0, postgres: io_method=worker, qemu: aio=threads)"
+
 // About says what an error is about, unless it says so itself: "WHAT: err".
 func About(what any, err error) error {
 	if err == nil {

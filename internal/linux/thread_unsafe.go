@@ -25,3 +25,11 @@ func CoreCookie() (cookie uint64, err error) {
 	}
 	return cookie, nil
 }
+
+// HasRobustList tells whether a thread has told the kernel of a list of robust futexes
+// (set_robust_list(2)), as all of glibc's have. false if the kernel doesn't say.
+func HasRobustList(tid int) bool {
+	var head, size uintptr
+	_, _, e := unix.RawSyscall(unix.SYS_GET_ROBUST_LIST, uintptr(tid), uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&size)))
+	return e == 0 && head != 0
+}

@@ -43,6 +43,12 @@ type Stat struct {
 // PFExiting is PF_EXITING of include/linux/sched.h, a flag in Stat.Flags.
 const PFExiting = 4
 
+// pfWorker is PF_IO_WORKER and PF_USER_WORKER (Linux 6.4), which those of io_uring have both.
+const pfWorker = 0x10 | 0x4000
+
+// Worker tells whether a thread is one that the kernel made for itself: it never runs the program.
+func (s *Stat) Worker() bool { return s.Flags&pfWorker != 0 }
+
 // Exiting tells whether the process, or thread, has ended or is at it.
 func (s *Stat) Exiting() bool { return s.State == 'Z' || s.State == 'X' || s.Flags&PFExiting != 0 }
 

@@ -6,6 +6,7 @@
 #include <linux/audit.h>
 #include <linux/bpf.h>
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/keyctl.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
@@ -308,6 +309,38 @@ static void ring(void) {
 	fd = CHECK(syscall(SYS_io_uring_setup, 4, params));
 }
 
+// ring_worker has a worker of io_uring wait in a read that nobody writes for.
+static int ring_pipe[2];
+static struct io_uring_cqe *ring_answer;
+static void ring_worker(void) {
+	struct io_uring_params p = {0};
+	fd = CHECK(syscall(SYS_io_uring_setup, 1, &p));
+	char *sq = CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, IORING_OFF_SQ_RING)), *cq = CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, IORING_OFF_CQ_RING));
+	struct io_uring_sqe *e = CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, IORING_OFF_SQES));
+	static char into;
+	CHECK(pipe(ring_pipe));
+	*e = (struct io_uring_sqe){.opcode = IORING_OP_READ, .flags = IOSQE_ASYNC, .fd = ring_pipe[0], .addr = (uintptr_t)&into, .len = 1};
+	ring_answer = (void *)(cq + p.cq_off.cqes), ring_answer->res = 77;
+	((unsigned *)(sq + p.sq_off.array))[0] = 0;
+	__atomic_store_n((unsigned *)(sq + p.sq_off.tail), 1, __ATOMIC_RELEASE);
+	MUST(CHECK(syscall(SYS_io_uring_enter, fd, 1, 0, 0, NULL, 0)) == 1);
+	for (int threads = 0; threads < 2;) {
+		DIR *d = opendir("/proc/self/task");
+		for (threads = -2; readdir(d); threads++)
+			;
+		closedir(d);
+	}
+	ctl_asleep();
+}
+
+// ring_end sees to it that the read was not ended by anything else.
+static void ring_end(void) {
+	MUST(ring_answer->res == 77);
+	CHECK(write(ring_pipe[1], "x", 1));
+	CHECK(syscall(SYS_io_uring_enter, fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0));
+	MUST(ring_answer->res == 1);
+}
+
 static void file_of(size_t size) {
 	fd = CHECK(open("file", O_RDWR | O_CREAT | O_EXCL, 0600));
 	char *b = calloc(1, size);
@@ -558,7 +591,7 @@ static struct {
     {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"landlock", landlock}, {"landlockadmin", restricted}, {"landlockadminthread", restricted_thread}, {"landlockthread", landlock_thread}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"mountfile", mount_file}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
-    {"iouring", ring}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
+    {"iouring", ring}, {"iouringworker", ring_worker}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"exitsignal", exit_signal}, {"threaddirectory", thread_directory}, {"dispatch", dispatch}, {"notify", notify}, {"owner", owner}, {"epollclosed", epoll_closed},
     {"flowlabel", flow_label}, {"sockmap", sockmap}, {"established", established}, {"savedsyn", saved_syn},
@@ -576,6 +609,8 @@ int main(int argc, char **argv) {
 	while (savepoint())
 		;
 	stop = 1;
+	if (ring_answer)
+		ring_end();
 	if (id >= 0)
 		CHECK(!strcmp(argv[1], "undo") ? semctl(id, 0, IPC_RMID) : shmctl(id, IPC_RMID, NULL));
 	return 0;

@@ -47,7 +47,7 @@ func (Unknown) Dump(_ context.Context, _ *kind.DumpEnv, f *scan.File) (*fdinfo.F
 func advice(link string) string {
 	switch {
 	case strings.Contains(link, "[io_uring]"):
-		return "start the program without (mariadb: innodb_use_native_aio=0, node and libuv: UV_USE_IO_URING=0, postgres: io_method=worker, qemu: aio=threads)"
+		return kind.WithoutRings
 	case strings.Contains(link, "[userfaultfd]"):
 		return "end what handles its page faults (a migration of qemu, lazy pages of criu, a garbage collector)"
 	case strings.Contains(link, "[perf_event]"), strings.Contains(link, "bpf"):
