@@ -45,6 +45,8 @@ static void options(int no) {
 		o = &settable[rnd(sizeof settable / sizeof *settable)];
 	while ((o->type && o->type != r->type) || (o->family && o->family != r->family));
 	int v = o->from + (int)rnd(o->to - o->from + 1), n;
+	if (o->level == IPPROTO_IPV6 && o->opt == IPV6_V6ONLY && r->met)
+		return; // whether it can be set tells whether a port is free yet, see docs/limits.md
 	char *cc = v ? "reno" : "cubic";
 	if (o->level == IPPROTO_TCP && o->opt == TCP_CONGESTION)
 		n = setsockopt(fds[no], o->level, o->opt, cc, strlen(cc));

@@ -167,7 +167,8 @@ static void binds(int no) {
 		note("share", no, set(fds[no], SOL_SOCKET, SO_REUSEPORT, 1)), r->shared = 1;
 	int v = bind(fds[no], &a.sa, fill(&a, text, p));
 	note("bind", no, v);
-	obs("%d is %s", no, own(fds[no], 0));
+	if (v == 0 || !r->lost)
+		obs("%d is %s", no, own(fds[no], 0));
 	if (v == 0)
 		r->bound = how == 10 ? -1 : at, r->port = port(fds[no], 0), r->own = p != 0;
 }
@@ -531,7 +532,7 @@ int main(int argc, char **argv) {
 			give(0, LATE);
 		each(SAVE);
 	} while (savepoint());
-	each(CALM), each(READ), each(TALK), each(READ), each(SHOW), each(CLOSE), each(SAVE), each(END);
+	each(CALM), each(READ), each(TALK), each(CALM), each(READ), each(SHOW), each(CLOSE), each(SAVE), each(END);
 	savepoint();
 	for (int i = OUTSIDE + 1; i < tasks; i++)
 		reap(pids[i]);
