@@ -125,6 +125,7 @@ func (r *restore) startStub() (*live, error) {
 	if err := raiseLimits(b); err != nil {
 		return nil, err
 	}
+	facets.Usual(b)
 	if err := b.Run(); err != nil {
 		return nil, err
 	}

@@ -28,6 +28,8 @@ type attribute struct {
 	hide     uint64   // bits that are only for reading
 	always   bool     // set even if nothing is in the image, to usual[0]
 	absent   bool     // some kernels don't have it
+	kept     uint64   // bits that can't be taken off, nor off a child,
+	lost     uint64   // unless one of these is there
 }
 
 type call struct {
@@ -44,6 +46,7 @@ const (
 	prGetSpeculation, prSetSpeculation = 52, 53
 	prSetMemoryMerge, prGetMemoryMerge = 67, 68
 	specControl, specEnable            = 1, 2
+	specForceDisable                   = 8
 	ioprioWhoProcess                   = 1
 	archGetCPUID, archSetCPUID         = 0x1011, 0x1012 // asm/prctl.h
 	usualTimerSlack                    = 50_000         // nanoseconds, init/init_task.c
@@ -59,7 +62,7 @@ func attributes() []attribute {
 		{name: "memory-merge", call: "prctl PR_SET_MEMORY_MERGE", get: prctl(prGetMemoryMerge, 0, 0, 0, 0), set: prctl(prSetMemoryMerge), usual: []uint64{0}, absent: true},
 		// Of the process, too. It can't be taken back, and its children begin with
 		// it, so nothing may be mapped afterwards. Linux 6.3.
-		{name: "mdwe", call: "prctl PR_SET_MDWE", get: prctl(unix.PR_GET_MDWE, 0, 0, 0, 0), set: prctl(unix.PR_SET_MDWE), usual: []uint64{0}, absent: true},
+		{name: "mdwe", call: "prctl PR_SET_MDWE", get: prctl(unix.PR_GET_MDWE, 0, 0, 0, 0), set: prctl(unix.PR_SET_MDWE), usual: []uint64{0}, absent: true, kept: unix.PR_MDWE_REFUSE_EXEC_GAIN, lost: unix.PR_MDWE_NO_INHERIT},
 		// 0: the instruction faults. Only a CPU that can do that sets it.
 		{name: "cpuid", call: "arch_prctl ARCH_SET_CPUID", get: call{arch.SysArchPrctl, []uint64{archGetCPUID}}, set: call{arch.SysArchPrctl, []uint64{archSetCPUID}}, usual: []uint64{1}, absent: true},
 		{name: "io-priority", call: "ioprio_set", get: call{unix.SYS_IOPRIO_GET, []uint64{ioprioWhoProcess, 0}}, set: call{unix.SYS_IOPRIO_SET, []uint64{ioprioWhoProcess, 0}}, usual: []uint64{0}},
@@ -67,7 +70,7 @@ func attributes() []attribute {
 	for i, name := range [...]string{"spec-store-bypass", "spec-indirect-branch", "spec-l1d-flush"} {
 		list = append(list, attribute{
 			name: name, call: "prctl PR_SET_SPECULATION_CTRL", get: prctl(prGetSpeculation, uint64(i)), set: prctl(prSetSpeculation, uint64(i)),
-			usual: []uint64{specControl | specEnable}, settable: specControl, hide: specControl, absent: true,
+			usual: []uint64{specControl | specEnable}, settable: specControl, hide: specControl, absent: true, kept: specForceDisable,
 		})
 	}
 	return list
