@@ -13,7 +13,7 @@ import (
 func TestRandomMemory(t *testing.T) {
 	guards(t)
 	path := testkit.BuildC(t, "targets/memrandom.c")
-	randomly(t, func(seed int) testkit.Program {
+	randomly(t, 0, func(seed int) testkit.Program {
 		return testkit.Program{Argv: []string{path, strconv.Itoa(seed), strconv.Itoa(20 + seed%100)}}
 	})
 }

@@ -13,7 +13,7 @@ import (
 func TestRandomTree(t *testing.T) {
 	kernelMemory(t)
 	path := testkit.BuildC(t, "targets/treerandom.c")
-	randomly(t, func(seed int) testkit.Program {
+	randomly(t, 0, func(seed int) testkit.Program {
 		return testkit.Program{Argv: []string{path, strconv.Itoa(seed), strconv.Itoa(10 + seed*7%70)}}
 	}, "--file-locks", "--link-remap")
 }

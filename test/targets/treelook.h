@@ -24,8 +24,12 @@ static int number(const char *text) {
 // plain is a path as another run has it, too.
 static void plain(const char *link, char *out) {
 	size_t n = strlen(ctl_dir);
-	const char *p;
-	if (!strncmp(link, ctl_dir, n) && (p = strstr(link, "/#")))
+	const char *p = strstr(link, " (deleted)");
+	if (!strncmp(link, ctl_dir, n) && link[n] == '/' && p) { // whose name may have been another's meanwhile
+		while (*p != '/')
+			p--;
+		sprintf(out, ".%.*s/#", (int)(p - link - n), link + n);
+	} else if (!strncmp(link, ctl_dir, n) && (p = strstr(link, "/#")))
 		sprintf(out, ".%.*s/#", (int)(p - link - n), link + n); // O_TMPFILE
 	else if (!strncmp(link, ctl_dir, n) && (link[n] == '/' || !link[n] || link[n] == ' '))
 		sprintf(out, ".%s", link + n);
@@ -137,7 +141,10 @@ static void fields(const char *path, const char *const *want) {
 				for (char *t = l; *t; t++)
 					if (*t == '\t')
 						*t = ' ';
-				n += sprintf(out + n, " %s", l);
+				if (!strncmp(l + 3, "Pnd", 3)) // of what is stopped one more SIGSTOP does nothing
+					n += sprintf(out + n, " %.8s%016lx", l, strtoul(l + 8, NULL, 16) & ~(1ul << (SIGSTOP - 1)));
+				else
+					n += sprintf(out + n, " %s", l);
 			}
 	if (n)
 		say(" %s", out);
