@@ -3,8 +3,13 @@ package test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/taskmem"
 	"glis.dev/glis/internal/testkit"
 )
 
@@ -33,4 +38,30 @@ func TestInheritedForGood(t *testing.T) {
 	p, img := ticking(t), testkit.NewDir(t)
 	e.Save(t, p.PID, img)
 	refused(t, begunBy(t, e, "mdwe"), []string{"restore", "-d", "-D", img}, "PR_SET_MDWE", "run Glis without")
+}
+
+// A Landlock sandbox in which Glis is, too, is not the tree's: dump and restore say so.
+func TestInheritedSandbox(t *testing.T) {
+	e := glisOnly(t)
+	kernelMemory(t)
+	if !taskmem.HasLandlock() {
+		t.Skip("needs Landlock (CONFIG_SECURITY_LANDLOCK, lsm=)")
+	}
+	within := begunBy(t, e, "landlock")
+	shell := begunBy(t, testkit.Engine{Path: testkit.RequireProgram(t, "sh", "dash")}, "landlock")
+	img := testkit.NewDir(t)
+	script := `"$1" "$2" & pid=$!; while ! test -e "$2"/at.0; do :; done; "$3" dump -t $pid -D "$4" -j; code=$?; wait; echo $pid > "$4"/pid; exit $code`
+	r := shell.Run(t, "-c", script, "sh", testkit.BuildC(t, "targets/plain.c"), testkit.NewDir(t), e.Path, img)
+	if r.Code != 0 || !strings.Contains(r.Stderr, "restored from within") {
+		t.Fatalf("dump: %d, %s", r.Code, r.Stderr)
+	}
+	r = within.Run(t, "restore", "-d", "-D", img, "-j")
+	if r.Code != 0 || !strings.Contains(r.Stderr, "in that, too") {
+		t.Errorf("restore: %d, %s", r.Code, r.Stderr)
+	}
+	text, err := os.ReadFile(filepath.Join(img, "pid"))
+	mustDo(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	mustDo(t, err)
+	mustDo(t, unix.Kill(pid, unix.SIGKILL))
 }

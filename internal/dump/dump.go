@@ -136,6 +136,7 @@ type dump struct {
 	undoes          *taskmem.Undo     // nil: see hasUndo
 	sandboxes       *taskmem.Landlock // nil: nobody looks for Landlock
 	askedLandlock   bool              // for the kernel has it, or not
+	saidSandbox     bool              // that the tree is in Glis's own
 	memoryOf        *kmem.Shared      // the kernel's, for kinds
 	blocks          *kmem.Shared      // the same, for calls that were interrupted
 	semaphores      bool              // there are System V semaphores

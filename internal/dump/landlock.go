@@ -74,6 +74,10 @@ func (d *dump) notIn(t *scan.Task) error {
 	if in {
 		return kind.Unsupported(t, "it is in a Landlock sandbox (landlock_restrict_self(2)), which a restored task would not have; start it without, or end it")
 	}
+	if d.sandboxes.Shared() && !d.saidSandbox {
+		d.saidSandbox = true
+		d.log.Warn("The tree is in the Landlock sandbox that Glis is in, which is not saved: it has to be restored from within")
+	}
 	return nil
 }
 

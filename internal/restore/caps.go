@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/plan"
+	"glis.dev/glis/internal/taskmem"
 )
 
 // checkEnv returns what checks of the plan have at hand.
@@ -15,8 +16,18 @@ func (r *restore) checkEnv() (*plan.CheckEnv, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.warnOfSandbox(capable)
 	bounded, err := bounded()
 	return &plan.CheckEnv{Log: r.log, Options: r.opts, Store: r.store, Capable: capable, Bounded: bounded}, err
+}
+
+// warnOfSandbox says that the tree is going to be in a Landlock sandbox that the engine is
+// in: no image tells whether it was. Nobody in one that restricts files may mount. There is
+// nothing to bind, so that nothing is mounted.
+func (r *restore) warnOfSandbox(capable func(int) bool) {
+	if capable(unix.CAP_SYS_ADMIN) && taskmem.HasLandlock() && errors.Is(unix.Mount("", "/", "", unix.MS_BIND, ""), unix.EPERM) {
+		r.log.Warn("Glis may not mount in spite of CAP_SYS_ADMIN, as in a Landlock sandbox: what it restores is in that, too")
+	}
 }
 
 // bounded returns what tells whether the engine's bounding set has a capability.

@@ -18,6 +18,7 @@ type Landlock struct {
 	program int
 	word    int // of what security modules keep with credentials: a thread's domain
 	mine    uint64
+	shared  bool // whether somebody else is in it
 }
 
 // blob is as many bytes of that as are looked at.
@@ -154,7 +155,10 @@ func (l *Landlock) look(pidfd, n int) ([]byte, error) {
 // one would get.
 func (l *Landlock) any(b []byte) bool {
 	for ; len(b) > 0; b = b[blob:] {
-		if d := binary.NativeEndian.Uint64(b[l.word:]); d != l.mine && isAddress(d) {
+		switch d := binary.NativeEndian.Uint64(b[l.word:]); {
+		case d == l.mine:
+			l.shared = l.shared || isAddress(d)
+		case isAddress(d):
 			return true
 		}
 	}
@@ -167,6 +171,10 @@ func (l *Landlock) Any(pidfd, n int) (bool, error) {
 	b, err := l.look(pidfd, n)
 	return err == nil && l.any(b), err
 }
+
+// Shared tells whether any thread that was looked at is in the sandbox that the engine is
+// in, too.
+func (l *Landlock) Shared() bool { return l.shared }
 
 // Close unloads the program. It does nothing for nil.
 func (l *Landlock) Close() error {

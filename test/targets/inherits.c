@@ -1,5 +1,6 @@
-// Becomes another program that has much which its children inherit; "mdwe": what nobody
-// gets rid of.
+// Becomes another program that has much which its children inherit; "mdwe", "landlock": what
+// nobody gets rid of.
+#include <linux/landlock.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -11,6 +12,11 @@ int main(int argc, char **argv) {
 	(void)argc;
 	if (!strcmp(argv[1], "mdwe"))
 		return prctl(65 /* PR_SET_MDWE */, 1, 0, 0, 0) || execv(argv[2], argv + 2);
+	if (!strcmp(argv[1], "landlock")) {
+		struct landlock_ruleset_attr files = {.handled_access_fs = LANDLOCK_ACCESS_FS_MAKE_BLOCK};
+		int rules = syscall(SYS_landlock_create_ruleset, &files, sizeof files, 0);
+		return rules < 0 || syscall(SYS_landlock_restrict_self, rules, 0) || close(rules) || execv(argv[2], argv + 2);
+	}
 	unsigned long node = 1;
 	prctl(67 /* PR_SET_MEMORY_MERGE */, 1, 0, 0, 0);
 	prctl(57 /* PR_SET_IO_FLUSHER */, 1, 0, 0, 0);
