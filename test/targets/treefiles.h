@@ -100,7 +100,7 @@ static void make(void) {
 	case 4:
 		sigemptyset(&set);
 		for (int i = 0; i < 3; i++)
-			sigaddset(&set, (int[]){SIGUSR1, SIGUSR2, SIGCHLD, SIGRTMIN + 1, SIGIO}[rnd(5)]);
+			sigaddset(&set, (int[]){SIGUSR1, SIGUSR2, SIGURG, SIGRTMIN + 1, SIGIO}[rnd(5)]);
 		did(signalfd(-1, &set, SFD_NONBLOCK), "signalfd");
 		break;
 	case 5:

@@ -132,20 +132,22 @@ static void file(pid_t pid, int fd) {
 // fields says those lines of a file of /proc.
 static void fields(const char *path, const char *const *want) {
 	char b[4096], out[2000];
-	int n = 0;
+	int n = 0, stands = 0;
 	if (slurp(path, b, sizeof b) < 0)
 		return;
-	for (char *l = strtok(b, "\n"); l; l = strtok(NULL, "\n"))
+	for (char *l = strtok(b, "\n"); l; l = strtok(NULL, "\n")) {
+		stands |= !strncmp(l, "State:\tT", 8);
 		for (const char *const *f = want; *f; f++)
 			if (!strncmp(l, *f, strlen(*f)) && l[strlen(*f)] == ':') {
 				for (char *t = l; *t; t++)
 					if (*t == '\t')
 						*t = ' ';
-				if (!strncmp(l + 3, "Pnd", 3)) // of what is stopped one more SIGSTOP does nothing
-					n += sprintf(out + n, " %.8s%016lx", l, strtoul(l + 8, NULL, 16) & ~(1ul << (SIGSTOP - 1)));
-				else
+				if (!strncmp(l + 3, "Pnd", 3)) // of what is stopped one more SIGSTOP does nothing; SIGCHLD: see caught
+					n += sprintf(out + n, " %.8s%016lx", l, strtoul(l + 8, NULL, 16) & ~(1ul << (SIGSTOP - 1) | 1ul << (SIGCHLD - 1)));
+				else if (!stands || strncmp(l, "SigBlk", 6)) // in which handlers it was stopped is chance
 					n += sprintf(out + n, " %s", l);
 			}
+	}
 	if (n)
 		say(" %s", out);
 }
@@ -193,8 +195,7 @@ static void heard(pid_t pid) {
 				all[n++] = w->a[i].heard[k];
 	qsort(all, n, sizeof *all, heard_order);
 	for (int i = 0; i < n; i++)
-		if (i == 0 || strcmp(all[i], "17") || strcmp(all[i - 1], "17"))
-			say("  heard %s", all[i]);
+		say("  heard %s", all[i]);
 	for (int i = 0; i < w->n; i++)
 		if (w->a[i].pid == pid)
 			w->a[i].nheard = 0;

@@ -22,12 +22,10 @@ static int sig(void) {
 static void caught(int s, siginfo_t *i, void *c) {
 	(void)c;
 	struct actor *a = &w->a[me];
-	if (a->nheard == 60 || (s == SIGCHLD && i->si_code == CLD_STOPPED))
-		return; // of a stopped child a parent hears once more
+	if (a->nheard == 60 || (s == SIGCHLD && i->si_code > 0))
+		return; // of a stopped child a parent hears once more, and it takes the place of another one that waits
 	char *b = a->heard[a->nheard++];
-	if (s == SIGCHLD && i->si_code > 0)
-		strcpy(b, "17"); // if several end at once, how many come is chance
-	else if (i->si_code == SI_USER || i->si_code == SI_TKILL)
+	if (i->si_code == SI_USER || i->si_code == SI_TKILL)
 		snprintf(b, 60, "%d code %d of %s", s, i->si_code, name(i->si_pid));
 	else if (i->si_code == SI_QUEUE)
 		snprintf(b, 60, "%d code %d of %s value %d", s, i->si_code, name(i->si_pid), i->si_value.sival_int);
@@ -355,7 +353,7 @@ static void look_inside(int last) {
 			continue;
 		fcntl(i, F_GETOWN_EX, &o), sg = fcntl(i, F_GETSIG), size = fcntl(i, F_GETPIPE_SZ), seals = fcntl(i, F_GET_SEALS);
 		ioctl(i, FIONREAD, &n), poll(&p, 1, 0);
-		say("t%d: %d owner %d %s signal %d size %d seals %d lease %d poll %x waits %d", me, i, o.type, name(o.pid), sg, size, seals, fcntl(i, F_GETLEASE), p.revents, n);
+		say("t%d: %d owner %d %s signal %d size %d seals %d lease %d poll %x waits %d", me, i, o.pid ? o.type : -1, name(o.pid), sg, size, seals, fcntl(i, F_GETLEASE), p.revents, n);
 	}
 	if (!last)
 		return;
