@@ -398,6 +398,14 @@ func damage(name string, good []byte) map[string][]byte {
 // Afterwards numbers go on elsewhere, so that nobody takes the neighbours.
 func occupy(t *testing.T, pid int) *testkit.Proc {
 	t.Helper()
+	p := numbered(t, pid)
+	awaitFree(t, pid+1, pid+20)
+	return p
+}
+
+// numbered is occupy where neighbours may be taken.
+func numbered(t *testing.T, pid int) *testkit.Proc {
+	t.Helper()
 	const lastPID = "/proc/sys/kernel/ns_last_pid"
 	for range 200 {
 		if err := os.WriteFile(lastPID, []byte(strconv.Itoa(pid-1)), 0); err != nil {
@@ -408,7 +416,6 @@ func occupy(t *testing.T, pid int) *testkit.Proc {
 			if err := os.WriteFile(lastPID, []byte(strconv.Itoa(pid+500)), 0); err != nil && !errors.Is(err, unix.EINVAL) {
 				t.Fatal(err)
 			} // EINVAL: it would be above kernel.pid_max
-			awaitFree(t, pid+1, pid+20)
 			return p
 		}
 		p.Kill()
