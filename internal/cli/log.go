@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path"
 	"runtime"
 	"strconv"
@@ -49,7 +50,22 @@ type lockedWriter struct {
 
 // newLogger returns a logger in criu's line form.
 func newLogger(w io.Writer, verbosity int, start time.Time) *slog.Logger {
-	return slog.New(&logHandler{out: &lockedWriter{w: w}, start: start, verbosity: verbosity})
+	return slog.New(&logHandler{out: &lockedWriter{w: patient(w)}, start: start, verbosity: verbosity})
+}
+
+// flush writes what a reader has not had the time for. Before it may wait for that, it
+// calls a function.
+func flush(log *slog.Logger, before func() os.Signal) {
+	h, ok := log.Handler().(*logHandler)
+	if !ok {
+		return
+	}
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	if l, ok := h.out.w.(*lateLog); ok && (len(l.kept) > 0 || l.lost > 0) {
+		before()
+		l.end()
+	}
 }
 
 // Enabled implements slog.Handler.

@@ -67,6 +67,7 @@ func (a *App) restoreIn(s *session, o *options.Restore) int {
 	if o.Stats {
 		printRestoreStats(a.Stdout, r.Stats)
 	}
+	flush(s.log, s.stop)
 	if stays {
 		endBy(late)
 	}

@@ -151,6 +151,7 @@ func (s *session) say(err error) {
 
 // close ends a session.
 func (s *session) close() {
+	flush(s.log, s.stop) // all is done: a signal may end that
 	if s.file != nil {
 		_ = s.file.Close()
 	}
