@@ -111,12 +111,13 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 // nil.
 func (f *files) refer(t *scan.Task, n int32, file *scan.File) (ref scan.Ref, err error) {
 	if file == nil {
-		if ref, err = inherited(t, n); ref.File != nil || err != nil {
+		if ref, err = f.inherited(t, n); ref.File != nil || err != nil {
 			return ref, err
 		}
 		if file, err = describe(t, n); err != nil {
 			return ref, err
 		}
+		f.own(t, file.Info().Locks)
 	}
 	ref = scan.Ref{FD: n, Cloexec: file.Flags&unix.O_CLOEXEC != 0}
 	file.Flags &^= unix.O_CLOEXEC
@@ -126,7 +127,7 @@ func (f *files) refer(t *scan.Task, n int32, file *scan.File) (ref scan.Ref, err
 
 // inherited returns a descriptor that is the same open file as the parent's of that number, as
 // after fork(2): what is known of that need not be read again. No file: it is another one.
-func inherited(t *scan.Task, n int32) (ref scan.Ref, err error) {
+func (f *files) inherited(t *scan.Task, n int32) (ref scan.Ref, err error) {
 	if t.Parent == nil {
 		return ref, nil
 	}
@@ -143,8 +144,23 @@ func inherited(t *scan.Task, n int32) (ref scan.Ref, err error) {
 		return ref, err
 	}
 	file := t.Parent.FDs[i].File
+	f.own(t, info.Locks)
 	addLocks(file, info.Locks)
 	return scan.Ref{FD: n, Cloexec: info.Flags&unix.O_CLOEXEC != 0, File: file}, nil
+}
+
+// own has record locks be of the task that shows them, as its table of descriptors has them, if
+// who took them has left that to it: by its end, or since it executes another program.
+func (f *files) own(t *scan.Task, locks []proc.Lock) {
+	for i := range locks {
+		l := &locks[i]
+		if l.Kind != "POSIX" {
+			continue
+		}
+		if taker := f.tree.Task(proc.PID(l.PID)); taker == nil || taker.IDs.Files != t.IDs.Files {
+			l.PID = int32(t.PID)
+		}
+	}
 }
 
 // addLocks makes known what another task shows of the locks on a file: each shows its own,

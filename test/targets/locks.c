@@ -1,6 +1,8 @@
-// File locks: flock, also shared over fork; record locks of two processes,
-// locks of open file descriptions, leases.
+// File locks: flock, also shared over fork; record locks of two processes, one of which was
+// taken by another one with the same descriptors, which has ended; locks of open file
+// descriptions, leases.
 #include "ctl.h"
+#include <sched.h>
 #include <sys/file.h>
 
 static const char *path(const char *name) {
@@ -14,12 +16,15 @@ static void record(int fd, int cmd, short type, long start, long len) {
 	CHECK(fcntl(fd, cmd, &(struct flock){.l_type = type, .l_start = start, .l_len = len}));
 }
 
+enum { ENDED = 300 }; // where who took a lock has ended
+
 // whose tells who would be in the way of a lock for writing.
 static void whose(const char *what, int fd, int cmd, long start, long len) {
 	struct flock l = {.l_type = F_WRLCK, .l_start = start, .l_len = len};
 	CHECK(fcntl(fd, cmd, &l));
 	obs("%s at %ld: type %d from %ld, %ld long", what, start, l.l_type, (long)l.l_start, (long)l.l_len);
-	obs("=%s by %d", what, l.l_type == F_UNLCK ? 0 : l.l_pid);
+	if (start != ENDED) // nobody is told then; it is who has it, after a restore
+		obs("=%s by %d", what, l.l_type == F_UNLCK ? 0 : l.l_pid);
 }
 
 static void child(int shared, int rec) {
@@ -27,7 +32,7 @@ static void child(int shared, int rec) {
 	record(rec, F_SETLK, F_WRLCK, 100, 10);
 	record(rec, F_SETLK, F_RDLCK, 105, 2);
 	do {
-		whose("parent's", rec, F_GETLK, 0, 50);
+		whose("parent's", rec, F_GETLK, 0, 50), whose("parent's by another", rec, F_GETLK, ENDED, 50);
 		obs("shared again %d", flock(shared, LOCK_EX | LOCK_NB));
 	} while (savepoint());
 	ctl_await("at", NULL); // its locks are looked at until then
@@ -42,6 +47,10 @@ int main(int argc, char **argv) {
 	CHECK(flock(read1, LOCK_SH)), CHECK(flock(read2, LOCK_SH));
 	int rec = CHECK(open(path("l.rec"), O_RDWR | O_CREAT, 0600));
 	record(rec, F_SETLK, F_RDLCK, 10, 5), record(rec, F_SETLK, F_WRLCK, 1000, 0);
+	int by = CHECK(syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL));
+	if (!by)
+		record(rec, F_SETLK, F_WRLCK, ENDED + 10, 5), _exit(0);
+	reap(by);
 	int ofd = CHECK(open(path("l.ofd"), O_RDWR | O_CREAT, 0600)), ofd2 = CHECK(dup(ofd)), other = CHECK(open(path("l.ofd"), O_RDWR));
 	record(ofd, F_OFD_SETLK, F_WRLCK, 7, 1);
 	int lease = CHECK(open(path("l.lease"), O_RDONLY | O_CREAT, 0600));
