@@ -97,6 +97,7 @@ var targets = []target{
 	{name: "aio", generations: 3, needs: kernelMemory},
 	{name: "cow", args: []string{"same"}},
 	{name: "cowolder", src: "cow", args: []string{"older"}, generations: 3, noCRIU: "only what the parent still has is shared again"},
+	{name: "cowoldercut", src: "cow", args: []string{"oldercut"}, generations: 3, noCRIU: "only what the parent still has is shared again"},
 	{name: "cowsplit", src: "cow", args: []string{"split"}, noCRIU: "mappings cut after the fork are not shared again"},
 	{name: "vmas", args: []string{"3000"}},
 	{name: "regular", args: []string{"8"}},

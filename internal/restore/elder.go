@@ -29,13 +29,13 @@ func (tr *tree) planElders() {
 }
 
 // elderOf returns the task that the images say is a task's elder, nil if there is none, or
-// that could not clone anybody with memory of its own.
+// that could not clone anybody with memory of its own, or would leave mappings in parts.
 func (tr *tree) elderOf(c *task) *task {
 	if c.zombie || c.space.Elder() == 0 {
 		return nil
 	}
 	e := tr.byPID[c.space.Elder()]
-	if e == nil || e.zombie || e.space.Elder() != 0 || e.space.HasRings() {
+	if e == nil || e.zombie || e.space.Elder() != 0 || e.space.HasRings() || c.parent == nil || c.parent.zombie || c.space.CutBy(e.space, c.parent.space) {
 		return nil
 	}
 	return e

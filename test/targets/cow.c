@@ -20,6 +20,12 @@ static long pss(pid_t pid) {
 	return kb;
 }
 
+// moves tells whether all of the memory can be moved as one, there and back.
+static int moves(void) {
+	char *there = mremap(mem, MIB, 2 * MIB, MREMAP_MAYMOVE);
+	return there != MAP_FAILED && mremap(there, 2 * MIB, MIB, MREMAP_MAYMOVE | MREMAP_FIXED, mem) == mem;
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	mem = CHECK(mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -34,18 +40,20 @@ int main(int argc, char **argv) {
 		if ((kids[k] = CHECK(fork())))
 			continue;
 		ctl_child(name);
+		if (!strcmp(argv[1], "oldercut") && !k) // the eldest would leave the others two mappings
+			CHECK(munmap(mem + MIB / 2, MIB / 2));
 		if (!strcmp(argv[1], "older") && k % 3 < 2)
 			CHECK(k % 3 ? setpgid(0, 0) : setsid());
 		memset(mem + k * 40960, k, 20000);
 		if (!strcmp(argv[1], "split"))
 			CHECK(munmap(mem + MIB - 4096 * (k + 1), 4096 * (k + 1)));
 		do
-			obs("memory %llx, leads a session %d, a group %d", (unsigned long long)fnv(mem, 4 << 20), getsid(0) == getpid(), getpgid(0) == getpid());
+			obs("memory %llx, leads a session %d, a group %d", (unsigned long long)fnv(mem, 4 << 20), getsid(0) == getpid(), getpgid(0) == getpid()), obs("moves: %d", k > 0 && strcmp(argv[1], "split") ? moves() : 2);
 		while (savepoint());
 		for (;;)
 			pause(); // the parent still looks
 	}
-	int older = !strcmp(argv[1], "older");
+	int older = !strncmp(argv[1], "older", 5);
 	memset(mem + (1 << 20), 1, older ? MIB - (1 << 20) : 50000); // written by the parent after the fork
 	do {
 		for (int k = 0; k < KIDS; k++)

@@ -119,20 +119,20 @@ func (s *Space) sharesWith(ctx context.Context, p *Space) (bool, error) {
 	return false, err
 }
 
-// matcher finds the pages of a task that its parent has too: the same frame or
-// the same place in swap, at the same address.
+// matcher finds the pages of a task that another has too, its parent or a sibling: the same
+// frame or the same place in swap, at the same address.
 type matcher struct {
 	ctx      context.Context
 	own, its *pages.Scanner
 	words    []uint64
 }
 
-func newMatcher(ctx context.Context, s, parent *Space) (*matcher, error) {
+func newMatcher(ctx context.Context, s, other *Space) (*matcher, error) {
 	own, err := pages.OpenScanner(s.task.Dir)
 	if err != nil {
 		return nil, err
 	}
-	its, err := pages.OpenScanner(parent.task.Dir)
+	its, err := pages.OpenScanner(other.task.Dir)
 	if err != nil {
 		return nil, errors.Join(err, own.Close())
 	}
@@ -175,8 +175,8 @@ func (m *matcher) split(s stretch, f func(stretch) error) error {
 	return f(cur)
 }
 
-// read leaves in words those of the task whose pages are its parent's too, 0
-// for the others.
+// read leaves in words those of the task whose pages are the other's too, 0
+// for the rest.
 func (m *matcher) read(part pages.Span) error {
 	if err := context.Cause(m.ctx); err != nil {
 		return err
@@ -201,7 +201,7 @@ func (m *matcher) shareables(part pages.Span) (n int, err error) {
 	return n, err
 }
 
-// compare leaves of words those that are its parent's, and counts them.
+// compare leaves of words those that are the other's, and counts them.
 func (m *matcher) compare(part pages.Span) (n int, err error) {
 	i := 0
 	err = m.its.Words(part, func(_, w uint64) {

@@ -67,7 +67,7 @@ func chooseElders(ctx context.Context, p *Space, kids []*Space) error {
 	for _, s := range kids {
 		best := fewKin - 1
 		for _, o := range all {
-			if o.bornInto() != s.bornInto() {
+			if o.bornInto() != s.bornInto() || s.CutBy(o, p) {
 				continue
 			}
 			k, err := s.kin(ctx, p, o)
@@ -207,6 +207,48 @@ func (s *Space) eachPart(f func(part pages.Span) error) error {
 		}
 		return nil
 	})
+}
+
+// CutBy tells whether a mapping that the parent has whole, or more of, would come back from a
+// sibling in parts, since that has a part of it only, or parts: mremap(2) doesn't take what is
+// not all inherited for one.
+func (s *Space) CutBy(sibling, parent *Space) bool {
+	defer s.unfold()()
+	defer sibling.unfold()()
+	defer parent.unfold()()
+	its, parents := sibling.areas, parent.areas
+	for i := range s.areas {
+		a := &s.areas[i]
+		if !a.mapped() || !a.private() {
+			continue
+		}
+		cut := false
+		if its, cut = borders(its, a); !cut {
+			continue
+		}
+		if parents, cut = borders(parents, a); !cut {
+			return true
+		}
+	}
+	return false
+}
+
+// borders tells whether a mapping begins or ends within another one, and returns those that
+// don't end before it.
+func borders(all []area, a *area) ([]area, bool) {
+	for len(all) > 0 && all[0].End <= a.Start {
+		all = all[1:]
+	}
+	for i := range all {
+		x := &all[i]
+		if x.Start >= a.End {
+			break
+		}
+		if x.Start > a.Start || x.End < a.End {
+			return all, true
+		}
+	}
+	return all, false
 }
 
 // Elder returns the number of the sibling that a space of the images has its elder in, 0 if

@@ -433,7 +433,13 @@ func (n *node) admit(own int) (err error) {
 			return fmt.Errorf("put %d connections back that wait to be accepted: %w", len(n.few().waiting), err)
 		}
 	}
-	// Others come as well from now on, and would take the room; and it was larger once, perhaps.
+	backlog := int(n.entry.backlog)
+	if len(n.few().waiting) > backlog { // it was larger once: may it be so here?
+		if err := tcp.Listen(own, len(n.few().waiting)); err != nil {
+			return err
+		}
+	}
+	// Others come as well from now on, and would take the room.
 	if err := unix.Listen(own, len(n.few().waiting)+newcomers); err != nil {
 		return fmt.Errorf("listen with a long queue for a moment: %w", err)
 	}
@@ -441,7 +447,7 @@ func (n *node) admit(own int) (err error) {
 	if err != nil {
 		return err
 	}
-	return tcp.Listen(own, int(n.entry.backlog))
+	return tcp.Listen(own, backlog)
 }
 
 // newcomers are more than can get into a queue while it is filled, as long as the system lets
