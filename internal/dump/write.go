@@ -57,8 +57,12 @@ func (d *dump) putTree() error {
 			return kind.About(t, err)
 		}
 	}
-	if err := restore.Possible(members); err != nil {
+	shellJob, err := restore.Possible(members)
+	if err != nil {
 		return kind.Unsupported(d.tree.Root, "a restore could not make the tree again: %v", err)
+	}
+	if shellJob && !d.opts.ShellJob {
+		d.log.Warn("The tree's session has its leader outside of the tree: a restore needs --shell-job", "session", d.tree.Root.Stat.Session)
 	}
 	if err := d.sink.Put(image.Seccomp, d.filters.Entry(), nil); err != nil {
 		return err

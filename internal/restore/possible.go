@@ -15,12 +15,12 @@ type Member struct {
 
 // Possible tells why tasks could not be cloned again as they are: their
 // sessions, groups, and what they share. A dump asks before it ends them. With
-// --shell-job a restore can do the most.
-func Possible(members []Member) error {
+// --shell-job a restore can do the most; shellJob tells whether it needs that.
+func Possible(members []Member) (shellJob bool, err error) {
 	tr := &tree{byPID: map[uint32]*task{}}
 	for _, m := range members {
 		if err := tr.add(m.Entry); err != nil {
-			return err
+			return false, err
 		}
 		t := tr.tasks[len(tr.tasks)-1]
 		t.zombie, t.ids = m.IDs == nil, m.IDs
@@ -28,8 +28,9 @@ func Possible(members []Member) error {
 	}
 	o := options.NewRestore()
 	o.ShellJob = true
+	shellJob = tr.root != nil && tr.byPID[tr.root.sid] == nil
 	if err := tr.planBirths(o); err != nil {
-		return err
+		return false, err
 	}
-	return tr.checkSharing()
+	return shellJob, tr.checkSharing()
 }
