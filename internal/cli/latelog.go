@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/linux"
 )
 
 // lateLog is a log whose reader may take its time: what doesn't fit into a pipe or terminal
@@ -50,7 +52,7 @@ func (l *lateLog) Write(line []byte) (int, error) {
 // room tells whether a piece can be written now, or fails at once.
 func (l *lateLog) room() bool {
 	p := []unix.PollFd{{Fd: int32(l.f.Fd()), Events: unix.POLLOUT}}
-	n, err := unix.Poll(p, 0)
+	n, err := linux.PollNow(p)
 	return err != nil || n > 0
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"glis.dev/glis/image"
 	"glis.dev/glis/internal/plan"
-	"glis.dev/glis/options"
 )
 
 // TestProcNetTwice: the kernel forgets the name of a file below /proc/PID/net when it is
@@ -49,14 +48,7 @@ func TestDeadOnce(t *testing.T) {
 	g.mustDump()
 	all, _ := g.im.Entries(image.RemapFile)
 	g.im.rows[image.RemapFile.FileName()] = all[:1]
-	p, err := planAll(g.im, &options.Restore{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	nodes, err := p.Nodes()
-	if err != nil {
-		t.Fatal(err)
-	}
+	nodes := plannedNodes(t, g.im)
 	dead := 0
 	for _, n := range nodes {
 		if n, ok := n.(*deadNode); ok && n.remap.dead == uint32(c.Process.Pid) {

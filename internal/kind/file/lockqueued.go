@@ -32,7 +32,7 @@ func queuedLock(f *scan.File, e *lockimg.FileLockEntry) error {
 }
 
 // plainLease refuses a lease whose signal names the descriptor that it was taken by (si_fd):
-// noneTold has that any more.
+// nobody has that any more.
 func plainLease(f *scan.File) error {
 	d, err := f.Borrow()
 	if err != nil {

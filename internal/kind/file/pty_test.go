@@ -90,14 +90,7 @@ func TestPTYOwner(t *testing.T) {
 			*i.Uid, *i.Gid = 13333, 44444
 		}
 	}
-	p, err := planAll(g.im, &options.Restore{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	nodes, err := p.Nodes()
-	if err != nil {
-		t.Fatal(err)
-	}
+	nodes := plannedNodes(t, g.im)
 	for _, n := range nodes {
 		if n, ok := n.(*ptyNode); ok && (n.set.owner.GetUid() != 13333 || n.set.owner.GetGid() != 44444) {
 			t.Errorf("%v: belongs to %d:%d", n, n.set.owner.GetUid(), n.set.owner.GetGid())

@@ -177,6 +177,20 @@ type redo struct {
 	made map[plan.ID]*fd.FD
 }
 
+// plannedNodes is what images are planned to be.
+func plannedNodes(t testing.TB, im *images) []plan.Node {
+	t.Helper()
+	p, err := planAll(im, &options.Restore{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes, err := p.Nodes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nodes
+}
+
 // planAll is the planning stage of a restore.
 func planAll(im *images, o *options.Restore) (*plan.Plan, error) {
 	p := plan.New(im, o)

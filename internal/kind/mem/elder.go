@@ -50,19 +50,29 @@ func eldersOf(ctx context.Context, p *Space, kids []*Space) error {
 	if len(kids) < 2 {
 		return nil
 	}
-	for _, s := range [...]*Space{kids[0], kids[len(kids)/2], kids[len(kids)-1]} {
+	asked := map[*Space]bool{}
+	hasKin := func(s *Space) (bool, error) {
+		some, known := asked[s]
+		if known {
+			return some, nil
+		}
 		some, err := s.hasKin(ctx, p)
+		asked[s] = some
+		return some, err
+	}
+	for _, s := range [...]*Space{kids[0], kids[len(kids)/2], kids[len(kids)-1]} {
+		some, err := hasKin(s)
 		if err != nil {
 			return err
 		}
 		if some {
-			return chooseElders(ctx, p, kids)
+			return chooseElders(ctx, p, kids, hasKin)
 		}
 	}
 	return nil
 }
 
-func chooseElders(ctx context.Context, p *Space, kids []*Space) error {
+func chooseElders(ctx context.Context, p *Space, kids []*Space, hasKin func(*Space) (bool, error)) error {
 	var all []*Space
 	for _, s := range kids {
 		best := fewKin - 1
@@ -86,7 +96,7 @@ func chooseElders(ctx context.Context, p *Space, kids []*Space) error {
 		if len(all) == mostElders {
 			continue
 		}
-		some, err := s.hasKin(ctx, p)
+		some, err := hasKin(s)
 		if err != nil {
 			return err
 		}

@@ -121,3 +121,18 @@ func fromWords(family int, words []uint32, port uint32) (address, error) {
 	}
 	return address{netip.AddrFrom16(raw), uint16(port)}, nil
 }
+
+// loopbackIP and anyIP are the addresses of this machine, and of none, of a family.
+func loopbackIP(family int) netip.Addr {
+	if family == unix.AF_INET6 {
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+func anyIP(family int) netip.Addr {
+	if family == unix.AF_INET6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}

@@ -3,7 +3,6 @@ package inet
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -127,10 +126,7 @@ func (s sort) sample() (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	own := address{ip: netip.AddrFrom4([4]byte{127, 0, 0, 1})}
-	if s.family == unix.AF_INET6 {
-		own.ip = netip.IPv6Loopback()
-	}
+	own := address{ip: loopbackIP(s.family)}
 	err = tcp.Repair().Set(n)
 	if err == nil {
 		err = unix.Bind(n, own.sockaddr(s.family, 0))

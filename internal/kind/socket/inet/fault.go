@@ -2,7 +2,6 @@ package inet
 
 import (
 	"fmt"
-	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -51,12 +50,8 @@ func (n *node) setFault(own int) error {
 	if failure == 0 {
 		return nil
 	}
-	at := address{ip: netip.AddrFrom4([4]byte{127, 0, 0, 1})}
-	if n.family == unix.AF_INET6 {
-		at.ip = netip.IPv6Loopback()
-	}
 	err := tcp.Fault(own, &tcp.End{Err: failure}, func(port uint16) error {
-		return unix.Connect(own, address{at.ip, port}.sockaddr(n.family, 0))
+		return unix.Connect(own, address{loopbackIP(n.family), port}.sockaddr(n.family, 0))
 	})
 	if err != nil {
 		return fmt.Errorf("have an error wait (%v): %w", failure, err)
@@ -65,9 +60,5 @@ func (n *node) setFault(own int) error {
 		return nil
 	}
 	// It tells the port that it had for that until it is bound.
-	at.ip = netip.IPv4Unspecified()
-	if n.family == unix.AF_INET6 {
-		at.ip = netip.IPv6Unspecified()
-	}
-	return n.bindTo(own, at, 0)
+	return n.bindTo(own, address{ip: anyIP(n.family)}, 0)
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -108,9 +107,8 @@ func (f *fitted) connect() (int, error) {
 			err = unix.SetsockoptInt(n, level, opt, int(v))
 		}
 	}
-	ip := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	ip := loopbackIP(f.family)
 	if f.family == unix.AF_INET6 {
-		ip = netip.IPv6Loopback()
 		set(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, p.Word[sockmem.V6Only])
 	}
 	if err == nil {

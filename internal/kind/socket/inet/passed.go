@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -400,10 +399,7 @@ func (h *passing) tryLending(other []socket.Told) error {
 		return fmt.Errorf("socket: %w", err)
 	}
 	defer unix.Close(n)
-	own := address{ip: netip.AddrFrom4([4]byte{127, 0, 0, 1})}
-	if l.family == unix.AF_INET6 {
-		own.ip = netip.IPv6Loopback()
-	}
+	own := address{ip: loopbackIP(l.family)}
 	k := l.kind.kernels[l.sort]
 	steps := []func() error{
 		func() error { return k.Set(n, l.opts.Values, socket.Early, socket.Early) },

@@ -17,6 +17,7 @@ import (
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/plan"
@@ -99,13 +100,7 @@ func TestWaitingTwice(t *testing.T) {
 			must(t, c.Close())
 		}
 	}
-	o := &options.Dump{}
-	o.TCPEstablished = true
-	in, err := dumped(t, o, d.Int())
-	testkit.KernelMemory(t, err)
-	holdAll(t, in)
-	must(t, d.Close())
-	fds := restored(t, in)
+	fds := madeAgain(t, d)
 	must(t, unix.SetNonblock(fds[1], true))
 	for _, want := range []struct {
 		err  int
@@ -180,13 +175,7 @@ func TestWaitingSmallReset(t *testing.T) {
 	must(t, unix.Connect(c.Int(), at))
 	must(t, unix.Sendmsg(c.Int(), []byte("text"), nil, nil, 0))
 	abort(t, c)
-	o := &options.Dump{}
-	o.TCPEstablished = true
-	in, err := dumped(t, o, d.Int())
-	testkit.KernelMemory(t, err)
-	holdAll(t, in)
-	must(t, d.Close())
-	fds := restored(t, in)
+	fds := madeAgain(t, d)
 	n, _, err := unix.Accept4(fds[1], unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	must(t, err)
 	defer unix.Close(n)
@@ -459,4 +448,16 @@ func TestWaitingHostile(t *testing.T) {
 	if _, err := planned(good); err == nil {
 		t.Error("a socket that doesn't listen: no error")
 	}
+}
+
+// madeAgain dumps a listener, and restores it with who waits there.
+func madeAgain(t *testing.T, d *fd.FD) map[plan.ID]int {
+	t.Helper()
+	o := &options.Dump{}
+	o.TCPEstablished = true
+	in, err := dumped(t, o, d.Int())
+	testkit.KernelMemory(t, err)
+	holdAll(t, in)
+	must(t, d.Close())
+	return restored(t, in)
 }
