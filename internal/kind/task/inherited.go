@@ -53,7 +53,10 @@ func (Attributes) Check(_ *plan.CheckEnv, c *core.CoreEntry) error {
 		return nil // that of the process stands for its threads
 	}
 	for _, a := range attributes() {
-		if v, ok := a.own(); a.kept == 0 || !ok || !a.stays(v) {
+		if a.kept == 0 {
+			continue // nor is it asked for: there may be thousands of processes
+		}
+		if v, ok := a.own(); !ok || !a.stays(v) {
 			continue
 		}
 		x, err := ReadExtra(c)
