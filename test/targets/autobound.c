@@ -97,15 +97,15 @@ int main(int argc, char **argv) {
 	add("listens at a port", AF_INET, LISTENS | CHOSEN);
 	add("bound", AF_INET, 0);
 	add("bound to a port", AF_INET, CHOSEN);
+	add("shut down at a port", AF_INET, CHOSEN | LISTENS | SHUT);
 	int shut = add("shut down", AF_INET, LISTENS | SHUT);
 	set(shut, IPPROTO_TCP, TCP_MAXSEG, 800);
-	add("shut down, of IPv6", AF_INET6, ANY | LISTENS | SHUT);
-	add("shut down, unbound", AF_INET, UNBOUND | LISTENS | SHUT);
-	add("shut down at a port", AF_INET, CHOSEN | LISTENS | SHUT);
 	struct sockaddr_storage a; // what one gave up another one has
 	int fd = s[n].fd = CHECK(socket(AF_INET, SOCK_STREAM, 0));
 	s[n].name = "has its port", s[n].family = AF_INET, s[n++].port = port(shut);
 	CHECK(bind(fd, (void *)&a, fill(&a, AF_INET, 0, port(shut))));
+	add("shut down, of IPv6", AF_INET6, ANY | LISTENS | SHUT); // last: the kernel may give its port to the next
+	add("shut down, unbound", AF_INET, UNBOUND | LISTENS | SHUT);
 	set(s[0].fd, IPPROTO_IP, 51, 61000 << 16 | 40000);
 	do
 		for (int i = 0; i < n; i++)
@@ -120,8 +120,9 @@ int main(int argc, char **argv) {
 		struct sockaddr none = {AF_UNSPEC};
 		CHECK(connect(s[i].fd, &none, sizeof none));
 		look(i);
-		obs("%s: bound anew: %s", s[i].name, bind(s[i].fd, (void *)&a, fill(&a, s[i].family, 0, 0)) ? strerror(errno) : "ok");
 	}
+	for (int i = 0; i < n; i++) // all have been looked at: it may be a port that another one tells
+		obs("%s: bound anew: %s", s[i].name, bind(s[i].fd, (void *)&a, fill(&a, s[i].family, 0, 0)) ? strerror(errno) : "ok");
 	savepoint();
 	return 0;
 }
