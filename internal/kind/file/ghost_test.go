@@ -292,6 +292,36 @@ func TestGhostSwapped(t *testing.T) {
 	}
 }
 
+// Where no file can be made without a name it has its own from the beginning, and needs no
+// other: file systems like that mostly know no hard links. It stays open as long as it is opened.
+func TestGhostNamed(t *testing.T) {
+	name := t.TempDir() + "/file"
+	d, named, err := newNamed(name, 0)
+	if err != nil || named != name {
+		t.Fatal(named, err)
+	}
+	n := &regularNode{name: name}
+	s := &ghostSet{nodes: []*regularNode{n}, head: &ghost.GhostFileEntry{Mode: proto.Uint32(unix.S_IFREG)}, holds: map[string]*fd.FD{}, named: named, kept: d}
+	defer s.drop()
+	if err := errors.Join(s.places.find(name, unix.PathMax), s.holdAll(d)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.holds[name].Int()))
+	if got != name+deletedSuffix || err != nil {
+		t.Error(got, err)
+	}
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other, named, err := newNamed(name, 0)
+	if err != nil || named != name+".glis-0" {
+		t.Fatal(named, err)
+	}
+	if err := errors.Join(other.Close(), os.Remove(named)); err != nil {
+		t.Error(err)
+	}
+}
+
 // So is what somebody puts in the place of another sort of file.
 func TestGhostOtherSwapped(t *testing.T) {
 	name := t.TempDir() + "/fifo"

@@ -24,6 +24,9 @@ func (s *ghostSet) link(d *fd.FD, name string) (at string, own bool, err error) 
 		return unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", d.Int()), unix.AT_FDCWD, at, unix.AT_SYMLINK_FOLLOW)
 	}
 	at = s.places.of(name)
+	if at == s.named {
+		return at, true, nil
+	}
 	err = give(at)
 	if errors.Is(err, unix.EEXIST) {
 		if !slices.ContainsFunc(s.nodes, func(n *regularNode) bool { return s.early(n, name) }) {

@@ -25,6 +25,8 @@ type ghostSet struct {
 	made   bool
 	unborn *fd.FD            // the file that never had a name, for who opened it with O_TMPFILE
 	holds  map[string]*fd.FD // O_PATH, by name
+	named  string            // what it was made with, if it had to have a name
+	kept   *fd.FD            // it then: FUSE opens no file again that nobody has open
 	places ghostPlaces
 }
 
@@ -122,10 +124,12 @@ func (s *ghostSet) drop() {
 			n.more.early = nil
 		}
 	}
-	if s.unborn != nil {
-		s.unborn.Close()
+	for _, d := range []*fd.FD{s.unborn, s.kept} {
+		if d != nil {
+			d.Close()
+		}
 	}
-	s.holds, s.unborn = nil, nil
+	s.holds, s.unborn, s.kept = nil, nil, nil
 }
 
 // create makes the file, gives it its names, opens it by each, and deletes
@@ -163,13 +167,15 @@ func (s *ghostSet) names() []string {
 
 // createRegular makes a regular file, with its contents before its names.
 func (s *ghostSet) createRegular(rd *image.Reader) error {
-	d, temp, err := newNameless(s.places.of(s.nodes[0].name), s.unbornFlags())
+	d, named, err := newNameless(s.places.of(s.nodes[0].name), s.unbornFlags())
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	if temp != "" {
-		defer unix.Unlink(temp) //nolint:errcheck // it was made a moment ago
+	if named == "" {
+		defer d.Close()
+	} else {
+		s.named, s.kept = named, d
+		defer unname(d, named, unix.Unlink) //nolint:errcheck // mostly it has been by then
 	}
 	if err := errors.Join(s.fill(rd, d), s.dress(d)); err != nil {
 		return err

@@ -110,8 +110,8 @@ func (p *ghostPlaces) leave() error {
 }
 
 // newNameless makes a file without a name beside path, with these flags, too, or, where the file
-// system can't, one with a name that nobody else has.
-func newNameless(name string, flags int) (d *fd.FD, temp string, err error) {
+// system can't, one with that name, or, if somebody else's file has it, one that nobody has.
+func newNameless(name string, flags int) (d *fd.FD, named string, err error) {
 	num, err := unix.Open(path.Dir(name), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC|flags, 0o600)
 	if err == nil {
 		return fd.New(num), "", nil
@@ -119,11 +119,24 @@ func newNameless(name string, flags int) (d *fd.FD, temp string, err error) {
 	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.ENOENT) {
 		return nil, "", fmt.Errorf("in %s: %w", path.Dir(name), err)
 	}
-	temp, err = tempName(name, func(temp string) (err error) {
-		num, err = unix.Open(temp, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC|flags, 0o600)
+	return newNamed(name, flags)
+}
+
+// newNamed makes a file that has its name from the beginning: many file systems that can't do
+// otherwise have no hard links either, or take two for different files (FUSE, vfat).
+func newNamed(name string, flags int) (d *fd.FD, named string, err error) {
+	var num int
+	create := func(at string) (err error) {
+		num, err = unix.Open(at, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC|flags, 0o600)
 		return err
-	})
-	return fd.New(num), temp, err
+	}
+	if err = create(name); errors.Is(err, unix.EEXIST) {
+		name, err = tempName(name, create)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", name, err)
+	}
+	return fd.New(num), name, nil
 }
 
 // tempName calls create with names beside path until one is free.
