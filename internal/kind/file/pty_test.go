@@ -14,6 +14,37 @@ import (
 	"glis.dev/glis/options"
 )
 
+// With EXTPROC whoever has the master makes lines, and what was typed reads as it is.
+func TestPTYExtproc(t *testing.T) {
+	m, s := newTerminal(t)
+	settings, err := unix.IoctlGetTermios(s, unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.Lflag |= unix.ICANON | unix.EXTPROC
+	if err := unix.IoctlSetTermios(s, unix.TCSETS, settings); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"begun", "whole\n", "one\ntwo", "no\x00end\x04"} {
+		if _, err := unix.Write(m, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := settleTTY(fd.New(s)); err != nil {
+			t.Fatal(err)
+		}
+		g := self(t)
+		g.add(m)
+		g.add(s)
+		g.mustDump()
+		if got, err := takeAll(fd.New(s)); string(got) != text || err != nil {
+			t.Errorf("%q reads as %q, %v", text, got, err)
+		}
+		if now, err := unix.IoctlGetTermios(s, unix.TCGETS); err != nil || *now != *settings {
+			t.Errorf("settings are %v, %v", now, err)
+		}
+	}
+}
+
 // What is on the way in a terminal is read without being lost, lines that were
 // only begun included.
 func TestPTYData(t *testing.T) {

@@ -148,7 +148,7 @@ func takeInput(slave *fd.FD) ([]byte, error) {
 // means by them. Only a read(2) that finds nothing waits for that. A line that
 // an end of file has ended gets a NUL, as it has in the kernel.
 func takeLines(slave *fd.FD, t *unix.Termios) ([]byte, error) {
-	lines := t.Lflag&unix.ICANON != 0
+	lines := knowsLines(t)
 	var out []byte
 	for b := make([]byte, mostOnWay); ; {
 		n, err := unix.Read(slave.Int(), b)
@@ -170,6 +170,10 @@ func takeLines(slave *fd.FD, t *unix.Termios) ([]byte, error) {
 	}
 }
 
+// knowsLines tells whether what is typed can be read line by line only. With EXTPROC
+// whoever has the master makes lines, as telnetd does.
+func knowsLines(t *unix.Termios) bool { return t.Lflag&(unix.ICANON|unix.EXTPROC) == unix.ICANON }
+
 func endsLine(b []byte, t *unix.Termios) bool {
 	if len(b) == 0 {
 		return false
@@ -187,15 +191,15 @@ func giveInput(master, slave *fd.FD, data []byte) error {
 		return err
 	}
 	quiet := *t
-	quiet.Iflag, quiet.Lflag = t.Iflag&unix.IXON, t.Lflag&unix.ICANON
+	quiet.Iflag, quiet.Lflag = t.Iflag&unix.IXON, t.Lflag&(unix.ICANON|unix.EXTPROC)
 	quiet.Cc[unix.VSTART], quiet.Cc[unix.VSTOP] = 0, 0 // off
 	for i := range quiet.Cc {
-		if quiet.Lflag != 0 && i != unix.VEOL && i != unix.VEOL2 {
+		if knowsLines(t) && i != unix.VEOL && i != unix.VEOL2 {
 			quiet.Cc[i] = 0 // off
 		}
 	}
 	data = slices.Clone(data)
-	if quiet.Lflag != 0 {
+	if knowsLines(t) {
 		if eof, ok := unused(data); ok {
 			quiet.Cc[unix.VEOF] = eof
 			for i, c := range data {
