@@ -95,6 +95,7 @@ var plain = [...]word{
 	cred("uid", 4), cred("gid", 4), cred("suid", 4), cred("sgid", 4), cred("euid", 4), cred("egid", 4), cred("fsuid", 4), cred("fsgid", 4),
 	cred("securebits", 4), cred("cap_inheritable", 8), cred("cap_permitted", 8), cred("cap_effective", 8), cred("cap_bset", 8), cred("cap_ambient", 8),
 	cred("user_ns", 8),
+	{in: "cred", by: "cred", far: true, member: "jit_keyring", size: 1, lacks: noKeys},
 }
 
 func cred(member string, size int) word {
@@ -136,6 +137,11 @@ const commSize = 16
 func noIOPriority() bool {
 	_, _, e := unix.RawSyscall(unix.SYS_IOPRIO_GET, 1, 0, 0) // IOPRIO_WHO_PROCESS
 	return e == unix.ENOSYS
+}
+
+func noKeys() bool {
+	_, _, e := unix.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_SET_REQKEY_KEYRING, ^uintptr(0), 0) // KEY_REQKEY_DEFL_NO_CHANGE
+	return e != 0
 }
 
 func noMemPolicy() bool {

@@ -19,6 +19,7 @@ int main(int argc, char **argv) {
 	}
 	unsigned long node = 1;
 	prctl(67 /* PR_SET_MEMORY_MERGE */, 1, 0, 0, 0);
+	syscall(SYS_keyctl, 14 /* KEYCTL_SET_REQKEY_KEYRING */, 4);
 	prctl(57 /* PR_SET_IO_FLUSHER */, 1, 0, 0, 0);
 	syscall(SYS_set_mempolicy, 3 /* MPOL_INTERLEAVE */, &node, 64);
 	struct sched_param param = {.sched_priority = 5};

@@ -25,6 +25,7 @@ static void look(void) {
 	qsort(all, n / 4, sizeof *all, (void *)strcmp); // they come in any order
 	for (long i = 0; i < n / 4; i++)
 		obs("key %ld: %s", i, all[i]);
+	obs("keys that are requested go to %ld", key(KEYCTL_SET_REQKEY_KEYRING, KEY_REQKEY_DEFL_NO_CHANGE, 0, 0, 0));
 	obs("process keyring %ld", key(KEYCTL_GET_KEYRING_ID, KEY_SPEC_PROCESS_KEYRING, 0, 0, 0));
 }
 
@@ -35,6 +36,7 @@ static void child(const char *name, int uid, const char *session, int link) {
 	ctl_child(name);
 	if (uid)
 		CHECK(setresuid(uid, uid, uid));
+	CHECK(key(KEYCTL_SET_REQKEY_KEYRING, uid ? KEY_REQKEY_DEFL_USER_SESSION_KEYRING : KEY_REQKEY_DEFL_SESSION_KEYRING, 0, 0, 0));
 	if (session)
 		CHECK(key(KEYCTL_JOIN_SESSION_KEYRING, (long)(*session ? session : NULL), 0, 0, 0));
 	if (link)

@@ -9,6 +9,7 @@ int main(int argc, char **argv) {
 		int mode = -1;
 		int r = syscall(SYS_get_mempolicy, &mode, NULL, 0, 0, 0);
 		obs("memory: of nodes %d %d, merged %d", r, mode, prctl(68 /* PR_GET_MEMORY_MERGE */, 0, 0, 0, 0));
+		obs("keys that are requested go to %ld", syscall(SYS_keyctl, 14 /* KEYCTL_SET_REQKEY_KEYRING */, -1));
 		obs("writes out memory for others %d", prctl(58 /* PR_GET_IO_FLUSHER */, 0, 0, 0, 0));
 		obs("policy %d, nice %d, of I/O %ld", sched_getscheduler(0), getpriority(PRIO_PROCESS, 0), syscall(SYS_ioprio_get, 1, 0));
 		int slack = prctl(PR_GET_TIMERSLACK);

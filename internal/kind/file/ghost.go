@@ -153,7 +153,7 @@ func putChunk(env *kind.DumpEnv, d *fd.FD, id uint32, at, n uint64) error {
 // labels are extended attributes that the system gives a new file by itself.
 var labels = []string{"security.selinux", "security.apparmor", "security.SMACK64", "security.ima", "security.evm"}
 
-// plainAttributes refuses a ghost with extended attributes or an access
+// plainAttributes refuses a ghost, or memfd, with extended attributes or an access
 // control list: images have no place for them.
 func plainAttributes(f *scan.File, d *fd.FD) error {
 	b := make([]byte, 64<<10) // XATTR_LIST_MAX
@@ -170,6 +170,9 @@ next:
 			if name == l || name == "" {
 				continue next
 			}
+		}
+		if strings.HasPrefix(f.Link, memfdPrefix) {
+			return kind.Unsupported(f, "it has the extended attribute %s, which images have no place for; let the program remove that", name)
 		}
 		return kind.Unsupported(f, "it was deleted while it was open and has the extended attribute %s, which images have no place for; close it, or keep a name for it", name)
 	}

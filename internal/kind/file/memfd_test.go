@@ -203,6 +203,17 @@ func TestMemfdMapped(t *testing.T) {
 	}
 }
 
+// Images have no place for extended attributes.
+func TestMemfdAttribute(t *testing.T) {
+	n := newMemfd(t, "x", 0)
+	if err := unix.Fsetxattr(n, "trusted.glis", []byte("x"), 0); err != nil {
+		testkit.Lacks(t, "attributes of memfds", err, unix.EOPNOTSUPP)
+	}
+	g := self(t)
+	g.add(n)
+	mustFail(t, g.dump(), "the extended attribute trusted.glis", "let the program remove")
+}
+
 // A deleted file may be called like a memfd.
 func TestMemfdFake(t *testing.T) {
 	g := self(t)

@@ -100,6 +100,7 @@ static int wait(void) { return block() ?: syscall(SYS_tgkill, getpid(), gettid()
 static int flusher(void) { return prctl(57 /* PR_SET_IO_FLUSHER */, 1, 0, 0, 0); }
 static int ring(void) { return syscall(SYS_add_key, "user", "glis", "x", 1, -1) == -1 ? -1 : 0; }
 static int session(void) { return syscall(SYS_keyctl, 1, "glis-unlike") == -1 ? -1 : 0; }
+static int reqkeys(void) { return syscall(SYS_keyctl, 14 /* SET_REQKEY_KEYRING */, 4 /* the user's */) == -1 ? -1 : 0; }
 static int ports(void) { return syscall(SYS_ioperm, 0x80, 1, 1); }
 static int allports(void) { return syscall(SYS_iopl, 3); }
 static char allow;
@@ -110,7 +111,7 @@ static struct { const char *name; int (*make)(void); } all[] = {
 	{"plain", same}, {"plain", same}, {"nice", nice_}, X(batch), X(idle), X(fifo), X(fifo5), X(rr), X(reset), X(slice), X(deadline), X(clamp), X(cpu), X(persona),
 	X(slack), X(ioprio), X(ioprio7), X(mce), X(tsc), X(cpuid), X(spec0), X(spec1), X(spec2), X(numa), {"!cookie", cookie},
 	X(ruid), X(euid), X(suid), X(fsuid), X(rgid), X(egid), X(sgid), X(fsgid), X(group), X(groups8), X(groups20), X(groups21), {"plain", nogroup},
-	X(capeff), X(capprm), X(capinh), X(capamb), X(capbnd), X(secbits), X(nnp), X(filter),
+	X(capeff), X(capprm), X(capinh), X(capamb), X(capbnd), X(secbits), X(nnp), X(filter), X(reqkeys),
 	X(altstack), X(disarm), X(onstack), X(death), X(robust), X(block), X(wait),
 	{"!flusher", flusher}, {"!ring", ring}, {"!session", session}, {"!ports", ports}, {"!allports", allports}, {"!dispatch", dispatch},
 };
