@@ -8,8 +8,8 @@ import (
 // What is said before there is a Go runtime, by assembly, is a line as of any other error, that
 // says what to do.
 func TestSaid(t *testing.T) {
-	for _, said := range []string{noDescriptors, noMemory} {
-		if !regexp.MustCompile(`^Error \(start\): .*; allow .* \(ulimit -[nv]\)\n$`).MatchString(said) {
+	for _, said := range []string{noDescriptors, noMemory, noStack, noThread} {
+		if !regexp.MustCompile(`^Error \(start\): .*; allow .* \(ulimit -[nvsu](, pids\.max of the cgroup)?\)\n$`).MatchString(said) {
 			t.Errorf("%q", said)
 		}
 	}

@@ -19,9 +19,19 @@ var toAdvise int64
 // some when it needs them, and panics if there are none.
 const fewest = 8
 
+// leastStack is how much stack a program needs, in bytes: what the Go runtime counts on,
+// without asking.
+const leastStack = 64 << 10
+
 // What is said where the Go runtime would not begin, or end, otherwise than by a panic.
 // The linker makes them; nobody changes them.
 var (
 	noDescriptors = "Error (start): too many open files; allow more (ulimit -n)\n"
 	noMemory      = "Error (start): no memory: the machine has none, or too little address space is allowed; allow 2 GiB at least (ulimit -v)\n"
+	noStack       = "Error (start): too little stack is allowed; allow 64 KiB at least (ulimit -s)\n"
+	noThread      = "Error (start): no thread can be started: there are too many processes; allow more (ulimit -u, pids.max of the cgroup)\n"
 )
+
+// onWrite is what the Go runtime calls instead of write(2) if the program began at
+// glis_start. It only writes for itself when it gives up.
+var onWrite = saidOnce

@@ -21,6 +21,7 @@
 #define EFD_CLOEXEC 0x80000
 #define F_DUPFD_CLOEXEC 1030
 #define RLIMIT_NOFILE 7
+#define RLIMIT_STACK 3
 
 #define SYS_madvise 28
 #define MADV_HUGEPAGE 14
@@ -37,6 +38,21 @@ GLOBL one<>(SB), RODATA|NOPTR, $16
 // variable is there.
 TEXT glis_start(SB), NOSPLIT|NOFRAME, $0
 	CLD
+	XORL DI, DI
+	MOVL $RLIMIT_STACK, SI
+	XORL DX, DX
+	LEAQ -16(SP), R10    // struct rlimit64
+	MOVL $SYS_prlimit64, AX
+	SYSCALL
+	TESTQ AX, AX
+	JNZ  deep
+	CMPQ -16(SP), $const_leastStack
+	JCC  deep
+	MOVQ ·noStack(SB), SI
+	MOVQ ·noStack+8(SB), DX
+	JMP  end<>(SB)
+
+deep:
 	MOVQ (SP), CX
 	ADDQ $2, CX          // words up to the environment
 	LEAQ (SP)(CX*8), SI
@@ -83,6 +99,8 @@ begin:
 	CALL descriptors<>(SB)
 	MOVQ $mmap<>(SB), AX
 	MOVQ AX, _cgo_mmap(SB)
+	MOVQ ·onWrite(SB), AX
+	MOVQ AX, runtime·overrideWrite(SB)
 	MOVQ $2, ·toAdvise(SB)
 	XORQ DX, DX          // no function to be called at exit
 	JMP  _rt0_amd64_linux(SB)
@@ -168,6 +186,22 @@ TEXT end<>(SB), NOSPLIT|NOFRAME, $0
 	MOVL $SYS_exit_group, AX
 	SYSCALL
 	INT  $3
+
+// func end(text string)
+TEXT ·end(SB), NOSPLIT, $0-16
+	MOVQ text_base+0(FP), SI
+	MOVQ text_len+8(FP), DX
+	JMP  end<>(SB)
+
+// func write(fd uintptr, p unsafe.Pointer, n int32) int32
+TEXT ·write(SB), NOSPLIT, $0-28
+	MOVQ fd+0(FP), DI
+	MOVQ p+8(FP), SI
+	MOVL n+16(FP), DX
+	MOVL $SYS_write, AX
+	SYSCALL
+	MOVL AX, ret+24(FP)
+	RET
 
 // mmap is what the Go runtime calls for mmap(2), as it calls that of a C library for
 // the sake of those who watch over memory: by the C ABI, with an errno as the result

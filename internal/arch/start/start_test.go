@@ -102,8 +102,18 @@ func TestTooLittle(t *testing.T) {
 	for _, c := range []struct{ limit, want string }{
 		{"ulimit -n 8", "ulimit -n"}, {"ulimit -n 3", "ulimit -n"},
 		{"ulimit -v 400000", "ulimit -v"}, {"ulimit -v 1000000", "ulimit -v"},
+		{"ulimit -s 16", "ulimit -s"}, {"ulimit -p 1", "ulimit -u"},
 	} {
-		cmd := exec.Command("/bin/sh", "-c", c.limit+`; exec "$0"`, say)
+		program, err := os.Open(say)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer program.Close()
+		cmd := exec.Command("/bin/sh", "-c", c.limit+`; exec /proc/self/fd/3`)
+		cmd.ExtraFiles = []*os.File{program}
+		if strings.HasPrefix(c.limit, "ulimit -p") { // of processes, which root does not heed
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54321}}
+		}
 		out, err := cmd.CombinedOutput()
 		if cmd.ProcessState.ExitCode() != 1 || !strings.HasPrefix(string(out), "Error (start): ") || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), c.want) {
 			t.Errorf("%s: %v\n%s", c.limit, err, out)
