@@ -73,6 +73,19 @@ static void list(void) {
 		obs("%s", line[i]);
 }
 
+// unused tells whether the kernel has no label of this base.
+static int unused(int b) {
+	char text[200];
+	unsigned label;
+	int found = 0;
+	FILE *f = fopen("/proc/self/net/ip6_flowlabel", "r");
+	MUST(f != NULL);
+	while (fgets(text, sizeof text, f))
+		found |= sscanf(text, "%x", &label) == 1 && label >> 8 == b >> 8;
+	fclose(f);
+	return !found;
+}
+
 // goes tells whether packets with a label may go.
 static void goes(int fd, int label) {
 	struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT, .sin6_port = htons(9), .sin6_flowinfo = htonl(base + label)};
@@ -81,9 +94,8 @@ static void goes(int fd, int label) {
 
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
-	struct timespec now;
-	CHECK(clock_gettime(CLOCK_MONOTONIC, &now));
-	base = (now.tv_nsec >> 8 & 0xfff) << 8;
+	for (base = 0x100; !unused(base);)
+		base += 0x100;
 	int all = udp(), shared = udp(), users = udp(), raw = CHECK(socket(AF_INET6, SOCK_RAW, 253)), in = udp();
 	struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	socklen_t len = sizeof a;
