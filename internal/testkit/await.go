@@ -111,7 +111,7 @@ func AwaitFile(t testing.TB, path string, pid int) {
 // targetError returns what a target wrote down about its own failure.
 func targetError(dir string) string {
 	msg, err := os.ReadFile(filepath.Join(dir, "error"))
-	if err != nil {
+	if err != nil || len(msg) == 0 { // it is about to say it
 		return ""
 	}
 	return "\ntarget says: " + string(msg)

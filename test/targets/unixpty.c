@@ -33,6 +33,16 @@ static void show(const char *what, int fd) {
 	obs("%s: end", what);
 }
 
+// whole shows what more than one read may be needed for: the kernel fills up what a
+// terminal has to be read by and by.
+static void whole(const char *what, int fd) {
+	char b[6000];
+	int size = 0, n;
+	while ((n = read(fd, b + size, sizeof b - size)) > 0)
+		size += n;
+	obs("%s: %d bytes %016llx, then %s", what, size, (unsigned long long)fnv(b, size), n ? strerror(errno) : "end");
+}
+
 static void settings(const char *what, int fd) {
 	struct termios t;
 	struct winsize w;
@@ -113,7 +123,7 @@ int main(int argc, char **argv) {
 	for (int i = 0; i < 3; i++)
 		obs("%d: its slave %d", i, !strcmp(ptsname(m[i]), ttyname(s[i])));
 	type(m[0], "and ended\n"), echoed(m[0], 34), show("first", s[0]), show("its master", m[0]);
-	CHECK(tcflow(s[1], TCOON)), type(s[1], "more"), echoed(m[1], 2004), show("second", s[1]), show("its master", m[1]);
+	CHECK(tcflow(s[1], TCOON)), type(s[1], "more"), echoed(m[1], 2004), whole("second", s[1]), whole("its master", m[1]);
 	show("third", s[2]), show("its master", m[2]), show("of none", m[3]);
 	type(m[5], "typed to the leader\n");
 	savepoint();
