@@ -328,7 +328,7 @@ func TestPipeOneEnd(t *testing.T) {
 func events(t *testing.T, n int) int16 {
 	t.Helper()
 	p := []unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	if _, err := testkit.PollFds(p, 0); err != nil {
 		t.Fatal(err)
 	}
 	return p[0].Revents

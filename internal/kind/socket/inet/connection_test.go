@@ -415,7 +415,7 @@ func (p *pair) state(t testing.TB, end int) int {
 // once, but not always.
 func (p *pair) await(t testing.TB, end, state int) {
 	t.Helper()
-	for end2 := time.Now().Add(10 * time.Second); p.state(t, end) != state; {
+	for end2 := time.Now().Add(testkit.Patience); p.state(t, end) != state; {
 		if time.Now().After(end2) {
 			t.Fatalf("end %d is in state %d, not %d", end, p.state(t, end), state)
 		}

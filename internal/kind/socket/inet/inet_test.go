@@ -267,7 +267,7 @@ func see(t testing.TB, s sort, n int) seen {
 		k.Know(out.Values, "TCP_QUICKACK", socket.Value{})
 	}
 	p := []unix.PollFd{{Fd: int32(n), Events: unix.POLLIN | unix.POLLOUT | unix.POLLRDHUP}}
-	_, err = unix.Poll(p, 0)
+	_, err = linux.PollNow(p)
 	must(t, err)
 	out.Revents = p[0].Revents
 	var st unix.Stat_t

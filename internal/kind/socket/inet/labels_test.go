@@ -95,7 +95,7 @@ func TestLabels(t *testing.T) {
 		if got := insideOf(t, s, again); !proto.Equal(got, want) {
 			t.Errorf("%v: got %v, want %v", s, got, want)
 		}
-		for deadline := time.Now().Add(10 * time.Second); ; {
+		for deadline := time.Now().Add(testkit.Patience); ; {
 			diff := cmp.Diff(all, leases(t), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }))
 			if diff == "" {
 				break

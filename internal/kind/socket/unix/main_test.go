@@ -274,7 +274,7 @@ func look1(t testing.TB, n int) seen {
 	s.Owner, _ = sys.FcntlInt(uintptr(n), sys.F_GETOWN, 0)
 	s.Signal, _ = sys.FcntlInt(uintptr(n), 11, 0)
 	fds := []sys.PollFd{{Fd: int32(n), Events: sys.POLLIN | sys.POLLOUT | sys.POLLRDHUP | sys.POLLPRI}}
-	if _, err := sys.Poll(fds, 0); err != nil {
+	if _, err := testkit.PollFds(fds, 0); err != nil {
 		t.Fatal(err)
 	}
 	s.Revents = fds[0].Revents
