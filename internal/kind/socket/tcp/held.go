@@ -36,23 +36,27 @@ func (q *Queues) Held(sk kmem.Addr, look func(*sockmem.Picture) error) (*Stream,
 	if err != nil {
 		return nil, err
 	}
-	for range attempts {
+	s, err := untilStill(func() (*Stream, error) {
 		var before, after sockmem.Picture
 		if err := look(&before); err != nil {
 			return nil, err
 		}
 		s, err := q.heldOnce(sk, &before, ClockOf(now, 0))
-		if err != nil && !errors.Is(err, errMoved) {
+		if err != nil {
 			return nil, err
 		}
 		if err := look(&after); err != nil {
 			return nil, err
 		}
-		if err == nil && before == after && before.Quiet() {
-			return s, nil
+		if before != after || !before.Quiet() {
+			return nil, errMoved
 		}
+		return s, nil
+	})
+	if errors.Is(err, errRestless) {
+		err = errHeld("%v", err)
 	}
-	return nil, errHeld("packets kept coming while the connection was read: are they held back (--network-lock)?")
+	return s, err
 }
 
 func (q *Queues) heldOnce(sk kmem.Addr, p *sockmem.Picture, clock uint32) (*Stream, error) {

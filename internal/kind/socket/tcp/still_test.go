@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"glis.dev/glis/internal/kmem"
+	"glis.dev/glis/internal/sockmem"
+	"glis.dev/glis/internal/testkit"
 )
 
 // TestUntilStill: a connection that changes while it is read is read again, also if what was
@@ -37,5 +39,20 @@ func TestUntilStill(t *testing.T) {
 	}
 	if _, err := untilStill(func() (*Waiting, error) { return nil, errMoved }); err == nil || errors.Is(err, errMoved) {
 		t.Errorf("it never stands still: %v", err)
+	}
+}
+
+// So is one that only a message has.
+func TestHeldUntilStill(t *testing.T) {
+	r, err := kmem.Open("tcp_sock")
+	testkit.KernelMemory(t, err)
+	defer r.Close()
+	calls := 0
+	look := func(*sockmem.Picture) error {
+		calls++
+		return nil
+	}
+	if _, err := NewQueues(r).Held(0, look); !errors.Is(err, kmem.ErrUnavailable) || calls != attempts {
+		t.Errorf("what makes no sense is read %d times, %v", calls, err)
 	}
 }

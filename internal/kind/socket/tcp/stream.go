@@ -93,11 +93,14 @@ func Read(fd int, urgent bool) (*Stream, error) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("packets kept coming while the connection was read: are they held back (--network-lock)?")
+	return nil, errRestless
 }
 
-// errMoved says that a queue changed while it was read.
-var errMoved = errors.New("a queue of the connection changed")
+// errMoved says that a queue changed while it was read, errRestless that it did so each time.
+var (
+	errMoved    = errors.New("a queue of the connection changed")
+	errRestless = errors.New("packets kept coming while the connection was read: are they held back (--network-lock)?")
+)
 
 // info is the part of struct tcp_info (linux/tcp.h) that tells what a
 // connection has agreed upon, and whether packets came or went.

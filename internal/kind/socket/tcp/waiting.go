@@ -122,8 +122,9 @@ func (q *Queues) read(sk kmem.Addr) (*Waiting, error) {
 }
 
 // untilStill reads a connection, again if it has changed meanwhile: then what it is read by
-// may be anything, too.
-func untilStill(read func() (*Waiting, error)) (*Waiting, error) {
+// may be anything, too. Packets that are held back leave the timers, which send again what
+// nobody has acknowledged, in other pieces.
+func untilStill[T any](read func() (*T, error)) (*T, error) {
 	var failed error
 	for range attempts {
 		w, err := read()
@@ -133,7 +134,7 @@ func untilStill(read func() (*Waiting, error)) (*Waiting, error) {
 		failed = err
 	}
 	if errors.Is(failed, errMoved) {
-		failed = fmt.Errorf("packets kept coming while a waiting connection was read: are they held back (--network-lock)?")
+		failed = errRestless
 	}
 	return nil, failed
 }
