@@ -116,20 +116,20 @@ int main(int argc, char **argv) {
 	struct sockaddr_storage a;
 	socklen_t len;
 	// 0-2: listeners: plain, with options as those of programs in Go, and of IPv6.
-	CHECK(listen(keep(bind_to(AF_INET, SOCK_STREAM, 34101)), 7));
-	int s = keep(bind_to(AF_INET, SOCK_STREAM, 34102));
+	CHECK(listen(keep(bind_to(AF_INET, SOCK_STREAM, 21101)), 7));
+	int s = keep(bind_to(AF_INET, SOCK_STREAM, 21102));
 	opt(s, SOL_SOCKET, SO_KEEPALIVE, 1), opt(s, IPPROTO_TCP, TCP_KEEPIDLE, 15), opt(s, IPPROTO_TCP, TCP_KEEPINTVL, 16), opt(s, IPPROTO_TCP, TCP_KEEPCNT, 8);
 	opt(s, IPPROTO_TCP, TCP_NODELAY, 1), opt(s, SOL_SOCKET, SO_RCVBUF, 300000), opt(s, IPPROTO_IP, IP_TOS, 0x10), opt(s, IPPROTO_TCP, TCP_USER_TIMEOUT, 9000);
 	CHECK(listen(s, 100)), CHECK(fcntl(s, F_SETFL, O_NONBLOCK));
-	s = keep(bind_to(AF_INET6, SOCK_STREAM, 34103)), opt(s, IPPROTO_IPV6, IPV6_UNICAST_HOPS, 9), CHECK(listen(s, 5));
+	s = keep(bind_to(AF_INET6, SOCK_STREAM, 21103)), opt(s, IPPROTO_IPV6, IPV6_UNICAST_HOPS, 9), CHECK(listen(s, 5));
 	// 3, 4: such that are bound, and that are nothing yet.
-	keep(bind_to(AF_INET, SOCK_STREAM, 34104)), s = keep(socket(AF_INET6, SOCK_STREAM, 0)), opt(s, SOL_SOCKET, SO_SNDBUF, 50000);
+	keep(bind_to(AF_INET, SOCK_STREAM, 21104)), s = keep(socket(AF_INET6, SOCK_STREAM, 0)), opt(s, SOL_SOCKET, SO_SNDBUF, 50000);
 	// 5-9: UDP sockets: bound, with options, connected, of IPv6, nothing yet.
-	keep(bind_to(AF_INET, SOCK_DGRAM, 34105)), s = keep(bind_to(AF_INET, SOCK_DGRAM, 34106));
+	keep(bind_to(AF_INET, SOCK_DGRAM, 21105)), s = keep(bind_to(AF_INET, SOCK_DGRAM, 21106));
 	opt(s, SOL_SOCKET, SO_BROADCAST, 1), opt(s, SOL_SOCKET, SO_RCVBUF, 70000), opt(s, SOL_SOCKET, SO_PRIORITY, 3), opt(s, SOL_SOCKET, SO_MARK, 77), opt(s, IPPROTO_IP, IP_PKTINFO, 1);
 	opt(s, IPPROTO_IP, IP_TTL, 33), opt(s, IPPROTO_IP, IP_MULTICAST_TTL, 4), opt(s, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
-	len = at(&a, AF_INET, 34105), s = keep(bind_to(AF_INET, SOCK_DGRAM, 34107)), CHECK(connect(s, (void *)&a, len));
-	s = keep(bind_to(AF_INET6, SOCK_DGRAM, 34108)), opt(s, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1), keep(socket(AF_INET6, SOCK_DGRAM, 0));
+	len = at(&a, AF_INET, 21105), s = keep(bind_to(AF_INET, SOCK_DGRAM, 21107)), CHECK(connect(s, (void *)&a, len));
+	s = keep(bind_to(AF_INET6, SOCK_DGRAM, 21108)), opt(s, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1), keep(socket(AF_INET6, SOCK_DGRAM, 0));
 	// From ENDED on, such as have ended, with and without options.
 	for (int i = 0; i < 12; i++) {
 		s = keep(ended(i & 1 ? AF_INET6 : AF_INET, i >> 1 & 1, i / 4));
@@ -157,13 +157,13 @@ int main(int argc, char **argv) {
 	for (int i = ENDED; i < n; i++)
 		last(i, got[i]);
 	for (int i = 0; i < 3; i++) {
-		len = at(&a, i == 2 ? AF_INET6 : AF_INET, 34101 + i);
+		len = at(&a, i == 2 ? AF_INET6 : AF_INET, 21101 + i);
 		s = CHECK(socket(a.ss_family, SOCK_STREAM, 0)), CHECK(connect(s, (void *)&a, len)), CHECK(write(s, "hello", 5));
 		CHECK(poll(&(struct pollfd){got[i], POLLIN, 0}, 1, -1)), in = CHECK(accept(got[i], NULL, NULL));
 		obs("accepted %zd, nodelay %d", read(in, data, sizeof data), ({ int o = 0; socklen_t ol = sizeof o; getsockopt(in, IPPROTO_TCP, TCP_NODELAY, &o, &ol); o; }));
 	}
 	CHECK(listen(got[3], 1)), CHECK(send(got[7], "datagram", 8, 0)), obs("came %zd", recv(got[5], data, sizeof data, 0));
-	len = at(&a, AF_INET6, 34108), CHECK(sendto(got[9], "to six", 6, 0, (void *)&a, len)), obs("came %zd", recv(got[8], data, sizeof data, 0));
+	len = at(&a, AF_INET6, 21108), CHECK(sendto(got[9], "to six", 6, 0, (void *)&a, len)), obs("came %zd", recv(got[8], data, sizeof data, 0));
 	savepoint();
 	return 0;
 }

@@ -66,7 +66,7 @@ static void raw_tcp(void) { come(SOCK_RAW, IPPROTO_TCP, "\0\1\0\1\0\0\0\0\0\0\0\
 // spread has a program spread the load over this socket and one of a process that
 // is nobody's child.
 static void spread(void) {
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(34567)}, told = at;
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(21201)}, told = at;
 	struct sock_filter first = BPF_STMT(BPF_RET | BPF_K, 0);
 	struct sock_fprog prog = {1, &first};
 	pid_t own = getpid(), child;
