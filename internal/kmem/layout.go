@@ -3,6 +3,7 @@ package kmem
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"glis.dev/glis/internal/bpf"
@@ -38,7 +39,7 @@ func find(x *bpf.Types, names []string) (map[string]Field, error) {
 	for i, t := range types {
 		optional := func(name string) bool { return maybe[name] }
 		ok := found[i].ID != 0
-		if !ok && maybe[t.Name] {
+		if !ok && (maybe[t.Name] || allOptional(t.Name, wanted[t.Name], optional)) {
 			continue
 		}
 		if !ok {
@@ -49,6 +50,11 @@ func find(x *bpf.Types, names []string) (map[string]Field, error) {
 		}
 	}
 	return out, nil
+}
+
+// allOptional tells whether each member that is asked for of a structure may be missing.
+func allOptional(of string, members []string, optional func(string) bool) bool {
+	return !slices.ContainsFunc(members, func(m string) bool { return m == "" || !optional(of+"."+m) })
 }
 
 func findIn(x *bpf.Types, t *bpf.Type, of string, members []string, optional func(string) bool, out map[string]Field) error {

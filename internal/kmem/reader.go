@@ -50,9 +50,8 @@ type Field struct {
 
 // Open loads the program and finds the members of structures that are named
 // like "sock.sk_err"; "sock" is the structure itself, whose size is At. One that
-// begins with a question mark may be missing, with a whole structure if that is
-// named so: see Has. It
-// takes some 10 ms, most of them for the kernel's type information. Errors are
+// begins with a question mark may be missing, a structure if all that is asked of it
+// does: see Has. It takes some 10 ms, most of them for the kernel's type information. Errors are
 // ErrUnavailable.
 func Open(names ...string) (*Reader, error) {
 	x, err := bpf.Kernel()

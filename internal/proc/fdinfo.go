@@ -39,6 +39,7 @@ type Eventfd struct {
 	Count     uint64
 	ID        int32 // Linux 5.2
 	Semaphore bool  // Linux 6.5; before, false whatever it is
+	Told      bool  // Semaphore is
 }
 
 // EpollTarget is one descriptor that an epoll(7) file watches. FD is its number

@@ -25,7 +25,9 @@ var fdinfoLines = []fdinfoLine{
 	{"fanotify ", func(i *FDInfo, t *text) { f := i.fanotify(); f.Marks = append(f.Marks, t.fanotifyMark()) }},
 	{"eventfd-count:", func(i *FDInfo, t *text) { i.eventfd().Count = t.hex("a hexadecimal count") }},
 	{"eventfd-id:", func(i *FDInfo, t *text) { i.eventfd().ID = t.int32("a number") }},
-	{"eventfd-semaphore:", func(i *FDInfo, t *text) { i.eventfd().Semaphore = t.flag("0 or 1") }},
+	{"eventfd-semaphore:", func(i *FDInfo, t *text) {
+		i.eventfd().Semaphore, i.eventfd().Told = t.flag("0 or 1"), true
+	}},
 	{"sigmask:", func(i *FDInfo, t *text) { m := t.hex("a signal set"); i.Sigmask = &m }},
 	{"clockid:", func(i *FDInfo, t *text) { i.timerfd().ClockID = t.int32("a clock") }},
 	{"ticks:", func(i *FDInfo, t *text) { i.timerfd().Ticks = t.dec("a number") }},

@@ -17,7 +17,7 @@ var fdinfoCases = []struct {
 }{
 	{"plain", "", FDInfo{}},
 	{"eventfd", "eventfd-count:               1f\neventfd-id: 3\neventfd-semaphore: 1\n",
-		FDInfo{Eventfd: &Eventfd{Count: 31, ID: 3, Semaphore: true}}},
+		FDInfo{Eventfd: &Eventfd{Count: 31, ID: 3, Semaphore: true, Told: true}}},
 	{"old eventfd", "eventfd-count:                0\n", FDInfo{Eventfd: &Eventfd{}}},
 	{"epoll", "tfd:        4 events:       19 data: ffffffffffffffff  pos:0 ino:1bd80 sdev:f\n" +
 		"tfd:       15 events: 80002019 data:                f  pos:9 ino:a sdev:fe00001\n",

@@ -21,18 +21,23 @@ type Memory struct {
 // don't allow it, it fails with ErrUnavailable. more is further members of structures,
 // as kmem.Open has them, that are to be found.
 func OpenMemory(more ...string) (*Memory, error) {
+	r, err := kmem.Open(MemoryNames(more...)...)
+	if err != nil {
+		return nil, err
+	}
+	return &Memory{r}, nil
+}
+
+// MemoryNames are the members that OpenMemory finds, more among them.
+func MemoryNames(more ...string) []string {
 	more = append(more, optional(slices.Concat(loneNames(), besideNames(), connectedNames(), []string{"fown_struct.file", "sock.sk_reuseport_cb"}, lockNames[0][:], lockNames[1][:]))...)
-	r, err := kmem.Open(append(more,
+	return append(more,
 		"sock.sk_receive_queue", "sock.sk_socket", "sock.sk_peer_pid", "sock.sk_peer_cred", "sock.sk_shutdown", "sock.sk_err", "?sock.sk_scm_recv_flags",
 		"unix_sock.addr", "unix_sock.peer", "?unix_sock.oob_skb", "unix_address.len", "unix_address.name",
 		"socket_alloc.vfs_inode", "inode.i_ino", "inode.i_mode", "file.f_inode", "sk_buff.sk",
 		"unix_skb_parms", "unix_skb_parms.pid", "unix_skb_parms.uid", "unix_skb_parms.gid", "unix_skb_parms.fp", "unix_skb_parms.consumed",
 		"scm_fp_list.count", "scm_fp_list.fp", "pid.level", "pid.numbers", "upid", "upid.nr", "upid.ns",
-		"cred.euid", "cred.egid", "cred.group_info", "group_info.ngroups", "group_info.gid")...)
-	if err != nil {
-		return nil, err
-	}
-	return &Memory{r}, nil
+		"cred.euid", "cred.egid", "cred.group_info", "group_info.ngroups", "group_info.gid")
 }
 
 // errGone says that memory isn't what it was taken for: somebody has changed

@@ -85,7 +85,7 @@ func (r *Reader) learn() (*table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	vmas, err := self.Smaps()
+	vmas, err := Smaps(self)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -134,7 +134,7 @@ func (r *Reader) open(pid proc.PID) (int, error) {
 // still: in the fast way if there is one. r may be nil.
 func (r *Reader) VMAs(d *proc.Dir) ([]proc.VMA, error) {
 	if r == nil {
-		return d.Smaps()
+		return Smaps(d)
 	}
 	vmas, err := d.Maps()
 	if err != nil {
@@ -142,7 +142,7 @@ func (r *Reader) VMAs(d *proc.Dir) ([]proc.VMA, error) {
 	}
 	// Smaps is the authority: it has the last word whatever went wrong.
 	if r.flags(d.PID(), vmas, d.Ended) != nil {
-		return d.Smaps()
+		return Smaps(d)
 	}
 	return vmas, nil
 }

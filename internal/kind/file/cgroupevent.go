@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sync"
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
@@ -23,20 +22,6 @@ var eventNames = []string{
 	"?eventfd_ctx", "?eventfd_ctx.wqh", "?wait_queue_head", "?wait_queue_head.head", "?wait_queue_entry", "?wait_queue_entry.entry",
 	"?mem_cgroup_event", "?mem_cgroup_event.eventfd", "?mem_cgroup_event.wqh", "?mem_cgroup_event.wait",
 }
-
-// KernelNames implements kind.MemoryUser.
-func (*Eventfd) KernelNames() []string {
-	if !cgroupsWrite() {
-		return nil // to look for them takes time
-	}
-	return eventNames
-}
-
-// UseMemory implements kind.MemoryUser.
-func (k *Eventfd) UseMemory(m *kmem.Shared) { k.memory, k.v1 = m, sync.OnceValue(cgroupsWrite) }
-
-// AsksMemory implements kind.MemoryAsker.
-func (k *Eventfd) AsksMemory(link string) bool { return link == eventfdLink && cgroupsWrite() }
 
 // cgroupsWrite tells whether there is a hierarchy of cgroups of version 1 for memory, see
 // cgroups(7); they are in /proc/PID/cgroup of every process.

@@ -64,7 +64,11 @@ func (k *Eventfd) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 		return nil, err
 	}
 	flags := f.Flags
-	if info.Semaphore {
+	is, err := k.isSemaphore(f, info, d)
+	if err != nil {
+		return nil, err
+	}
+	if is {
 		flags |= semaphore
 	}
 	return &fdinfo.FileEntry{Efd: &eventfd.EventfdFileEntry{Id: proto.Uint32(f.ID), Flags: proto.Uint32(flags), Fown: own, Counter: proto.Uint64(info.Count)}}, nil

@@ -10,6 +10,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/vmamem"
 )
 
 // FutureLock is that what a process maps from now on is locked,
@@ -33,7 +34,7 @@ func (FutureLock) Dump(q *kind.Question) (kind.Answer, error) {
 			return err
 		}
 		how := byte(unix.MCL_FUTURE)
-		areas, err := q.Task.Dir.Smaps()
+		areas, err := vmamem.Smaps(q.Task.Dir)
 		if err != nil {
 			return fmt.Errorf("%v: %w", q.Task, err)
 		}

@@ -130,9 +130,6 @@ func (n *node) takeOptions() {
 	put("PACKET_VERSION", in.GetVersion())
 	put("PACKET_RESERVE", in.GetReserve())
 	put("PACKET_TIMESTAMP", in.GetTimestamp())
-	if in.GetCopyThresh() != 0 {
-		put("PACKET_COPY_THRESH", in.GetCopyThresh())
-	}
 	flag("PACKET_AUXDATA", in.GetAuxData())
 	flag("PACKET_ORIGDEV", in.GetOrigDev())
 	flag("PACKET_VNET_HDR", in.GetVnetHdr())
@@ -166,6 +163,7 @@ func (n *node) Create(ctx context.Context, _ *plan.Env) (own *fd.FD, err error) 
 	}
 	steps := []func() error{
 		func() error { return n.Begin(own, k) },
+		func() error { return n.setThreshold(num) },
 		func() error { return n.fill(ctx, num) }, // before it has a filter
 		func() error { return n.enqueue(ctx, own) },
 		func() error { return n.Complete(own, k, func(int) error { return nil }, touched...) },
@@ -177,6 +175,19 @@ func (n *node) Create(ctx context.Context, _ *plan.Env) (own *fd.FD, err error) 
 		}
 	}
 	return own, nil
+}
+
+// setThreshold sets what only newer kernels tell of a socket, and older ones by sock_diag(7)
+// alone: the smallest packet that comes beside a ring that is full.
+func (n *node) setThreshold(own int) error {
+	at := n.entry.GetCopyThresh()
+	if at == 0 {
+		return nil
+	}
+	if err := unix.SetsockoptInt(own, unix.SOL_PACKET, unix.PACKET_COPY_THRESH, int(at)); err != nil {
+		return fmt.Errorf("set PACKET_COPY_THRESH to %d: %w", at, err)
+	}
+	return nil
 }
 
 // again is another descriptor of a socket.

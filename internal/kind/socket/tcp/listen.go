@@ -82,7 +82,7 @@ func KeptSyn(fd int) (string, error) {
 func CookieKey(fd int) ([]byte, error) {
 	var key [32]byte // two of TCP_FASTOPEN_KEY_LENGTH
 	n, err := linux.Getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, key[:])
-	if errors.Is(err, unix.ENOPROTOOPT) {
+	if errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EOPNOTSUPP) { // as Multipath TCP says
 		return nil, nil
 	}
 	if err != nil {

@@ -53,7 +53,7 @@ func QueueNames() []string {
 		"sock_common.skc_daddr", "sock_common.skc_rcv_saddr", "sock_common.skc_v6_daddr", "sock_common.skc_v6_rcv_saddr", "sock_common.skc_bound_dev_if",
 		"sock.sk_err", "sock.sk_filter", "sock.sk_receive_queue", "inet_connection_sock.icsk_ulp_ops", "inet_sock.inet_sport",
 		"tcp_sock.rcv_nxt", "tcp_sock.copied_seq", "tcp_sock.rcv_wup", "tcp_sock.rcv_wnd", "tcp_sock.snd_una", "tcp_sock.write_seq",
-		"tcp_sock.snd_wnd", "tcp_sock.snd_wl1", "tcp_sock.max_window", "tcp_sock.tsoffset", "tcp_sock.urg_data", "tcp_sock.urg_seq", "tcp_sock.snd_up", "tcp_sock.tcp_usec_ts", "tcp_sock.rx_opt", ecnFlags,
+		"tcp_sock.snd_wnd", "tcp_sock.snd_wl1", "tcp_sock.max_window", "tcp_sock.tsoffset", "tcp_sock.urg_data", "tcp_sock.urg_seq", "tcp_sock.snd_up", "?"+inMicros, "tcp_sock.rx_opt", ecnFlags,
 		"tcp_options_received.ts_recent", "tcp_options_received.tstamp_ok", "tcp_options_received.wscale_ok", "tcp_options_received.sack_ok",
 		"tcp_options_received.snd_wscale", "tcp_options_received.rcv_wscale", "tcp_options_received.mss_clamp",
 	)
@@ -165,7 +165,7 @@ func (q *Queues) readOnce(sk kmem.Addr) (*Waiting, error) {
 	if t.Pointer("sock.sk_filter") != q.filter {
 		return nil, fmt.Errorf("%w: that of %v: the listener has got another filter since it came (SO_ATTACH_FILTER, SO_ATTACH_BPF)", ErrWaiting, w.Remote)
 	}
-	if err := w.check(t); err != nil {
+	if err := q.check(w, t); err != nil {
 		return nil, err
 	}
 	if err := w.readOptions(q, t); err != nil {
@@ -244,8 +244,12 @@ func agreed(opts *kmem.Struct) uint32 {
 // ErrWaiting says that a connection that waits can't be put back.
 var ErrWaiting = errors.New("a connection that waits to be accepted can't be put back")
 
+// inMicros is where a connection has whether its time stamps are in microseconds
+// (Linux 6.7).
+const inMicros = "tcp_sock.tcp_usec_ts"
+
 // check refuses what can't be put back.
-func (w *Waiting) check(t *kmem.Struct) error {
+func (q *Queues) check(w *Waiting, t *kmem.Struct) error {
 	why := ""
 	switch {
 	case w.State != Established && w.State != CloseWait && w.State != Closed:
@@ -254,7 +258,7 @@ func (w *Waiting) check(t *kmem.Struct) error {
 		why = "urgent data is on its way to it (MSG_OOB)"
 	case w.State != Closed && w.Entry.GetMssClamp() < w.leastMSS():
 		why = fmt.Sprintf("its client takes segments of no more than %d bytes", w.Entry.GetMssClamp())
-	case t.Bits("tcp_sock.tcp_usec_ts") != 0:
+	case q.mem.Has(inMicros) && t.Bits(inMicros) != 0:
 		why = "its time stamps are in microseconds"
 	case t.Pointer("tcp_sock.saved_syn") != 0:
 		why = "its first segment is kept (TCP_SAVE_SYN)"
