@@ -52,7 +52,7 @@ func (a *asker) ask(t *testing.T) {
 	if _, err := a.conn.Write([]byte(text)); err != nil {
 		t.Fatalf("%s: %v", a.to, err)
 	}
-	if err := a.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := a.conn.SetReadDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	b := make([]byte, 100)

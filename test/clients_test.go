@@ -29,7 +29,7 @@ func generations() int {
 }
 
 // patient is how long a client waits for an answer.
-const patient = 30 * time.Second
+var patient = testkit.Patience
 
 // talker is a client that asks one thing after the other, and checks answers.
 type talker struct {

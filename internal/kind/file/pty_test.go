@@ -202,6 +202,26 @@ func TestPTYSlaveFlags(t *testing.T) {
 
 // So does one whose master is closed.
 func TestPTYHungFlags(t *testing.T) {
+	var s *hungSet
+	for tries := 0; ; tries++ {
+		s = hungAt(freeTerminal(t))
+		err := s.create()
+		if err == nil {
+			break
+		}
+		if tries == 20 || !strings.Contains(err.Error(), "is in use by another terminal") { // of another program
+			t.Fatal(err)
+		}
+	}
+	defer s.nodes[0].Drop()
+	if flags := flagsOf(t, s.nodes[0].own.Int()); flags != unix.O_RDWR {
+		t.Errorf("flags %#o", flags)
+	}
+}
+
+// freeTerminal is a number that no terminal has.
+func freeTerminal(t *testing.T) uint32 {
+	t.Helper()
 	m, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -210,14 +230,13 @@ func TestPTYHungFlags(t *testing.T) {
 	if err := errors.Join(err, unix.Close(m)); err != nil {
 		t.Fatal(err)
 	}
+	return number
+}
+
+// hungAt is a terminal of a number that has hung up.
+func hungAt(number uint32) *hungSet {
 	info := &tty.TtyInfoEntry{}
 	s := &hungSet{pty: ptySet{index: number, info: info, owner: info, ptmx: "/dev/ptmx"}}
 	s.nodes = []*hungNode{{base: base{flags: unix.O_RDWR}, set: s}}
-	if err := s.create(); err != nil {
-		t.Fatal(err)
-	}
-	defer s.nodes[0].Drop()
-	if flags := flagsOf(t, s.nodes[0].own.Int()); flags != unix.O_RDWR {
-		t.Errorf("flags %#o", flags)
-	}
+	return s
 }
