@@ -3,7 +3,6 @@ package dump
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"glis.dev/glis/image"
 	criu_core "glis.dev/glis/image/criu/criu-core"
@@ -49,13 +48,23 @@ func (d *dump) askAround() error {
 // started before the first is waited for. Afterwards a thread has its own
 // registers again.
 func (d *dump) ask(threads []*scan.Thread) error {
-	for threads := range slices.Chunk(threads, atOnce) {
+	for len(threads) > 0 {
+		n := min(atOnce, len(threads))
+		some, behind := threads[:n], threads[n:]
 		if err := d.ended(); err != nil {
 			return err
 		}
-		if err := d.askThem(threads, func() error { return nil }); err != nil {
+		back, err := d.lendArenas(some, behind)
+		if err == nil {
+			err = d.askThem(some, func() error { return nil })
+		}
+		if err == nil {
+			err = back()
+		}
+		if err != nil {
 			return err
 		}
+		threads = behind
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func (d *dump) unbrake() error {
 		}
 	}
 	for t := range braked {
-		b, err := startUnbrake(t)
+		b, err := d.startUnbrake(t)
 		if err != nil {
 			keep(t, err)
 			continue
@@ -131,8 +131,11 @@ func (d *dump) unbrake() error {
 	return undo.Again(d.guard.Unbraked)
 }
 
-func startUnbrake(t *scan.Task) (*remote.Batch, error) {
+func (d *dump) startUnbrake(t *scan.Task) (*remote.Batch, error) {
 	if err := undo.Again(func() error { return alive(tracee.LooseBrake(t.PID)) }); err != nil {
+		return nil, err
+	}
+	if err := d.haveArena(t); err != nil {
 		return nil, err
 	}
 	t.Arena.Reset()

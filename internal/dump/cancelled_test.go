@@ -23,6 +23,7 @@ const (
 	mostSteps   = 300
 	mostForEach = 7
 	mostStopped = 3
+	timersSteps = 200 // a batch that asks for 256 of them
 )
 
 // stopped is what a dump was at when it was cancelled, and how many steps later the
@@ -102,6 +103,11 @@ func TestCancelledInFewSteps(t *testing.T) {
 		{"memory", "crowd.c", []string{"64", "10", "1", "."}, []string{"heart"}, 0},
 		{"descriptors", "manyfds.c", []string{"4000", "."}, []string{"at.0"}, 0},
 		{"sockets", "manyconns.c", []string{"1000"}, []string{"ready.0", "ready.1", "ready.2", "ready.3"}, 1005 * mostForEach},
+		{"watches", "longlists.c", []string{"watches", "3000", "."}, []string{"at.0"}, 0},
+		{"timers", "longlists.c", []string{"timers", "40000", "."}, []string{"at.0"}, timersSteps},
+		{"messages", "longlists.c", []string{"messages", "5000", "."}, []string{"at.0"}, 0},
+		{"stream", "longlists.c", []string{"stream", "5000", "."}, []string{"at.0"}, 0},
+		{"datagrams", "longlists.c", []string{"datagrams", "5000", "."}, []string{"at.0"}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			program := testkit.BuildC(t, "../../test/targets/"+tt.program)

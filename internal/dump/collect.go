@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
@@ -32,7 +30,7 @@ func (d *dump) collect() error {
 	for _, t := range d.tree.Tasks {
 		d.filters.Join(t)
 	}
-	return d.mapArenas()
+	return d.firstArenas()
 }
 
 // readBoth reads /proc and asks ptrace. Few threads are not worth another goroutine, which
@@ -176,135 +174,6 @@ func (d *dump) lookAtCalls(th *scan.Thread) error {
 		th.Filter, err = d.filters.Add(th, filters)
 	}
 	return err
-}
-
-// Room in a task's arena: what the leader is asked, and what each thread is
-// asked with its frame.
-const (
-	arenaProcess = 192 << 10
-	arenaThread  = 32 << 10
-)
-
-// mapArenas maps our memory into every task, into all at the same time.
-func (d *dump) mapArenas() error {
-	var begun []*scan.Task
-	var failed error
-	arenas := map[*scan.Task]*remote.Arena{}
-	for _, t := range d.tree.Tasks {
-		if t.Zombie {
-			continue
-		}
-		if failed = d.ended(); failed != nil {
-			break
-		}
-		a, err := d.startArena(t)
-		if err != nil {
-			failed = kind.About(t, err)
-			break
-		}
-		begun, arenas[t] = append(begun, t), a
-	}
-	for _, t := range begun {
-		err := arenas[t].FinishMap(&t.Leader().Thread, t.Insn)
-		if errors.Is(err, unix.EEXIST) { // others share its memory
-			arenas[t], err = d.anyArena(t, arenas[t].Size())
-		}
-		if err == nil {
-			t.Arena = arenas[t]
-			continue
-		}
-		d.harmed = d.harmed || !errors.Is(err, remote.ErrNotMapped)
-		if failed == nil {
-			failed = noArena(t, err)
-		}
-	}
-	return failed
-}
-
-// noArena names the state of a task that may not have what Glis maps in it (see
-// remote.Arena for what it needs not have).
-func noArena(t *scan.Task, err error) error {
-	if errors.Is(err, remote.ErrNotMapped) && errors.Is(err, unix.EACCES) {
-		return kind.Unsupported(t, "it may have no memory of its own that is executable, as a page of Glis's is for a moment; a rule of a security module forbids it (execmem of SELinux), which must allow it")
-	}
-	return err
-}
-
-func (d *dump) startArena(t *scan.Task) (*remote.Arena, error) {
-	defer d.unpackMappings(t)()
-	insn, err := findInsn(t)
-	if err != nil {
-		return nil, err
-	}
-	t.Insn = insn
-	size := uint64(arenaProcess + min(len(t.Threads), atOnce)*arenaThread)
-	at := hole(t.VMAs, size)
-	// The guardian must know where it is before it is there.
-	if err := d.guard.Arena(t.PID, at, size); err != nil {
-		return nil, err
-	}
-	return remote.StartArena(&t.Leader().Thread, insn, at, size)
-}
-
-// anyArena maps an arena wherever the kernel wants it.
-func (d *dump) anyArena(t *scan.Task, size uint64) (*remote.Arena, error) {
-	a, err := remote.MapArena(&t.Leader().Thread, t.Insn, 0, size)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.guard.Arena(t.PID, a.Base(), size); err != nil {
-		return nil, errors.Join(err, a.Unmap(&t.Leader().Thread, t.Insn))
-	}
-	return a, nil
-}
-
-// margin is left free around an arena, so that it joins no mapping, and none
-// that grows runs into it.
-const margin = 1 << 20
-
-// hole finds a place for size bytes: at the upper end of the widest gap. 0 if
-// there is none.
-func hole(vmas []proc.VMA, size uint64) remote.Addr {
-	var widest, at uint64
-	for i := 1; i < len(vmas); i++ {
-		gap := vmas[i].Start - vmas[i-1].End
-		if vmas[i].Start < arch.TaskSize && gap > widest && gap >= size+2*margin {
-			widest, at = gap, vmas[i].Start-margin-size
-		}
-	}
-	return remote.Addr(at)
-}
-
-// findInsn finds a system-call instruction: in the vdso, or else in any code
-// that the task has mapped.
-func findInsn(t *scan.Task) (remote.Addr, error) {
-	var errs []error
-	for _, name := range []string{"[vdso]", ""} {
-		for i := range t.VMAs {
-			v := &t.VMAs[i]
-			if v.Prot&unix.PROT_EXEC == 0 || v.Name == "[vsyscall]" || name != "" && v.Name != name {
-				continue
-			}
-			end := min(v.End, v.Start+1<<20)
-			insn, err := findSyscall(t, name, remote.Addr(v.Start), remote.Addr(end))
-			if err == nil || errors.Is(err, remote.ErrOnItsWay) {
-				return insn, err
-			}
-			errs = append(errs, err)
-		}
-	}
-	return 0, fmt.Errorf("no system-call instruction in its code: %w", errors.Join(errs...))
-}
-
-func findSyscall(t *scan.Task, name string, start, end remote.Addr) (remote.Addr, error) {
-	if name == "" {
-		return remote.FindSyscall(proc.PID(t.Via()), start, end)
-	}
-	all := make([]*remote.Thread, len(t.Threads))
-	for i, th := range t.Threads {
-		all[i] = &th.Thread
-	}
-	return remote.UseVdso(&t.Leader().Thread, start, end, all...)
 }
 
 // namespaces that a task of the tree must share with the engine so far.

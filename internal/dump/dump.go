@@ -30,6 +30,7 @@ import (
 	"glis.dev/glis/internal/netlock"
 	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/proc"
+	"glis.dev/glis/internal/remote"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/taskmem"
 	"glis.dev/glis/internal/tracee"
@@ -143,6 +144,7 @@ type dump struct {
 	anon            uint64            // memory of the root's own, before the freeze, in bytes
 	own             map[string]string // the engine's namespaces, by name
 	anySocket       bool              // the tree had some before the freeze, or may have had
+	sawSocket       bool              // one of thousands of tasks surely had one then
 	descriptorsSeen int               // how many it had then, about
 	committed       bool              // the images are whole, and the tree is to die
 	harmed          bool              // a task may have something of ours left, or not have its own
@@ -162,6 +164,9 @@ type dump struct {
 	xstate  [16 << 10]byte
 	ports   bool // threads may have I/O ports here
 
+	placed      map[*scan.Task]*remote.Arena // where those are that are lent
+	lendsArenas bool                         // tasks have them only while they are asked
+
 	start  time.Time // of the freeze
 	closes []func()  // what is to be done at the end, in turn
 	times  struct{ freezing, frozen, pages time.Duration }
@@ -174,7 +179,7 @@ func newDump(o *options.Dump, store image.Store, log *slog.Logger) *dump {
 	d := &dump{
 		opts: o, log: log, store: rec, sink: newSink(rec), kinds: kinds.New(), tree: tree,
 		freezer: &freezer{tree: tree}, guard: &guard{}, files: newFiles(tree), self: os.Getpid(), runID: newRunID(),
-		cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]mem.Told{}, told: map[*scan.Thread]*asked{},
+		cores: map[*scan.Task]*criu_core.CoreEntry{}, memory: map[*scan.Task]mem.Told{}, told: map[*scan.Thread]*asked{}, placed: map[*scan.Task]*remote.Arena{},
 	}
 	d.env = &kind.DumpEnv{Log: log, Options: o, Tree: tree, Images: d.sink, Files: d.files, Guard: d.guard}
 	d.sink.ended, d.env.Ended = d.ended, d.ended
@@ -249,6 +254,7 @@ func (d *dump) run(ctx context.Context) error {
 	d.atEnd(d.freezer.close)
 	d.atEnd(func() { _ = d.files.close() }) // the engine's own
 	d.ctx = d.deadline(ctx)
+	d.memoryOf.Until(d.ended)
 	d.obs.Stage("freeze")
 	err := d.freeze(d.ctx)
 	if err == nil {
@@ -268,6 +274,7 @@ func (d *dump) run(ctx context.Context) error {
 	}
 	// Past this point there is no way back: the images are whole.
 	d.committed = true
+	d.memoryOf.Until(nil)
 	d.endKinds()
 	err = d.freezer.kill()
 	d.keepComers()
@@ -293,8 +300,7 @@ func (d *dump) seal(ctx context.Context) error {
 	for _, f := range []func() error{
 		d.lastLook, func() error { return d.writeImages(ctx) }, d.lateSignals,
 		func() error { return d.obs.Notify(ctx, event.PostDump, d.opts.Tree) },
-		func() error { return d.commit(ctx) }, d.keepLock, d.guard.Alive, d.leaveSockets, d.brake,
-		func() error { return d.guard.Phase(guardian.Committed) },
+		func() error { return d.commit(ctx) }, d.keepLock, d.guard.Alive, d.leaveSockets, d.brakeAndCommit,
 	} {
 		if err := d.ended(); err != nil {
 			return err
@@ -304,6 +310,15 @@ func (d *dump) seal(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// brakeAndCommit is one step: to take the brakes off thousands of tasks takes longer than
+// what is left to do when all are braked.
+func (d *dump) brakeAndCommit() error {
+	if err := d.brake(); err != nil {
+		return err
+	}
+	return d.guard.Phase(guardian.Committed)
 }
 
 // freeze stops the tree within --timeout seconds.

@@ -14,7 +14,7 @@ import (
 // down in little room.
 
 // thousandsOfTasks is from how many processes on that is worth its time.
-const thousandsOfTasks = 500
+var thousandsOfTasks = 500
 
 func (d *dump) many() bool { return len(d.tree.Tasks) >= thousandsOfTasks }
 

@@ -92,6 +92,10 @@ func (d *dump) openMemory() *sockmem.TCPReader {
 func (d *dump) descriptors() (n int, sockets, asked bool) {
 	askers := d.memoryAskers()
 	pids, _, _ := look(proc.PID(d.opts.Tree))
+	d.sawSocket = len(pids) >= thousandsOfTasks && slices.ContainsFunc(pids, func(pid proc.PID) bool {
+		has, _ := hasSocket(fmt.Sprintf("/proc/%d/fd", pid), nil)
+		return has
+	})
 	for _, pid := range pids {
 		dir := fmt.Sprintf("/proc/%d/fd", pid)
 		if st, err := os.Stat(dir); err == nil {

@@ -22,6 +22,7 @@ import (
 // thaw lets the tree go on, at once or when the tracer's thread ends. Before, the
 // kinds mend what stopping a thread did to the system call it was in.
 func (d *dump) thaw() error {
+	d.memoryOf.Until(nil)
 	errs := []error{undo.Again(d.guard.takeBack), d.unbrake()}
 	for _, th := range d.freezer.seized {
 		if arch.IP(&th.Regs) != 0 { // its registers were read
@@ -72,7 +73,7 @@ func (f *freezer) thaw() error {
 	if len(f.seized) < leftThreads {
 		f.settle()
 	}
-	errs := []error{f.restoreAll(), f.unmapArenas(), f.refreeze()}
+	errs := []error{f.restoreAll(), unmapArenas(f.tree.Tasks), f.refreeze()}
 	return errors.Join(append(errs, f.releaseAll())...)
 }
 
@@ -146,28 +147,6 @@ func (f *freezer) restoreAll() error {
 			errs = append(errs, fmt.Errorf("%v: restore thread %d: %w", th.Task, th.TID, err))
 			th.Task.Arena = nil
 		}
-	}
-	return errors.Join(errs...)
-}
-
-// unmapArenas takes our memory out of all tasks, out of all at the same time.
-func (f *freezer) unmapArenas() error {
-	var errs []error
-	var begun []*scan.Task
-	for _, t := range f.tree.Tasks {
-		if t.Arena == nil {
-			continue
-		}
-		th := &t.Leader().Thread
-		if err := t.Arena.StartUnmap(th, t.Insn); err != nil {
-			errs = append(errs, alive(err))
-			continue
-		}
-		begun = append(begun, t)
-	}
-	for _, t := range begun {
-		errs = append(errs, alive(t.Arena.FinishUnmap(&t.Leader().Thread)))
-		t.Arena = nil
 	}
 	return errors.Join(errs...)
 }

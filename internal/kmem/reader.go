@@ -39,6 +39,23 @@ type Reader struct {
 	pages   *pages
 	files   Addr   // of this process's descriptors; 0: not asked yet
 	cpus    []Addr // how far each CPU's own memory is away; nil: not asked yet
+	ended   func() error
+	read    uint // how often it has read
+}
+
+// Until has reading fail when ended returns an error, which is then returned: a queue may
+// be long. It is asked now and then, see often.
+func (r *Reader) Until(ended func() error) { r.ended = ended }
+
+// often is after how many readings, of some microseconds each, Until's function is asked.
+const often = 64
+
+// over returns why nothing is to be read any more.
+func (r *Reader) over() error {
+	if r.read++; r.ended == nil || r.read%often != 0 {
+		return nil
+	}
+	return r.ended()
 }
 
 // Field is where a member of a structure is.
@@ -112,6 +129,9 @@ func program(scratch int) []bpf.Insn {
 // ReadAt fills b with what is at an address.
 func (r *Reader) ReadAt(b []byte, at Addr) error {
 	for len(b) > 0 {
+		if err := r.over(); err != nil {
+			return err
+		}
 		n := min(len(b), window)
 		ctx := [ctxWords]uint64{uint64(at), uint64(n), 1}
 		if err := linux.BPFCall(r.program, ctx[:]); err != nil {

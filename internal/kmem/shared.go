@@ -6,6 +6,7 @@ type Shared struct {
 	names  []string
 	reader *Reader
 	err    error
+	ended  func() error
 }
 
 // Share returns a Reader that is not open yet, for members like Open's.
@@ -17,9 +18,21 @@ func (s *Shared) Reader() (*Reader, error) {
 	case s == nil:
 		return nil, ErrUnavailable
 	case s.reader == nil && s.err == nil:
-		s.reader, s.err = Open(s.names...)
+		if s.reader, s.err = Open(s.names...); s.err == nil {
+			s.reader.Until(s.ended)
+		}
 	}
 	return s.reader, s.err
+}
+
+// Until is Reader.Until, be it open already or not. A nil Shared reads nothing.
+func (s *Shared) Until(ended func() error) {
+	if s == nil {
+		return
+	}
+	if s.ended = ended; s.reader != nil {
+		s.reader.Until(ended)
+	}
 }
 
 // Open tells whether it is open.

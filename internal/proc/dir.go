@@ -137,7 +137,7 @@ func (d *Dir) read(prefix, name string, use func([]byte) error) error {
 		return d.fail(prefix, name, err)
 	}
 	buf := d.take()
-	buf, err = readAll(n, buf)
+	buf, err = d.readAll(n, buf)
 	unix.Close(n)
 	if err != nil {
 		d.give(buf)
@@ -171,9 +171,15 @@ func (d *Dir) give(b []byte) {
 	}
 }
 
-// readAll appends the rest of a file to b.
-func readAll(fd int, b []byte) ([]byte, error) {
+// readAll appends the rest of a file to b. Only of what is long it is asked whether anybody
+// wants to know more: what is short is also read to let a task go.
+func (d *Dir) readAll(fd int, b []byte) ([]byte, error) {
 	for {
+		if len(b) > firstBuffer {
+			if err := d.Ended(); err != nil {
+				return b, err
+			}
+		}
 		if len(b) == cap(b) {
 			if cap(b) >= mostBytes {
 				return b, unix.EFBIG

@@ -46,9 +46,21 @@ func MapArena(t *Thread, insn Addr, at Addr, size uint64) (*Arena, error) {
 // StartArena begins MapArena and does not wait; FinishMap must follow. So
 // several processes can do it at the same time.
 func StartArena(t *Thread, insn Addr, at Addr, size uint64) (*Arena, error) {
-	size = (size + arch.PageSize - 1) &^ (arch.PageSize - 1)
-	args := []uint64{uint64(at), size, unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC, mapFlags(at), ^uint64(0), 0}
-	return &Arena{pid: t.mm(), base: at, size: size}, t.startInject(insn, unix.SYS_MMAP, args)
+	a := PlaceArena(t, at, size)
+	return a, a.StartMap(t, insn)
+}
+
+// PlaceArena says where an arena is to be. StartMap begins to map it there.
+func PlaceArena(t *Thread, at Addr, size uint64) *Arena {
+	return &Arena{pid: t.mm(), base: at, size: (size + arch.PageSize - 1) &^ (arch.PageSize - 1)}
+}
+
+// StartMap begins to map an arena that is not mapped, or not any more; FinishMap must
+// follow.
+func (a *Arena) StartMap(t *Thread, insn Addr) error {
+	a.apart = false
+	args := []uint64{uint64(a.base), a.size, unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC, mapFlags(a.base), ^uint64(0), 0}
+	return t.startInject(insn, unix.SYS_MMAP, args)
 }
 
 func mapFlags(at Addr) uint64 {

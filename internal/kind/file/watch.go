@@ -29,6 +29,9 @@ type watchedPaths struct {
 
 // find returns the path of an inode. dev is as the kernel has it.
 func (w *watchedPaths) find(ctx context.Context, env *kind.DumpEnv, f *scan.File, dev uint32, ino uint64, h proc.FileHandle) (string, error) {
+	if err := env.Check(); err != nil {
+		return "", err
+	}
 	key := inodeKey{unix.Mkdev(dev>>20, dev&0xfffff), ino}
 	if name := w.known[key]; name != "" {
 		return name, nil

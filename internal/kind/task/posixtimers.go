@@ -96,6 +96,9 @@ func askMoreTimers(q *kind.Question, entries []*timer.PosixTimerEntry) error {
 	arena := q.Task.Arena
 	defer arena.Rewind(arena.Top())
 	for some := range slices.Chunk(entries, timersAtOnce) {
+		if err := q.Env.Check(); err != nil {
+			return err
+		}
 		top := arena.Top()
 		b := arena.Batch(&q.Thread.Thread)
 		answer := askTimers(b, some)

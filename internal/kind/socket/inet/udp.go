@@ -205,6 +205,9 @@ func (l *look) checkInbox(box *inbox) error {
 // save writes what is in the queues of a socket, by its number.
 func (b *inbox) save(env *kind.DumpEnv, socket *uint32) error {
 	put := func(d *datagram, failed bool) error {
+		if err := env.Check(); err != nil {
+			return err
+		}
 		n := func(v uint8) *uint32 { return proto.Uint32(uint32(v)) }
 		e := &extra.Datagram{Socket: socket, From: d.from.AsSlice(), To: d.to.AsSlice(), Hops: n(d.hops), Class: n(d.class), Data: d.body}
 		if d.device != "" {

@@ -291,6 +291,9 @@ func (q *peeker) datagrams() (out []*message, err error) {
 	q.buf = make([]byte, 64<<10)
 	at := 0
 	for {
+		if err := q.look.env.Check(); err != nil {
+			return out, err
+		}
 		p, err := q.next(q.buf, sys.MSG_TRUNC)
 		if err != nil || p == nil || !p.told {
 			return out, err

@@ -36,6 +36,9 @@ func (q *peeker) stream() ([]*message, error) {
 		return nil, err
 	}
 	for s.at < s.total {
+		if err := s.look.env.Check(); err != nil {
+			return nil, err
+		}
 		if err := s.piece(); err != nil {
 			return nil, err
 		}

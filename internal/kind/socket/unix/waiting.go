@@ -59,6 +59,7 @@ func (k *Kind) gatherWaiting(env *kind.DumpEnv) error {
 		return err
 	}
 	defer m.Close()
+	m.Until(env.Check)
 	w := &waitingRoom{kind: k, env: env, memory: m, epolls: map[kmem.Addr]*look{}}
 	if err := w.readAll(all); err != nil {
 		return errors.Join(err, w.close())
@@ -180,6 +181,7 @@ func (k *Kind) fromMemory(l *look) ([]*message, error) {
 		return nil, err
 	}
 	defer m.Close()
+	m.Until(l.env.Check)
 	at, err := m.File(l.fd.Int())
 	if err != nil {
 		return nil, err
