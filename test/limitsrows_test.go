@@ -39,6 +39,7 @@ var elsewhere = map[string]string{
 	"anonymous file that was opened with O_PATH":          "internal/kind/file: TestPathOnly",
 	"record lock that a process outside":                  "internal/kind/file",
 	"lease (F_SETLEASE) of a file that is only":           "internal/kind/file: TestLocksQueued",
+	"of which a pidfd has a lease":                        "TestPidLease",
 	"its end is held outside":                             "TestInheritFD",
 	"terminal whose master is outside":                    "internal/kind/file",
 	"pseudo-terminal that controls":                       "internal/kind/file",

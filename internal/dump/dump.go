@@ -241,6 +241,9 @@ func (d *dump) run(ctx context.Context) error {
 	}
 	d.atEnd(d.closeHold)
 	d.atEnd(func() { _ = d.cgroups.Close() }) // nothing was written
+	if err := d.notLeased(); err != nil {
+		return err
+	}
 	d.openSockets()
 	d.atEnd(d.closeKinds)
 	if err := d.foresee(); err != nil {

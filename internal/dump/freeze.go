@@ -12,7 +12,6 @@ import (
 
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/cgroupfs"
-	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
@@ -175,11 +174,9 @@ func (f *freezer) open(pid proc.PID) (*scan.Task, error) {
 	if t.Stat, err = f.stat(dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("task %d: %w", pid, err), dir.Close())
 	}
-	n, err := unix.PidfdOpen(int(pid), 0)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%v: open a pidfd: %w", t, gone(err)), dir.Close())
+	if err := openPidfd(t); err != nil {
+		return nil, errors.Join(err, dir.Close())
 	}
-	t.Pidfd = fd.New(n)
 	t.Zombie = t.Stat.State == 'Z' && t.Stat.NumThreads <= 1
 	if t.Zombie && f.tree.Root == nil {
 		return nil, errors.Join(fmt.Errorf("%v has ended meanwhile: there is nothing to dump", t), t.Pidfd.Close(), dir.Close())

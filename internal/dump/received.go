@@ -72,11 +72,11 @@ func (f *files) openSelf() error {
 	if err != nil {
 		return err
 	}
-	n, err := unix.PidfdOpen(os.Getpid(), 0)
+	own, err := fd.Process(os.Getpid())
 	if err != nil {
 		return errors.Join(fmt.Errorf("pidfd_open: %w", err), dir.Close())
 	}
-	f.self = &scan.Task{PID: proc.PID(os.Getpid()), Dir: dir, Pidfd: fd.New(n), Stat: proc.Stat{Comm: "glis"}}
+	f.self = &scan.Task{PID: proc.PID(os.Getpid()), Dir: dir, Pidfd: own, Stat: proc.Stat{Comm: "glis"}}
 	return nil
 }
 

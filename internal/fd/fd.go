@@ -56,13 +56,22 @@ func CloseAll(all []*FD) {
 	}
 }
 
-// Task opens a pidfd of a process, or of a thread that is not its first one
-// (Linux 6.9), see pidfd_open(2).
+// Process opens a pidfd of a process, see pidfd_open(2). Where another pidfd of it has a lease
+// (F_SETLEASE) this fails with EAGAIN: without PIDFD_NONBLOCK (Linux 5.10), which is for
+// waitid(2) otherwise, it would wait for up to lease-break-time, whatever signals come.
+func Process(number int) (*FD, error) { return pidfd(number, 0) }
+
+// Task is Process, or for a thread that is not the first of its process (Linux 6.9).
 func Task(number int) (*FD, error) {
-	n, err := unix.PidfdOpen(number, 0)
+	f, err := pidfd(number, 0)
 	if err == unix.EINVAL || err == unix.ENOENT {
-		n, err = unix.PidfdOpen(number, unix.PIDFD_THREAD)
+		return pidfd(number, unix.PIDFD_THREAD)
 	}
+	return f, err
+}
+
+func pidfd(number, flags int) (*FD, error) {
+	n, err := unix.PidfdOpen(number, flags|unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
