@@ -35,6 +35,7 @@ var elsewhere = map[string]string{
 	"file that was deleted on NFS":                        "needs NFS",
 	"deleted file on a hugetlbfs":                         "internal/kind/file",
 	"eventfd that a cgroup of version 1":                  "internal/kind/file: TestCgroupEvent",
+	"/dev/kmsg that is open for reading":                  "needs a kernel whose memory can't be read",
 	"file of pressure (PSI":                               "needs a kernel whose memory can't be read",
 	"anonymous file that was opened with O_PATH":          "internal/kind/file: TestPathOnly",
 	"record lock that a process outside":                  "internal/kind/file",

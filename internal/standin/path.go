@@ -12,6 +12,7 @@ import (
 // Devices that opening changes nothing of: those of memory (null, zero, …), and
 // pseudo-terminals, of which only what is open already has a path here.
 const (
+	kernelLog      = 11 // /dev/kmsg, of which each reader has a place
 	memoryDevices  = 1
 	firstTerminals = 136 // UNIX98_PTY_SLAVE_MAJOR
 	lastTerminals  = 143
@@ -90,7 +91,7 @@ func harmless(at int) error {
 	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFIFO:
 		return nil
 	case unix.S_IFCHR:
-		if n := unix.Major(st.Rdev); n == memoryDevices || firstTerminals <= n && n <= lastTerminals {
+		if n := unix.Major(st.Rdev); n == memoryDevices && unix.Minor(st.Rdev) != kernelLog || firstTerminals <= n && n <= lastTerminals {
 			return nil
 		}
 	}

@@ -35,7 +35,9 @@ var notifyNames = []string{
 }
 
 // Close implements kind.Closer.
-func (k *Regular) Close() error { return errors.Join(k.memory.Close(), k.pressure.Close()) }
+func (k *Regular) Close() error {
+	return errors.Join(k.memory.Close(), k.pressure.Close(), k.log.Close())
+}
 
 // dumpNotify notes who asks for signals by a directory with an owner.
 func (k *Regular) dumpNotify(f *scan.File, d *fd.FD, e *regfile.RegFileEntry) error {

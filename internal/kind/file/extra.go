@@ -14,6 +14,7 @@ const (
 	regQueue    protowire.Number = 1501 // varint: a POSIX message queue: see queueOpen
 	regNotify   protowire.Number = 1502 // bytes: who asks for signals of changes (F_NOTIFY): each process, descriptor and what for (DN_*), varints
 	regPressure protowire.Number = 1503 // bytes: what was written to a file of pressure (PSI)
+	regLog      protowire.Number = 1504 // varint: of the kernel's log, the message that comes next
 
 	// In TimerfdEntry. CRIU has what is left, which says nothing about when.
 	timerfdDeadline protowire.Number = 1500 // varint: ns on its clock, of TFD_TIMER_ABSTIME only

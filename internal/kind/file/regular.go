@@ -36,6 +36,8 @@ type Regular struct {
 	memory  *kmem.Shared         // the kernel's, for directories
 	// pressure is that for files of pressure.
 	pressure *kmem.Shared
+	// log is that for readers of /dev/kmsg.
+	log *kmem.Shared
 	// notifiers is where the kernel has what all who ask for signals of changes have in
 	// common; 0: not asked yet.
 	notifiers kmem.Addr
@@ -75,17 +77,15 @@ const (
 	minorKmsg    = 11
 )
 
-// harmless tells whether a device keeps nothing for its openers. /dev/kmsg
-// has a position in the log for each reader, but none for writers.
+// harmless tells whether a device keeps nothing for its openers, or, as /dev/kmsg for who
+// reads it, only what comes back.
 func harmless(f *scan.File) bool {
 	if unix.Major(f.Stat.Rdev) != memMajor {
 		return false
 	}
 	switch unix.Minor(f.Stat.Rdev) {
-	case minorNull, minorZero, minorFull, minorRandom, minorURandom:
+	case minorNull, minorZero, minorFull, minorRandom, minorURandom, minorKmsg:
 		return true
-	case minorKmsg:
-		return access(f.Flags) == unix.O_WRONLY
 	}
 	return false
 }
@@ -124,7 +124,7 @@ func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	if f.FD < 0 {
 		return &e.file, k.buildID(f, &e.reg)
 	}
-	if err := k.dumpTrigger(f, &e.reg); err != nil {
+	if err := errors.Join(k.dumpTrigger(f, &e.reg), k.dumpLog(f, &e.reg)); err != nil {
 		return nil, err
 	}
 	return &e.file, k.dumpOwner(env, f, &e.reg)
@@ -163,10 +163,9 @@ func (k *Regular) dumpOwner(env *kind.DumpEnv, f *scan.File, e *regfile.RegFileE
 	return errors.Join(err, d.Close())
 }
 
-// position is where the file stands. Writers of /dev/kmsg have none, which
-// CRIU writes as -1.
+// position is where the file stands. /dev/kmsg tells none, which CRIU writes as -1.
 func position(f *scan.File) uint64 {
-	if f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Major(f.Stat.Rdev) == memMajor && unix.Minor(f.Stat.Rdev) == minorKmsg {
+	if isLog(f.Stat.Mode, f.Stat.Rdev) {
 		return noPosition
 	}
 	return uint64(f.Pos)

@@ -115,6 +115,7 @@ type moreOfRegular struct {
 	early    *fd.FD   // of a deleted file: what was opened while it had its name
 	asks     []asking // who asks for signals of changes
 	pressure string   // what was written to a file of that; "": nothing, or it is none
+	message  *uint64  // that comes next in the kernel's log; nil: it isn't that
 }
 
 // node returns the node of an entry.
@@ -153,6 +154,13 @@ func (n *regularNode) readMore(in *regfile.RegFileEntry) error {
 	pressure, err := readPressure(in)
 	if err != nil {
 		return err
+	}
+	next, ok, err := readLog(in)
+	if err != nil {
+		return err
+	}
+	if ok {
+		n.also().message = &next
 	}
 	if len(asks) > 0 || pressure != "" {
 		n.also().asks, n.also().pressure = asks, pressure
@@ -304,7 +312,7 @@ func openat(near bool, at int, name string, flags int) (int, error) {
 
 // settle moves a file that was opened to where it was, or closes it.
 func (n *regularNode) settle(d *fd.FD) (*fd.FD, error) {
-	err := n.press(d)
+	err := errors.Join(n.press(d), n.readOn(d))
 	if err == nil {
 		err = n.position(d)
 	}
