@@ -45,6 +45,19 @@ func TestOptionTable(t *testing.T) {
 	}
 }
 
+// It names every option that criu has not.
+func TestOwnOptions(t *testing.T) {
+	text, err := os.ReadFile(commandLine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range options.All() {
+		if o.Own && !strings.Contains(string(text), "`--"+o.Name) {
+			t.Errorf("%s does not say what --%s, which criu lacks, does", commandLine, o.Name)
+		}
+	}
+}
+
 func optionTable() string {
 	var b strings.Builder
 	b.WriteString("\n| option | of | |\n|---|---|---|\n")
