@@ -22,7 +22,8 @@ const (
 
 // firstArenas maps our memory into every task. To take it away again takes each some 40 µs,
 // in which a tree stands still whose dump is cancelled: of thousands of tasks only those have
-// it that are being asked. With sockets all may be braked, which needs it once more.
+// it that are being asked. With sockets all may be braked, which needs it once more. No two
+// tasks may have one memory here (see share): they would be given the same place.
 func (d *dump) firstArenas() error {
 	if d.lendsArenas = d.many() && !d.sawSocket; !d.lendsArenas {
 		return d.mapArenas(d.tree.Tasks)
@@ -76,11 +77,14 @@ func (d *dump) haveArena(t *scan.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := a.FinishMap(&t.Leader().Thread, t.Insn); err != nil {
-		return err
+	err = a.FinishMap(&t.Leader().Thread, t.Insn)
+	if errors.Is(err, unix.EEXIST) {
+		a, err = d.anyArena(t, a.Size())
 	}
-	t.Arena = a
-	return nil
+	if err == nil {
+		t.Arena = a
+	}
+	return err
 }
 
 // mapArenas maps our memory into tasks, into all at the same time.

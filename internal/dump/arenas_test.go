@@ -115,3 +115,20 @@ func TestBrakedWithoutArena(t *testing.T) {
 		testkit.Unharmed(t, p.PID)
 	}
 }
+
+// Of many tasks nearly all may be zombies, so that few are asked.
+func TestLentToFew(t *testing.T) {
+	testkit.RequireRoot(t)
+	defer func(n int) { thousandsOfTasks = n }(thousandsOfTasks)
+	thousandsOfTasks = 5
+	program := testkit.BuildC(t, "../../test/targets/zombies.c")
+	dir := testkit.NewDir(t)
+	p := testkit.Start(t, dir, program, dir)
+	p.AwaitAt(t, 0)
+	if _, err := Run(context.Background(), dumpOf(p, true), dirOf(t), slog.New(slog.DiscardHandler), event.All{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := hasOurs(t, p.PID); got != 0 {
+		t.Errorf("%d tasks still have memory of ours", got)
+	}
+}

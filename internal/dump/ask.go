@@ -38,7 +38,7 @@ func (d *dump) askAround() error {
 			return err
 		}
 	}
-	if threads := d.threads(); len(threads) <= fewAsked {
+	if threads := d.threads(); len(threads) <= fewAsked && !d.lendsArenas { // of many tasks nearly all may be zombies
 		return d.askThem(threads, d.lookAround)
 	}
 	return par.Besides(d.lookAround, d.askAndGlimpse)

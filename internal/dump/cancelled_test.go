@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"glis.dev/glis/internal/event"
+	"glis.dev/glis/internal/restore"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/options"
 )
@@ -60,8 +61,14 @@ func stopAfter(t *testing.T, o *options.Dump, c *calls, steps int) (s stopped, a
 		cancel()
 		at <- stopped{steps: c.n()} // not before: this may have to wait in between
 	}()
-	_, err := Run(ctx, o, dirOf(t), log, event.All{stages})
+	images := dirOf(t)
+	_, err := Run(ctx, o, images, log, event.All{stages})
 	close(done)
+	if err == nil && !o.LeaveRunning { // nobody restores it, who would take the lock away
+		if _, err := restore.Unlock(images, nil); err != nil {
+			t.Error(err)
+		}
+	}
 	s, ok := <-at
 	if err != nil && !errors.Is(err, context.Canceled) {
 		t.Fatal(err)

@@ -273,7 +273,7 @@ func (d *dump) run(ctx context.Context) error {
 		err = d.seal(d.ctx)
 	}
 	if err != nil {
-		return errors.Join(d.ifKilled(d.ctx, err), d.thaw())
+		return errors.Join(d.ifKilled(d.ctx, d.orOver(err)), d.thaw())
 	}
 	// Past this point there is no way back: the images are whole.
 	d.committed = true
@@ -282,6 +282,16 @@ func (d *dump) run(ctx context.Context) error {
 	err = d.freezer.kill()
 	d.keepComers()
 	return err
+}
+
+// orOver says that the dump was to end, where an error tells of what could not be read since
+// it was.
+func (d *dump) orOver(err error) error {
+	over := d.ended()
+	if over == nil || errors.Is(err, context.Cause(d.ctx)) {
+		return err
+	}
+	return errors.Join(over, err)
 }
 
 // endKinds lets kinds see to what their files leave behind.

@@ -18,6 +18,7 @@ type TID int32
 const (
 	firstBuffer = 16 << 10 // holds most files; the kernel gives ≤ 4 KiB of maps per read
 	keptBuffer  = 64 << 10 // larger ones are not kept between reads
+	longFile    = 1 << 20  // is more than is read to let a task go: a status with many groups is shorter
 	mostBytes   = 1 << 30  // no file of /proc/PID is that large
 )
 
@@ -175,7 +176,7 @@ func (d *Dir) give(b []byte) {
 // wants to know more: what is short is also read to let a task go.
 func (d *Dir) readAll(fd int, b []byte) ([]byte, error) {
 	for {
-		if len(b) > firstBuffer {
+		if len(b) > longFile {
 			if err := d.Ended(); err != nil {
 				return b, err
 			}

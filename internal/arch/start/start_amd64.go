@@ -33,5 +33,5 @@ var (
 )
 
 // onWrite is what the Go runtime calls instead of write(2) if the program began at
-// glis_start. It only writes for itself when it gives up.
+// glis_start. It writes for itself when it gives up, and to wake a thread that polls.
 var onWrite = saidOnce

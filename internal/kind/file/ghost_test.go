@@ -310,6 +310,9 @@ func TestGhostNamed(t *testing.T) {
 	if got != name+deletedSuffix || err != nil {
 		t.Error(got, err)
 	}
+	if s.keepNamed(); flagsOf(t, s.kept.Int())&unix.O_ACCMODE != unix.O_RDONLY {
+		t.Error("it is kept open for writing: nobody could run it")
+	}
 	if err := os.WriteFile(name, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

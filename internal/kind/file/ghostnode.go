@@ -175,7 +175,7 @@ func (s *ghostSet) createRegular(rd *image.Reader) error {
 		defer d.Close()
 	} else {
 		s.named, s.kept = named, d
-		defer unname(d, named, unix.Unlink) //nolint:errcheck // mostly it has been by then
+		defer func() { _ = unname(s.kept, named, unix.Unlink) }() // mostly it has been by then
 	}
 	if err := errors.Join(s.fill(rd, d), s.dress(d)); err != nil {
 		return err
@@ -190,7 +190,20 @@ func (s *ghostSet) createRegular(rd *image.Reader) error {
 		}
 		s.unborn = fd.New(num)
 	}
+	s.keepNamed()
 	return nil
+}
+
+// keepNamed keeps a file that has had a name open for reading alone: who writes to it would be
+// in the way of who runs it (execve(2), PR_SET_MM_EXE_FILE).
+func (s *ghostSet) keepNamed() {
+	if s.kept == nil {
+		return
+	}
+	if reader, err := reopen(s.kept, unix.O_RDONLY); err == nil {
+		s.kept.Close()
+		s.kept = reader
+	}
 }
 
 // holdAll gives a file its names for a moment, all before the first is deleted

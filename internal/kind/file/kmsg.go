@@ -106,8 +106,10 @@ func (n *regularNode) readOn(d *fd.FD) error {
 	if err == nil {
 		err = unix.SetNonblock(d.Int(), true) // ready sets it as it was
 	}
-	for err == nil && number+1 < *next {
-		number, err = readMessage(d)
+	for err == nil {
+		if number, err = readMessage(d); number+1 >= *next {
+			break
+		}
 	}
 	if errors.Is(err, unix.EAGAIN) {
 		_, err = unix.Seek(d.Int(), 0, unix.SEEK_SET)
