@@ -28,16 +28,40 @@ const leasedPidfd = "a pidfd of it has a lease (F_SETLEASE), which opening anoth
 // notLeased refuses a tree with such a task before anything is opened. A lease that is taken
 // only then is met by openPidfd, which does not wait either.
 func (d *dump) notLeased() error {
-	if !pidfdsLeased() {
+	tree, _, _ := look(proc.PID(d.opts.Tree))
+	if !mayHavePidfd(tree) || !pidfdsLeased() {
 		return nil
 	}
-	tree, _, _ := look(proc.PID(d.opts.Tree))
 	for _, of := range leasedProcesses() {
 		if slices.Contains(tree, of) {
 			return kind.Unsupported(&scan.Task{PID: of}, leasedPidfd)
 		}
 	}
 	return nil
+}
+
+// fewLinks is how many descriptors are looked at in less time than it takes to read
+// /proc/locks, which has the kernel wait some 10 ms for all CPUs.
+const fewLinks = 1000
+
+// mayHavePidfd tells whether a process of a tree has a pidfd, or there are too many
+// descriptors to look at. Nobody else is thought of who may have the lease.
+func mayHavePidfd(tree []proc.PID) bool {
+	n := 0
+	for _, pid := range tree {
+		dir := fmt.Sprintf("/proc/%d/fd/", pid)
+		all, _ := os.ReadDir(dir)
+		for _, e := range all {
+			if n++; n > fewLinks {
+				return true
+			}
+			to, _ := os.Readlink(dir + e.Name())
+			if strings.HasPrefix(to, "pidfd:") || to == "anon_inode:[pidfd]" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // pidfdsLeased tells whether some pidfd has a lease, whose.
