@@ -132,3 +132,19 @@ func TestLentToFew(t *testing.T) {
 		t.Errorf("%d tasks still have memory of ours", got)
 	}
 }
+
+// What could not be read since the dump was to end is not all that is said.
+func TestOrOver(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	d, unread := &dump{ctx: ctx}, errors.New("it can't be read")
+	if err := d.orOver(unread); err != unread { //nolint:errorlint // the same, as it is
+		t.Errorf("before the end: %v", err)
+	}
+	cancel()
+	if err := d.orOver(unread); !errors.Is(err, context.Canceled) || !errors.Is(err, unread) {
+		t.Errorf("at the end: %v", err)
+	}
+	if err := d.ended(); d.orOver(err) != err { //nolint:errorlint // the same, as it is
+		t.Errorf("it is said twice: %v", d.orOver(err))
+	}
+}

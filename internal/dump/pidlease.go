@@ -56,7 +56,7 @@ func mayHavePidfd(tree []proc.PID) bool {
 				return true
 			}
 			to, _ := os.Readlink(dir + e.Name())
-			if strings.HasPrefix(to, "pidfd:") || to == "anon_inode:[pidfd]" {
+			if to == "anon_inode:[pidfd]" || strings.HasPrefix(to, "pidfd:[") {
 				return true
 			}
 		}

@@ -32,8 +32,9 @@ func TestKmsg(t *testing.T) {
 		}
 	}
 	for name, place := range map[string]func(n int) error{
-		"at the beginning": func(int) error { return nil },
-		"at the end":       func(n int) error { _, err := unix.Seek(n, 0, unix.SEEK_END); return err },
+		"at the beginning":  func(int) error { return nil },
+		"at the end":        func(n int) error { _, err := unix.Seek(n, 0, unix.SEEK_END); return err },
+		"behind the oldest": func(n int) error { _, err := readMessage(fd.New(n)); return err },
 		"behind two": func(n int) error {
 			_, err := readMessage(fd.New(n))
 			if err == nil {
