@@ -4,11 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
 )
 
 // syncWhole is from how many files on it is quicker to sync the file system
@@ -30,20 +30,8 @@ func (d *Dir) syncsWhole(own int64) bool {
 	if unix.Fstatfs(int(d.f.Fd()), &st) != nil || !slices.Contains(wholeFS, int64(st.Type)) {
 		return false
 	}
-	b, err := readMeminfo()
+	b, err := fd.ReadFile("/proc/meminfo")
 	return err == nil && dirty(b) <= own+othersDirty
-}
-
-// readMeminfo reads a file that is never waited for: os.ReadFile would have it watched for
-// readiness, and wait for ever if it were ever told to.
-func readMeminfo() ([]byte, error) {
-	n, err := unix.Open("/proc/meminfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(n), "/proc/meminfo")
-	defer f.Close()
-	return io.ReadAll(f)
 }
 
 // dirty is how many bytes wait to be written on this machine, by

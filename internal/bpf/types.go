@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
 )
 
 // File is where the kernel has its type information (CONFIG_DEBUG_INFO_BTF).
@@ -84,7 +86,7 @@ func Kernel() (*Types, error) {
 		x.mapped = b
 		return x, nil
 	}
-	if b, err = os.ReadFile(File); err != nil {
+	if b, err = fd.ReadFile(File); err != nil {
 		return nil, err
 	}
 	return Parse(b)

@@ -13,7 +13,6 @@ import (
 
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
@@ -66,7 +65,7 @@ func mayHavePidfd(tree []proc.PID) bool {
 
 // pidfdsLeased tells whether some pidfd has a lease, whose.
 func pidfdsLeased() bool {
-	all, err := linux.ReadFile("/proc/locks")
+	all, err := fd.ReadFile("/proc/locks")
 	if err != nil || !strings.Contains(string(all), " LEASE ") {
 		return false
 	}

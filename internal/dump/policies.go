@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -18,7 +18,7 @@ import (
 
 // severalNodes tells whether memory is on several nodes.
 func severalNodes() bool {
-	return several(linux.ReadFile("/sys/devices/system/node/has_memory"))
+	return several(fd.ReadFile("/sys/devices/system/node/has_memory"))
 }
 
 // several tells it by a list, as 0-1,4. Where there is none, as without sysfs, it may be so:
@@ -30,7 +30,7 @@ func several(list []byte, err error) bool {
 // noPolicies refuses processes with such parts.
 func noPolicies(pids []proc.PID) error {
 	for _, pid := range pids {
-		b, err := linux.ReadFile(fmt.Sprintf("/proc/%d/numa_maps", pid))
+		b, err := fd.ReadFile(fmt.Sprintf("/proc/%d/numa_maps", pid))
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
 			continue // it has ended, or the kernel has no policies
 		}

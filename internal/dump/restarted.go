@@ -11,7 +11,6 @@ import (
 	"glis.dev/glis/internal/kind/ns"
 	"glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/kmem"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 )
@@ -52,7 +51,7 @@ func (d *dump) openBlocks(pids []proc.PID) {
 // inTimedCall tells whether a thread that runs is in a call with a time of which only
 // the kernel's memory tells what is left, or may be: see proc_pid_syscall(5).
 func inTimedCall(pid proc.PID, tid proc.TID) bool {
-	text, err := linux.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, tid))
+	text, err := fd.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, tid))
 	f := bytes.Fields(text)
 	if err != nil || len(f) < 7 {
 		return false // it is in none

@@ -30,7 +30,7 @@ func (d *dump) openUndo() {
 // semaphores tells whether there are System V semaphores in the namespace, or may
 // be, as that can't be told. Without CONFIG_SYSVIPC there is no such file.
 func semaphores() bool {
-	b, err := linux.ReadFile("/proc/sysvipc/sem")
+	b, err := fd.ReadFile("/proc/sysvipc/sem")
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist)
 	}

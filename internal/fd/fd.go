@@ -1,6 +1,6 @@
 // Package fd owns the engine's descriptors: each is closed once, and nothing
 // here sets O_NONBLOCK, seeks or reads, because a descriptor borrowed from a
-// task shares its open file description with it.
+// task shares its open file description with it. ReadFile opens its own.
 package fd
 
 import (

@@ -3,11 +3,11 @@ package feature
 import (
 	"bytes"
 	"context"
-	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -130,7 +130,7 @@ func loginUID(context.Context) error {
 
 // autofs looks at the list: a mount would be seen by others.
 func autofs(context.Context) error {
-	b, err := os.ReadFile("/proc/filesystems")
+	b, err := fd.ReadFile("/proc/filesystems")
 	if err != nil {
 		return conclude(err, "the list of file systems")
 	}

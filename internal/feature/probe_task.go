@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 )
@@ -83,7 +84,7 @@ func namespace(name string) func(context.Context) error {
 // ptraceAllowed looks at what forbids ptrace(2) to everybody. To try it takes
 // a process to be stopped.
 func ptraceAllowed(context.Context) error {
-	b, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope")
+	b, err := fd.ReadFile("/proc/sys/kernel/yama/ptrace_scope")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -222,7 +223,7 @@ func breakpoints(context.Context) error {
 
 // apparmorStacking: profiles of namespaces can be read and stacked.
 func apparmorStacking(context.Context) error {
-	b, err := os.ReadFile("/sys/kernel/security/apparmor/features/domain/stack")
+	b, err := fd.ReadFile("/sys/kernel/security/apparmor/features/domain/stack")
 	if err != nil {
 		return conclude(err, "AppArmor")
 	}

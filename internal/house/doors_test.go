@@ -74,6 +74,18 @@ func TestNoExec(t *testing.T) {
 	}
 }
 
+// Files of /proc and /sys can be watched for readiness, so the Go runtime would wait for ever
+// where a read of one says EAGAIN: fd.ReadFile. What the user names is read as usual.
+func TestReadFile(t *testing.T) {
+	eachSource(t, product, func(s *source) {
+		eachSelector(s, func(at ast.Node, pkg, name string) {
+			if pkg+"."+name == "os.ReadFile" && s.dir() != "options" {
+				t.Errorf("%s:%d: os.ReadFile: fd.ReadFile waits for nothing", s.path, s.line(at))
+			}
+		})
+	})
+}
+
 // early is the package that does something before main.
 const early = "internal/arch/start"
 

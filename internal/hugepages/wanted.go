@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+
+	"glis.dev/glis/internal/fd"
 )
 
 // Range is a part of a file or mapping, in bytes.
@@ -81,7 +82,7 @@ func pool(size uint64) string {
 func available(size uint64) (uint64, bool) {
 	var n [4]int64
 	for i, name := range [...]string{"free_hugepages", "nr_overcommit_hugepages", "resv_hugepages", "surplus_hugepages"} {
-		text, err := os.ReadFile(pool(size) + "/" + name)
+		text, err := fd.ReadFile(pool(size) + "/" + name)
 		if err != nil {
 			return 0, false
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"os"
+
+	"glis.dev/glis/internal/fd"
 )
 
 // FlowLabel is a line of /proc/net/ip6_flowlabel: a label that sockets of this network
@@ -23,7 +25,7 @@ type FlowLabel struct {
 // FlowLabels reads the flow labels of this thread's network namespace, see
 // net/ipv6/ip6_flowlabel.c. A kernel without IPv6 has none, which is no error.
 func FlowLabels() ([]FlowLabel, error) {
-	b, err := os.ReadFile("/proc/thread-self/net/ip6_flowlabel")
+	b, err := fd.ReadFile("/proc/thread-self/net/ip6_flowlabel")
 	if os.IsNotExist(err) {
 		return nil, nil
 	}

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+
+	"glis.dev/glis/internal/fd"
 )
 
 // NetSocket is a line of /proc/net/raw, raw6, icmp or icmp6.
@@ -21,7 +23,7 @@ type NetSocket struct {
 // see proc(5): name is "raw", "raw6", "icmp" or "icmp6". A kernel without IPv6
 // has none, which is no error.
 func NetSockets(name string) ([]NetSocket, error) {
-	b, err := os.ReadFile(filepath.Join("/proc/thread-self/net", name))
+	b, err := fd.ReadFile(filepath.Join("/proc/thread-self/net", name))
 	if os.IsNotExist(err) {
 		return nil, nil
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+
+	"glis.dev/glis/internal/fd"
 )
 
 // SocketsInUse tells how many sockets with an address this thread's network
@@ -12,7 +14,7 @@ import (
 func SocketsInUse() (map[string]int, error) {
 	out := map[string]int{}
 	for _, name := range []string{"sockstat", "sockstat6"} {
-		b, err := os.ReadFile("/proc/thread-self/net/" + name)
+		b, err := fd.ReadFile("/proc/thread-self/net/" + name)
 		if os.IsNotExist(err) {
 			continue
 		}
@@ -44,7 +46,7 @@ func parseSockstat(b []byte, out map[string]int) {
 // descriptor any more: they still have something to send, or wait for the peer's end.
 // See sockstat in proc(5).
 func Orphans() (int, error) {
-	b, err := os.ReadFile("/proc/thread-self/net/sockstat")
+	b, err := fd.ReadFile("/proc/thread-self/net/sockstat")
 	if err != nil {
 		return 0, err
 	}

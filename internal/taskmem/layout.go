@@ -9,6 +9,7 @@ import (
 
 	"glis.dev/glis/internal/arch"
 	"glis.dev/glis/internal/bpf"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 )
 
@@ -171,7 +172,7 @@ func noSeccomp() bool {
 }
 
 func noShadowStack() bool {
-	b, err := linux.ReadFile("/proc/thread-self/status")
+	b, err := fd.ReadFile("/proc/thread-self/status")
 	return err == nil && !bytes.Contains(b, []byte("x86_Thread_features:"))
 }
 

@@ -2,8 +2,9 @@ package warm
 
 import (
 	"bytes"
-	"os"
 	"strconv"
+
+	"glis.dev/glis/internal/fd"
 )
 
 // mostSmall is up to how large a mapping is found as a whole, in bytes: larger ones
@@ -14,7 +15,7 @@ const mostSmall = 1 << 20
 // to: what the Go runtime keeps beside the heap. It begins on a page of that with
 // every size of objects, and each costs a fault.
 func Small() {
-	maps, err := os.ReadFile("/proc/self/maps")
+	maps, err := fd.ReadFile("/proc/self/maps")
 	if err != nil {
 		return
 	}

@@ -8,7 +8,6 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kmem"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/scan"
 )
 
@@ -26,7 +25,7 @@ var eventNames = []string{
 // cgroupsWrite tells whether there is a hierarchy of cgroups of version 1 for memory, see
 // cgroups(7); they are in /proc/PID/cgroup of every process.
 func cgroupsWrite() bool {
-	b, err := linux.ReadFile("/proc/self/cgroup")
+	b, err := fd.ReadFile("/proc/self/cgroup")
 	for line := range bytes.Lines(b) {
 		part := bytes.SplitN(line, []byte{':'}, 3)
 		for controller := range bytes.SplitSeq(part[min(1, len(part)-1)], []byte{','}) {

@@ -14,7 +14,6 @@ import (
 	lockimg "glis.dev/glis/image/criu/file-lock"
 	"glis.dev/glis/image/proto"
 	"glis.dev/glis/internal/fd"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -83,7 +82,7 @@ func inTheWay(mine string, host proc.PID, e *lockimg.FileLockEntry) string {
 				continue
 			}
 			if e.GetFlag() == lockLease || bars(proc.PID(pid), n, want) {
-				comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+				comm, _ := fd.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 				return fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(string(comm)))
 			}
 		}
@@ -95,7 +94,7 @@ func inTheWay(mine string, host proc.PID, e *lockimg.FileLockEntry) string {
 // another one: who is likely to be in the way, so that not all of a machine's descriptors
 // need be looked at. See proc_locks(5).
 func lockers(ino uint64) (dirs []string) {
-	all, _ := linux.ReadFile("/proc/locks")
+	all, _ := fd.ReadFile("/proc/locks")
 	for line := range strings.Lines(string(all)) {
 		f := strings.Fields(line)
 		at := slices.IndexFunc(f, func(w string) bool { return strings.HasSuffix(w, fmt.Sprintf(":%d", ino)) })

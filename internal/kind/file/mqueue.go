@@ -137,7 +137,7 @@ func notified(b []byte) (int, error) {
 // notifies refuses a queue that tells a process of the tree of the next message
 // (mq_notify): with which value it does so nobody can ask for.
 func notifies(t *scan.Tree, f *scan.File) error {
-	b, err := linux.ReadFile(descriptorPath(f))
+	b, err := fd.ReadFile(descriptorPath(f))
 	if err != nil {
 		return fmt.Errorf("%v: read what it tells of the queue: %w", f, err)
 	}

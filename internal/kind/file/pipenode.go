@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -157,7 +156,7 @@ func (s *pipeSet) check(env *plan.CheckEnv) error {
 
 func pipeMaxSize() (uint64, error) {
 	const name = "/proc/sys/fs/pipe-max-size"
-	b, err := os.ReadFile(name)
+	b, err := fd.ReadFile(name)
 	if err != nil {
 		return 0, fmt.Errorf("read the largest size of a pipe: %w", err)
 	}

@@ -4,12 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/pages"
 	"glis.dev/glis/internal/proc"
@@ -60,7 +60,7 @@ func ringSize(requests uint32, cpus int) uint64 {
 
 // possibleCPUs is how many CPUs the machine may come to have.
 func possibleCPUs() (int, error) {
-	text, err := os.ReadFile("/sys/devices/system/cpu/possible")
+	text, err := fd.ReadFile("/sys/devices/system/cpu/possible")
 	if err != nil {
 		return 0, err
 	}
@@ -70,7 +70,7 @@ func possibleCPUs() (int, error) {
 }
 
 func number(path string) (uint64, error) {
-	text, err := os.ReadFile(path)
+	text, err := fd.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}

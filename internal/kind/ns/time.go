@@ -14,7 +14,7 @@ import (
 	"glis.dev/glis/image"
 	"glis.dev/glis/image/criu/timens"
 	"glis.dev/glis/image/proto"
-	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -67,7 +67,7 @@ func Now(pid proc.PID, clock int32) (uint64, error) {
 // offsets reads the offsets of the namespace that a task's children begin in,
 // which is its own unless it is about to make one.
 func offsets(path string) (c Clocks, err error) {
-	text, err := linux.ReadFile(path)
+	text, err := fd.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil // a kernel without time namespaces
 	}

@@ -2,18 +2,19 @@ package socket
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
 )
 
 const somaxconn = "/proc/sys/net/core/somaxconn"
 
 // Somaxconn returns how many connections may wait at one listener.
 func Somaxconn() (int, error) {
-	text, err := os.ReadFile(somaxconn)
+	text, err := fd.ReadFile(somaxconn)
 	if err != nil {
 		return 0, fmt.Errorf("read net.core.somaxconn: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"glis.dev/glis/image/extra"
 	"glis.dev/glis/image/proto"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
@@ -117,7 +118,7 @@ const pins = "/sys/fs/bpf"
 
 // bootID tells one run of the kernel from all others.
 func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	b, err := fd.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b)), err
 }
 

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/proc"
 )
 
@@ -109,7 +109,7 @@ func readMachine() machine {
 }
 
 func readCPUs(which string) ([]byte, error) {
-	text, err := linux.ReadFile("/sys/devices/system/cpu/" + which)
+	text, err := fd.ReadFile("/sys/devices/system/cpu/" + which)
 	if err != nil {
 		return nil, err
 	}

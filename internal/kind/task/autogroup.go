@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -91,7 +91,7 @@ func (Autogroup) Restore(r *kind.Redo) error {
 		return err
 	}
 	path := fmt.Sprintf("/proc/%d/%s", r.Host, autogroupFile)
-	if b, err := linux.ReadFile(path); err != nil || len(b) == 0 {
+	if b, err := fd.ReadFile(path); err != nil || len(b) == 0 {
 		return nil
 	}
 	return writeFile(path, strconv.Itoa(nice))

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/remote"
 )
 
@@ -76,7 +76,7 @@ func keysSeenBy(uid uint32) (b []byte, err error) {
 		defer close(done)
 		runtime.LockOSThread()
 		if _, err = unix.SetfsuidRetUid(int(uid)); err == nil {
-			b, err = linux.ReadFile("/proc/keys")
+			b, err = fd.ReadFile("/proc/keys")
 		}
 	}()
 	<-done

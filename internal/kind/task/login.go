@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -45,7 +45,7 @@ func (LoginUID) Dump(q *kind.Question) (kind.Answer, error) {
 
 // ownLogin returns the engine's own, nil without an audit system.
 func ownLogin() (*uint32, error) {
-	b, err := linux.ReadFile("/proc/self/" + loginFile)
+	b, err := fd.ReadFile("/proc/self/" + loginFile)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/linux"
 )
 
 // LSM is the security label of a process (SELinux, AppArmor, Smack). A
@@ -27,7 +27,7 @@ type ownLabel struct {
 
 func newLSM() LSM { return LSM{own: sync.OnceValue(readOwnLabel)} }
 
-func readOwnLabel() ownLabel { return labelOf(linux.ReadFile("/proc/self/" + labelFile)) }
+func readOwnLabel() ownLabel { return labelOf(fd.ReadFile("/proc/self/" + labelFile)) }
 
 // labelOf says what the reading of the engine's label means.
 func labelOf(b []byte, err error) ownLabel {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	core "glis.dev/glis/image/criu/criu-core"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -70,7 +70,7 @@ func (ProcFiles) Check(env *plan.CheckEnv, c *core.CoreEntry) error {
 	if env.Capable(unix.CAP_SYS_RESOURCE) || want >= 0 {
 		return nil
 	}
-	b, err := linux.ReadFile("/proc/self/" + oomFile)
+	b, err := fd.ReadFile("/proc/self/" + oomFile)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package task
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 
 	core "glis.dev/glis/image/criu/criu-core"
 	"glis.dev/glis/image/criu/rlimit"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
 )
@@ -96,7 +96,7 @@ func limitText(v uint64) string {
 
 // nrOpen is the system's limit of RLIMIT_NOFILE.
 func nrOpen() (uint64, bool) {
-	b, err := os.ReadFile("/proc/sys/fs/nr_open")
+	b, err := fd.ReadFile("/proc/sys/fs/nr_open")
 	if err != nil {
 		return 0, false
 	}

@@ -13,7 +13,6 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kmem"
-	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/plan"
 )
 
@@ -296,7 +295,7 @@ func (s sort) asked(r *received) string {
 	if s.family != unix.AF_INET || s.protocol != unix.IPPROTO_ICMP || r.body[0] != echo && r.body[0] != timestamp {
 		return ""
 	}
-	b, err := linux.ReadFile("/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts")
+	b, err := fd.ReadFile("/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts")
 	if err == nil && len(b) > 0 && b[0] == '1' {
 		return ""
 	}

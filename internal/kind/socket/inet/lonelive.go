@@ -4,13 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/kind/socket/tcp"
@@ -223,7 +223,7 @@ func (k *Kind) dialogue() uint32 {
 
 // pingpongLimit is dialogue as the machine has it: a sysctl since Linux 6.7, and 1 before.
 func pingpongLimit() uint32 {
-	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_pingpong_thresh")
+	text, err := fd.ReadFile("/proc/sys/net/ipv4/tcp_pingpong_thresh")
 	if err != nil {
 		return 1
 	}

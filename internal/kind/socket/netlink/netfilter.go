@@ -3,12 +3,12 @@ package netlink
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind/socket"
 	"glis.dev/glis/internal/netlock"
 )
@@ -29,7 +29,7 @@ func checkNetfilter(p *socket.Plain, number uint32) error {
 		return nil
 	}
 	for _, h := range heard {
-		text, err := os.ReadFile(h.path)
+		text, err := fd.ReadFile(h.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // without that module nobody has one
 			return p.Fail(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/internal/bpf"
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/netlock"
 )
@@ -71,7 +72,7 @@ func Admits() error {
 // loaded is an Admitter whose programs are called by nobody yet, and the loopback
 // interface.
 func loaded() (*Admitter, *net.Interface, error) {
-	text, err := os.ReadFile(syncookies)
+	text, err := fd.ReadFile(syncookies)
 	if err == nil && strings.TrimSpace(string(text)) == "0" {
 		return nil, nil, errors.New("the kernel's way to put it back is off: set the sysctl net.ipv4.tcp_syncookies to 1")
 	}

@@ -10,6 +10,7 @@ import (
 
 	sys "golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/sockdiag"
 )
 
@@ -29,11 +30,11 @@ func holder(name []byte) string {
 // processOf says which process has a socket open, "" if none is found.
 func processOf(ino uint32) string {
 	link := fmt.Sprintf("socket:[%d]", ino)
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*") // who can't be looked at isn't found
-	for _, fd := range fds {
-		if to, err := os.Readlink(fd); err == nil && to == link {
-			pid := strings.Split(fd, "/")[2]
-			comm, _ := os.ReadFile("/proc/" + pid + "/comm")
+	names, _ := filepath.Glob("/proc/[0-9]*/fd/*") // who can't be looked at isn't found
+	for _, name := range names {
+		if to, err := os.Readlink(name); err == nil && to == link {
+			pid := strings.Split(name, "/")[2]
+			comm, _ := fd.ReadFile("/proc/" + pid + "/comm")
 			return fmt.Sprintf("process %s (%s)", pid, strings.TrimSpace(string(comm)))
 		}
 	}

@@ -1,4 +1,4 @@
-package linux
+package fd
 
 import (
 	"os"
@@ -8,7 +8,7 @@ import (
 
 // ReadFile reads a small file of /proc or /sys. Unlike os.ReadFile it does not
 // try to have the file watched for readiness, which takes five system calls
-// more than reading it.
+// more than reading it, and would wait for ever if it were told to try again.
 func ReadFile(path string) ([]byte, error) {
 	fd, err := ignoringEINTR(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
