@@ -221,10 +221,13 @@ func sameNamespaces(t *scan.Task, own map[string]string) error {
 
 // readPending reads the signals that are queued for a thread, and by its leader
 // those for the process.
-func (d *dump) readPending(th *scan.Thread) error {
+func (d *dump) readPending(th *scan.Thread) error { return readPending(th, d.ended) }
+
+// readPending is the same until ended says that there is no more time.
+func readPending(th *scan.Thread, ended func() error) error {
 	var err error
-	if th.Pending, err = tracee.Pending(th.TID, false, d.ended); err == nil && th == th.Task.Leader() {
-		th.Shared, err = tracee.Pending(th.TID, true, d.ended)
+	if th.Pending, err = tracee.Pending(th.TID, false, ended); err == nil && th == th.Task.Leader() {
+		th.Shared, err = tracee.Pending(th.TID, true, ended)
 	}
 	if err != nil {
 		return kind.About(th.Task, err)

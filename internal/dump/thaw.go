@@ -24,12 +24,13 @@ import (
 func (d *dump) thaw() error {
 	d.memoryOf.Until(nil)
 	errs := []error{undo.Again(d.guard.takeBack), d.unbrake()}
+	end := d.freezer.unreadUntil()
 	for _, th := range d.freezer.seized {
 		if arch.IP(&th.Regs) != 0 { // its registers were read
-			errs = append(errs, d.mend(th))
+			errs = append(errs, d.mend(th, end))
 		}
 	}
-	errs = append(errs, d.freezer.mendUnread(d.freezer.unreadUntil()))
+	errs = append(errs, d.freezer.mendUnread(end))
 	err := errors.Join(append(errs, undo.Again(d.passAll), undo.Again(d.guard.TakeBack), d.files.drop(), d.freezer.thaw())...)
 	d.harmed = d.harmed || err != nil
 	return err
@@ -124,17 +125,30 @@ func (f *freezer) settle() {
 const mostSettle = 20 * time.Millisecond
 
 // mend has a thread go on with the call that it was in. What waits for it matters
-// only if the call ended because it was stopped.
-func (d *dump) mend(th *scan.Thread) error {
+// only if the call ended because it was stopped. A dump that is cancelled takes no longer
+// for that than for threads whose registers it hasn't read: of those that are left the calls
+// have ended, as by SIGSTOP and SIGCONT.
+func (d *dump) mend(th *scan.Thread, end time.Time) error {
 	if !remote.Again(&th.Regs, false) {
 		return nil
 	}
-	err := d.readPending(th)
-	if leader := th.Task.Leader(); leader != th {
-		err = errors.Join(err, d.readPending(leader))
+	late := func() error {
+		if d.ended() != nil && time.Now().After(end) {
+			return context.DeadlineExceeded
+		}
+		return nil
 	}
-	d.kinds.Thaw(th)
-	return err
+	err := readPending(th, late)
+	if leader := th.Task.Leader(); leader != th && err == nil {
+		err = readPending(leader, late)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	if err == nil {
+		d.kinds.Thaw(th)
+	}
+	return alive(err)
 }
 
 // restoreAll gives every thread its own registers back. Until then they lead
