@@ -31,7 +31,6 @@ var refusals = []struct {
 	{"keys", "a session keyring that holds keys", "holds a key"},
 	{"keysrevoked", "a session keyring that holds keys", "KEYCTL_GET_KEYRING_ID"},
 	{"threadkeys", "a thread or process keyring", "thread keyring"},
-	{"requestkeys", "that requested keys go into one", "KEYCTL_SET_REQKEY_KEYRING"},
 	{"threadring", "that only a thread has", "thread keyring"},
 	{"landlock", "a Landlock sandbox", "landlock_restrict_self(2)"},
 	{"landlockadmin", "a Landlock sandbox", "landlock_restrict_self(2)"},

@@ -1,7 +1,9 @@
 // Session keyrings: an anonymous one with keys and the user's in it, one that a
-// child has from its parent, a named one, and one of another user.
+// child has from its parent, a named one, and one of another user; and a process that has keys which
+// it requests put into one of a thread, which it doesn't have.
 #include "ctl.h"
 #include <linux/keyctl.h>
+#include <pthread.h>
 
 static long key(int op, long a, long b, long c, long d) { return syscall(SYS_keyctl, op, a, b, c, d); }
 
@@ -51,6 +53,20 @@ static void child(const char *name, int uid, const char *session, int link) {
 	_exit(0);
 }
 
+// asks makes a process that has its keys put into a thread's keyring, as whoever comes from a helper of
+// the kernel's has, and has none.
+static void *asks(void *unused) {
+	CHECK(key(KEYCTL_SET_REQKEY_KEYRING, KEY_REQKEY_DEFL_THREAD_KEYRING, 0, 0, 0));
+	ctl_party("asks");
+	if (CHECK(fork()))
+		return unused;
+	ctl_child("asks");
+	do
+		obs("thread keyring %ld", key(KEYCTL_GET_KEYRING_ID, KEY_SPEC_THREAD_KEYRING, 0, 0, 0));
+	while (savepoint());
+	_exit(0);
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	int own = atoi(argv[1]);
@@ -65,12 +81,15 @@ int main(int argc, char **argv) {
 	child("same", 0, NULL, 0);
 	child("named", 0, "glis-test", 0);
 	child("user", 1234, "", 1);
+	pthread_t t;
+	OK(pthread_create(&t, NULL, asks, NULL));
+	OK(pthread_join(t, NULL));
 	long first = ring(KEY_SPEC_SESSION_KEYRING);
 	do {
 		look();
 		obs("there: %d", first != 0);
 	} while (savepoint());
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 4; i++) {
 		int st;
 		CHECK(wait(&st));
 		MUST(st == 0);

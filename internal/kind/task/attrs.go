@@ -30,8 +30,6 @@ type attribute struct {
 	absent   bool     // some kernels don't have it
 	kept     uint64   // bits that can't be taken off, nor off a child,
 	lost     uint64   // unless one of these is there
-	// refused says why a value can't come back; nil: all can.
-	refused func(uint64) string
 }
 
 type call struct {
@@ -42,15 +40,6 @@ type call struct {
 func prctl(args ...uint64) call { return call{unix.SYS_PRCTL, args} }
 
 func keyctl(args ...uint64) call { return call{unix.SYS_KEYCTL, args} }
-
-// ownKeyring refuses to have keys that are requested put into a keyring of a thread or
-// process: to say so makes one, and a child of who has said it has none.
-func ownKeyring(v uint64) string {
-	if v != unix.KEY_REQKEY_DEFL_THREAD_KEYRING && v != unix.KEY_REQKEY_DEFL_PROCESS_KEYRING {
-		return ""
-	}
-	return "it has keys that it requests put into a keyring of its own (KEYCTL_SET_REQKEY_KEYRING), which cannot be saved; let it use its session's"
-}
 
 // From include/uapi/linux/prctl.h and ioprio.h.
 const (
@@ -82,7 +71,10 @@ func attributes() []attribute {
 		{name: "cpuid", call: "arch_prctl ARCH_SET_CPUID", get: call{arch.SysArchPrctl, []uint64{archGetCPUID}}, set: call{arch.SysArchPrctl, []uint64{archSetCPUID}}, usual: []uint64{1}, absent: true},
 		// Of the process, too.
 		{name: "timer-numbers", call: "prctl PR_TIMER_CREATE_RESTORE_IDS", get: prctl(prTimerRestoreIDs, prTimerRestoreIDsGet, 0, 0, 0), set: prctl(prTimerRestoreIDs), usual: []uint64{0}, absent: true},
-		{name: "requested-keys", call: "keyctl KEYCTL_SET_REQKEY_KEYRING", get: keyctl(unix.KEYCTL_SET_REQKEY_KEYRING, spec(unix.KEY_REQKEY_DEFL_NO_CHANGE)), set: keyctl(unix.KEYCTL_SET_REQKEY_KEYRING), usual: []uint64{unix.KEY_REQKEY_DEFL_DEFAULT}, absent: true, refused: ownKeyring},
+		// Into a keyring of the thread or process, which has none, or is refused: to say so makes one. Who
+		// comes from a helper of the kernel's begins so, and children of who has said so; without one
+		// keys go where they go by default.
+		{name: "requested-keys", call: "keyctl KEYCTL_SET_REQKEY_KEYRING", get: keyctl(unix.KEYCTL_SET_REQKEY_KEYRING, spec(unix.KEY_REQKEY_DEFL_NO_CHANGE)), set: keyctl(unix.KEYCTL_SET_REQKEY_KEYRING), usual: []uint64{unix.KEY_REQKEY_DEFL_DEFAULT, unix.KEY_REQKEY_DEFL_THREAD_KEYRING, unix.KEY_REQKEY_DEFL_PROCESS_KEYRING}, absent: true},
 		{name: "io-priority", call: "ioprio_set", get: call{unix.SYS_IOPRIO_GET, []uint64{ioprioWhoProcess, 0}}, set: call{unix.SYS_IOPRIO_SET, []uint64{ioprioWhoProcess, 0}}, usual: []uint64{0}},
 	}
 	for i, name := range [...]string{"spec-store-bypass", "spec-indirect-branch", "spec-l1d-flush"} {
@@ -131,9 +123,6 @@ func (Attributes) Dump(q *kind.Question) (kind.Answer, error) {
 			}
 			if err != nil {
 				return err
-			}
-			if a.refused != nil && a.refused(uint64(v)) != "" {
-				return kind.Unsupported(where(q), "%s", a.refused(uint64(v)))
 			}
 			if a.special(uint64(v)) {
 				putExtra(c, a.name, binary.LittleEndian.AppendUint64(nil, uint64(v)&^a.hide))
