@@ -27,9 +27,9 @@ type files struct {
 	tree *scan.Tree
 	// The number of the first descriptor of those that may be the same open file
 	// description: same device, inode and flags. Where there are several, all are in
-	// several, ordered by kcmp(2).
+	// several.
 	same    map[fileKey]uint32
-	several map[fileKey][]*scan.File
+	several map[fileKey]*alike
 	devices map[uint64]uint32 // numbers for fileKey
 	// files that are no descriptors, by inode and flags.
 	linked map[linkKey]*scan.File
@@ -54,7 +54,7 @@ type linkKey struct {
 }
 
 func newFiles(tree *scan.Tree) *files {
-	return &files{tree: tree, same: map[fileKey]uint32{}, several: map[fileKey][]*scan.File{}, devices: map[uint64]uint32{}, linked: map[linkKey]*scan.File{}, tables: map[uint32]*scan.Task{}}
+	return &files{tree: tree, same: map[fileKey]uint32{}, several: map[fileKey]*alike{}, devices: map[uint64]uint32{}, linked: map[linkKey]*scan.File{}, tables: map[uint32]*scan.Task{}}
 }
 
 // scanAll reads the descriptor tables of all tasks, until ended says that there
@@ -77,7 +77,7 @@ func (f *files) scanAll(ended func() error) error {
 }
 
 func (f *files) scanTable(t *scan.Task, ended func() error) error {
-	fds, err := f.numbers(t)
+	fds, places, err := f.numbers(t)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 	if len(fds)-len(known) >= fewPlain {
 		plain = f.plain.of(t, ended)
 	}
-	for _, n := range fds {
+	for i, n := range fds {
 		if err := ended(); err != nil {
 			return err
 		}
@@ -95,7 +95,11 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 		if file == nil {
 			file = fileOf(plain, n)
 		}
-		ref, err := f.refer(t, n, file)
+		var place kmem.Addr
+		if places != nil {
+			place = places[i]
+		}
+		ref, err := f.refer(t, n, file, place)
 		if errors.Is(err, kind.ErrUnsupported) {
 			return err
 		} else if err != nil {
@@ -108,8 +112,8 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 }
 
 // refer finds out which open file a descriptor is; what the kernel's memory told of it may be
-// nil.
-func (f *files) refer(t *scan.Task, n int32, file *scan.File) (ref scan.Ref, err error) {
+// nil, and where it is there may not be known.
+func (f *files) refer(t *scan.Task, n int32, file *scan.File, place kmem.Addr) (ref scan.Ref, err error) {
 	if file == nil {
 		if ref, err = f.inherited(t, n); ref.File != nil || err != nil {
 			return ref, err
@@ -121,6 +125,7 @@ func (f *files) refer(t *scan.Task, n int32, file *scan.File) (ref scan.Ref, err
 	}
 	ref = scan.Ref{FD: n, Cloexec: file.Flags&unix.O_CLOEXEC != 0}
 	file.Flags &^= unix.O_CLOEXEC
+	file.Place = uint64(place)
 	ref.File, err = f.once(file)
 	return ref, err
 }
@@ -229,26 +234,18 @@ func (f *files) once(file *scan.File) (*scan.File, error) {
 	}
 	all := f.several[key]
 	if all == nil {
-		all = []*scan.File{f.tree.Files[first-1]}
+		all = newAlike(f.tree.Files[first-1])
+		f.several[key] = all
 	}
-	var failed error
-	i, same := slices.BinarySearchFunc(all, file, func(a, b *scan.File) int {
-		r, err := linux.Kcmp(a.Task.Via(), b.Task.Via(), linux.KCMP_FILE, uintptr(a.FD), uintptr(b.FD))
-		if err != nil {
-			failed = fmt.Errorf("%v: compare with %v: %w", b, a, err)
-		}
-		return order(r)
-	})
-	if failed != nil {
-		return nil, failed
+	known, err := all.find(file)
+	if err != nil {
+		return nil, err
 	}
-	if same {
-		known := all[i]
+	if known != nil {
 		addLocks(known, file.Info().Locks)
 		return known, nil
 	}
 	f.tree.AddFile(file)
-	f.several[key] = slices.Insert(all, i, file)
 	return file, nil
 }
 

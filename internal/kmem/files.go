@@ -20,11 +20,10 @@ func (r *Reader) Files(pidfd int) (map[int32]Addr, error) {
 	return out, err
 }
 
-// Descriptors is Files for the numbers alone, which are in order.
-func (r *Reader) Descriptors(pidfd int) ([]int32, error) {
-	var out []int32
-	err := r.eachFile(pidfd, func(fd int32, _ Addr) { out = append(out, fd) })
-	return out, err
+// Descriptors is Files in the order of the numbers.
+func (r *Reader) Descriptors(pidfd int) (fds []int32, files []Addr, err error) {
+	err = r.eachFile(pidfd, func(fd int32, file Addr) { fds, files = append(fds, fd), append(files, file) })
+	return fds, files, err
 }
 
 // eachFile calls f with every open file of a process once all are read.

@@ -35,13 +35,13 @@ func TestFiles(t *testing.T) {
 			t.Errorf("descriptor %d is at %#x in the table, and at %#x alone", n, all[int32(n)], at)
 		}
 	}
-	numbers, err := r.Descriptors(self)
-	if err != nil || len(numbers) != len(all) || !slices.IsSorted(numbers) {
-		t.Errorf("descriptors %d of %d files: %v", numbers, len(all), err)
+	numbers, files, err := r.Descriptors(self)
+	if err != nil || len(numbers) != len(all) || len(files) != len(all) || !slices.IsSorted(numbers) {
+		t.Fatalf("descriptors %d of %d files, %#x: %v", numbers, len(all), files, err)
 	}
-	for _, n := range numbers {
-		if all[n] == 0 {
-			t.Errorf("descriptor %d has no file", n)
+	for i, n := range numbers {
+		if all[n] == 0 || all[n] != files[i] {
+			t.Errorf("descriptor %d is at %#x alone, and at %#x with all", n, all[n], files[i])
 		}
 	}
 	if all[int32(self)] != all[int32(high)] {

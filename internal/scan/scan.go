@@ -173,6 +173,8 @@ type File struct {
 	Flags uint32 // O_*, without O_CLOEXEC
 	MntID int32
 	Pos   int64
+	// Place is where the kernel has it while the tree stands still (struct file); 0: not known.
+	Place uint64
 	// Beside is where it is below /proc/PID, "" if that is where descriptors are:
 	// "map_files/…", "exe", "cwd", "root".
 	Beside string
