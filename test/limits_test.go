@@ -58,6 +58,8 @@ var refusals = []struct {
 	{"iouring", "userfaultfd, io_uring, BPF", "io_uring"},
 	{"iouringworker", "a worker of the kernel's", "worker of the kernel's"},
 	{"ghostlarge", "larger than 1 MiB", "--ghost-limit"},
+	{"ghostappend", "deleted file that is append-only", "append-only"},
+	{"memfdflags", "memfd with any flags of chattr", "ioctl_iflags(2)"},
 	{"ghostxattr", "with extended attributes", "extended attribute"},
 	{"linked", "but that has another one", "--link-remap"},
 	{"lock", "file lock", "--file-locks"},

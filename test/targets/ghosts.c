@@ -3,6 +3,8 @@
 // name.
 #include "ctl.h"
 #include <limits.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 
 static char dir[300];
 
@@ -36,6 +38,17 @@ static void see(const char *what, int fd) {
 		obs("=%s modified %lld.%06ld", what, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec / 1000);
 }
 
+static int flags_of(int fd) {
+	int flags = 0;
+	CHECK(ioctl(fd, FS_IOC_GETFLAGS, &flags));
+	return flags;
+}
+
+static void chattr(int fd, int flags) {
+	flags |= flags_of(fd);
+	CHECK(ioctl(fd, FS_IOC_SETFLAGS, &flags));
+}
+
 int main(int argc, char **argv) {
 	ctl_init(argc, argv);
 	int more = !strcmp(argv[1], "more"); // what CRIU can't
@@ -63,6 +76,8 @@ int main(int argc, char **argv) {
 	close(make("name", O_RDWR, "new"));
 	int tmp = more ? CHECK(open(dir, O_TMPFILE | O_RDWR, 0604)) : make("tmp", O_RDWR, "");
 	CHECK(write(tmp, "never had a name", 16));
+	if (more) // by chattr(1)
+		chattr(plain, FS_NODUMP_FL), chattr(tmp, FS_NOATIME_FL);
 	int map = make("map", O_RDWR, "mapped");
 	CHECK(ftruncate(map, 8192));
 	char *m = CHECK(mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0));
@@ -78,7 +93,7 @@ int main(int argc, char **argv) {
 		see("plain", plain), see("again", again), see("one", one), see("two", two), see("deep", deep);
 		see("handle", handle), see("hole", hole);
 		if (more)
-			see("tmp", tmp);
+			see("tmp", tmp), obs("flags %x %x, none %x", flags_of(plain), flags_of(tmp), flags_of(one));
 		struct stat st;
 		char text[100] = "", at[PATH_MAX] = "";
 		CHECK(fstat(hole, &st));

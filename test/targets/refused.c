@@ -22,6 +22,7 @@
 #include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/mount.h>
@@ -349,6 +350,16 @@ static void file_of(size_t size) {
 	free(b);
 }
 static void ghost_large(void) { file_of(2 << 20), CHECK(unlink("file")); }
+static void ghost_append(void) {
+	int fd = CHECK(open(".", O_TMPFILE | O_RDWR, 0600)), flags;
+	CHECK(ioctl(fd, FS_IOC_GETFLAGS, &flags));
+	flags |= FS_APPEND_FL;
+	CHECK(ioctl(fd, FS_IOC_SETFLAGS, &flags));
+}
+static void memfd_flags(void) {
+	int fd = CHECK(memfd_create("flags", 0));
+	CHECK(ioctl(fd, FS_IOC_SETFLAGS, &(int){FS_NODUMP_FL}));
+}
 static void ghost_xattr(void) { file_of(1), CHECK(fsetxattr(fd, "user.glis", "x", 1, 0)), CHECK(unlink("file")); }
 static void linked(void) { file_of(1), CHECK(link("file", "other")), CHECK(unlink("file")); }
 static void lock(void) { file_of(1), CHECK(flock(fd, LOCK_EX)); }
@@ -591,7 +602,7 @@ static struct {
     {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"landlock", landlock}, {"landlockadmin", restricted}, {"landlockadminthread", restricted_thread}, {"landlockthread", landlock_thread}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
     {"mnt", mnt}, {"mountfile", mount_file}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
-    {"iouring", ring}, {"iouringworker", ring_worker}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"linked", linked},
+    {"iouring", ring}, {"iouringworker", ring_worker}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"ghostappend", ghost_append}, {"memfdflags", memfd_flags}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"exitsignal", exit_signal}, {"threaddirectory", thread_directory}, {"dispatch", dispatch}, {"notify", notify}, {"owner", owner}, {"epollclosed", epoll_closed},
     {"flowlabel", flow_label}, {"sockmap", sockmap}, {"established", established}, {"savedsyn", saved_syn},

@@ -42,6 +42,9 @@ const (
 	// In RemapFilePathEntry of a deleted file. What is behind that is not followed.
 	ghostStood protowire.Number = 1500 // varint: how much of its path led to a directory that was no link, in bytes
 
+	// In GhostFileEntry.
+	ghostChattr protowire.Number = 1500 // varint: flags of the inode (ioctl_iflags(2))
+
 	// In FileLockEntry, of process 0.
 	lockFile protowire.Number = 1500 // varint: which file it is of, one that is only in a message
 

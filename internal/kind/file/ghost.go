@@ -121,7 +121,7 @@ func putContents(env *kind.DumpEnv, f *scan.File, e *ghost.GhostFileEntry, id ui
 	if huge, err := hugepages.OfFile(d.Int()); err != nil || huge != 0 {
 		return errors.Join(err, kind.Unsupported(f, "it was deleted while it was open, from a file system of huge pages (hugetlbfs); keep a name for it, or use memfd_create(2)"))
 	}
-	if err := plainAttributes(f, d); err != nil {
+	if err := errors.Join(plainAttributes(f, d), putFlags(f, d, e)); err != nil {
 		return err
 	}
 	e.Chunks, e.Size = proto.Bool(true), proto.Uint64(uint64(f.Stat.Size))

@@ -177,7 +177,7 @@ func (s *ghostSet) createRegular(rd *image.Reader) error {
 		s.named, s.kept = named, d
 		defer func() { _ = unname(s.kept, named, unix.Unlink) }() // mostly it has been by then
 	}
-	if err := errors.Join(s.fill(rd, d), s.dress(d)); err != nil {
+	if err := errors.Join(setFlags(s.head, d), s.fill(rd, d), s.dress(d)); err != nil {
 		return err
 	}
 	if err := s.holdAll(d); err != nil {

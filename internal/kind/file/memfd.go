@@ -121,7 +121,7 @@ func (k *Memfd) dumpInode(env *kind.DumpEnv, f *scan.File, d *fd.FD, id uint32) 
 	if err != nil {
 		return fmt.Errorf("%v: %w", f, err)
 	}
-	if err := plainAttributes(f, d); err != nil {
+	if err := errors.Join(plainAttributes(f, d), plainFlags(f, d)); err != nil {
 		return err
 	}
 	seals, err := unix.FcntlInt(uintptr(d.Int()), unix.F_GET_SEALS, 0)
