@@ -38,6 +38,7 @@ var elsewhere = map[string]string{
 	"/dev/kmsg that is open for reading":                  "needs a kernel whose memory can't be read",
 	"file of pressure (PSI":                               "needs a kernel whose memory can't be read",
 	"anonymous file that was opened with O_PATH":          "internal/kind/file: TestPathOnly",
+	"file of tracefs":                                     "internal/kind/file: TestTracing",
 	"record lock that a process outside":                  "internal/kind/file",
 	"lease (F_SETLEASE) of a file that is only":           "internal/kind/file: TestLocksQueued",
 	"of which a pidfd has a lease":                        "TestPidLease",

@@ -394,7 +394,7 @@ func TestExternalFile(t *testing.T) {
 	p := testkit.StartWith(t, dir, &os.ProcAttr{Files: []*os.File{in, out, out}, Sys: &syscall.SysProcAttr{Setsid: true}}, testkit.BuildC(t, "targets/lines.c"), dir)
 	p.AwaitAt(t, 0)
 	if e.Glis {
-		refused(t, e, []string{"dump", "-t", strconv.Itoa(p.PID), "-D", testkit.NewDir(t)}, "another mount namespace", "--external '"+key+"'")
+		refused(t, e, []string{"dump", "-t", strconv.Itoa(p.PID), "-D", testkit.NewDir(t)}, "in no mount namespace", "--external '"+key+"'")
 		testkit.Unharmed(t, p.PID)
 	}
 	img := testkit.NewDir(t)

@@ -27,7 +27,7 @@ func parsers() []parser {
 		of(parseLimits, limitsText()),
 		of(parseSyscall, "running\n", "0 0x3 0x7f 0x20000 0x22 0xff 0x0 0x7ffe 0x7f3c\n"),
 		of(parseCgroups, "9:name=systemd:/\n0::/x (deleted)\n"),
-		of(parseMountinfo, "36 35 98:0 /m\\0401 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n", "1 1 0:0 / / - - - -\n"),
+		of(ParseMountinfo, "36 35 98:0 /m\\0401 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n", "1 1 0:0 / / - - - -\n"),
 		of(parseUIDMap, "         0       1000          1\n"),
 		of(parseTimers, "ID: 0\nsignal: 60/00007fff86e452a8\nnotify: signal/pid.2634\nClockID: 0\n"),
 		of(parseChildren, "12 7 "),

@@ -14,10 +14,11 @@ func (d *Dir) Auxv() ([]byte, error) { return d.ReadFile("auxv") }
 // Mountinfo reads the mounts of d's mount namespace, parents and children in
 // the kernel's order. See proc_pid_mountinfo(5).
 func Mountinfo(d *Dir) ([]*mountinfo.Info, error) {
-	return parsed(d, "", "mountinfo", parseMountinfo)
+	return parsed(d, "", "mountinfo", ParseMountinfo)
 }
 
-func parseMountinfo(b []byte) ([]*mountinfo.Info, error) {
+// ParseMountinfo parses proc_pid_mountinfo(5).
+func ParseMountinfo(b []byte) ([]*mountinfo.Info, error) {
 	m, err := mountinfo.GetMountsFromReader(bytes.NewReader(b), nil)
 	if err != nil {
 		return nil, &ParseError{File: "mountinfo", Line: 1, Want: "lines of proc_pid_mountinfo(5)", Got: err.Error()}

@@ -158,6 +158,18 @@ static void uts(void) { CHECK(unshare(CLONE_NEWUTS)); }
 static void cgroup(void) { CHECK(unshare(CLONE_NEWCGROUP)); }
 static void mnt(void) { CHECK(unshare(CLONE_NEWNS)); }
 static void pid(void) { CHECK(unshare(CLONE_NEWPID)); }
+// mount_detached has a file of a mount that nobody has attached yet, mount_clone the handle of such
+// a one, whose root is another one's, too.
+static void mount_detached(void) {
+	int fs = CHECK(syscall(SYS_fsopen, "tmpfs", 0));
+	CHECK(syscall(SYS_fsconfig, fs, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0));
+	int at = CHECK(syscall(SYS_fsmount, fs, 0, 0));
+	close(fs);
+	fd = CHECK(openat(at, "file", O_RDWR | O_CREAT, 0600));
+	close(at);
+}
+static void mount_clone(void) { CHECK(syscall(SYS_open_tree, AT_FDCWD, "/", 1 /* OPEN_TREE_CLONE */)); }
+
 // mount_file has a file that is on a mount which only another namespace has.
 static void mount_file(void) {
 	char path[400];
@@ -601,7 +613,7 @@ static struct {
 } all[] = {
     {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"landlock", landlock}, {"landlockadmin", restricted}, {"landlockadminthread", restricted_thread}, {"landlockthread", landlock_thread}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
-    {"mnt", mnt}, {"mountfile", mount_file}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
+    {"mnt", mnt}, {"mountfile", mount_file}, {"mountdetached", mount_detached}, {"mountclone", mount_clone}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
     {"iouring", ring}, {"iouringworker", ring_worker}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"ghostappend", ghost_append}, {"memfdflags", memfd_flags}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"exitsignal", exit_signal}, {"threaddirectory", thread_directory}, {"dispatch", dispatch}, {"notify", notify}, {"owner", owner}, {"epollclosed", epoll_closed},

@@ -36,7 +36,7 @@ var notifyNames = []string{
 
 // Close implements kind.Closer.
 func (k *Regular) Close() error {
-	return errors.Join(k.memory.Close(), k.pressure.Close(), k.log.Close())
+	return errors.Join(k.memory.Close(), k.pressure.Close(), k.log.Close(), k.tracing.Close())
 }
 
 // dumpNotify notes who asks for signals by a directory with an owner.

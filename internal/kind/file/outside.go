@@ -8,14 +8,12 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"glis.dev/glis/image/criu/fdinfo"
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
-	"glis.dev/glis/internal/proc"
 	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/options"
 )
@@ -66,12 +64,14 @@ func lost(f *scan.File, why, what string) error {
 	if err != nil {
 		return err
 	}
-	all, err := proc.Mountinfo(f.Task.Dir)
-	if err != nil {
+	in, err := mountedFor(f.Task, mount)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !slices.ContainsFunc(all, func(m *mountinfo.Info) bool { return uint64(m.ID) == mount }) {
-		why = fmt.Sprintf("it was opened in another mount namespace (below mount %d, which is not among the tree's), and %s", mount, why)
+	case in == "":
+		why = notAttached(mount) + ", and " + why
+	case in != ofTree:
+		why = fmt.Sprintf("it was opened in another mount namespace (below mount %d, of %s), and %s", mount, in, why)
 	}
 	return kind.Unsupported(f, "%s; %s, or name it by --external '%s' and hand in another one at the restore (--inherit-fd)", why, what, outsideKey(mount, f.Stat.Ino))
 }

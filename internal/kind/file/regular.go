@@ -38,6 +38,8 @@ type Regular struct {
 	pressure *kmem.Shared
 	// log is that for readers of /dev/kmsg.
 	log *kmem.Shared
+	// tracing is that for readers of trace_pipe.
+	tracing *kmem.Shared
 	// notifiers is where the kernel has what all who ask for signals of changes have in
 	// common; 0: not asked yet.
 	notifiers kmem.Addr
@@ -124,7 +126,7 @@ func (k *Regular) Dump(_ context.Context, env *kind.DumpEnv, f *scan.File) (*fdi
 	if f.FD < 0 {
 		return &e.file, k.buildID(f, &e.reg)
 	}
-	if err := errors.Join(k.dumpTrigger(f, &e.reg), k.dumpLog(f, &e.reg)); err != nil {
+	if err := errors.Join(k.dumpTrigger(f, &e.reg), k.dumpLog(f, &e.reg), k.noTracing(f)); err != nil {
 		return nil, err
 	}
 	return &e.file, k.dumpOwner(env, f, &e.reg)
@@ -211,7 +213,7 @@ func (k *Regular) name(env *kind.DumpEnv, f *scan.File) (string, error) {
 	st, err := k.statPath(f)
 	switch {
 	case err == nil && st.Dev == f.Stat.Dev && st.Ino == f.Stat.Ino:
-		return f.Link, sillyName(f)
+		return f.Link, errors.Join(sillyName(f), k.attached(f))
 	case err == nil && env.Options.EvasiveDevices && f.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == f.Stat.Rdev:
 		return f.Link, nil
 	case err != nil && deadProc(f) != 0:
