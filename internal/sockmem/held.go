@@ -33,7 +33,7 @@ func (m *Memory) Held(file kmem.Addr) (*Held, error) {
 	if h.Sock, err = m.sock(file); err != nil {
 		return nil, err
 	}
-	if h.Passing, err = m.passing(h.Sock); err != nil {
+	if h.Passing, err = m.Passing(h.Sock); err != nil {
 		return nil, err
 	}
 	failed, err := m.u32(h.Sock, "sock.sk_err")

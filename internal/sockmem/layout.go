@@ -11,6 +11,7 @@ import (
 type layout struct {
 	function uint32 // type of what calls programs for each file of a task
 	sk       int    // offset of sk in struct socket
+	passing  int    // offset of flags there, which SO_PASSCRED and its like are in before Linux 6.16; -1 since then
 	sock     int    // size of struct unix_sock, which begins with a struct sock
 	file     int    // size of struct file
 	queue    int    // offset of sk_receive_queue in struct sock
@@ -96,6 +97,9 @@ func findLayout(x *bpf.Types) (*layout, error) {
 	for i, name := range []string{"i_ino", "i_mode", "i_uid", "i_gid", "i_flctx"} {
 		l.owned[i] = at(inInode, name)
 	}
+	if l.passing, err = findPassing(x, &t[inSocket], &t[inSock]); err != nil {
+		return nil, err
+	}
 	if err := l.findOwner(x, &t[inFile], &t[inOwner]); err != nil {
 		return nil, err
 	}
@@ -103,6 +107,16 @@ func findLayout(x *bpf.Types) (*layout, error) {
 		return nil, fmt.Errorf("%w: the kernel has no iterator over a task's files, or no unix sockets", ErrUnavailable)
 	}
 	return l, nil
+}
+
+// findPassing finds the flags of a struct socket that are options, where struct sock has
+// none for them.
+func findPassing(x *bpf.Types, socket, sock *bpf.Type) (int, error) {
+	f, err := x.Fields(sock, "sk_scm_recv_flags")
+	if err != nil || f[0].Offset >= 0 {
+		return -1, err
+	}
+	return x.Member(socket, "flags"), nil
 }
 
 // findOwner finds what is not 0 in a struct file that has an owner or a signal
@@ -141,7 +155,7 @@ func (l *layout) sound() bool {
 			return false
 		}
 	}
-	fits := l.inode >= 0 && l.inode+8 <= l.file && l.flags >= 0 && l.flags+4 <= l.file && l.table[2] >= 0 && l.table[2] <= maxOffset
+	fits := l.passing <= maxOffset && l.inode >= 0 && l.inode+8 <= l.file && l.flags >= 0 && l.flags+4 <= l.file && l.table[2] >= 0 && l.table[2] <= maxOffset
 	return fits && l.function != 0 && l.sock <= maxStruct && l.file <= maxStruct && l.queue+l.length+4 <= l.sock
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"glis.dev/glis/internal/bpf"
 	"glis.dev/glis/internal/bpf/bpftest"
 	"glis.dev/glis/internal/testkit"
@@ -25,7 +27,7 @@ type structure struct {
 // kernel has everything that is asked for.
 func kernel() []structure {
 	return []structure{
-		{"socket", 128, []field{{"sk", 24}}},
+		{"socket", 128, []field{{"sk", 24}, {"flags", 8}}},
 		{"unix_sock", 1088, nil},
 		{"file", 184, []field{{"f_inode", 40}, {"f_flags", 48}, {"f_owner", 100}}},
 		{"sock", 776, []field{{"sk_receive_queue", 192}, {"sk_reuseport_cb", 700}, {"sk_peer_pid", 600}, {"sk_peer_cred", 608}, {"sk_err", 616}, {"sk_shutdown", 620}}},
@@ -78,10 +80,48 @@ func TestLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := (layout{
-		function: 1, sk: 24, sock: 1088, file: 184, queue: 192, length: 16, peer: [2]int{600, 608}, err: 616, shutdown: 620, group: 700, program: 24,
+		function: 1, sk: 24, passing: 8, sock: 1088, file: 184, queue: 192, length: 16, peer: [2]int{600, 608}, err: 616, shutdown: 620, group: 700, program: 24,
 		inode: 40, flags: 48, owned: [5]int{64, 0, 4, 8, 560}, table: [3]int{3000, 32, 16}, family: 16, owner: [2]int{108, 124},
 	}); *l != want {
 		t.Errorf("%+v, want %+v", *l, want)
+	}
+}
+
+// Since Linux 6.16 a struct sock has what a struct socket's flags had of options.
+func TestPassingMoved(t *testing.T) {
+	for name, want := range map[string]int{"sk_other": 8, "sk_scm_recv_flags": -1} {
+		x, err := bpf.Parse(whole(func(all []structure) { all[3].fields = append(all[3].fields, field{name, 640}) }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := findLayout(x)
+		if err != nil || l.passing != want {
+			t.Errorf("with %s: passing %d, want %d (%v)", name, l.passing, want, err)
+		}
+	}
+	for flags, want := range map[uint32]int{0: 0, 0x67: 0, 1 << 3: PassCredentials, 1 << 4: PassSecurity, 1 << 7: PassPidfd, 0xff: PassCredentials | PassSecurity | PassPidfd} {
+		if got := passingOf(flags); got != want {
+			t.Errorf("flags %#x: %d, want %d", flags, got, want)
+		}
+	}
+}
+
+// What a socket is told with messages shows in memory, wherever the kernel keeps it.
+func TestPassingShows(t *testing.T) {
+	r, m, n := open(t), memory(t), unixSocket(t, unix.SOCK_STREAM)
+	for _, on := range []int{1, 0} {
+		must(t, unix.SetsockoptInt(n, unix.SOL_SOCKET, unix.SO_PASSCRED, on))
+		h, err := m.Held(ownFiles(t, m)[int32(n)])
+		must(t, err)
+		if h.Passing&PassCredentials != on {
+			t.Errorf("SO_PASSCRED is %d, and memory tells %d", on, h.Passing)
+		}
+		must(t, r.Each(self(t), func(s Socket) error {
+			if s.FD == int32(n) && r.TellsPassing() && int(s.Passing) != h.Passing {
+				t.Errorf("a socket is told %d, by its descriptor %d", h.Passing, s.Passing)
+			}
+			return nil
+		}))
 	}
 }
 

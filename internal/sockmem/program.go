@@ -6,13 +6,14 @@ import (
 	"glis.dev/glis/internal/bpf"
 )
 
-// A record: u32 descriptor, u32 nothing, s64 status (0: all was read), u64
+// A record: u32 descriptor, u32 flags of the struct socket before Linux 6.16, s64 status (0: all was read), u64
 // address of the program that chooses among sockets of one port, of the inode
 // u64 number, u16 mode, u32 owner and group, each in 8 bytes, u64 word of the
 // bitmap of descriptors that are closed on exec, u64 address of what holds the
 // locks of the inode, struct file, struct sock, each
 // padded to 8 bytes.
 const (
+	recordPassing = 4
 	recordProgram = 16
 	recordInode   = 24
 	recordMode    = 32
@@ -49,6 +50,10 @@ func program(l *layout, scratch int) []bpf.Insn {
 		bpf.CopyInto(recordCloexec, 8, bpf.In(bpf.Load64, 3, 9, recordCloexec, 0),
 			bpf.In(bpf.Load32, 4, 9, 0, 0), bpf.In(bpf.Right, 4, 0, 0, 6), bpf.In(bpf.Left, 4, 0, 0, 3), bpf.In(bpf.Add, 3, 4, 0, 0)),
 	)
+	var passing []bpf.Insn
+	if l.passing >= 0 {
+		passing = []bpf.Insn{bpf.In(bpf.Load32, 1, 0, l.passing, 0), bpf.In(bpf.Store32, 9, 1, recordPassing, 0)}
+	}
 	return bpf.Finish(slices.Concat([]bpf.Insn{
 		bpf.In(bpf.Move, 6, 1, 0, 0),
 		bpf.In(bpf.Load64, 7, 6, ctxFile, 0),
@@ -59,6 +64,7 @@ func program(l *layout, scratch int) []bpf.Insn {
 		bpf.In(bpf.Load64, 8, 0, l.sk, 0),
 		bpf.In(bpf.JumpEq, 8, 0, 0, 0),
 		bpf.In(bpf.Imm64, 9, bpf.PseudoMapValue, 0, scratch), bpf.In(0, 0, 0, 0, 0),
+	}, passing, []bpf.Insn{
 		bpf.In(bpf.Load32, 1, 6, ctxFD, 0),
 		bpf.In(bpf.Store32, 9, 1, 0, 0),
 		// probe_read_kernel(record.file, size, file)

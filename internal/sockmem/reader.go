@@ -44,6 +44,9 @@ type Socket struct {
 	Flags uint32
 	File  []byte // its struct file
 	Sock  []byte // its struct unix_sock; of another family's as many bytes (see OpenTCP)
+	// Passing is what it is told with messages (PassCredentials and so on) where Sock
+	// doesn't show that, before Linux 6.16.
+	Passing uint8
 	// Family is its address family (AF_*).
 	Family uint16
 	// Owned tells that somebody is told of I/O on it, or a signal is chosen for
@@ -89,6 +92,9 @@ func load(l *layout) (r *Reader, err error) {
 	return r, nil
 }
 
+// TellsPassing says whether Socket.Passing tells anything.
+func (r *Reader) TellsPassing() bool { return r.layout.passing >= 0 }
+
 // Close unloads the program.
 func (r *Reader) Close() error {
 	var errs []error
@@ -122,6 +128,7 @@ func (r *Reader) records(b []byte, fn func(Socket) error) (left int, err error) 
 			sock := recordHead + align(r.layout.file)
 			s := Socket{FD: int32(binary.NativeEndian.Uint32(b)), File: b[recordHead:file], Sock: b[sock : sock+r.layout.sock]}
 			s.Chosen = binary.NativeEndian.Uint64(b[recordProgram:]) != 0
+			s.Passing = uint8(passingOf(binary.NativeEndian.Uint32(b[recordPassing:])))
 			s.Queued = binary.NativeEndian.Uint32(s.Sock[r.layout.queue+r.layout.length:])
 			s.Err, s.Shutdown = int32(binary.NativeEndian.Uint32(s.Sock[r.layout.err:])), s.Sock[r.layout.shutdown]
 			s.Family = binary.NativeEndian.Uint16(s.Sock[r.layout.family:])

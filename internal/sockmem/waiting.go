@@ -32,7 +32,7 @@ func OpenMemory(more ...string) (*Memory, error) {
 func MemoryNames(more ...string) []string {
 	more = append(more, optional(slices.Concat(loneNames(), besideNames(), connectedNames(), []string{"fown_struct.file", "sock.sk_reuseport_cb"}, lockNames[0][:], lockNames[1][:]))...)
 	return append(more,
-		"sock.sk_receive_queue", "sock.sk_socket", "sock.sk_peer_pid", "sock.sk_peer_cred", "sock.sk_shutdown", "sock.sk_err", "?sock.sk_scm_recv_flags",
+		"sock.sk_receive_queue", "sock.sk_socket", "sock.sk_peer_pid", "sock.sk_peer_cred", "sock.sk_shutdown", "sock.sk_err", "?sock.sk_scm_recv_flags", "?socket.flags",
 		"unix_sock.addr", "unix_sock.peer", "?unix_sock.oob_skb", "unix_address.len", "unix_address.name",
 		"socket_alloc.vfs_inode", "inode.i_ino", "inode.i_mode", "file.f_inode", "sk_buff.sk",
 		"unix_skb_parms", "unix_skb_parms.pid", "unix_skb_parms.uid", "unix_skb_parms.gid", "unix_skb_parms.fp", "unix_skb_parms.consumed",
@@ -158,7 +158,7 @@ func (m *Memory) waiting(sk, own kmem.Addr) (w Waiting, err error) {
 		return w, err
 	}
 	w.Ended = ended[0] & 3
-	if w.Passing, err = m.passing(sk); err != nil {
+	if w.Passing, err = m.Passing(sk); err != nil {
 		return w, err
 	}
 	w.Buffers, err = m.queue(sk, own)
@@ -216,12 +216,29 @@ func (m *Memory) sender(sk kmem.Addr, b *Buffer, known map[kmem.Addr]Buffer) (er
 	return err
 }
 
-func (m *Memory) passing(sk kmem.Addr) (int, error) {
+// Passing returns what a socket is told with messages (PassCredentials and so on). Before
+// Linux 6.16 one that is to be accepted has that of its listener, and this is -1.
+func (m *Memory) Passing(sk kmem.Addr) (int, error) {
 	if !m.Has("sock.sk_scm_recv_flags") {
-		return -1, nil
+		return m.passingBefore(sk)
 	}
 	b, err := m.bytes(sk, "sock.sk_scm_recv_flags", 1)
 	return int(b[0] & (PassCredentials | PassSecurity | PassPidfd | PassRights)), err
+}
+
+func (m *Memory) passingBefore(sk kmem.Addr) (int, error) {
+	s, err := m.follow(sk, "sock.sk_socket")
+	if err != nil || s == 0 || !m.Has("socket.flags") {
+		return -1, err
+	}
+	flags, err := m.u32(s, "socket.flags")
+	return passingOf(flags), err
+}
+
+// passingOf translates flags of a struct socket before Linux 6.16: SOCK_PASSCRED, SOCK_PASSSEC
+// and SOCK_PASSPIDFD are bits 3, 4 and 7, see include/linux/net.h.
+func passingOf(flags uint32) int {
+	return int(flags>>3&(PassCredentials|PassSecurity) | flags>>5&PassPidfd)
 }
 
 // inodeOf returns the inode of a socket, 0 if it is closed.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/sockmem"
 )
@@ -26,6 +28,7 @@ type Untouched struct {
 	reader *sockmem.Reader
 	sock   pattern
 	file   pattern
+	room   []byte // for memory and what is behind it, see whole
 }
 
 // pattern is memory of which only the masked bits count.
@@ -67,21 +70,51 @@ func (p *pattern) seal() {
 // stand still. peer is the same for sockets that tell of the same peer.
 func (u *Untouched) Look(pidfd int, fn func(fd int32, options, owner bool, peer [2]uint64, queued uint32) error) error {
 	return u.reader.Each(pidfd, func(s sockmem.Socket) error {
-		return fn(s.FD, !u.sock.matches(s.Sock), !u.file.matches(s.File), s.Peer, s.Queued)
+		return fn(s.FD, !u.sock.matches(u.whole(&s, len(s.Sock))), !u.file.matches(s.File), s.Peer, s.Queued)
 	})
 }
 
 // Sees is Look for one socket that a reader shows which may show more of each. It
 // is false if it shows less.
 func (u *Untouched) Sees(s *sockmem.Socket) (options, owner, ok bool) {
-	if len(s.Sock) < len(u.sock.base) {
+	size := len(u.sock.base) - len(behind(u.reader, s))
+	if len(s.Sock) < size {
 		return true, true, false
 	}
-	return !u.sock.matches(s.Sock[:len(u.sock.base)]), !u.file.matches(s.File), true
+	return !u.sock.matches(u.whole(s, size)), !u.file.matches(s.File), true
 }
 
-// Size is how many bytes of a socket's memory count.
-func (u *Untouched) Size() int { return len(u.sock.base) }
+// whole returns the memory of a socket, so much of it, with what is kept elsewhere behind it.
+func (u *Untouched) whole(s *sockmem.Socket, size int) []byte {
+	b := behind(u.reader, s)
+	if len(b) == 0 {
+		return s.Sock[:size]
+	}
+	u.room = append(append(u.room[:0], s.Sock[:size]...), b...)
+	return u.room
+}
+
+// behindSize is the word that behind returns.
+const behindSize = 8
+
+// behind returns options that a socket's memory doesn't show, in a word, before Linux 6.16.
+func behind(r *sockmem.Reader, s *sockmem.Socket) []byte {
+	if !r.TellsPassing() {
+		return nil
+	}
+	return []byte{s.Passing, behindSize - 1: 0}
+}
+
+// Options reads what counts of a socket from memory.
+func (u *Untouched) Options(m *sockmem.Memory, sk kmem.Addr) ([]byte, error) {
+	b := make([]byte, len(u.sock.base))
+	if !u.reader.TellsPassing() {
+		return b, m.ReadAt(b, sk)
+	}
+	passing, err := m.Passing(sk)
+	own := copy(b[len(b)-behindSize:], behind(u.reader, &sockmem.Socket{Passing: uint8(passing)}))
+	return b, errors.Join(err, m.ReadAt(b[:len(b)-own], sk))
+}
 
 // Alike tells whether two sockets have the same options, by their memory.
 func (u *Untouched) Alike(a, b []byte) bool {
@@ -99,7 +132,7 @@ func (u *Untouched) Alike(a, b []byte) bool {
 // Fitting returns the search for the options of a socket whose memory is given. read reads
 // that of a new one.
 func (u *Untouched) Fitting(k *Kernel, want []byte, fresh func() (int, error), read func(int) ([]byte, error)) *Fitting {
-	a := &Alike{kernel: k, size: u.Size(), words: make([][]sockmem.Span, len(k.Table))}
+	a := &Alike{kernel: k, size: len(u.sock.base), words: make([][]sockmem.Span, len(k.Table))}
 	for at, m := range u.sock.mask {
 		if m != 0 {
 			a.parts = append(a.parts, sockmem.Span{At: at, Size: 1})
@@ -315,7 +348,7 @@ func (l *lesson) read(r *sockmem.Reader) error {
 	}
 	return r.Each(self, func(m sockmem.Socket) error {
 		if s := byFD[m.FD]; s != nil {
-			s.sock, s.file = append([]byte(nil), m.Sock...), append([]byte(nil), m.File...)
+			s.sock, s.file = slices.Concat(m.Sock, behind(r, &m)), slices.Clone(m.File)
 		}
 		return nil
 	})

@@ -225,10 +225,7 @@ func (w *waitingRoom) learnOptions() error {
 	return nil
 }
 
-func (w *waitingRoom) optionsAt(sk kmem.Addr) ([]byte, error) {
-	b := make([]byte, w.options.Size())
-	return b, w.memory.ReadAt(b, sk)
-}
+func (w *waitingRoom) optionsAt(sk kmem.Addr) ([]byte, error) { return w.options.Options(w.memory, sk) }
 
 // putUnheld makes queues of what is queued at sockets that only messages have, once all
 // sockets are known.
