@@ -253,7 +253,7 @@ func (p *pictures) place(m member) bits {
 	if b.Offset < 0 && m.may {
 		return bits{}
 	}
-	if b.Offset < 0 || b.Size > 8 && b.Size != 16 || b.Size == 0 && (m.size == 0 || b.Offset%8 != 0) {
+	if b.Offset < 0 || b.Size > 16 || b.Size == 0 && (m.size == 0 || b.Offset%8 != 0) {
 		p.sound = false
 		return bits{}
 	}

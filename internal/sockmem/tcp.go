@@ -151,6 +151,7 @@ func places(t *TCP) []place {
 		{in: inTCPCommon, name: "skc_dontcopy_begin", size: 16, moving: true},
 		{in: inTCPCommon, name: "skc_prot", before: 16, size: 16, moving: true},
 		{in: inInet, name: "inet_sport", size: 2, moving: true},
+		{in: inConnection, name: "icsk_keepalive_timer", moving: true}, // before Linux 6.18, when it became sk_timer
 		{in: inConnection, name: "icsk_rto", size: 4, moving: true},
 		{in: inTCP, name: "srtt_us", size: 4, moving: true},
 		{in: inTCP, name: "rtt_min", size: 24, moving: true},
@@ -165,9 +166,9 @@ func findTCP(x *bpf.Types) (*TCP, error) {
 	}
 	t := &TCP{Size: int(types[inTCP6].Size), Size4: int(types[inTCP].Size)}
 	all := places(t)
-	at := make([]int, len(all))
-	for i, p := range all {
-		at[i] = x.Member(&types[p.in], p.name) - p.before
+	at, err := offsets(x, types, all)
+	if err != nil {
+		return nil, err
 	}
 	if t.Size4 <= 0 || t.Size4 > t.Size || t.Size > maxStruct {
 		return nil, fmt.Errorf("%w: the kernel has no TCP over IPv6, or its sockets are too large", ErrUnavailable)
@@ -181,6 +182,31 @@ func findTCP(x *bpf.Types) (*TCP, error) {
 	t.UDP = findUDP(x, types, t.Size)
 	t.Picture, err = findPicture(x, types, t)
 	return t, err
+}
+
+// offsets finds places, also in unions without a name: all of a structure at once.
+func offsets(x *bpf.Types, types []bpf.Type, all []place) ([]int, error) {
+	at := make([]int, len(all))
+	for in := range types {
+		var names []string
+		var of []int
+		for i := range all {
+			if all[i].in == in {
+				names, of = append(names, all[i].name), append(of, i)
+			}
+		}
+		if len(names) == 0 {
+			continue
+		}
+		found, err := x.Fields(&types[in], names...)
+		if err != nil {
+			return nil, err
+		}
+		for i, f := range found {
+			at[of[i]] = f.Offset - all[of[i]].before
+		}
+	}
+	return at, nil
 }
 
 // HasNone tells whether a connection has no IP options, though there may be an

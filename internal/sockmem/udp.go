@@ -17,16 +17,15 @@ func findUDP(x *bpf.Types, types []bpf.Type, limit int) *TCP {
 	}
 	// IP_MULTICAST_IF tells an address only.
 	all = append(all, place{in: inInet, name: "mc_index", size: 4}, place{in: inInet, name: "mc_addr", size: 4})
-	at := make([]int, len(all))
-	for i, p := range all {
-		at[i] = x.Member(&types[p.in], p.name) - p.before
+	at, err := offsets(x, types, all)
+	if err != nil {
+		return nil
 	}
 	if u.note(all, at, int(types[inTimer].Size)) != nil {
 		return nil
 	}
 	u.within6(x, types, x.Member(&types[inUDP6], "inet6"))
 	u.place(x, &types[inUDP])
-	var err error
 	if u.Datagrams, err = findUDPPicture(x, types, u); err != nil {
 		return nil
 	}

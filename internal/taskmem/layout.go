@@ -216,19 +216,11 @@ const upidSize = 16 // struct upid
 var errLayout = errors.New("the kernel's threads are not as Glis knows them")
 
 func findLayout(x *bpf.Types) (*layout, error) {
-	names := []bpf.Name{{Kind: bpf.KindFunc, Name: "bpf_iter_task"}}
-	for _, s := range structs {
-		names = append(names, bpf.Name{Kind: bpf.KindStruct, Name: s})
-	}
-	found, err := x.Find(names...)
+	f, err := newFinder(x)
 	if err != nil {
 		return nil, err
 	}
-	f := finder{x: x, types: map[string]*bpf.Type{}}
-	for i, s := range structs {
-		f.types[s] = &found[i+1]
-	}
-	l := &layout{function: found[0].ID}
+	l := &layout{function: f.function}
 	if l.function == 0 {
 		return nil, errors.New("the kernel has no iterator over threads")
 	}
@@ -236,7 +228,7 @@ func findLayout(x *bpf.Types) (*layout, error) {
 	if l.pid < 0 || l.level < 0 || l.list < 0 || l.number < 0 || f.types["upid"].Size != upidSize {
 		return nil, fmt.Errorf("%w: numbers", errLayout)
 	}
-	return l, l.find(&f)
+	return l, l.find(f)
 }
 
 // find fills in the pieces: in order of the lists, and then the set of CPUs.
@@ -277,8 +269,25 @@ const mostPiece = 64
 
 // finder finds members of structs.
 type finder struct {
-	x     *bpf.Types
-	types map[string]*bpf.Type
+	x        *bpf.Types
+	types    map[string]*bpf.Type
+	function uint32 // of the iterator, 0: there is none
+}
+
+func newFinder(x *bpf.Types) (*finder, error) {
+	names := []bpf.Name{{Kind: bpf.KindFunc, Name: "bpf_iter_task"}}
+	for _, s := range structs {
+		names = append(names, bpf.Name{Kind: bpf.KindStruct, Name: s})
+	}
+	found, err := x.Find(names...)
+	if err != nil {
+		return nil, err
+	}
+	f := &finder{x: x, types: map[string]*bpf.Type{}, function: found[0].ID}
+	for i, s := range structs {
+		f.types[s] = &found[i+1]
+	}
+	return f, nil
 }
 
 // member returns where a member is; -1 if there is none.

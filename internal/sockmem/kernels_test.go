@@ -1,0 +1,43 @@
+package sockmem
+
+import (
+	"slices"
+	"testing"
+
+	"glis.dev/glis/internal/bpf"
+	"glis.dev/glis/internal/bpf/bpftest"
+)
+
+// All that is looked at is where it is looked for, also in older kernels than the one that runs.
+func TestKernels(t *testing.T) {
+	for _, release := range bpftest.Kernels() {
+		t.Run(release, func(t *testing.T) {
+			x, err := bpf.Parse(bpftest.Kernel(t, release))
+			must(t, err)
+			l, err := findLayout(x)
+			must(t, err)
+			if l.passing < 0 {
+				t.Error("it isn't known where SO_PASSCRED is")
+			}
+			p, err := findTCP(x)
+			must(t, err)
+			if p.Picture == nil || p.UDP == nil || p.UDP.Datagrams == nil {
+				t.Errorf("it isn't known where the state of a socket is: TCP %v, UDP %v", p.Picture != nil, p.UDP != nil && p.UDP.Datagrams != nil)
+			}
+			timersMove(t, x, p)
+		})
+	}
+}
+
+// timersMove sees to it that no timer counts as an option that starts it.
+func timersMove(t *testing.T, x *bpf.Types, p *TCP) {
+	found, err := x.Find(structNamed("sock"), structNamed("inet_connection_sock"), structNamed("timer_list"))
+	must(t, err)
+	for i, name := range []string{"sk_timer", "icsk_keepalive_timer"} {
+		f, err := x.Fields(&found[i], name)
+		must(t, err)
+		if at := f[0].Offset; at < 0 || !slices.Contains(p.Moving, Span{at, int(found[2].Size)}) {
+			t.Errorf("%s, at %d, isn't what changes by itself", name, at)
+		}
+	}
+}
