@@ -3,10 +3,12 @@ package unix
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	sys "golang.org/x/sys/unix"
 
+	"glis.dev/glis/internal/kmem"
 	"glis.dev/glis/internal/linux"
 	"glis.dev/glis/internal/sockdiag"
 )
@@ -138,15 +140,77 @@ func (k *Kind) trace(l *look) error {
 	if err != nil || events&sys.POLLIN == 0 {
 		return l.fail(err)
 	}
-	mark, err := atMark(l.fd.Int())
+	left, err := k.placesLeft(l)
 	switch {
-	case err != nil || !mark:
+	case err != nil || left == 0:
 		return l.fail(err)
 	case l.role == abroad && k.strangers[l.u.Peer] != nil && k.strangers[l.u.Peer].name != nil:
 		return l.refuse("where urgent data was (MSG_OOB) waits to be read, and its peer is outside of the tree, and would have to send that once more; let the process read")
 	}
-	k.queues[l.u.Ino] = &queued{messages: []*message{{urgent: urgentRead, peer: true}}}
+	q := &queued{}
+	for range left {
+		q.messages = append(q.messages, &message{urgent: urgentRead, peer: true})
+	}
+	k.queues[l.u.Ino] = q
 	return nil
+}
+
+// placesLeft returns how many places there are at a socket with nothing else. Kernels
+// before Linux 6.10 show none that is read by SIOCATMARK, but their memory does; and
+// poll(2) tells of one if the stream goes on.
+func (k *Kind) placesLeft(l *look) (int, error) {
+	mark, err := atMark(l.fd.Int())
+	if err != nil || mark {
+		return 1, err
+	}
+	if known, err := k.marksRead(); known || err != nil {
+		return 0, err
+	}
+	return k.placesShown(l)
+}
+
+// placesShown is placesLeft by memory.
+func (k *Kind) placesShown(l *look) (int, error) {
+	all, err := k.bufferLengths(l)
+	if errors.Is(err, kmem.ErrUnavailable) {
+		events, err := poll(l.fd.Int(), sys.POLLRDHUP)
+		if err != nil || events&(sys.POLLRDHUP|sys.POLLHUP) != 0 {
+			return 0, err
+		}
+		return 1, nil
+	}
+	n := slices.IndexFunc(all, func(n int) bool { return n > 0 })
+	if n < 0 {
+		n = len(all)
+	}
+	return n, err
+}
+
+// marksRead tells whether the kernel's SIOCATMARK shows where urgent data was that is read,
+// or there is no such data.
+func (k *Kind) marksRead() (bool, error) {
+	if k.marking != nil {
+		return *k.marking, nil
+	}
+	p, err := sys.Socketpair(sys.AF_UNIX, sys.SOCK_STREAM|sys.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, fmt.Errorf("socketpair: %w", err)
+	}
+	defer sys.Close(p[0])
+	defer sys.Close(p[1])
+	b := []byte{0}
+	err = sys.Sendmsg(p[0], b, nil, nil, sys.MSG_OOB)
+	none := errors.Is(err, sys.EOPNOTSUPP)
+	if err == nil {
+		_, _, err = sys.Recvfrom(p[1], b, sys.MSG_OOB)
+	}
+	if err != nil && !none {
+		return false, fmt.Errorf("send urgent data: %w", err)
+	}
+	mark, err := atMark(p[1])
+	mark = mark || none
+	k.marking = &mark
+	return mark, err
 }
 
 // atMark tells whether urgent data is next, or where such was: sockatmark(3). Kernels

@@ -6,6 +6,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	sys "golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/fd"
+	"glis.dev/glis/internal/kmem"
 )
 
 // Where urgent data was that is read a read(2) ends, wherever it was: at every
@@ -117,6 +120,36 @@ func TestPlacesAtTheEnd(t *testing.T) {
 			}
 			if d := cmp.Diff(s.marks(b), s.marks(again[len(again)-1])); d != "" {
 				t.Errorf("%s, %s: reads (- native, + restored):\n%s", made, end, d)
+			}
+		}
+	}
+}
+
+// Where SIOCATMARK doesn't show a place, memory does, and if that can't be read poll(2) does
+// as long as the stream goes on.
+func TestPlacesShown(t *testing.T) {
+	shared, _ := memory(t)
+	for _, tt := range []struct {
+		made         string
+		closed       bool
+		want, hidden int
+	}{{"!", false, 1, 1}, {"abc<<<!", false, 1, 1}, {"!", true, 1, 0}, {"", true, 0, 0}} {
+		for _, m := range []*kmem.Shared{shared, nil} {
+			s := &sockets{t: t}
+			a, b := s.pair(sys.SOCK_STREAM)
+			s.makePlaces(a, b, tt.made)
+			if tt.closed {
+				s.close(a)
+			}
+			k := New()
+			k.UseMemory(m)
+			want := tt.want
+			if m == nil {
+				want = tt.hidden
+			}
+			n, err := k.placesShown(&look{fd: fd.New(b)})
+			if err != nil || n != want {
+				t.Errorf("%q, closed %v, memory %v: %d places are left, want %d (%v)", tt.made, tt.closed, m != nil, n, want, err)
 			}
 		}
 	}

@@ -39,6 +39,7 @@ type Kind struct {
 	rooms   sync.Pool          // for control messages
 	nobody  *fown.FownEntry    // shared by all that have no owner
 	sizes   map[sizeKey]uint32
+	marking *bool // SIOCATMARK shows what is read, too; nil: it wasn't tried yet
 
 	gathered   bool
 	ungathered error                       // why it failed
