@@ -31,12 +31,12 @@ const minorPTMX = 2
 
 // mastersOf finds the masters of the tree, by the number of their terminal.
 func (k *TTY) mastersOf(t *scan.Tree) map[uint32]*scan.File {
-	if k.masters == nil || k.among != len(t.Files) {
-		k.masters, k.among = map[uint32]*scan.File{}, len(t.Files)
-		for _, f := range t.Files {
-			if k.Match(f) && isMaster(f) {
-				k.masters[k.indexOf(f)] = f
-			}
+	if k.masters == nil {
+		k.masters = map[uint32]*scan.File{}
+	}
+	for ; k.among < len(t.Files); k.among++ { // there are more, since terminals have names
+		if f := t.Files[k.among]; k.Match(f) && isMaster(f) {
+			k.masters[k.indexOf(f)] = f
 		}
 	}
 	return k.masters

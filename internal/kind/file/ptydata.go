@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -149,8 +150,10 @@ func takeInput(slave *fd.FD) ([]byte, error) {
 // an end of file has ended gets a NUL, as it has in the kernel.
 func takeLines(slave *fd.FD, t *unix.Termios) ([]byte, error) {
 	lines := knowsLines(t)
+	room := roomOnWay.Get().(*[mostOnWay]byte)
+	defer roomOnWay.Put(room)
 	var out []byte
-	for b := make([]byte, mostOnWay); ; {
+	for b := room[:]; ; {
 		n, err := unix.Read(slave.Int(), b)
 		switch {
 		case errors.Is(err, unix.EINTR):
@@ -169,6 +172,10 @@ func takeLines(slave *fd.FD, t *unix.Termios) ([]byte, error) {
 		}
 	}
 }
+
+// roomOnWay is for what is read: to have it cleared for each terminal takes ten times as long
+// as to find that nothing is there.
+var roomOnWay = sync.Pool{New: func() any { return new([mostOnWay]byte) }}
 
 // knowsLines tells whether what is typed can be read line by line only. With EXTPROC
 // whoever has the master makes lines, as telnetd does.
