@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -87,19 +86,19 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 	if len(fds)-len(known) >= fewPlain {
 		plain = f.plain.of(t, ended)
 	}
+	var some []looked
 	for i, n := range fds {
 		if err := ended(); err != nil {
 			return err
 		}
-		file := fileOf(known, n)
-		if file == nil {
-			file = fileOf(plain, n)
+		if len(some) == 0 {
+			some = lookAt(t, fds[i:min(i+lookedAtOnce, len(fds))], known, plain)
 		}
-		var place kmem.Addr
-		if places != nil {
-			place = places[i]
+		at := some[0]
+		if some = some[1:]; places != nil {
+			at.place = places[i]
 		}
-		ref, err := f.refer(t, n, file, place)
+		ref, err := f.refer(t, n, at)
 		if errors.Is(err, kind.ErrUnsupported) {
 			return err
 		} else if err != nil {
@@ -111,21 +110,22 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 	return nil
 }
 
-// refer finds out which open file a descriptor is; what the kernel's memory told of it may be
-// nil, and where it is there may not be known.
-func (f *files) refer(t *scan.Task, n int32, file *scan.File, place kmem.Addr) (ref scan.Ref, err error) {
-	if file == nil {
+// refer finds out which open file a descriptor is that was looked at, or wasn't yet.
+func (f *files) refer(t *scan.Task, n int32, at looked) (ref scan.Ref, err error) {
+	if at.file == nil && at.err == nil {
 		if ref, err = f.inherited(t, n); ref.File != nil || err != nil {
 			return ref, err
 		}
-		if file, err = describe(t, n); err != nil {
-			return ref, err
-		}
-		f.own(t, file.Info().Locks)
+		at.file, at.err = describe(t, n)
 	}
+	if at.err != nil {
+		return ref, at.err
+	}
+	file := at.file
+	f.own(t, file.Info().Locks)
 	ref = scan.Ref{FD: n, Cloexec: file.Flags&unix.O_CLOEXEC != 0}
 	file.Flags &^= unix.O_CLOEXEC
-	file.Place = uint64(place)
+	file.Place = uint64(at.place)
 	ref.File, err = f.once(file)
 	return ref, err
 }
@@ -133,10 +133,7 @@ func (f *files) refer(t *scan.Task, n int32, file *scan.File, place kmem.Addr) (
 // inherited returns a descriptor that is the same open file as the parent's of that number, as
 // after fork(2): what is known of that need not be read again. No file: it is another one.
 func (f *files) inherited(t *scan.Task, n int32) (ref scan.Ref, err error) {
-	if t.Parent == nil {
-		return ref, nil
-	}
-	i, ok := slices.BinarySearchFunc(t.Parent.FDs, n, func(r scan.Ref, n int32) int { return cmp.Compare(r.FD, n) })
+	i, ok := above(t, n)
 	if !ok {
 		return ref, nil
 	}
@@ -185,41 +182,6 @@ func (f *files) grow(n int) {
 	if len(f.same) == 0 && n >= manyDescriptors {
 		f.same = make(map[fileKey]uint32, n)
 	}
-}
-
-// describe reads what /proc tells of one descriptor.
-func describe(t *scan.Task, n int32) (*scan.File, error) {
-	f := &scan.File{Task: t, FD: n}
-	if err := readLink(f); err != nil {
-		return nil, err
-	}
-	info, err := t.Dir.FDInfo(n)
-	if err != nil {
-		return nil, err
-	}
-	f.Told, f.Pos, f.Flags, f.MntID = &info, info.Pos, info.Flags, info.MntID
-	err = statAt(t, f.Path(), &f.Stat)
-	if errors.Is(err, unix.ENOENT) && strings.HasPrefix(f.Link, "/proc/") {
-		return nil, kind.Unsupported(f, "it is a directory of descriptors of a process that has ended, of which the kernel tells nothing any more; close it")
-	}
-	return f, err
-}
-
-// readLink fills in where a file is.
-func readLink(f *scan.File) (err error) {
-	f.Link, err = f.Task.Dir.Link(f.Path())
-	if errors.Is(err, unix.ENAMETOOLONG) {
-		f.Link = "a long path"
-		return kind.Unsupported(f, "its path is longer than 4095 bytes, and the kernel tells no such; close it, or rename directories that it leads through")
-	}
-	return err
-}
-
-func statAt(t *scan.Task, path string, to *scan.Stat) error {
-	if err := to.At(t.Dir.Fd(), path); err != nil {
-		return fmt.Errorf("/proc/%d/%s: stat: %w", t.PID, path, err)
-	}
-	return nil
 }
 
 // once returns the file that this is, if it is known already, or makes it
