@@ -241,11 +241,12 @@ func (d *dump) run(ctx context.Context) error {
 	}
 	d.atEnd(d.closeHold)
 	d.atEnd(func() { _ = d.cgroups.Close() }) // nothing was written
-	if err := d.notLeased(); err != nil {
-		return err
-	}
+	notLeased := d.notLeased()
 	d.openSockets()
 	d.atEnd(d.closeKinds)
+	if err := notLeased(); err != nil {
+		return err
+	}
 	if err := d.foresee(); err != nil {
 		return err
 	}

@@ -24,19 +24,27 @@ import (
 // leasedPidfd is why a task whose pidfds have a lease is refused.
 const leasedPidfd = "a pidfd of it has a lease (F_SETLEASE), which opening another one, as Glis has to, would break, and wait for; let whoever has the lease give it up"
 
-// notLeased refuses a tree with such a task before anything is opened. A lease that is taken
-// only then is met by openPidfd, which does not wait either.
-func (d *dump) notLeased() error {
+// notLeased has looked for which tasks that is so, which may take 10 ms that the CPUs are idle
+// for, and returns what refuses a tree with such a task: to be called before anything of it is
+// opened. A lease that is taken only then is met by openPidfd, which does not wait either.
+func (d *dump) notLeased() (refuse func() error) {
 	tree, _, _ := look(proc.PID(d.opts.Tree))
-	if !mayHavePidfd(tree) || !pidfdsLeased() {
+	if !mayHavePidfd(tree) {
+		return func() error { return nil }
+	}
+	leased := make(chan bool, 1)
+	go func() { leased <- pidfdsLeased() }()
+	return func() error {
+		if !<-leased {
+			return nil
+		}
+		for _, of := range leasedProcesses() {
+			if slices.Contains(tree, of) {
+				return kind.Unsupported(&scan.Task{PID: of}, leasedPidfd)
+			}
+		}
 		return nil
 	}
-	for _, of := range leasedProcesses() {
-		if slices.Contains(tree, of) {
-			return kind.Unsupported(&scan.Task{PID: of}, leasedPidfd)
-		}
-	}
-	return nil
 }
 
 // fewLinks is how many descriptors are looked at in less time than it takes to read
@@ -49,6 +57,9 @@ func mayHavePidfd(tree []proc.PID) bool {
 	n := 0
 	for _, pid := range tree {
 		dir := fmt.Sprintf("/proc/%d/fd/", pid)
+		if st, err := os.Stat(dir); err == nil && st.Size() > fewLinks { // since Linux 6.2 it tells how many
+			return true
+		}
 		all, _ := os.ReadDir(dir)
 		for _, e := range all {
 			if n++; n > fewLinks {
