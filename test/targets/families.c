@@ -101,7 +101,7 @@ int main(int argc, char **argv) {
 	vsock(&at, &listens);
 	for (unsigned i = 0; i < sizeof families / sizeof *families; i++)
 		for (int type = SOCK_STREAM; type <= SOCK_SEQPACKET; type++)
-			if (type != SOCK_SEQPACKET || families[i] == AF_UNIX || families[i] == AF_VSOCK)
+			if (families[i] == AF_VSOCK ? type != SOCK_DGRAM : type != SOCK_SEQPACKET || families[i] == AF_UNIX)
 				add(families[i], type);
 	for (int i = 0; i < count; i++)
 		own(i, all[i].fd);

@@ -46,6 +46,9 @@ type Option struct {
 	Field *Field
 }
 
+// soTxrehash is SO_TXREHASH of include/uapi/asm-generic/socket.h (Linux 5.18).
+const soTxrehash = 74
+
 // Table is the options of a family, in the order in which they are set.
 type Table []Option
 
@@ -110,6 +113,7 @@ func Common() Table {
 		{Name: "SO_TXTIME", Level: sol, Opt: unix.SO_TXTIME, Size: 8, When: Late, Cap: unix.CAP_NET_ADMIN},
 		{Name: "SO_RCVMARK", Level: sol, Opt: unix.SO_RCVMARK, Size: 4, When: Late, Cap: unix.CAP_NET_ADMIN},
 		{Name: "SO_RCVPRIORITY", Level: sol, Opt: unix.SO_RCVPRIORITY, Size: 4, When: Late},
+		{Name: "SO_TXREHASH", Level: sol, Opt: soTxrehash, Size: 4, When: Late, Ask: true}, // of all families in older kernels
 	}
 }
 

@@ -16,7 +16,6 @@ const (
 	ipv6Flowinfo     = 11 // IPV6_FLOWINFO
 	ipv6FlowinfoSend = 33 // IPV6_FLOWINFO_SEND
 	soZerocopy       = 60 // SO_ZEROCOPY
-	soTxrehash       = 74 // SO_TXREHASH, Linux 5.18
 	soReserveMem     = 73 // SO_RESERVE_MEM, Linux 5.17
 )
 
@@ -42,7 +41,6 @@ func table(s sort) socket.Table {
 	const sol = unix.SOL_SOCKET
 	t = append(t,
 		socket.Option{Name: "SO_ZEROCOPY", Level: sol, Opt: soZerocopy, Size: 4, When: socket.Late, Ask: s.lite()},
-		socket.Option{Name: "SO_TXREHASH", Level: sol, Opt: soTxrehash, Size: 4, When: socket.Late, Ask: true},
 		// It is accounted for in cgroups that limit memory, and else can't be set.
 		socket.Option{Name: "SO_RESERVE_MEM", Level: sol, Opt: soReserveMem, Size: 4, When: socket.Last, Ask: true},
 	)

@@ -50,13 +50,13 @@ func Tables() (out []socket.Table) {
 // Kind is such sockets in one dump or one restore.
 type Kind struct {
 	families []*family
-	kernels  map[int]*socket.Kernel
+	kernels  map[sort]*socket.Kernel
 	mem      *kmem.Shared
 	extras   map[uint32]*extra.SocketEntry // nil: not read yet
 }
 
 // New returns the kind for one dump or restore.
-func New() *Kind { return &Kind{families: families(), kernels: map[int]*socket.Kernel{}} }
+func New() *Kind { return &Kind{families: families(), kernels: map[sort]*socket.Kernel{}} }
 
 // Type implements kind.File.
 func (*Kind) Type() fdinfo.FdTypes { return fdinfo.FdTypes_EXT }
@@ -94,18 +94,22 @@ func (k *Kind) of(number int) *family {
 	return k.families[i]
 }
 
+// sort is a family and a type: of datagrams vsock has no options.
+type sort struct{ family, typ int }
+
 // kernel returns the options that the kernel has.
 func (k *Kind) kernel(f *family, typ, protocol int) (*socket.Kernel, error) {
-	if k.kernels[f.number] != nil {
-		return k.kernels[f.number], nil
+	s := sort{f.number, typ}
+	if k.kernels[s] != nil {
+		return k.kernels[s], nil
 	}
 	n, err := unix.Socket(f.number, typ|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket to learn from: %w", err)
 	}
 	defer unix.Close(n)
-	k.kernels[f.number], err = socket.NewKernel(f.table, n)
-	return k.kernels[f.number], err
+	k.kernels[s], err = socket.NewKernel(f.table, n)
+	return k.kernels[s], err
 }
 
 // Dump implements kind.File.

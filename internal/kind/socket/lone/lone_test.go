@@ -66,6 +66,17 @@ func TestEveryOptionSurvives(t *testing.T) {
 	}
 }
 
+// Datagrams of vsock, which some machines have, know none of its options: they are refused
+// for what they are.
+func TestDatagrams(t *testing.T) {
+	n, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	testkit.Lacks(t, "datagrams of vsock", err, unix.ENODEV, unix.EAFNOSUPPORT)
+	defer unix.Close(n)
+	if err := optiontest.Dump(t, New(), n); err == nil || !strings.Contains(err.Error(), "sockets of this type aren't carried over") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func entries(change func(e *ext_file.ExtFileEntry, x *extra.PlainSocket)) (*fdinfo.FileEntry, *extra.SocketEntry) {
 	number := proto.Uint32
 	fown, opts := optiontest.Required()

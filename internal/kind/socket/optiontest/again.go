@@ -61,6 +61,16 @@ func Again(t *testing.T, what func() kind.File) func(*testing.T, int) int {
 	}
 }
 
+// Dump dumps a socket of this process, for what is refused.
+func Dump(t *testing.T, k kind.File, n int) error {
+	t.Helper()
+	memory := kmem.Share(k.(kind.MemoryUser).KernelNames()...)
+	t.Cleanup(func() { memory.Close() })
+	k.(kind.MemoryUser).UseMemory(memory)
+	_, err := dumped(t, k, n)
+	return err
+}
+
 func dumped(t *testing.T, k kind.File, n int) (images, error) {
 	t.Helper()
 	p, err := unix.PidfdOpen(os.Getpid(), 0)
