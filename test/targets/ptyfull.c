@@ -1,7 +1,7 @@
 // Pseudo-terminals that hold as much as they can, in both directions, of
 // programs that write much or little at once; such whose output is held back,
 // by tcflow(3) or a key, with and without something shown before; one that only
-// root may open, and one that was locked again.
+// root may open, and that was locked again; masters that may not type, by tcflow(3).
 #include "ctl.h"
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -103,10 +103,16 @@ int main(int argc, char **argv) {
 		make(call + i, 0), make(key + i, 0);
 	make(&odd, 0);
 	CHECK(ioctl(odd.slave, TIOCEXCL)), CHECK(write(odd.master, "typed\n", 6)), CHECK(ioctl(odd.master, TIOCSPTLCK, &(int){1}));
+	struct pollfd types[2] = {{odd.master, POLLOUT}, {posix_openpt(O_RDWR | O_NOCTTY), POLLOUT}};
+	CHECK(types[1].fd);
 	do {
 		fullness();
 		for (int i = 0; i < 2; i++)
 			held(i ? "call, shown" : "call", call + i, 0, i), held(i ? "key, shown" : "key", key + i, 1, i);
+		if (!ctl_gen) // what a master types waits, too
+			CHECK(tcflow(types[0].fd, TCOOFF)), CHECK(tcflow(types[1].fd, TCOOFF));
+		CHECK(poll(types, 2, 0));
+		obs("masters may type: %x %x", types[0].revents, types[1].revents);
 		int only = 0, lock = 0, n = 0;
 		CHECK(ioctl(odd.slave, TIOCGEXCL, &only)), CHECK(ioctl(odd.master, TIOCGPTLCK, &lock));
 		while (!n)

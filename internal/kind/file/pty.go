@@ -143,10 +143,12 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 		putVarint(e, ttyHungUp, 1)
 	}
 	// To open the slave of a master that never had one would be noticed.
+	put := putTyping
 	if hung || e.GetSid() != 0 || k.hasSlave(env.Tree, index) {
-		if err := putOnWay(env, d, index, e); err != nil {
-			return err
-		}
+		put = func(d *fd.FD, e *tty.TtyInfoEntry) error { return putOnWay(env, d, index, e) }
+	}
+	if err := put(d, e); err != nil {
+		return err
 	}
 	slave := *e
 	slave.Rdev, slave.Dev = proto.Uint32(uint32(st.Rdev)), proto.Uint32(uint32(st.Dev))
@@ -156,6 +158,15 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 		return err
 	}
 	return env.Images.Put(image.TTYInfo, &slave, nil)
+}
+
+// putTyping notes whether a master without a slave may type.
+func putTyping(d *fd.FD, e *tty.TtyInfoEntry) error {
+	held, err := letMaster(d)
+	if held != flowing {
+		putVarint(e, ttyHeld, uint64(held))
+	}
+	return errors.Join(err, held.stopMaster(d))
 }
 
 // putOnWay writes what is on the way in a terminal. One that was locked

@@ -36,14 +36,18 @@ func putTTYData(env *kind.DumpEnv, master *fd.FD, index uint32, packets bool) (t
 		return 0, err
 	}
 	in, err := takeInput(slave)
+	if err != nil {
+		return 0, fmt.Errorf("what was typed: %w", err)
+	}
+	typing, err := letMaster(master)
 	if err == nil && len(in) > 0 {
 		err = giveInput(master, slave, in)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("what was typed: %w", err)
+		return 0, fmt.Errorf("what was typed: %w", errors.Join(err, typing.stopMaster(master)))
 	}
 	out, held, err := lookAtOutput(master, slave, packets)
-	if err != nil {
+	if err = errors.Join(err, typing.stopMaster(master)); err != nil {
 		return 0, fmt.Errorf("what was shown: %w", err)
 	}
 	for id, data := range map[uint32][]byte{index << 1: in, index<<1 | 1: out} {
@@ -54,7 +58,7 @@ func putTTYData(env *kind.DumpEnv, master *fd.FD, index uint32, packets bool) (t
 			return 0, err
 		}
 	}
-	return held | excl, nil
+	return held | excl | typing, nil
 }
 
 // lookAtOutput tells what the master has not read yet, and how output is held

@@ -21,7 +21,32 @@ const (
 	byCall    ttyFlow = 1 // tcflow(TCOOFF)
 	byKey     ttyFlow = 2 // the STOP character
 	exclusive ttyFlow = 4 // TIOCEXCL, beside one of the others
+	ofMaster  ttyFlow = 8 // what the master types, by tcflow(TCOOFF) of it, beside them, too
 )
+
+// letMaster lets the master type if tcflow(3) has stopped that, and tells whether it had.
+// There is room for what it types, or it isn't known.
+func letMaster(master *fd.FD) (ttyFlow, error) {
+	ok, err := takesOutput(master)
+	if err != nil || ok {
+		return flowing, err
+	}
+	if err := tcflow(master, unix.TCOON); err != nil {
+		return flowing, err
+	}
+	if ok, err = takesOutput(master); err != nil || ok {
+		return ofMaster, err
+	}
+	return flowing, nil
+}
+
+// stopMaster stops what letMaster has let.
+func (f ttyFlow) stopMaster(master *fd.FD) error {
+	if f&ofMaster == 0 {
+		return nil
+	}
+	return tcflow(master, unix.TCOOFF)
+}
 
 // flow tells how the output of a slave is held back of which the master has
 // read everything. What tcflow(3) has stopped goes on.
@@ -54,7 +79,7 @@ func tcflow(slave *fd.FD, action int) error {
 
 // hold stops output.
 func (f ttyFlow) hold(master, slave *fd.FD) error {
-	switch f &^ exclusive {
+	switch f &^ (exclusive | ofMaster) {
 	case byCall:
 		return tcflow(slave, unix.TCOOFF)
 	case byKey:
@@ -65,7 +90,7 @@ func (f ttyFlow) hold(master, slave *fd.FD) error {
 
 // letGo lets output flow that was held back.
 func (f ttyFlow) letGo(master, slave *fd.FD) error {
-	switch f &^ exclusive {
+	switch f &^ (exclusive | ofMaster) {
 	case byCall:
 		return tcflow(slave, unix.TCOON)
 	case byKey:

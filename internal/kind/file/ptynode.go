@@ -252,12 +252,12 @@ func (s *ptySet) set() error {
 	return s.setModes(m)
 }
 
-// holdBack stops the slave's output, as it was.
+// holdBack stops the slave's output, and what the master types, as it was.
 func (s *ptySet) holdBack() error {
 	v, _, _ := extra(s.info, ttyHeld)
 	held := ttyFlow(v)
-	if held == flowing {
-		return nil
+	if held&^ofMaster == flowing {
+		return held.stopMaster(s.hold)
 	}
 	d, err := s.slave(s.hold)
 	if err != nil {
@@ -269,7 +269,7 @@ func (s *ptySet) holdBack() error {
 			return fmt.Errorf("TIOCEXCL: %w", err)
 		}
 	}
-	return held.hold(s.hold, d)
+	return errors.Join(held.hold(s.hold, d), held.stopMaster(s.hold))
 }
 
 // setInode gives the file of a new terminal its owner and mode.
