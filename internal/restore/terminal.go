@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	facets "glis.dev/glis/internal/kind/task"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/remote"
 )
@@ -15,9 +16,14 @@ func (r *restore) terminal(t *task) (plan.Terminal, uint32) {
 	if t.sid != t.pid {
 		return nil, 0
 	}
+	return r.terminalOf(t.sid)
+}
+
+// terminalOf returns the terminal that controls a session, and the group in its foreground.
+func (r *restore) terminalOf(sid uint32) (plan.Terminal, uint32) {
 	for _, n := range r.files.nodes {
 		if m, ok := n.(plan.Terminal); ok {
-			if sid, group := m.Session(); sid == t.pid {
+			if its, group := m.Session(); its == sid {
 				return m, group
 			}
 		}
@@ -51,6 +57,9 @@ func (r *restore) takeTerminal(ctx context.Context, t *task) error {
 // foreground queues what brings a group to the foreground of the terminal that
 // a task has taken. All groups exist by now.
 func (r *restore) foreground(b *remote.Batch, t *task) error {
+	if t.sid != t.pid {
+		return r.giveUp(b, t)
+	}
 	m, group := r.terminal(t)
 	if m == nil || group == 0 {
 		return nil
@@ -58,6 +67,21 @@ func (r *restore) foreground(b *remote.Batch, t *task) error {
 	return r.withTerminal(b, t, m, func(n uint64) {
 		number := b.Bytes([]byte{byte(group), byte(group >> 8), byte(group >> 16), byte(group >> 24)})
 		b.Call("ioctl TIOCSPGRP", unix.SYS_IOCTL, n, unix.TIOCSPGRP, uint64(number))
+	})
+}
+
+// giveUp queues that a task hasn't the terminal that its session has, if it had not. Its children
+// are there by now, and those that had it have it.
+func (r *restore) giveUp(b *remote.Batch, t *task) error {
+	if !facets.GaveUp(t.images[0].extra) {
+		return nil
+	}
+	m, _ := r.terminalOf(t.sid)
+	if m == nil {
+		return nil
+	}
+	return r.withTerminal(b, t, m, func(n uint64) {
+		b.Call("ioctl TIOCNOTTY", unix.SYS_IOCTL, n, unix.TIOCNOTTY, 0)
 	})
 }
 

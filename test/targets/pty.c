@@ -68,9 +68,36 @@ static void job(int tty) {
 	_exit(0);
 }
 
+// without is a process that has not the terminal of its session, as one has that was there before, or,
+// with a number, that has given it up.
+static int without(const char *name, int tty) {
+	int pid = CHECK(fork()), has = 0, end;
+	if (pid)
+		return pid;
+	ctl_child(name);
+	if (tty >= 0) {
+		ctl_party("has");
+		if (!(has = CHECK(fork())))
+			ctl_child("has"), has = -1;
+		else
+			CHECK(ioctl(tty, TIOCNOTTY));
+	}
+	do {
+		end = open("/dev/tty", O_RDWR | O_NOCTTY);
+		obs("%s: %d, /dev/tty %d", has < 0 ? "has" : name, ctty() != 0, end >= 0);
+		if (end >= 0)
+			close(end);
+	} while (savepoint());
+	if (has > 0)
+		reap(has);
+	ctl_await("at", NULL);
+	_exit(0);
+}
+
 static void shell(const char *name) {
 	CHECK(setsid());
-	int tty = CHECK(open(name, O_RDWR));
+	int before = without("before", -1);
+	int tty = CHECK(open(name, O_RDWR)), after = without("after", tty);
 	struct termios t;
 	CHECK(tcgetattr(tty, &t));
 	t.c_cc[VINTR] = 7, t.c_lflag |= ICANON | ECHO, t.c_lflag &= ~ECHOK;
@@ -86,7 +113,7 @@ static void shell(const char *name) {
 		obs("=terminal %d flags %o", ctty(), fcntl(tty, F_GETFL));
 	} while (savepoint());
 	ctl_await("at", NULL); // its terminal is looked at until then
-	reap(pid);
+	reap(pid), reap(before), reap(after);
 	_exit(0);
 }
 
@@ -119,7 +146,7 @@ int main(int argc, char **argv) {
 		close(m);
 		shell(name);
 	}
-	ctl_party("shell"), ctl_party("job");
+	ctl_party("shell"), ctl_party("job"), ctl_party("before"), ctl_party("after");
 	while (!number("job"))
 		usleep(1000);
 	do {

@@ -51,8 +51,8 @@ func isControl(f *scan.File, lead *scan.Task) bool {
 func (k *TTY) machineTerminal(t *scan.Tree, f *scan.File, d *fd.FD) error {
 	if _, typ, _ := ofMachine(f.Stat.Rdev); typ == tty.TtyType_VT {
 		for _, task := range t.Tasks {
-			if lead := t.Task(task.Stat.Session); !task.Zombie && lead != nil && isControl(f, lead) && task.Stat.TTY != lead.Stat.TTY {
-				return kind.Unsupported(task, "it has given up the terminal that its session has (TIOCNOTTY), and Glis can't make it do that again")
+			if lead := t.Task(task.Stat.Session); !task.Zombie && lead != nil && isControl(f, lead) && task.Stat.TTY != lead.Stat.TTY && (task.Stat.TTY != 0 || task.Ended != nil) {
+				return kind.Unsupported(task, "it has not the terminal that its session has (TIOCNOTTY, or it was there before that had one), its first thread has ended, and Glis can't make it have none again")
 			}
 		}
 		if k.vt != nil && k.vt.Stat.Rdev != f.Stat.Rdev {

@@ -143,11 +143,8 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 		putVarint(e, ttyHungUp, 1)
 	}
 	// To open the slave of a master that never had one would be noticed.
-	put := putTyping
-	if hung || e.GetSid() != 0 || k.hasSlave(env.Tree, index) {
-		put = func(d *fd.FD, e *tty.TtyInfoEntry) error { return putOnWay(env, d, index, e) }
-	}
-	if err := put(d, e); err != nil {
+	hadSlave := hung || e.GetSid() != 0 || k.hasSlave(env.Tree, index)
+	if err := putHeld(env, d, index, e, hadSlave); err != nil {
 		return err
 	}
 	slave := *e
@@ -160,8 +157,12 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 	return env.Images.Put(image.TTYInfo, &slave, nil)
 }
 
-// putTyping notes whether a master without a slave may type.
-func putTyping(d *fd.FD, e *tty.TtyInfoEntry) error {
+// putHeld writes what is on the way in a terminal, and how that is held back. A master without
+// a slave may have been stopped, too.
+func putHeld(env *kind.DumpEnv, d *fd.FD, index uint32, e *tty.TtyInfoEntry, hadSlave bool) error {
+	if hadSlave {
+		return putOnWay(env, d, index, e)
+	}
 	held, err := letMaster(d)
 	if held != flowing {
 		putVarint(e, ttyHeld, uint64(held))
@@ -226,7 +227,10 @@ func session(t *scan.Tree, master *scan.File, index uint32) (sid, pgrp uint32, e
 		case task.Zombie || lead == nil || lead.Stat.TTY != dev && s.TTY != dev:
 			continue
 		case lead.Stat.TTY != s.TTY:
-			return 0, 0, kind.Unsupported(task, "it has given up the terminal that its session has (TIOCNOTTY), and Glis can't make it do that again")
+			if s.TTY == 0 && task.Ended == nil {
+				continue // see task.NoTerminal
+			}
+			return 0, 0, kind.Unsupported(task, "it has not the terminal that its session has (TIOCNOTTY, or it was there before that had one), its first thread has ended, and Glis can't make it have none again")
 		}
 		sid = uint32(lead.VPID)
 		if fg := t.Task(proc.PID(s.Tpgid)); fg != nil {

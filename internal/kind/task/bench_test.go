@@ -5,6 +5,7 @@ import (
 
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/remote"
+	"glis.dev/glis/internal/scan"
 	"glis.dev/glis/internal/tracee"
 )
 
@@ -26,7 +27,7 @@ func BenchmarkAsk(b *testing.B) {
 			th := threads[i%len(threads)]
 			th.Thread = remote.Thread{Tgid: th.Tgid, TID: th.TID, Regs: th.Regs, Mask: th.Mask, XState: th.XState}
 			th.SetSignal(23)
-			q := &kind.Question{Env: &kind.DumpEnv{}, Task: task, Thread: th, Batch: task.Arena.Batch(&th.Thread)}
+			q := &kind.Question{Env: &kind.DumpEnv{Tree: &scan.Tree{}}, Task: task, Thread: th, Batch: task.Arena.Batch(&th.Thread)}
 			c := CoreHead(th)
 			var answers []kind.Answer
 			for _, f := range facets {

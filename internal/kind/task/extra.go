@@ -34,11 +34,12 @@ const (
 	extraEnded       = "ended"
 	extraEndedMask   = "ended-mask"
 	extraFutureLock  = "future-lock"
+	extraNoTerminal  = "no-terminal"
 )
 
 func knownExtra(name string) bool {
 	switch name {
-	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup, extraKeyring, extraEnded, extraEndedMask, extraFutureLock:
+	case extraRestart, extraXState, extraXPermission, extraSched, extraAffinity, extraPersonality, extraCoreFilter, extraMemPolicy, extraTSC, extraAutogroup, extraKeyring, extraEnded, extraEndedMask, extraFutureLock, extraNoTerminal:
 		return true
 	}
 	return attributeNamed(name)

@@ -39,7 +39,7 @@ type told struct {
 // askThread asks one thread as a dump does.
 func askThread(task *scan.Task, th *scan.Thread) (*told, error) {
 	x := &told{thread: th, core: CoreHead(th)}
-	q := &kind.Question{Env: &kind.DumpEnv{}, Task: task, Thread: th, Batch: task.Arena.Batch(&th.Thread)}
+	q := &kind.Question{Env: &kind.DumpEnv{Tree: &scan.Tree{}}, Task: task, Thread: th, Batch: task.Arena.Batch(&th.Thread)}
 	for _, f := range ThreadFacets() {
 		a, err := f.Dump(q)
 		if err != nil {
@@ -63,7 +63,7 @@ func askThread(task *scan.Task, th *scan.Thread) (*told, error) {
 func glimpse(task *scan.Task, th *scan.Thread, its *told) (*core.CoreEntry, error) {
 	c := CoreHead(th)
 	for i, f := range ThreadFacets() {
-		a, err := f.(kind.Glimpser).Glimpse(&kind.Question{Env: &kind.DumpEnv{}, Task: task, Thread: th}, its.answers[i])
+		a, err := f.(kind.Glimpser).Glimpse(&kind.Question{Env: &kind.DumpEnv{Tree: &scan.Tree{}}, Task: task, Thread: th}, its.answers[i])
 		if err == nil && a != nil {
 			err = a(c)
 		}

@@ -180,7 +180,7 @@ func ask(task *scan.Task) ([]*core.CoreEntry, error) {
 		if i == 0 {
 			facets = append(ProcessFacets(), facets...)
 		}
-		q := &kind.Question{Env: &kind.DumpEnv{}, Task: task, Thread: th, Batch: task.Arena.Batch(&th.Thread)}
+		q := &kind.Question{Env: &kind.DumpEnv{Tree: &scan.Tree{}}, Task: task, Thread: th, Batch: task.Arena.Batch(&th.Thread)}
 		var answers []kind.Answer
 		for _, f := range facets {
 			a, err := f.Dump(q)

@@ -49,7 +49,7 @@ func LeaderFacets() []kind.Facet {
 
 // processFirst may need privileges that the task gives up later.
 func processFirst() []kind.Facet {
-	return []kind.Facet{LDT{}, ProcFiles{}, Autogroup{}, LoginUID{}, &Keyring{}, newLSM(), FutureLock{}, MadeTimers{}, SharedSignals{}}
+	return []kind.Facet{LDT{}, ProcFiles{}, Autogroup{}, LoginUID{}, &Keyring{}, newLSM(), NoTerminal{}, FutureLock{}, MadeTimers{}, SharedSignals{}}
 }
 
 // limits may lower what the restore itself needs, and raising one takes a
