@@ -36,7 +36,7 @@ func terminalNames() []string {
 		"inode.i_rdev", "tty_file_private.tty", "tty_struct.link", "tty_struct.index", "tty_struct.termios", "tty_struct.termios_locked", "tty_struct.flags",
 		"tty_struct.winsize", "tty_struct.flow", "tty_struct.ctrl", "tty_struct.hw_stopped", "tty_struct.disc_data", "tty_struct.port", "tty_struct.driver_data", "tty_struct",
 		"n_tty_data", "n_tty_data.read_head", "n_tty_data.read_tail", "n_tty_data.read_buf", "n_tty_data.echo_head", "n_tty_data.echo_tail",
-		"tty_port.buf", "tty_bufhead.head", "tty_buffer", "tty_buffer.next", "tty_buffer.commit", "tty_buffer.read", "tty_buffer.flags", "tty_buffer.data", "dentry.d_inode",
+		"tty_port.buf", "tty_bufhead.head", "tty_buffer", "tty_buffer.next", "tty_buffer.commit", "tty_buffer.read", "tty_buffer.data", "dentry.d_inode",
 	}
 }
 
@@ -129,7 +129,9 @@ func look(m *sockmem.Memory, at kmem.Addr) (t *terminal, err error) {
 // mostBuffers is more buffers than a terminal has.
 const mostBuffers = 4096
 
-// buffered reads what a port's buffers have, and the end has not.
+// buffered reads what a port's buffers have, and the end has not. Of a pseudo-terminal that
+// is only characters: errors and breaks (tty_buffer.flags, which are 1 for none in Linux 6.1,
+// and 0 in later ones) are a line's.
 func buffered(m *sockmem.Memory, port kmem.Addr) (all []byte, err error) {
 	at, err := m.Pointer(port + m.Off("tty_port.buf") + m.Off("tty_bufhead.head"))
 	for n := 0; err == nil && at != 0; n++ {
@@ -138,8 +140,8 @@ func buffered(m *sockmem.Memory, port kmem.Addr) (all []byte, err error) {
 			return nil, err
 		}
 		from, to := b.U32("tty_buffer.read"), b.U32("tty_buffer.commit")
-		if n == mostBuffers || from > to || to-from > mostPiece || b.U8("tty_buffer.flags") != 0 && from != to {
-			return nil, unlike("it is a pseudo-terminal with errors or breaks, or that changes while it is looked at")
+		if n == mostBuffers || from > to || to-from > mostPiece {
+			return nil, unlike("it is a pseudo-terminal that changes while it is looked at")
 		}
 		data := make([]byte, to-from)
 		if err := m.ReadAt(data, at+m.Off("tty_buffer.data")+kmem.Addr(from)); err != nil {
