@@ -15,6 +15,7 @@ const maxOffset = 64 << 10
 // find finds members of structures, and values of enumerations. One that begins with a question mark may be
 // missing.
 func find(x *bpf.Types, names []string) (map[string]Field, error) {
+	names = append(slices.Clone(names), besideInet6(names)...)
 	wanted := map[string][]string{} // members by structure
 	maybe := map[string]bool{}
 	var types []bpf.Name
@@ -49,7 +50,37 @@ func find(x *bpf.Types, names []string) (map[string]Field, error) {
 			return nil, err
 		}
 	}
+	placeInet6(out)
 	return out, nil
+}
+
+const (
+	inet6       = ".inet6" // the part of a socket that is about IPv6
+	inet6Size   = "ipv6_pinfo"
+	inet6Offset = "proto.ipv6_pinfo_offset"
+)
+
+// besideInet6 is what has to be known of parts that are about IPv6 to find them.
+func besideInet6(names []string) (more []string) {
+	for _, n := range names {
+		if of, ok := strings.CutSuffix(strings.TrimPrefix(n, "?"), inet6); ok {
+			more = append(more, "?"+of, "?"+inet6Size, "?"+inet6Offset)
+		}
+	}
+	return more
+}
+
+// placeInet6 corrects where these parts are: before Linux 6.6 not at their member, but at the
+// end of all, also if the structure is padded.
+func placeInet6(found map[string]Field) {
+	if _, ok := found[inet6Offset]; ok {
+		return
+	}
+	for n := range found {
+		if of, ok := strings.CutSuffix(n, inet6); ok {
+			found[n] = Field{At: found[of].At - found[inet6Size].At}
+		}
+	}
 }
 
 // allOptional tells whether each member that is asked for of a structure may be missing.

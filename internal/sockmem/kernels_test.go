@@ -25,9 +25,16 @@ func TestKernels(t *testing.T) {
 				t.Errorf("it isn't known where the state of a socket is: TCP %v, UDP %v", p.Picture != nil, p.UDP != nil && p.UDP.Datagrams != nil)
 			}
 			timersMove(t, x, p)
+			if at, want := p.UDP.Datagrams.word[udpHops].at, inUDPv6[release]; at != want {
+				t.Errorf("hop_limit of a UDP socket is at %d, want %d", at, want)
+			}
 		})
 	}
 }
+
+// inUDPv6 is where hop_limit is in a UDP socket of IPv6: 64 bytes from where its part about
+// IPv6 begins, which is 160 bytes from the end in Linux 6.1, and not where its member is.
+var inUDPv6 = map[string]int{"6.1": 1344 - 160 + 64, "6.12": 1152 + 32}
 
 // timersMove sees to it that no timer counts as an option that starts it.
 func timersMove(t *testing.T, x *bpf.Types, p *TCP) {

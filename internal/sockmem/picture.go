@@ -247,7 +247,11 @@ func (p *pictures) place(m member) bits {
 		if !ok {
 			outer = inTCPSock
 		}
-		base = p.check(p.types.Member(&p.found[outer], m.of), 0)
+		at := p.types.Member(&p.found[outer], m.of)
+		if m.of == "inet6" {
+			at = inet6At(p.types, p.found, outer)
+		}
+		base = p.check(at, 0)
 	}
 	b := p.types.Bits(&p.found[m.in], m.name)
 	if b.Offset < 0 && m.may {

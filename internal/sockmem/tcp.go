@@ -108,6 +108,7 @@ const (
 	inUDP6
 	inRequests
 	inFastopen
+	inProto
 )
 
 func structNamed(name string) bpf.Name { return bpf.Name{Kind: bpf.KindStruct, Name: name} }
@@ -118,7 +119,7 @@ var tcpStructures = []bpf.Name{
 	inConnection: structNamed("inet_connection_sock"), inOptions: structNamed("tcp_options_received"),
 	inLock: structNamed("spinlock"), inIP6: structNamed("ipv6_pinfo"), inErrors: structNamed("sk_buff_head"),
 	inUDP: structNamed("udp_sock"), inUDP6: structNamed("udp6_sock"),
-	inRequests: structNamed("request_sock_queue"), inFastopen: structNamed("fastopen_queue"),
+	inRequests: structNamed("request_sock_queue"), inFastopen: structNamed("fastopen_queue"), inProto: structNamed("proto"),
 }
 
 // places are the members of the structures that a TCP socket begins with, so
@@ -242,8 +243,19 @@ func (t *TCP) within(x *bpf.Types, types []bpf.Type) error {
 		return fmt.Errorf("%w: the kernel's sockets have no queue of TCP_FASTOPEN", ErrUnavailable)
 	}
 	t.Fixed = addSpan(t.Fixed, t.Size4, queue+fast, qlen, 4)
-	t.within6(x, types, x.Member(&types[inTCP6], "inet6"))
+	t.within6(x, types, inet6At(x, types, inTCP6))
 	return nil
+}
+
+// inet6At returns where a socket of a sort has its part that is about IPv6, struct ipv6_pinfo; -1
+// if there is none. Before Linux 6.6 that isn't at its member, but at the end of all, also if the
+// structure is padded.
+func inet6At(x *bpf.Types, types []bpf.Type, in int) int {
+	member := x.Member(&types[in], "inet6")
+	if member < 0 || x.Member(&types[inProto], "ipv6_pinfo_offset") >= 0 {
+		return member
+	}
+	return int(types[in].Size) - int(types[inIP6].Size)
 }
 
 // within6 notes what is in the part of a socket that is about IPv6.

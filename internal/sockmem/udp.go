@@ -24,7 +24,7 @@ func findUDP(x *bpf.Types, types []bpf.Type, limit int) *TCP {
 	if u.note(all, at, int(types[inTimer].Size)) != nil {
 		return nil
 	}
-	u.within6(x, types, x.Member(&types[inUDP6], "inet6"))
+	u.within6(x, types, inet6At(x, types, inUDP6))
 	u.place(x, &types[inUDP])
 	if u.Datagrams, err = findUDPPicture(x, types, u); err != nil {
 		return nil

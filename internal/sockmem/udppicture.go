@@ -112,7 +112,7 @@ func findUDPPicture(x *bpf.Types, found []bpf.Type, u *TCP) (*UDPPlaces, error) 
 	}
 	l.dst = p.check(x.Member(&found[inTCPSock], "sk_dst_cache"), 8)
 	l.daddr6, l.rcv6 = p.check(x.Member(&found[inTCPCommon], "skc_v6_daddr"), 16), p.check(x.Member(&found[inTCPCommon], "skc_v6_rcv_saddr"), 16)
-	l.saddr6 = p.check(x.Member(&found[inUDP6], "inet6"), 0) + p.check(x.Member(&found[inIP6], "saddr"), 16)
+	l.saddr6 = p.check(inet6At(x, found, inUDP6), 0) + p.check(x.Member(&found[inIP6], "saddr"), 16)
 	p.check(l.saddr6, 16)
 	common, err := x.Fields(&found[inTCPCommon], "skc_daddr", "skc_rcv_saddr", "skc_dport")
 	if err != nil {

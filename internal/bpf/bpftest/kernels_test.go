@@ -20,7 +20,7 @@ var kept = []string{
 	"socket", "sock", "sock_common", "sock_reuseport", "sk_buff_head", "unix_sock", "file", "inode", "task_struct", "files_struct", "fdtable", "fown_struct",
 	"tcp6_sock", "tcp_sock", "timer_list", "inet_sock", "inet_connection_sock", "tcp_options_received", "spinlock", "ipv6_pinfo", "udp_sock", "udp6_sock",
 	"request_sock_queue", "fastopen_queue", "super_block", "cred", "group_info", "thread_struct", "thread_info", "sched_entity", "seccomp", "sigpending",
-	"io_context", "pid", "upid", "vm_area_struct", "sem_undo_list", "tcp_congestion_ops",
+	"io_context", "pid", "upid", "vm_area_struct", "sem_undo_list", "tcp_congestion_ops", "proto",
 }
 
 // functions are those that call programs.
