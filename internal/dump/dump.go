@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -252,6 +253,9 @@ func (d *dump) run(ctx context.Context) error {
 	}
 	if err := errors.Join(d.ready(), d.guard.Ready()); err != nil {
 		return err
+	}
+	if d.descriptorsSeen >= manyDescriptors {
+		runtime.Gosched() // who has run for 10 ms, as we have, has to stop for others: not while the tree does
 	}
 	tracee.GiveWay()
 	d.start = time.Now()
