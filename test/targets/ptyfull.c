@@ -102,7 +102,7 @@ int main(int argc, char **argv) {
 	for (int i = 0; i < 2; i++)
 		make(call + i, 0), make(key + i, 0);
 	make(&odd, 0);
-	CHECK(ioctl(odd.slave, TIOCEXCL)), CHECK(write(odd.master, "typed\n", 6)), CHECK(ioctl(odd.master, TIOCSPTLCK, &(int){1}));
+	CHECK(ioctl(odd.slave, TIOCEXCL)), CHECK(ioctl(odd.master, TIOCEXCL)), CHECK(write(odd.master, "typed\n", 6)), CHECK(ioctl(odd.master, TIOCSPTLCK, &(int){1}));
 	struct pollfd types[2] = {{odd.master, POLLOUT}, {posix_openpt(O_RDWR | O_NOCTTY), POLLOUT}};
 	CHECK(types[1].fd);
 	do {
@@ -113,11 +113,11 @@ int main(int argc, char **argv) {
 			CHECK(tcflow(types[0].fd, TCOOFF)), CHECK(tcflow(types[1].fd, TCOOFF));
 		CHECK(poll(types, 2, 0));
 		obs("masters may type: %x %x", types[0].revents, types[1].revents);
-		int only = 0, lock = 0, n = 0;
-		CHECK(ioctl(odd.slave, TIOCGEXCL, &only)), CHECK(ioctl(odd.master, TIOCGPTLCK, &lock));
+		int only = 0, its = 0, lock = 0, n = 0;
+		CHECK(ioctl(odd.slave, TIOCGEXCL, &only)), CHECK(ioctl(odd.master, TIOCGEXCL, &its)), CHECK(ioctl(odd.master, TIOCGPTLCK, &lock));
 		while (!n)
 			CHECK(ioctl(odd.slave, FIONREAD, &n));
-		obs("exclusive %d, locked %d, %d to read", only, lock, n);
+		obs("exclusive %d %d, locked %d, %d to read", only, its, lock, n);
 	} while (savepoint());
 	return 0;
 }

@@ -158,6 +158,27 @@ static void uts(void) { CHECK(unshare(CLONE_NEWUTS)); }
 static void cgroup(void) { CHECK(unshare(CLONE_NEWCGROUP)); }
 static void mnt(void) { CHECK(unshare(CLONE_NEWNS)); }
 static void pid(void) { CHECK(unshare(CLONE_NEWPID)); }
+static void tty_discipline(void) {
+	int m = CHECK(posix_openpt(O_RDWR | O_NOCTTY));
+	CHECK(grantpt(m)), CHECK(unlockpt(m));
+	CHECK(ioctl(CHECK(open(ptsname(m), O_RDWR | O_NOCTTY)), TIOCSETD, &(int){27 /* N_NULL */}));
+}
+static void tty_control(void) {
+	int m = CHECK(posix_openpt(O_RDWR | O_NOCTTY)), p[2];
+	CHECK(pipe(p));
+	if (!CHECK(fork())) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		CHECK(setsid()), CHECK(ioctl(m, TIOCSCTTY, 0)), CHECK(write(p[1], "", 1));
+		wait_for_end(NULL);
+	}
+	CHECK(read(p[0], &(char){0}, 1));
+}
+static void tty_echo(void) {
+	int m = CHECK(posix_openpt(O_RDWR | O_NOCTTY));
+	CHECK(write(m, "typed", 5));
+	CHECK(read(m, &(char){0}, 1)); // its echo is there
+}
+
 // mount_detached has a file of a mount that nobody has attached yet, mount_clone the handle of such
 // a one, whose root is another one's, too.
 static void mount_detached(void) {
@@ -613,7 +634,7 @@ static struct {
 } all[] = {
     {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"landlock", landlock}, {"landlockadmin", restricted}, {"landlockadminthread", restricted_thread}, {"landlockthread", landlock_thread}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
-    {"mnt", mnt}, {"mountfile", mount_file}, {"mountdetached", mount_detached}, {"mountclone", mount_clone}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
+    {"mnt", mnt}, {"ttydiscipline", tty_discipline}, {"ttycontrol", tty_control}, {"ttyecho", tty_echo}, {"mountfile", mount_file}, {"mountdetached", mount_detached}, {"mountclone", mount_clone}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
     {"iouring", ring}, {"iouringworker", ring_worker}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"ghostappend", ghost_append}, {"memfdflags", memfd_flags}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"exitsignal", exit_signal}, {"threaddirectory", thread_directory}, {"dispatch", dispatch}, {"notify", notify}, {"owner", owner}, {"epollclosed", epoll_closed},

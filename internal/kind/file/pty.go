@@ -142,9 +142,7 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 	if hung {
 		putVarint(e, ttyHungUp, 1)
 	}
-	// To open the slave of a master that never had one would be noticed.
-	hadSlave := hung || e.GetSid() != 0 || k.hasSlave(env.Tree, index)
-	if err := putHeld(env, d, index, e, hadSlave); err != nil {
+	if err := putHeld(env, master, d, index, e, hung || k.hasSlave(env.Tree, index)); err != nil {
 		return err
 	}
 	slave := *e
@@ -157,11 +155,34 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 	return env.Images.Put(image.TTYInfo, &slave, nil)
 }
 
+// plainDiscipline refuses an end of a terminal of which something else than a terminal's line
+// discipline (N_TTY) makes what it is: what is on the way there isn't known, and it would be lost.
+func plainDiscipline(master *scan.File, d *fd.FD) error {
+	n, err := unix.IoctlGetInt(d.Int(), unix.TIOCGETD)
+	if err != nil {
+		return fmt.Errorf("%v: TIOCGETD: %w", master, err)
+	}
+	if n != 0 {
+		return kind.Unsupported(master, "an end of its terminal has another line discipline than a terminal's (number %d, TIOCSETD), which isn't carried over; let the program set it back", n)
+	}
+	return nil
+}
+
 // putHeld writes what is on the way in a terminal, and how that is held back. A master without
 // a slave may have been stopped, too.
-func putHeld(env *kind.DumpEnv, d *fd.FD, index uint32, e *tty.TtyInfoEntry, hadSlave bool) error {
+func putHeld(env *kind.DumpEnv, master *scan.File, d *fd.FD, index uint32, e *tty.TtyInfoEntry, hadSlave bool) error {
+	if err := plainDiscipline(master, d); err != nil {
+		return err
+	}
 	if hadSlave {
-		return putOnWay(env, d, index, e)
+		return putOnWay(env, master, d, index, e)
+	}
+	// To open its slave would be noticed: the master hears that it was closed again.
+	if e.GetSid() != 0 {
+		return kind.Unsupported(master, "its terminal controls session %d (TIOCSCTTY), and nobody in the tree has its slave, which only to open would be noticed; let a process of the tree open it", e.GetSid())
+	}
+	if n, err := settleTTY(d); err != nil || n > 0 {
+		return errors.Join(err, kind.Unsupported(master, "%d bytes wait to be read from it, and nobody has opened its slave yet, by which alone they could be put back; let the program read them, or open it", n))
 	}
 	held, err := letMaster(d)
 	if held != flowing {
@@ -172,7 +193,7 @@ func putHeld(env *kind.DumpEnv, d *fd.FD, index uint32, e *tty.TtyInfoEntry, had
 
 // putOnWay writes what is on the way in a terminal. One that was locked
 // again since its slave was opened is unlocked for that.
-func putOnWay(env *kind.DumpEnv, d *fd.FD, index uint32, e *tty.TtyInfoEntry) error {
+func putOnWay(env *kind.DumpEnv, file *scan.File, d *fd.FD, index uint32, e *tty.TtyInfoEntry) error {
 	lock := func(on int) error {
 		if !e.GetLocked() {
 			return nil
@@ -182,7 +203,7 @@ func putOnWay(env *kind.DumpEnv, d *fd.FD, index uint32, e *tty.TtyInfoEntry) er
 	if err := lock(0); err != nil {
 		return err
 	}
-	held, err := putTTYData(env, d, index, e.GetPacketMode())
+	held, err := putTTYData(env, file, d, index, e.GetPacketMode())
 	if held != flowing {
 		putVarint(e, ttyHeld, uint64(held))
 	}

@@ -13,6 +13,7 @@ import (
 	"glis.dev/glis/internal/fd"
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/linux"
+	"glis.dev/glis/internal/scan"
 )
 
 // What is on the way in a terminal can't be looked at, only taken out. It is
@@ -25,13 +26,16 @@ const mostOnWay = 64<<10 + 4096
 
 // putTTYData writes what is on the way to each end, and says how output is held
 // back.
-func putTTYData(env *kind.DumpEnv, master *fd.FD, index uint32, packets bool) (ttyFlow, error) {
+func putTTYData(env *kind.DumpEnv, file *scan.File, master *fd.FD, index uint32, packets bool) (ttyFlow, error) {
 	slave, err := peer(master)
 	if err != nil {
 		return 0, err
 	}
 	defer slave.Close()
 	excl, err := isExclusive(slave)
+	if err == nil {
+		err = plainDiscipline(file, slave)
+	}
 	if err != nil {
 		return 0, err
 	}

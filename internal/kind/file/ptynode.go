@@ -300,6 +300,9 @@ func (s *ptySet) setModes(m int) error {
 		size := &unix.Winsize{Row: uint16(w.GetWsRow()), Col: uint16(w.GetWsCol()), Xpixel: uint16(w.GetWsXpixel()), Ypixel: uint16(w.GetWsYpixel())}
 		errs = append(errs, unix.IoctlSetWinsize(m, unix.TIOCSWINSZ, size))
 	}
+	if s.info.GetExclusive() {
+		errs = append(errs, unix.IoctlSetInt(m, unix.TIOCEXCL, 0))
+	}
 	if s.info.GetPacketMode() {
 		errs = append(errs, unix.IoctlSetPointerInt(m, unix.TIOCPKT, 1))
 	}
