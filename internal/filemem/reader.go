@@ -86,7 +86,15 @@ func (r *Reader) Each(pidfd int, fn func(*File) error) error {
 		return fmt.Errorf("%w: bpf iterator over a process's files: %w", ErrUnavailable, err)
 	}
 	defer unix.Close(it) //nolint:errcheck // nothing was written
-	return bpf.Drain(it, func(b []byte) (int, error) { return r.records(b, fn) })
+	last := int32(-1)    // they come in order: Linux 6.1 begins anew where there are threads
+	once := func(f *File) error {
+		if f.FD <= last {
+			return nil
+		}
+		last = f.FD
+		return fn(f)
+	}
+	return bpf.Drain(it, func(b []byte) (int, error) { return r.records(b, once) })
 }
 
 // records hands on the whole records in b and returns how many bytes are left.

@@ -36,7 +36,8 @@ func TestKernels(t *testing.T) {
 // IPv6 begins, which is 160 bytes from the end in Linux 6.1, and not where its member is.
 var inUDPv6 = map[string]int{"6.1": 1344 - 160 + 64, "6.12": 1152 + 32}
 
-// timersMove sees to it that no timer counts as an option that starts it.
+// timersMove sees to it that no timer counts as an option that starts it, and who is beside a
+// socket as nothing of its own.
 func timersMove(t *testing.T, x *bpf.Types, p *TCP) {
 	found, err := x.Find(structNamed("sock"), structNamed("inet_connection_sock"), structNamed("timer_list"))
 	must(t, err)
@@ -46,5 +47,10 @@ func timersMove(t *testing.T, x *bpf.Types, p *TCP) {
 		if at := f[0].Offset; at < 0 || !slices.Contains(p.Moving, Span{at, int(found[2].Size)}) {
 			t.Errorf("%s, at %d, isn't what changes by itself", name, at)
 		}
+	}
+	f, err := x.Fields(&found[0], "sk_bind2_node")
+	must(t, err)
+	if at := f[0].Offset; at >= 0 && !slices.Contains(p.Moving, Span{at, 16}) {
+		t.Errorf("sk_bind2_node, at %d, isn't what changes by itself", at)
 	}
 }

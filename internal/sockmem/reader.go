@@ -29,6 +29,7 @@ type Reader struct {
 	scratch int // map
 	record  int // size of what the program writes for a socket
 	room    []byte
+	last    int32 // descriptor that came last
 }
 
 // Socket is one socket that a process has as a descriptor.
@@ -116,17 +117,20 @@ func (r *Reader) Each(pidfd int, fn func(Socket) error) error {
 		return fmt.Errorf("%w: bpf iterator over a process's files: %w", ErrUnavailable, err)
 	}
 	defer unix.Close(it)
+	r.last = -1
 	return bpf.DrainInto(it, r.room, func(b []byte) (int, error) { return r.records(b, fn) })
 }
 
 // records hands on the whole records in b and returns how many bytes are left.
 func (r *Reader) records(b []byte, fn func(Socket) error) (left int, err error) {
 	for len(b) >= r.record {
-		status := int64(binary.NativeEndian.Uint64(b[8:]))
-		if status == 0 {
+		status, n := int64(binary.NativeEndian.Uint64(b[8:])), int32(binary.NativeEndian.Uint32(b))
+		// Descriptors come in order: Linux 6.1 begins anew where there are threads.
+		if status == 0 && n > r.last {
+			r.last = n
 			file := recordHead + r.layout.file
 			sock := recordHead + align(r.layout.file)
-			s := Socket{FD: int32(binary.NativeEndian.Uint32(b)), File: b[recordHead:file], Sock: b[sock : sock+r.layout.sock]}
+			s := Socket{FD: n, File: b[recordHead:file], Sock: b[sock : sock+r.layout.sock]}
 			s.Chosen = binary.NativeEndian.Uint64(b[recordProgram:]) != 0
 			s.Passing = uint8(passingOf(binary.NativeEndian.Uint32(b[recordPassing:])))
 			s.Queued = binary.NativeEndian.Uint32(s.Sock[r.layout.queue+r.layout.length:])

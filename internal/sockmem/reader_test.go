@@ -2,7 +2,9 @@ package sockmem
 
 import (
 	"bytes"
+	"encoding/binary"
 	"os"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -170,5 +172,23 @@ func TestFile(t *testing.T) {
 		if s.Ino != st.Ino || uint32(s.Mode) != st.Mode || s.UID != st.Uid || s.GID != st.Gid || s.Flags != uint32(flags) {
 			t.Fatalf("descriptor %d: %d %o %d %d %o, stat %+v, flags %o", n, s.Ino, s.Mode, s.UID, s.GID, s.Flags, st, flags)
 		}
+	}
+}
+
+// What comes a second time is not handed on: Linux 6.1 begins anew where there are threads.
+func TestOnce(t *testing.T) {
+	r := open(t)
+	b := make([]byte, 5*r.record)
+	for i, fd := range []uint32{3, 9, 3, 9, 12} {
+		binary.NativeEndian.PutUint32(b[i*r.record:], fd)
+	}
+	r.last = -1
+	var got []int32
+	left, err := r.records(b, func(s Socket) error {
+		got = append(got, s.FD)
+		return nil
+	})
+	if want := []int32{3, 9, 12}; err != nil || left != 0 || !slices.Equal(got, want) {
+		t.Errorf("descriptors %v, want %v; %d bytes are left (%v)", got, want, left, err)
 	}
 }

@@ -150,6 +150,7 @@ func places(t *TCP) []place {
 		// skc_node and skc_bind_node, which are in unions: who is beside it among all
 		// connections, and at its port.
 		{in: inTCPCommon, name: "skc_dontcopy_begin", size: 16, moving: true},
+		{in: inTCPSock, name: "sk_bind2_node", size: 16, moving: true}, // before Linux 6.8: likewise
 		{in: inTCPCommon, name: "skc_prot", before: 16, size: 16, moving: true},
 		{in: inInet, name: "inet_sport", size: 2, moving: true},
 		{in: inConnection, name: "icsk_keepalive_timer", moving: true}, // before Linux 6.18, when it became sk_timer
