@@ -85,7 +85,7 @@ func (r *Reader) learn() (*table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	vmas, err := Smaps(self)
+	vmas, err := self.Smaps() // as the kernel has it, see nameless.go
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -182,6 +182,7 @@ func (r *Reader) flags(pid proc.PID, vmas []proc.VMA, ended func() error) error 
 	if err != nil {
 		return fmt.Errorf("%w: mappings of process %d: %w", ErrUnavailable, pid, err)
 	}
+	nameOnFault(vmas)
 	return nil
 }
 

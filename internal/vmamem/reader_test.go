@@ -190,7 +190,7 @@ func TestChildren(t *testing.T) {
 // same compares a process that stands still with its smaps.
 func same(t *testing.T, r *Reader, d *proc.Dir, fast bool) {
 	t.Helper()
-	want, err := d.Smaps()
+	want, err := Smaps(d)
 	if err != nil {
 		t.Fatal(err)
 	}
