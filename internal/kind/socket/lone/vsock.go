@@ -28,7 +28,7 @@ func vsock() *family {
 		row("SO_VM_SOCKETS_BUFFER_MIN_SIZE", unix.SO_VM_SOCKETS_BUFFER_MIN_SIZE, 8),
 		row("SO_VM_SOCKETS_BUFFER_SIZE", unix.SO_VM_SOCKETS_BUFFER_SIZE, 8),
 		row("SO_VM_SOCKETS_CONNECT_TIMEOUT", unix.SO_VM_SOCKETS_CONNECT_TIMEOUT, 16),
-		{Name: "SO_ZEROCOPY", Level: unix.SOL_SOCKET, Opt: unix.SO_ZEROCOPY, Size: 4, When: socket.Late},
+		{Name: "SO_ZEROCOPY", Level: unix.SOL_SOCKET, Opt: unix.SO_ZEROCOPY, Size: 4, When: socket.Late, Ask: true},
 	}
 	return &family{
 		number: unix.AF_VSOCK, types: []int{unix.SOCK_STREAM, unix.SOCK_SEQPACKET},
