@@ -100,6 +100,10 @@ func (m *makers) as(_ context.Context, who plan.Identity, lend []int, queue func
 	back := m.become(b, l, who)
 	queue(k)
 	back()
+	if len(k.made) == 0 { // nobody has to get anything before
+		k.close(b, k.lent)
+		k.lent = nil
+	}
 	if err := b.Run(); err != nil {
 		return nil, fmt.Errorf("calls made by process %d as user %d: %w", l.thread.Tgid, who.UID, err)
 	}
@@ -212,11 +216,16 @@ func (k *making) take(l *live) (made []*fd.FD, err error) {
 		return nil, nil
 	}
 	b := l.arena.Batch(l.thread)
-	for _, n := range append(k.lent, k.made...) {
+	k.close(b, append(k.lent, k.made...))
+	return made, b.Run()
+}
+
+// close queues the closing of descriptors in the process.
+func (k *making) close(b *remote.Batch, all []int32) {
+	for _, n := range all {
 		b.Call("close", unix.SYS_CLOSE, uint64(n))
 		k.table.free(n)
 	}
-	return made, b.Run()
 }
 
 // tooMany adds what to do to an error of a limit.
