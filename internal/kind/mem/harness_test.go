@@ -25,6 +25,7 @@ import (
 	"glis.dev/glis/internal/stub"
 	"glis.dev/glis/internal/testkit"
 	"glis.dev/glis/internal/tracee"
+	"glis.dev/glis/internal/vmamem"
 )
 
 func TestMain(m *testing.M) { os.Exit(testkit.Main(m)) }
@@ -138,7 +139,7 @@ func look(t *scan.Task) (err error) {
 	if t.Stat, err = t.Dir.Stat(); err != nil {
 		return err
 	}
-	t.VMAs, err = t.Dir.Smaps()
+	t.VMAs, err = vmamem.Smaps(t.Dir)
 	return err
 }
 
@@ -423,7 +424,7 @@ func vmasOf(pid proc.PID) ([]proc.VMA, error) {
 		return nil, err
 	}
 	defer d.Close()
-	return d.Smaps()
+	return vmamem.Smaps(d)
 }
 
 func describe(v *proc.VMA) string {

@@ -30,7 +30,14 @@ static int fifo(void) { return attr((struct attr){.policy = 1, .prio = 4}); }
 static int fifo5(void) { return attr((struct attr){.policy = 1, .prio = 5}); }
 static int rr(void) { return attr((struct attr){.policy = 2, .prio = 4}); }
 static int reset(void) { return attr((struct attr){.flags = 1}); }
-static int slice(void) { return attr((struct attr){.runtime = 7000000}); }
+// slice sees whether it got one: before Linux 6.12 it is ignored.
+static int slice(void) {
+	struct attr is = {0};
+	if (attr((struct attr){.runtime = 7000000}) || syscall(SYS_sched_getattr, 0, &is, sizeof is, 0))
+		return -1;
+	errno = ENOSYS;
+	return is.runtime == 7000000 ? 0 : -1;
+}
 static int deadline(void) { return attr((struct attr){.policy = 6, .runtime = 100000, .deadline = 50000000, .period = 100000000}); }
 static int clamp(void) { return attr((struct attr){.flags = 0x60, .lo = 10, .hi = 600}); }
 static int cpu(void) { return syscall(SYS_sched_setaffinity, 0, 8, (unsigned long[]){1}); }
