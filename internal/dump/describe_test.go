@@ -1,0 +1,47 @@
+package dump
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"glis.dev/glis/internal/scan"
+)
+
+// TestLookAt has many descriptors looked at at a time: each is what it is alone, what is
+// known is left as it is, and one that is gone tells so.
+func TestLookAt(t *testing.T) {
+	f := newFiles(&scan.Tree{})
+	defer f.close() //nolint:errcheck // nothing was written
+	if err := f.openSelf(); err != nil {
+		t.Fatal(err)
+	}
+	var fds []int32
+	for i := range 3 * fewLooks {
+		n, err := unix.Eventfd(uint(i), unix.EFD_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i != 50 {
+			defer unix.Close(n)
+		}
+		fds = append(fds, int32(n))
+	}
+	known := []*scan.File{{Task: f.self, FD: fds[7], Link: "known"}}
+	for i, at := range lookAt(f.self, fds, known, nil) {
+		want, err := describe(f.self, fds[i])
+		switch {
+		case err != nil || at.err != nil || at.file == nil:
+			t.Errorf("descriptor %d: %v, and alone %v", fds[i], at.err, err)
+		case i == 7 && at.file != known[0]:
+			t.Errorf("what was known of descriptor %d was looked for", fds[i])
+		case i != 7 && (at.file.FD != fds[i] || at.file.Link != want.Link || at.file.Info().Ino != want.Info().Ino || *at.file.Info().Eventfd != *want.Info().Eventfd):
+			t.Errorf("descriptor %d is %+v, and alone %+v", fds[i], at.file.Info(), want.Info())
+		}
+	}
+	unix.Close(int(fds[50]))
+	gone := lookAt(f.self, fds, nil, nil)[50]
+	if _, err := f.refer(f.self, fds[50], gone); err == nil {
+		t.Error("a descriptor that is gone was found")
+	}
+}
