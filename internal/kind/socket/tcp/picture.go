@@ -74,7 +74,7 @@ func (r *Room) From(p *sockmem.Picture, clock uint32, unread []byte) *Stream {
 	options, shift := agreedECN(w[sockmem.EcnFlags]), uint32(0)
 	if w[sockmem.TstampOK] != 0 {
 		options |= optTimestamps
-		set(&e.Timestamp, (clock+w[sockmem.Tsoffset])&^usecStamps)
+		set(&e.Timestamp, (clock+w[sockmem.Tsoffset]+usecStamps)&^usecStamps)
 	}
 	if w[sockmem.SackOK] != 0 {
 		options |= optSACK

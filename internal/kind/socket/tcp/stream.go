@@ -19,6 +19,7 @@ const (
 	optWscale     = 4
 	optECN        = 8
 	optECNSeen    = 16
+	optUsecStamps = 64 // Linux 6.7
 )
 
 // The queues of TCP_REPAIR_QUEUE, linux/tcp.h.
@@ -125,6 +126,15 @@ func readInfo(fd int) (info, error) {
 	return info{b[0], b[5], b[6], ne.Uint64(b[120:]), ne.Uint64(b[128:]), ne.Uint32(b[136:]), ne.Uint32(b[140:]), ne.Uint32(b[76:]), ne.Uint32(b[80:])}, nil
 }
 
+// stampOf has a time stamp not say that it counts µs, which it does to Linux 6.7 and later if
+// it is odd, and doesn't to those before.
+func stampOf(stamp, options uint32) uint32 {
+	if options&optUsecStamps == 0 {
+		stamp += stamp & usecStamps
+	}
+	return stamp
+}
+
 func readOnce(fd int, i *info, urgent bool) (*Stream, error) {
 	e := &tcp_stream.TcpStreamEntry{OptMask: proto.Uint32(uint32(i.options)), SndWscale: proto.Uint32(uint32(i.wscales & 15))}
 	if i.options&optWscale != 0 {
@@ -138,6 +148,7 @@ func readOnce(fd int, i *info, urgent bool) (*Stream, error) {
 		if e.Timestamp, err = number(fd, "TCP_TIMESTAMP", unix.TCP_TIMESTAMP); err != nil {
 			return nil, err
 		}
+		*e.Timestamp = stampOf(*e.Timestamp, uint32(i.options))
 	}
 	s := &Stream{State: int(i.state), Entry: e, Pace: &Pace{Window: i.window, Threshold: i.threshold}}
 	if i.options&optECN != 0 { // more is for who can look closer: see ReadECN
