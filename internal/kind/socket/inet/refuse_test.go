@@ -3,6 +3,7 @@ package inet
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -104,6 +105,13 @@ func TestRefused(t *testing.T) {
 			put := leaseOf(l)
 			put[20] = 1 // IPV6_FL_A_PUT: what is sent from now on has none
 			must(t, unix.SetsockoptString(c.Int(), unix.IPPROTO_IPV6, ipv6FlowlabelMgr, string(put)))
+			return c.Int()
+		}},
+		{"part of a datagram that was turned to IPv4", "connected over IPv4", func(t *testing.T) int {
+			c := udp6.make(t)
+			must(t, unix.Connect(c.Int(), &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16(), Port: 9}))
+			must(t, unix.Send(c.Int(), []byte("x"), unix.MSG_MORE))
+			must(t, unix.Connect(c.Int(), &unix.SockaddrInet6{Addr: netip.MustParseAddr("::ffff:127.0.0.1").As16(), Port: 9}))
 			return c.Int()
 		}},
 		{"options of a datagram", "IP_RECVOPTS", func(t *testing.T) int {

@@ -74,9 +74,31 @@ func (l *look) readUnsent(m *kmem.Reader, s *kmem.Struct) (*unsent, error) {
 		return nil, err
 	}
 	if six {
+		if l.turnedTo4(u.to) {
+			return nil, fmt.Errorf("%w: what isn't sent yet was to go over IPv6, and its address is gone since the socket was connected over IPv4", errInbox)
+		}
 		return u, l.readGiven6(m, s, flow, u)
 	}
 	return u, l.readGiven4(m, cork, flow, u)
+}
+
+// turnedTo4 tells whether a socket with something for IPv6 was connected over IPv4 since: connect(2)
+// has the kernel write the new flow over the old one, and what is left leads nowhere.
+func (l *look) turnedTo4(to netip.AddrPort) bool {
+	if l.peer.set() {
+		return l.peer.ip.Is4In6() || l.peer.ip.Is4()
+	}
+	return to.IsValid() && !reachable(to)
+}
+
+// reachable tells whether a datagram over IPv6 finds a way.
+func reachable(to netip.AddrPort) bool {
+	n, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return true // as far as is known
+	}
+	defer unix.Close(n) //nolint:errcheck // it sent nothing
+	return !errors.Is(unix.Connect(n, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}), unix.ENETUNREACH)
 }
 
 func destination(flow *kmem.Struct, six bool) netip.AddrPort {
