@@ -157,13 +157,16 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 
 // plainDiscipline refuses an end of a terminal of which something else than a terminal's line
 // discipline (N_TTY) makes what it is: what is on the way there isn't known, and it would be lost.
-func plainDiscipline(master *scan.File, d *fd.FD) error {
+func plainDiscipline(f *scan.File, d *fd.FD) error {
 	n, err := unix.IoctlGetInt(d.Int(), unix.TIOCGETD)
+	if errors.Is(err, unix.EIO) {
+		return nil // it was hung up
+	}
 	if err != nil {
-		return fmt.Errorf("%v: TIOCGETD: %w", master, err)
+		return fmt.Errorf("%v: TIOCGETD: %w", f, err)
 	}
 	if n != 0 {
-		return kind.Unsupported(master, "an end of its terminal has another line discipline than a terminal's (number %d, TIOCSETD), which isn't carried over; let the program set it back", n)
+		return kind.Unsupported(f, "an end of the terminal has another line discipline than a terminal's (number %d, TIOCSETD), which isn't carried over; let the program set it back", n)
 	}
 	return nil
 }
@@ -171,9 +174,6 @@ func plainDiscipline(master *scan.File, d *fd.FD) error {
 // putHeld writes what is on the way in a terminal, and how that is held back. A master without
 // a slave may have been stopped, too.
 func putHeld(env *kind.DumpEnv, master *scan.File, d *fd.FD, index uint32, e *tty.TtyInfoEntry, hadSlave bool) error {
-	if err := plainDiscipline(master, d); err != nil {
-		return err
-	}
 	if hadSlave {
 		return putOnWay(env, master, d, index, e)
 	}

@@ -187,6 +187,9 @@ func (k *TTY) dumpInfo(env *kind.DumpEnv, f *scan.File, d *fd.FD) (uint32, error
 
 // ttyInfo reads the settings of a terminal.
 func ttyInfo(f *scan.File, d *fd.FD) (*tty.TtyInfoEntry, error) {
+	if err := plainDiscipline(f, d); err != nil {
+		return nil, err
+	}
 	t, err := unix.IoctlGetTermios(d.Int(), unix.TCGETS)
 	if errors.Is(err, unix.EIO) {
 		return nil, kind.Unsupported(f, "the terminal was hung up, and Glis can't carry over one that is gone yet; redirect it to a file")
