@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -95,8 +96,9 @@ func LeaveRunning(t testing.TB, e Engine, pid int, p Program) {
 	t.Helper()
 	before := Look(t, pid)
 	kept, _ := filepath.Glob(keptPrograms)
-	e.Save(t, pid, NewDir(t), append([]string{"--leave-running"}, p.DumpArgs...)...)
-	letGo(kept)
+	img := NewDir(t)
+	e.Save(t, pid, img, append([]string{"--leave-running"}, p.DumpArgs...)...)
+	letGo(img, kept)
 	Unharmed(t, pid)
 	if p.Changing {
 		return
@@ -217,13 +219,21 @@ func constants(o Observations) []string {
 // keptPrograms are the names of BPF programs that a dump has the kernel keep.
 const keptPrograms = "/sys/fs/bpf/glis-*"
 
-// letGo removes those that were not there before: nobody restores from a dump
-// that left its tree running.
-func letGo(before []string) {
+// letGo removes those that a dump's images name and that were not there before: nobody
+// restores from a dump that left its tree running. Others may dump meanwhile.
+func letGo(img string, before []string) {
 	now, _ := filepath.Glob(keptPrograms)
-	for _, path := range now {
-		if !slices.Contains(before, path) {
-			_ = os.Remove(path)
+	now = slices.DeleteFunc(now, func(path string) bool { return slices.Contains(before, path) })
+	if len(now) == 0 {
+		return
+	}
+	files, _ := filepath.Glob(filepath.Join(img, "*.img"))
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		for _, path := range now {
+			if bytes.Contains(text, []byte(path)) {
+				_ = os.Remove(path)
+			}
 		}
 	}
 }

@@ -121,7 +121,7 @@ func awaitRest(t *testing.T, pid proc.PID) {
 			t.Fatal(err)
 		}
 		if !strings.HasPrefix(st.Name, "!") {
-			awaitThread(t, d, tid, unix.SYS_PAUSE)
+			awaitThread(t, d, tid, sysPause)
 		}
 	}
 }
