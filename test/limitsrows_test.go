@@ -41,6 +41,7 @@ var elsewhere = map[string]string{
 	"file of tracefs":                                     "internal/kind/file: TestTracing",
 	"record lock that a process outside":                  "internal/kind/file",
 	"lease (F_SETLEASE) of a file that is only":           "internal/kind/file: TestLocksQueued",
+	"lease that lets others read":                         "internal/kind/file: TestLeaseType",
 	"of which a pidfd has a lease":                        "TestPidLease",
 	"its end is held outside":                             "TestInheritFD",
 	"terminal whose master is outside":                    "internal/kind/file",

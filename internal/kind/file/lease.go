@@ -32,6 +32,9 @@ func breaking(e *lockimg.FileLockEntry) bool {
 // leaseType adds that a lease is about to be given up to its type.
 func leaseType(f *scan.File, mode string, typ uint32) (uint32, error) {
 	switch {
+	case mode == "ACTIVE" && typ == unix.F_RDLCK && access(f.Flags) != unix.O_RDONLY && !(&Memfd{}).Match(f):
+		// The kernel gives nobody such a one, but of memfds, which it doesn't take for open for writing.
+		return 0, kind.Unsupported(f, "its lease lets others read, and it is open for writing: it was made that when somebody had waited for the whole of lease-break-time, which Glis can't restore; let the program give the lease up")
 	case mode == "ACTIVE":
 		return typ, nil
 	case mode == "BREAKING" && typ != unix.F_WRLCK && (&Regular{}).Match(f) && !(&Memfd{}).Match(f):

@@ -68,7 +68,7 @@ func TestLocksQueued(t *testing.T) {
 	g := self(t)
 	g.env.Options.FileLocks = true
 	name := tempFile(t, "x")
-	n := open(t, name, unix.O_RDWR)
+	n := open(t, name, unix.O_RDONLY)
 	f := g.add(n)
 	f.ID, f.Within, f.Users = 7, &scan.File{}, nil
 	end := int64(proc.LockEOF)
