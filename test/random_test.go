@@ -73,7 +73,7 @@ func randomly(t *testing.T, refusals int, program func(seed int) testkit.Program
 // known are states that limits.md says are refused.
 var known = []string{"nobody else in the tree has open", "hasn't accepted it yet", "no longer shown",
 	"has never been in", "which is not its parent", "in more sessions", "not the first of a process", "which is gone; have the program delete it",
-	"a table of descriptors of its own", "TIOCSETD", "nobody has opened its slave", "nobody in the tree has its slave", "can't be put back", "its connection has ended, and urgent data waits"}
+	"a table of descriptors of its own", "TIOCSETD", "nobody has opened its slave", "nobody in the tree has its slave", "can't be put back", "its lease lets others read", "a pidfd of it has a lease", "wants a signal when its parent ends", "its connection has ended, and urgent data waits"}
 
 // dumpRandom dumps the program, unless that is refused for a known reason.
 func dumpRandom(t *testing.T, e testkit.Engine, proc *testkit.Proc, img string, more ...string) bool {
