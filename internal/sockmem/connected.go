@@ -16,7 +16,7 @@ var unfixed = []part{
 	{"inet_connection_sock.icsk_ca_state", 0}, {"inet_connection_sock.icsk_ca_initialized", 0}, {"inet_connection_sock.icsk_ca_setsockopt", 0},
 	{"inet_connection_sock.icsk_ca_dst_locked", 0}, {"inet_connection_sock.icsk_retransmits", 1}, {"inet_connection_sock.icsk_pending", 1},
 	{"inet_connection_sock.icsk_backoff", 1}, {"inet_connection_sock.icsk_probes_out", 1},
-	{"tcp_sock.tcp_header_len", 2}, {"tcp_sock.repair", 0}, {"tcp_sock.repair_queue", 1}, {"tcp_sock.is_sack_reneg", 0}, {"tcp_sock.is_cwnd_limited", 0},
+	{"tcp_sock.tcp_header_len", 2}, {"tcp_sock.urg_data", 2}, {"tcp_sock.repair", 0}, {"tcp_sock.repair_queue", 1}, {"tcp_sock.is_sack_reneg", 0}, {"tcp_sock.is_cwnd_limited", 0},
 	{"tcp_sock.compressed_ack", 1}, {"tcp_sock.dup_ack_counter", 0}, {"tcp_sock.tlp_retrans", 0}, {"tcp_sock.frto", 0}, {"tcp_sock.chrono_type", 0},
 	{"tcp_sock.rate_app_limited", 0}, {"tcp_sock.ecn_flags", 1}, {"tcp_sock.reordering", 1}, {"tcp_sock.tcp_usec_ts", 0},
 	{"tcp_sock.syn_data", 0}, {"tcp_sock.syn_fastopen", 0}, {"tcp_sock.syn_fastopen_exp", 0}, {"tcp_sock.syn_fastopen_ch", 0},

@@ -54,3 +54,23 @@ func timersMove(t *testing.T, x *bpf.Types, p *TCP) {
 		t.Errorf("sk_bind2_node, at %d, isn't what changes by itself", at)
 	}
 }
+
+// What shares a word with TCP_KEEPCNT and is no option doesn't count, in whichever kernel.
+func TestBesideOption(t *testing.T) {
+	names := []string{"keepalive_probes", "urg_data", "ecn_flags", "reordering", "tcp_header_len", "compressed_ack", "repair_queue"}
+	for _, release := range bpftest.Kernels() {
+		x, err := bpf.Parse(bpftest.Kernel(t, release))
+		must(t, err)
+		found, err := x.Find(structNamed("tcp_sock"))
+		must(t, err)
+		f, err := x.Fields(&found[0], names...)
+		must(t, err)
+		for i, n := range names[1:] {
+			at := f[i+1].Offset
+			known := slices.ContainsFunc(unfixed, func(p part) bool { return p.name == "tcp_sock."+n })
+			if at >= 0 && at/4 == f[0].Offset/4 && !known {
+				t.Errorf("Linux %s: %s is in one word with keepalive_probes", release, n)
+			}
+		}
+	}
+}
