@@ -20,7 +20,7 @@ int main(int argc, char **argv) {
 	int more = !strcmp(argv[1], "more");
 	char text[100] = "";
 	CHECK(mkfifo(path("f.a"), 0640));
-	int r = CHECK(open(path("f.a"), O_RDONLY | O_NONBLOCK)), w = CHECK(open(path("f.a"), O_WRONLY));
+	int r = CHECK(open(path("f.a"), O_RDONLY | O_NONBLOCK)), w = CHECK(open(path("f.a"), O_WRONLY | (more ? O_NOFOLLOW : 0)));
 	CHECK(fcntl(r, F_SETFL, 0));
 	CHECK(write(w, "first second third ", 19));
 	CHECK(mkfifo(path("f.b"), 0600));
@@ -38,6 +38,7 @@ int main(int argc, char **argv) {
 		big[i] = i % 251;
 	CHECK(write(both, big, sizeof big));
 	do {
+		obs("no link was followed: %d", (fcntl(w, F_GETFL) & O_NOFOLLOW) != 0);
 		struct stat st;
 		memset(text, 0, sizeof text);
 		CHECK(read(r, text, 6));

@@ -113,11 +113,21 @@ func (n *fifoNode) Create(_ context.Context, env *plan.Env) (*fd.FD, error) {
 			return nil, fmt.Errorf("%s: %w", n.path.name, err)
 		}
 	}
-	d, err := reopen(n.set.hold, n.flags|unix.O_NONBLOCK)
+	d, err := n.again()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", n.path.name, err)
 	}
 	return n.ready(d)
+}
+
+// again opens the FIFO once more: by its path if no link was to be followed there (O_NOFOLLOW),
+// which can't be said of a descriptor.
+func (n *fifoNode) again() (*fd.FD, error) {
+	flags := n.flags | unix.O_NONBLOCK
+	if flags&unix.O_NOFOLLOW == 0 || n.path.remap != nil {
+		return reopen(n.set.hold, flags)
+	}
+	return openSame(n.set.hold, n.path.name, int(flags&^notForOpen)|unix.O_NOCTTY|unix.O_CLOEXEC)
 }
 
 // open opens the FIFO by its path and puts its contents back. If nobody has
