@@ -52,6 +52,7 @@ var refusals = []struct {
 	{"ttydiscipline", "an end of which has another line discipline", "TIOCSETD"},
 	{"ttycontrol", "while it controls a session", "controls session"},
 	{"ttyecho", "whose slave nobody has opened yet while", "nobody has opened its slave"},
+	{"ttytyped", "whose slave nobody has opened yet while", "bytes that were typed"},
 	{"mountfile", "the path leads nowhere, as that of a file from another mount namespace", "leads nowhere"},
 	{"mountdetached", "a mount that is in no mount namespace", "in no mount namespace"},
 	{"mountclone", "a mount that is in no mount namespace", "in no mount namespace"},

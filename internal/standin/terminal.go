@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -56,16 +57,19 @@ const (
 
 // IsMaster tells whether a file is the master of a pseudo-terminal, and can be told of.
 func IsMaster(m *sockmem.Memory, x *sockmem.Lone) (bool, error) {
-	for _, n := range terminalNames() {
-		if !m.Has(n) {
-			return false, nil
-		}
+	if !TellsTerminals(m) {
+		return false, nil
 	}
 	if x.Mode&unix.S_IFMT != unix.S_IFCHR {
 		return false, nil
 	}
 	dev, err := m.Pointer(x.Inode + m.Off("inode.i_rdev"))
 	return uint32(dev) == masterMajor<<20|masterMinor, err
+}
+
+// TellsTerminals tells whether this kernel's memory of terminals can be read.
+func TellsTerminals(m *sockmem.Memory) bool {
+	return !slices.ContainsFunc(terminalNames(), func(n string) bool { return !m.Has(n) })
 }
 
 // ReadTerminal reads what a master is of. file is where the kernel has it. What is still on

@@ -179,6 +179,13 @@ static void tty_echo(void) {
 	CHECK(read(m, &(char){0}, 1)); // its echo is there
 }
 
+static void tty_typed(void) {
+	int m = CHECK(posix_openpt(O_RDWR | O_NOCTTY));
+	CHECK(write(m, "typed\n", 6));
+	for (char b[16], n = 0; n < 7;) // its echo, with a carriage return
+		n += CHECK(read(m, b, sizeof b));
+}
+
 // mount_detached has a file of a mount that nobody has attached yet, mount_clone the handle of such
 // a one, whose root is another one's, too.
 static void mount_detached(void) {
@@ -634,7 +641,7 @@ static struct {
 } all[] = {
     {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"landlock", landlock}, {"landlockadmin", restricted}, {"landlockadminthread", restricted_thread}, {"landlockthread", landlock_thread}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
-    {"mnt", mnt}, {"ttydiscipline", tty_discipline}, {"ttycontrol", tty_control}, {"ttyecho", tty_echo}, {"mountfile", mount_file}, {"mountdetached", mount_detached}, {"mountclone", mount_clone}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
+    {"mnt", mnt}, {"ttydiscipline", tty_discipline}, {"ttycontrol", tty_control}, {"ttyecho", tty_echo}, {"ttytyped", tty_typed}, {"mountfile", mount_file}, {"mountdetached", mount_detached}, {"mountclone", mount_clone}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
     {"iouring", ring}, {"iouringworker", ring_worker}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"ghostappend", ghost_append}, {"memfdflags", memfd_flags}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"exitsignal", exit_signal}, {"threaddirectory", thread_directory}, {"dispatch", dispatch}, {"notify", notify}, {"owner", owner}, {"epollclosed", epoll_closed},

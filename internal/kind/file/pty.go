@@ -142,7 +142,7 @@ func (k *TTY) putPair(env *kind.DumpEnv, master *scan.File, index uint32) error 
 	if hung {
 		putVarint(e, ttyHungUp, 1)
 	}
-	if err := putHeld(env, master, d, index, e, hung || k.hasSlave(env.Tree, index)); err != nil {
+	if err := k.putHeld(env, master, d, index, e, hung || k.hasSlave(env.Tree, index)); err != nil {
 		return err
 	}
 	slave := *e
@@ -173,7 +173,7 @@ func plainDiscipline(f *scan.File, d *fd.FD) error {
 
 // putHeld writes what is on the way in a terminal, and how that is held back. A master without
 // a slave may have been stopped, too.
-func putHeld(env *kind.DumpEnv, master *scan.File, d *fd.FD, index uint32, e *tty.TtyInfoEntry, hadSlave bool) error {
+func (k *TTY) putHeld(env *kind.DumpEnv, master *scan.File, d *fd.FD, index uint32, e *tty.TtyInfoEntry, hadSlave bool) error {
 	if hadSlave {
 		return putOnWay(env, master, d, index, e)
 	}
@@ -183,6 +183,9 @@ func putHeld(env *kind.DumpEnv, master *scan.File, d *fd.FD, index uint32, e *tt
 	}
 	if n, err := settleTTY(d); err != nil || n > 0 {
 		return errors.Join(err, kind.Unsupported(master, "%d bytes wait to be read from it, and nobody has opened its slave yet, by which alone they could be put back; let the program read them, or open it", n))
+	}
+	if err := k.nothingTyped(master, d); err != nil {
+		return err
 	}
 	held, err := letMaster(d)
 	if held != flowing {

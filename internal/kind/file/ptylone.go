@@ -252,6 +252,10 @@ func (k *TTY) Close() error {
 	for _, l := range k.lones {
 		errs = append(errs, l.close())
 	}
+	if k.memory != nil {
+		errs = append(errs, k.memory.Close())
+		k.memory = nil
+	}
 	return errors.Join(errs...)
 }
 

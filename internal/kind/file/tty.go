@@ -17,6 +17,7 @@ import (
 	"glis.dev/glis/internal/kind"
 	"glis.dev/glis/internal/plan"
 	"glis.dev/glis/internal/scan"
+	"glis.dev/glis/internal/sockmem"
 )
 
 // TTY is terminals: pseudo-terminals whose master is in the tree, and, with
@@ -27,6 +28,7 @@ type TTY struct {
 	masters map[uint32]*scan.File  // of a dump: masters in the tree, by number
 	among   int                    // of so many files
 	lones   map[uint32]*loneMaster // of a dump: masters that are only in messages, by the number of what stands for them
+	memory  *sockmem.Memory        // of a dump: the kernel's, of masters whose slaves nobody has opened
 	pairs   map[uint32]*scan.File  // of a dump: those that are written down
 	infos   map[uint32]*tty.TtyInfoEntry
 	vt      *scan.File                 // of a dump: the one virtual terminal there may be
