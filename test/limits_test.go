@@ -56,6 +56,8 @@ var refusals = []struct {
 	{"mountfile", "the path leads nowhere, as that of a file from another mount namespace", "leads nowhere"},
 	{"mountdetached", "a mount that is in no mount namespace", "in no mount namespace"},
 	{"mountclone", "a mount that is in no mount namespace", "in no mount namespace"},
+	{"mountdirectory", "a mount that is in no mount namespace", "in no mount namespace"},
+	{"mountchanged", "a mount that is in no mount namespace", "in no mount namespace"},
 	{"pid", "a namespace of its own", "pid namespace"},
 	{"files", "descriptors or directories shared", "shares"},
 	{"shmpart", "of which only a part is mapped", "only a part"},

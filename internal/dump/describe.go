@@ -31,8 +31,9 @@ const (
 
 // lookAt finds out what it can of some descriptors of a task, most of it on all CPUs: what the
 // kernel's memory told, and what /proc tells of the others. What the parent may have, too,
-// is left out, as who asks for it compares them first.
-func lookAt(t *scan.Task, fds []int32, known, plain []*scan.File) []looked {
+// is left out, as who asks for it compares them first. What ended has kept from being looked at
+// is nothing yet.
+func lookAt(t *scan.Task, fds []int32, known, plain []*scan.File, ended func() error) []looked {
 	all, ask := make([]looked, len(fds)), make([]int, 0, len(fds))
 	for i, n := range fds {
 		if all[i].file = fileOf(known, n); all[i].file == nil {
@@ -49,6 +50,9 @@ func lookAt(t *scan.Task, fds []int32, known, plain []*scan.File) []looked {
 		return all
 	}
 	_ = par.Do(len(ask), func(k int) error { // who gets there tells what failed
+		if err := ended(); err != nil {
+			return err
+		}
 		at := &all[ask[k]]
 		at.file, at.err = describe(t, fds[ask[k]])
 		return at.err

@@ -1,6 +1,7 @@
 package dump
 
 import (
+	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ func TestLookAt(t *testing.T) {
 	if err := f.openSelf(); err != nil {
 		t.Fatal(err)
 	}
+	inTime := func() error { return nil }
 	var fds []int32
 	for i := range 3 * fewLooks {
 		n, err := unix.Eventfd(uint(i), unix.EFD_CLOEXEC)
@@ -26,7 +28,7 @@ func TestLookAt(t *testing.T) {
 		fds = append(fds, int32(n))
 	}
 	known := []*scan.File{{Task: f.self, FD: fds[7], Link: "known"}}
-	for i, at := range lookAt(f.self, fds, known, nil) {
+	for i, at := range lookAt(f.self, fds, known, nil, inTime) {
 		want, err := describe(f.self, fds[i])
 		switch {
 		case err != nil || at.err != nil || at.file == nil:
@@ -38,8 +40,14 @@ func TestLookAt(t *testing.T) {
 		}
 	}
 	const nobodys = 1 << 30 // no limit lets a descriptor have it
-	gone := lookAt(f.self, append(fds, nobodys), nil, nil)[len(fds)]
+	gone := lookAt(f.self, append(fds, nobodys), nil, nil, inTime)[len(fds)]
 	if _, err := f.refer(f.self, nobodys, gone); err == nil {
 		t.Error("a descriptor that is not there was found")
+	}
+	late := errors.New("over")
+	for _, at := range lookAt(f.self, fds, nil, nil, func() error { return late }) {
+		if at.file != nil || at.err != nil {
+			t.Error("a descriptor was looked at when there was no time left")
+		}
 	}
 }

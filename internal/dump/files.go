@@ -92,7 +92,7 @@ func (f *files) scanTable(t *scan.Task, ended func() error) error {
 			return err
 		}
 		if len(some) == 0 {
-			some = lookAt(t, fds[i:min(i+lookedAtOnce, len(fds))], known, plain)
+			some = lookAt(t, fds[i:min(i+lookedAtOnce, len(fds))], known, plain, ended)
 		}
 		at := some[0]
 		if some = some[1:]; places != nil {

@@ -198,6 +198,16 @@ static void mount_detached(void) {
 }
 static void mount_clone(void) { CHECK(syscall(SYS_open_tree, AT_FDCWD, "/", 1 /* OPEN_TREE_CLONE */)); }
 
+// mount_directory has a directory of such a mount, and mount_changed is in another root besides.
+static void mount_directory(void) {
+	int m = CHECK(syscall(SYS_open_tree, AT_FDCWD, "/", 1 /* OPEN_TREE_CLONE */));
+	CHECK(openat(m, ".", O_RDONLY | O_DIRECTORY)), close(m);
+}
+static void mount_changed(void) {
+	mount_clone();
+	CHECK(mkdir("root", 0700)), CHECK(chroot("root"));
+}
+
 // mount_file has a file that is on a mount which only another namespace has.
 static void mount_file(void) {
 	char path[400];
@@ -641,7 +651,7 @@ static struct {
 } all[] = {
     {"vm", vm_child}, {"listener", listener}, {"undo", undo}, {"deathsignal", death_signal}, {"timerthread", timer_thread}, {"ldt", ldt}, {"signals", signals}, {"session", session}, {"ports", ports}, {"allports", all_ports}, {"keys", keys}, {"keysrevoked", keys_revoked}, {"threadkeys", thread_keys}, {"threadring", thread_ring}, {"landlock", landlock}, {"landlockadmin", restricted}, {"landlockadminthread", restricted_thread}, {"landlockthread", landlock_thread}, {"aio", aio}, {"aiofork", aio_fork}, {"key", key}, {"fasttimer", fast_timer},
     {"hungup", hung_up}, {"net", net}, {"ipc", ipc}, {"uts", uts}, {"cgroup", cgroup},
-    {"mnt", mnt}, {"ttydiscipline", tty_discipline}, {"ttycontrol", tty_control}, {"ttyecho", tty_echo}, {"ttytyped", tty_typed}, {"mountfile", mount_file}, {"mountdetached", mount_detached}, {"mountclone", mount_clone}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
+    {"mnt", mnt}, {"ttydiscipline", tty_discipline}, {"ttycontrol", tty_control}, {"ttyecho", tty_echo}, {"ttytyped", tty_typed}, {"mountfile", mount_file}, {"mountdetached", mount_detached}, {"mountclone", mount_clone}, {"mountdirectory", mount_directory}, {"mountchanged", mount_changed}, {"pid", pid}, {"files", files}, {"shmpart", shm_part}, {"uffdmemory", userfault_memory}, {"vdsomoved", vdso_moved}, {"uffd", userfault_file},
     {"iouring", ring}, {"iouringworker", ring_worker}, {"ghostlarge", ghost_large}, {"ghostxattr", ghost_xattr}, {"ghostappend", ghost_append}, {"memfdflags", memfd_flags}, {"linked", linked},
     {"lock", lock}, {"pidfd", pidfd}, {"watchevents", watch_events}, {"watchgone", watch_gone}, {"watchdecides", watch_decides},
     {"nsfile", ns_file}, {"queuegone", queue_gone}, {"queueelsewhere", queue_elsewhere}, {"queuenotifies", queue_notifies}, {"perf", perf}, {"device", device}, {"exitsignal", exit_signal}, {"threaddirectory", thread_directory}, {"dispatch", dispatch}, {"notify", notify}, {"owner", owner}, {"epollclosed", epoll_closed},

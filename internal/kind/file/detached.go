@@ -19,14 +19,11 @@ import (
 // or nobody has attached it yet (open_tree(2), fsmount(2)). It goes with the last of its files.
 
 // attached refuses the handle of a mount that is in no namespace, which a program has to attach
-// it (move_mount(2)). The kernel calls it as what is in the mount's root, be it elsewhere, too.
+// it (move_mount(2)), and directories of such a mount. The kernel calls it as what is in the
+// mount's root, be it elsewhere, too, as whoever looks from Glis's own root sees it.
 func (k *Regular) attached(f *scan.File) error {
-	if f.Flags&unix.O_PATH == 0 || f.Stat.Mode&unix.S_IFMT != unix.S_IFDIR || f.MntID < 0 {
+	if f.Stat.Mode&unix.S_IFMT != unix.S_IFDIR || f.MntID < 0 {
 		return nil
-	}
-	root, err := k.root(f.Task)
-	if err != nil || root == nil {
-		return err
 	}
 	var x unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, f.Link, 0, unix.STATX_MNT_ID, &x); err != nil {

@@ -69,7 +69,9 @@ func (k *Regular) noTracing(f *scan.File) error {
 		if err == nil && rest == 0 {
 			return nil
 		}
-		keeps = fmt.Sprintf("%s (%d bytes; %v)", keeps, rest, err)
+		if keeps = fmt.Sprintf("%s (%d bytes)", keeps, rest); err != nil {
+			keeps = fmt.Sprintf("perhaps what a read had no room for, which isn't known (%v)", err)
+		}
 	}
 	return kind.Unsupported(f, "a file of tracefs, it keeps %s, which would be lost; close it", keeps)
 }
