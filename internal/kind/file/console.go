@@ -52,7 +52,7 @@ func (k *TTY) machineTerminal(t *scan.Tree, f *scan.File, d *fd.FD) error {
 	if _, typ, _ := ofMachine(f.Stat.Rdev); typ == tty.TtyType_VT {
 		for _, task := range t.Tasks {
 			if lead := t.Task(task.Stat.Session); !task.Zombie && lead != nil && isControl(f, lead) && task.Stat.TTY != lead.Stat.TTY && (task.Stat.TTY != 0 || task.Ended != nil) {
-				return kind.Unsupported(task, "it has not the terminal that its session has (TIOCNOTTY, or it was there before that had one), its first thread has ended, and Glis can't make it have none again")
+				return kind.Unsupported(task, "it has not the terminal that its session has (TIOCNOTTY, or it was there before that had one), and its first thread has ended, by which alone it could have none again; end that process first")
 			}
 		}
 		if k.vt != nil && k.vt.Stat.Rdev != f.Stat.Rdev {

@@ -254,7 +254,7 @@ func session(t *scan.Tree, master *scan.File, index uint32) (sid, pgrp uint32, e
 			if s.TTY == 0 && task.Ended == nil {
 				continue // see task.NoTerminal
 			}
-			return 0, 0, kind.Unsupported(task, "it has not the terminal that its session has (TIOCNOTTY, or it was there before that had one), its first thread has ended, and Glis can't make it have none again")
+			return 0, 0, kind.Unsupported(task, "it has not the terminal that its session has (TIOCNOTTY, or it was there before that had one), and its first thread has ended, by which alone it could have none again; end that process first")
 		}
 		sid = uint32(lead.VPID)
 		if fg := t.Task(proc.PID(s.Tpgid)); fg != nil {

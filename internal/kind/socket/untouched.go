@@ -23,7 +23,8 @@ import (
 // changes one option of each, and sees which words of memory become different.
 // A word counts whole, except for the bits that differ between sockets of no
 // changed option too. So what is called untouched is untouched, while a socket
-// that isn't may also be in a state that is rare.
+// that isn't may also be in a state that is rare. It is not for use by several goroutines at
+// once.
 type Untouched struct {
 	reader *sockmem.Reader
 	sock   pattern

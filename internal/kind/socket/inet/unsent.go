@@ -75,7 +75,7 @@ func (l *look) readUnsent(m *kmem.Reader, s *kmem.Struct) (*unsent, error) {
 	}
 	if six {
 		if l.turnedTo4(u.to) {
-			return nil, fmt.Errorf("%w: what isn't sent yet was to go over IPv6, and its address is gone since the socket was connected over IPv4", errInbox)
+			return nil, fmt.Errorf("%w: what isn't sent yet was to go over IPv6, and its address is gone since the socket was connected over IPv4, or no route leads there any more", errInbox)
 		}
 		return u, l.readGiven6(m, s, flow, u)
 	}
