@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -43,20 +42,14 @@ func TestCancelledCallsGoOn(t *testing.T) {
 		signal bool
 		want   string
 	}{{"alone", false, "ooo"}, {"with a signal", true, "eoo"}} {
-		cmd := exec.Command(program, "3")
-		in, err1 := cmd.StdinPipe()
-		out, err2 := cmd.StdoutPipe()
-		if err := errors.Join(err1, err2, cmd.Start()); err != nil {
-			t.Fatal(err)
-		}
-		defer cmd.Wait()         //nolint:errcheck // it is killed
-		defer cmd.Process.Kill() //nolint:errcheck // it may have ended
+		cmd, in, out := waiter(t, program, 3)
 		dir, err := proc.Open(proc.PID(cmd.Process.Pid))
 		if err != nil {
 			t.Fatal(err)
 		}
 		tids := inEpoll(t, dir, 3)
 		dir.Close()
+		var err1 error
 		ctx, cancel := context.WithCancel(t.Context())
 		var late event.Progress = func(stage string) {
 			if stage != "files" {

@@ -41,14 +41,7 @@ func TestUnreadGoesOn(t *testing.T) {
 		{"many and a signal", 300, true, true, "e" + strings.Repeat("o", 299)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cmd := exec.Command(program, strconv.Itoa(tt.threads))
-			in, err1 := cmd.StdinPipe()
-			out, err2 := cmd.StdoutPipe()
-			if err := errors.Join(err1, err2, cmd.Start()); err != nil {
-				t.Fatal(err)
-			}
-			defer cmd.Wait()         //nolint:errcheck // it is killed
-			defer cmd.Process.Kill() //nolint:errcheck // it may have ended
+			cmd, in, out := waiter(t, program, tt.threads)
 			pid := proc.PID(cmd.Process.Pid)
 			dir, err := proc.Open(pid)
 			if err != nil {
@@ -82,6 +75,23 @@ func TestUnreadGoesOn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// waiter starts a program of which so many threads wait in epoll_wait(2), and ends it with the
+// test.
+func waiter(t *testing.T, program string, threads int) (*exec.Cmd, io.Writer, io.Reader) {
+	t.Helper()
+	cmd := exec.Command(program, strconv.Itoa(threads))
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()         // it is killed
+	})
+	return cmd, in, out
 }
 
 // inEpoll awaits that all threads of a process wait, and returns them.
