@@ -56,13 +56,24 @@ func (d *dump) socketsOf(pid proc.PID, inodes, found map[uint64]bool, f func(*sc
 		return task.socket(n, ino, f)
 	}
 	if d.files.sockets != nil && task.look() {
-		var refused error
+		type asked struct {
+			n   int32
+			ino uint64
+		}
+		var some []asked // whoever is shown one may read that memory, too
 		err := d.files.sockets.reader.Each(task.task.Pidfd.Int(), func(m sockmem.Socket) error {
-			refused = use(m.FD, m.Ino)
-			return refused
+			if inodes[m.Ino] {
+				some = append(some, asked{m.FD, m.Ino})
+			}
+			return nil
 		})
-		if err == nil || refused != nil {
-			return refused
+		for _, a := range some {
+			if err := use(a.n, a.ino); err != nil {
+				return err
+			}
+		}
+		if err == nil {
+			return nil
 		}
 	}
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
